@@ -1,0 +1,1 @@
+//! A twilight Queue that asks a gateway-queue server for each turn.

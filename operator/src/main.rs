@@ -1,0 +1,3 @@
+//! Turns a GatewayQueue into a running queue server.
+
+fn main() {}

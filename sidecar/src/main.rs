@@ -1,0 +1,3 @@
+//! A queue server that hands out Discord identify turns, one bucket every five seconds.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The developer's commands: demo, test, cluster, image, crd.
+
+fn main() {}
