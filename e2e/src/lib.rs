@@ -1,1 +1,14 @@
-//! A fake Discord that enforces the rules, a bot of real shards, and the tests on a real cluster.
+//! What the tests on a real cluster are made of.
+//!
+//! - [`fake`]: a Discord that enforces the rules of identifying, and records
+//!   every breach of them;
+//! - [`bot`]: a pod's worth of real twilight shards that get their turns from a
+//!   gateway-queue.
+//!
+//! Each is a program of its own, `fake-discord` and `bot`; both are set by
+//! environment variables, and say what happens on their standard output.
+
+pub mod bot;
+pub mod fake;
+pub mod program;
+pub mod settings;

@@ -1,0 +1,50 @@
+//! The life of one shard.
+
+use tokio_util::sync::CancellationToken;
+use twilight_gateway::{CloseFrame, Event as Gateway, EventTypeFlags, Shard, StreamExt as _};
+
+use super::notes::{Event, NotedQueue, note};
+
+/// Keeps a shard connected until `stop`, then closes its session.
+pub(super) async fn run(mut shard: Shard<NotedQueue>, stop: CancellationToken) {
+    let id = shard.id().number();
+    let mut closing = false;
+    let wanted = EventTypeFlags::READY
+        | EventTypeFlags::RESUMED
+        | EventTypeFlags::GATEWAY_INVALIDATE_SESSION;
+    loop {
+        let item = tokio::select! {
+            item = shard.next_event(wanted) => item,
+            () = stop.cancelled(), if !closing => {
+                closing = true;
+                shard.close(CloseFrame::NORMAL);
+                continue;
+            }
+        };
+        let event = match item {
+            // Discord will have this shard no more: its code is noted already.
+            None => return,
+            Some(Ok(event)) => event,
+            Some(Err(error)) => {
+                let error = error.to_string();
+                note(id, &Event::Failed { error });
+                continue;
+            }
+        };
+        match event {
+            Gateway::Ready(_) => note(id, &Event::Ready),
+            Gateway::Resumed => note(id, &Event::Resumed),
+            Gateway::GatewayInvalidateSession(resumable) => {
+                note(id, &Event::InvalidSession { resumable });
+            }
+            Gateway::GatewayClose(frame) => {
+                let code = frame.map(|frame| frame.code);
+                note(id, &Event::Closed { code });
+                if closing {
+                    return;
+                }
+            }
+            _ => {}
+        }
+    }
+}
