@@ -1,3 +1,109 @@
 //! The developer's commands: demo, test, cluster, image, crd.
 
-fn main() {}
+#![expect(
+    dead_code,
+    reason = "the demo and the tests are what uses the rest of it, and come next"
+)]
+
+mod archive;
+mod cluster;
+mod crd;
+mod digest;
+mod files;
+mod image;
+mod interrupt;
+mod packages;
+mod prepare;
+mod process;
+mod programs;
+mod progress;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use lexopt::prelude::*;
+
+use crate::workspace::Workspace;
+
+const HELP: &str =
+    "The developer's commands. Everything that they need is built or installed by themselves.
+
+    cargo xtask demo                    shows the whole thing at work on a real node
+    cargo xtask test                    formatting, lints, unit tests, and the tests on a real node
+    cargo xtask cluster up              brings up a real single-node Kubernetes on this machine
+    cargo xtask cluster down            removes it without a trace
+    cargo xtask cluster status          says what there is of it; exit status 0 when it is well
+    cargo xtask cluster kubeconfig      prints the path of its kubeconfig
+    cargo xtask image                   builds the images, as files in target/images
+    cargo xtask image --push REGISTRY   and pushes the two for users to REGISTRY/NAME:TAG
+    cargo xtask crd                     writes crds/ and the chart's copy from the operator's type
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut arguments = lexopt::Parser::from_env();
+    let Some(command) = word(&mut arguments)? else {
+        print!("{HELP}");
+        return Ok(());
+    };
+    interrupt::listen()?;
+    let workspace = Workspace::find()?;
+    match command.as_str() {
+        "cluster" => {
+            let action = word(&mut arguments)?
+                .context("cluster needs one of: up, down, status, kubeconfig")?;
+            end(&mut arguments)?;
+            match action.as_str() {
+                "up" => cluster::up(&workspace).map(|_| ()),
+                "down" => cluster::down(&workspace),
+                "status" => cluster::status(&workspace),
+                "kubeconfig" => cluster::kubeconfig().map(|path| println!("{}", path.display())),
+                other => bail!("cluster {other}: not one of up, down, status, kubeconfig"),
+            }
+        }
+        "image" => {
+            let registry = option(&mut arguments, "push")?;
+            let images = image::build(&workspace)?;
+            registry.map_or(Ok(()), |registry| {
+                image::push(&workspace, &images, &registry)
+            })
+        }
+        "crd" => end(&mut arguments).and_then(|()| crd::generate(&workspace)),
+        other => bail!("no command {other:?}\n\n{HELP}"),
+    }
+}
+
+/// The next argument, when it is a word; `--help` is one too.
+fn word(arguments: &mut lexopt::Parser) -> Result<Option<String>> {
+    match arguments.next()? {
+        None | Some(Long("help") | Short('h')) => Ok(None),
+        Some(Value(word)) => Ok(Some(word.string()?)),
+        Some(other) => Err(other.unexpected().into()),
+    }
+}
+
+/// The value of the only option that a command takes.
+fn option(arguments: &mut lexopt::Parser, name: &str) -> Result<Option<String>> {
+    let mut value = None;
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long(given) if given == name => value = Some(arguments.value()?.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(value)
+}
+
+fn end(arguments: &mut lexopt::Parser) -> Result<()> {
+    option(arguments, "").map(|_| ())
+}

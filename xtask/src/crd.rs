@@ -1,0 +1,48 @@
+//! `cargo xtask crd`: the schema, generated from the type.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::files;
+use crate::process;
+use crate::workspace::Workspace;
+
+/// The one for people and tests, and the one that the chart renders.
+const COPIES: [&str; 2] = [
+    "crds/gatewayqueue.dev_gatewayqueues.yaml",
+    "charts/gateway-queue-operator/files/gatewayqueues.yaml",
+];
+
+/// Writes both copies.
+///
+/// # Errors
+/// When the operator does not compile, or a file cannot be written.
+pub(crate) fn generate(workspace: &Workspace) -> Result<()> {
+    workspace
+        .progress
+        .say("generating the CRD from the operator's type");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "gateway-queue-operator",
+            "--",
+            "crd",
+        ])
+        .current_dir(&workspace.root);
+    let yaml = process::output(&mut cargo)?;
+    if !yaml.contains("CustomResourceDefinition") {
+        bail!(
+            "`gateway-queue-operator crd` printed no CustomResourceDefinition; it printed {} bytes",
+            yaml.len()
+        );
+    }
+    for copy in COPIES {
+        files::replace(&workspace.root.join(copy), yaml.as_bytes(), 0o644)?;
+        workspace.progress.say(format!("wrote {copy}"));
+    }
+    Ok(())
+}

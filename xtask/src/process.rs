@@ -1,0 +1,269 @@
+//! Running other programs: short ones quietly, long ones with a log and a sign
+//! of life, and none of them outliving a command that was interrupted.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal};
+
+use crate::interrupt::{self, Interrupted};
+use crate::progress::Progress;
+
+/// How often a long step says that it is still at work.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often a running program is looked after.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long an interrupted program may take to end by itself.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How much of a log a person needs to see.
+const TAIL_LINES: usize = 20;
+
+/// Runs a short program and returns what it printed.
+///
+/// # Errors
+/// When it cannot be started or fails: with its command line and what it said.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let line = shown(command);
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("could not start `{line}`"))?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr);
+        bail!("`{line}` failed ({}): {}", out.status, said.trim());
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Runs a short program, gives it `input`, and forgets what it printed.
+///
+/// # Errors
+/// As [`output`].
+pub(crate) fn feed(command: &mut Command, input: &str) -> Result<()> {
+    let line = shown(command);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("could not start `{line}`"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that ends early closes the pipe; why it did is in its status.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let out = child
+        .wait_with_output()
+        .with_context(|| format!("waiting for `{line}`"))?;
+    if !out.status.success() {
+        bail!(
+            "`{line}` failed ({}): {}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+/// A long-running program whose output goes to a log.
+pub(crate) struct Logged<'a> {
+    /// What it does, as the end of "still …".
+    pub(crate) doing: &'a str,
+    /// Where both of its outputs go; an older log is replaced.
+    pub(crate) log: PathBuf,
+}
+
+impl Logged<'_> {
+    /// Runs `command` to its end, with a line of progress every 15 seconds.
+    ///
+    /// # Errors
+    /// When it cannot be started, fails (with the end of its log), or the person
+    /// at the keyboard interrupted it; then it is ended first.
+    pub(crate) fn run(&self, progress: &Progress, command: &mut Command) -> Result<()> {
+        let line = shown(command);
+        if let Some(folder) = self.log.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        }
+        let log = File::create(&self.log)
+            .with_context(|| format!("creating the log {}", self.log.display()))?;
+        let same = log.try_clone().context("sharing a log file")?;
+        // A group of its own, so that Ctrl-C reaches us alone and we end the
+        // whole family in order.
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(same)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("could not start `{line}`"))?;
+        let status = self.wait(progress, &mut child)?;
+        if !status.success() {
+            bail!("`{line}` failed ({status}); {}", tail(&self.log));
+        }
+        Ok(())
+    }
+
+    fn wait(&self, progress: &Progress, child: &mut Child) -> Result<ExitStatus> {
+        let started = Instant::now();
+        let mut said = started;
+        loop {
+            if let Some(status) = child.try_wait().context("waiting for a program")? {
+                return Ok(status);
+            }
+            if interrupt::requested() {
+                end_group(child);
+                return Err(Interrupted).with_context(|| format!("stopped {}", self.doing));
+            }
+            if said.elapsed() >= HEARTBEAT {
+                said = Instant::now();
+                let (lines, last) = last_line(&self.log);
+                let seconds = started.elapsed().as_secs();
+                progress.say(format!(
+                    "  still {} ({seconds} s, {lines} lines of log, last: {last})",
+                    self.doing
+                ));
+            }
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+fn end_group(child: &mut Child) {
+    let Ok(group) = i32::try_from(child.id()) else {
+        return;
+    };
+    let Some(group) = Pid::from_raw(group) else {
+        return;
+    };
+    let asked = Instant::now();
+    let _ = rustix::process::kill_process_group(group, Signal::TERM);
+    while asked.elapsed() < PATIENCE {
+        if matches!(child.try_wait(), Ok(Some(_))) {
+            break;
+        }
+        thread::sleep(LOOK);
+    }
+    let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    let _ = child.wait();
+}
+
+/// The end of a log, as the end of a sentence that says what failed.
+pub(crate) fn tail(log: &Path) -> String {
+    let text = end_of(log);
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return format!("its log is empty: {}", log.display());
+    }
+    let from = lines.len().saturating_sub(TAIL_LINES);
+    let shown: Vec<String> = lines[from..]
+        .iter()
+        .map(|line| format!("    {line}"))
+        .collect();
+    format!(
+        "the end of its log {}:\n{}",
+        log.display(),
+        shown.join("\n")
+    )
+}
+
+fn last_line(log: &Path) -> (usize, String) {
+    let text = fs::read(log)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
+    let last = text
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("nothing yet");
+    (text.lines().count(), last.trim().chars().take(70).collect())
+}
+
+/// The last 16 KiB, for a program may have logged for hours.
+fn end_of(log: &Path) -> String {
+    const ENOUGH: u64 = 16 * 1024;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(ENOUGH)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read()
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}
+
+/// The path of a program that a shell would find, or one in the folders for
+/// administrators that a plain user's PATH lacks.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let known = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(known)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+fn shown(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_shows_the_last_twenty_lines_and_the_path_of_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("it.log");
+        let lines: Vec<String> = (1..=30).map(|n| format!("line {n}")).collect();
+        fs::write(&log, lines.join("\n")).unwrap();
+
+        let text = tail(&log);
+
+        assert!(text.contains(&log.display().to_string()));
+        assert!(text.contains("line 11\n") && text.ends_with("line 30"));
+        assert!(!text.contains("line 10\n"));
+    }
+
+    #[test]
+    fn a_program_that_fails_is_named_with_what_it_said() {
+        let error =
+            output(Command::new("sh").args(["-c", "echo no such bucket >&2; exit 3"])).unwrap_err();
+
+        let text = error.to_string();
+        assert!(
+            text.contains("sh -c") && text.contains("no such bucket") && text.contains('3'),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_long_program_leaves_its_output_in_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Logged {
+            doing: "testing",
+            log: folder.path().join("a/b.log"),
+        };
+
+        run.run(
+            &Progress::start(),
+            Command::new("sh").args(["-c", "echo one; echo two >&2"]),
+        )
+        .unwrap();
+
+        assert_eq!(fs::read_to_string(&run.log).unwrap(), "one\ntwo\n");
+    }
+}
