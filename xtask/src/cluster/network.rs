@@ -1,12 +1,11 @@
 //! The node's network: a namespace, a cable to the host, and the host's routes to
 //! pods and Services.
 
-use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::layout::{CABLE, HOST_IP, HOST_LINK, NETWORK, NODE_IP, NODE_LINK, PODS, SERVICES};
 use crate::process;
@@ -26,24 +25,8 @@ pub(crate) fn create() -> Result<()> {
             "this machine has a route to {taken} already, which is inside the node's own addresses ({CABLE}, {PODS}, {SERVICES})"
         );
     }
-    ip(&format!("netns add {NETWORK}"))?;
-    ip(&format!(
-        "link add {HOST_LINK} type veth peer name {NODE_LINK} netns {NETWORK}"
-    ))?;
-    ip(&format!("addr add {HOST_IP}/30 dev {HOST_LINK}"))?;
-    ip(&format!("link set {HOST_LINK} up"))?;
-    ip(&format!(
-        "-n {NETWORK} addr add {NODE_IP}/30 dev {NODE_LINK}"
-    ))?;
-    ip(&format!("-n {NETWORK} link set lo up"))?;
-    ip(&format!("-n {NETWORK} link set {NODE_LINK} up"))?;
-    // Kubernetes asks for a default route. The host forwards nothing that comes
-    // from the node, so it ends here.
-    ip(&format!("-n {NETWORK} route add default via {HOST_IP}"))?;
-    let forwarding = format!("/proc/sys/net/ipv4/conf/{HOST_LINK}/forwarding");
-    fs::write(&forwarding, "0").with_context(|| format!("writing {forwarding}"))?;
-    for range in [PODS, SERVICES] {
-        ip(&format!("route add {range} via {NODE_IP}"))?;
+    for command in commands() {
+        ip(&command)?;
     }
     let mut forward = Command::new("nsenter");
     forward.arg(format!("--net={}", namespace())).args([
@@ -53,6 +36,23 @@ pub(crate) fn create() -> Result<()> {
     ]);
     process::output(&mut forward)?;
     Ok(())
+}
+
+/// What `ip` is told, in this order.
+pub(crate) fn commands() -> Vec<String> {
+    vec![
+        format!("netns add {NETWORK}"),
+        format!("link add {HOST_LINK} type veth peer name {NODE_LINK} netns {NETWORK}"),
+        format!("addr add {HOST_IP}/30 dev {HOST_LINK}"),
+        format!("link set {HOST_LINK} up"),
+        format!("-n {NETWORK} addr add {NODE_IP}/30 dev {NODE_LINK}"),
+        format!("-n {NETWORK} link set lo up"),
+        format!("-n {NETWORK} link set {NODE_LINK} up"),
+        // Nothing of the node gets beyond this machine, and who tries is told at once.
+        format!("-n {NETWORK} route add unreachable default"),
+        format!("route add {PODS} via {NODE_IP}"),
+        format!("route add {SERVICES} via {NODE_IP}"),
+    ]
 }
 
 /// Whether any of it is there.

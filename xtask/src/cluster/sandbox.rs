@@ -52,6 +52,11 @@ const LEAVE: &str = "log=$1; shift; setsid \"$@\" </dev/null >>\"$log\" 2>&1 &";
 /// How long the box may take to open.
 const OPENING: Duration = Duration::from_secs(10);
 
+/// All that makes one box differ from another.
+pub(crate) fn recipe() -> impl std::fmt::Debug {
+    (PLACES, KERNEL_SETTINGS, ENTER, LEAVE)
+}
+
 /// Opens an empty box.
 ///
 /// # Errors

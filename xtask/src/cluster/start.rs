@@ -57,10 +57,12 @@ pub(crate) fn plan(programs: &Programs) -> Result<Plan> {
         snapshotter: snapshotter()?,
     });
     let parts = format!(
-        "{} {:?} {files:?} {}",
+        "{} {:?} {files:?} {:?} {:?} {}",
         programs.key,
         components::all(),
-        dns::manifest()
+        network::commands(),
+        sandbox::recipe(),
+        dns::manifest(),
     );
     Ok(Plan {
         files,
