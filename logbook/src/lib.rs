@@ -83,6 +83,32 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What a queue can say before it has looked around.
+    pub fn new(holder: &str) -> Self {
+        Self {
+            holder: holder.to_owned(),
+            token: Token::Unchecked,
+            hold: Some(Hold::SessionStartsUnknown),
+            detail: None,
+            max_concurrency: None,
+            recommended_shards: None,
+            session_starts: None,
+        }
+    }
+
+    /// Whether people want to know soon what is new in this entry: all but a
+    /// number of session starts that goes down with each grant.
+    pub fn is_news_after(&self, before: &Self) -> bool {
+        let without_countdown = |entry: &Self| {
+            let mut entry = entry.clone();
+            if let Some(starts) = &mut entry.session_starts {
+                starts.remaining = 0;
+            }
+            entry
+        };
+        without_countdown(self) != without_countdown(before)
+    }
+
     /// The annotations of this entry. A key that has nothing to say is there
     /// with `None`, so that a merge patch removes what an earlier entry said.
     pub fn annotations(&self) -> BTreeMap<&'static str, Option<String>> {
@@ -153,7 +179,8 @@ impl Token {
 }
 
 impl Hold {
-    const ALL: [Self; 4] = [
+    /// Every reason there is.
+    pub const ALL: [Self; 4] = [
         Self::TokenMissing,
         Self::TokenRejected,
         Self::SessionStartsUnknown,
@@ -252,6 +279,15 @@ mod tests {
             full().annotations().keys().collect::<Vec<_>>()
         );
         assert_eq!(sparse.annotations()[HOLD], None);
+    }
+
+    #[test]
+    fn a_countdown_is_no_news_and_the_rest_is() {
+        let (before, mut after) = (full(), full());
+        after.session_starts.as_mut().unwrap().remaining = 7;
+        assert!(!after.is_news_after(&before));
+        after.hold = None;
+        assert!(after.is_news_after(&before));
     }
 
     #[test]

@@ -1,3 +1,86 @@
-//! A queue server that hands out Discord identify turns, one bucket every five seconds.
+//! `gateway-queue`: arguments in, exit code out.
 
-fn main() {}
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use gateway_queue::settings::{Command, LogFormat, Settings};
+use gateway_queue::wiring;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let environment = |name: &str| std::env::var(name).ok();
+    match Settings::read(std::env::args_os().skip(1), environment) {
+        Ok(Command::Run(settings)) => run(*settings),
+        Ok(Command::Print(text)) => {
+            // A closed pipe is the reader's wish.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(invalid) => fail(&invalid),
+    }
+}
+
+fn run(settings: Settings) -> ExitCode {
+    if let Err(error) = log(&settings) {
+        return fail(&*error);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let ended = runtime.map_err(Into::into).and_then(|runtime| {
+        runtime.block_on(async {
+            let shutdown = CancellationToken::new();
+            end_on_signals(&shutdown)?;
+            wiring::run(settings, shutdown).await
+        })
+    });
+    match ended {
+        Ok(()) => {
+            info!("ended");
+            ExitCode::SUCCESS
+        }
+        Err(failed) => fail(&failed),
+    }
+}
+
+/// Must be called within the runtime.
+fn end_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind)?;
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            shutdown.cancel();
+        });
+    }
+    Ok(())
+}
+
+fn log(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
+    let filter = EnvFilter::try_new(&settings.log_filter).map_err(|_| {
+        format!(
+            "RUST_LOG={:?} is not accepted: it must be a level (error, warn, info, debug, trace) \
+             or a list such as info,gateway_queue=debug",
+            settings.log_filter
+        )
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// One line on standard error.
+fn fail(why: &dyn std::fmt::Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "gateway-queue: {why}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,135 @@
+//! The admin port: probes, metrics and the state, for machines and people.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::keeper::Handle;
+use crate::metrics::Metrics;
+use crate::state;
+
+/// Probes, Prometheus and a person or two.
+const MOST_CONNECTIONS: usize = 64;
+
+/// A connection that is idle or slow for this long is closed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the admin port shows.
+#[derive(Debug)]
+pub struct Admin {
+    /// The way to the queue.
+    pub handle: Handle,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Whether the queue can hold clients: never whether it can grant, or
+    /// rollouts would block and the Service would be empty.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// Answers until `shutdown`.
+pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) {
+    let admin = Arc::new(admin);
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let seat = Arc::clone(&room).acquire_owned().await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "cannot accept a connection on the admin port");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let admin = Arc::clone(&admin);
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            let _seat = seat;
+            let service = service_fn(|request| {
+                let admin = Arc::clone(&admin);
+                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+            });
+            let serving = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that hangs up is nobody's news.
+            let _ = shutdown.run_until_cancelled(serving).await;
+        });
+    }
+}
+
+impl Admin {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
+        }
+        match request.uri().path() {
+            "/livez" => answer(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => answer(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" => answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "not yet: the Lease was not reached\n",
+            ),
+            "/metrics" | "/state" => self.look(request.uri().path()).await,
+            _ => answer(
+                StatusCode::NOT_FOUND,
+                TEXT,
+                "there are /livez, /readyz, /metrics and /state\n",
+            ),
+        }
+    }
+
+    async fn look(&self, path: &str) -> Response<Full<Bytes>> {
+        let looking = timeout(PATIENCE, self.handle.look()).await;
+        let Ok(Some(snapshot)) = looking else {
+            return answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "the queue does not answer\n",
+            );
+        };
+        let page = match path {
+            "/metrics" => self.metrics.page(&snapshot).ok().map(|p| (OPENMETRICS, p)),
+            _ => state::json(&snapshot).ok().map(|p| (JSON, p)),
+        };
+        match page {
+            Some((kind, page)) => answer(StatusCode::OK, kind, page),
+            None => answer(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                TEXT,
+                "cannot be written\n",
+            ),
+        }
+    }
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

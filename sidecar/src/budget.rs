@@ -1,0 +1,545 @@
+//! How many session starts are left, and when to ask Discord again.
+//!
+//! Discord resets the token of a bot that uses up its session starts, so this
+//! never fails open: what is not known is not granted. Pure, like the pacer.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use gateway_queue_logbook::{Hold, Token};
+
+use crate::limits::Limits;
+use crate::moment::Moment;
+
+/// The first and the longest pause after a fetch that failed.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How often a rejected token is tried again.
+const REJECTED_AGAIN: Duration = Duration::from_secs(60);
+
+/// What came of a fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Discord told the limits.
+    Limits(Limits),
+    /// Discord answered 401.
+    Rejected,
+    /// Discord answered 429, and when to come back.
+    RateLimited(Duration),
+    /// Discord answered something else that helps nobody. A sentence about it.
+    Useless(String),
+    /// No answer at all. A sentence about it.
+    Unreachable(String),
+}
+
+/// What the budget must know of the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Discord's interval: how long an identify may take to be counted.
+    pub interval: Duration,
+    /// Session starts to leave untouched.
+    pub reserve: u64,
+    /// How often to fetch when nothing happens.
+    pub refresh: Duration,
+}
+
+/// The last good answer, and what was granted on top of it.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    limits: Limits,
+    /// When the window ends; none when none was open.
+    reset_at: Option<Moment>,
+    /// Grants that the answer may not have counted, and those since.
+    used: u64,
+    /// What a predecessor may have granted, unseen by that answer.
+    guessed: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Budget {
+    rules: Rules,
+    token: Token,
+    known: Option<Known>,
+    /// Grants on their way into a socket.
+    writing: u64,
+    /// Written grants, the oldest first, as far back as an answer can miss one.
+    recent: VecDeque<Moment>,
+    /// A fetch sent before this may miss what a predecessor granted.
+    settled_at: Moment,
+    /// The fetch that is under way.
+    sent: Option<Moment>,
+    /// No fetch before this.
+    earliest: Moment,
+    /// The next fetch, when nothing asks for an earlier one.
+    refresh_at: Moment,
+    backoff: Duration,
+    /// The pause of those who were told "0 left, and no window is open".
+    empty_backoff: Duration,
+    trouble: Option<String>,
+}
+
+impl Budget {
+    /// A budget that knows nothing but the state of the token. `guarded` says
+    /// that a predecessor may have granted until just now.
+    pub fn new(rules: Rules, token: Token, guarded: bool, now: Moment) -> Self {
+        let settle = if guarded {
+            rules.interval * 2
+        } else {
+            Duration::ZERO
+        };
+        Self {
+            rules,
+            token,
+            known: None,
+            writing: 0,
+            recent: VecDeque::new(),
+            settled_at: now + settle,
+            sent: None,
+            earliest: now,
+            refresh_at: now,
+            backoff: BACKOFF.0,
+            empty_backoff: rules.interval,
+            trouble: None,
+        }
+    }
+
+    /// Why nothing may be granted; none when something may.
+    pub fn hold(&self) -> Option<Hold> {
+        match (self.token, &self.known) {
+            (Token::None, _) => None,
+            (Token::Missing, _) => Some(Hold::TokenMissing),
+            (Token::Rejected, _) => Some(Hold::TokenRejected),
+            (Token::Unchecked | Token::Accepted, None) => Some(Hold::SessionStartsUnknown),
+            (Token::Unchecked | Token::Accepted, Some(known)) => (self.available(known)
+                <= self.rules.reserve)
+                .then_some(Hold::SessionStartsExhausted),
+        }
+    }
+
+    /// The state of the token.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// What Discord told last.
+    pub fn limits(&self) -> Option<Limits> {
+        self.known.map(|known| known.limits)
+    }
+
+    /// Session starts that are left, the reserve not deducted.
+    pub fn remaining(&self) -> Option<u64> {
+        self.known.map(|known| self.available(&known))
+    }
+
+    /// When the open window ends.
+    pub fn reset_at(&self) -> Option<Moment> {
+        self.known.and_then(|known| known.reset_at)
+    }
+
+    /// What is wrong with Discord or the token, since the last good answer.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// A grant is on its way. Call it only while [`Budget::hold`] is none.
+    pub fn granted(&mut self) {
+        self.writing += 1;
+    }
+
+    /// That grant went out, or may have.
+    pub fn written(&mut self, at: Moment) {
+        self.writing = self.writing.saturating_sub(1);
+        if self.token == Token::None {
+            return;
+        }
+        let horizon = self.sent.unwrap_or(at) - self.rules.interval * 2;
+        while self.recent.front().is_some_and(|first| *first < horizon) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(at);
+        if let Some(known) = &mut self.known {
+            known.used += 1;
+        }
+    }
+
+    /// That grant did not go out: its session start is not used.
+    pub fn unwritten(&mut self) {
+        self.writing = self.writing.saturating_sub(1);
+    }
+
+    /// The token file says something new. A token that is there makes all
+    /// limits unknown, and is tried at once.
+    pub fn token_changed(&mut self, token: Token, now: Moment) {
+        self.token = token;
+        self.known = None;
+        self.sent = None;
+        self.earliest = now;
+        self.refresh_at = now;
+        self.backoff = BACKOFF.0;
+        self.empty_backoff = self.rules.interval;
+        self.trouble = None;
+    }
+
+    /// When to fetch; none while a fetch is under way or there is no token.
+    pub fn fetch_at(&self) -> Option<Moment> {
+        if self.sent.is_some() || matches!(self.token, Token::None | Token::Missing) {
+            return None;
+        }
+        let wanted = match (&self.known, self.hold()) {
+            (Some(known), Some(Hold::SessionStartsExhausted)) => {
+                let reset = known.reset_at.unwrap_or(self.refresh_at);
+                // Held only for what a predecessor may have granted: look
+                // again as soon as an answer must have counted it.
+                let certain = known
+                    .limits
+                    .remaining
+                    .saturating_sub(known.used + self.writing);
+                let settle = if certain > self.rules.reserve {
+                    self.settled_at
+                } else {
+                    self.refresh_at
+                };
+                self.refresh_at.min(reset).min(settle)
+            }
+            _ => self.refresh_at,
+        };
+        Some(wanted.max(self.earliest))
+    }
+
+    /// A fetch was sent.
+    pub fn fetching(&mut self, now: Moment) {
+        self.sent = Some(now);
+    }
+
+    /// The fetch that was under way came to something. `jitter` is anything
+    /// from 0 to 1, so that many queues do not come back all at once.
+    pub fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64) {
+        let Some(sent) = self.sent.take() else {
+            return;
+        };
+        // After any answer, one interval of silence.
+        let soonest = now + self.rules.interval;
+        match outcome {
+            Outcome::Limits(limits) => {
+                self.learn(limits, sent, now);
+                self.earliest = soonest;
+            }
+            Outcome::Rejected => {
+                self.token = Token::Rejected;
+                self.trouble = Some("Discord answered 401 to the token".to_owned());
+                self.refresh_at = soonest.max(now + REJECTED_AGAIN);
+                self.earliest = self.refresh_at;
+            }
+            Outcome::RateLimited(pause) => {
+                self.trouble = Some(format!(
+                    "Discord answered 429: come back in {} s",
+                    pause.as_secs_f64().ceil()
+                ));
+                self.refresh_at = soonest.max(now + pause);
+                self.earliest = self.refresh_at;
+            }
+            Outcome::Useless(why) => {
+                self.trouble = Some(why);
+                self.refresh_at = soonest.max(now + self.pause(jitter));
+                self.earliest = self.refresh_at;
+            }
+            Outcome::Unreachable(why) => {
+                self.trouble = Some(why);
+                self.refresh_at = now + self.pause(jitter);
+                self.earliest = self.refresh_at;
+            }
+        }
+    }
+
+    fn learn(&mut self, limits: Limits, sent: Moment, now: Moment) {
+        let unseen_from = sent - self.rules.interval * 2;
+        let used = self.recent.iter().filter(|at| **at >= unseen_from).count();
+        let guessed = match limits.max_concurrency {
+            Some(m) if sent < self.settled_at => u64::from(m) * 2,
+            _ => 0,
+        };
+        let window_open = !limits.reset_after.is_zero();
+        self.token = Token::Accepted;
+        self.trouble = None;
+        self.backoff = BACKOFF.0;
+        self.known = Some(Known {
+            limits,
+            reset_at: window_open.then_some(now + limits.reset_after),
+            used: used as u64,
+            guessed,
+        });
+        if limits.remaining == 0 && !window_open {
+            // No window, and nothing left: nobody says when that ends.
+            self.refresh_at = now + self.empty_backoff.min(self.rules.refresh);
+            self.empty_backoff = (self.empty_backoff * 2).min(BACKOFF.1.max(self.rules.interval));
+        } else {
+            self.refresh_at = now + self.rules.refresh;
+            self.empty_backoff = self.rules.interval;
+        }
+    }
+
+    fn available(&self, known: &Known) -> u64 {
+        let gone = known.used + known.guessed + self.writing;
+        known.limits.remaining.saturating_sub(gone)
+    }
+
+    fn pause(&mut self, jitter: f64) -> Duration {
+        let pause = self.backoff.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 4.0);
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        pause.min(BACKOFF.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules {
+        interval: Duration::from_secs(5),
+        reserve: 0,
+        refresh: Duration::from_secs(300),
+    };
+
+    fn at(seconds: u64) -> Moment {
+        Moment::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn says(remaining: u64, reset_after: u64, m: u32) -> Outcome {
+        Outcome::Limits(Limits {
+            shards: 1,
+            total: 1000,
+            remaining,
+            reset_after: Duration::from_secs(reset_after),
+            max_concurrency: Some(m),
+        })
+    }
+
+    fn budget(guarded: bool) -> Budget {
+        Budget::new(RULES, Token::Unchecked, guarded, at(0))
+    }
+
+    fn fetch(budget: &mut Budget, sent: u64, outcome: Outcome) {
+        budget.fetching(at(sent));
+        budget.fetched(outcome, at(sent), 0.0);
+    }
+
+    fn grant(budget: &mut Budget, now: u64) {
+        assert_eq!(budget.hold(), None);
+        budget.granted();
+        budget.written(at(now));
+    }
+
+    #[test]
+    fn what_is_unknown_is_held_and_asked_for_at_once() {
+        let mut budget = budget(false);
+        assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+        assert_eq!(budget.fetch_at(), Some(at(0)));
+        budget.fetching(at(0));
+        assert_eq!(budget.fetch_at(), None);
+        budget.fetched(says(1000, 60, 1), at(1), 0.0);
+        assert_eq!((budget.hold(), budget.remaining()), (None, Some(1000)));
+        assert_eq!(budget.fetch_at(), Some(at(301)));
+    }
+
+    #[test]
+    fn each_grant_takes_one_and_one_that_did_not_go_out_gives_it_back() {
+        let mut budget = budget(false);
+        fetch(&mut budget, 0, says(2, 60, 1));
+        grant(&mut budget, 1);
+        budget.granted();
+        assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+        budget.unwritten();
+        assert_eq!((budget.hold(), budget.remaining()), (None, Some(1)));
+    }
+
+    #[test]
+    fn an_answer_is_less_the_grants_that_it_may_not_have_counted() {
+        let mut budget = budget(false);
+        fetch(&mut budget, 0, says(100, 60, 1));
+        for now in [80, 89, 90, 95] {
+            grant(&mut budget, now);
+        }
+        // Sent at 100: grants from 90 on may not be in it, and one comes while
+        // it is under way.
+        budget.fetching(at(100));
+        grant(&mut budget, 101);
+        budget.granted();
+        budget.fetched(says(50, 60, 1), at(102), 0.0);
+        assert_eq!(budget.remaining(), Some(50 - 3 - 1));
+        budget.written(at(103));
+        assert_eq!(budget.remaining(), Some(50 - 4));
+    }
+
+    #[test]
+    fn after_a_guarded_start_a_predecessors_grants_are_guessed() {
+        let mut guarded = budget(true);
+        fetch(&mut guarded, 1, says(40, 3600, 16));
+        assert_eq!(guarded.remaining(), Some(8));
+        fetch(&mut guarded, 10, says(40, 3600, 16));
+        assert_eq!(guarded.remaining(), Some(40));
+    }
+
+    #[test]
+    fn a_hold_that_is_only_a_guess_is_looked_at_again_when_it_must_be_counted() {
+        let mut budget = budget(true);
+        fetch(&mut budget, 1, says(2, 3600, 1));
+        assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+        assert_eq!(budget.fetch_at(), Some(at(10)));
+        fetch(&mut budget, 10, says(2, 3600, 1));
+        assert_eq!(budget.hold(), None);
+    }
+
+    #[test]
+    fn an_empty_window_is_asked_about_when_it_ends_and_never_refilled_by_the_clock() {
+        let mut budget = budget(false);
+        fetch(&mut budget, 0, says(1, 60, 1));
+        grant(&mut budget, 1);
+        assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+        assert_eq!(budget.fetch_at(), Some(at(60)));
+        budget.fetching(at(60));
+        budget.fetched(Outcome::Unreachable("x".to_owned()), at(61), 0.0);
+        assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+        assert_eq!(budget.fetch_at(), Some(at(62)));
+        fetch(&mut budget, 62, says(1000, 86_400, 1));
+        assert_eq!(budget.hold(), None);
+    }
+
+    #[test]
+    fn a_long_window_is_looked_at_with_each_refresh() {
+        let mut budget = budget(false);
+        fetch(&mut budget, 0, says(0, 80_000, 1));
+        assert_eq!(budget.fetch_at(), Some(at(300)));
+    }
+
+    #[test]
+    fn no_open_window_and_nothing_left_is_asked_again_ever_more_seldom() {
+        let mut budget = budget(false);
+        let mut now = 0;
+        for pause in [5, 10, 20, 40, 60, 60] {
+            fetch(&mut budget, now, says(0, 0, 1));
+            assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+            assert_eq!(budget.fetch_at(), Some(at(now + pause)));
+            now += pause;
+        }
+        fetch(&mut budget, now, says(1000, 0, 1));
+        assert_eq!(budget.hold(), None);
+    }
+
+    #[test]
+    fn the_reserve_is_left_untouched() {
+        let rules = Rules {
+            reserve: 10,
+            ..RULES
+        };
+        let mut budget = Budget::new(rules, Token::Unchecked, false, at(0));
+        fetch(&mut budget, 0, says(11, 60, 1));
+        grant(&mut budget, 0);
+        assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+        assert_eq!(budget.remaining(), Some(10));
+    }
+
+    #[test]
+    fn a_failed_fetch_changes_nothing_and_backs_off() {
+        let mut budget = budget(false);
+        fetch(&mut budget, 0, says(5, 3600, 1));
+        let mut now = 300;
+        for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+            fetch(&mut budget, now, Outcome::Unreachable("x".to_owned()));
+            assert_eq!((budget.hold(), budget.remaining()), (None, Some(5)));
+            assert_eq!(budget.fetch_at(), Some(at(now + pause)));
+            now += pause;
+        }
+        assert_eq!(budget.trouble(), Some("x"));
+        fetch(&mut budget, now, says(9, 3600, 1));
+        assert_eq!((budget.trouble(), budget.remaining()), (None, Some(9)));
+    }
+
+    #[test]
+    fn jitter_lengthens_a_pause_and_never_beyond_the_longest() {
+        let mut budget = budget(false);
+        let after = |budget: &mut Budget| {
+            budget.fetching(at(0));
+            budget.fetched(Outcome::Unreachable(String::new()), at(0), 1.0);
+            budget.fetch_at().unwrap().since(at(0))
+        };
+        assert_eq!(after(&mut budget), Duration::from_millis(1250));
+        let last = (0..9).map(|_| after(&mut budget)).last();
+        assert_eq!(last, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn after_any_answer_there_is_one_interval_of_silence() {
+        for (outcome, next) in [
+            (Outcome::Useless("503".to_owned()), 5),
+            (Outcome::RateLimited(Duration::ZERO), 5),
+            (Outcome::RateLimited(Duration::from_secs(82_721)), 82_721),
+            (Outcome::Rejected, 60),
+            (says(0, 1, 1), 5),
+        ] {
+            let mut budget = budget(false);
+            fetch(&mut budget, 0, outcome);
+            assert_eq!(budget.fetch_at(), Some(at(next)));
+        }
+    }
+
+    #[test]
+    fn a_rejected_token_holds_even_with_session_starts_left_until_it_is_accepted() {
+        let mut budget = budget(false);
+        fetch(&mut budget, 0, says(5, 3600, 1));
+        fetch(&mut budget, 300, Outcome::Rejected);
+        assert_eq!(budget.hold(), Some(Hold::TokenRejected));
+        fetch(&mut budget, 360, Outcome::Unreachable("x".to_owned()));
+        assert_eq!(budget.hold(), Some(Hold::TokenRejected));
+        fetch(&mut budget, 420, says(5, 3600, 1));
+        assert_eq!((budget.hold(), budget.token()), (None, Token::Accepted));
+    }
+
+    #[test]
+    fn a_new_token_makes_the_limits_unknown_and_is_tried_at_once() {
+        let mut budget = budget(false);
+        fetch(&mut budget, 0, says(5, 3600, 1));
+        fetch(
+            &mut budget,
+            300,
+            Outcome::RateLimited(Duration::from_secs(9000)),
+        );
+        budget.token_changed(Token::Unchecked, at(301));
+        assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+        assert_eq!(budget.fetch_at(), Some(at(301)));
+        budget.token_changed(Token::Missing, at(302));
+        assert_eq!(
+            (budget.hold(), budget.fetch_at()),
+            (Some(Hold::TokenMissing), None)
+        );
+    }
+
+    #[test]
+    fn an_answer_to_a_token_that_was_swapped_meanwhile_is_not_taken() {
+        let mut budget = budget(false);
+        budget.fetching(at(0));
+        budget.token_changed(Token::Unchecked, at(1));
+        budget.fetched(says(5, 3600, 1), at(2), 0.0);
+        assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+    }
+
+    #[test]
+    fn without_a_token_there_is_no_budget() {
+        let mut budget = Budget::new(RULES, Token::None, true, at(0));
+        for now in 0..100 {
+            grant(&mut budget, now);
+        }
+        assert_eq!((budget.remaining(), budget.fetch_at()), (None, None));
+        assert!(budget.recent.is_empty());
+    }
+
+    #[test]
+    fn only_grants_that_an_answer_can_miss_are_remembered() {
+        let mut budget = budget(false);
+        fetch(&mut budget, 0, says(100_000, 3600, 1));
+        for now in 0..1000 {
+            grant(&mut budget, now);
+        }
+        assert!(budget.recent.len() <= 11);
+    }
+}

@@ -1,0 +1,149 @@
+//! Asks Discord for the limits of the bot.
+
+use std::future::Future;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, redirect};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::budget::Outcome;
+use crate::limits::Limits;
+use crate::secret::BotToken;
+
+/// Discord demands one of this form.
+const USER_AGENT: &str = concat!(
+    "DiscordBot (gateway-queue, ",
+    env!("CARGO_PKG_VERSION"),
+    ")"
+);
+
+/// A fetch that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Discord's answer has some 200 bytes.
+const MOST_BODY: usize = 64 * 1024;
+
+/// Discord's REST API.
+#[derive(Clone, Debug)]
+pub struct Discord {
+    client: Client,
+    url: String,
+}
+
+impl Discord {
+    /// The API at the base URL `api`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no usable TLS or DNS configuration.
+    pub fn new(api: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .user_agent(USER_AGENT)
+            // A redirect would carry the token to who knows where.
+            .redirect(redirect::Policy::none())
+            .timeout(PATIENCE)
+            // One request in minutes: a connection kept would only go stale.
+            .pool_max_idle_per_host(0)
+            .build()?;
+        Ok(Self {
+            client,
+            url: format!("{api}/gateway/bot"),
+        })
+    }
+
+    /// One fetch. It ends within ten seconds.
+    pub fn fetch(&self, token: &BotToken) -> impl Future<Output = Outcome> + Send + use<> {
+        let authorization = HeaderValue::try_from(token.authorization());
+        let request = self.client.get(&self.url);
+        async move {
+            let Ok(mut authorization) = authorization else {
+                return Outcome::Useless("the token does not fit into a header".to_owned());
+            };
+            authorization.set_sensitive(true);
+            match request.header(AUTHORIZATION, authorization).send().await {
+                Ok(response) => read(response).await,
+                Err(error) => Outcome::Unreachable(reason(&error)),
+            }
+        }
+    }
+}
+
+async fn read(mut response: Response) -> Outcome {
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED => return Outcome::Rejected,
+        StatusCode::TOO_MANY_REQUESTS => {
+            let header = response.headers().get(RETRY_AFTER);
+            return match header.and_then(retry_after) {
+                Some(pause) => Outcome::RateLimited(pause),
+                None => Outcome::Useless("Discord answered 429 with no Retry-After".to_owned()),
+            };
+        }
+        status => return Outcome::Useless(format!("Discord answered {}", status.as_u16())),
+    }
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MOST_BODY => body.extend(chunk),
+            Ok(Some(_)) => {
+                return Outcome::Useless(format!("an answer of more than {MOST_BODY} bytes"));
+            }
+            Ok(None) => break,
+            Err(error) => return Outcome::Unreachable(reason(&error)),
+        }
+    }
+    match Limits::parse(&body) {
+        Ok(limits) => Outcome::Limits(limits),
+        Err(why) => Outcome::Useless(why),
+    }
+}
+
+/// Seconds, whole or decimal.
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    let seconds: f64 = value.to_str().ok()?.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// The innermost cause: what reqwest wraps around it is the URL.
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let what = match () {
+        () if error.is_timeout() => "no answer from Discord in time",
+        () if error.is_connect() => "cannot connect to Discord",
+        () => "no whole answer from Discord",
+    };
+    format!("{what}: {cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_however_long_and_refused_when_it_is_no_time() {
+        let read = |text: &str| retry_after(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(read("82721"), Some(Duration::from_secs(82_721)));
+        assert_eq!(read("0.5"), Some(Duration::from_millis(500)));
+        for text in [
+            "-1",
+            "NaN",
+            "inf",
+            "1e300",
+            "soon",
+            "Wed, 21 Oct 2026 07:28:00 GMT",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The socket of a client, behind a gate that lets out only grants.
+//!
+//! Old clients take *any* answer for their turn. hyper answers some things by
+//! itself, with 400 to a bad request line, say; so each byte has to pass here, and
+//! what the queue did not authorise closes the connection instead.
+//!
+//! The gate also reads ahead while a client waits: hyper does not see the end
+//! of a connection while its buffer holds something unread.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+use crate::clock;
+use crate::permit::Permit;
+
+/// The one thing that may go out without a permit: who asked for it cannot
+/// take it for an answer.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A client that sends more than this while it waits is cut off.
+const MOST_AHEAD: usize = 16 * 1024;
+
+/// A grant that the peer's kernel does not acknowledge within this time must
+/// not arrive later: when a cut network heals, old grants would come at once.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(1);
+
+/// A peer that vanished is noticed within 10 + 3 * 5 seconds.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(10))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(3);
+
+/// One client's socket. Clones share it: hyper has one, the handler another.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    stream: TcpStream,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    permit: Option<Permit>,
+    /// What was read ahead and hyper has not asked for yet.
+    ahead: Vec<u8>,
+}
+
+impl Gate {
+    /// Puts a gate before a socket.
+    ///
+    /// # Errors
+    ///
+    /// When the socket is closed already.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+        Ok(Self(Arc::new(Inner {
+            stream,
+            state: Mutex::default(),
+        })))
+    }
+
+    /// Opens the gate for one answer.
+    pub fn authorise(&self, permit: Permit) {
+        self.state().permit = Some(permit);
+    }
+
+    /// A new request has come: an earlier grant was received, so the time limit
+    /// on its acknowledgement ends.
+    pub fn begin(&self) {
+        let _ = SockRef::from(&self.0.stream).set_tcp_user_timeout(None);
+    }
+
+    /// Waits until the client hangs up, or sends more than may be kept.
+    pub async fn gone(&self) {
+        loop {
+            if self.0.stream.readable().await.is_err() {
+                return;
+            }
+            let mut chunk = [0; 1024];
+            match self.0.stream.try_read(&mut chunk) {
+                Ok(0) => return,
+                Ok(n) => {
+                    let ahead = &mut self.state().ahead;
+                    if ahead.len() + n > MOST_AHEAD {
+                        return;
+                    }
+                    ahead.extend_from_slice(&chunk[..n]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a whole answer or nothing: what a socket does not take at once
+    /// would arrive at a time that nobody knows.
+    fn write(&self, answer: &[u8]) -> io::Result<usize> {
+        let Some(permit) = self.state().permit.take() else {
+            return Err(io::Error::other("nothing was granted on this connection"));
+        };
+        if !answer.starts_with(b"HTTP/1.") {
+            return Err(io::Error::other("not the head of an answer"));
+        }
+        let socket = SockRef::from(&self.0.stream);
+        // What the kernel knows now, not what epoll last told.
+        if let Ok(0) = socket.peek(&mut [MaybeUninit::uninit()]) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        socket.set_tcp_user_timeout(Some(ACKNOWLEDGE_WITHIN))?;
+        let written = self.0.stream.try_write(answer)?;
+        permit.written(clock::now());
+        if written < answer.len() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        Ok(written)
+    }
+}
+
+impl Read for Gate {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        {
+            let ahead = &mut self.state().ahead;
+            if !ahead.is_empty() {
+                let n = ahead.len().min(buf.remaining());
+                buf.put_slice(&ahead[..n]);
+                ahead.drain(..n);
+                if ahead.is_empty() {
+                    *ahead = Vec::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+        }
+        loop {
+            ready!(self.0.stream.poll_read_ready(cx))?;
+            // hyper's buffer is uninitialised; a small one of our own keeps
+            // this free of unsafe code, and requests are small.
+            let mut chunk = [0; 2048];
+            let most = chunk.len().min(buf.remaining());
+            match self.0.stream.try_read(&mut chunk[..most]) {
+                Ok(n) => {
+                    buf.put_slice(&chunk[..n]);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl Write for Gate {
+    /// hyper hands over the head and the body of a small answer in one piece,
+    /// as this does not say that it could write them separately.
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(match buf {
+            CONTINUE => self.0.stream.try_write(CONTINUE),
+            answer => self.write(answer),
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&self.0.stream).shutdown(Shutdown::Write))
+    }
+}

@@ -1,0 +1,392 @@
+//! The task that owns the queue.
+//!
+//! Everything that happens comes in as an event, in one channel, in order. The
+//! channel needs no bound of its own: each connection has at most one request
+//! in it, and the connections are bounded.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::{future, io};
+
+use gateway_queue_logbook::{Entry, Hold, SessionStarts, Token};
+use jiff::{SignedDuration, Timestamp, Unit};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{oneshot, watch};
+use tracing::{debug, info, warn};
+
+use crate::budget::Outcome;
+use crate::clock::{self, Alarm};
+use crate::discord::Discord;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::moment::Moment;
+use crate::pacer::{Grant, Lane, WaiterId};
+use crate::permit::Permit;
+use crate::queue::{Learned, Queue};
+use crate::token::Current;
+
+/// How many events are taken before the turns are looked at again.
+const BATCH: usize = 256;
+
+/// Something happened to a waiter.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Offer {
+        waiter: WaiterId,
+        shard: u32,
+        turn: oneshot::Sender<Permit>,
+    },
+    Gone(WaiterId),
+    Written {
+        grant: Grant,
+        at: Moment,
+    },
+    Unwritten(WaiterId),
+    Look(oneshot::Sender<Snapshot>),
+}
+
+/// The queue at one moment, for people.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // The names are those of the queue and its budget.
+pub struct Snapshot {
+    pub taken: Moment,
+    pub token: Token,
+    pub hold: Option<Hold>,
+    pub trouble: Option<String>,
+    pub max_concurrency: Option<u32>,
+    pub limits: Option<Limits>,
+    pub remaining: Option<u64>,
+    pub reset_time: Option<Timestamp>,
+    pub lanes: Vec<Lane>,
+}
+
+/// A way to the keeper.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    events: UnboundedSender<Event>,
+    last: Arc<AtomicU64>,
+}
+
+/// A waiter. It resolves to the permit when its turn has come, or to none when
+/// the keeper is gone. Dropped before that, the waiter has gone away.
+#[derive(Debug)]
+pub struct Waiting {
+    waiter: WaiterId,
+    turn: oneshot::Receiver<Permit>,
+    events: UnboundedSender<Event>,
+    done: bool,
+}
+
+impl Handle {
+    /// Joins the queue.
+    pub fn enqueue(&self, shard: u32) -> Waiting {
+        let waiter = WaiterId(self.last.fetch_add(1, Ordering::Relaxed));
+        let (sender, turn) = oneshot::channel();
+        // Without a keeper the sender is dropped, and the waiter is told so.
+        let _ = self.events.send(Event::Offer {
+            waiter,
+            shard,
+            turn: sender,
+        });
+        Waiting {
+            waiter,
+            turn,
+            events: self.events.clone(),
+            done: false,
+        }
+    }
+
+    /// Looks at the queue; none when the keeper is gone.
+    pub async fn look(&self) -> Option<Snapshot> {
+        let (sender, snapshot) = oneshot::channel();
+        self.events.send(Event::Look(sender)).ok()?;
+        snapshot.await.ok()
+    }
+}
+
+impl Future for Waiting {
+    type Output = Option<Permit>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let turn = Pin::new(&mut self.turn).poll(cx);
+        turn.map(|permit| {
+            self.done = true;
+            permit.ok()
+        })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = self.events.send(Event::Gone(self.waiter));
+        }
+    }
+}
+
+/// See the module.
+pub struct Keeper {
+    queue: Queue,
+    alarm: Alarm,
+    turns: HashMap<WaiterId, oneshot::Sender<Permit>>,
+    events: UnboundedReceiver<Event>,
+    /// To make permits with.
+    reports: UnboundedSender<Event>,
+    tokens: watch::Receiver<Current>,
+    discord: Discord,
+    fetch: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+    reset_time: Option<Timestamp>,
+    logbook: watch::Sender<Entry>,
+    metrics: Arc<Metrics>,
+}
+
+impl Keeper {
+    /// A keeper of `queue`, and the way to it. What it has to say is published
+    /// in `logbook`. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no timer.
+    pub fn new(
+        queue: Queue,
+        tokens: watch::Receiver<Current>,
+        discord: Discord,
+        logbook: watch::Sender<Entry>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<(Self, Handle)> {
+        let (sender, events) = unbounded_channel();
+        let handle = Handle {
+            events: sender.clone(),
+            last: Arc::default(),
+        };
+        let keeper = Self {
+            queue,
+            alarm: Alarm::new()?,
+            turns: HashMap::new(),
+            events,
+            reports: sender,
+            tokens,
+            discord,
+            fetch: None,
+            reset_time: None,
+            logbook,
+            metrics,
+        };
+        Ok((keeper, handle))
+    }
+
+    /// Runs for ever.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's timer fails: nothing could be granted in time then.
+    pub async fn run(mut self) -> io::Result<()> {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut hold = None;
+        info!(waiting = 0, "the queue is open");
+        loop {
+            self.give_turns();
+            self.fetch_if_due();
+            hold = self.tell(hold);
+            self.alarm.set(self.queue.wake_at())?;
+            let fetched = async {
+                match &mut self.fetch {
+                    Some(fetch) => fetch.await,
+                    None => future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.events.recv_many(&mut batch, BATCH) => {
+                    for event in batch.drain(..) {
+                        self.take(event);
+                    }
+                }
+                rang = self.alarm.ring() => rang?,
+                outcome = fetched => self.fetched(outcome),
+                // An error is a token that can never change: not awaited then.
+                Ok(()) = self.tokens.changed() => self.token_changed(),
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let now = clock::now();
+        match event {
+            Event::Offer {
+                waiter,
+                shard,
+                turn,
+            } => {
+                if self.queue.offer(waiter, shard, now) {
+                    self.metrics.kept_places_taken.inc();
+                }
+                self.turns.insert(waiter, turn);
+            }
+            Event::Gone(waiter) => {
+                self.turns.remove(&waiter);
+                if self.queue.cancel(waiter, now) {
+                    self.metrics.cancelled.inc();
+                }
+            }
+            Event::Written { grant, at } => {
+                self.queue.written(grant.waiter, at);
+                let waited = at.since(grant.asked);
+                self.metrics.granted(waited, at.since(grant.allowed));
+                let Grant { shard, bucket, .. } = grant;
+                debug!(shard, bucket, waited_ms = waited.as_millis(), "granted");
+            }
+            Event::Unwritten(waiter) => {
+                self.queue.unwritten(waiter, now);
+                self.metrics.cancelled.inc();
+            }
+            Event::Look(sender) => {
+                let _ = sender.send(self.snapshot(now));
+            }
+        }
+    }
+
+    fn give_turns(&mut self) {
+        while let Some(grant) = self.queue.grant(clock::now()) {
+            let permit = Permit::new(grant, self.reports.clone());
+            // A permit that nobody takes reports that it was not written.
+            if let Some(turn) = self.turns.remove(&grant.waiter) {
+                let _ = turn.send(permit);
+            }
+        }
+    }
+
+    fn fetch_if_due(&mut self) {
+        let now = clock::now();
+        if self.queue.fetch_at().is_none_or(|at| at > now) {
+            return;
+        }
+        let current = self.tokens.borrow();
+        if let Current::Token(token) = &*current {
+            self.fetch = Some(Box::pin(self.discord.fetch(token)));
+            self.queue.fetching(now);
+        }
+    }
+
+    fn fetched(&mut self, outcome: Outcome) {
+        self.fetch = None;
+        self.metrics.fetched(&outcome);
+        let now = clock::now();
+        match self.queue.fetched(outcome, now, fastrand::f64()) {
+            Learned::Limits {
+                limits,
+                concurrency_was,
+                concurrency_refused,
+            } => {
+                self.reset_time = reset_time(&limits);
+                if concurrency_refused {
+                    self.metrics.concurrency_refused.inc();
+                    warn!("Discord said a max_concurrency that cannot be: the old one stays");
+                }
+                let Limits {
+                    total,
+                    remaining,
+                    max_concurrency,
+                    ..
+                } = limits;
+                if let Some(was) = concurrency_was {
+                    info!(max_concurrency, was, "the number of buckets changed");
+                }
+                debug!(total, remaining, max_concurrency, "Discord told the limits");
+            }
+            Learned::Trouble => {
+                let why = self.queue.budget().trouble().unwrap_or_default();
+                let next = self.queue.fetch_at().map(|at| at.since(now).as_secs_f64());
+                warn!(
+                    why,
+                    next_try_seconds = next,
+                    "cannot fetch the session starts"
+                );
+            }
+        }
+    }
+
+    fn token_changed(&mut self) {
+        let state = {
+            let current = self.tokens.borrow_and_update();
+            match &*current {
+                Current::Token(_) => info!("there is a new token"),
+                Current::Missing(why) => warn!(%why, "there is no token"),
+                Current::None => {}
+            }
+            current.state()
+        };
+        self.fetch = None;
+        self.reset_time = None;
+        self.queue.token_changed(state, clock::now());
+    }
+
+    /// Says in the log and in the logbook what changed.
+    fn tell(&self, before: Option<Option<Hold>>) -> Option<Option<Hold>> {
+        let hold = self.queue.hold();
+        if before != Some(hold) {
+            match hold {
+                Some(hold) => warn!(reason = hold.word(), "nothing is granted"),
+                None => info!("shards may identify"),
+            }
+        }
+        self.logbook.send_if_modified(|entry| {
+            let new = self.entry(entry);
+            let modified = new != *entry;
+            *entry = new;
+            modified
+        });
+        Some(hold)
+    }
+
+    fn entry(&self, before: &Entry) -> Entry {
+        let budget = self.queue.budget();
+        let missing = match &*self.tokens.borrow() {
+            Current::Missing(why) => Some(why.clone()),
+            _ => None,
+        };
+        Entry {
+            holder: before.holder.clone(),
+            token: budget.token(),
+            hold: self.queue.hold(),
+            detail: missing.or_else(|| budget.trouble().map(str::to_owned)),
+            max_concurrency: self.queue.concurrency(),
+            recommended_shards: budget.limits().map(|limits| limits.shards),
+            session_starts: budget
+                .limits()
+                .zip(budget.remaining())
+                .map(|(limits, remaining)| SessionStarts {
+                    total: limits.total,
+                    remaining,
+                    reset_time: self.reset_time,
+                }),
+        }
+    }
+
+    fn snapshot(&self, now: Moment) -> Snapshot {
+        let budget = self.queue.budget();
+        Snapshot {
+            taken: now,
+            token: budget.token(),
+            hold: self.queue.hold(),
+            trouble: budget.trouble().map(str::to_owned),
+            max_concurrency: self.queue.concurrency(),
+            limits: budget.limits(),
+            remaining: budget.remaining(),
+            reset_time: self.reset_time,
+            lanes: self.queue.lanes().collect(),
+        }
+    }
+}
+
+/// When the open window ends, on the wall clock, to the second; none when no
+/// window is open.
+fn reset_time(limits: &Limits) -> Option<Timestamp> {
+    let after = SignedDuration::try_from(limits.reset_after).ok()?;
+    let time = Timestamp::now().checked_add(after).ok()?;
+    let time = time.round(Unit::Second).ok()?;
+    (!limits.reset_after.is_zero()).then_some(time)
+}

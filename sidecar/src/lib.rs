@@ -1,0 +1,32 @@
+//! A queue server that hands out Discord identify turns.
+//!
+//! Data walks one way: `request -> http -> keeper (one task) -> queue (pure) ->
+//! permit -> gate -> response`. The pure modules import no client, no clock and
+//! no environment; time comes in as an argument.
+
+// Pure.
+pub mod budget;
+pub mod limits;
+pub mod moment;
+pub mod pacer;
+pub mod places;
+pub mod query;
+pub mod queue;
+pub mod secret;
+pub mod settings;
+pub mod state;
+
+// They reach the world.
+pub mod admin;
+pub mod clock;
+pub mod discord;
+pub mod gate;
+pub mod http;
+pub mod keeper;
+pub mod logbook;
+pub mod metrics;
+pub mod permit;
+pub mod token;
+
+// All together.
+pub mod wiring;

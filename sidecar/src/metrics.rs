@@ -1,0 +1,206 @@
+//! What is counted, and how it is told to Prometheus.
+//!
+//! Counters and histograms are kept as things happen. Gauges are made from a
+//! snapshot of the queue when somebody asks, so that they cost nothing in
+//! between and always agree with /state.
+
+use std::fmt;
+use std::time::Duration;
+
+use gateway_queue_logbook::Hold;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::budget::Outcome;
+use crate::keeper::Snapshot;
+
+/// Seconds that a shard may wait: from nothing to a day of a big bot.
+const WAITS: [f64; 10] = [
+    0.01, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0,
+];
+
+/// Seconds that a grant may be late: the promise is 2 ms.
+const LATENESS: [f64; 8] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FetchLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BucketLabels {
+    bucket: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HoldLabels {
+    reason: &'static str,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reserve: u64,
+    grants: Counter,
+    wait: Histogram,
+    lateness: Histogram,
+    fetches: Family<FetchLabels, Counter>,
+    pub(crate) cancelled: Counter,
+    pub(crate) kept_places_taken: Counter,
+    pub(crate) unreadable_shards: Counter,
+    pub(crate) concurrency_refused: Counter,
+}
+
+impl Metrics {
+    /// All at zero. `reserve` is the setting.
+    pub fn new(reserve: u64) -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("gateway_queue"),
+            reserve,
+            grants: Counter::default(),
+            wait: Histogram::new(WAITS),
+            lateness: Histogram::new(LATENESS),
+            fetches: Family::default(),
+            cancelled: Counter::default(),
+            kept_places_taken: Counter::default(),
+            unreadable_shards: Counter::default(),
+            concurrency_refused: Counter::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("grants", "Turns that were granted", metrics.grants.clone());
+        registry.register(
+            "cancelled",
+            "Waiters that went away before their turn",
+            metrics.cancelled.clone(),
+        );
+        registry.register(
+            "kept_places_taken",
+            "Waiters that came back to the place they had left",
+            metrics.kept_places_taken.clone(),
+        );
+        registry.register(
+            "unreadable_shards",
+            "Requests that named no readable shard, taken as shard 0",
+            metrics.unreadable_shards.clone(),
+        );
+        registry.register(
+            "concurrency_refused",
+            "Answers of Discord with a max_concurrency that cannot be",
+            metrics.concurrency_refused.clone(),
+        );
+        registry.register(
+            "wait_seconds",
+            "From a request to its grant",
+            metrics.wait.clone(),
+        );
+        registry.register(
+            "grant_lateness_seconds",
+            "From the earliest instant at which a grant was allowed to the grant",
+            metrics.lateness.clone(),
+        );
+        registry.register(
+            "fetches",
+            "Fetches of the session starts, by what came of them",
+            metrics.fetches.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn granted(&self, waited: Duration, late: Duration) {
+        self.grants.inc();
+        self.wait.observe(waited.as_secs_f64());
+        self.lateness.observe(late.as_secs_f64());
+    }
+
+    pub(crate) fn fetched(&self, outcome: &Outcome) {
+        let outcome = match outcome {
+            Outcome::Limits(_) => "limits",
+            Outcome::Rejected => "rejected",
+            Outcome::RateLimited(_) => "rate_limited",
+            Outcome::Useless(_) => "useless",
+            Outcome::Unreachable(_) => "unreachable",
+        };
+        self.fetches.get_or_create(&FetchLabels { outcome }).inc();
+    }
+
+    /// The page for Prometheus, in the OpenMetrics text format.
+    ///
+    /// # Errors
+    ///
+    /// When a metric cannot be written as text; none of ours has a reason to.
+    pub fn page(&self, snapshot: &Snapshot) -> Result<String, fmt::Error> {
+        let mut page = String::new();
+        encode_registry(&mut page, &self.registry)?;
+        encode_registry(&mut page, &self.gauges(snapshot))?;
+        encode_eof(&mut page)?;
+        Ok(page)
+    }
+
+    fn gauges(&self, snapshot: &Snapshot) -> Registry {
+        let mut registry = Registry::with_prefix("gateway_queue");
+        let mut gauge = |name: &str, help: &str, value: Option<u64>| {
+            if let Some(value) = value {
+                let gauge = Gauge::<i64>::default();
+                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+                registry.register(name, help, gauge);
+            }
+        };
+        gauge(
+            "max_concurrency",
+            "Buckets; absent while unknown",
+            snapshot.max_concurrency.map(u64::from),
+        );
+        gauge(
+            "recommended_shards",
+            "Shards that Discord recommends",
+            snapshot.limits.map(|limits| limits.shards.into()),
+        );
+        gauge(
+            "session_starts_limit",
+            "Session starts of a whole window",
+            snapshot.limits.map(|limits| limits.total),
+        );
+        gauge(
+            "session_starts_remaining",
+            "Session starts that are left, the reserve included; absent while unknown",
+            snapshot.remaining,
+        );
+        gauge(
+            "session_starts_reserve",
+            "Session starts that are left untouched",
+            Some(self.reserve),
+        );
+        gauge(
+            "session_starts_reset_timestamp_seconds",
+            "When the open window ends; absent when none is open",
+            snapshot
+                .reset_time
+                .and_then(|time| time.as_second().try_into().ok()),
+        );
+        let waiting = Family::<BucketLabels, Gauge>::default();
+        for lane in &snapshot.lanes {
+            let labels = BucketLabels {
+                bucket: lane.bucket,
+            };
+            let waiters = i64::try_from(lane.waiting.len()).unwrap_or(i64::MAX);
+            waiting.get_or_create(&labels).set(waiters);
+        }
+        registry.register("waiting", "Waiters in each bucket", waiting);
+        let holds = Family::<HoldLabels, Gauge>::default();
+        for hold in Hold::ALL {
+            let labels = HoldLabels {
+                reason: hold.word(),
+            };
+            let holding = snapshot.hold == Some(hold);
+            holds.get_or_create(&labels).set(holding.into());
+        }
+        registry.register("hold", "1 for the reason why nothing is granted", holds);
+        registry
+    }
+}

@@ -1,0 +1,508 @@
+//! Who may identify, and when.
+//!
+//! Shard `s` waits in bucket `s % max_concurrency`. Each bucket has a clock of
+//! its own: first come, first served, and two grants of one bucket are never
+//! closer together than the spacing.
+//!
+//! This is the heart of the program, and it is pure: waiters, limits and the
+//! present moment go in; grants and the next moment to look again come out.
+//! A grant takes three steps, because what counts is when it is *written* to
+//! the client's socket: [`Pacer::grant`] picks the waiter and keeps its bucket
+//! shut, then [`Pacer::written`] starts the bucket's clock, or
+//! [`Pacer::unwritten`] gives the slot to the next. Every step takes
+//! O(log waiters + log buckets), but for a change of the number of buckets.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::moment::Moment;
+use crate::places::{Place, Places};
+
+/// The most buckets that are accepted, in one process and from Discord.
+pub const MOST_BUCKETS: u32 = 4096;
+
+/// One request that waits. Two requests of one shard are two waiters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaiterId(pub u64);
+
+/// A waiter's turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Whose turn it is.
+    pub waiter: WaiterId,
+    /// The shard that will identify.
+    pub shard: u32,
+    /// Its bucket.
+    pub bucket: u32,
+    /// When the waiter asked (not its kept place, which may be older).
+    pub asked: Moment,
+    /// The earliest moment at which its bucket and its arrival allowed it.
+    pub allowed: Moment,
+}
+
+/// What one bucket looks like from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The bucket.
+    pub bucket: u32,
+    /// When its next grant is allowed; [`Moment::ZERO`] or a past moment when
+    /// that is now.
+    pub free_at: Moment,
+    /// The shards that wait in it, the next one first.
+    pub waiting: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    shard: u32,
+    place: Place,
+    asked: Moment,
+}
+
+/// A grant that was given out and is not known to be written yet.
+#[derive(Debug)]
+struct Writing {
+    waiter: Waiter,
+    /// None when the buckets were changed meanwhile.
+    bucket: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    free_at: Moment,
+    writing: bool,
+    waiting: BTreeMap<Place, WaiterId>,
+    /// Where this bucket stands in the agenda.
+    entry: Entry,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    /// Nobody waits, or a grant is being written.
+    Nowhere,
+    /// Somebody waits for this moment.
+    Later(Moment),
+    /// The waiter of this place may go.
+    Now(Place),
+}
+
+/// Which bucket is to be looked at next.
+#[derive(Debug, Default)]
+struct Agenda {
+    later: BTreeSet<(Moment, u32)>,
+    /// Across the buckets, too, who came first goes first: it matters when
+    /// there are fewer session starts than buckets.
+    now: BTreeSet<(Place, u32)>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pacer {
+    spacing: Duration,
+    buckets: Vec<Bucket>,
+    waiters: HashMap<WaiterId, Waiter>,
+    writing: HashMap<WaiterId, Writing>,
+    /// How many of `writing` belong to buckets that are no more. While there
+    /// are any, nothing is granted: each of them counts for every bucket.
+    adrift: usize,
+    places: Places,
+    agenda: Agenda,
+    seq: u64,
+}
+
+impl Pacer {
+    /// A pacer with one bucket. Nothing is granted before `guard`: until then
+    /// a predecessor's last grant may be too young.
+    pub fn new(spacing: Duration, place_kept: Duration, guard: Moment) -> Self {
+        Self {
+            spacing,
+            buckets: vec![Bucket::new(guard)],
+            waiters: HashMap::new(),
+            writing: HashMap::new(),
+            adrift: 0,
+            places: Places::new(place_kept),
+            agenda: Agenda::default(),
+            seq: 0,
+        }
+    }
+
+    /// How many buckets there are.
+    pub fn concurrency(&self) -> u32 {
+        // At most `MOST_BUCKETS`.
+        self.buckets.len() as u32
+    }
+
+    /// How many wait, in all buckets.
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// A waiter of `shard` that came at `now`. It takes the oldest place that
+    /// is kept for its shard. True when there was one. `id` must be new.
+    pub fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
+        let kept = self.places.take(shard, now);
+        let place = kept.unwrap_or_else(|| {
+            self.seq += 1;
+            Place {
+                arrived: now,
+                seq: self.seq,
+            }
+        });
+        let waiter = Waiter {
+            shard,
+            place,
+            asked: now,
+        };
+        self.enter(id, &waiter);
+        self.waiters.insert(id, waiter);
+        kept.is_some()
+    }
+
+    /// The waiter went away. Its place is kept. False when it did not wait any
+    /// more.
+    pub fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
+        let Some(waiter) = self.waiters.remove(&id) else {
+            return false;
+        };
+        let bucket = self.bucket_of(waiter.shard);
+        self.buckets[bucket as usize].waiting.remove(&waiter.place);
+        self.reschedule(bucket);
+        self.places.leave(waiter.shard, waiter.place, now);
+        true
+    }
+
+    /// The next waiter whose turn has come. Its bucket stays shut until the
+    /// caller says [`Pacer::written`] or [`Pacer::unwritten`].
+    pub fn grant(&mut self, now: Moment) -> Option<Grant> {
+        if self.adrift > 0 {
+            return None;
+        }
+        self.open(now);
+        let (place, bucket) = *self.agenda.now.first()?;
+        let lane = &mut self.buckets[bucket as usize];
+        let id = lane.waiting.remove(&place)?;
+        lane.writing = true;
+        let free_at = lane.free_at;
+        self.reschedule(bucket);
+        let waiter = self.waiters.remove(&id)?;
+        let grant = Grant {
+            waiter: id,
+            shard: waiter.shard,
+            bucket,
+            asked: waiter.asked,
+            allowed: waiter.asked.max(free_at),
+        };
+        self.writing.insert(
+            id,
+            Writing {
+                waiter,
+                bucket: Some(bucket),
+            },
+        );
+        Some(grant)
+    }
+
+    /// The grant went into the client's socket at `at`, or it cannot be ruled
+    /// out: the bucket's clock starts there.
+    pub fn written(&mut self, id: WaiterId, at: Moment) {
+        let Some(writing) = self.writing.remove(&id) else {
+            return;
+        };
+        let free_at = at + self.spacing;
+        match writing.bucket {
+            Some(bucket) => self.settle(bucket, free_at),
+            None => {
+                self.adrift -= 1;
+                for bucket in 0..self.concurrency() {
+                    let lane = &mut self.buckets[bucket as usize];
+                    lane.free_at = lane.free_at.max(free_at);
+                    self.reschedule(bucket);
+                }
+            }
+        }
+    }
+
+    /// The grant did not reach the socket, not a byte of it: the slot is free
+    /// again, and the waiter went away.
+    pub fn unwritten(&mut self, id: WaiterId, now: Moment) {
+        let Some(writing) = self.writing.remove(&id) else {
+            return;
+        };
+        let Waiter { shard, place, .. } = writing.waiter;
+        self.places.leave(shard, place, now);
+        match writing.bucket {
+            Some(bucket) => self.settle(bucket, Moment::ZERO),
+            None => self.adrift -= 1,
+        }
+    }
+
+    /// Discord changed `max_concurrency`. Waiters move to their new buckets in
+    /// the order in which they came. Which of the old buckets a new one
+    /// overlaps does not matter to Discord, so each takes the latest clock of
+    /// all. False, and nothing is changed, when `buckets` is not 1 to
+    /// [`MOST_BUCKETS`].
+    pub fn set_concurrency(&mut self, buckets: u32) -> bool {
+        if buckets == 0 || buckets > MOST_BUCKETS {
+            return false;
+        }
+        if buckets == self.concurrency() {
+            return true;
+        }
+        let latest = self.buckets.iter().map(|b| b.free_at).max();
+        let free_at = latest.unwrap_or(Moment::ZERO);
+        self.buckets = (0..buckets).map(|_| Bucket::new(free_at)).collect();
+        self.agenda = Agenda::default();
+        for writing in self.writing.values_mut() {
+            writing.bucket = None;
+        }
+        self.adrift = self.writing.len();
+        for (id, waiter) in &self.waiters {
+            let bucket = waiter.shard % buckets;
+            self.buckets[bucket as usize]
+                .waiting
+                .insert(waiter.place, *id);
+        }
+        for bucket in 0..buckets {
+            self.reschedule(bucket);
+        }
+        true
+    }
+
+    /// When to ask [`Pacer::grant`] again, if nothing happens before.
+    pub fn wake_at(&self) -> Option<Moment> {
+        if self.adrift > 0 {
+            return None;
+        }
+        if !self.agenda.now.is_empty() {
+            return Some(Moment::ZERO);
+        }
+        self.agenda.later.first().map(|(at, _)| *at)
+    }
+
+    /// All buckets, for people to look at.
+    pub fn lanes(&self) -> impl Iterator<Item = Lane> {
+        (0..).zip(&self.buckets).map(|(bucket, lane)| Lane {
+            bucket,
+            free_at: lane.free_at,
+            waiting: lane
+                .waiting
+                .values()
+                .filter_map(|id| Some(self.waiters.get(id)?.shard))
+                .collect(),
+        })
+    }
+
+    fn bucket_of(&self, shard: u32) -> u32 {
+        shard % self.concurrency()
+    }
+
+    fn enter(&mut self, id: WaiterId, waiter: &Waiter) {
+        let bucket = self.bucket_of(waiter.shard);
+        self.buckets[bucket as usize]
+            .waiting
+            .insert(waiter.place, id);
+        self.reschedule(bucket);
+    }
+
+    /// The grant that was being written in this bucket is done.
+    fn settle(&mut self, bucket: u32, free_at: Moment) {
+        let lane = &mut self.buckets[bucket as usize];
+        lane.writing = false;
+        lane.free_at = lane.free_at.max(free_at);
+        self.reschedule(bucket);
+    }
+
+    /// Puts the bucket where it belongs in the agenda, after any change of it.
+    fn reschedule(&mut self, bucket: u32) {
+        let lane = &mut self.buckets[bucket as usize];
+        let entry = match lane.waiting.first_key_value() {
+            Some(_) if !lane.writing => Entry::Later(lane.free_at),
+            _ => Entry::Nowhere,
+        };
+        let old = std::mem::replace(&mut lane.entry, entry);
+        self.agenda.replace(bucket, old, entry);
+    }
+
+    /// Moves the buckets whose moment has come from `later` to `now`.
+    fn open(&mut self, now: Moment) {
+        while let Some((at, bucket)) = self.agenda.later.first().copied()
+            && at <= now
+        {
+            let lane = &mut self.buckets[bucket as usize];
+            let entry = match lane.waiting.first_key_value() {
+                Some((place, _)) => Entry::Now(*place),
+                None => Entry::Nowhere,
+            };
+            let old = std::mem::replace(&mut lane.entry, entry);
+            self.agenda.replace(bucket, old, entry);
+        }
+    }
+}
+
+impl Bucket {
+    fn new(free_at: Moment) -> Self {
+        Self {
+            free_at,
+            writing: false,
+            waiting: BTreeMap::new(),
+            entry: Entry::Nowhere,
+        }
+    }
+}
+
+impl Agenda {
+    fn replace(&mut self, bucket: u32, old: Entry, new: Entry) {
+        if old == new {
+            return;
+        }
+        match old {
+            Entry::Nowhere => {}
+            Entry::Later(at) => {
+                self.later.remove(&(at, bucket));
+            }
+            Entry::Now(place) => {
+                self.now.remove(&(place, bucket));
+            }
+        }
+        match new {
+            Entry::Nowhere => {}
+            Entry::Later(at) => {
+                self.later.insert((at, bucket));
+            }
+            Entry::Now(place) => {
+                self.now.insert((place, bucket));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: Duration = Duration::from_secs(5);
+
+    fn at(seconds: f64) -> Moment {
+        Moment::ZERO + Duration::from_secs_f64(seconds)
+    }
+
+    fn pacer(buckets: u32) -> Pacer {
+        let mut pacer = Pacer::new(D, Duration::from_secs(60), Moment::ZERO);
+        assert!(pacer.set_concurrency(buckets));
+        pacer
+    }
+
+    fn id(n: u64) -> WaiterId {
+        WaiterId(n)
+    }
+
+    /// Grants all that may go at `now`, and writes them at once.
+    fn grants(pacer: &mut Pacer, now: Moment) -> Vec<u32> {
+        let mut shards = Vec::new();
+        while let Some(grant) = pacer.grant(now) {
+            pacer.written(grant.waiter, now);
+            shards.push(grant.shard);
+        }
+        shards
+    }
+
+    #[test]
+    fn a_bucket_is_shut_while_a_grant_is_being_written() {
+        let mut pacer = pacer(1);
+        pacer.offer(id(1), 0, at(0.0));
+        pacer.offer(id(2), 0, at(0.0));
+        assert_eq!(pacer.grant(at(0.0)).unwrap().waiter, id(1));
+        assert_eq!(pacer.grant(at(100.0)), None);
+        assert_eq!(pacer.wake_at(), None);
+        pacer.written(id(1), at(101.0));
+        assert_eq!(pacer.wake_at(), Some(at(106.0)));
+        assert_eq!(pacer.grant(at(105.999)), None);
+        let grant = pacer.grant(at(106.0)).unwrap();
+        assert_eq!((grant.waiter, grant.allowed), (id(2), at(106.0)));
+    }
+
+    #[test]
+    fn a_grant_that_never_left_gives_its_slot_to_the_next_at_once() {
+        let mut pacer = pacer(1);
+        pacer.offer(id(1), 0, at(0.0));
+        pacer.offer(id(2), 1, at(0.0));
+        pacer.grant(at(0.0)).unwrap();
+        pacer.unwritten(id(1), at(0.5));
+        assert_eq!(grants(&mut pacer, at(0.5)), [1]);
+        // Who was to be granted had its place kept, before the other.
+        assert!(pacer.offer(id(3), 0, at(1.0)));
+    }
+
+    #[test]
+    fn a_report_about_an_unknown_waiter_changes_nothing() {
+        let mut pacer = pacer(1);
+        pacer.offer(id(1), 0, at(0.0));
+        pacer.written(id(9), at(0.0));
+        pacer.unwritten(id(9), at(0.0));
+        assert!(!pacer.cancel(id(9), at(0.0)));
+        assert_eq!(grants(&mut pacer, at(0.0)), [0]);
+        assert!(!pacer.cancel(id(1), at(0.0)));
+    }
+
+    #[test]
+    fn a_grant_in_the_air_holds_all_buckets_when_the_buckets_change() {
+        let mut pacer = pacer(2);
+        pacer.offer(id(1), 0, at(0.0));
+        pacer.offer(id(2), 1, at(0.0));
+        pacer.offer(id(3), 2, at(0.0));
+        assert_eq!(pacer.grant(at(0.0)).unwrap().shard, 0);
+        pacer.set_concurrency(4);
+        assert_eq!((pacer.grant(at(0.1)), pacer.wake_at()), (None, None));
+        pacer.written(id(1), at(0.2));
+        assert_eq!(pacer.wake_at(), Some(at(5.2)));
+        assert_eq!(grants(&mut pacer, at(5.2)), [1, 2]);
+
+        pacer.offer(id(4), 0, at(6.0));
+        pacer.offer(id(5), 2, at(6.0));
+        pacer.grant(at(6.0)).unwrap();
+        pacer.set_concurrency(1);
+        pacer.unwritten(id(4), at(6.1));
+        assert_eq!(pacer.wake_at(), Some(at(10.2)));
+        assert_eq!(grants(&mut pacer, at(10.2)), [2]);
+    }
+
+    #[test]
+    fn across_buckets_who_came_first_is_picked_first() {
+        let mut pacer = pacer(4);
+        for (n, shard) in [(1, 3), (2, 1), (3, 0)] {
+            pacer.offer(id(n), shard, at(n as f64));
+        }
+        assert_eq!(grants(&mut pacer, at(10.0)), [3, 1, 0]);
+    }
+
+    #[test]
+    fn a_head_that_leaves_makes_room_for_the_one_behind_it() {
+        let mut pacer = pacer(1);
+        for n in 0..3 {
+            pacer.offer(id(n), n as u32, at(0.0));
+        }
+        assert_eq!(pacer.grant(at(0.0)).unwrap().waiter, id(0));
+        pacer.cancel(id(1), at(0.1));
+        pacer.written(id(0), at(0.2));
+        assert_eq!(grants(&mut pacer, at(5.2)), [2]);
+        assert_eq!((pacer.waiting(), pacer.wake_at()), (0, None));
+    }
+
+    #[test]
+    fn an_impossible_number_of_buckets_is_refused_and_nothing_changes() {
+        let mut pacer = pacer(3);
+        assert!(!pacer.set_concurrency(0));
+        assert!(!pacer.set_concurrency(MOST_BUCKETS + 1));
+        assert_eq!(pacer.concurrency(), 3);
+    }
+
+    #[test]
+    fn lanes_show_who_waits_in_order() {
+        let mut pacer = pacer(2);
+        for (n, shard) in [(1, 4), (2, 2), (3, 1)] {
+            pacer.offer(id(n), shard, at(0.0));
+        }
+        let lanes: Vec<_> = pacer.lanes().map(|l| (l.bucket, l.waiting)).collect();
+        assert_eq!(lanes, [(0, vec![4, 2]), (1, vec![1])]);
+    }
+}

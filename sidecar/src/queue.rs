@@ -1,0 +1,185 @@
+//! The whole queue, pure: the pacer's turns under the budget of session starts.
+//!
+//! One task owns it (see `keeper`); tests drive it with moments they make up.
+
+use std::time::Duration;
+
+use gateway_queue_logbook::{Hold, Token};
+
+use crate::budget::{Budget, Outcome, Rules};
+use crate::limits::Limits;
+use crate::moment::Moment;
+use crate::pacer::{Grant, Lane, MOST_BUCKETS, Pacer, WaiterId};
+
+/// What the queue must know of the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Between two grants of one bucket: Discord's interval and the margin.
+    pub spacing: Duration,
+    /// Nothing is granted for one spacing after the start.
+    pub start_guard: bool,
+    /// How long the place of a waiter that went away is kept.
+    pub place_kept: Duration,
+    /// The number of buckets while there is no token; Discord says it otherwise.
+    pub max_concurrency: u32,
+    /// The budget's part.
+    pub rules: Rules,
+}
+
+/// What a fetch changed that people want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// Discord told the limits.
+    Limits {
+        /// What is in force now.
+        limits: Limits,
+        /// The number of buckets before, when it changed.
+        concurrency_was: Option<u32>,
+        /// Discord said a `max_concurrency` that cannot be; the old one stays.
+        concurrency_refused: bool,
+    },
+    /// The fetch changed nothing, or made things worse: see [`Queue::budget`].
+    Trouble,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Queue {
+    pacer: Pacer,
+    budget: Budget,
+    concurrency_known: bool,
+    /// Since when the budget allows grants, to tell a late grant from one
+    /// that was held.
+    open_since: Option<Moment>,
+}
+
+impl Queue {
+    /// An empty queue, started at `now`.
+    pub fn new(config: &Config, token: Token, now: Moment) -> Self {
+        let guard = match config.start_guard {
+            true => now + config.spacing,
+            false => Moment::ZERO,
+        };
+        let mut pacer = Pacer::new(config.spacing, config.place_kept, guard);
+        if token == Token::None {
+            pacer.set_concurrency(config.max_concurrency);
+        }
+        Self {
+            pacer,
+            budget: Budget::new(config.rules, token, config.start_guard, now),
+            concurrency_known: token == Token::None,
+            open_since: (token == Token::None).then_some(Moment::ZERO),
+        }
+    }
+
+    /// See [`Pacer::offer`].
+    pub fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
+        self.pacer.offer(id, shard, now)
+    }
+
+    /// See [`Pacer::cancel`].
+    pub fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
+        self.pacer.cancel(id, now)
+    }
+
+    /// The next waiter that may identify now. The caller writes the grant and
+    /// says [`Queue::written`] or [`Queue::unwritten`].
+    pub fn grant(&mut self, now: Moment) -> Option<Grant> {
+        if self.budget.hold().is_some() {
+            self.open_since = None;
+            return None;
+        }
+        let open_since = *self.open_since.get_or_insert(now);
+        let grant = self.pacer.grant(now)?;
+        self.budget.granted();
+        Some(Grant {
+            allowed: grant.allowed.max(open_since),
+            ..grant
+        })
+    }
+
+    /// The grant went out at `at`, or may have.
+    pub fn written(&mut self, id: WaiterId, at: Moment) {
+        self.pacer.written(id, at);
+        self.budget.written(at);
+    }
+
+    /// Not a byte of the grant went out.
+    pub fn unwritten(&mut self, id: WaiterId, now: Moment) {
+        self.pacer.unwritten(id, now);
+        self.budget.unwritten();
+    }
+
+    /// The token file says something new.
+    pub fn token_changed(&mut self, token: Token, now: Moment) {
+        self.budget.token_changed(token, now);
+    }
+
+    /// A fetch was sent.
+    pub fn fetching(&mut self, now: Moment) {
+        self.budget.fetching(now);
+    }
+
+    /// A fetch came to something: see [`Budget::fetched`].
+    pub fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64) -> Learned {
+        let Outcome::Limits(mut limits) = outcome else {
+            self.budget.fetched(outcome, now, jitter);
+            return Learned::Trouble;
+        };
+        let was = self.pacer.concurrency();
+        let concurrency_refused = limits.max_concurrency.is_none();
+        if concurrency_refused && !self.concurrency_known {
+            let why = format!("Discord said a max_concurrency that is not 1 to {MOST_BUCKETS}");
+            self.budget.fetched(Outcome::Useless(why), now, jitter);
+            return Learned::Trouble;
+        }
+        let buckets = *limits.max_concurrency.get_or_insert(was);
+        self.pacer.set_concurrency(buckets);
+        self.concurrency_known = true;
+        self.budget.fetched(Outcome::Limits(limits), now, jitter);
+        Learned::Limits {
+            limits,
+            concurrency_was: (was != buckets).then_some(was),
+            concurrency_refused,
+        }
+    }
+
+    /// When to fetch the limits next.
+    pub fn fetch_at(&self) -> Option<Moment> {
+        self.budget.fetch_at()
+    }
+
+    /// When to look again if nothing happens before: for a grant or a fetch.
+    pub fn wake_at(&self) -> Option<Moment> {
+        let grant = match self.budget.hold() {
+            Some(_) => None,
+            None => self.pacer.wake_at(),
+        };
+        grant.into_iter().chain(self.fetch_at()).min()
+    }
+
+    /// Why nothing is granted, when nothing is.
+    pub fn hold(&self) -> Option<Hold> {
+        self.budget.hold()
+    }
+
+    /// The session starts.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// How many buckets there are; none while unknown.
+    pub fn concurrency(&self) -> Option<u32> {
+        self.concurrency_known.then(|| self.pacer.concurrency())
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.pacer.waiting()
+    }
+
+    /// All buckets, for people to look at.
+    pub fn lanes(&self) -> impl Iterator<Item = Lane> {
+        self.pacer.lanes()
+    }
+}

@@ -1,0 +1,478 @@
+//! The settings, from flags and the environment. Pure: both are arguments.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::pacer::MOST_BUCKETS;
+use crate::secret::BotToken;
+
+/// Discord's interval between two identifies of one bucket.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Every setting: its variable, its default, and what it means.
+const TABLE: &[(&str, &str, &str)] = &[
+    ("HOST", "0.0.0.0", "IP address where the queue listens"),
+    ("PORT", "80", "port where the queue listens"),
+    (
+        "ADMIN_PORT",
+        "9090",
+        "port of /livez, /readyz, /metrics and /state",
+    ),
+    (
+        "DISCORD_TOKEN",
+        "",
+        "the bot's token; from the environment only",
+    ),
+    (
+        "DISCORD_TOKEN_FILE",
+        "",
+        "file that holds the token, watched; wins over DISCORD_TOKEN",
+    ),
+    (
+        "DISCORD_API",
+        "https://discord.com/api/v10",
+        "base URL of Discord's REST API",
+    ),
+    (
+        "MAX_CONCURRENCY",
+        "1",
+        "number of buckets while there is no token",
+    ),
+    (
+        "IDENTIFY_INTERVAL",
+        "5s",
+        "Discord's interval between two identifies of a bucket",
+    ),
+    ("IDENTIFY_MARGIN", "250ms", "added to the interval"),
+    (
+        "ALLOW_UNSAFE_INTERVAL",
+        "false",
+        "accept an interval below 5s (for tests)",
+    ),
+    (
+        "START_GUARD",
+        "true",
+        "grant nothing for interval + margin after a start",
+    ),
+    ("SESSION_RESERVE", "0", "session starts to leave untouched"),
+    ("REFRESH_INTERVAL", "5m", "how often to fetch the limits"),
+    (
+        "PLACE_KEPT",
+        "60s",
+        "how long the place of a waiter that went away is kept",
+    ),
+    (
+        "LEASE_NAME",
+        "",
+        "the Lease that serves as logbook; none outside of Kubernetes",
+    ),
+    ("LEASE_NAMESPACE", "", "its namespace"),
+    ("POD_NAME", "", "the name of this pod"),
+    ("LOG_FORMAT", "text", "text or json"),
+    (
+        "RUST_LOG",
+        "info",
+        "what is logged, such as debug or gateway_queue=debug",
+    ),
+];
+
+/// Where the token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// There is none, and no session starts are counted.
+    None,
+    /// It was given in the environment, and never changes.
+    Given(BotToken),
+    /// It is in a file that may appear, change and go at any time.
+    File(PathBuf),
+}
+
+/// The Lease to write to, and who writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The pod that this process runs in.
+    pub pod: String,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// All settings.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // `TABLE` documents each.
+pub struct Settings {
+    pub host: IpAddr,
+    pub port: u16,
+    pub admin_port: u16,
+    pub token: TokenSource,
+    pub discord_api: String,
+    pub max_concurrency: u32,
+    pub interval: Duration,
+    pub margin: Duration,
+    pub start_guard: bool,
+    pub session_reserve: u64,
+    pub refresh_interval: Duration,
+    pub place_kept: Duration,
+    pub lease: Option<LeaseRef>,
+    pub log_format: LogFormat,
+    pub log_filter: String,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the queue.
+    Run(Box<Settings>),
+    /// Print this text and end.
+    Print(String),
+}
+
+/// One line: which variable, what it was (never a token), what is accepted.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(String);
+
+impl Settings {
+    /// Reads flags and environment; a flag wins.
+    ///
+    /// # Errors
+    ///
+    /// At the first value that cannot be read.
+    pub fn read(
+        args: impl IntoIterator<Item = std::ffi::OsString>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Command, Invalid> {
+        let mut flags = Vec::new();
+        let mut parser = lexopt::Parser::from_args(args);
+        let bad = |error: lexopt::Error| Invalid(format!("{error}; see --help"));
+        while let Some(arg) = parser.next().map_err(bad)? {
+            let lexopt::Arg::Long(flag) = arg else {
+                return Err(bad(arg.unexpected()));
+            };
+            match flag {
+                "help" => return Ok(Command::Print(help())),
+                "version" => {
+                    let version = env!("CARGO_PKG_VERSION");
+                    return Ok(Command::Print(format!("gateway-queue {version}\n")));
+                }
+                _ => {}
+            }
+            let Some(name) = TABLE
+                .iter()
+                .map(|row| row.0)
+                .find(|name| flag_of(name).as_deref() == Some(flag))
+            else {
+                return Err(bad(arg.unexpected()));
+            };
+            let value = parser.value().and_then(|v| Ok(v.into_string()?));
+            flags.push((name, value.map_err(bad)?));
+        }
+        let source = Source {
+            given: &|name| {
+                let flag = flags.iter().rev().find(|(n, _)| *n == name);
+                let value = flag.map(|(_, v)| v.clone()).or_else(|| environment(name));
+                value.filter(|v| !v.is_empty())
+            },
+        };
+        source.settings().map(|s| Command::Run(Box::new(s)))
+    }
+}
+
+/// The flag of a variable. A token has none: arguments can be read by anybody
+/// on the machine.
+fn flag_of(name: &str) -> Option<String> {
+    (name != "DISCORD_TOKEN").then(|| name.to_ascii_lowercase().replace('_', "-"))
+}
+
+fn help() -> String {
+    let mut help = String::from(
+        "gateway-queue: hands out the turns in which Discord shards may identify.\n\n\
+         Each setting is an environment variable, and a flag of the same name:\n\
+         PORT=80 is --port 80.\n\n",
+    );
+    for (name, default, meaning) in TABLE {
+        let default = match *default {
+            "" => String::new(),
+            default => format!(" [{default}]"),
+        };
+        help.push_str(&format!("  {name:<22} {meaning}{default}\n"));
+    }
+    help
+}
+
+struct Source<'a> {
+    given: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Source<'_> {
+    fn settings(&self) -> Result<Settings, Invalid> {
+        let interval = self.duration("IDENTIFY_INTERVAL")?;
+        if interval < INTERVAL && !self.boolean("ALLOW_UNSAFE_INTERVAL")? {
+            return self.refuse(
+                "IDENTIFY_INTERVAL",
+                "5s or more, as Discord demands (tests may set ALLOW_UNSAFE_INTERVAL=true)",
+            );
+        }
+        if interval.is_zero() {
+            return self.refuse("IDENTIFY_INTERVAL", "a duration above zero, such as 5s");
+        }
+        let refresh_interval = self.duration("REFRESH_INTERVAL")?;
+        if refresh_interval.is_zero() {
+            return self.refuse("REFRESH_INTERVAL", "a duration above zero, such as 5m");
+        }
+        Ok(Settings {
+            host: self.read("HOST", "an IP address, such as 0.0.0.0 or ::")?,
+            port: self.port("PORT")?,
+            admin_port: self.port("ADMIN_PORT")?,
+            token: self.token()?,
+            discord_api: self.url("DISCORD_API")?,
+            max_concurrency: self.buckets()?,
+            interval,
+            margin: self.duration("IDENTIFY_MARGIN")?,
+            start_guard: self.boolean("START_GUARD")?,
+            session_reserve: self.read("SESSION_RESERVE", "a whole number, 0 or more")?,
+            refresh_interval,
+            place_kept: self.duration("PLACE_KEPT")?,
+            lease: self.lease()?,
+            log_format: match self.text("LOG_FORMAT").as_str() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => return self.refuse("LOG_FORMAT", "text or json"),
+            },
+            log_filter: self.text("RUST_LOG"),
+        })
+    }
+
+    /// The value given, or the default.
+    fn text(&self, name: &str) -> String {
+        (self.given)(name).unwrap_or_else(|| {
+            let row = TABLE.iter().find(|row| row.0 == name);
+            row.map(|row| row.1).unwrap_or_default().to_owned()
+        })
+    }
+
+    fn refuse<T>(&self, name: &str, accepted: &str) -> Result<T, Invalid> {
+        let value = self.text(name);
+        Err(Invalid(format!(
+            "{name}={value:?} is not accepted: it must be {accepted}"
+        )))
+    }
+
+    fn read<T: std::str::FromStr>(&self, name: &str, accepted: &str) -> Result<T, Invalid> {
+        match self.text(name).parse() {
+            Ok(value) => Ok(value),
+            Err(_) => self.refuse(name, accepted),
+        }
+    }
+
+    fn port(&self, name: &str) -> Result<u16, Invalid> {
+        // 0 lets the system choose; the log then says which.
+        self.read(name, "a port, 0 to 65535")
+    }
+
+    fn boolean(&self, name: &str) -> Result<bool, Invalid> {
+        self.read(name, "true or false")
+    }
+
+    fn duration(&self, name: &str) -> Result<Duration, Invalid> {
+        let accepted = "a duration, such as 5s, 250ms or 5m, of at most a day";
+        let length: SignedDuration = self.read(name, accepted)?;
+        match Duration::try_from(length) {
+            Ok(length) if length <= Duration::from_secs(86_400) => Ok(length),
+            _ => self.refuse(name, accepted),
+        }
+    }
+
+    fn buckets(&self) -> Result<u32, Invalid> {
+        let accepted = format!("a whole number, 1 to {MOST_BUCKETS}");
+        match self.read("MAX_CONCURRENCY", &accepted)? {
+            buckets if (1..=MOST_BUCKETS).contains(&buckets) => Ok(buckets),
+            _ => self.refuse("MAX_CONCURRENCY", &accepted),
+        }
+    }
+
+    fn url(&self, name: &str) -> Result<String, Invalid> {
+        let accepted = "an http:// or https:// URL with neither user, query nor fragment, such as https://discord.com/api/v10";
+        let url: url::Url = self.read(name, accepted)?;
+        let plain = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        match url.scheme() {
+            "http" | "https" if plain => Ok(url.as_str().trim_end_matches('/').to_owned()),
+            _ => self.refuse(name, accepted),
+        }
+    }
+
+    fn token(&self) -> Result<TokenSource, Invalid> {
+        if let Some(path) = (self.given)("DISCORD_TOKEN_FILE") {
+            return Ok(TokenSource::File(path.into()));
+        }
+        let Some(token) = (self.given)("DISCORD_TOKEN") else {
+            return Ok(TokenSource::None);
+        };
+        BotToken::parse(&token)
+            .map(TokenSource::Given)
+            .map_err(|why| Invalid(format!("DISCORD_TOKEN is not accepted: {why}")))
+    }
+
+    fn lease(&self) -> Result<Option<LeaseRef>, Invalid> {
+        let Some(name) = (self.given)("LEASE_NAME") else {
+            return Ok(None);
+        };
+        let with = |variable| {
+            (self.given)(variable).ok_or_else(|| {
+                Invalid(format!(
+                    "{variable} is missing: with LEASE_NAME it must be set, too"
+                ))
+            })
+        };
+        Ok(Some(LeaseRef {
+            namespace: with("LEASE_NAMESPACE")?,
+            pod: with("POD_NAME")?,
+            name,
+        }))
+    }
+}
+
+impl Settings {
+    /// Between two grants of one bucket.
+    pub fn spacing(&self) -> Duration {
+        self.interval + self.margin
+    }
+
+    /// Where the admin port listens: on all addresses, so that probes reach it.
+    pub fn admin_host(&self) -> IpAddr {
+        match self.host {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str], environment: &[(&str, &str)]) -> Result<Command, Invalid> {
+        Settings::read(args.iter().map(Into::into), |name| {
+            let found = environment.iter().find(|(n, _)| *n == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn settings(environment: &[(&str, &str)]) -> Settings {
+        match read(&[], environment).unwrap() {
+            Command::Run(settings) => *settings,
+            Command::Print(text) => panic!("{text}"),
+        }
+    }
+
+    fn refusal(environment: &[(&str, &str)]) -> String {
+        read(&[], environment).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_the_originals_and_discords() {
+        let settings = settings(&[]);
+        assert_eq!(
+            (settings.host.to_string().as_str(), settings.port),
+            ("0.0.0.0", 80)
+        );
+        assert_eq!(settings.spacing(), Duration::from_millis(5250));
+        assert_eq!(settings.refresh_interval, Duration::from_secs(300));
+        assert_eq!(settings.token, TokenSource::None);
+        assert!(settings.start_guard && settings.lease.is_none());
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_an_empty_value_is_none() {
+        let Command::Run(settings) = read(
+            &["--port", "1", "--port=2", "--host", "::"],
+            &[("PORT", "3"), ("LEASE_NAME", "")],
+        )
+        .unwrap() else {
+            panic!("no settings");
+        };
+        assert_eq!((settings.port, settings.lease.clone()), (2, None));
+        assert_eq!(settings.admin_host().to_string(), "::");
+    }
+
+    #[test]
+    fn every_bad_value_is_named_with_what_is_accepted() {
+        for (name, value, accepted) in [
+            ("HOST", "nowhere", "an IP address"),
+            ("PORT", "70000", "a port, 0 to 65535"),
+            ("ADMIN_PORT", "-1", "a port"),
+            ("IDENTIFY_INTERVAL", "4.9s", "5s or more"),
+            ("IDENTIFY_INTERVAL", "soon", "such as 5s"),
+            ("IDENTIFY_MARGIN", "-1s", "a duration"),
+            ("IDENTIFY_MARGIN", "2000000h", "at most a day"),
+            ("MAX_CONCURRENCY", "0", "1 to 4096"),
+            ("MAX_CONCURRENCY", "4097", "1 to 4096"),
+            ("START_GUARD", "yes", "true or false"),
+            ("SESSION_RESERVE", "-1", "0 or more"),
+            ("REFRESH_INTERVAL", "0s", "above zero"),
+            ("PLACE_KEPT", "x", "a duration"),
+            ("DISCORD_API", "discord.com", "http:// or https://"),
+            ("DISCORD_API", "https://u:p@x/", "neither user"),
+            ("LOG_FORMAT", "xml", "text or json"),
+        ] {
+            let line = refusal(&[(name, value)]);
+            assert!(line.starts_with(&format!("{name}={value:?} ")), "{line}");
+            assert!(line.contains(accepted) && !line.contains('\n'), "{line}");
+        }
+        assert!(refusal(&[("LEASE_NAME", "x")]).starts_with("LEASE_NAMESPACE is missing"));
+    }
+
+    #[test]
+    fn tests_may_go_below_discords_interval_but_not_to_zero() {
+        let unsafe_too = ("ALLOW_UNSAFE_INTERVAL", "true");
+        let settings = settings(&[("IDENTIFY_INTERVAL", "500ms"), unsafe_too]);
+        assert_eq!(settings.interval, Duration::from_millis(500));
+        assert!(refusal(&[("IDENTIFY_INTERVAL", "0s"), unsafe_too]).contains("above zero"));
+    }
+
+    #[test]
+    fn the_token_is_neither_printed_nor_a_flag() {
+        let settings = settings(&[("DISCORD_TOKEN", "sup3r.secret")]);
+        assert!(matches!(settings.token, TokenSource::Given(_)));
+        assert!(!format!("{settings:?}").contains("sup3r"));
+        assert!(!refusal(&[("DISCORD_TOKEN", "sup3r secret")]).contains("sup3r"));
+        assert!(read(&["--discord-token", "x"], &[]).is_err());
+    }
+
+    #[test]
+    fn the_token_file_wins() {
+        let settings = settings(&[("DISCORD_TOKEN", "a"), ("DISCORD_TOKEN_FILE", "/t")]);
+        assert_eq!(settings.token, TokenSource::File("/t".into()));
+    }
+
+    #[test]
+    fn help_names_every_setting() {
+        let Command::Print(help) = read(&["--help"], &[]).unwrap() else {
+            panic!("no help");
+        };
+        assert!(TABLE.iter().all(|row| help.contains(row.0)));
+    }
+
+    #[test]
+    fn an_unknown_flag_is_refused() {
+        for args in [&["--prot", "1"][..], &["-p"], &["run"], &["--port"]] {
+            assert!(read(args, &[]).is_err(), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The queue as JSON, for people and their scripts. Pure.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::keeper::Snapshot;
+
+#[derive(Serialize)]
+struct State<'a> {
+    token: &'static str,
+    /// Why nothing is granted; null when shards may identify.
+    hold: Option<&'static str>,
+    trouble: Option<&'a str>,
+    max_concurrency: Option<u32>,
+    recommended_shards: Option<u32>,
+    session_starts: Option<SessionStarts>,
+    waiting: usize,
+    buckets: Vec<Bucket<'a>>,
+}
+
+#[derive(Serialize)]
+struct SessionStarts {
+    total: u64,
+    remaining: u64,
+    reset_time: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct Bucket<'a> {
+    bucket: u32,
+    /// Until the bucket's clock allows its next grant.
+    free_in_ms: u128,
+    /// The shards that wait, the next one first.
+    waiting: &'a [u32],
+}
+
+/// The JSON of /state.
+///
+/// # Errors
+///
+/// When it cannot be written as JSON; it has no reason to.
+pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
+    let state = State {
+        token: snapshot.token.word(),
+        hold: snapshot.hold.map(|hold| hold.word()),
+        trouble: snapshot.trouble.as_deref(),
+        max_concurrency: snapshot.max_concurrency,
+        recommended_shards: snapshot.limits.map(|limits| limits.shards),
+        session_starts: snapshot
+            .limits
+            .zip(snapshot.remaining)
+            .map(|(limits, remaining)| SessionStarts {
+                total: limits.total,
+                remaining,
+                reset_time: snapshot.reset_time,
+            }),
+        waiting: snapshot.lanes.iter().map(|lane| lane.waiting.len()).sum(),
+        buckets: snapshot
+            .lanes
+            .iter()
+            .map(|lane| Bucket {
+                bucket: lane.bucket,
+                free_in_ms: lane.free_at.since(snapshot.taken).as_millis(),
+                waiting: &lane.waiting,
+            })
+            .collect(),
+    };
+    serde_json::to_string(&state).map(|json| json + "\n")
+}

@@ -1,0 +1,181 @@
+//! Puts the parts together, and ends them.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use gateway_queue_logbook::Entry;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::admin::{self, Admin};
+use crate::budget::Rules;
+use crate::discord::Discord;
+use crate::keeper::Keeper;
+use crate::metrics::Metrics;
+use crate::queue::{Config, Queue};
+use crate::settings::Settings;
+use crate::{clock, http, logbook, token};
+
+/// File descriptors that are kept for other things than clients.
+const OTHER_FILES: u64 = 128;
+
+/// Clients have this long to go at the end: none of them gets an answer.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Something without which there is no queue.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// A port cannot be had.
+    #[error("cannot listen on {address} ({variable}): {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Which setting says so.
+        variable: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// No TLS or DNS for Discord.
+    #[error("cannot prepare to ask Discord: {0}")]
+    Discord(Box<dyn std::error::Error + Send + Sync>),
+    /// LEASE_NAME is set, but this is no pod with a service account.
+    #[error("LEASE_NAME is set, but the cluster cannot be reached from here: {0}")]
+    Cluster(Box<dyn std::error::Error + Send + Sync>),
+    /// The kernel refuses something basic.
+    #[error("the system refuses: {0}")]
+    System(#[from] io::Error),
+    /// A part ended that never ends.
+    #[error("a part of the queue ended by itself")]
+    Ended,
+}
+
+/// Runs the queue until `shutdown`. Then it ends at once: those who wait see
+/// their connection closed without an answer, and ask the next queue.
+///
+/// # Errors
+///
+/// When it cannot start, or a part fails that it cannot do without.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failed> {
+    let Settings {
+        host,
+        port,
+        admin_port,
+        token: ref source,
+        ref discord_api,
+        max_concurrency,
+        interval,
+        start_guard,
+        session_reserve: reserve,
+        refresh_interval: refresh,
+        place_kept,
+        ref lease,
+        margin: _,
+        log_format: _,
+        log_filter: _,
+    } = settings;
+    // The guard counts from before anything can be asked for.
+    let started = clock::now();
+    let queue_port = listen("PORT", host, port).await?;
+    let admin_port = listen("ADMIN_PORT", settings.admin_host(), admin_port).await?;
+
+    let admin_address = admin_port.local_addr()?;
+
+    let config = Config {
+        spacing: settings.spacing(),
+        start_guard,
+        place_kept,
+        max_concurrency,
+        rules: Rules {
+            interval,
+            reserve,
+            refresh,
+        },
+    };
+    let tokens = token::watch(source)?;
+    let queue = Queue::new(&config, tokens.borrow().state(), started);
+    let discord = Discord::new(discord_api).map_err(Failed::Discord)?;
+    let metrics = Arc::new(Metrics::new(reserve));
+    let pod = lease.as_ref().map_or("", |lease| lease.pod.as_str());
+    let (logbook, entries) = watch::channel(Entry::new(pod));
+    let (keeper, handle) = Keeper::new(queue, tokens, discord, logbook, Arc::clone(&metrics))?;
+
+    let ready = Arc::new(AtomicBool::new(lease.is_none()));
+    let mut parts = JoinSet::new();
+    if let Some(lease) = lease.clone() {
+        let client = logbook::client().map_err(Failed::Cluster)?;
+        let ready = Arc::clone(&ready);
+        parts.spawn(async move {
+            logbook::keep(client, lease, entries, ready).await;
+            Err(Failed::Ended)
+        });
+    }
+    parts.spawn(async move {
+        Err(keeper
+            .run()
+            .await
+            .map_or_else(Failed::System, |()| Failed::Ended))
+    });
+    let admin = Admin {
+        handle: handle.clone(),
+        metrics: Arc::clone(&metrics),
+        ready,
+    };
+    let until = shutdown.clone();
+    parts.spawn(async move {
+        admin::serve(admin_port, admin, until).await;
+        Ok(())
+    });
+    let until = shutdown.clone();
+    let most = most_clients()?;
+    info!(
+        queue = %queue_port.local_addr()?,
+        admin = %admin_address,
+        spacing_ms = config.spacing.as_millis(),
+        start_guard,
+        most_clients = most,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    parts.spawn(async move {
+        http::serve(queue_port, most, handle, metrics, until).await;
+        Ok(())
+    });
+
+    let ended = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = parts.join_next() => ended.unwrap_or(Err(Failed::Ended)),
+    };
+    shutdown.cancel();
+    parts.abort_all();
+    let _ = tokio::time::timeout(GRACE, async { while parts.join_next().await.is_some() {} }).await;
+    ended
+}
+
+async fn listen(variable: &'static str, host: IpAddr, port: u16) -> Result<TcpListener, Failed> {
+    let address = SocketAddr::new(host, port);
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| Failed::Listen {
+            address,
+            variable,
+            source,
+        })
+}
+
+/// As many clients as the system lets us have.
+fn most_clients() -> io::Result<usize> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // The soft limit is for programs that use select(2); this is none.
+    setrlimit(Resource::Nofile, limit)?;
+    let files = limit.maximum.unwrap_or(1 << 20);
+    let most = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+    Ok(most.clamp(1, tokio::sync::Semaphore::MAX_PERMITS))
+}
