@@ -1,3 +1,38 @@
 //! Turns a GatewayQueue into a running queue server.
 
-fn main() {}
+use std::process::ExitCode;
+
+use gateway_queue_operator::{api, runtime, settings};
+
+fn main() -> ExitCode {
+    let command =
+        settings::Command::read(std::env::args_os().skip(1), |name| std::env::var_os(name));
+    let result = match command {
+        Ok(settings::Command::Run(settings)) => runtime::run(settings),
+        Ok(settings::Command::Crd) => api::crd_yaml()
+            .map_err(Into::into)
+            .and_then(|yaml| print(&yaml)),
+        Ok(settings::Command::Help) => print(settings::USAGE),
+        Ok(settings::Command::Version) => print(concat!(
+            env!("CARGO_PKG_NAME"),
+            " ",
+            env!("CARGO_PKG_VERSION"),
+            "\n"
+        )),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway-queue-operator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is an error
+/// like any other, not a panic.
+fn print(text: &str) -> Result<(), runtime::BoxError> {
+    use std::io::Write as _;
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}

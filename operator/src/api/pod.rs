@@ -1,0 +1,79 @@
+//! How the queue's pod is made and where it runs: what a platform asks for.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// How the queue's pod is made and where it runs.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSettings {
+    /// Labels of the pod. The operator's own labels win.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::labels")]
+    pub labels: Option<BTreeMap<String, String>>,
+
+    /// Annotations of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::annotations")]
+    pub annotations: Option<BTreeMap<String, String>>,
+
+    /// The compute resources of the queue's container. When absent, it asks
+    /// for 10m of CPU and 32Mi of memory, and is limited to 256Mi of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+
+    /// Labels that a node must have to run the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::labels")]
+    pub node_selector: Option<BTreeMap<String, String>>,
+
+    /// Taints of nodes that the pod tolerates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded_list::<Toleration, 64>")]
+    pub tolerations: Option<Vec<Toleration>>,
+
+    /// Near and far from which nodes and pods the pod is scheduled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<Affinity>")]
+    pub affinity: Option<Affinity>,
+
+    /// How pods are spread over zones and nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded_list::<TopologySpreadConstraint, 16>")]
+    pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,
+
+    /// The PriorityClass of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+    )]
+    pub priority_class_name: Option<String>,
+
+    /// How long, in seconds, the pod may take to end, from 0 to 86400. When
+    /// absent, it is 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub termination_grace_period_seconds: Option<i64>,
+}
+
+/// The compute resources of the queue's container.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Resources {
+    /// The most it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::quantities")]
+    pub limits: Option<BTreeMap<String, Quantity>>,
+
+    /// What is set aside for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::quantities")]
+    pub requests: Option<BTreeMap<String, Quantity>>,
+}

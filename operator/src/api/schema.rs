@@ -1,0 +1,127 @@
+//! Pieces of schema that the derive does not make as the API server and we
+//! want them: bounded maps, and the types of Kubernetes without their manual.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::transform::{Transform, transform_subschemas};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::json;
+
+/// The notation of a quantity, as the API server itself checks it in CRDs.
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+
+/// Labels: the API server checks the notation when the child is applied.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    map_of(json!({"type": "string", "maxLength": 63}), 64)
+}
+
+/// Annotations.
+pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    map_of(json!({"type": "string", "maxLength": 16384}), 64)
+}
+
+/// Amounts of compute resources by their names.
+pub(super) fn quantities(_: &mut SchemaGenerator) -> Schema {
+    let quantity = json!({
+        "maxLength": 32,
+        "pattern": QUANTITY,
+        "x-kubernetes-int-or-string": true,
+    });
+    map_of(quantity, 32)
+}
+
+fn map_of(values: serde_json::Value, most: usize) -> Schema {
+    json_schema!({
+        "type": "object",
+        "nullable": true,
+        "maxProperties": most,
+        "additionalProperties": values,
+    })
+}
+
+/// An optional type of Kubernetes, by its schema alone: its manual is pages
+/// long, and a CRD must stay small enough for a client-side apply.
+pub(super) fn embedded<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = bounded::<T>(generator);
+    schema.insert("nullable".to_owned(), json!(true));
+    schema
+}
+
+/// An optional list of a type of Kubernetes, which is replaced as a whole.
+pub(super) fn embedded_list<T: JsonSchema, const MOST: usize>(
+    generator: &mut SchemaGenerator,
+) -> Schema {
+    json_schema!({
+        "type": "array",
+        "nullable": true,
+        "maxItems": MOST,
+        "items": bounded::<T>(generator),
+        "x-kubernetes-list-type": "atomic",
+    })
+}
+
+/// Conditions, one of each type.
+pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "nullable": true,
+        "items": bare::<Condition>(generator),
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}
+
+/// An optional point in time.
+pub(super) fn time(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = bare::<Time>(generator);
+    schema.insert("nullable".to_owned(), json!(true));
+    schema
+}
+
+fn bounded<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = bare::<T>(generator);
+    Bounded.transform(&mut schema);
+    schema
+}
+
+fn bare<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = T::json_schema(generator);
+    Bare.transform(&mut schema);
+    schema
+}
+
+/// Takes the descriptions away, and bounds what Rust reads into 32 bits.
+struct Bare;
+
+impl Transform for Bare {
+    fn transform(&mut self, schema: &mut Schema) {
+        schema.remove("description");
+        if schema.get("format") == Some(&json!("int32")) {
+            // The API server does not check the format, and a number that does
+            // not fit would stop the watch.
+            schema.insert("minimum".to_owned(), json!(i32::MIN));
+            schema.insert("maximum".to_owned(), json!(i32::MAX));
+        }
+        transform_subschemas(self, schema);
+    }
+}
+
+/// Bounds strings, lists and maps: far above what anybody writes by hand.
+struct Bounded;
+
+impl Transform for Bounded {
+    fn transform(&mut self, schema: &mut Schema) {
+        let kind = schema.get("type").and_then(|t| t.as_str());
+        let bound = match kind {
+            Some("string") => Some(("maxLength", 512)),
+            Some("array") => Some(("maxItems", 128)),
+            Some("object") if schema.get("additionalProperties").is_some() => {
+                Some(("maxProperties", 64))
+            }
+            _ => None,
+        };
+        if let Some((keyword, most)) = bound {
+            schema.insert(keyword.to_owned(), json!(most));
+        }
+        transform_subschemas(self, schema);
+    }
+}

@@ -1,0 +1,57 @@
+//! What the operator says about a queue.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// What is known of a queue.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayQueueStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// What holds of the queue now. Ready: shards are granted their turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Option<Vec<Condition>>,
+
+    /// Where shards ask for their turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+
+    /// The pod that grants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+
+    /// How many shards may identify at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<i64>,
+
+    /// How many shards Discord recommends for this bot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommended_shards: Option<i64>,
+
+    /// The bot's session starts, as Discord last told and less what was
+    /// granted since. Absent without a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_starts: Option<SessionStarts>,
+}
+
+/// The session starts of a bot.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionStarts {
+    /// How many a window has.
+    pub total: i64,
+    /// How many are left in this window.
+    pub remaining: i64,
+    /// When Discord opens the next window; absent while no window is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub reset_time: Option<Time>,
+}

@@ -1,0 +1,236 @@
+use kube::core::cel::Validator;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn schema() -> Value {
+    let crd = serde_json::to_value(crd()).unwrap();
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+/// What the rules say about a GatewayQueue of this name and spec.
+fn refusals(name: &str, spec: Value) -> Vec<String> {
+    let object = json!({
+        "apiVersion": "gatewayqueue.dev/v1alpha1",
+        "kind": "GatewayQueue",
+        "metadata": {"name": name},
+        "spec": spec,
+    });
+    match Validator::new().validate(&schema(), &object, None) {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn every_wrong_spec_is_refused_with_what_is_accepted() {
+    let table = [
+        (json!({"host": "nowhere"}), "host must be an IP"),
+        (json!({"host": ""}), "host must be an IP"),
+        (json!({"host": "10.0.0.0/8"}), "host must be an IP"),
+        (
+            json!({"host": "127.0.0.1"}),
+            "not a name or a loopback address",
+        ),
+        (json!({"host": "::1"}), "not a name or a loopback address"),
+        (json!({"port": 0}), "port must be from 1 to 65535"),
+        (json!({"port": 65536}), "port must be from 1 to 65535"),
+        (json!({"port": -1}), "port must be from 1 to 65535"),
+        (json!({"port": 9090}), "not 9090 or 9091"),
+        (json!({"port": 9091}), "not 9090 or 9091"),
+        (
+            json!({"interval": "1s"}),
+            "interval must be a duration from 5s",
+        ),
+        (
+            json!({"interval": "4999ms"}),
+            "interval must be a duration from 5s",
+        ),
+        (
+            json!({"interval": "5"}),
+            "interval must be a duration from 5s",
+        ),
+        (
+            json!({"interval": "-5s"}),
+            "interval must be a duration from 5s",
+        ),
+        (
+            json!({"interval": "2h"}),
+            "interval must be a duration from 5s",
+        ),
+        (
+            json!({"interval": "61m"}),
+            "interval must be a duration from 5s",
+        ),
+        (json!({"interval": "soon"}), "such as 5s, 5500ms or 1m"),
+        (
+            json!({"margin": "61s"}),
+            "margin must be a duration from 0s to 60s",
+        ),
+        (
+            json!({"margin": "-1s"}),
+            "margin must be a duration from 0s to 60s",
+        ),
+        (
+            json!({"margin": ""}),
+            "margin must be a duration from 0s to 60s",
+        ),
+        (
+            json!({"tokenSecretRef": {"name": "t"}, "maxConcurrency": 2}),
+            "tokenSecretRef and maxConcurrency exclude each other",
+        ),
+        (
+            json!({"discordApi": "discord.com"}),
+            "discordApi must be an http or https URL",
+        ),
+        (
+            json!({"discordApi": "ftp://discord.com"}),
+            "discordApi must be an http or https URL",
+        ),
+        (
+            json!({"discordApi": "https://me:pw@host/"}),
+            "without credentials",
+        ),
+        (
+            json!({"discordApi": "https://host/?a=b"}),
+            "query or fragment",
+        ),
+    ];
+    for (spec, message) in table {
+        let refusals = refusals("my-bot", spec.clone());
+        assert!(
+            refusals.iter().any(|r| r.contains(message)),
+            "{spec} should be refused with {message:?}, not {refusals:?}"
+        );
+    }
+}
+
+#[test]
+fn a_name_that_no_service_can_have_is_refused() {
+    for name in ["a".repeat(64).as_str(), "1bot", "my.bot", "bot-"] {
+        let refusals = refusals(name, json!({}));
+        assert!(
+            refusals.iter().any(|r| r.contains("the name of a Service")),
+            "{name} {refusals:?}"
+        );
+    }
+    assert_eq!(refusals(&"a".repeat(63), json!({})), Vec::<String>::new());
+}
+
+#[test]
+fn every_right_spec_is_accepted() {
+    for spec in [
+        json!({}),
+        json!({"host": "0.0.0.0"}),
+        json!({"host": "::"}),
+        json!({"port": 80, "interval": "5.5s", "margin": "0s"}),
+        json!({"port": 65535, "interval": "60m", "margin": "60s"}),
+        json!({"interval": "1m30s"}),
+        json!({"maxConcurrency": 16}),
+        json!({"tokenSecretRef": {"name": "my-bot"}}),
+        json!({"discordApi": "http://fake-discord.default.svc:8080/api/v10"}),
+        json!({"discordApi": "https://discord.com"}),
+    ] {
+        assert_eq!(
+            refusals("my-bot", spec.clone()),
+            Vec::<String>::new(),
+            "{spec}"
+        );
+        serde_json::from_value::<GatewayQueueSpec>(spec).unwrap();
+    }
+}
+
+#[test]
+fn an_empty_spec_has_the_defaults_that_the_schema_names() {
+    let spec = serde_json::to_value(serde_json::from_value::<GatewayQueueSpec>(json!({})).unwrap())
+        .unwrap();
+    let properties = schema()["properties"]["spec"]["properties"].clone();
+    for (field, property) in properties.as_object().unwrap() {
+        assert_eq!(
+            spec.get(field),
+            property.get("default"),
+            "{field} has another default in Rust than in the schema"
+        );
+    }
+}
+
+/// Calls `look` with each schema below `schema` and its path.
+fn walk(path: &str, schema: &Value, look: &mut impl FnMut(&str, &Value)) {
+    look(path, schema);
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        walk(&format!("{path}.{name}"), property, look);
+    }
+    for below in ["items", "additionalProperties"] {
+        if schema[below].is_object() {
+            walk(&format!("{path}[]"), &schema[below], look);
+        }
+    }
+}
+
+#[test]
+fn strings_lists_and_maps_of_the_spec_are_bounded() {
+    walk("spec", &schema()["properties"]["spec"], &mut |path, s| {
+        let bounded = match s["type"].as_str() {
+            Some("string") => s["maxLength"].is_number() || s["enum"].is_array(),
+            Some("array") => s["maxItems"].is_number(),
+            Some("object") if s["additionalProperties"].is_object() => {
+                s["maxProperties"].is_number()
+            }
+            Some("integer") if s["format"] == "int32" => {
+                s["minimum"].is_number() && s["maximum"].is_number()
+            }
+            _ => true,
+        };
+        assert!(bounded, "{path} has no bound: {s}");
+    });
+}
+
+#[test]
+fn no_format_is_used_that_an_api_server_does_not_know() {
+    walk("", &schema(), &mut |path, s| {
+        if let Some(format) = s["format"].as_str() {
+            assert!(
+                ["int32", "int64", "date-time"].contains(&format),
+                "{path} {format}"
+            );
+        }
+    });
+}
+
+#[test]
+fn every_field_of_ours_is_described() {
+    // Below these are types of Kubernetes, whose manual is not repeated.
+    let foreign = [
+        ".affinity",
+        ".tolerations",
+        ".topologySpreadConstraints",
+        ".conditions",
+    ];
+    walk("", &schema(), &mut |path, s| {
+        let ours = !foreign
+            .iter()
+            .any(|f| path.find(f).is_some_and(|at| path.len() > at + f.len()));
+        if ours && !path.ends_with("[]") {
+            assert!(s["description"].is_string(), "{path} is not described");
+        }
+    });
+}
+
+#[test]
+fn the_installed_definition_is_the_one_of_the_types() {
+    let yaml = crd_yaml().unwrap();
+    // The annotation that a client-side apply writes holds the object as JSON,
+    // and may have 256 KiB.
+    assert!(yaml.len() < 100 * 1024, "{} bytes", yaml.len());
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    for file in [
+        "crds/gatewayqueue.dev_gatewayqueues.yaml",
+        "charts/gateway-queue-operator/files/gatewayqueues.yaml",
+    ] {
+        let written = std::fs::read_to_string(format!("{root}/{file}")).unwrap_or_default();
+        assert!(
+            written == yaml,
+            "{file} is not what the types say: run `cargo xtask crd`"
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! The calls that the operator makes, each with a time limit and counted.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::{Client, Resource as _};
+use serde_json::{Value, json};
+
+use crate::MANAGER;
+use crate::api::{GatewayQueue, GatewayQueueStatus};
+use crate::desired::{Child, Kind, Owner};
+use crate::metrics::{Metrics, Verb};
+
+/// The client by itself tries again for hours. Here the controller decides.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer in time.
+    #[error("no answer within {}s to: {call}", LIMIT.as_secs())]
+    TimedOut {
+        /// What was called.
+        call: String,
+    },
+    /// An answer that says no, or none at all.
+    #[error("cannot {call}: {}", words(source))]
+    Failed {
+        /// What was called.
+        call: String,
+        /// What came back.
+        source: Box<kube::Error>,
+    },
+}
+
+impl Error {
+    /// What the API server said, when it understood the call and will not do
+    /// it until somebody changes something.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Failed { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
+                    Some(&status.message)
+                }
+                _ => None,
+            },
+            Self::TimedOut { .. } => None,
+        }
+    }
+}
+
+/// The API server's own words, without what kube prints around them.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
+
+/// Makes the calls.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    metrics: Metrics,
+}
+
+impl Cluster {
+    /// Calls by `client`.
+    pub fn new(client: Client, metrics: Metrics) -> Self {
+        Self { client, metrics }
+    }
+
+    /// The metadata of the object that has a child's name, whoever made it.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn find(&self, kind: Kind, owner: &Owner) -> Result<Option<ObjectMeta>, Error> {
+        let api = self.objects(kind, owner);
+        let call = || format!("look for the {}", of(kind, owner));
+        self.limit(Verb::Get, call, api.get_metadata_opt(&owner.name))
+            .await
+            .map(|found| found.map(|object| object.metadata))
+    }
+
+    /// Creates a child. When another one made an object of this name a moment
+    /// ago, the fields that it set are a conflict, since nothing is forced.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn create(&self, child: &Child, owner: &Owner) -> Result<(), Error> {
+        let parameters = PatchParams::apply(MANAGER);
+        self.patch(child.kind, owner, &child.manifest, &parameters)
+            .await
+    }
+
+    /// Puts a child back as it shall be, if it still is the object `uid`.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn repair(
+        &self,
+        child: &Child,
+        owner: &Owner,
+        uid: Option<&str>,
+    ) -> Result<(), Error> {
+        let mut manifest = child.manifest.clone();
+        if let Some(uid) = uid {
+            manifest["metadata"]["uid"] = json!(uid);
+        }
+        let parameters = PatchParams::apply(MANAGER).force();
+        self.patch(child.kind, owner, &manifest, &parameters).await
+    }
+
+    async fn patch(
+        &self,
+        kind: Kind,
+        owner: &Owner,
+        manifest: &Value,
+        parameters: &PatchParams,
+    ) -> Result<(), Error> {
+        let api = self.objects(kind, owner);
+        let call = || format!("apply the {}", of(kind, owner));
+        let patch = Patch::Apply(manifest);
+        self.limit(
+            Verb::Patch,
+            call,
+            api.patch(&owner.name, parameters, &patch),
+        )
+        .await
+        .map(|_| ())
+    }
+
+    /// Writes the status of a GatewayQueue, if it still is the object of
+    /// `owner`.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn write_status(
+        &self,
+        owner: &Owner,
+        status: &GatewayQueueStatus,
+    ) -> Result<(), Error> {
+        let api: Api<GatewayQueue> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let call = || {
+            format!(
+                "write the status of GatewayQueue {}/{}",
+                owner.namespace, owner.name
+            )
+        };
+        let patch = Patch::Apply(json!({
+            "apiVersion": GatewayQueue::api_version(&()),
+            "kind": GatewayQueue::kind(&()),
+            "metadata": {"uid": owner.uid},
+            "status": status,
+        }));
+        let parameters = PatchParams::apply(MANAGER).force();
+        let patched = api.patch_status(&owner.name, &parameters, &patch);
+        self.limit(Verb::PatchStatus, call, patched)
+            .await
+            .map(|_| ())
+    }
+
+    fn objects(&self, kind: Kind, owner: &Owner) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &owner.namespace, &kind.resource())
+    }
+
+    async fn limit<T>(
+        &self,
+        verb: Verb,
+        call: impl Fn() -> String,
+        answer: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
+        self.metrics.called(verb);
+        match tokio::time::timeout(LIMIT, answer).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(source)) => Err(Error::Failed {
+                call: call(),
+                source: Box::new(source),
+            }),
+            Err(_) => Err(Error::TimedOut { call: call() }),
+        }
+    }
+}
+
+fn of(kind: Kind, owner: &Owner) -> String {
+    format!("{} {}/{}", kind.word(), owner.namespace, owner.name)
+}

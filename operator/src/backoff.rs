@@ -1,0 +1,77 @@
+//! How long to wait before an object that failed is tried again. Each object
+//! has its own count, so that a hopeless one does not slow the others.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::runtime::reflector::ObjectRef;
+
+use crate::api::GatewayQueue;
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The failures in a row of each object.
+#[derive(Debug, Default)]
+pub struct Backoffs {
+    failures: Mutex<HashMap<ObjectRef<GatewayQueue>, u32>>,
+}
+
+impl Backoffs {
+    /// Counts a failure, and says how long to wait. `jitter` is from 0 to 1.
+    pub fn failed(&self, object: ObjectRef<GatewayQueue>, jitter: f64) -> Duration {
+        let mut failures = self.lock();
+        let count = failures.entry(object).or_default();
+        *count = count.saturating_add(1);
+        delay(*count, jitter)
+    }
+
+    /// Forgets the failures of an object that went well, or is gone.
+    pub fn forget(&self, object: &ObjectRef<GatewayQueue>) {
+        self.lock().remove(object);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<GatewayQueue>, u32>> {
+        // A count is whole at every moment, whatever happened to another thread.
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Doubles with each failure up to [`LONGEST`], and is between half and all of
+/// that, so that many objects that failed together do not come back together.
+fn delay(failures: u32, jitter: f64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let full = (FIRST * (1 << doublings)).min(LONGEST);
+    full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_five_minutes() {
+        let waits: Vec<u64> = (1..=11).map(|n| delay(n, 1.0).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(delay(u32::MAX, 1.0), LONGEST);
+    }
+
+    #[test]
+    fn jitter_takes_away_half_at_most() {
+        assert_eq!(delay(3, 0.0), Duration::from_secs(2));
+        assert_eq!(delay(3, 0.5), Duration::from_secs(3));
+        assert_eq!(delay(3, 7.0), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn objects_do_not_wait_for_each_other() {
+        let backoffs = Backoffs::default();
+        let (a, b) = (ObjectRef::new("a"), ObjectRef::new("b"));
+        backoffs.failed(a.clone(), 1.0);
+        assert_eq!(backoffs.failed(a.clone(), 1.0), Duration::from_secs(2));
+        assert_eq!(backoffs.failed(b, 1.0), Duration::from_secs(1));
+        backoffs.forget(&a);
+        assert_eq!(backoffs.failed(a, 1.0), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,344 @@
+use std::sync::Mutex;
+
+use http::{Method, Request, Response};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
+use kube::client::Body;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::MANAGER;
+use crate::observe::Writers;
+
+/// An API server that keeps what is applied, and a list of the calls.
+#[derive(Clone, Default)]
+struct Server {
+    calls: Arc<Mutex<Vec<(Method, String)>>>,
+    objects: Arc<Mutex<std::collections::HashMap<String, Value>>>,
+    refuse: Arc<Mutex<Option<(&'static str, u16)>>>,
+}
+
+const PREFIX: &str = "/apis/gatewayqueue.dev/v1alpha1/namespaces/shop/gatewayqueues/my-bot";
+
+impl Server {
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        self.calls
+            .lock()
+            .unwrap()
+            .push((parts.method.clone(), path.clone()));
+        let refuse = *self.refuse.lock().unwrap();
+        if let Some((part, code)) = refuse
+            && path.contains(part)
+            && parts.method == Method::PATCH
+        {
+            return failure(code, "it is forbidden here");
+        }
+        if parts.method == Method::GET {
+            return match self.objects.lock().unwrap().get(&path) {
+                Some(object) => respond(200, object),
+                None => failure(404, "not found"),
+            };
+        }
+        let body = body.collect_bytes().await.unwrap();
+        let mut object: Value = serde_json::from_slice(&body).unwrap();
+        object["metadata"]["uid"] = json!("0042");
+        object["metadata"]["name"] = json!("my-bot");
+        object["spec"] = object.get("spec").cloned().unwrap_or_else(|| json!({}));
+        // All of it is ours: an empty set stands for everything below.
+        object["metadata"]["managedFields"] = json!([ManagedFieldsEntry {
+            manager: Some(MANAGER.to_owned()),
+            fields_v1: Some(FieldsV1(json!({
+                "f:metadata": {"f:labels": {}, "f:annotations": {}, "f:ownerReferences": {}},
+                "f:spec": {}, "f:rules": {}, "f:roleRef": {}, "f:subjects": {},
+                "f:automountServiceAccountToken": {},
+            }))),
+            ..ManagedFieldsEntry::default()
+        }]);
+        self.objects.lock().unwrap().insert(path, object.clone());
+        respond(200, &object)
+    }
+
+    fn take_calls(&self) -> Vec<(Method, String)> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+
+    /// The calls that change something.
+    fn take_writes(&self) -> Vec<String> {
+        let calls = self.take_calls().into_iter();
+        let writes = calls.filter(|(method, _)| *method != Method::GET);
+        writes.map(|(_, path)| path).collect()
+    }
+
+    fn object(&self, plural: &str) -> Value {
+        let objects = self.objects.lock().unwrap();
+        let found = objects
+            .iter()
+            .find(|(path, _)| path.ends_with(&format!("/{plural}/my-bot")));
+        found.unwrap().1.clone()
+    }
+
+    fn status(&self) -> Value {
+        let objects = self.objects.lock().unwrap();
+        objects[&format!("{PREFIX}/status")]["status"].clone()
+    }
+}
+
+fn respond(code: u16, body: &Value) -> Response<Body> {
+    let body = Body::from(serde_json::to_vec(body).unwrap());
+    Response::builder().status(code).body(body).unwrap()
+}
+
+fn failure(code: u16, message: &str) -> Response<Body> {
+    let reason = if code == 404 { "NotFound" } else { "" };
+    respond(
+        code,
+        &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                "message": message, "reason": reason, "code": code}),
+    )
+}
+
+fn queue(spec: Value) -> GatewayQueue {
+    serde_json::from_value(json!({
+        "apiVersion": "gatewayqueue.dev/v1alpha1",
+        "kind": "GatewayQueue",
+        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0001", "generation": 1},
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+/// A context whose calls go to `server`, with what fills its stores.
+fn context(server: &Server) -> (Arc<Context>, Writers) {
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    let answering = server.clone();
+    tokio::spawn(async move {
+        while let Some((request, send)) = handle.next_request().await {
+            let response = answering.answer(request).await;
+            send.send_response(response);
+        }
+    });
+    let (metrics, _) = Metrics::new();
+    let (stores, writers) = Stores::new();
+    let context = Context {
+        cluster: Cluster::new(Client::new(service, "default"), metrics.clone()),
+        stores,
+        defaults: QueueDefaults {
+            image: "gateway-queue:1".to_owned(),
+            image_pull_policy: None,
+        },
+        backoffs: Backoffs::default(),
+        metrics,
+    };
+    (Arc::new(context), writers)
+}
+
+/// What the watches would bring: everything that the server has by now.
+fn observe(server: &Server, writers: &mut Writers) {
+    fn put<K>(writer: &mut kube::runtime::reflector::store::Writer<K>, object: Value)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + 'static,
+    {
+        let object = serde_json::from_value(object).unwrap();
+        writer.apply_watcher_event(&Event::Apply(object));
+    }
+    let Writers {
+        service_accounts,
+        roles,
+        role_bindings,
+        services,
+        leases,
+        deployments,
+    } = writers;
+    put(service_accounts, server.object("serviceaccounts"));
+    put(roles, server.object("roles"));
+    put(role_bindings, server.object("rolebindings"));
+    put(services, server.object("services"));
+    put(leases, server.object("leases"));
+    put(deployments, server.object("deployments"));
+}
+
+/// The queue as it is after its status was written.
+fn told(queue: &GatewayQueue, server: &Server) -> Arc<GatewayQueue> {
+    let mut queue = queue.clone();
+    queue.status = serde_json::from_value(server.status()).unwrap();
+    Arc::new(queue)
+}
+
+/// A queue whose children and status are as they shall be. The calls that are
+/// left are those of its first reconcile.
+async fn applied(server: &Server) -> (Arc<GatewayQueue>, Arc<Context>, Writers) {
+    let (context, mut writers) = context(server);
+    let queue = queue(json!({}));
+    reconcile(Arc::new(queue.clone()), Arc::clone(&context))
+        .await
+        .unwrap();
+    let first = server.take_calls();
+    observe(server, &mut writers);
+    // Now that the Deployment is seen, the status can say how it fares.
+    reconcile(told(&queue, server), Arc::clone(&context))
+        .await
+        .unwrap();
+    *server.calls.lock().unwrap() = first;
+    (told(&queue, server), context, writers)
+}
+
+#[tokio::test]
+async fn a_new_queue_gets_its_children_and_then_its_status() {
+    let server = Server::default();
+    let _ = applied(&server).await;
+    let writes = server.take_writes();
+    let kinds: Vec<&str> = writes
+        .iter()
+        .map(|path| path.rsplit('/').nth(1).unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "serviceaccounts",
+            "roles",
+            "rolebindings",
+            "leases",
+            "services",
+            "deployments",
+            "my-bot"
+        ]
+    );
+    assert_eq!(
+        server.status()["conditions"][0]["reason"],
+        "RolloutUnderWay"
+    );
+}
+
+#[tokio::test]
+async fn a_second_reconcile_makes_no_call() {
+    let server = Server::default();
+    let (queue, context, _writers) = applied(&server).await;
+    server.take_calls();
+    let action = reconcile(queue, context).await.unwrap();
+    assert_eq!(server.take_calls(), []);
+    assert_eq!(action, Action::await_change());
+}
+
+#[tokio::test]
+async fn a_store_that_lags_behind_costs_a_look_and_no_write() {
+    let server = Server::default();
+    let (queue, _, _) = applied(&server).await;
+    let (context, _writers) = context(&server);
+    server.take_calls();
+    reconcile(queue, context).await.unwrap();
+    assert_eq!(server.take_writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_strangers_object_is_left_alone_and_nothing_is_made_beside_it() {
+    let server = Server::default();
+    let service = "/api/v1/namespaces/shop/services/my-bot".to_owned();
+    let object = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
+    server.objects.lock().unwrap().insert(service, object);
+    let (context, _writers) = context(&server);
+    let action = reconcile(Arc::new(queue(json!({}))), context)
+        .await
+        .unwrap();
+    assert_eq!(server.take_writes(), [format!("{PREFIX}/status")]);
+    let condition = server.status()["conditions"][0].clone();
+    assert_eq!(condition["reason"], "NameTaken");
+    assert!(
+        condition["message"]
+            .as_str()
+            .unwrap()
+            .contains("my-bot: Service.")
+    );
+    // It is looked for again, since nothing tells when it goes.
+    assert_eq!(action, Action::requeue(NAME_TAKEN_AGAIN));
+}
+
+#[tokio::test]
+async fn a_child_that_was_changed_is_put_back_by_its_uid() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    let mut edited = server.object("deployments");
+    edited["metadata"]["managedFields"] = json!([]);
+    let edited = serde_json::from_value(edited).unwrap();
+    writers
+        .deployments
+        .apply_watcher_event(&Event::Apply(edited));
+    server.take_calls();
+    reconcile(queue, context).await.unwrap();
+    let writes = server.take_writes();
+    assert_eq!(writes, ["/apis/apps/v1/namespaces/shop/deployments/my-bot"]);
+}
+
+#[tokio::test]
+async fn a_new_word_in_the_logbook_is_one_write_of_the_status() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    let mut running = server.object("deployments");
+    running["status"] = json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+    let running = serde_json::from_value(running).unwrap();
+    writers
+        .deployments
+        .apply_watcher_event(&Event::Apply(running));
+    let mut lease = server.object("leases");
+    lease["metadata"]["annotations"] = json!({
+        "gatewayqueue.dev/holder": "my-bot-7d9f",
+        "gatewayqueue.dev/token": "none",
+        "gatewayqueue.dev/max-concurrency": "1",
+    });
+    let lease = serde_json::from_value(lease).unwrap();
+    writers.leases.apply_watcher_event(&Event::Apply(lease));
+    server.take_calls();
+
+    reconcile(Arc::clone(&queue), Arc::clone(&context))
+        .await
+        .unwrap();
+    let status = format!("{PREFIX}/status");
+    assert_eq!(server.take_calls(), [(Method::PATCH, status)]);
+    assert_eq!(server.status()["conditions"][0]["status"], "True");
+
+    reconcile(told(&queue, &server), context).await.unwrap();
+    assert_eq!(server.take_calls(), []);
+}
+
+#[tokio::test]
+async fn a_refused_child_is_told_and_tried_again() {
+    let server = Server::default();
+    *server.refuse.lock().unwrap() = Some(("/deployments/", 403));
+    let (context, _writers) = context(&server);
+    let queue = Arc::new(queue(json!({})));
+    let error = reconcile(Arc::clone(&queue), Arc::clone(&context))
+        .await
+        .unwrap_err();
+    let condition = server.status()["conditions"][0].clone();
+    assert_eq!(condition["reason"], "ChildRefused");
+    assert_eq!(
+        condition["message"],
+        "The API server refuses the Deployment: it is forbidden here"
+    );
+    assert_ne!(retry_later(queue, &error, context), Action::await_change());
+}
+
+#[tokio::test]
+async fn a_fault_of_the_api_server_leaves_the_status_as_it_is() {
+    let server = Server::default();
+    *server.refuse.lock().unwrap() = Some(("/services/", 500));
+    let (context, _writers) = context(&server);
+    reconcile(Arc::new(queue(json!({}))), context)
+        .await
+        .unwrap_err();
+    let writes = server.take_writes();
+    assert!(!writes.contains(&format!("{PREFIX}/status")), "{writes:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_is_being_deleted_is_left_to_go() {
+    let server = Server::default();
+    let (context, _writers) = context(&server);
+    let mut queue = queue(json!({}));
+    queue.metadata.deletion_timestamp =
+        serde_json::from_value(json!("2026-11-23T12:00:00Z")).unwrap();
+    reconcile(Arc::new(queue), context).await.unwrap();
+    assert_eq!(server.take_calls(), []);
+}

@@ -1,0 +1,187 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::desired::tests::{defaults, owner, queue};
+
+fn deployment_of(spec: Value) -> Deployment {
+    deployment(&owner(), &queue(spec).spec, &defaults()).unwrap()
+}
+
+fn pod_of(spec: Value) -> PodSpec {
+    deployment_of(spec).spec.unwrap().template.spec.unwrap()
+}
+
+fn env_of(spec: Value) -> BTreeMap<String, Option<String>> {
+    let env = pod_of(spec).containers.remove(0).env.unwrap();
+    env.into_iter().map(|e| (e.name, e.value)).collect()
+}
+
+#[test]
+fn the_old_queue_is_gone_before_the_new_one_starts() {
+    let spec = deployment_of(json!({})).spec.unwrap();
+    assert_eq!(spec.replicas, Some(1));
+    assert_eq!(spec.strategy.unwrap().type_.as_deref(), Some("Recreate"));
+}
+
+#[test]
+fn the_spec_reaches_the_queue_as_its_environment() {
+    let env = env_of(json!({
+        "host": "::", "port": 80, "interval": "5.5s", "margin": "1m", "sessionReserve": 10,
+        "discordApi": "http://proxy/api/v10", "maxConcurrency": 4,
+        "logLevel": "debug", "logFormat": "json",
+    }));
+    let expected = [
+        ("HOST", "::"),
+        ("PORT", "80"),
+        ("ADMIN_PORT", "9090"),
+        ("IDENTIFY_INTERVAL", "5500ms"),
+        ("IDENTIFY_MARGIN", "60s"),
+        ("SESSION_RESERVE", "10"),
+        ("DISCORD_API", "http://proxy/api/v10"),
+        ("MAX_CONCURRENCY", "4"),
+        ("LEASE_NAME", "my-bot"),
+        ("LEASE_NAMESPACE", "shop"),
+        ("RUST_LOG", "debug"),
+        ("LOG_FORMAT", "json"),
+    ];
+    for (name, value) in expected {
+        assert_eq!(env[name].as_deref(), Some(value), "{name}");
+    }
+    assert_eq!(env["POD_NAME"], None);
+    assert_eq!(env["POD_IP"], None);
+}
+
+#[test]
+fn what_the_spec_leaves_out_is_left_to_the_queue() {
+    let env = env_of(json!({}));
+    for name in ["DISCORD_API", "MAX_CONCURRENCY", "DISCORD_TOKEN_FILE"] {
+        assert!(!env.contains_key(name), "{name}");
+    }
+    assert_eq!(env["PORT"].as_deref(), Some("5000"));
+    assert_eq!(env["IDENTIFY_INTERVAL"].as_deref(), Some("5s"));
+    assert_eq!(env["IDENTIFY_MARGIN"].as_deref(), Some("250ms"));
+}
+
+#[test]
+fn a_duration_is_never_made_shorter() {
+    assert_eq!(span("interval", "5000.5ms").unwrap(), "5001ms");
+    assert_eq!(span("margin", "0s").unwrap(), "0s");
+    let error = span("margin", "soon").unwrap_err().to_string();
+    assert!(error.contains("spec.margin is \"soon\""), "{error}");
+}
+
+#[test]
+fn the_token_is_a_file_and_nowhere_else() {
+    let spec = json!({"tokenSecretRef": {"name": "discord", "key": "bot"}});
+    let env = env_of(spec.clone());
+    assert_eq!(
+        env["DISCORD_TOKEN_FILE"].as_deref(),
+        Some("/var/run/secrets/gatewayqueue.dev/token")
+    );
+    assert!(!env.contains_key("DISCORD_TOKEN"));
+
+    let pod = pod_of(spec);
+    let secret = pod.volumes.unwrap().remove(0).secret.unwrap();
+    assert_eq!(secret.secret_name.as_deref(), Some("discord"));
+    assert_eq!(secret.optional, Some(true));
+    let items = secret.items.unwrap();
+    assert_eq!(
+        (items[0].key.as_str(), items[0].path.as_str()),
+        ("bot", "token")
+    );
+    let mounts = pod.containers[0].volume_mounts.clone().unwrap();
+    assert_eq!(mounts[0].mount_path, "/var/run/secrets/gatewayqueue.dev");
+    assert_eq!(mounts[0].read_only, Some(true));
+}
+
+#[test]
+fn without_a_token_nothing_is_mounted() {
+    let pod = pod_of(json!({}));
+    assert_eq!(pod.volumes, None);
+    assert_eq!(pod.containers[0].volume_mounts, None);
+}
+
+#[test]
+fn the_pod_passes_the_restricted_pod_security_standard() {
+    let pod = pod_of(json!({}));
+    let security = pod.security_context.unwrap();
+    assert_eq!(security.run_as_non_root, Some(true));
+    assert_eq!(security.run_as_user, None);
+    assert_eq!(security.fs_group, None);
+    assert_eq!(security.seccomp_profile.unwrap().type_, "RuntimeDefault");
+    let security = pod.containers[0].security_context.clone().unwrap();
+    assert_eq!(security.allow_privilege_escalation, Some(false));
+    assert_eq!(security.read_only_root_filesystem, Some(true));
+    assert_eq!(
+        security.capabilities.unwrap().drop,
+        Some(vec!["ALL".to_owned()])
+    );
+}
+
+#[test]
+fn a_low_port_needs_no_privilege() {
+    let sysctls = |port| {
+        pod_of(json!({"port": port}))
+            .security_context
+            .unwrap()
+            .sysctls
+    };
+    let low = sysctls(80).unwrap();
+    assert_eq!(low[0].name, "net.ipv4.ip_unprivileged_port_start");
+    assert_eq!(low[0].value, "0");
+    assert_eq!(sysctls(5000), None);
+}
+
+#[test]
+fn the_image_is_the_operators_unless_the_spec_names_one() {
+    let mut installed = defaults();
+    installed.image_pull_policy = Some(ImagePullPolicy::Never);
+    let of = |spec| {
+        let mut pod = deployment(&owner(), &queue(spec).spec, &installed).unwrap();
+        let container = pod.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+        let container = container.containers.remove(0);
+        (container.image.unwrap(), container.image_pull_policy)
+    };
+    let never = Some("Never".to_owned());
+    assert_eq!(of(json!({})), ("gateway-queue:1".to_owned(), never));
+    // A policy for one image says nothing about another.
+    assert_eq!(of(json!({"image": "mine:2"})), ("mine:2".to_owned(), None));
+    let spec = json!({"imagePullPolicy": "Always"});
+    assert_eq!(of(spec).1.as_deref(), Some("Always"));
+}
+
+#[test]
+fn the_pod_is_made_as_the_platform_asks() {
+    let spec = json!({"imagePullSecrets": [{"name": "registry"}], "pod": {
+        "labels": {"team": "bots", "app.kubernetes.io/instance": "other"},
+        "annotations": {"note": "hello"},
+        "resources": {"limits": {"cpu": 1}},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "bots", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+        ],
+        "priorityClassName": "high",
+        "terminationGracePeriodSeconds": 5,
+    }});
+    let template = deployment_of(spec.clone()).spec.unwrap().template;
+    let metadata = template.metadata.unwrap();
+    let labels = metadata.labels.unwrap();
+    assert_eq!(labels["team"], "bots");
+    assert_eq!(labels["app.kubernetes.io/instance"], "my-bot");
+    assert_eq!(metadata.annotations.unwrap()["note"], "hello");
+
+    let pod = serde_json::to_value(pod_of(spec)).unwrap();
+    assert_eq!(
+        pod["containers"][0]["resources"],
+        json!({"limits": {"cpu": "1"}})
+    );
+    assert_eq!(pod["nodeSelector"], json!({"disk": "ssd"}));
+    assert_eq!(pod["tolerations"][0]["key"], "bots");
+    assert_eq!(pod["affinity"], json!({"nodeAffinity": {}}));
+    assert_eq!(pod["topologySpreadConstraints"][0]["topologyKey"], "zone");
+    assert_eq!(pod["priorityClassName"], "high");
+    assert_eq!(pod["terminationGracePeriodSeconds"], 5);
+    assert_eq!(pod["imagePullSecrets"], json!([{"name": "registry"}]));
+}

@@ -1,0 +1,218 @@
+//! What shall be there for a GatewayQueue. Pure: the same object gives the
+//! same children, down to the byte.
+
+mod deployment;
+mod lease;
+mod role;
+mod role_binding;
+mod service;
+mod service_account;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::ApiResource;
+use kube::{Resource, ResourceExt as _};
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::MANAGER;
+use crate::api::{GatewayQueue, ImagePullPolicy};
+
+/// The label by which the operator finds what it made.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The annotation on a child that tells of what the operator applied. When it
+/// differs from what would be applied now, the child is applied again; values
+/// are never compared, since the API server rewrites some (`1000m` to `1`).
+const APPLIED: &str = "gatewayqueue.dev/applied";
+
+/// What the operator was installed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueDefaults {
+    /// The image of a queue whose spec names none.
+    pub image: String,
+    /// Its pull policy; none leaves the choice to Kubernetes.
+    pub image_pull_policy: Option<ImagePullPolicy>,
+}
+
+/// The kinds of children, in the order in which they are applied: what a pod
+/// needs comes before the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the kinds of Kubernetes")]
+pub enum Kind {
+    ServiceAccount,
+    Role,
+    RoleBinding,
+    Lease,
+    Service,
+    Deployment,
+}
+
+impl Kind {
+    /// Where the API server serves objects of this kind.
+    pub fn resource(self) -> ApiResource {
+        match self {
+            Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
+            Self::Role => ApiResource::erase::<Role>(&()),
+            Self::RoleBinding => ApiResource::erase::<RoleBinding>(&()),
+            Self::Lease => ApiResource::erase::<Lease>(&()),
+            Self::Service => ApiResource::erase::<Service>(&()),
+            Self::Deployment => ApiResource::erase::<Deployment>(&()),
+        }
+    }
+
+    /// The name of the kind.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Role => "Role",
+            Self::RoleBinding => "RoleBinding",
+            Self::Lease => "Lease",
+            Self::Service => "Service",
+            Self::Deployment => "Deployment",
+        }
+    }
+}
+
+/// One object that shall be there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// Its kind.
+    pub kind: Kind,
+    /// What is applied: the fields that the operator owns, no others.
+    pub manifest: Value,
+}
+
+/// Why no children can be made of a GatewayQueue.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not come from an API server.
+    #[error("the GatewayQueue has no metadata.{0}")]
+    Incomplete(&'static str),
+    /// The schema that is installed is not the operator's own.
+    #[error(
+        "spec.{field} is {value:?}, which is no duration such as 5s or 250ms; the installed CRD is older or newer than the operator"
+    )]
+    Duration {
+        /// The field of the spec.
+        field: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// A child cannot be written as JSON.
+    #[error("cannot write a child as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A GatewayQueue as its children refer to it: all have its name and namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The name of the GatewayQueue and of each child.
+    pub name: String,
+    /// The namespace of all of them.
+    pub namespace: String,
+    /// The UID, by which a child is told from a stranger of the same name.
+    pub uid: String,
+}
+
+impl Owner {
+    /// The identity of a GatewayQueue.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] for an object that no API server has stored.
+    pub fn of(queue: &GatewayQueue) -> Result<Self, Error> {
+        Ok(Self {
+            name: queue.meta().name.clone().ok_or(Error::Incomplete("name"))?,
+            namespace: queue.namespace().ok_or(Error::Incomplete("namespace"))?,
+            uid: queue.uid().ok_or(Error::Incomplete("uid"))?,
+        })
+    }
+
+    /// The labels by which pods are selected. They can never change: the
+    /// selector of a Deployment is immutable.
+    fn selector(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("app.kubernetes.io/component".to_owned(), "queue".to_owned()),
+            ("app.kubernetes.io/instance".to_owned(), self.name.clone()),
+            (
+                "app.kubernetes.io/name".to_owned(),
+                "gateway-queue".to_owned(),
+            ),
+        ])
+    }
+
+    /// The labels of everything that is made for the GatewayQueue, on top of
+    /// those that a user asks for.
+    fn labels(&self, asked: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
+        let mut labels = asked.cloned().unwrap_or_default();
+        labels.extend(self.selector());
+        labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+        labels
+    }
+
+    /// The metadata of a child.
+    fn metadata(&self) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(self.name.clone()),
+            namespace: Some(self.namespace.clone()),
+            labels: Some(self.labels(None)),
+            owner_references: Some(vec![OwnerReference {
+                api_version: GatewayQueue::api_version(&()).into_owned(),
+                kind: GatewayQueue::kind(&()).into_owned(),
+                name: self.name.clone(),
+                uid: self.uid.clone(),
+                controller: Some(true),
+                // Left out: setting it needs a right on finalizers where the
+                // API server checks, and nobody waits for the children to go.
+                block_owner_deletion: None,
+            }]),
+            ..ObjectMeta::default()
+        }
+    }
+}
+
+/// The children of a GatewayQueue, in the order in which to apply them.
+///
+/// # Errors
+/// See [`Error`]; none of them passes by itself.
+pub fn children(queue: &GatewayQueue, defaults: &QueueDefaults) -> Result<Vec<Child>, Error> {
+    let owner = Owner::of(queue)?;
+    let spec = &queue.spec;
+    Ok(vec![
+        child(
+            Kind::ServiceAccount,
+            &service_account::service_account(&owner),
+        )?,
+        child(Kind::Role, &role::role(&owner))?,
+        child(Kind::RoleBinding, &role_binding::role_binding(&owner))?,
+        // No annotation: those of the Lease are the queue's.
+        Child {
+            kind: Kind::Lease,
+            manifest: serde_json::to_value(lease::lease(&owner))?,
+        },
+        child(Kind::Service, &service::service(&owner, &spec.service))?,
+        child(
+            Kind::Deployment,
+            &deployment::deployment(&owner, spec, defaults)?,
+        )?,
+    ])
+}
+
+/// A child that carries the mark of what was applied.
+fn child(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
+    let mut manifest = serde_json::to_value(object)?;
+    let digest = Sha256::digest(serde_json::to_vec(&manifest)?);
+    // 64 bits tell two versions of one object apart.
+    let mark: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    manifest["metadata"]["annotations"][APPLIED] = Value::String(mark);
+    Ok(Child { kind, manifest })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! Gives the queue's account its role.
+
+use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
+
+use super::Owner;
+
+pub(super) fn role_binding(owner: &Owner) -> RoleBinding {
+    RoleBinding {
+        metadata: owner.metadata(),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".to_owned(),
+            kind: "Role".to_owned(),
+            name: owner.name.clone(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: owner.name.clone(),
+            namespace: Some(owner.namespace.clone()),
+            ..Subject::default()
+        }]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::tests::owner;
+
+    #[test]
+    fn the_role_of_the_queue_goes_to_the_account_of_the_queue() {
+        let binding = role_binding(&owner());
+        assert_eq!(binding.role_ref.name, "my-bot");
+        let subjects = binding.subjects.unwrap();
+        assert_eq!(subjects.len(), 1);
+        assert_eq!(subjects[0].name, "my-bot");
+        assert_eq!(subjects[0].namespace.as_deref(), Some("shop"));
+    }
+}

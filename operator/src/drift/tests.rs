@@ -1,0 +1,205 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    FieldsV1, ManagedFieldsEntry, OwnerReference, Time,
+};
+use serde_json::json;
+
+use super::*;
+use crate::desired::Kind;
+
+fn owner() -> Owner {
+    Owner {
+        name: "my-bot".to_owned(),
+        namespace: "shop".to_owned(),
+        uid: "0001".to_owned(),
+    }
+}
+
+fn child() -> Child {
+    Child {
+        kind: Kind::Deployment,
+        manifest: json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {
+                "name": "my-bot",
+                "namespace": "shop",
+                "labels": {"team": "bots"},
+                "annotations": {"gatewayqueue.dev/applied": "abcd"},
+                "ownerReferences": [{"uid": "0001", "name": "my-bot", "controller": true}],
+            },
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": {"team": "bots"}},
+                "containers": [{
+                    "name": "queue",
+                    "ports": [{"name": "queue", "containerPort": 5000}],
+                    "args": ["a"],
+                }],
+            },
+        }),
+    }
+}
+
+/// The set of fields as the API server keeps it after [`child`] was applied.
+fn fields() -> Value {
+    json!({
+        "f:metadata": {
+            "f:labels": {"f:team": {}},
+            "f:annotations": {"f:gatewayqueue.dev/applied": {}},
+            "f:ownerReferences": {"k:{\"uid\":\"0001\"}": {}},
+        },
+        "f:spec": {
+            "f:replicas": {},
+            "f:selector": {},
+            "f:containers": {"k:{\"name\":\"queue\"}": {
+                ".": {},
+                "f:name": {},
+                "f:ports": {"k:{\"containerPort\":5000,\"protocol\":\"TCP\"}": {
+                    ".": {}, "f:name": {}, "f:containerPort": {},
+                }},
+                "f:args": {"v:\"a\"": {}},
+            }},
+        },
+    })
+}
+
+fn entry(manager: &str, operation: &str, fields: Value) -> ManagedFieldsEntry {
+    ManagedFieldsEntry {
+        manager: Some(manager.to_owned()),
+        operation: Some(operation.to_owned()),
+        fields_v1: Some(FieldsV1(fields)),
+        ..ManagedFieldsEntry::default()
+    }
+}
+
+fn observed(managed: Vec<ManagedFieldsEntry>) -> ObjectMeta {
+    let string = str::to_owned;
+    ObjectMeta {
+        uid: Some("0042".to_owned()),
+        labels: Some(
+            [("team", "bots"), ("more", "x")]
+                .map(|(k, v)| (string(k), string(v)))
+                .into(),
+        ),
+        annotations: Some([(string("gatewayqueue.dev/applied"), string("abcd"))].into()),
+        owner_references: Some(vec![OwnerReference {
+            uid: "0001".to_owned(),
+            ..OwnerReference::default()
+        }]),
+        managed_fields: Some(managed),
+        ..ObjectMeta::default()
+    }
+}
+
+fn applied() -> ObjectMeta {
+    observed(vec![entry(MANAGER, "Apply", fields())])
+}
+
+fn is(observed: &ObjectMeta) -> Standing {
+    standing(&child(), &owner(), Some(observed))
+}
+
+fn drifted() -> Standing {
+    Standing::Drifted {
+        uid: Some("0042".to_owned()),
+    }
+}
+
+#[test]
+fn what_was_applied_and_is_still_owned_is_in_place() {
+    assert_eq!(is(&applied()), Standing::InPlace);
+}
+
+#[test]
+fn nothing_there_is_absent() {
+    assert_eq!(standing(&child(), &owner(), None), Standing::Absent);
+}
+
+#[test]
+fn an_object_without_our_uid_is_a_strangers_whatever_its_labels_say() {
+    let mut other = applied();
+    other.owner_references = None;
+    assert_eq!(is(&other), Standing::Stranger);
+    // The GatewayQueue was deleted and made anew under the same name.
+    other.owner_references = Some(vec![OwnerReference {
+        uid: "0000".to_owned(),
+        ..OwnerReference::default()
+    }]);
+    assert_eq!(is(&other), Standing::Stranger);
+}
+
+#[test]
+fn a_child_on_its_way_out_is_left_to_go() {
+    let mut leaving = applied();
+    leaving.deletion_timestamp = Some(Time("2026-11-23T12:00:00Z".parse().unwrap()));
+    assert_eq!(is(&leaving), Standing::Leaving);
+}
+
+#[test]
+fn another_mark_is_drift() {
+    let mut old = applied();
+    old.annotations = Some([("gatewayqueue.dev/applied".to_owned(), "0000".to_owned())].into());
+    assert_eq!(is(&old), drifted());
+    old.annotations = None;
+    assert_eq!(is(&old), drifted());
+}
+
+#[test]
+fn every_field_that_another_took_over_is_drift() {
+    let gone = [
+        "/f:spec/f:replicas",
+        "/f:spec/f:selector",
+        "/f:spec/f:containers/k:{\"name\":\"queue\"}",
+        "/f:spec/f:containers/k:{\"name\":\"queue\"}/f:args/v:\"a\"",
+        "/f:metadata/f:labels/f:team",
+        "/f:metadata/f:ownerReferences/k:{\"uid\":\"0001\"}",
+    ];
+    for pointer in gone {
+        let mut fields = fields();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let parent = fields.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+        assert!(parent.remove(key).is_some(), "{pointer}");
+        // A set that lost its last member stays as a set, with itself in it.
+        parent.insert(".".to_owned(), json!({}));
+        let edited = observed(vec![
+            entry(MANAGER, "Apply", fields),
+            entry("kubectl-edit", "Update", json!({"f:spec": {}})),
+        ]);
+        assert_eq!(is(&edited), drifted(), "{pointer}");
+    }
+}
+
+#[test]
+fn fields_that_others_add_are_theirs() {
+    let status = ManagedFieldsEntry {
+        subresource: Some("status".to_owned()),
+        ..entry("kube-controller-manager", "Update", json!({"f:status": {}}))
+    };
+    let others = observed(vec![
+        entry(
+            "kubectl-edit",
+            "Update",
+            json!({"f:spec": {"f:paused": {}}}),
+        ),
+        status,
+        entry(MANAGER, "Apply", fields()),
+    ]);
+    assert_eq!(is(&others), Standing::InPlace);
+}
+
+#[test]
+fn what_a_webhook_makes_of_our_apply_is_no_drift() {
+    let mut kept = fields();
+    let spec = kept["f:spec"].as_object_mut().unwrap();
+    spec.remove("f:replicas");
+    let changed = entry(MANAGER, "Update", json!({"f:spec": {"f:replicas": {}}}));
+    let rewritten = observed(vec![entry(MANAGER, "Apply", kept), changed]);
+    assert_eq!(is(&rewritten), Standing::InPlace);
+}
+
+#[test]
+fn a_child_without_managed_fields_is_applied_again() {
+    let mut bare = applied();
+    bare.managed_fields = None;
+    assert_eq!(is(&bare), drifted());
+}

@@ -1,0 +1,241 @@
+//! What is there: a cache of every child in the watched namespaces, kept fresh
+//! by a watch for each kind, and a word to the controller when one changes.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use futures::future::try_join_all;
+use futures::{FutureExt as _, Stream, StreamExt as _, TryFutureExt as _, pin_mut};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, PartialObjectMeta};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::store::{Writer, WriterDropped};
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::watcher::{self, Event};
+use kube::{Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use crate::MANAGER;
+use crate::api::GatewayQueue;
+use crate::desired::{Kind, MANAGED_BY, Owner};
+
+/// The API of a kind in one namespace, or in all of them.
+pub fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    }
+}
+
+/// What makes the controller look again.
+pub struct Triggers {
+    /// The GatewayQueue of a child that changed or went.
+    pub one: UnboundedReceiver<ObjectRef<GatewayQueue>>,
+    /// A watch was started anew, and what went meanwhile is not known.
+    pub all: UnboundedReceiver<()>,
+}
+
+/// The children that are there. Of most kinds the metadata is enough.
+#[derive(Clone)]
+pub struct Stores {
+    service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
+    roles: Store<PartialObjectMeta<Role>>,
+    role_bindings: Store<PartialObjectMeta<RoleBinding>>,
+    services: Store<PartialObjectMeta<Service>>,
+    leases: Store<Lease>,
+    deployments: Store<Deployment>,
+}
+
+/// The other ends of [`Stores`].
+#[allow(missing_docs, reason = "one for each kind")]
+pub struct Writers {
+    pub service_accounts: Writer<PartialObjectMeta<ServiceAccount>>,
+    pub roles: Writer<PartialObjectMeta<Role>>,
+    pub role_bindings: Writer<PartialObjectMeta<RoleBinding>>,
+    pub services: Writer<PartialObjectMeta<Service>>,
+    pub leases: Writer<Lease>,
+    pub deployments: Writer<Deployment>,
+}
+
+impl Stores {
+    /// Empty stores, and what fills them.
+    pub fn new() -> (Self, Writers) {
+        let (service_accounts, service_account_writer) = store();
+        let (roles, role_writer) = store();
+        let (role_bindings, role_binding_writer) = store();
+        let (services, service_writer) = store();
+        let (leases, lease_writer) = store();
+        let (deployments, deployment_writer) = store();
+        let stores = Self {
+            service_accounts,
+            roles,
+            role_bindings,
+            services,
+            leases,
+            deployments,
+        };
+        let writers = Writers {
+            service_accounts: service_account_writer,
+            roles: role_writer,
+            role_bindings: role_binding_writer,
+            services: service_writer,
+            leases: lease_writer,
+            deployments: deployment_writer,
+        };
+        (stores, writers)
+    }
+
+    /// Waits until every kind has been listed once.
+    ///
+    /// # Errors
+    /// When a watch ended before that.
+    pub async fn wait_until_ready(&self) -> Result<(), WriterDropped> {
+        let Self {
+            service_accounts,
+            roles,
+            role_bindings,
+            services,
+            leases,
+            deployments,
+        } = self;
+        try_join_all([
+            service_accounts.wait_until_ready().boxed(),
+            roles.wait_until_ready().boxed(),
+            role_bindings.wait_until_ready().boxed(),
+            services.wait_until_ready().boxed(),
+            leases.wait_until_ready().boxed(),
+            deployments.wait_until_ready().boxed(),
+        ])
+        .map_ok(|_| ())
+        .await
+    }
+
+    /// The metadata of a child, when the child carries the operator's label.
+    pub fn metadata(&self, kind: Kind, owner: &Owner) -> Option<ObjectMeta> {
+        match kind {
+            Kind::ServiceAccount => metadata(&self.service_accounts, owner),
+            Kind::Role => metadata(&self.roles, owner),
+            Kind::RoleBinding => metadata(&self.role_bindings, owner),
+            Kind::Service => metadata(&self.services, owner),
+            Kind::Lease => metadata(&self.leases, owner),
+            Kind::Deployment => metadata(&self.deployments, owner),
+        }
+    }
+
+    /// The Deployment of a GatewayQueue.
+    pub fn deployment(&self, owner: &Owner) -> Option<Arc<Deployment>> {
+        of(&self.deployments, owner)
+    }
+
+    /// The Lease of a GatewayQueue.
+    pub fn lease(&self, owner: &Owner) -> Option<Arc<Lease>> {
+        of(&self.leases, owner)
+    }
+}
+
+fn of<K>(store: &Store<K>, owner: &Owner) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.get(&ObjectRef::new(&owner.name).within(&owner.namespace))
+}
+
+fn metadata<K>(store: &Store<K>, owner: &Owner) -> Option<ObjectMeta>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    of(store, owner).map(|object| object.meta().clone())
+}
+
+/// Starts the watches of all kinds of children, as tasks of `tasks`.
+pub fn watch_children(
+    client: &Client,
+    namespace: Option<&str>,
+    tasks: &mut JoinSet<()>,
+) -> (Stores, Triggers) {
+    let (stores, writers) = Stores::new();
+    let (one, one_receiver) = mpsc::unbounded();
+    let (all, all_receiver) = mpsc::unbounded();
+    let tell = Tell { one, all };
+    let Writers {
+        service_accounts,
+        roles,
+        role_bindings,
+        services,
+        leases,
+        deployments,
+    } = writers;
+    tasks.spawn(keep(client, namespace, service_accounts, tell.clone()));
+    tasks.spawn(keep(client, namespace, roles, tell.clone()));
+    tasks.spawn(keep(client, namespace, role_bindings, tell.clone()));
+    tasks.spawn(keep(client, namespace, services, tell.clone()));
+    tasks.spawn(keep(client, namespace, leases, tell.clone()));
+    tasks.spawn(keep(client, namespace, deployments, tell));
+
+    let triggers = Triggers {
+        one: one_receiver,
+        all: all_receiver,
+    };
+    (stores, triggers)
+}
+
+#[derive(Clone)]
+struct Tell {
+    one: UnboundedSender<ObjectRef<GatewayQueue>>,
+    all: UnboundedSender<()>,
+}
+
+/// Keeps one store fresh, for ever, with the objects that carry our label.
+fn keep<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    writer: Writer<K>,
+    tell: Tell,
+) -> impl Future<Output = ()> + Send + use<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+{
+    let labels = format!("{MANAGED_BY}={MANAGER}");
+    let config = watcher::Config::default().labels(&labels);
+    let events = watcher::watcher(scoped(client.clone(), namespace), config)
+        .default_backoff()
+        .reflect(writer);
+    forward(events, tell)
+}
+
+async fn forward<K>(events: impl Stream<Item = watcher::Result<Event<K>>> + Send, tell: Tell)
+where
+    K: Resource<DynamicType = ()>,
+{
+    pin_mut!(events);
+    while let Some(event) = events.next().await {
+        // The receiver is gone only when the operator ends.
+        let _ = match event {
+            // By name rather than by owner: a child whose owner was taken away
+            // is still in the way.
+            Ok(Event::Apply(child) | Event::Delete(child)) => {
+                let name = child.name_any();
+                let queue =
+                    ObjectRef::new(&name).within(child.namespace().as_deref().unwrap_or_default());
+                tell.one.unbounded_send(queue).map_err(|_| ())
+            }
+            Ok(Event::InitDone) => tell.all.unbounded_send(()).map_err(|_| ()),
+            Ok(Event::Init | Event::InitApply(_)) => Ok(()),
+            Err(error) => {
+                tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted; trying again");
+                Ok(())
+            }
+        };
+    }
+}

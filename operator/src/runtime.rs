@@ -1,0 +1,142 @@
+//! Puts the parts together and runs them until a signal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::admin::{self, Readiness};
+use crate::api::LogFormat;
+use crate::apply::Cluster;
+use crate::backoff::Backoffs;
+use crate::controller::{Context, controller};
+use crate::metrics::Metrics;
+use crate::observe::watch_children;
+use crate::settings::Settings;
+
+/// Any error that ends the operator.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long reconciles may go on after a signal: less than the 30 seconds that
+/// Kubernetes gives a pod.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When there is no cluster to talk to, or the admin port cannot be had.
+pub fn run(settings: Settings) -> Result<(), BoxError> {
+    let filter = EnvFilter::try_new(&settings.log_filter)?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    match settings.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<(), BoxError> {
+    let Settings {
+        defaults,
+        watch_namespaces,
+        admin_port,
+        log_format: _,
+        log_filter: _,
+    } = settings;
+    let stop = stop_on_signal()?;
+    let client = Client::try_default().await?;
+    let scopes: Vec<Option<String>> = match watch_namespaces.is_empty() {
+        true => vec![None],
+        false => watch_namespaces.into_iter().map(Some).collect(),
+    };
+    let (metrics, registry) = Metrics::new();
+    let readiness = Arc::new(Readiness::of(scopes.len()));
+    let listener = admin::listen(admin_port)
+        .await
+        .map_err(|error| format!("cannot listen on the admin port {admin_port}: {error}"))?;
+    // Whatever is in here ends with this function.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(admin::serve(listener, Arc::clone(&readiness), registry));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        queue_image = defaults.image,
+        admin_port,
+        namespaces = ?scopes,
+        "starting"
+    );
+
+    let mut controllers = Vec::new();
+    for namespace in scopes {
+        let namespace = namespace.as_deref();
+        let (stores, triggers) = watch_children(&client, namespace, &mut tasks);
+        let context = Arc::new(Context {
+            cluster: Cluster::new(client.clone(), metrics.clone()),
+            stores: stores.clone(),
+            defaults: defaults.clone(),
+            backoffs: Backoffs::default(),
+            metrics: metrics.clone(),
+        });
+        let (queues, run) = controller(client.clone(), namespace, triggers, context, stop.clone());
+        let (readiness, stop) = (Arc::clone(&readiness), stop.clone());
+        tasks.spawn(async move {
+            if queues.wait_until_ready().await.is_ok() {
+                readiness.filled();
+                tracing::info!("the caches are filled");
+            }
+        });
+        controllers.push(async move {
+            // Before the children are known, each would seem to be missing.
+            let filled = stop.run_until_cancelled(stores.wait_until_ready()).await;
+            if let Some(Ok(())) = filled {
+                run.await;
+            }
+        });
+    }
+    tokio::select! {
+        _ = join_all(controllers) => {}
+        () = too_long(&stop) => tracing::warn!("reconciles were cut off"),
+    }
+    match stop.is_cancelled() {
+        true => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        false => Err("the controller ended by itself".into()),
+    }
+}
+
+async fn too_long(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(DRAIN).await;
+}
+
+/// A token that the first SIGTERM or SIGINT cancels. The second one ends the
+/// process at once.
+fn stop_on_signal() -> Result<CancellationToken, BoxError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let first = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first.is_cancelled() {
+                std::process::exit(1);
+            }
+            tracing::info!("stopping; a second signal ends at once");
+            first.cancel();
+        }
+    });
+    Ok(stop)
+}

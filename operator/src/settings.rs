@@ -1,0 +1,272 @@
+//! What the operator is told on its command line and in its environment. A
+//! flag wins over its variable.
+
+use std::ffi::OsString;
+
+use lexopt::prelude::*;
+
+use crate::api::{ImagePullPolicy, LogFormat};
+use crate::desired::QueueDefaults;
+
+/// What `--help` prints.
+pub const USAGE: &str = "\
+Turns GatewayQueues into running queue servers.
+
+Usage: gateway-queue-operator [OPTIONS]     run the operator
+       gateway-queue-operator crd           print the CustomResourceDefinition
+
+Options, and the variables that stand for them:
+  --queue-image IMAGE           QUEUE_IMAGE, the image of the queue; needed
+  --queue-image-pull-policy P   QUEUE_IMAGE_PULL_POLICY: Always, IfNotPresent, Never
+  --watch-namespace NAMES       WATCH_NAMESPACE, with commas between, or the flag
+                                again; all namespaces when absent
+  --admin-port PORT             ADMIN_PORT, for /livez /readyz /metrics; 8080
+  --log-format FORMAT           LOG_FORMAT: text or json; text
+  --help, --version
+
+RUST_LOG says what is logged (info when absent).
+The cluster is that of the pod, else of KUBECONFIG or ~/.kube/config.
+";
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the operator.
+    Run(Settings),
+    /// Print the CustomResourceDefinition.
+    Crd,
+    /// Print [`USAGE`].
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// How to run the operator.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What queues are made of, unless their spec says otherwise.
+    pub defaults: QueueDefaults,
+    /// The namespaces to work in; none of them stands for all.
+    pub watch_namespaces: Vec<String>,
+    /// The port of probes and metrics.
+    pub admin_port: u16,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+    /// What is logged, in the notation of RUST_LOG.
+    pub log_filter: String,
+}
+
+/// A setting that cannot be read. Its message is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something on the command line.
+    #[error("{0}; see --help")]
+    Arguments(#[from] lexopt::Error),
+    /// A value that is not accepted.
+    #[error("{name} is {value:?}; accepted is {accepted}")]
+    Value {
+        /// The flag and its variable.
+        name: &'static str,
+        /// What was found.
+        value: String,
+        /// What would be accepted.
+        accepted: &'static str,
+    },
+    /// A value without which nothing can be done.
+    #[error("{name} is not set; accepted is {accepted}")]
+    Unset {
+        /// The flag and its variable.
+        name: &'static str,
+        /// What would be accepted.
+        accepted: &'static str,
+    },
+}
+
+/// One setting: its flag, its variable, and what is accepted.
+struct Setting {
+    name: &'static str,
+    variable: &'static str,
+    accepted: &'static str,
+}
+
+const QUEUE_IMAGE: Setting = Setting {
+    name: "--queue-image (QUEUE_IMAGE)",
+    variable: "QUEUE_IMAGE",
+    accepted: "the name of an image, such as gateway-queue:0.1.0",
+};
+const PULL_POLICY: Setting = Setting {
+    name: "--queue-image-pull-policy (QUEUE_IMAGE_PULL_POLICY)",
+    variable: "QUEUE_IMAGE_PULL_POLICY",
+    accepted: "Always, IfNotPresent or Never",
+};
+const WATCH_NAMESPACE: Setting = Setting {
+    name: "--watch-namespace (WATCH_NAMESPACE)",
+    variable: "WATCH_NAMESPACE",
+    accepted: "names of namespaces with commas between, such as bots,shop",
+};
+const ADMIN_PORT: Setting = Setting {
+    name: "--admin-port (ADMIN_PORT)",
+    variable: "ADMIN_PORT",
+    accepted: "a port from 1 to 65535",
+};
+const LOG_FORMAT: Setting = Setting {
+    name: "--log-format (LOG_FORMAT)",
+    variable: "LOG_FORMAT",
+    accepted: "text or json",
+};
+const LOG_FILTER: Setting = Setting {
+    name: "RUST_LOG",
+    variable: "RUST_LOG",
+    accepted: "a level (error, warn, info, debug, trace), or target=level with commas between",
+};
+
+impl Command {
+    /// Reads the command line (without the program) and the environment.
+    ///
+    /// # Errors
+    /// For whatever cannot be read, with what would be accepted.
+    pub fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Error> {
+        let mut flags = Flags::default();
+        let mut parser = lexopt::Parser::from_args(arguments);
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Short('h') | Long("help") => return Ok(Self::Help),
+                Short('V') | Long("version") => return Ok(Self::Version),
+                Long("queue-image") => flags.queue_image = Some(parser.value()?),
+                Long("queue-image-pull-policy") => flags.pull_policy = Some(parser.value()?),
+                Long("watch-namespace") => flags.namespaces.push(parser.value()?),
+                Long("admin-port") => flags.admin_port = Some(parser.value()?),
+                Long("log-format") => flags.log_format = Some(parser.value()?),
+                Value(word) if word == "crd" => return Ok(Self::Crd),
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        flags.settings(variable).map(Self::Run)
+    }
+}
+
+#[derive(Default)]
+struct Flags {
+    queue_image: Option<OsString>,
+    pull_policy: Option<OsString>,
+    namespaces: Vec<OsString>,
+    admin_port: Option<OsString>,
+    log_format: Option<OsString>,
+}
+
+impl Flags {
+    fn settings(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Settings, Error> {
+        let Self {
+            queue_image,
+            pull_policy,
+            namespaces,
+            admin_port,
+            log_format,
+        } = self;
+        // An empty variable is what manifests have for "not set".
+        let choose = |flag: Option<OsString>, setting: &Setting| {
+            flag.or_else(|| variable(setting.variable).filter(|value| !value.is_empty()))
+                .map(|value| text(value, setting))
+                .transpose()
+        };
+        let image = choose(queue_image, &QUEUE_IMAGE)?.ok_or(Error::Unset {
+            name: QUEUE_IMAGE.name,
+            accepted: QUEUE_IMAGE.accepted,
+        })?;
+        let image = read(&QUEUE_IMAGE, image, |image| {
+            (!image.is_empty() && !image.contains(char::is_whitespace)).then(|| image.to_owned())
+        })?;
+        let image_pull_policy = choose(pull_policy, &PULL_POLICY)?
+            .map(|policy| {
+                read(&PULL_POLICY, policy, |word| {
+                    ImagePullPolicy::ALL.into_iter().find(|p| p.word() == word)
+                })
+            })
+            .transpose()?;
+        let mut lists = Vec::new();
+        for list in namespaces {
+            lists.push(text(list, &WATCH_NAMESPACE)?);
+        }
+        if lists.is_empty() {
+            lists.extend(choose(None, &WATCH_NAMESPACE)?);
+        }
+        let mut watch_namespaces = Vec::new();
+        for list in lists {
+            watch_namespaces.extend(read(&WATCH_NAMESPACE, list, names)?);
+        }
+        watch_namespaces.sort();
+        watch_namespaces.dedup();
+        let admin_port = choose(admin_port, &ADMIN_PORT)?
+            .map(|port| {
+                read(&ADMIN_PORT, port, |p| {
+                    p.parse().ok().filter(|port| *port != 0)
+                })
+            })
+            .transpose()?
+            .unwrap_or(8080);
+        let log_format = choose(log_format, &LOG_FORMAT)?
+            .map(|format| {
+                read(&LOG_FORMAT, format, |word| {
+                    [LogFormat::Text, LogFormat::Json]
+                        .into_iter()
+                        .find(|f| f.word() == word)
+                })
+            })
+            .transpose()?
+            .unwrap_or_default();
+        let log_filter = choose(None, &LOG_FILTER)?.unwrap_or_else(|| "info".to_owned());
+        let log_filter = read(&LOG_FILTER, log_filter, |filter| {
+            tracing_subscriber::EnvFilter::try_new(filter)
+                .is_ok()
+                .then(|| filter.to_owned())
+        })?;
+        Ok(Settings {
+            defaults: QueueDefaults {
+                image,
+                image_pull_policy,
+            },
+            watch_namespaces,
+            admin_port,
+            log_format,
+            log_filter,
+        })
+    }
+}
+
+fn text(value: OsString, setting: &Setting) -> Result<String, Error> {
+    value.into_string().map_err(|value| Error::Value {
+        name: setting.name,
+        value: value.to_string_lossy().into_owned(),
+        accepted: setting.accepted,
+    })
+}
+
+fn read<T>(
+    setting: &Setting,
+    value: String,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, Error> {
+    parse(&value).ok_or(Error::Value {
+        name: setting.name,
+        value,
+        accepted: setting.accepted,
+    })
+}
+
+/// The names in a list with commas between. None when one is no name.
+fn names(list: &str) -> Option<Vec<String>> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    list.split(',')
+        .map(str::trim)
+        .map(|name| {
+            let fits = (1..=63).contains(&name.len()) && name.chars().all(allowed);
+            fits.then(|| name.to_owned())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

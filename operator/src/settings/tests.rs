@@ -1,0 +1,114 @@
+use super::*;
+
+fn read_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Command, Error> {
+    let variables: Vec<(String, OsString)> = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
+        .collect();
+    Command::read(arguments.iter().map(OsString::from), |name| {
+        let found = variables.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.clone())
+    })
+}
+
+fn settings(arguments: &[&str], variables: &[(&str, &str)]) -> Settings {
+    match read_with(arguments, variables).unwrap() {
+        Command::Run(settings) => settings,
+        other => panic!("{other:?} is not to run"),
+    }
+}
+
+#[test]
+fn an_image_is_all_that_is_needed() {
+    let expected = Settings {
+        defaults: QueueDefaults {
+            image: "q:1".to_owned(),
+            image_pull_policy: None,
+        },
+        watch_namespaces: Vec::new(),
+        admin_port: 8080,
+        log_format: LogFormat::Text,
+        log_filter: "info".to_owned(),
+    };
+    assert_eq!(settings(&["--queue-image", "q:1"], &[]), expected);
+    assert_eq!(settings(&[], &[("QUEUE_IMAGE", "q:1")]), expected);
+}
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+    let variables = [
+        ("QUEUE_IMAGE", "q:1"),
+        ("QUEUE_IMAGE_PULL_POLICY", "Always"),
+        ("WATCH_NAMESPACE", "a"),
+        ("ADMIN_PORT", "1"),
+        ("LOG_FORMAT", "text"),
+    ];
+    let flags = [
+        "--queue-image=q:2",
+        "--queue-image-pull-policy=Never",
+        "--watch-namespace=b,c",
+        "--watch-namespace=d",
+        "--admin-port=2",
+        "--log-format=json",
+    ];
+    let settings = settings(&flags, &variables);
+    assert_eq!(settings.defaults.image, "q:2");
+    assert_eq!(
+        settings.defaults.image_pull_policy,
+        Some(ImagePullPolicy::Never)
+    );
+    assert_eq!(settings.watch_namespaces, ["b", "c", "d"]);
+    assert_eq!(settings.admin_port, 2);
+    assert_eq!(settings.log_format, LogFormat::Json);
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let variables = [("QUEUE_IMAGE", "q:1"), ("WATCH_NAMESPACE", "")];
+    assert!(settings(&[], &variables).watch_namespaces.is_empty());
+}
+
+#[test]
+fn a_bad_value_is_one_line_with_name_value_and_what_is_accepted() {
+    let table: [(&[&str], &str); 9] = [
+        (&[], "QUEUE_IMAGE"),
+        (&["--queue-image", ""], "name of an image"),
+        (
+            &["--queue-image", "q", "--queue-image-pull-policy", "Often"],
+            "\"Often\"; accepted is Always, IfNotPresent or Never",
+        ),
+        (
+            &["--queue-image", "q", "--watch-namespace", "a,,b"],
+            "\"a,,b\"",
+        ),
+        (
+            &["--queue-image", "q", "--watch-namespace", "A"],
+            "names of namespaces",
+        ),
+        (
+            &["--queue-image", "q", "--admin-port", "0"],
+            "a port from 1 to 65535",
+        ),
+        (
+            &["--queue-image", "q", "--log-format", "xml"],
+            "text or json",
+        ),
+        (&["--moon"], "--moon"),
+        (&["moon"], "moon"),
+    ];
+    for (arguments, words) in table {
+        let message = read_with(arguments, &[]).unwrap_err().to_string();
+        assert!(message.contains(words), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+    let variables = [("QUEUE_IMAGE", "q"), ("RUST_LOG", "a=loud")];
+    let message = read_with(&[], &variables).unwrap_err().to_string();
+    assert!(message.contains("RUST_LOG is \"a=loud\""), "{message}");
+}
+
+#[test]
+fn the_definition_is_printed_without_any_setting() {
+    assert_eq!(read_with(&["crd"], &[]).unwrap(), Command::Crd);
+    assert_eq!(read_with(&["--help"], &[]).unwrap(), Command::Help);
+    assert_eq!(read_with(&["--version"], &[]).unwrap(), Command::Version);
+}

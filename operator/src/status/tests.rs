@@ -1,0 +1,277 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: &str = "2026-11-23T12:00:00Z";
+const LATER: &str = "2026-11-23T13:00:00Z";
+
+fn queue(spec: Value) -> GatewayQueue {
+    serde_json::from_value(json!({
+        "apiVersion": "gatewayqueue.dev/v1alpha1",
+        "kind": "GatewayQueue",
+        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0001", "generation": 3},
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn with_token() -> GatewayQueue {
+    queue(json!({"tokenSecretRef": {"name": "discord", "key": "bot"}, "sessionReserve": 10}))
+}
+
+fn deployment(status: Value) -> Deployment {
+    serde_json::from_value(json!({
+        "metadata": {"name": "my-bot", "generation": 2},
+        "spec": {"replicas": 1, "selector": {}, "template": {}},
+        "status": status,
+    }))
+    .unwrap()
+}
+
+fn available() -> Deployment {
+    deployment(json!({
+        "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
+    }))
+}
+
+fn entry(hold: Option<Hold>) -> Entry {
+    Entry {
+        holder: "my-bot-7d9f".to_owned(),
+        token: gateway_queue_logbook::Token::Accepted,
+        hold,
+        detail: Some("it answered 503".to_owned()),
+        max_concurrency: Some(16),
+        recommended_shards: Some(128),
+        session_starts: Some(gateway_queue_logbook::SessionStarts {
+            total: 1000,
+            remaining: 7,
+            reset_time: Some(LATER.parse().unwrap()),
+        }),
+    }
+}
+
+fn lease(entry: &Entry) -> Lease {
+    let annotations: BTreeMap<String, String> = entry
+        .annotations()
+        .into_iter()
+        .filter_map(|(k, v)| Some((k.to_owned(), v?)))
+        .collect();
+    let mut lease = Lease::default();
+    lease.metadata.annotations = Some(annotations);
+    lease
+}
+
+fn status_of(
+    queue: &GatewayQueue,
+    outcome: &Outcome,
+    deployment: Option<&Deployment>,
+    lease: Option<&Lease>,
+) -> GatewayQueueStatus {
+    let owner = Owner::of(queue).unwrap();
+    let evidence = Evidence {
+        outcome,
+        deployment,
+        lease,
+    };
+    status(queue, &owner, evidence, NOW.parse().unwrap())
+}
+
+fn running(queue: &GatewayQueue, hold: Option<Hold>) -> GatewayQueueStatus {
+    let lease = lease(&entry(hold));
+    status_of(queue, &Outcome::Applied, Some(&available()), Some(&lease))
+}
+
+fn ready(status: &GatewayQueueStatus) -> (&str, &str, &str) {
+    let condition = &status.conditions.as_ref().unwrap()[0];
+    (&condition.status, &condition.reason, &condition.message)
+}
+
+#[test]
+fn a_queue_that_grants_is_ready_and_tells_what_it_knows() {
+    let status = running(&with_token(), None);
+    let (ready, reason, message) = ready(&status);
+    assert_eq!((ready, reason), ("True", "Granting"));
+    assert_eq!(
+        message,
+        "Up to 16 shards, one of each bucket, may identify every 5.25s"
+    );
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc"));
+    assert_eq!(status.leader.as_deref(), Some("my-bot-7d9f"));
+    assert_eq!(status.max_concurrency, Some(16));
+    assert_eq!(status.recommended_shards, Some(128));
+    let starts = status.session_starts.clone().unwrap();
+    assert_eq!((starts.total, starts.remaining), (1000, 7));
+    assert_eq!(starts.reset_time, Some(Time(LATER.parse().unwrap())));
+}
+
+#[test]
+fn a_hold_says_why_and_what_to_do() {
+    for (hold, expected, words) in [
+        (
+            Hold::TokenMissing,
+            "TokenMissing",
+            "Secret discord has no key bot, or does not exist",
+        ),
+        (
+            Hold::TokenMissing,
+            "TokenMissing",
+            "kubectl -n shop create secret generic discord",
+        ),
+        (
+            Hold::TokenRejected,
+            "TokenRejected",
+            "Secret discord, key bot",
+        ),
+        (
+            Hold::SessionStartsUnknown,
+            "SessionStartsUnknown",
+            "it answered 503",
+        ),
+        (
+            Hold::SessionStartsExhausted,
+            "SessionStartsExhausted",
+            "No session start of 1000",
+        ),
+        (
+            Hold::SessionStartsExhausted,
+            "SessionStartsExhausted",
+            "above the reserve of 10",
+        ),
+        (
+            Hold::SessionStartsExhausted,
+            "SessionStartsExhausted",
+            LATER,
+        ),
+    ] {
+        let status = running(&with_token(), Some(hold));
+        let (ready, reason, message) = ready(&status);
+        assert_eq!((ready, reason), ("False", expected));
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn a_logbook_is_not_believed_while_no_queue_runs() {
+    let lease = lease(&entry(None));
+    let down = deployment(json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1}));
+    let status = status_of(&with_token(), &Outcome::Applied, Some(&down), Some(&lease));
+    assert_eq!(ready(&status).1, "RolloutUnderWay");
+    assert_eq!(status.leader, None);
+    assert_eq!(status.session_starts, None);
+    assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc"));
+}
+
+#[test]
+fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
+    let applied = Outcome::Applied;
+    let of = |deployment: Option<&Deployment>| {
+        let status = status_of(&with_token(), &applied, deployment, None);
+        let (_, reason, message) = ready(&status);
+        (reason.to_owned(), message.to_owned())
+    };
+    assert_eq!(of(None).0, "RolloutUnderWay");
+    // The status tells of the generation before.
+    let old = deployment(json!({
+        "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
+    }));
+    assert_eq!(of(Some(&old)).0, "RolloutUnderWay");
+    let quota = deployment(json!({"observedGeneration": 2, "conditions": [
+        {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"},
+    ]}));
+    let told = ("NotReady".to_owned(), "Exceeded quota: pods".to_owned());
+    assert_eq!(of(Some(&quota)), told);
+    let stuck = deployment(
+        json!({"observedGeneration": 2, "replicas": 1, "conditions": [
+            {"type": "Progressing", "status": "False", "message": "deadline exceeded"},
+        ]}),
+    );
+    let (reason, message) = of(Some(&stuck));
+    assert_eq!(reason, "NotReady");
+    assert!(
+        message.contains("kubectl -n shop describe pod"),
+        "{message}"
+    );
+    assert_eq!(of(Some(&available())).0, "NotReady");
+}
+
+#[test]
+fn what_cannot_be_applied_is_said_before_all_else() {
+    let of = |outcome: &Outcome| {
+        let lease = lease(&entry(None));
+        status_of(&with_token(), outcome, Some(&available()), Some(&lease))
+    };
+    let taken = of(&Outcome::NameTaken(vec![Kind::Service, Kind::Deployment]));
+    let (_, reason, message) = ready(&taken);
+    assert_eq!(reason, "NameTaken");
+    assert!(message.contains("my-bot: Service, Deployment"), "{message}");
+    assert_eq!((&taken.url, &taken.leader), (&None, &None));
+
+    let refused = of(&Outcome::Refused {
+        kind: Kind::Deployment,
+        message: "bad toleration".to_owned(),
+    });
+    let (_, reason, message) = ready(&refused);
+    assert_eq!(reason, "ChildRefused");
+    assert_eq!(
+        message,
+        "The API server refuses the Deployment: bad toleration"
+    );
+
+    let invalid = of(&Outcome::Invalid("spec.interval is wrong".to_owned()));
+    assert_eq!(ready(&invalid).1, "InvalidSpec");
+}
+
+#[test]
+fn nothing_new_gives_the_same_status_at_any_time() {
+    let mut queue = with_token();
+    let first = running(&queue, None);
+    queue.status = Some(first.clone());
+    let owner = Owner::of(&queue).unwrap();
+    let lease = lease(&entry(None));
+    let evidence = Evidence {
+        outcome: &Outcome::Applied,
+        deployment: Some(&available()),
+        lease: Some(&lease),
+    };
+    let second = status(&queue, &owner, evidence, LATER.parse().unwrap());
+    assert_eq!(first, second);
+}
+
+#[test]
+fn the_time_of_transition_moves_only_when_ready_flips() {
+    let mut queue = with_token();
+    queue.status = Some(running(&queue, Some(Hold::TokenMissing)));
+    let owner = Owner::of(&queue).unwrap();
+    let since = |hold| {
+        let lease = lease(&entry(hold));
+        let evidence = Evidence {
+            outcome: &Outcome::Applied,
+            deployment: Some(&available()),
+            lease: Some(&lease),
+        };
+        let status = status(&queue, &owner, evidence, LATER.parse().unwrap());
+        status.conditions.unwrap()[0].last_transition_time.0
+    };
+    assert_eq!(since(Some(Hold::TokenRejected)), NOW.parse().unwrap());
+    assert_eq!(since(None), LATER.parse().unwrap());
+}
+
+#[test]
+fn the_url_names_the_port_when_it_is_not_80() {
+    let queue = queue(json!({"service": {"port": 8080}}));
+    let status = running(&queue, None);
+    assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc:8080"));
+}
+
+#[test]
+fn a_long_answer_of_the_api_server_is_cut() {
+    let refused = Outcome::Refused {
+        kind: Kind::Service,
+        message: "é".repeat(5000),
+    };
+    let status = status_of(&with_token(), &refused, None, None);
+    assert_eq!(ready(&status).2.chars().count(), 1025);
+}
