@@ -224,10 +224,12 @@ async fn a_second_reconcile_makes_no_call() {
 #[tokio::test]
 async fn a_store_that_lags_behind_costs_a_look_and_no_write() {
     let server = Server::default();
-    let (queue, _, _) = applied(&server).await;
     let (context, _writers) = context(&server);
+    let queue = queue(json!({}));
+    let first = reconcile(Arc::new(queue.clone()), Arc::clone(&context)).await;
+    first.unwrap();
     server.take_calls();
-    reconcile(queue, context).await.unwrap();
+    reconcile(told(&queue, &server), context).await.unwrap();
     assert_eq!(server.take_writes(), Vec::<String>::new());
 }
 
