@@ -106,7 +106,7 @@ pub(crate) fn push(workspace: &Workspace, images: &[Image], registry: &str) -> R
             image.reference()
         );
         progress.say(format!("pushing {to}"));
-        let mut copy = Command::new("skopeo");
+        let mut copy = process::command("skopeo");
         copy.args(["--insecure-policy", "copy"]);
         if is_loopback(registry) {
             copy.arg("--dest-tls-verify=false");
@@ -153,7 +153,7 @@ fn compile(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 fn host_triple() -> Result<String> {
-    let said = process::output(Command::new("rustc").arg("-vV"))?;
+    let said = process::output(process::command("rustc").arg("-vV"))?;
     let triple = said
         .lines()
         .find_map(|line| line.strip_prefix("host: "))

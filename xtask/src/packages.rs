@@ -1,7 +1,6 @@
 //! What the node needs from the operating system, installed when it is missing.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Result, bail};
 
@@ -96,9 +95,9 @@ pub(crate) fn ensure(progress: &Progress, packages: &[Package], log: &Path) -> R
         doing: "reading the package lists",
         log: log.with_extension("update.log"),
     }
-    .run(progress, Command::new("apt-get").arg("update"));
+    .run(progress, process::command("apt-get").arg("update"));
     crate::interrupt::check()?;
-    let mut install = Command::new("apt-get");
+    let mut install = process::command("apt-get");
     install
         .args(["install", "-y", "--no-install-recommends"])
         .args(&missing)
@@ -111,7 +110,7 @@ pub(crate) fn ensure(progress: &Progress, packages: &[Package], log: &Path) -> R
     if !started_before && service_runs() {
         // The package starts a containerd for the whole machine. The node runs
         // its own, and nobody asked for another.
-        process::output(Command::new("systemctl").args([
+        process::output(process::command("systemctl").args([
             "disable",
             "--now",
             "containerd.service",
@@ -140,7 +139,7 @@ pub(crate) fn network_plugins() -> Result<PathBuf> {
 
 fn service_runs() -> bool {
     Path::new("/run/systemd/system").exists()
-        && process::output(Command::new("systemctl").args(["is-active", "containerd.service"]))
+        && process::output(process::command("systemctl").args(["is-active", "containerd.service"]))
             .is_ok()
 }
 

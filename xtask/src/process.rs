@@ -199,15 +199,28 @@ fn end_of(log: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// The path of a program that a shell would find, or one in the folders for
-/// administrators that a plain user's PATH lacks.
+/// A program by its name, also when it is in a folder for administrators that
+/// the caller's PATH lacks.
+pub(crate) fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    if let Ok(path) = std::env::join_paths(search_path()) {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// Where [`command`] finds a program.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let known = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(known)
+    search_path()
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
+}
+
+fn search_path() -> impl Iterator<Item = PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let callers: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let known = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin"];
+    callers.into_iter().chain(known.map(PathBuf::from))
 }
 
 fn shown(command: &Command) -> String {
@@ -247,6 +260,16 @@ mod tests {
         assert!(
             text.contains("sh -c") && text.contains("no such bucket") && text.contains('3'),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_program_for_administrators_is_found_whatever_the_path_says() {
+        assert!(search_path().any(|folder| folder == Path::new("/usr/sbin")));
+        assert!(find("sh").is_some());
+        assert_eq!(
+            output(command("sh").args(["-c", "echo there"])).unwrap(),
+            "there\n"
         );
     }
 

@@ -13,7 +13,6 @@ mod state;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -151,7 +150,7 @@ pub(crate) fn status(workspace: &Workspace) -> Result<()> {
     }
     if !missing.is_empty() {
         bail!(
-            "{} of it does not run; `cargo xtask cluster up` replaces it",
+            "of its programs these do not run: {}; `cargo xtask cluster up` replaces it",
             missing.join(", ")
         );
     }
@@ -210,7 +209,7 @@ fn import(archive: &Path) -> Result<()> {
 }
 
 fn containerd(arguments: &[&str]) -> Result<String> {
-    let mut ctr = Command::new("ctr");
+    let mut ctr = process::command("ctr");
     ctr.args([
         "--address",
         layout::CONTAINERD,

@@ -3,7 +3,6 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Result, bail};
 
@@ -28,7 +27,7 @@ pub(crate) fn create() -> Result<()> {
     for command in commands() {
         ip(&command)?;
     }
-    let mut forward = Command::new("nsenter");
+    let mut forward = process::command("nsenter");
     forward.arg(format!("--net={}", namespace())).args([
         "sh",
         "-c",
@@ -75,7 +74,7 @@ pub(crate) fn remove() -> Result<()> {
 }
 
 fn ip(arguments: &str) -> Result<String> {
-    process::output(Command::new("ip").args(arguments.split(' ')))
+    process::output(process::command("ip").args(arguments.split(' ')))
 }
 
 /// The first of the host's routes that leads to a part of the node's addresses.

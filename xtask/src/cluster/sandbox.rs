@@ -79,7 +79,7 @@ pub(crate) fn open(programs: &Programs) -> Result<Init> {
     let log = format!("{LOGS}/init.log");
     let output = fs::File::create(&log).with_context(|| format!("creating {log}"))?;
     let same = output.try_clone().context("sharing a log file")?;
-    let mut enter = Command::new("setsid");
+    let mut enter = process::command("setsid");
     enter
         .args([
             "--fork",
@@ -133,7 +133,7 @@ pub(crate) fn open(programs: &Programs) -> Result<Init> {
 /// # Errors
 /// When the box cannot be entered.
 pub(crate) fn start(init: &Init, programs: &Programs, component: &Component) -> Result<()> {
-    let mut leave = Command::new("nsenter");
+    let mut leave = process::command("nsenter");
     leave
         .args([
             "--target",

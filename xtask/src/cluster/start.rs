@@ -161,15 +161,19 @@ impl Start<'_> {
     /// takes too long; one that ends is to blame at once.
     fn wait(&self, program: &str, mut check: impl FnMut() -> Result<()>) -> Result<()> {
         let began = Instant::now();
+        let mut suspected = None;
         loop {
             interrupt::check()?;
-            if let Some(ended) = sandbox::missing(&self.init, self.programs, &self.running).first()
-            {
+            let missing = sandbox::missing(&self.init, self.programs, &self.running);
+            // A process has no command line for a moment while it becomes another
+            // program, so only who is missing twice has ended.
+            if let Some(ended) = missing.iter().find(|name| suspected == Some(**name)) {
                 bail!(
                     "{ended} ended; {}",
                     process::tail(sandbox::log(ended).as_ref())
                 );
             }
+            suspected = missing.first().copied();
             let Err(reason) = check() else { return Ok(()) };
             if began.elapsed() > LIMIT {
                 let tail = process::tail(sandbox::log(program).as_ref());
@@ -193,7 +197,8 @@ fn kubectl(programs: &Programs) -> Command {
 }
 
 fn api_is_ready(programs: &Programs) -> Result<()> {
-    process::output(kubectl(programs).args(["get", "--raw=/readyz"])).map(|_| ())
+    let asked = process::output(kubectl(programs).args(["get", "--raw=/readyz"]));
+    asked.map(|_| ()).context("the API server is not ready")
 }
 
 fn node_is_ready(programs: &Programs) -> Result<()> {
@@ -221,8 +226,11 @@ fn dns_answers() -> Result<()> {
 /// Layers are stacked by the kernel, unless the disk itself is made that way:
 /// then they are copied.
 fn snapshotter() -> Result<&'static str> {
-    let kind =
-        process::output(Command::new("stat").args(["--file-system", "--format=%T", "/var/lib"]))?;
+    let kind = process::output(process::command("stat").args([
+        "--file-system",
+        "--format=%T",
+        "/var/lib",
+    ]))?;
     Ok(if kind.trim() == "overlayfs" {
         "native"
     } else {
