@@ -40,7 +40,7 @@ pub async fn run(
         for id in settings.shards {
             let config = ConfigBuilder::new(settings.token.reveal().to_owned(), Intents::empty())
                 .proxy_url(url.clone())
-                .queue(NotedQueue::new(queue.clone()))
+                .queue(NotedQueue::new(queue.clone(), stop.clone()))
                 .build();
             shards.spawn(shard::run(Shard::with_config(id, config), stop.clone()));
         }

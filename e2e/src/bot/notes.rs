@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use gateway_queue_client::HttpQueue;
 use serde::Serialize;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use twilight_gateway_queue::Queue;
 
 /// An event in the life of a shard.
@@ -52,22 +53,30 @@ pub(super) fn note(shard: u32, event: &Event) {
 }
 
 /// A queue that notes when each shard asks, and when it is granted its turn.
+/// Once the bot stops it asks for none any more.
 #[derive(Clone, Debug)]
 pub(super) struct NotedQueue {
     queue: HttpQueue,
+    stop: CancellationToken,
 }
 
 impl NotedQueue {
-    pub(super) fn new(queue: HttpQueue) -> Self {
-        Self { queue }
+    pub(super) fn new(queue: HttpQueue, stop: CancellationToken) -> Self {
+        Self { queue, stop }
     }
 }
 
 impl Queue for NotedQueue {
     fn enqueue(&self, shard: u32) -> oneshot::Receiver<()> {
+        let (mut granted, receiver) = oneshot::channel();
+        if self.stop.is_cancelled() {
+            // twilight connects again when it is not told that a close is
+            // complete. The shard waits, on a sender that says nothing.
+            tokio::spawn(async move { granted.closed().await });
+            return receiver;
+        }
         note(shard, &Event::Asked);
         let turn = self.queue.enqueue(shard);
-        let (mut granted, receiver) = oneshot::channel();
         tokio::spawn(async move {
             tokio::select! {
                 biased;

@@ -55,9 +55,10 @@ impl Session {
             let received = self.discord.now();
             let text = match message {
                 Message::Text(text) => text,
-                Message::Close(_) => return Err(End::Gone),
                 Message::Binary(_) => return Err(End::Close(CloseCode::Undecodable)),
-                Message::Ping(_) | Message::Pong(_) => continue,
+                // Answered by the library, at the next look for a message. To
+                // be gone before would cut a bot off in the middle of its close.
+                Message::Close(_) | Message::Ping(_) | Message::Pong(_) => continue,
             };
             match Command::read(&text).map_err(End::Close)? {
                 Command::Heartbeat => self.send(&protocol::heartbeat_ack()).await?,

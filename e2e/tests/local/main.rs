@@ -1,0 +1,11 @@
+//! The fake Discord, the bot and the queue as real processes on loopback, with
+//! intervals of a second. The same on a real cluster is the demo's job.
+
+// clippy knows only the test functions themselves as tests.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod fake;
+mod process;
+mod queue;
+mod resume;
+mod shards;

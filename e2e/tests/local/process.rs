@@ -1,0 +1,111 @@
+//! A program that a test started, and that ends with the test.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+pub(crate) const TOKEN: &str = "not-a-token";
+
+/// Long enough for anything on loopback, also on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running program that prints one JSON object a line.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    lines: mpsc::UnboundedReceiver<String>,
+}
+
+/// Where a program prints its lines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prints {
+    ToStdout,
+    ToStderr,
+}
+
+impl Process {
+    /// Starts a program with nothing but `variables` in its environment.
+    pub(crate) fn start(program: &str, prints: Prints, variables: &[(&str, &str)]) -> Self {
+        let piped_if = |piped| {
+            if piped {
+                Stdio::piped()
+            } else {
+                Stdio::inherit()
+            }
+        };
+        let mut child = Command::new(program)
+            .env_clear()
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(piped_if(prints == Prints::ToStdout))
+            .stderr(piped_if(prints == Prints::ToStderr))
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{program} does not start: {e}"));
+        let lines = match prints {
+            Prints::ToStdout => lines_of(child.stdout.take().unwrap()),
+            Prints::ToStderr => lines_of(child.stderr.take().unwrap()),
+        };
+        Self {
+            name: program.to_owned(),
+            child,
+            lines,
+        }
+    }
+
+    /// The next line that `wanted` accepts; the others are passed over.
+    pub(crate) async fn line(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        timeout(PATIENCE, async {
+            loop {
+                let line = self.lines.recv().await;
+                let line = line.unwrap_or_else(|| panic!("{} ended early", self.name));
+                let line: Value = serde_json::from_str(&line)
+                    .unwrap_or_else(|e| panic!("{} printed {line:?}: {e}", self.name));
+                if wanted(&line) {
+                    return line;
+                }
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("{} did not print what was wanted", self.name))
+    }
+
+    /// Waits for the line about `event`.
+    pub(crate) async fn event(&mut self, event: &str) -> Value {
+        self.line(|line| line["event"] == event).await
+    }
+
+    /// Tells the program to end, and waits until it has.
+    pub(crate) async fn terminate(mut self, within: Duration) -> ExitStatus {
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
+        kill_process(pid.expect("it runs"), Signal::TERM).unwrap();
+        timeout(within, self.child.wait())
+            .await
+            .unwrap_or_else(|_| panic!("{} did not end in {within:?}", self.name))
+            .unwrap()
+    }
+}
+
+/// Reads the lines as they come, so that a full pipe never stalls the program,
+/// and repeats them for whoever reads about a failed test.
+fn lines_of(output: impl AsyncRead + Send + Unpin + 'static) -> mpsc::UnboundedReceiver<String> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            eprintln!("{line}");
+            // The test is over, or looks no more: the pipe is emptied all the same.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}

@@ -1,0 +1,44 @@
+//! A shard that lost its connection goes on with its session, which costs
+//! neither a turn nor a session start.
+
+use gateway_queue_client::HttpQueue;
+use tokio::time::timeout;
+use twilight_gateway::{
+    ConfigBuilder, Event, EventTypeFlags, Intents, Shard, ShardId, StreamExt as _,
+};
+
+use crate::fake::Fake;
+use crate::process::{PATIENCE, TOKEN};
+use crate::queue::hasty;
+
+async fn next(shard: &mut Shard<HttpQueue>) -> Event {
+    let wanted = EventTypeFlags::READY | EventTypeFlags::RESUMED;
+    timeout(PATIENCE, shard.next_event(wanted))
+        .await
+        .expect("an event comes")
+        .expect("the shard goes on")
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_at_no_cost() {
+    let fake = Fake::start(&[]).await;
+    let queue = HttpQueue::new(&hasty().await).unwrap();
+    let config = || {
+        ConfigBuilder::new(TOKEN.to_owned(), Intents::empty())
+            .proxy_url(format!("ws://{}", fake.discord))
+            .queue(queue.clone())
+    };
+    let mut shard = Shard::with_config(ShardId::ONE, config().build());
+    assert!(matches!(next(&mut shard).await, Event::Ready(_)));
+    let session = shard.session().unwrap().clone();
+    let url = shard.resume_url().unwrap().to_owned();
+    drop(shard);
+
+    let config = config().session(session).resume_url(url).build();
+    let mut shard = Shard::with_config(ShardId::ONE, config);
+    assert!(matches!(next(&mut shard).await, Event::Resumed));
+    let record = fake.record_when(|record| record.totals.resumes == 1).await;
+    assert_eq!(record.totals.identifies, 1);
+    assert_eq!(record.session_start_limit.remaining, 999);
+}
