@@ -1,22 +1,22 @@
 //! The developer's commands: demo, test, cluster, image, crd.
 
-#![expect(
-    dead_code,
-    reason = "the demo and the tests are what uses the rest of it, and come next"
-)]
-
 mod archive;
 mod cluster;
 mod crd;
+mod demo;
 mod digest;
 mod files;
 mod image;
+mod install;
 mod interrupt;
+mod kubernetes;
 mod packages;
 mod prepare;
 mod process;
 mod programs;
 mod progress;
+mod target;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
 
+use crate::target::Choice;
 use crate::workspace::Workspace;
 
 const HELP: &str =
@@ -35,6 +36,8 @@ const HELP: &str =
     cargo xtask cluster down            removes it without a trace
     cargo xtask cluster status          says what there is of it; exit status 0 when it is well
     cargo xtask cluster kubeconfig      prints the path of its kubeconfig
+    cargo xtask demo|test --kubeconfig FILE [--registry REGISTRY]
+                                        on a cluster that is there; REGISTRY is where it pulls from
     cargo xtask image                   builds the images, as files in target/images
     cargo xtask image --push REGISTRY   and pushes the two for users to REGISTRY/NAME:TAG
     cargo xtask crd                     writes crds/ and the chart's copy from the operator's type
@@ -71,6 +74,8 @@ fn run() -> Result<()> {
                 other => bail!("cluster {other}: not one of up, down, status, kubeconfig"),
             }
         }
+        "demo" => demo::run(&workspace, choice(&mut arguments)?),
+        "test" => test::run(&workspace, choice(&mut arguments)?),
         "image" => {
             let registry = option(&mut arguments, "push")?;
             let images = image::build(&workspace)?;
@@ -90,6 +95,22 @@ fn word(arguments: &mut lexopt::Parser) -> Result<Option<String>> {
         Some(Value(word)) => Ok(Some(word.string()?)),
         Some(other) => Err(other.unexpected().into()),
     }
+}
+
+/// On which cluster.
+fn choice(arguments: &mut lexopt::Parser) -> Result<Choice> {
+    let mut choice = Choice::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("kubeconfig") => choice.kubeconfig = Some(arguments.value()?.into()),
+            Long("registry") => choice.registry = Some(arguments.value()?.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if choice.registry.is_some() && choice.kubeconfig.is_none() {
+        bail!("--registry is for a cluster that is named by --kubeconfig; our node needs none");
+    }
+    Ok(choice)
 }
 
 /// The value of the only option that a command takes.

@@ -1,0 +1,107 @@
+//! `cargo xtask test`: everything that must hold, from the formatting to real
+//! shards on a real node.
+
+use std::ffi::OsString;
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::cluster;
+use crate::demo;
+use crate::install;
+use crate::interrupt;
+use crate::target::{Choice, Target};
+use crate::workspace::Workspace;
+
+/// Where the demo's scenario is played by the tests.
+const NAMESPACE: &str = "gateway-queue-test";
+
+/// Runs all tests.
+///
+/// # Errors
+/// At the first step that fails. A cluster that cannot be had is a failure.
+pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
+    let progress = &workspace.progress;
+    // On a fresh machine the node's programs take minutes of Go; the compiler
+    // of Rust works beside it.
+    thread::scope(|scope| {
+        let node = scope.spawn(|| match choice.kubeconfig {
+            Some(_) => Ok(()),
+            None => cluster::up(workspace).map(|_| ()),
+        });
+        let checks = checks(workspace).inspect_err(|_| interrupt::request());
+        let node = node
+            .join()
+            .map_err(|_| anyhow!("the node's start panicked"))?;
+        match (node, checks) {
+            (Err(first), Err(second)) if interrupt::caused(&first) => Err(second),
+            (node, checks) => node.and(checks),
+        }
+    })?;
+    cargo(workspace, "unit tests", &["test", "--workspace"], &[])?;
+
+    let target = Target::prepare(workspace, choice)?;
+    install::operator(workspace, &target)?;
+    progress.say("the main job: eight shards in four pods on the node");
+    let summary = demo::scenario(workspace, &target, NAMESPACE)?;
+    println!("\n{}\n", summary.line());
+    summary.verdict()?;
+
+    let kubernetes = &target.kubernetes;
+    let variables = [
+        ("KUBECONFIG", kubernetes.kubeconfig.clone().into_os_string()),
+        ("KUBECTL", kubernetes.kubectl.clone().into_os_string()),
+        ("E2E_NAMESPACE", NAMESPACE.into()),
+    ];
+    let tests = [
+        "test",
+        "--package",
+        "gateway-queue-e2e",
+        "--test",
+        "cluster",
+    ];
+    cargo(workspace, "tests on the node", &tests, &variables)?;
+    progress.say("all tests passed");
+    Ok(())
+}
+
+fn checks(workspace: &Workspace) -> Result<()> {
+    cargo(workspace, "formatting", &["fmt", "--all", "--check"], &[])?;
+    let clippy = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "--deny",
+        "warnings",
+    ];
+    cargo(workspace, "lints", &clippy, &[])?;
+    let compile = ["test", "--quiet", "--workspace", "--no-run"];
+    cargo(workspace, "compiling the tests", &compile, &[])
+}
+
+/// Runs cargo to its end, with its output where the person sees it.
+fn cargo(
+    workspace: &Workspace,
+    step: &str,
+    arguments: &[&str],
+    variables: &[(&str, OsString)],
+) -> Result<()> {
+    interrupt::check()?;
+    workspace
+        .progress
+        .say(format!("{step}: cargo {}", arguments.join(" ")));
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(arguments)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .current_dir(&workspace.root)
+        .status()
+        .context("starting cargo")?;
+    interrupt::check()?;
+    if !status.success() {
+        bail!("{step}: `cargo {}` failed ({status})", arguments.join(" "));
+    }
+    Ok(())
+}
