@@ -1,0 +1,176 @@
+//! kubectl, in a namespace of the test's own.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The token that the fake Discord takes.
+pub(crate) const TOKEN: &str = "demo.token-of-no-bot";
+
+/// A namespace with nothing in it, removed when dropped.
+pub(crate) struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes it anew: an earlier run may have been killed.
+    pub(crate) fn new(name: &str) -> Self {
+        let namespace = Self {
+            name: format!("gwq-e2e-{name}"),
+        };
+        run(
+            &["delete", "namespace", &namespace.name, "--ignore-not-found"],
+            "",
+        )
+        .unwrap();
+        run(&["create", "namespace", &namespace.name], "").unwrap();
+        namespace
+    }
+
+    /// What kubectl prints, or what it complains about.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        self.feed(arguments, "")
+    }
+
+    pub(crate) fn apply(&self, manifest: &str) -> Result<String, String> {
+        self.feed(&["apply", "--filename", "-"], manifest)
+    }
+
+    /// A GatewayQueue with this spec, as JSON.
+    pub(crate) fn apply_queue(
+        &self,
+        name: &str,
+        spec: &serde_json::Value,
+    ) -> Result<String, String> {
+        let queue = serde_json::json!({
+            "apiVersion": "gatewayqueue.dev/v1alpha1",
+            "kind": "GatewayQueue",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        self.apply(&queue.to_string())
+    }
+
+    pub(crate) fn create_secret(&self, name: &str) {
+        let token = format!("--from-literal=token={TOKEN}");
+        self.kubectl(&["create", "secret", "generic", name, &token])
+            .unwrap();
+    }
+
+    /// A command that is not started yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = kubectl();
+        command.args(["--namespace", &self.name]).args(arguments);
+        command
+    }
+
+    /// The names of everything that a GatewayQueue makes, one a line.
+    pub(crate) fn children(&self) -> String {
+        let kinds =
+            "deployments,replicasets,pods,services,leases,roles,rolebindings,serviceaccounts";
+        let mine = "--selector=app.kubernetes.io/managed-by=gateway-queue-operator";
+        self.kubectl(&["get", kinds, mine, "--output", "name"])
+            .unwrap()
+    }
+
+    fn feed(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        run(&[&["--namespace", &self.name], arguments].concat(), input)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.tell();
+        }
+        let _ = self
+            .command(&["delete", "namespace", &self.name, "--wait=false"])
+            .output();
+    }
+}
+
+impl Namespace {
+    /// What a person needs to find out why a test failed.
+    fn tell(&self) {
+        let queue = "--selector=app.kubernetes.io/name=gateway-queue";
+        let operator = [
+            "logs",
+            "--namespace",
+            "gateway-queue-system",
+            "deployment/gateway-queue-operator",
+            "--tail=60",
+        ];
+        for arguments in [
+            &["describe", "gwq"][..],
+            &["get", "all,leases,endpointslices", "--output", "wide"],
+            &["get", "events"],
+            &["logs", queue, "--tail=60"],
+            &operator,
+        ] {
+            let said = self.kubectl(arguments);
+            println!(
+                "--- kubectl {}\n{}",
+                arguments.join(" "),
+                said.unwrap_or_else(|e| e)
+            );
+        }
+    }
+}
+
+/// The address of the fake Discord that the scenario before these tests left.
+pub(crate) fn discord_api() -> String {
+    let namespace = variable("E2E_NAMESPACE");
+    format!("http://fake-discord.{namespace}.svc:8080/api/v10")
+}
+
+/// Looks again and again until `look` finds something.
+pub(crate) fn wait_for<T>(
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            started.elapsed() < patience,
+            "waited {patience:?} for {what}"
+        );
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
+fn run(arguments: &[&str], input: &str) -> Result<String, String> {
+    let mut child = kubectl()
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // kubectl may refuse before it reads.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().unwrap();
+    match status.success() {
+        true => Ok(String::from_utf8(stdout).unwrap()),
+        false => Err(String::from_utf8(stderr).unwrap()),
+    }
+}
+
+fn kubectl() -> Command {
+    // KUBECONFIG is inherited.
+    variable("KUBECONFIG");
+    Command::new(variable("KUBECTL"))
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run these tests by `cargo xtask test`"))
+}
