@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::Status;
 use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 
 use crate::MANAGER;
 use crate::api::{GatewayQueue, GatewayQueueStatus};
 use crate::desired::{Child, Kind, Owner};
+use crate::drift::lists;
 use crate::metrics::{Metrics, Verb};
 
 /// The client by itself tries again for hours. Here the controller decides.
@@ -38,11 +40,18 @@ impl Error {
     /// What the API server said, when it understood the call and will not do
     /// it until somebody changes something.
     pub fn refusal(&self) -> Option<&str> {
+        let status = self.status()?;
+        matches!(status.code, 400 | 403 | 422).then_some(status.message.as_str())
+    }
+
+    fn is_invalid(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 422)
+    }
+
+    fn status(&self) -> Option<&Status> {
         match self {
             Self::Failed { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
-                    Some(&status.message)
-                }
+                kube::Error::Api(status) => Some(status),
                 _ => None,
             },
             Self::TimedOut { .. } => None,
@@ -90,14 +99,14 @@ impl Cluster {
     /// When the call fails.
     pub async fn create(&self, child: &Child, owner: &Owner) -> Result<(), Error> {
         let parameters = PatchParams::apply(MANAGER);
-        self.patch(child.kind, owner, &child.manifest, &parameters)
-            .await
+        let apply = Patch::Apply(&child.manifest);
+        self.patch(child.kind, owner, &apply, &parameters).await
     }
 
     /// Puts a child back as it shall be, if it still is the object `uid`.
     ///
     /// # Errors
-    /// When the call fails.
+    /// When a call fails.
     pub async fn repair(
         &self,
         child: &Child,
@@ -108,27 +117,37 @@ impl Cluster {
         if let Some(uid) = uid {
             manifest["metadata"]["uid"] = json!(uid);
         }
-        let parameters = PatchParams::apply(MANAGER).force();
-        self.patch(child.kind, owner, &manifest, &parameters).await
+        let apply = Patch::Apply(&manifest);
+        let force = PatchParams::apply(MANAGER).force();
+        let refused = match self.patch(child.kind, owner, &apply, &force).await {
+            Err(error) if error.is_invalid() => error,
+            result => return result,
+        };
+        let Some(mut lists) = lists(&child.manifest) else {
+            return Err(refused);
+        };
+        lists["metadata"] = json!({ "uid": uid });
+        let replace = Patch::Merge(&lists);
+        let by_us = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        self.patch(child.kind, owner, &replace, &by_us).await?;
+        self.patch(child.kind, owner, &apply, &force).await
     }
 
     async fn patch(
         &self,
         kind: Kind,
         owner: &Owner,
-        manifest: &Value,
+        patch: &Patch<&Value>,
         parameters: &PatchParams,
     ) -> Result<(), Error> {
         let api = self.objects(kind, owner);
         let call = || format!("apply the {}", of(kind, owner));
-        let patch = Patch::Apply(manifest);
-        self.limit(
-            Verb::Patch,
-            call,
-            api.patch(&owner.name, parameters, &patch),
-        )
-        .await
-        .map(|_| ())
+        self.limit(Verb::Patch, call, api.patch(&owner.name, parameters, patch))
+            .await
+            .map(|_| ())
     }
 
     /// Writes the status of a GatewayQueue, if it still is the object of

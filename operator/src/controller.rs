@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, try_join_all};
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use jiff::{Timestamp, Unit};
 use kube::Client;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, watcher};
+use kube::runtime::reflector::{ObjectRef, store};
+use kube::runtime::{Controller, WatchStreamExt as _, watcher};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{GatewayQueue, GatewayQueueStatus};
@@ -56,17 +56,31 @@ pub struct Context {
     pub metrics: Metrics,
 }
 
-/// Makes the controller of one namespace, or of all. It ends after `stop`, when
-/// the reconciles that are under way are done. Also returns the store of the
-/// GatewayQueues, which is ready when they have been listed.
+/// The controller of one namespace, or of all. It ends after `stop`, when the
+/// reconciles that are under way are done. `listed` is called once, when the
+/// GatewayQueues are known: a store wakes only one of those who wait for it, and
+/// that is the controller itself.
 pub fn controller(
     client: Client,
     namespace: Option<&str>,
     triggers: Triggers,
     context: Arc<Context>,
     stop: CancellationToken,
-) -> (Store<GatewayQueue>, BoxFuture<'static, ()>) {
-    let controller = Controller::new(scoped(client, namespace), watcher::Config::default())
+    listed: impl FnOnce() + Send + 'static,
+) -> BoxFuture<'static, ()> {
+    let (queues, writer) = store();
+    let mut listed = Some(listed);
+    let changes = watcher::watcher(scoped(client, namespace), watcher::Config::default())
+        .reflect(writer)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone)
+                && let Some(listed) = listed.take()
+            {
+                listed();
+            }
+        })
+        .applied_objects();
+    let controller = Controller::for_stream(changes, queues)
         .with_config(
             Config::default()
                 .debounce(DEBOUNCE)
@@ -75,8 +89,7 @@ pub fn controller(
         .reconcile_on(triggers.one)
         .reconcile_all_on(triggers.all)
         .graceful_shutdown_on(stop.cancelled_owned());
-    let queues = controller.store();
-    let backoffs = Arc::clone(&context);
+    let outcomes = Arc::clone(&context);
     let run = controller
         .run(reconcile, retry_later, context)
         .for_each(move |result| {
@@ -86,13 +99,13 @@ pub fn controller(
                 Err(ControllerError::ObjectNotFound(gone)) => {
                     let mut queue = ObjectRef::new(&gone.name);
                     queue.namespace = gone.namespace;
-                    backoffs.backoffs.forget(&queue);
+                    outcomes.backoffs.forget(&queue);
                 }
                 Err(error) => tracing::warn!(%error, "watch interrupted; trying again"),
             }
             std::future::ready(())
         });
-    (queues, run.boxed())
+    run.boxed()
 }
 
 /// Brings children and status of one GatewayQueue to what they shall be. Makes no
@@ -157,6 +170,8 @@ impl Context {
         if !strangers.is_empty() {
             return Ok((Outcome::NameTaken(strangers), Ok(())));
         }
+        // A child that is refused does not keep the others from what they need.
+        let mut refused = None;
         for (child, standing) in children.iter().zip(standings) {
             let applied = match standing {
                 Standing::Stranger | Standing::Leaving | Standing::InPlace => continue,
@@ -165,19 +180,21 @@ impl Context {
                     self.cluster.repair(child, owner, uid.as_deref()).await
                 }
             };
-            if let Err(error) = applied {
-                let Some(message) = error.refusal() else {
-                    return Err(error.into());
-                };
-                let outcome = Outcome::Refused {
-                    kind: child.kind,
-                    message: message.to_owned(),
-                };
-                return Ok((outcome, Err(error.into())));
+            match applied {
+                Ok(()) => tracing::info!(kind = child.kind.word(), "applied"),
+                Err(error) => {
+                    let Some(message) = error.refusal() else {
+                        return Err(error.into());
+                    };
+                    let outcome = Outcome::Refused {
+                        kind: child.kind,
+                        message: message.to_owned(),
+                    };
+                    refused.get_or_insert((outcome, Err(error.into())));
+                }
             }
-            tracing::info!(kind = child.kind.word(), "applied");
         }
-        Ok((Outcome::Applied, Ok(())))
+        Ok(refused.unwrap_or((Outcome::Applied, Ok(()))))
     }
 
     /// How a child stands. One that the store does not have is asked for: the
@@ -232,7 +249,7 @@ fn tell(before: Option<&GatewayQueueStatus>, after: &GatewayQueueStatus) {
     if before.and_then(ready) != after
         && let Some((reason, message)) = after
     {
-        tracing::info!(reason, message, "status");
+        tracing::info!(reason, "{message}");
     }
 }
 

@@ -50,6 +50,27 @@ pub fn standing(child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> 
     }
 }
 
+/// The lists of objects in a manifest, and the way to them. A hand that changes
+/// the key of an item (the port of a Service, say) leaves an item that is not
+/// ours, and which applying does not remove; together with ours it may be
+/// invalid. Then these lists have to be replaced as a whole. None when there are
+/// no such lists.
+pub fn lists(manifest: &Value) -> Option<Value> {
+    match manifest {
+        Value::Array(items) if items.iter().any(Value::is_object) => Some(manifest.clone()),
+        Value::Object(fields) => {
+            let lists: Map<String, Value> = fields
+                .iter()
+                // Owners and labels are never invalid together with others.
+                .filter(|(name, _)| *name != "metadata")
+                .filter_map(|(name, value)| Some((name.clone(), lists(value)?)))
+                .collect();
+            (!lists.is_empty()).then_some(Value::Object(lists))
+        }
+        _ => None,
+    }
+}
+
 /// Whether the labels and annotations are there with their values. The API
 /// server keeps these strings as they are.
 fn carries(desired: &Value, observed: &ObjectMeta) -> bool {

@@ -84,14 +84,19 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             backoffs: Backoffs::default(),
             metrics: metrics.clone(),
         });
-        let (queues, run) = controller(client.clone(), namespace, triggers, context, stop.clone());
         let (readiness, stop) = (Arc::clone(&readiness), stop.clone());
-        tasks.spawn(async move {
-            if queues.wait_until_ready().await.is_ok() {
-                readiness.filled();
-                tracing::info!("the caches are filled");
-            }
-        });
+        let listed = move || {
+            readiness.filled();
+            tracing::info!("the caches are filled");
+        };
+        let run = controller(
+            client.clone(),
+            namespace,
+            triggers,
+            context,
+            stop.clone(),
+            listed,
+        );
         controllers.push(async move {
             // Before the children are known, each would seem to be missing.
             let filled = stop.run_until_cancelled(stores.wait_until_ready()).await;

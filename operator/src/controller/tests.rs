@@ -15,8 +15,11 @@ use crate::observe::Writers;
 struct Server {
     calls: Arc<Mutex<Vec<(Method, String)>>>,
     objects: Arc<Mutex<std::collections::HashMap<String, Value>>>,
-    refuse: Arc<Mutex<Option<(&'static str, u16)>>>,
+    refuse: Arc<Mutex<Option<Refusals>>>,
 }
+
+/// Writes that will be refused: the part of the path, how, and how many.
+type Refusals = (&'static str, u16, u32);
 
 const PREFIX: &str = "/apis/gatewayqueue.dev/v1alpha1/namespaces/shop/gatewayqueues/my-bot";
 
@@ -28,12 +31,13 @@ impl Server {
             .lock()
             .unwrap()
             .push((parts.method.clone(), path.clone()));
-        let refuse = *self.refuse.lock().unwrap();
-        if let Some((part, code)) = refuse
-            && path.contains(part)
+        if let Some((part, code, times)) = &mut *self.refuse.lock().unwrap()
+            && path.contains(*part)
             && parts.method == Method::PATCH
+            && *times > 0
         {
-            return failure(code, "it is forbidden here");
+            *times -= 1;
+            return failure(*code, "it is forbidden here");
         }
         if parts.method == Method::GET {
             return match self.objects.lock().unwrap().get(&path) {
@@ -274,6 +278,22 @@ async fn a_child_that_was_changed_is_put_back_by_its_uid() {
 }
 
 #[tokio::test]
+async fn a_list_that_someone_made_invalid_is_replaced_as_a_whole() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    let mut edited = server.object("services");
+    edited["metadata"]["managedFields"] = json!([]);
+    let edited = serde_json::from_value(edited).unwrap();
+    writers.services.apply_watcher_event(&Event::Apply(edited));
+    server.take_calls();
+    *server.refuse.lock().unwrap() = Some(("/services/", 422, 1));
+    reconcile(queue, context).await.unwrap();
+    // Refused, replaced, applied.
+    let service = "/api/v1/namespaces/shop/services/my-bot";
+    assert_eq!(server.take_writes(), [service; 3]);
+}
+
+#[tokio::test]
 async fn a_new_word_in_the_logbook_is_one_write_of_the_status() {
     let server = Server::default();
     let (queue, context, mut writers) = applied(&server).await;
@@ -307,7 +327,7 @@ async fn a_new_word_in_the_logbook_is_one_write_of_the_status() {
 #[tokio::test]
 async fn a_refused_child_is_told_and_tried_again() {
     let server = Server::default();
-    *server.refuse.lock().unwrap() = Some(("/deployments/", 403));
+    *server.refuse.lock().unwrap() = Some(("/services/", 403, 1));
     let (context, _writers) = context(&server);
     let queue = Arc::new(queue(json!({})));
     let error = reconcile(Arc::clone(&queue), Arc::clone(&context))
@@ -317,15 +337,17 @@ async fn a_refused_child_is_told_and_tried_again() {
     assert_eq!(condition["reason"], "ChildRefused");
     assert_eq!(
         condition["message"],
-        "The API server refuses the Deployment: it is forbidden here"
+        "The API server refuses the Service: it is forbidden here"
     );
+    // The Deployment is there all the same.
+    server.object("deployments");
     assert_ne!(retry_later(queue, &error, context), Action::await_change());
 }
 
 #[tokio::test]
 async fn a_fault_of_the_api_server_leaves_the_status_as_it_is() {
     let server = Server::default();
-    *server.refuse.lock().unwrap() = Some(("/services/", 500));
+    *server.refuse.lock().unwrap() = Some(("/services/", 500, 1));
     let (context, _writers) = context(&server);
     reconcile(Arc::new(queue(json!({}))), context)
         .await

@@ -203,3 +203,15 @@ fn a_child_without_managed_fields_is_applied_again() {
     bare.managed_fields = None;
     assert_eq!(is(&bare), drifted());
 }
+
+#[test]
+fn lists_of_objects_are_what_a_repair_may_have_to_replace() {
+    let manifest = json!({
+        "kind": "Service",
+        "metadata": {"ownerReferences": [{"uid": "0001"}]},
+        "spec": {"type": "ClusterIP", "args": ["a"], "ports": [{"port": 80}]},
+    });
+    let expected = json!({"spec": {"ports": [{"port": 80}]}});
+    assert_eq!(lists(&manifest), Some(expected));
+    assert_eq!(lists(&json!({"spec": {"args": ["a"]}})), None);
+}
