@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::archive::{self, Contents};
 use crate::packages;
-use crate::process::{self, Logged};
+use crate::process::{self, Logged, WhenStopped};
 use crate::workspace::Workspace;
 
 /// An image as a file.
@@ -116,8 +116,9 @@ pub(crate) fn push(workspace: &Workspace, images: &[Image], registry: &str) -> R
         Logged {
             doing: "pushing an image",
             log: logs.join("push.log"),
+            when_stopped: WhenStopped::End,
         }
-        .run(progress, &mut copy)?;
+        .run(progress, &copy)?;
     }
     Ok(())
 }
@@ -147,8 +148,9 @@ fn compile(workspace: &Workspace) -> Result<PathBuf> {
     Logged {
         doing: "building the images' binaries",
         log,
+        when_stopped: WhenStopped::End,
     }
-    .run(progress, &mut cargo)?;
+    .run(progress, &cargo)?;
     Ok(workspace.target.join(triple).join("release"))
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::process::{self, Logged};
+use crate::process::{self, Logged, WhenStopped};
 use crate::progress::Progress;
 
 /// A package of Debian, and how to see that it is there (whoever installed it).
@@ -94,19 +94,27 @@ pub(crate) fn ensure(progress: &Progress, packages: &[Package], log: &Path) -> R
     let _ = Logged {
         doing: "reading the package lists",
         log: log.with_extension("update.log"),
+        when_stopped: WhenStopped::Finish,
     }
     .run(progress, process::command("apt-get").arg("update"));
     crate::interrupt::check()?;
     let mut install = process::command("apt-get");
     install
-        .args(["install", "-y", "--no-install-recommends"])
+        .args([
+            "install",
+            "-y",
+            "--no-install-recommends",
+            "-o",
+            "DPkg::Lock::Timeout=120",
+        ])
         .args(&missing)
         .env("DEBIAN_FRONTEND", "noninteractive");
     Logged {
         doing: "installing packages",
         log: log.to_owned(),
+        when_stopped: WhenStopped::Finish,
     }
-    .run(progress, &mut install)?;
+    .run(progress, &install)?;
     if !started_before && service_runs() {
         // The package starts a containerd for the whole machine. The node runs
         // its own, and nobody asked for another.
@@ -116,7 +124,7 @@ pub(crate) fn ensure(progress: &Progress, packages: &[Package], log: &Path) -> R
             "containerd.service",
         ]))?;
     }
-    Ok(())
+    crate::interrupt::check()
 }
 
 /// The folder that holds the network plugins.

@@ -76,6 +76,17 @@ pub(crate) struct Logged<'a> {
     pub(crate) doing: &'a str,
     /// Where both of its outputs go; an older log is replaced.
     pub(crate) log: PathBuf,
+    /// What becomes of it when this command ends early.
+    pub(crate) when_stopped: WhenStopped,
+}
+
+/// What becomes of a program when the command that runs it is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenStopped {
+    /// It ends too.
+    End,
+    /// It is let finish, as it would leave damage.
+    Finish,
 }
 
 impl Logged<'_> {
@@ -84,7 +95,7 @@ impl Logged<'_> {
     /// # Errors
     /// When it cannot be started, fails (with the end of its log), or the person
     /// at the keyboard interrupted it; then it is ended first.
-    pub(crate) fn run(&self, progress: &Progress, command: &mut Command) -> Result<()> {
+    pub(crate) fn run(&self, progress: &Progress, command: &Command) -> Result<()> {
         let line = shown(command);
         if let Some(folder) = self.log.parent() {
             fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -94,7 +105,8 @@ impl Logged<'_> {
         let same = log.try_clone().context("sharing a log file")?;
         // A group of its own, so that Ctrl-C reaches us alone and we end the
         // whole family in order.
-        let mut child = command
+        let mut child = self
+            .tied(command)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(same)
@@ -108,6 +120,30 @@ impl Logged<'_> {
         Ok(())
     }
 
+    /// The same command, but ended by the kernel when we are killed outright:
+    /// else the next run would share the machine with it.
+    fn tied(&self, plain: &Command) -> Command {
+        let program = plain.get_program();
+        let mut tied = match self.when_stopped {
+            WhenStopped::End => command("setpriv"),
+            WhenStopped::Finish => Command::new(program),
+        };
+        if self.when_stopped == WhenStopped::End {
+            tied.args(["--pdeathsig", "TERM", "--"]).arg(program);
+        }
+        tied.args(plain.get_args());
+        if let Some(folder) = plain.get_current_dir() {
+            tied.current_dir(folder);
+        }
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => tied.env(name, value),
+                None => tied.env_remove(name),
+            };
+        }
+        tied
+    }
+
     fn wait(&self, progress: &Progress, child: &mut Child) -> Result<ExitStatus> {
         let started = Instant::now();
         let mut said = started;
@@ -115,7 +151,7 @@ impl Logged<'_> {
             if let Some(status) = child.try_wait().context("waiting for a program")? {
                 return Ok(status);
             }
-            if interrupt::requested() {
+            if interrupt::requested() && self.when_stopped == WhenStopped::End {
                 end_group(child);
                 return Err(Interrupted).with_context(|| format!("stopped {}", self.doing));
             }
@@ -279,6 +315,7 @@ mod tests {
         let run = Logged {
             doing: "testing",
             log: folder.path().join("a/b.log"),
+            when_stopped: WhenStopped::End,
         };
 
         run.run(

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
 use crate::interrupt;
-use crate::process::{self, Logged};
+use crate::process::{self, Logged, WhenStopped};
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
@@ -114,8 +114,9 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Programs> {
     Logged {
         doing: "building the node's programs",
         log: cache.join("build.log"),
+        when_stopped: WhenStopped::End,
     }
-    .run(progress, &mut build)?;
+    .run(progress, &build)?;
     fs::rename(building.path().join("server"), building.path().join("etcd"))
         .context("naming etcd")?;
     // Readable as the other folders are; a temporary one is the owner's alone.
