@@ -60,7 +60,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 # Read the GatewayQueues, and tell about them.
 - apiGroups: [gatewayqueue.dev]
   resources: [gatewayqueues]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [gatewayqueue.dev]
   resources: [gatewayqueues/status]
   verbs: [patch]

@@ -113,7 +113,7 @@ pub struct GatewayQueueSpec {
     #[serde(default = "default_host")]
     #[schemars(length(max = 45))]
     #[x_kube(validation = Rule::new("isIP(self) && !ip(self).isLoopback()").message(
-        "host must be an IP that other pods can reach, such as 0.0.0.0 (all addresses) or ::, and not a name or a loopback address"
+        "host must be an IP address that other pods can reach, such as 0.0.0.0 (all addresses) or ::, and not a name or a loopback address"
     ))]
     pub host: String,
 

@@ -25,9 +25,9 @@ fn refusals(name: &str, spec: Value) -> Vec<String> {
 #[test]
 fn every_wrong_spec_is_refused_with_what_is_accepted() {
     let table = [
-        (json!({"host": "nowhere"}), "host must be an IP"),
-        (json!({"host": ""}), "host must be an IP"),
-        (json!({"host": "10.0.0.0/8"}), "host must be an IP"),
+        (json!({"host": "nowhere"}), "host must be an IP address"),
+        (json!({"host": ""}), "host must be an IP address"),
+        (json!({"host": "10.0.0.0/8"}), "host must be an IP address"),
         (
             json!({"host": "127.0.0.1"}),
             "not a name or a loopback address",
