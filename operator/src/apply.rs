@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::MANAGER;
 use crate::api::{GatewayQueue, GatewayQueueStatus};
 use crate::desired::{Child, Kind, Owner};
-use crate::drift::lists;
+use crate::drift::overwrite;
 use crate::metrics::{Metrics, Verb};
 
 /// The client by itself tries again for hours. Here the controller decides.
@@ -123,16 +123,16 @@ impl Cluster {
             Err(error) if error.is_invalid() => error,
             result => return result,
         };
-        let Some(mut lists) = lists(&child.manifest) else {
+        let Some(mut overwrite) = overwrite(&child.manifest) else {
             return Err(refused);
         };
-        lists["metadata"] = json!({ "uid": uid });
-        let replace = Patch::Merge(&lists);
+        overwrite["metadata"] = json!({ "uid": uid });
+        let overwrite = Patch::Merge(&overwrite);
         let by_us = PatchParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        self.patch(child.kind, owner, &replace, &by_us).await?;
+        self.patch(child.kind, owner, &overwrite, &by_us).await?;
         self.patch(child.kind, owner, &apply, &force).await
     }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, try_join_all};
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::{Timestamp, Unit};
 use kube::Client;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, store};
-use kube::runtime::{Controller, WatchStreamExt as _, watcher};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{Controller, WatchStreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{GatewayQueue, GatewayQueueStatus};
@@ -18,7 +19,7 @@ use crate::backoff::Backoffs;
 use crate::desired::{self, Child, Owner, QueueDefaults};
 use crate::drift::{Standing, standing};
 use crate::metrics::Metrics;
-use crate::observe::{Stores, Triggers, scoped};
+use crate::observe::{Stores, Triggers, scoped, watch};
 use crate::status::{Evidence, Outcome, status};
 
 /// How many GatewayQueues are worked on at the same time.
@@ -70,16 +71,20 @@ pub fn controller(
 ) -> BoxFuture<'static, ()> {
     let (queues, writer) = store();
     let mut listed = Some(listed);
-    let changes = watcher::watcher(scoped(client, namespace), watcher::Config::default())
-        .reflect(writer)
-        .inspect_ok(move |event| {
-            if matches!(event, watcher::Event::InitDone)
-                && let Some(listed) = listed.take()
-            {
-                listed();
-            }
-        })
-        .applied_objects();
+    let changes = watch(
+        scoped(client, namespace),
+        watcher::Config::default(),
+        writer,
+    )
+    .inspect(move |event| {
+        if matches!(event, Event::InitDone)
+            && let Some(listed) = listed.take()
+        {
+            listed();
+        }
+    })
+    .map(Ok)
+    .applied_objects();
     let controller = Controller::for_stream(changes, queues)
         .with_config(
             Config::default()
@@ -101,7 +106,7 @@ pub fn controller(
                     queue.namespace = gone.namespace;
                     outcomes.backoffs.forget(&queue);
                 }
-                Err(error) => tracing::warn!(%error, "watch interrupted; trying again"),
+                Err(error) => tracing::warn!(%error, "the controller stumbled"),
             }
             std::future::ready(())
         });

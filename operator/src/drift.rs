@@ -7,7 +7,7 @@
 //! `metadata.managedFields`, so a field that is not ours any more was changed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::MANAGER;
 use crate::desired::{Child, Owner};
@@ -50,18 +50,28 @@ pub fn standing(child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> 
     }
 }
 
-/// The lists of objects in a manifest, and the way to them. A hand that changes
-/// the key of an item (the port of a Service, say) leaves an item that is not
-/// ours, and which applying does not remove; together with ours it may be
-/// invalid. Then these lists have to be replaced as a whole. None when there are
-/// no such lists.
-pub fn lists(manifest: &Value) -> Option<Value> {
+/// What has to be written over a child as a whole when applying its manifest
+/// gives something invalid. A hand that changes the key of a list's item (the port
+/// of a Service, say), or takes another branch of a union, leaves a field that is
+/// not ours, and which applying does not remove. None when there is nothing
+/// of this kind in the manifest.
+pub fn overwrite(manifest: &Value) -> Option<Value> {
+    let mut overwrite = lists(manifest);
+    if manifest.pointer("/spec/strategy/type") == Some(&json!("Recreate")) {
+        let strategy = json!({"type": "Recreate", "rollingUpdate": null});
+        overwrite.get_or_insert_with(|| json!({}))["spec"]["strategy"] = strategy;
+    }
+    overwrite
+}
+
+/// The lists of objects in a manifest, and the way to them.
+fn lists(manifest: &Value) -> Option<Value> {
     match manifest {
         Value::Array(items) if items.iter().any(Value::is_object) => Some(manifest.clone()),
         Value::Object(fields) => {
             let lists: Map<String, Value> = fields
                 .iter()
-                // Owners and labels are never invalid together with others.
+                // Owners are never invalid together with others.
                 .filter(|(name, _)| *name != "metadata")
                 .filter_map(|(name, value)| Some((name.clone(), lists(value)?)))
                 .collect();

@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures::future::try_join_all;
@@ -17,7 +18,8 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::store::{Writer, WriterDropped};
 use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -195,6 +197,47 @@ struct Tell {
     all: UnboundedSender<()>,
 }
 
+/// The events of a watch. One that breaks is started again, and its errors are
+/// for the log only.
+pub fn watch<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    writer: Writer<K>,
+) -> impl Stream<Item = Event<K>> + Send
+where
+    K: Resource<DynamicType = ()>,
+    K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+{
+    watcher::watcher(api, config)
+        .backoff(Patience::default())
+        .reflect(writer)
+        .filter_map(|event| {
+            if let Err(error) = &event {
+                tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted; trying again");
+            }
+            std::future::ready(event.ok())
+        })
+}
+
+/// The usual waits between the attempts of a watch, but for one thing: a watch
+/// says that it begins before it is known whether it may, and that is no success
+/// after which the waits start from the shortest again. They do so when there was
+/// no failure for two minutes.
+#[derive(Default)]
+struct Patience(DefaultBackoff);
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next()
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {}
+}
+
 /// Keeps one store fresh, for ever, with the objects that carry our label.
 fn keep<K>(
     client: &Client,
@@ -208,13 +251,13 @@ where
 {
     let labels = format!("{MANAGED_BY}={MANAGER}");
     let config = watcher::Config::default().labels(&labels);
-    let events = watcher::watcher(scoped(client.clone(), namespace), config)
-        .default_backoff()
-        .reflect(writer);
-    forward(events, tell)
+    forward(
+        watch(scoped(client.clone(), namespace), config, writer),
+        tell,
+    )
 }
 
-async fn forward<K>(events: impl Stream<Item = watcher::Result<Event<K>>> + Send, tell: Tell)
+async fn forward<K>(events: impl Stream<Item = Event<K>> + Send, tell: Tell)
 where
     K: Resource<DynamicType = ()>,
 {
@@ -224,18 +267,30 @@ where
         let _ = match event {
             // By name rather than by owner: a child whose owner was taken away
             // is still in the way.
-            Ok(Event::Apply(child) | Event::Delete(child)) => {
+            Event::Apply(child) | Event::Delete(child) => {
                 let name = child.name_any();
                 let queue =
                     ObjectRef::new(&name).within(child.namespace().as_deref().unwrap_or_default());
                 tell.one.unbounded_send(queue).map_err(|_| ())
             }
-            Ok(Event::InitDone) => tell.all.unbounded_send(()).map_err(|_| ()),
-            Ok(Event::Init | Event::InitApply(_)) => Ok(()),
-            Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted; trying again");
-                Ok(())
-            }
+            Event::InitDone => tell.all.unbounded_send(()).map_err(|_| ()),
+            Event::Init | Event::InitApply(_) => Ok(()),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_begins_has_not_succeeded_yet() {
+        let mut patience = Patience::default();
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            waits.extend(patience.next());
+            patience.reset();
+        }
+        assert!(waits[9] > Duration::from_secs(15), "{waits:?}");
     }
 }

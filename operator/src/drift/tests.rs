@@ -205,13 +205,20 @@ fn a_child_without_managed_fields_is_applied_again() {
 }
 
 #[test]
-fn lists_of_objects_are_what_a_repair_may_have_to_replace() {
+fn lists_of_objects_are_what_a_repair_may_have_to_overwrite() {
     let manifest = json!({
         "kind": "Service",
         "metadata": {"ownerReferences": [{"uid": "0001"}]},
         "spec": {"type": "ClusterIP", "args": ["a"], "ports": [{"port": 80}]},
     });
     let expected = json!({"spec": {"ports": [{"port": 80}]}});
-    assert_eq!(lists(&manifest), Some(expected));
-    assert_eq!(lists(&json!({"spec": {"args": ["a"]}})), None);
+    assert_eq!(overwrite(&manifest), Some(expected));
+    assert_eq!(overwrite(&json!({"spec": {"args": ["a"]}})), None);
+}
+
+#[test]
+fn a_rolling_update_is_taken_out_of_a_deployment_that_recreates() {
+    let manifest = json!({"spec": {"strategy": {"type": "Recreate"}}});
+    let expected = json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}});
+    assert_eq!(overwrite(&manifest), Some(expected));
 }
