@@ -166,94 +166,83 @@ impl Flags {
             admin_port,
             log_format,
         } = self;
-        // An empty variable is what manifests have for "not set".
-        let choose = |flag: Option<OsString>, setting: &Setting| {
-            flag.or_else(|| variable(setting.variable).filter(|value| !value.is_empty()))
-                .map(|value| text(value, setting))
-                .transpose()
-        };
-        let image = choose(queue_image, &QUEUE_IMAGE)?.ok_or(Error::Unset {
-            name: QUEUE_IMAGE.name,
-            accepted: QUEUE_IMAGE.accepted,
+        let image = QUEUE_IMAGE
+            .read(queue_image, &variable, image)?
+            .ok_or(Error::Unset {
+                name: QUEUE_IMAGE.name,
+                accepted: QUEUE_IMAGE.accepted,
+            })?;
+        let image_pull_policy = PULL_POLICY.read(pull_policy, &variable, |word| {
+            ImagePullPolicy::ALL.into_iter().find(|p| p.word() == word)
         })?;
-        let image = read(&QUEUE_IMAGE, image, |image| {
-            (!image.is_empty() && !image.contains(char::is_whitespace)).then(|| image.to_owned())
+        let admin_port = ADMIN_PORT.read(admin_port, &variable, |port| {
+            port.parse().ok().filter(|port| *port != 0)
         })?;
-        let image_pull_policy = choose(pull_policy, &PULL_POLICY)?
-            .map(|policy| {
-                read(&PULL_POLICY, policy, |word| {
-                    ImagePullPolicy::ALL.into_iter().find(|p| p.word() == word)
-                })
-            })
-            .transpose()?;
-        let mut lists = Vec::new();
-        for list in namespaces {
-            lists.push(text(list, &WATCH_NAMESPACE)?);
-        }
-        if lists.is_empty() {
-            lists.extend(choose(None, &WATCH_NAMESPACE)?);
-        }
-        let mut watch_namespaces = Vec::new();
-        for list in lists {
-            watch_namespaces.extend(read(&WATCH_NAMESPACE, list, names)?);
-        }
-        watch_namespaces.sort();
-        watch_namespaces.dedup();
-        let admin_port = choose(admin_port, &ADMIN_PORT)?
-            .map(|port| {
-                read(&ADMIN_PORT, port, |p| {
-                    p.parse().ok().filter(|port| *port != 0)
-                })
-            })
-            .transpose()?
-            .unwrap_or(8080);
-        let log_format = choose(log_format, &LOG_FORMAT)?
-            .map(|format| {
-                read(&LOG_FORMAT, format, |word| {
-                    [LogFormat::Text, LogFormat::Json]
-                        .into_iter()
-                        .find(|f| f.word() == word)
-                })
-            })
-            .transpose()?
-            .unwrap_or_default();
-        let log_filter = choose(None, &LOG_FILTER)?.unwrap_or_else(|| "info".to_owned());
-        let log_filter = read(&LOG_FILTER, log_filter, |filter| {
-            tracing_subscriber::EnvFilter::try_new(filter)
-                .is_ok()
-                .then(|| filter.to_owned())
+        let log_format = LOG_FORMAT.read(log_format, &variable, |word| {
+            LogFormat::ALL.into_iter().find(|f| f.word() == word)
+        })?;
+        let log_filter = LOG_FILTER.read(None, &variable, |filter| {
+            let readable = tracing_subscriber::EnvFilter::try_new(filter).is_ok();
+            readable.then(|| filter.to_owned())
         })?;
         Ok(Settings {
             defaults: QueueDefaults {
                 image,
                 image_pull_policy,
             },
-            watch_namespaces,
-            admin_port,
-            log_format,
-            log_filter,
+            watch_namespaces: watch_namespaces(namespaces, &variable)?,
+            admin_port: admin_port.unwrap_or(8080),
+            log_format: log_format.unwrap_or_default(),
+            log_filter: log_filter.unwrap_or_else(|| "info".to_owned()),
         })
     }
 }
 
-fn text(value: OsString, setting: &Setting) -> Result<String, Error> {
-    value.into_string().map_err(|value| Error::Value {
-        name: setting.name,
-        value: value.to_string_lossy().into_owned(),
-        accepted: setting.accepted,
-    })
+impl Setting {
+    /// Reads the flag, else the variable; an empty one is what manifests have
+    /// for "not set".
+    fn read<T>(
+        &self,
+        flag: Option<OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let set = |value: &OsString| !value.is_empty();
+        let Some(value) = flag.or_else(|| variable(self.variable).filter(set)) else {
+            return Ok(None);
+        };
+        match value.to_str().and_then(parse) {
+            Some(read) => Ok(Some(read)),
+            None => Err(Error::Value {
+                name: self.name,
+                value: value.to_string_lossy().into_owned(),
+                accepted: self.accepted,
+            }),
+        }
+    }
 }
 
-fn read<T>(
-    setting: &Setting,
-    value: String,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T, Error> {
-    parse(&value).ok_or(Error::Value {
-        name: setting.name,
-        value,
-        accepted: setting.accepted,
-    })
+/// The namespaces of all flags together, else of the variable.
+fn watch_namespaces(
+    flags: Vec<OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Vec<String>, Error> {
+    let mut all = Vec::new();
+    if flags.is_empty() {
+        all.extend(WATCH_NAMESPACE.read(None, &variable, names)?);
+    }
+    for flag in flags {
+        all.extend(WATCH_NAMESPACE.read(Some(flag), &variable, names)?);
+    }
+    let mut all: Vec<String> = all.into_iter().flatten().collect();
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
+fn image(name: &str) -> Option<String> {
+    let fits = !name.is_empty() && !name.contains(char::is_whitespace);
+    fits.then(|| name.to_owned())
 }
 
 /// The names in a list with commas between. None when one is no name.

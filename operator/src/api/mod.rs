@@ -345,6 +345,9 @@ impl LogLevel {
 }
 
 impl LogFormat {
+    /// Every format there is.
+    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+
     /// As LOG_FORMAT takes it.
     pub fn word(self) -> &'static str {
         match self {
