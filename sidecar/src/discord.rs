@@ -4,19 +4,13 @@ use std::future::Future;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, redirect};
-use rustls::{ClientConfig, RootCertStore};
+use reqwest::{Client, Response, StatusCode};
+use rustls::RootCertStore;
 
 use crate::budget::Outcome;
+use crate::client::{self, Unusable};
 use crate::limits::Limits;
 use crate::secret::BotToken;
-
-/// Discord demands one of this form.
-const USER_AGENT: &str = concat!(
-    "DiscordBot (gateway-queue, ",
-    env!("CARGO_PKG_VERSION"),
-    ")"
-);
 
 /// A fetch that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,22 +31,10 @@ impl Discord {
     /// # Errors
     ///
     /// When there is no usable TLS or DNS configuration.
-    pub fn new(api: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub fn new(api: &str) -> Result<Self, Unusable> {
         let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .user_agent(USER_AGENT)
-            // A redirect would carry the token to who knows where.
-            .redirect(redirect::Policy::none())
-            .timeout(PATIENCE)
-            // One request in minutes: a connection kept would only go stale.
-            .pool_max_idle_per_host(0)
-            .build()?;
+        // One request in minutes: a connection kept would only go stale.
+        let client = client::client(roots, PATIENCE, |b| b.pool_max_idle_per_host(0))?;
         Ok(Self {
             client,
             url: format!("{api}/gateway/bot"),
@@ -112,18 +94,13 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// The innermost cause: what reqwest wraps around it is the URL.
 fn reason(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
     let what = match () {
         () if error.is_timeout() => "no answer from Discord in time",
         () if error.is_connect() => "cannot connect to Discord",
         () => "no whole answer from Discord",
     };
-    format!("{what}: {cause}")
+    format!("{what}: {}", client::cause(error))
 }
 
 #[cfg(test)]

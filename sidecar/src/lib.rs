@@ -18,11 +18,13 @@ pub mod state;
 
 // They reach the world.
 pub mod admin;
+pub mod client;
 pub mod clock;
 pub mod discord;
 pub mod gate;
 pub mod http;
 pub mod keeper;
+pub mod lease;
 pub mod logbook;
 pub mod metrics;
 pub mod permit;

@@ -8,7 +8,8 @@ use gateway_queue::wiring;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
@@ -61,21 +62,23 @@ fn end_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
 }
 
 fn log(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
-    let filter = EnvFilter::try_new(&settings.log_filter).map_err(|_| {
+    let filter: Targets = settings.log_filter.parse().map_err(|_| {
         format!(
             "RUST_LOG={:?} is not accepted: it must be a level (error, warn, info, debug, trace) \
              or a list such as info,gateway_queue=debug",
             settings.log_filter
         )
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    let lines = match settings.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .init();
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! The queue as JSON, for people and their scripts. Pure.
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::keeper::Snapshot;
@@ -22,7 +21,8 @@ struct State<'a> {
 struct SessionStarts {
     total: u64,
     remaining: u64,
-    reset_time: Option<Timestamp>,
+    /// RFC 3339; null while no window is open.
+    reset_time: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -52,7 +52,7 @@ pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
             .map(|(limits, remaining)| SessionStarts {
                 total: limits.total,
                 remaining,
-                reset_time: snapshot.reset_time,
+                reset_time: snapshot.reset_time.map(|time| time.to_string()),
             }),
         waiting: snapshot.lanes.iter().map(|lane| lane.waiting.len()).sum(),
         buckets: snapshot

@@ -16,8 +16,10 @@ use tracing::info;
 
 use crate::admin::{self, Admin};
 use crate::budget::Rules;
+use crate::client::Unusable;
 use crate::discord::Discord;
 use crate::keeper::Keeper;
+use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::queue::{Config, Queue};
 use crate::settings::Settings;
@@ -44,10 +46,10 @@ pub enum Failed {
     },
     /// No TLS or DNS for Discord.
     #[error("cannot prepare to ask Discord: {0}")]
-    Discord(Box<dyn std::error::Error + Send + Sync>),
+    Discord(Unusable),
     /// LEASE_NAME is set, but this is no pod with a service account.
-    #[error("LEASE_NAME is set, but the cluster cannot be reached from here: {0}")]
-    Cluster(Box<dyn std::error::Error + Send + Sync>),
+    #[error("LEASE_NAME is set, but this is no pod that can reach its cluster: {0}")]
+    Cluster(Unusable),
     /// The kernel refuses something basic.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
@@ -108,11 +110,12 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 
     let ready = Arc::new(AtomicBool::new(lease.is_none()));
     let mut parts = JoinSet::new();
-    if let Some(lease) = lease.clone() {
-        let client = logbook::client().map_err(Failed::Cluster)?;
+    if let Some(lease) = lease {
+        let environment = |name: &str| std::env::var(name).ok();
+        let lease = Lease::in_cluster(lease, environment).map_err(Failed::Cluster)?;
         let ready = Arc::clone(&ready);
         parts.spawn(async move {
-            logbook::keep(client, lease, entries, ready).await;
+            logbook::keep(lease, entries, ready).await;
             Err(Failed::Ended)
         });
     }
