@@ -54,7 +54,9 @@ pub(crate) fn up(workspace: &Workspace) -> Result<Cluster> {
         kubeconfig: layout::KUBECONFIG.into(),
         programs,
     };
-    match state::verdict(&inspect(&cluster.programs), &checkout, &plan.version) {
+    let found = inspect(&cluster.programs);
+    interrupt::check()?;
+    match state::verdict(&found, &checkout, &plan.version) {
         Verdict::Keep => {
             progress.say(format!(
                 "the node is up already; kubeconfig: {}",

@@ -23,6 +23,8 @@ use crate::progress::Progress;
 
 /// How long a step may take; on a slow machine that is busy otherwise.
 const LIMIT: Duration = Duration::from_secs(90);
+/// How long a node that was up may take to answer.
+const BUSY: Duration = Duration::from_secs(15);
 /// How often a step is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -129,16 +131,18 @@ pub(crate) fn node(
     state::write(&state)
 }
 
-/// Why a node whose programs all run does not serve, if so.
+/// Why a node whose programs all run does not serve, if so. One that is merely
+/// busy gets time to answer: it may hold someone's work.
 pub(crate) fn sick(programs: &Programs) -> Option<String> {
-    let checks = [
-        api_is_ready(programs),
-        node_is_ready(programs),
-        dns_answers(),
-    ];
-    checks
-        .into_iter()
-        .find_map(|check| check.err().map(|error| error.to_string()))
+    let began = Instant::now();
+    loop {
+        let checks = [api_is_ready, node_is_ready, |_: &Programs| dns_answers()];
+        let reason = checks.iter().find_map(|check| check(programs).err())?;
+        if began.elapsed() > BUSY || interrupt::requested() {
+            return Some(reason.to_string());
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// The programs that were started so far.
