@@ -26,7 +26,7 @@ use crate::gate::Gate;
 use crate::keeper::Handle;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
-use crate::query;
+use crate::query::{self, Ask};
 
 /// What the original answers, byte for byte.
 pub const GRANT: &[u8] = br#"{"message": "You're free to connect now! :)"}"#;
@@ -79,11 +79,11 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let serving = connection(stream, Arc::clone(&door));
-                let shutdown = shutdown.clone();
+                // It ends with its client, or with the process.
+                let door = Arc::clone(&door);
                 tokio::spawn(async move {
                     let _seat = seat;
-                    let _ = shutdown.run_until_cancelled(serving).await;
+                    connection(stream, door).await;
                 });
             }
             Err(error) => {
@@ -109,37 +109,41 @@ async fn connection(stream: TcpStream, door: Arc<Door>) {
         .await;
 }
 
-async fn handle(
+/// Not an `async fn`: the parsed request must be gone before the wait, as it holds
+/// 4 KiB, and a future keeps a place for all that it was ever given.
+fn handle(
     request: Request<Incoming>,
     gate: Gate,
     door: Arc<Door>,
-) -> Result<Response<Full<Bytes>>, Close> {
+) -> impl Future<Output = Result<Response<Full<Bytes>>, Close>> {
     gate.begin();
-    let ask = query::parse(request.uri().query());
-    // The parsed request goes before the wait: it holds 4 KiB.
-    discard(request.into_body()).await?;
-    if !ask.readable {
+    let Ask { shard, readable } = query::parse(request.uri().query());
+    if !readable {
         door.unreadable();
     }
-    let waiting = door.handle.enqueue(ask.shard);
-    let permit = tokio::select! {
-        biased;
-        () = gate.gone() => return Err(Close),
-        permit = waiting => permit.ok_or(Close)?,
-    };
-    gate.authorise(permit);
-    let mut response = Response::new(Full::new(Bytes::from_static(GRANT)));
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    Ok(response)
+    let body = request.into_body();
+    // Most requests have no body, and those who wait are many.
+    let body = (!body.is_end_stream()).then(|| Box::pin(discard(body)));
+    async move {
+        if let Some(body) = body {
+            body.await?;
+        }
+        let permit = tokio::select! {
+            biased;
+            () = gate.gone() => return Err(Close),
+            permit = door.handle.enqueue(shard) => permit.ok_or(Close)?,
+        };
+        gate.authorise(permit);
+        let mut response = Response::new(Full::new(Bytes::from_static(GRANT)));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        Ok(response)
+    }
 }
 
 /// Reads a body to its end: hyper does not notice a client that hangs up while
 /// a part of its body is unread.
 async fn discard(mut body: Incoming) -> Result<(), Close> {
-    if body.is_end_stream() {
-        return Ok(());
-    }
     let reading = async {
         let mut size = 0;
         while let Some(frame) = body.frame().await {

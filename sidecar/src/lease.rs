@@ -1,7 +1,7 @@
 //! The Lease of this queue, at the API server.
 //!
-//! Three requests on one object are all that the queue needs of Kubernetes; a whole
-//! client library would double the program.
+//! One object is all that the queue needs of Kubernetes; a whole client library
+//! would double the program.
 
 use std::collections::BTreeMap;
 use std::fs;
