@@ -8,7 +8,8 @@ use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 use crate::admin::{self, Readiness};
 use crate::api::LogFormat;
@@ -31,12 +32,15 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// # Errors
 /// When there is no cluster to talk to, or the admin port cannot be had.
 pub fn run(settings: Settings) -> Result<(), BoxError> {
-    let filter = EnvFilter::try_new(&settings.log_filter)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
-    match settings.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    let filter: Targets = settings.log_filter.parse()?;
+    let lines = tracing_subscriber::fmt::layer();
+    let lines = match settings.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .init();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?

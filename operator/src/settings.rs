@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 
 use lexopt::prelude::*;
+use tracing_subscriber::filter::Targets;
 
 use crate::api::{ImagePullPolicy, LogFormat};
 use crate::desired::QueueDefaults;
@@ -182,7 +183,7 @@ impl Flags {
             LogFormat::ALL.into_iter().find(|f| f.word() == word)
         })?;
         let log_filter = LOG_FILTER.read(None, &variable, |filter| {
-            let readable = tracing_subscriber::EnvFilter::try_new(filter).is_ok();
+            let readable = filter.parse::<Targets>().is_ok();
             readable.then(|| filter.to_owned())
         })?;
         Ok(Settings {
