@@ -1,5 +1,6 @@
 //! Puts the parts together and runs them until a signal.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// When there is no cluster to talk to, or the admin port cannot be had.
 pub fn run(settings: Settings) -> Result<(), BoxError> {
     let filter: Targets = settings.log_filter.parse()?;
-    let lines = tracing_subscriber::fmt::layer();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());
     let lines = match settings.log_format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

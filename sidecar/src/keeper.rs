@@ -176,6 +176,8 @@ impl Keeper {
             logbook,
             metrics,
         };
+        // Whoever reads it first must not read a guess.
+        keeper.tell_the_logbook();
         Ok((keeper, handle))
     }
 
@@ -333,13 +335,17 @@ impl Keeper {
                 None => info!("shards may identify"),
             }
         }
+        self.tell_the_logbook();
+        Some(hold)
+    }
+
+    fn tell_the_logbook(&self) {
         self.logbook.send_if_modified(|entry| {
             let new = self.entry(entry);
             let modified = new != *entry;
             *entry = new;
             modified
         });
-        Some(hold)
     }
 
     fn entry(&self, before: &Entry) -> Entry {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use crate::kubectl::Namespace;
@@ -10,6 +10,8 @@ use crate::kubectl::Namespace;
 /// Lives as long as the forwarding does.
 pub(crate) struct Forward {
     kubectl: Child,
+    /// It prints a line for each connection, and dies when it cannot.
+    _said: BufReader<ChildStdout>,
     address: SocketAddr,
 }
 
@@ -22,15 +24,18 @@ impl Forward {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut said = BufReader::new(kubectl.stdout.take().unwrap());
         let mut line = String::new();
-        BufReader::new(kubectl.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        said.read_line(&mut line).unwrap();
         let address = line
             .split_whitespace()
             .find_map(|word| word.parse().ok())
             .unwrap_or_else(|| panic!("kubectl port-forward said {line:?}"));
-        Self { kubectl, address }
+        Self {
+            kubectl,
+            _said: said,
+            address,
+        }
     }
 
     /// Sends a request and reads all that comes until the other side closes.
