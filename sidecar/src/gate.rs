@@ -190,3 +190,110 @@ impl Write for Gate {
         Poll::Ready(SockRef::from(&self.0.stream).shutdown(Shutdown::Write))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::keeper::Event;
+    use crate::moment::Moment;
+    use crate::pacer::{Grant, WaiterId};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+
+    async fn pair() -> (Gate, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (server, _) = listener.accept().await.unwrap();
+        (Gate::new(server).unwrap(), client.unwrap())
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            waiter: WaiterId(7),
+            shard: 0,
+            bucket: 0,
+            asked: Moment::ZERO,
+            allowed: Moment::ZERO,
+        }
+    }
+
+    async fn write(gate: &mut Gate, bytes: &[u8]) -> io::Result<usize> {
+        poll_fn(|cx| Pin::new(&mut *gate).poll_write(cx, bytes)).await
+    }
+
+    #[tokio::test]
+    async fn a_grant_goes_out_once_and_says_when() {
+        let (events, mut reports) = unbounded_channel();
+        let (mut gate, mut client) = pair().await;
+        let before = clock::now();
+        gate.authorise(Permit::new(grant(), events));
+        assert_eq!(write(&mut gate, ANSWER).await.unwrap(), ANSWER.len());
+        let Some(Event::Written { at, .. }) = reports.recv().await else {
+            panic!("not written");
+        };
+        assert!(at >= before && at <= clock::now());
+        write(&mut gate, ANSWER).await.unwrap_err();
+        drop(gate);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, ANSWER);
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_out_without_a_permit() {
+        let (mut gate, mut client) = pair().await;
+        write(&mut gate, ANSWER).await.unwrap_err();
+        drop(gate);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"");
+    }
+
+    #[tokio::test]
+    async fn a_grant_for_a_client_that_has_just_gone_is_not_written() {
+        let (events, mut reports) = unbounded_channel();
+        let (mut gate, client) = pair().await;
+        drop(client);
+        gate.authorise(Permit::new(grant(), events));
+        write(&mut gate, ANSWER).await.unwrap_err();
+        assert!(matches!(
+            reports.recv().await,
+            Some(Event::Unwritten(WaiterId(7)))
+        ));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_is_read_first_and_then_the_rest() {
+        let (mut gate, mut client) = pair().await;
+        client.write_all(b"ahead").await.unwrap();
+        let looked = tokio::time::timeout(Duration::from_millis(50), gate.gone()).await;
+        assert!(looked.is_err());
+        client.write_all(b", rest").await.unwrap();
+        let mut received = Vec::new();
+        while received.len() < 11 {
+            let mut buffer = [0; 4];
+            let mut buffer = hyper::rt::ReadBuf::new(&mut buffer);
+            poll_fn(|cx| Pin::new(&mut gate).poll_read(cx, buffer.unfilled()))
+                .await
+                .unwrap();
+            received.extend_from_slice(buffer.filled());
+        }
+        assert_eq!(received, b"ahead, rest");
+    }
+
+    #[tokio::test]
+    async fn who_sends_without_end_while_it_waits_is_gone() {
+        let (gate, mut client) = pair().await;
+        let flood =
+            tokio::spawn(async move { while client.write_all(&[b'x'; 4096]).await.is_ok() {} });
+        gate.gone().await;
+        drop(gate);
+        flood.await.unwrap();
+    }
+}

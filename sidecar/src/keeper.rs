@@ -396,3 +396,63 @@ fn reset_time(limits: &Limits) -> Option<Timestamp> {
     let time = time.round(Unit::Second).ok()?;
     (!limits.reset_after.is_zero()).then_some(time)
 }
+
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::budget::Rules;
+    use crate::queue::Config;
+
+    /// A keeper without a token, with one bucket and an hour between two grants.
+    fn start() -> Handle {
+        let hour = Duration::from_secs(3600);
+        let config = Config {
+            spacing: hour,
+            start_guard: false,
+            place_kept: hour,
+            max_concurrency: 1,
+            rules: Rules {
+                interval: hour,
+                reserve: 0,
+                refresh: hour,
+            },
+        };
+        let (_, tokens) = watch::channel(Current::None);
+        let (logbook, _) = watch::channel(Entry::new("test"));
+        let queue = Queue::new(&config, Token::None, clock::now());
+        let discord = Discord::new("http://127.0.0.1:1").unwrap();
+        let metrics = Arc::new(Metrics::new(0));
+        let (keeper, handle) = Keeper::new(queue, tokens, discord, logbook, metrics).unwrap();
+        tokio::spawn(keeper.run());
+        handle
+    }
+
+    async fn turn(waiting: Waiting) -> Permit {
+        let turn = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        turn.expect("its turn never came").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_is_dropped_gives_its_turn_to_the_next() {
+        let keeper = start();
+        let first = keeper.enqueue(1);
+        let second = keeper.enqueue(2);
+        drop(turn(first).await);
+        turn(second).await.written(clock::now());
+        let lane = keeper.look().await.unwrap().lanes.remove(0);
+        assert!(lane.free_at > clock::now());
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_nobody_takes_goes_to_the_next() {
+        let keeper = start();
+        let first = keeper.enqueue(1);
+        // The turn is given before the waiter looks; then the waiter goes.
+        while !keeper.look().await.unwrap().lanes[0].waiting.is_empty() {}
+        drop(first);
+        turn(keeper.enqueue(2)).await;
+    }
+}

@@ -129,29 +129,36 @@ fn what_hyper_would_answer_by_itself_closes_the_connection_instead() {
 }
 
 #[test]
-fn who_hangs_up_takes_no_turn_also_after_a_body_or_a_pipelined_request() {
-    let server = Server::start(&[]);
-    let start = granted(&mut server.ask(0));
+fn who_hangs_up_is_known_at_once_also_after_a_body_or_a_pipelined_request() {
+    // So long that nobody's turn comes while this looks.
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
+    granted(&mut server.ask(0));
+    let plain = "GET /?shard=3 HTTP/1.1\r\nhost: q\r\n\r\n";
     let with_body = "POST /?shard=1 HTTP/1.1\r\nhost: q\r\ncontent-length: 3\r\n\r\nabc";
-    let pipelined = "GET /?shard=2 HTTP/1.1\r\nhost: q\r\n\r\n".repeat(3);
-    for request in [
-        "GET /?shard=3 HTTP/1.1\r\nhost: q\r\n\r\n",
-        with_body,
-        &pipelined,
-    ] {
+    for request in [plain, with_body, &plain.repeat(3), &plain.repeat(100)] {
         let client = server.send(request.as_bytes());
         server.wait_for_state(r#""waiting":1"#);
         drop(client);
         server.wait_for_state(r#""waiting":0"#);
     }
-    let took = granted(&mut server.ask(4)) - start;
-    assert!(took < SPACING + SLACK, "{took:?}");
+    let metrics = server.page("/metrics").1;
     assert!(
-        server
-            .page("/metrics")
-            .1
-            .contains("gateway_queue_cancelled_total 3\n")
+        metrics.contains("gateway_queue_cancelled_total 4\n"),
+        "{metrics}"
     );
+}
+
+#[test]
+fn who_hung_up_takes_no_turn() {
+    let server = Server::start(&[]);
+    let start = granted(&mut server.ask(0));
+    let gone = server.ask(1);
+    server.wait_for_state(r#""waiting":1"#);
+    let mut next = server.ask(2);
+    server.wait_for_state(r#""waiting":2"#);
+    drop(gone);
+    let took = granted(&mut next) - start;
+    assert!(took < SPACING + SLACK, "{took:?}");
 }
 
 #[test]
