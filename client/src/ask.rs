@@ -96,13 +96,14 @@ fn address(given: &str) -> Result<Url, Error> {
         url: given.to_owned(),
         fault,
     };
-    let url = Url::parse(given).map_err(|e| refuse(format!("cannot be read ({e})")))?;
-    if !url.username().is_empty() || url.password().is_some() {
+    // Before it is read: an address that cannot be read may hold one, too.
+    if given.contains('@') {
         return Err(Error::Address {
             url: "(not shown)".to_owned(),
             fault: "holds a user or a password".to_owned(),
         });
     }
+    let url = Url::parse(given).map_err(|e| refuse(format!("cannot be read ({e})")))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(refuse(format!("has the scheme {:?}", url.scheme())));
     }

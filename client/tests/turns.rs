@@ -179,7 +179,13 @@ fn an_address_that_cannot_be_used_is_refused_with_what_is_accepted() {
 
 #[test]
 fn a_password_in_an_address_is_refused_and_not_repeated() {
-    let error = HttpQueue::new("http://user:hunter2@my-bot").unwrap_err();
-    assert!(!error.to_string().contains("hunter2"));
-    assert!(!format!("{error:?}").contains("hunter2"));
+    // The second is no address at all.
+    for address in [
+        "http://user:hunter2@my-bot",
+        "http://user:hunter2#@my-bot:x",
+    ] {
+        let error = HttpQueue::new(address).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"));
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
 }

@@ -25,8 +25,12 @@ use crate::state;
 /// Probes, Prometheus and a person or two.
 const MOST_CONNECTIONS: usize = 64;
 
-/// A connection that is idle or slow for this long is closed.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A request whose head takes longer is cut off; so is an idle connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// No connection lives longer: those who hold one open must not keep the
+/// kubelet's probes out.
+const LIFETIME: Duration = Duration::from_secs(60);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -75,7 +79,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
                 .header_read_timeout(PATIENCE)
                 .serve_connection(TokioIo::new(stream), service);
             // A client that hangs up is nobody's news.
-            let _ = shutdown.run_until_cancelled(serving).await;
+            let bounded = timeout(LIFETIME, serving);
+            let _ = shutdown.run_until_cancelled(bounded).await;
         });
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
 use crate::permit::Permit;
@@ -52,6 +53,9 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     permit: Option<Permit>,
+    /// When the time limit of the last grant may go: a next request alone, which
+    /// may have been sent before, proves nothing about its acknowledgement.
+    lift_at: Option<Instant>,
     /// What was read ahead and hyper has not asked for yet.
     ahead: Vec<u8>,
 }
@@ -76,14 +80,24 @@ impl Gate {
         self.state().permit = Some(permit);
     }
 
-    /// A new request has come: an earlier grant was received, so the time limit
-    /// on its acknowledgement ends.
-    pub fn begin(&self) {
-        let _ = SockRef::from(&self.0.stream).set_tcp_user_timeout(None);
-    }
-
     /// Waits until the client hangs up, or sends more than may be kept.
     pub async fn gone(&self) {
+        // Boxed, as most of those who wait have had no grant before.
+        let lift = self.state().lift_at.map(|at| Box::pin(sleep_until(at)));
+        let Some(lift) = lift else {
+            return self.ended().await;
+        };
+        tokio::select! {
+            () = self.ended() => return,
+            () = lift => {}
+        }
+        // The earlier grant was acknowledged, or the kernel had ended this.
+        let _ = SockRef::from(&self.0.stream).set_tcp_user_timeout(None);
+        self.state().lift_at = None;
+        self.ended().await;
+    }
+
+    async fn ended(&self) {
         loop {
             if self.0.stream.readable().await.is_err() {
                 return;
@@ -124,6 +138,7 @@ impl Gate {
         }
         socket.set_tcp_user_timeout(Some(ACKNOWLEDGE_WITHIN))?;
         let written = self.0.stream.try_write(answer)?;
+        self.state().lift_at = Some(Instant::now() + ACKNOWLEDGE_WITHIN * 2);
         permit.written(clock::now());
         if written < answer.len() {
             return Err(io::ErrorKind::WriteZero.into());

@@ -116,7 +116,6 @@ fn handle(
     gate: Gate,
     door: Arc<Door>,
 ) -> impl Future<Output = Result<Response<Full<Bytes>>, Close>> {
-    gate.begin();
     let Ask { shard, readable } = query::parse(request.uri().query());
     if !readable {
         door.unreadable();

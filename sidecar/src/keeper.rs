@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::{future, io};
 
-use gateway_queue_logbook::{Entry, Hold, SessionStarts, Token};
+use gateway_queue_logbook::{Entry, Hold, SessionStarts};
 use jiff::{SignedDuration, Timestamp, Unit};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
@@ -24,9 +24,10 @@ use crate::discord::Discord;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
-use crate::pacer::{Grant, Lane, WaiterId};
+use crate::pacer::{Grant, WaiterId};
 use crate::permit::Permit;
 use crate::queue::{Learned, Queue};
+use crate::state::Snapshot;
 use crate::token::Current;
 
 /// How many events are taken before the turns are looked at again.
@@ -47,21 +48,6 @@ pub(crate) enum Event {
     },
     Unwritten(WaiterId),
     Look(oneshot::Sender<Snapshot>),
-}
-
-/// The queue at one moment, for people.
-#[derive(Clone, Debug)]
-#[allow(missing_docs)] // The names are those of the queue and its budget.
-pub struct Snapshot {
-    pub taken: Moment,
-    pub token: Token,
-    pub hold: Option<Hold>,
-    pub trouble: Option<String>,
-    pub max_concurrency: Option<u32>,
-    pub limits: Option<Limits>,
-    pub remaining: Option<u64>,
-    pub reset_time: Option<Timestamp>,
-    pub lanes: Vec<Lane>,
 }
 
 /// A way to the keeper.
@@ -283,7 +269,7 @@ impl Keeper {
                 concurrency_was,
                 concurrency_refused,
             } => {
-                self.reset_time = reset_time(&limits);
+                self.reset_time = steady(self.reset_time, reset_time(&limits));
                 if concurrency_refused {
                     self.metrics.concurrency_refused.inc();
                     warn!("Discord said a max_concurrency that cannot be: the old one stays");
@@ -397,10 +383,23 @@ fn reset_time(limits: &Limits) -> Option<Timestamp> {
     (!limits.reset_after.is_zero()).then_some(time)
 }
 
+/// The old time when the new one is the same but for the network's jitter: who
+/// writes it down need not write again.
+fn steady(old: Option<Timestamp>, new: Option<Timestamp>) -> Option<Timestamp> {
+    let close = |(old, new): (Timestamp, Timestamp)| (new.as_second() - old.as_second()).abs() <= 2;
+    if old.zip(new).is_some_and(close) {
+        old
+    } else {
+        new
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::expect_used, clippy::unwrap_used)]
 mod tests {
     use std::time::Duration;
+
+    use gateway_queue_logbook::Token;
 
     use super::*;
     use crate::budget::Rules;

@@ -42,14 +42,16 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// A sentence that says what is wrong with it. It quotes nothing of the
-    /// body but what the JSON reader quotes: names and numbers.
+    /// A sentence that says what is wrong with it. It quotes nothing of the body:
+    /// who answered may have sent our own request back.
     pub fn parse(body: &[u8]) -> Result<Self, String> {
         let GatewayBot {
             shards,
             session_start_limit: limit,
-        } = serde_json::from_slice(body)
-            .map_err(|error| format!("an answer that is not Discord's: {error}"))?;
+        } = serde_json::from_slice(body).map_err(|error| {
+            let (what, line, column) = (error.classify(), error.line(), error.column());
+            format!("an answer that is not Discord's ({what:?} at line {line}, column {column})")
+        })?;
         Ok(Self {
             shards,
             total: limit.total,

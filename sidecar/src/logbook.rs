@@ -18,6 +18,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Session starts that only count down are written this seldom.
 const COUNTDOWN_PAUSE: Duration = Duration::from_secs(15);
 
+/// Without any news the same is written again after this time.
+const REWRITE: Duration = Duration::from_secs(60);
+
 /// The pause after a write that failed.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -50,7 +53,12 @@ async fn wait_for_news(
     written: &Entry,
     entries: &mut watch::Receiver<Entry>,
 ) -> Result<(), watch::error::RecvError> {
-    entries.wait_for(|entry| entry != written).await?;
+    // Somebody may have deleted the Lease, or changed what it says. A patch
+    // that changes nothing is not even stored.
+    match timeout(REWRITE, entries.wait_for(|entry| entry != written)).await {
+        Ok(changed) => drop(changed?),
+        Err(_) => return Ok(()),
+    }
     let notable = entries.wait_for(|entry| entry.is_news_after(written));
     match timeout(COUNTDOWN_PAUSE, notable).await {
         Ok(news) => news.map(|_| ()),

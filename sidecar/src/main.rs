@@ -12,7 +12,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
-    let environment = |name: &str| std::env::var(name).ok();
+    let environment = |name: &str| std::env::var_os(name);
     match Settings::read(std::env::args_os().skip(1), environment) {
         Ok(Command::Run(settings)) => run(*settings),
         Ok(Command::Print(text)) => {
@@ -62,13 +62,7 @@ fn end_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
 }
 
 fn log(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
-    let filter: Targets = settings.log_filter.parse().map_err(|_| {
-        format!(
-            "RUST_LOG={:?} is not accepted: it must be a level (error, warn, info, debug, trace) \
-             or a list such as info,gateway_queue=debug",
-            settings.log_filter
-        )
-    })?;
+    let filter: Targets = settings.log_filter.parse()?;
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);

@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::budget::Outcome;
-use crate::keeper::Snapshot;
+use crate::state::Snapshot;
 
 /// Seconds that a shard may wait: from nothing to a day of a big bot.
 const WAITS: [f64; 10] = [

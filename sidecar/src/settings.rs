@@ -1,5 +1,7 @@
 //! The settings, from flags and the environment. Pure: both are arguments.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -152,8 +154,8 @@ impl Settings {
     ///
     /// At the first value that cannot be read.
     pub fn read(
-        args: impl IntoIterator<Item = std::ffi::OsString>,
-        environment: impl Fn(&str) -> Option<String>,
+        args: impl IntoIterator<Item = OsString>,
+        environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Command, Invalid> {
         let mut flags = Vec::new();
         let mut parser = lexopt::Parser::from_args(args);
@@ -180,14 +182,19 @@ impl Settings {
             let value = parser.value().and_then(|v| Ok(v.into_string()?));
             flags.push((name, value.map_err(bad)?));
         }
-        let source = Source {
-            given: &|name| {
-                let flag = flags.iter().rev().find(|(n, _)| *n == name);
-                let value = flag.map(|(_, v)| v.clone()).or_else(|| environment(name));
-                value.filter(|v| !v.is_empty())
-            },
-        };
-        source.settings().map(|s| Command::Run(Box::new(s)))
+        let mut given = HashMap::new();
+        for (name, ..) in TABLE {
+            let Some(value) = environment(name) else {
+                continue;
+            };
+            let value = value
+                .into_string()
+                .map_err(|_| Invalid(format!("{name} is not accepted: it is no text in UTF-8")))?;
+            given.insert(*name, value);
+        }
+        given.extend(flags);
+        let settings = Source { given }.settings()?;
+        Ok(Command::Run(Box::new(settings)))
     }
 }
 
@@ -213,11 +220,11 @@ fn help() -> String {
     help
 }
 
-struct Source<'a> {
-    given: &'a dyn Fn(&str) -> Option<String>,
+struct Source {
+    given: HashMap<&'static str, String>,
 }
 
-impl Source<'_> {
+impl Source {
     fn settings(&self) -> Result<Settings, Invalid> {
         let interval = self.duration("IDENTIFY_INTERVAL")?;
         if interval < INTERVAL && !self.boolean("ALLOW_UNSAFE_INTERVAL")? {
@@ -252,13 +259,18 @@ impl Source<'_> {
                 "json" => LogFormat::Json,
                 _ => return self.refuse("LOG_FORMAT", "text or json"),
             },
-            log_filter: self.text("RUST_LOG"),
+            log_filter: self.log_filter()?,
         })
+    }
+
+    /// The value given; an empty one is none.
+    fn given(&self, name: &str) -> Option<String> {
+        self.given.get(name).filter(|v| !v.is_empty()).cloned()
     }
 
     /// The value given, or the default.
     fn text(&self, name: &str) -> String {
-        (self.given)(name).unwrap_or_else(|| {
+        self.given(name).unwrap_or_else(|| {
             let row = TABLE.iter().find(|row| row.0 == name);
             row.map(|row| row.1).unwrap_or_default().to_owned()
         })
@@ -266,6 +278,12 @@ impl Source<'_> {
 
     fn refuse<T>(&self, name: &str, accepted: &str) -> Result<T, Invalid> {
         let value = self.text(name);
+        // A URL may hold a password or a token, and then is not repeated.
+        if value.contains(['@', '?', '#']) {
+            return Err(Invalid(format!(
+                "{name} is not accepted: it must be {accepted}"
+            )));
+        }
         Err(Invalid(format!(
             "{name}={value:?} is not accepted: it must be {accepted}"
         )))
@@ -304,6 +322,25 @@ impl Source<'_> {
         }
     }
 
+    /// A lone word that is no level would silence everything: it is taken for
+    /// the name of a module.
+    fn log_filter(&self) -> Result<String, Invalid> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let filter = self.text("RUST_LOG");
+        let level = |word: &str| LEVELS.contains(&word.trim().to_ascii_lowercase().as_str());
+        let readable = filter.split(',').all(|part| match part.split_once('=') {
+            Some((module, word)) => !module.trim().is_empty() && level(word),
+            None => level(part),
+        });
+        match readable {
+            true => Ok(filter),
+            false => self.refuse(
+                "RUST_LOG",
+                "a level (off, error, warn, info, debug, trace), or a list such as info,gateway_queue=debug",
+            ),
+        }
+    }
+
     fn url(&self, name: &str) -> Result<String, Invalid> {
         let accepted = "an http:// or https:// URL with neither user, query nor fragment, such as https://discord.com/api/v10";
         let url: url::Url = self.read(name, accepted)?;
@@ -318,23 +355,32 @@ impl Source<'_> {
     }
 
     fn token(&self) -> Result<TokenSource, Invalid> {
-        if let Some(path) = (self.given)("DISCORD_TOKEN_FILE") {
-            return Ok(TokenSource::File(path.into()));
+        // Here an empty value is not "none": without a token nothing limits the
+        // session starts, and that must not come from a variable left empty.
+        match self.given.get("DISCORD_TOKEN_FILE") {
+            Some(path) if path.is_empty() => {
+                return self.refuse(
+                    "DISCORD_TOKEN_FILE",
+                    "the path of a file, or not set at all",
+                );
+            }
+            Some(path) => return Ok(TokenSource::File(path.into())),
+            None => {}
         }
-        let Some(token) = (self.given)("DISCORD_TOKEN") else {
+        let Some(token) = self.given.get("DISCORD_TOKEN") else {
             return Ok(TokenSource::None);
         };
-        BotToken::parse(&token)
+        BotToken::parse(token)
             .map(TokenSource::Given)
             .map_err(|why| Invalid(format!("DISCORD_TOKEN is not accepted: {why}")))
     }
 
     fn lease(&self) -> Result<Option<LeaseRef>, Invalid> {
-        let Some(name) = (self.given)("LEASE_NAME") else {
+        let Some(name) = self.given("LEASE_NAME") else {
             return Ok(None);
         };
         let with = |variable| {
-            (self.given)(variable).ok_or_else(|| {
+            self.given(variable).ok_or_else(|| {
                 Invalid(format!(
                     "{variable} is missing: with LEASE_NAME it must be set, too"
                 ))
@@ -354,9 +400,11 @@ impl Settings {
         self.interval + self.margin
     }
 
-    /// Where the admin port listens: on all addresses, so that probes reach it.
+    /// Where the admin port listens: on all addresses, so that probes reach it;
+    /// but who keeps the queue to this machine keeps all of it.
     pub fn admin_host(&self) -> IpAddr {
         match self.host {
+            host if host.is_loopback() => host,
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         }
@@ -370,7 +418,7 @@ mod tests {
     fn read(args: &[&str], environment: &[(&str, &str)]) -> Result<Command, Invalid> {
         Settings::read(args.iter().map(Into::into), |name| {
             let found = environment.iter().find(|(n, _)| *n == name);
-            found.map(|(_, value)| (*value).to_owned())
+            found.map(|(_, value)| value.into())
         })
     }
 
@@ -428,8 +476,10 @@ mod tests {
             ("REFRESH_INTERVAL", "0s", "above zero"),
             ("PLACE_KEPT", "x", "a duration"),
             ("DISCORD_API", "discord.com", "http:// or https://"),
-            ("DISCORD_API", "https://u:p@x/", "neither user"),
             ("LOG_FORMAT", "xml", "text or json"),
+            ("RUST_LOG", "loud", "a level"),
+            ("RUST_LOG", "info,gateway_queue=loud", "a level"),
+            ("DISCORD_TOKEN_FILE", "", "the path of a file"),
         ] {
             let line = refusal(&[(name, value)]);
             assert!(line.starts_with(&format!("{name}={value:?} ")), "{line}");
@@ -453,6 +503,50 @@ mod tests {
         assert!(!format!("{settings:?}").contains("sup3r"));
         assert!(!refusal(&[("DISCORD_TOKEN", "sup3r secret")]).contains("sup3r"));
         assert!(read(&["--discord-token", "x"], &[]).is_err());
+    }
+
+    #[test]
+    fn an_address_that_may_hold_a_secret_is_not_repeated() {
+        for url in [
+            "https://u:hunter2@x/",
+            "https://x/?token=hunter2",
+            "x#hunter2",
+        ] {
+            let line = refusal(&[("DISCORD_API", url)]);
+            assert!(
+                line.starts_with("DISCORD_API ") && !line.contains("hunter2"),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_left_empty_or_is_no_text_is_not_taken_for_none() {
+        assert!(refusal(&[("DISCORD_TOKEN", "")]).contains("it is empty"));
+        let bytes = std::os::unix::ffi::OsStringExt::from_vec(vec![b'/', 0xf6]);
+        let bytes: OsString = bytes;
+        let read = Settings::read([], |name| {
+            (name == "DISCORD_TOKEN_FILE").then(|| bytes.clone())
+        });
+        let line = read.unwrap_err().to_string();
+        assert!(
+            line.starts_with("DISCORD_TOKEN_FILE is not accepted"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_queue_that_is_kept_to_this_machine_keeps_its_admin_port_there() {
+        assert!(
+            settings(&[("HOST", "127.0.0.1")])
+                .admin_host()
+                .is_loopback()
+        );
+        assert!(
+            settings(&[("HOST", "10.0.0.1")])
+                .admin_host()
+                .is_unspecified()
+        );
     }
 
     #[test]

@@ -1,8 +1,27 @@
 //! The queue as JSON, for people and their scripts. Pure.
 
+use gateway_queue_logbook::{Hold, Token};
+use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::keeper::Snapshot;
+use crate::limits::Limits;
+use crate::moment::Moment;
+use crate::pacer::Lane;
+
+/// The queue at one moment, for people.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // The names are those of the queue and its budget.
+pub struct Snapshot {
+    pub taken: Moment,
+    pub token: Token,
+    pub hold: Option<Hold>,
+    pub trouble: Option<String>,
+    pub max_concurrency: Option<u32>,
+    pub limits: Option<Limits>,
+    pub remaining: Option<u64>,
+    pub reset_time: Option<Timestamp>,
+    pub lanes: Vec<Lane>,
+}
 
 #[derive(Serialize)]
 struct State<'a> {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -48,30 +49,44 @@ impl Current {
 ///
 /// When that thread cannot be started.
 pub fn watch(source: &TokenSource) -> io::Result<watch::Receiver<Current>> {
-    let (sender, receiver) = watch::channel(match source {
-        TokenSource::None => Current::None,
-        TokenSource::Given(token) => Current::Token(token.clone()),
-        TokenSource::File(path) => read(path),
-    });
-    if let TokenSource::File(path) = source {
-        let path = path.clone();
-        thread::Builder::new()
-            .name("token-file".to_owned())
-            .stack_size(64 * 1024)
-            .spawn(move || follow(&path, &sender))?;
-    }
+    let path = match source {
+        TokenSource::None => return Ok(watch::channel(Current::None).1),
+        TokenSource::Given(token) => {
+            return Ok(watch::channel(Current::Token(token.clone())).1);
+        }
+        TokenSource::File(path) => path.clone(),
+    };
+    let slow = format!("{} could not be read yet", shown(&path));
+    let (sender, mut receiver) = watch::channel(Current::Missing(slow));
+    let (first, first_read) = mpsc::channel();
+    thread::Builder::new()
+        .name("token-file".to_owned())
+        .stack_size(64 * 1024)
+        .spawn(move || follow(&path, &sender, &first))?;
+    // Usually that takes no time, and then the first thing said is the truth.
+    let _ = first_read.recv_timeout(EVERY);
+    receiver.mark_unchanged();
     Ok(receiver)
 }
 
-fn follow(path: &Path, sender: &watch::Sender<Current>) {
+fn follow(path: &Path, sender: &watch::Sender<Current>, first: &mpsc::Sender<()>) {
     while !sender.is_closed() {
-        thread::sleep(EVERY);
         let new = read(path);
         sender.send_if_modified(|current| {
             let modified = *current != new;
             *current = new;
             modified
         });
+        let _ = first.send(());
+        thread::sleep(EVERY);
+    }
+}
+
+/// The path, for people; but not a token that was put in its place.
+fn shown(path: &Path) -> String {
+    match path.is_absolute() {
+        true => path.display().to_string(),
+        false => "the file that DISCORD_TOKEN_FILE names".to_owned(),
     }
 }
 
@@ -79,11 +94,11 @@ fn read(path: &Path) -> Current {
     let mut text = String::new();
     let reading = File::open(path).and_then(|f| f.take(MOST + 1).read_to_string(&mut text));
     let why = match reading {
-        Err(error) => format!("cannot read {}: {}", path.display(), error.kind()),
-        Ok(size) if size as u64 > MOST => format!("{} is too long for a token", path.display()),
+        Err(error) => format!("cannot read {}: {}", shown(path), error.kind()),
+        Ok(size) if size as u64 > MOST => format!("{} is too long for a token", shown(path)),
         Ok(_) => match BotToken::parse(&text) {
             Ok(token) => return Current::Token(token),
-            Err(why) => format!("{} holds no token: {why}", path.display()),
+            Err(why) => format!("{} holds no token: {why}", shown(path)),
         },
     };
     Current::Missing(why)

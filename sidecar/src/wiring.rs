@@ -4,7 +4,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use gateway_queue_logbook::Entry;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -27,9 +26,6 @@ use crate::{clock, http, logbook, token};
 
 /// File descriptors that are kept for other things than clients.
 const OTHER_FILES: u64 = 128;
-
-/// Clients have this long to go at the end: none of them gets an answer.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// Something without which there is no queue.
 #[derive(Debug, thiserror::Error)]
@@ -156,8 +152,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         Some(ended) = parts.join_next() => ended.unwrap_or(Err(Failed::Ended)),
     };
     shutdown.cancel();
-    parts.abort_all();
-    let _ = tokio::time::timeout(GRACE, async { while parts.join_next().await.is_some() {} }).await;
+    // The clients' connections go with the runtime, unanswered.
+    parts.shutdown().await;
     ended
 }
 

@@ -20,7 +20,8 @@ fn a_bad_value_ends_it_at_once_with_one_line() {
         ("PORT", "eighty"),
         ("HOST", "nowhere"),
         ("IDENTIFY_INTERVAL", "1s"),
-        ("RUST_LOG", "loud=noise=x"),
+        ("RUST_LOG", "loud"),
+        ("DISCORD_TOKEN", ""),
         ("LEASE_NAME", "x"),
         ("DISCORD_TOKEN", "sup3r secret"),
     ] {

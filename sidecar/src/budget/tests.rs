@@ -1,0 +1,249 @@
+use super::*;
+
+const RULES: Rules = Rules {
+    interval: Duration::from_secs(5),
+    reserve: 0,
+    refresh: Duration::from_secs(300),
+};
+
+fn at(seconds: u64) -> Moment {
+    Moment::ZERO + Duration::from_secs(seconds)
+}
+
+fn says(remaining: u64, reset_after: u64, m: u32) -> Outcome {
+    Outcome::Limits(Limits {
+        shards: 1,
+        total: 1000,
+        remaining,
+        reset_after: Duration::from_secs(reset_after),
+        max_concurrency: Some(m),
+    })
+}
+
+fn budget(guarded: bool) -> Budget {
+    Budget::new(RULES, Token::Unchecked, guarded, at(0))
+}
+
+fn fetch(budget: &mut Budget, sent: u64, outcome: Outcome) {
+    budget.fetching(at(sent));
+    budget.fetched(outcome, at(sent), 0.0);
+}
+
+fn grant(budget: &mut Budget, now: u64) {
+    assert_eq!(budget.hold(), None);
+    budget.granted();
+    budget.written(at(now));
+}
+
+#[test]
+fn what_is_unknown_is_held_and_asked_for_at_once() {
+    let mut budget = budget(false);
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+    assert_eq!(budget.fetch_at(), Some(at(0)));
+    budget.fetching(at(0));
+    assert_eq!(budget.fetch_at(), None);
+    budget.fetched(says(1000, 60, 1), at(1), 0.0);
+    assert_eq!((budget.hold(), budget.remaining()), (None, Some(1000)));
+    assert_eq!(budget.fetch_at(), Some(at(301)));
+}
+
+#[test]
+fn each_grant_takes_one_and_one_that_did_not_go_out_gives_it_back() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(2, 60, 1));
+    grant(&mut budget, 1);
+    budget.granted();
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    budget.unwritten();
+    assert_eq!((budget.hold(), budget.remaining()), (None, Some(1)));
+}
+
+#[test]
+fn an_answer_is_less_the_grants_that_it_may_not_have_counted() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(100, 60, 1));
+    for now in [80, 89, 90, 95] {
+        grant(&mut budget, now);
+    }
+    // Sent at 100: grants from 90 on may not be in it, and one comes while
+    // it is under way.
+    budget.fetching(at(100));
+    grant(&mut budget, 101);
+    budget.granted();
+    budget.fetched(says(50, 60, 1), at(102), 0.0);
+    assert_eq!(budget.remaining(), Some(50 - 3 - 1));
+    budget.written(at(103));
+    assert_eq!(budget.remaining(), Some(50 - 4));
+}
+
+#[test]
+fn after_a_guarded_start_a_predecessors_grants_are_guessed() {
+    let mut guarded = budget(true);
+    fetch(&mut guarded, 1, says(40, 3600, 16));
+    assert_eq!(guarded.remaining(), Some(8));
+    fetch(&mut guarded, 10, says(40, 3600, 16));
+    assert_eq!(guarded.remaining(), Some(40));
+}
+
+#[test]
+fn a_hold_that_is_only_a_guess_is_looked_at_again_when_it_must_be_counted() {
+    let mut budget = budget(true);
+    fetch(&mut budget, 1, says(2, 3600, 1));
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.fetch_at(), Some(at(10)));
+    fetch(&mut budget, 10, says(2, 3600, 1));
+    assert_eq!(budget.hold(), None);
+}
+
+#[test]
+fn an_empty_window_is_asked_about_when_it_ends_and_never_refilled_by_the_clock() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(1, 60, 1));
+    grant(&mut budget, 1);
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.fetch_at(), Some(at(60)));
+    budget.fetching(at(60));
+    budget.fetched(Outcome::Unreachable("x".to_owned()), at(61), 0.0);
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.fetch_at(), Some(at(62)));
+    fetch(&mut budget, 62, says(1000, 86_400, 1));
+    assert_eq!(budget.hold(), None);
+}
+
+#[test]
+fn a_long_window_is_looked_at_with_each_refresh() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(0, 80_000, 1));
+    assert_eq!(budget.fetch_at(), Some(at(300)));
+}
+
+#[test]
+fn no_open_window_and_nothing_left_is_asked_again_ever_more_seldom() {
+    let mut budget = budget(false);
+    let mut now = 0;
+    for pause in [5, 10, 20, 40, 60, 60] {
+        fetch(&mut budget, now, says(0, 0, 1));
+        assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+        assert_eq!(budget.fetch_at(), Some(at(now + pause)));
+        now += pause;
+    }
+    fetch(&mut budget, now, says(1000, 0, 1));
+    assert_eq!(budget.hold(), None);
+}
+
+#[test]
+fn the_reserve_is_left_untouched() {
+    let rules = Rules {
+        reserve: 10,
+        ..RULES
+    };
+    let mut budget = Budget::new(rules, Token::Unchecked, false, at(0));
+    fetch(&mut budget, 0, says(11, 60, 1));
+    grant(&mut budget, 0);
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.remaining(), Some(10));
+}
+
+#[test]
+fn a_failed_fetch_changes_nothing_and_backs_off() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(5, 3600, 1));
+    let mut now = 300;
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+        fetch(&mut budget, now, Outcome::Unreachable("x".to_owned()));
+        assert_eq!((budget.hold(), budget.remaining()), (None, Some(5)));
+        assert_eq!(budget.fetch_at(), Some(at(now + pause)));
+        now += pause;
+    }
+    assert_eq!(budget.trouble(), Some("x"));
+    fetch(&mut budget, now, says(9, 3600, 1));
+    assert_eq!((budget.trouble(), budget.remaining()), (None, Some(9)));
+}
+
+#[test]
+fn jitter_lengthens_a_pause_and_never_beyond_the_longest() {
+    let mut budget = budget(false);
+    let after = |budget: &mut Budget| {
+        budget.fetching(at(0));
+        budget.fetched(Outcome::Unreachable(String::new()), at(0), 1.0);
+        budget.fetch_at().unwrap().since(at(0))
+    };
+    assert_eq!(after(&mut budget), Duration::from_millis(1250));
+    let last = (0..9).map(|_| after(&mut budget)).last();
+    assert_eq!(last, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn after_any_answer_there_is_one_interval_of_silence() {
+    for (outcome, next) in [
+        (Outcome::Useless("503".to_owned()), 5),
+        (Outcome::RateLimited(Duration::ZERO), 5),
+        (Outcome::RateLimited(Duration::from_secs(82_721)), 82_721),
+        (Outcome::Rejected, 60),
+        (says(0, 1, 1), 5),
+    ] {
+        let mut budget = budget(false);
+        fetch(&mut budget, 0, outcome);
+        assert_eq!(budget.fetch_at(), Some(at(next)));
+    }
+}
+
+#[test]
+fn a_rejected_token_holds_even_with_session_starts_left_until_it_is_accepted() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(5, 3600, 1));
+    fetch(&mut budget, 300, Outcome::Rejected);
+    assert_eq!(budget.hold(), Some(Hold::TokenRejected));
+    fetch(&mut budget, 360, Outcome::Unreachable("x".to_owned()));
+    assert_eq!(budget.hold(), Some(Hold::TokenRejected));
+    fetch(&mut budget, 420, says(5, 3600, 1));
+    assert_eq!((budget.hold(), budget.token()), (None, Token::Accepted));
+}
+
+#[test]
+fn a_new_token_makes_the_limits_unknown_and_is_tried_at_once() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(5, 3600, 1));
+    fetch(
+        &mut budget,
+        300,
+        Outcome::RateLimited(Duration::from_secs(9000)),
+    );
+    budget.token_changed(Token::Unchecked, at(301));
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+    assert_eq!(budget.fetch_at(), Some(at(301)));
+    budget.token_changed(Token::Missing, at(302));
+    assert_eq!(
+        (budget.hold(), budget.fetch_at()),
+        (Some(Hold::TokenMissing), None)
+    );
+}
+
+#[test]
+fn an_answer_to_a_token_that_was_swapped_meanwhile_is_not_taken() {
+    let mut budget = budget(false);
+    budget.fetching(at(0));
+    budget.token_changed(Token::Unchecked, at(1));
+    budget.fetched(says(5, 3600, 1), at(2), 0.0);
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+}
+
+#[test]
+fn without_a_token_there_is_no_budget() {
+    let mut budget = Budget::new(RULES, Token::None, true, at(0));
+    for now in 0..100 {
+        grant(&mut budget, now);
+    }
+    assert_eq!((budget.remaining(), budget.fetch_at()), (None, None));
+    assert!(budget.recent.is_empty());
+}
+
+#[test]
+fn only_grants_that_an_answer_can_miss_are_remembered() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(100_000, 3600, 1));
+    for now in 0..1000 {
+        grant(&mut budget, now);
+    }
+    assert!(budget.recent.len() <= 11);
+}
