@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use lexopt::prelude::*;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::api::{ImagePullPolicy, LogFormat};
 use crate::desired::QueueDefaults;
@@ -183,7 +183,11 @@ impl Flags {
             LogFormat::ALL.into_iter().find(|f| f.word() == word)
         })?;
         let log_filter = LOG_FILTER.read(None, &variable, |filter| {
-            let readable = filter.parse::<Targets>().is_ok();
+            // A lone word that is no level is taken for a target, and silences
+            // all others.
+            let mut lone = filter.split(',').filter(|part| !part.contains('='));
+            let levels = lone.all(|word| word.parse::<LevelFilter>().is_ok());
+            let readable = levels && filter.parse::<Targets>().is_ok();
             readable.then(|| filter.to_owned())
         })?;
         Ok(Settings {

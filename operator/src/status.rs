@@ -212,9 +212,14 @@ fn held(queue: &GatewayQueue, owner: &Owner, hold: Hold, entry: &Entry) -> Verdi
         Hold::TokenMissing => Verdict::not(
             "TokenMissing",
             format!(
-                "Secret {secret} has no key {key}, or does not exist: create it, such as with \
-                 `kubectl -n {} create secret generic {secret} --from-file={key}=FILE`. The queue \
-                 takes it up by itself, within two minutes",
+                "Secret {secret} has no key {key}, does not exist, or holds no token there{}. \
+                 Create it, such as with `kubectl -n {} create secret generic {secret} \
+                 --from-file={key}=FILE`, or mend it. The queue takes it up by itself, within two \
+                 minutes",
+                entry
+                    .detail
+                    .as_ref()
+                    .map_or_else(String::new, |detail| format!(" (the queue says: {detail})")),
                 owner.namespace
             ),
         ),

@@ -113,7 +113,7 @@ fn a_hold_says_why_and_what_to_do() {
         (
             Hold::TokenMissing,
             "TokenMissing",
-            "Secret discord has no key bot, or does not exist",
+            "Secret discord has no key bot, does not exist, or holds no token",
         ),
         (
             Hold::TokenMissing,

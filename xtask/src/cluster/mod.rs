@@ -140,6 +140,12 @@ pub(crate) fn status(workspace: &Workspace) -> Result<()> {
             "there is something of a node, but nothing tells what it is; `cargo xtask cluster up` replaces it"
         );
     };
+    if checkout != workspace.root.display().to_string() {
+        // Its programs may be in another cache, so they are not looked for.
+        bail!(
+            "the node that is there belongs to {checkout}; `cargo xtask cluster up` here replaces it"
+        );
+    }
     progress.say(format!(
         "started by {checkout}, first process {}",
         recorded.pid
