@@ -54,13 +54,9 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
         ("KUBECTL", kubernetes.kubectl.clone().into_os_string()),
         ("E2E_NAMESPACE", NAMESPACE.into()),
     ];
-    let tests = [
-        "test",
-        "--package",
-        "gateway-queue-e2e",
-        "--test",
-        "cluster",
-    ];
+    // Of the whole workspace, since with one package alone its dependencies are
+    // compiled anew, with other features.
+    let tests = ["test", "--workspace", "--test", "cluster"];
     cargo(workspace, "tests on the node", &tests, &variables)?;
     progress.say("all tests passed");
     Ok(())

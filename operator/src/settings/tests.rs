@@ -101,9 +101,14 @@ fn a_bad_value_is_one_line_with_name_value_and_what_is_accepted() {
         assert!(message.contains(words), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
-    let variables = [("QUEUE_IMAGE", "q"), ("RUST_LOG", "a=loud")];
-    let message = read_with(&[], &variables).unwrap_err().to_string();
-    assert!(message.contains("RUST_LOG is \"a=loud\""), "{message}");
+    for filter in ["a=loud", "loud", "info,loud"] {
+        let variables = [("QUEUE_IMAGE", "q"), ("RUST_LOG", filter)];
+        let message = read_with(&[], &variables).unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("RUST_LOG is {filter:?}")),
+            "{message}"
+        );
+    }
 }
 
 #[test]
