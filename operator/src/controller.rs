@@ -144,8 +144,15 @@ impl Context {
             return Ok(Action::await_change());
         }
         let owner = Owner::of(queue)?;
-        let (outcome, result) = self.converge(queue, &owner).await?;
-        self.report(queue, &owner, &outcome).await?;
+        let (outcome, result, mark) = match desired::children(queue, &self.defaults) {
+            Ok(children) => {
+                let (outcome, result) = self.converge(&children, &owner).await?;
+                (outcome, result, desired::deployment_mark(&children))
+            }
+            Err(error) => (Outcome::Invalid(error.to_string()), Err(error.into()), None),
+        };
+        self.report(queue, &owner, &outcome, mark.as_deref())
+            .await?;
         result?;
         Ok(match outcome {
             Outcome::NameTaken(_) => Action::requeue(NAME_TAKEN_AGAIN),
@@ -157,13 +164,9 @@ impl Context {
     /// the status; a refusal comes back as an error as well, to be tried again.
     async fn converge(
         &self,
-        queue: &GatewayQueue,
+        children: &[Child],
         owner: &Owner,
     ) -> Result<(Outcome, Result<(), Error>), Error> {
-        let children = match desired::children(queue, &self.defaults) {
-            Ok(children) => children,
-            Err(error) => return Ok((Outcome::Invalid(error.to_string()), Err(error.into()))),
-        };
         let standings = children.iter().map(|child| self.stands(child, owner));
         let standings = try_join_all(standings).await?;
         let strangers: Vec<_> = children
@@ -218,12 +221,14 @@ impl Context {
         queue: &GatewayQueue,
         owner: &Owner,
         outcome: &Outcome,
+        mark: Option<&str>,
     ) -> Result<(), Error> {
         let deployment = self.stores.deployment(owner);
         let lease = self.stores.lease(owner);
         let evidence = Evidence {
             outcome,
             deployment: deployment.as_deref(),
+            mark,
             lease: lease.as_deref(),
         };
         let new = status(queue, owner, evidence, now());

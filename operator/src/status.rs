@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
 use crate::api::{GatewayQueue, GatewayQueueStatus, SessionStarts, parse_duration};
-use crate::desired::{Kind, Owner};
+use crate::desired::{APPLIED, Kind, Owner};
 
 /// The condition that sums up all others.
 pub const READY: &str = "Ready";
@@ -38,6 +38,9 @@ pub struct Evidence<'a> {
     pub outcome: &'a Outcome,
     /// The Deployment, as last seen.
     pub deployment: Option<&'a Deployment>,
+    /// What the Deployment carries when it was applied from the present spec. A
+    /// cache that lags behind still has the one before, all ready.
+    pub mark: Option<&'a str>,
     /// The Lease, as last seen.
     pub lease: Option<&'a Lease>,
 }
@@ -50,7 +53,7 @@ pub fn status(
     evidence: Evidence<'_>,
     now: Timestamp,
 ) -> GatewayQueueStatus {
-    let rollout = rollout(owner, evidence.deployment);
+    let rollout = rollout(owner, evidence.deployment, evidence.mark);
     // A logbook tells of the queue that wrote it. Without a queue that runs it
     // is old.
     let entry = match (evidence.outcome, &rollout) {
@@ -155,12 +158,20 @@ fn name_taken(owner: &Owner, kinds: &[Kind]) -> Verdict {
 }
 
 /// Whether the pod of the newest Deployment runs and is ready, else why not.
-fn rollout(owner: &Owner, deployment: Option<&Deployment>) -> Result<(), Verdict> {
+fn rollout(
+    owner: &Owner,
+    deployment: Option<&Deployment>,
+    mark: Option<&str>,
+) -> Result<(), Verdict> {
     let under_way = |message: &str| Err(Verdict::not("RolloutUnderWay", message));
     let Some(deployment) = deployment else {
         return under_way("The Deployment is being made");
     };
     let status = deployment.status.clone().unwrap_or_default();
+    let carried = deployment.annotations().get(APPLIED);
+    if mark.is_some() && mark != carried.map(String::as_str) {
+        return under_way("The new Deployment has not been seen yet");
+    }
     if status.observed_generation < deployment.metadata.generation {
         return under_way("The new Deployment has not been taken up yet");
     }

@@ -76,7 +76,16 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<Image>> {
         .collect()
 }
 
-/// Pushes the two product images to REGISTRY/NAME:TAG.
+/// The images that users of the project run.
+pub(crate) fn products(images: &[Image]) -> Vec<Image> {
+    let product = |image: &&Image| {
+        let mut recipes = RECIPES.iter();
+        recipes.any(|recipe| recipe.product && recipe.name == image.name)
+    };
+    images.iter().filter(product).cloned().collect()
+}
+
+/// Pushes images to REGISTRY/NAME:TAG.
 ///
 /// # Errors
 /// When skopeo is missing and cannot be installed, or a push fails.
@@ -84,16 +93,8 @@ pub(crate) fn push(workspace: &Workspace, images: &[Image], registry: &str) -> R
     let progress = &workspace.progress;
     let logs = workspace.target.join("images");
     packages::ensure(progress, packages::PUSH, &logs.join("apt.log"))?;
-    for image in images.iter().filter(|image| {
-        RECIPES
-            .iter()
-            .any(|recipe| recipe.product && recipe.name == image.name)
-    }) {
-        let to = format!(
-            "docker://{}/{}",
-            registry.trim_end_matches('/'),
-            image.reference()
-        );
+    for image in images {
+        let to = format!("docker://{registry}/{}", image.reference());
         progress.say(format!("pushing {to}"));
         let mut copy = process::command("skopeo");
         copy.args(["--insecure-policy", "copy"]);
@@ -125,6 +126,8 @@ fn compile(workspace: &Workspace) -> Result<PathBuf> {
     progress.say("building the images' binaries");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--release", "--bins", "--target", &triple]);
+    // Whatever cargo was configured to: this is where the binaries are looked for.
+    cargo.arg("--target-dir").arg(&workspace.target);
     for recipe in &RECIPES {
         cargo.args(["--package", recipe.name]);
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::kubernetes::{Kubernetes, wait_for};
@@ -15,6 +15,9 @@ use crate::workspace::Workspace;
 pub(crate) const RELEASE: &str = "gateway-queue-operator";
 pub(crate) const NAMESPACE: &str = "gateway-queue-system";
 
+/// How a release of ours is told from a user's.
+const OURS: &str = "installed by cargo xtask";
+
 /// `helm install`, or `helm upgrade` of what an earlier command installed.
 ///
 /// # Errors
@@ -22,7 +25,7 @@ pub(crate) const NAMESPACE: &str = "gateway-queue-system";
 pub(crate) fn operator(workspace: &Workspace, target: &Target) -> Result<()> {
     let kubernetes = &target.kubernetes;
     workspace.progress.say("helm install: the operator");
-    clear_half_done(kubernetes)?;
+    look_before(target)?;
     let chart = workspace.root.join("charts/gateway-queue-operator");
     let values = values(target)?;
     install(kubernetes, &chart, &values)?;
@@ -52,7 +55,7 @@ fn install(kubernetes: &Kubernetes, chart: &Path, values: &[String]) -> Result<(
     let chart = chart.display().to_string();
     let mut arguments = vec!["upgrade", "--install", RELEASE, &chart];
     arguments.extend(["--namespace", NAMESPACE, "--create-namespace"]);
-    arguments.extend(["--wait", "--timeout", "2m"]);
+    arguments.extend(["--wait", "--timeout", "2m", "--description", OURS]);
     for value in values {
         arguments.extend(["--set-string", value]);
     }
@@ -61,8 +64,10 @@ fn install(kubernetes: &Kubernetes, chart: &Path, values: &[String]) -> Result<(
         .context("installing the chart")
 }
 
-/// A helm that was killed leaves a release that no other helm touches.
-fn clear_half_done(kubernetes: &Kubernetes) -> Result<()> {
+/// A helm that was killed leaves a release that no other helm touches. On a
+/// cluster that is not our node, a release of the same name may be the user's.
+fn look_before(target: &Target) -> Result<()> {
+    let kubernetes = &target.kubernetes;
     let status = [
         "status",
         RELEASE,
@@ -75,6 +80,13 @@ fn clear_half_done(kubernetes: &Kubernetes) -> Result<()> {
         return Ok(());
     };
     let status: Value = serde_json::from_str(&status).context("reading helm's status")?;
+    let ours = status["info"]["description"] == OURS;
+    if !target.own && !ours {
+        bail!(
+            "the cluster has a release {RELEASE} in {NAMESPACE} that no demo or test installed; \
+             it is left alone, and the demo needs a cluster without one"
+        );
+    }
     if status["info"]["status"] == "deployed" {
         return Ok(());
     }

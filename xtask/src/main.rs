@@ -80,7 +80,11 @@ fn run() -> Result<()> {
             let registry = option(&mut arguments, "push")?;
             let images = image::build(&workspace)?;
             registry.map_or(Ok(()), |registry| {
-                image::push(&workspace, &images, &registry)
+                image::push(
+                    &workspace,
+                    &image::products(&images),
+                    registry.trim_end_matches('/'),
+                )
             })
         }
         "crd" => end(&mut arguments).and_then(|()| crd::generate(&workspace)),
@@ -103,7 +107,10 @@ fn choice(arguments: &mut lexopt::Parser) -> Result<Choice> {
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("kubeconfig") => choice.kubeconfig = Some(arguments.value()?.into()),
-            Long("registry") => choice.registry = Some(arguments.value()?.string()?),
+            Long("registry") => {
+                let registry = arguments.value()?.string()?;
+                choice.registry = Some(registry.trim_end_matches('/').to_owned());
+            }
             other => return Err(other.unexpected().into()),
         }
     }

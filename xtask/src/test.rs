@@ -28,7 +28,9 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
     thread::scope(|scope| {
         let node = scope.spawn(|| match choice.kubeconfig {
             Some(_) => Ok(()),
-            None => cluster::up(workspace).map(|_| ()),
+            None => cluster::up(workspace)
+                .map(|_| ())
+                .inspect_err(|_| interrupt::request()),
         });
         let checks = checks(workspace).inspect_err(|_| interrupt::request());
         let node = node
@@ -43,8 +45,25 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
 
     let target = Target::prepare(workspace, choice)?;
     install::operator(workspace, &target)?;
+    let tested = on_the_cluster(workspace, &target);
+    let gone = [
+        "delete",
+        "namespace",
+        NAMESPACE,
+        "--ignore-not-found",
+        "--wait=false",
+    ];
+    let gone = target.kubernetes.kubectl(&gone);
+    tested?;
+    gone?;
+    progress.say("all tests passed");
+    Ok(())
+}
+
+fn on_the_cluster(workspace: &Workspace, target: &Target) -> Result<()> {
+    let progress = &workspace.progress;
     progress.say("the main job: eight shards in four pods on the node");
-    let summary = demo::scenario(workspace, &target, NAMESPACE)?;
+    let summary = demo::scenario(workspace, target, NAMESPACE)?;
     println!("\n{}\n", summary.line());
     summary.verdict()?;
 
@@ -57,9 +76,7 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
     // Of the whole workspace, since with one package alone its dependencies are
     // compiled anew, with other features.
     let tests = ["test", "--workspace", "--test", "cluster"];
-    cargo(workspace, "tests on the node", &tests, &variables)?;
-    progress.say("all tests passed");
-    Ok(())
+    cargo(workspace, "tests on the node", &tests, &variables)
 }
 
 fn checks(workspace: &Workspace) -> Result<()> {

@@ -30,7 +30,7 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The annotation on a child that tells of what the operator applied. When it
 /// differs from what would be applied now, the child is applied again; values
 /// are never compared, since the API server rewrites some (`1000m` to `1`).
-const APPLIED: &str = "gatewayqueue.dev/applied";
+pub const APPLIED: &str = "gatewayqueue.dev/applied";
 
 /// What the operator was installed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +175,14 @@ impl Owner {
             ..ObjectMeta::default()
         }
     }
+}
+
+/// The mark of the Deployment among these children: one that was applied from
+/// this spec carries it.
+pub fn deployment_mark(children: &[Child]) -> Option<String> {
+    let deployment = children.iter().find(|c| c.kind == Kind::Deployment)?;
+    let mark = &deployment.manifest["metadata"]["annotations"][APPLIED];
+    mark.as_str().map(str::to_owned)
 }
 
 /// The children of a GatewayQueue, in the order in which to apply them.

@@ -73,6 +73,7 @@ fn status_of(
     let evidence = Evidence {
         outcome,
         deployment,
+        mark: None,
         lease,
     };
     status(queue, &owner, evidence, NOW.parse().unwrap())
@@ -234,6 +235,7 @@ fn nothing_new_gives_the_same_status_at_any_time() {
     let evidence = Evidence {
         outcome: &Outcome::Applied,
         deployment: Some(&available()),
+        mark: None,
         lease: Some(&lease),
     };
     let second = status(&queue, &owner, evidence, LATER.parse().unwrap());
@@ -250,6 +252,7 @@ fn the_time_of_transition_moves_only_when_ready_flips() {
         let evidence = Evidence {
             outcome: &Outcome::Applied,
             deployment: Some(&available()),
+            mark: None,
             lease: Some(&lease),
         };
         let status = status(&queue, &owner, evidence, LATER.parse().unwrap());
@@ -274,4 +277,27 @@ fn a_long_answer_of_the_api_server_is_cut() {
     };
     let status = status_of(&with_token(), &refused, None, None);
     assert_eq!(ready(&status).2.chars().count(), 1025);
+}
+
+#[test]
+fn a_deployment_of_the_spec_before_tells_nothing_about_this_one() {
+    let queue = queue(json!({}));
+    let owner = Owner::of(&queue).unwrap();
+    let lease = lease(&entry(None));
+    let mut deployment = available();
+    deployment
+        .annotations_mut()
+        .insert(APPLIED.to_owned(), "old".to_owned());
+    let reason = |mark| {
+        let evidence = Evidence {
+            outcome: &Outcome::Applied,
+            deployment: Some(&deployment),
+            mark: Some(mark),
+            lease: Some(&lease),
+        };
+        let status = status(&queue, &owner, evidence, Timestamp::UNIX_EPOCH);
+        status.conditions.unwrap()[0].reason.clone()
+    };
+    assert_eq!(reason("new"), "RolloutUnderWay");
+    assert_eq!(reason("old"), "Granting");
 }

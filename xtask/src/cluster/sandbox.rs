@@ -117,9 +117,8 @@ pub(crate) fn open(programs: &Programs) -> Result<Init> {
         if let Some(init) = processes::init() {
             return Ok(init);
         }
-        if !processes::any() {
-            break;
-        }
+        // Not given up early: a process that becomes another program has no
+        // command line for a moment, and cannot be told.
         std::thread::sleep(Duration::from_millis(10));
     }
     bail!(

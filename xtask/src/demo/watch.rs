@@ -50,7 +50,11 @@ pub(crate) fn until_ready(kubernetes: &Kubernetes, namespace: &str, shards: u32)
                 println!("{}", row.text(start.unwrap_or(row.identified)));
             }
         }
-        if said["totals"]["ready"].as_u64() >= Some(shards.into()) {
+        // A shard may have had to identify twice.
+        let rows = report::rows(&said, &notes);
+        let ready = rows.iter().filter(|row| row.ready.is_some());
+        let ready: BTreeSet<u64> = ready.map(|row| row.shard).collect();
+        if ready.len() >= shards as usize {
             return Ok(said);
         }
     }
