@@ -11,7 +11,7 @@ use crate::process;
 
 /// The file that stands for the namespace.
 pub(crate) fn namespace() -> String {
-    format!("/run/netns/{NETWORK}")
+    format!("{NAMESPACES}/{NETWORK}")
 }
 
 /// Makes it.
@@ -59,6 +59,9 @@ pub(crate) fn exists() -> bool {
     Path::new(&namespace()).exists() || Path::new("/sys/class/net").join(HOST_LINK).exists()
 }
 
+/// Where `ip netns` keeps its namespaces.
+const NAMESPACES: &str = "/run/netns";
+
 /// Removes what there is of it. The routes go with the cable.
 ///
 /// # Errors
@@ -69,6 +72,12 @@ pub(crate) fn remove() -> Result<()> {
     }
     if Path::new(&namespace()).exists() {
         ip(&format!("netns del {NETWORK}"))?;
+    }
+    // `ip netns add` mounts this folder on itself, for ever. While anybody
+    // else has a namespace there it is theirs, too, and busy.
+    let empty = std::fs::read_dir(NAMESPACES).is_ok_and(|mut others| others.next().is_none());
+    if empty {
+        let _ = process::command("umount").arg(NAMESPACES).output();
     }
     Ok(())
 }
