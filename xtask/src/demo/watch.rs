@@ -44,14 +44,14 @@ pub(crate) fn until_ready(kubernetes: &Kubernetes, namespace: &str, shards: u32)
         if start.is_none() {
             start = notes.iter().map(|note| note.t).min();
         }
-        for (n, row) in report::rows(&said, &notes).iter().enumerate() {
+        let rows = report::rows(&said, &notes);
+        for (n, row) in rows.iter().enumerate() {
             let answered = row.ready.is_some() || row.violation.is_some();
             if answered && shown.insert(n) {
                 println!("{}", row.text(start.unwrap_or(row.identified)));
             }
         }
         // A shard may have had to identify twice.
-        let rows = report::rows(&said, &notes);
         let ready = rows.iter().filter(|row| row.ready.is_some());
         let ready: BTreeSet<u64> = ready.map(|row| row.shard).collect();
         if ready.len() >= shards as usize {
