@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::keeper::Handle;
+use crate::handle::{Detail, Handle};
 use crate::metrics::Metrics;
 use crate::state;
 
@@ -108,7 +108,11 @@ impl Admin {
     }
 
     async fn look(&self, path: &str) -> Response<Full<Bytes>> {
-        let looking = timeout(PATIENCE, self.handle.look()).await;
+        let detail = match path {
+            "/metrics" => Detail::Numbers,
+            _ => Detail::Shards,
+        };
+        let looking = timeout(PATIENCE, self.handle.look(detail)).await;
         let Ok(Some(snapshot)) = looking else {
             return answer(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -47,8 +47,8 @@ pub struct Rules {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     limits: Limits,
-    /// When the window ends; none when none was open.
-    reset_at: Option<Moment>,
+    /// When to ask again if nothing is left: as the window ends.
+    ask_at: Moment,
     /// Grants that the answer may not have counted, and those since.
     used: u64,
     /// What a predecessor may have granted, unseen by that answer.
@@ -183,7 +183,6 @@ impl Budget {
         }
         let wanted = match (&self.known, self.hold()) {
             (Some(known), Some(Hold::SessionStartsExhausted)) => {
-                let reset = known.reset_at.unwrap_or(self.refresh_at);
                 // Held only for what a predecessor may have granted: look
                 // again as soon as an answer must have counted it.
                 let certain = known
@@ -195,7 +194,7 @@ impl Budget {
                 } else {
                     self.refresh_at
                 };
-                self.refresh_at.min(reset).min(settle)
+                self.refresh_at.min(known.ask_at).min(settle)
             }
             _ => self.refresh_at,
         };
@@ -254,24 +253,29 @@ impl Budget {
             Some(m) if sent < self.settled_at => u64::from(m) * 2,
             _ => 0,
         };
-        let window_open = !limits.reset_after.is_zero();
+        let mut known = Known {
+            limits,
+            ask_at: now + limits.reset_after,
+            used: used as u64,
+            guessed,
+        };
         self.token = Token::Accepted;
         self.trouble = None;
         self.backoff = BACKOFF.0;
-        self.known = Some(Known {
-            limits,
-            reset_at: window_open.then_some(now + limits.reset_after),
-            used: used as u64,
-            guessed,
-        });
-        if limits.remaining == 0 && !window_open {
+        self.refresh_at = now + self.rules.refresh;
+        let left = self.available(&known) > self.rules.reserve;
+        match (limits.reset_after.is_zero(), left) {
             // No window, and nothing left: nobody says when that ends.
-            self.refresh_at = now + self.empty_backoff.min(self.rules.refresh);
-            self.empty_backoff = (self.empty_backoff * 2).min(BACKOFF.1.max(self.rules.interval));
-        } else {
-            self.refresh_at = now + self.rules.refresh;
-            self.empty_backoff = self.rules.interval;
+            (true, false) => {
+                known.ask_at = now + self.empty_backoff;
+                let longest = BACKOFF.1.max(self.rules.interval);
+                self.empty_backoff = (self.empty_backoff * 2).min(longest);
+            }
+            // The next start opens a window. Once all are used up, ask when
+            // it ends: at once, as this moment has passed by then.
+            (true, true) | (false, _) => self.empty_backoff = self.rules.interval,
         }
+        self.known = Some(known);
     }
 
     fn available(&self, known: &Known) -> u64 {

@@ -79,7 +79,8 @@ async fn read(mut response: Response) -> Outcome {
                 return Outcome::Useless(format!("an answer of more than {MOST_BODY} bytes"));
             }
             Ok(None) => break,
-            Err(error) => return Outcome::Unreachable(reason(&error)),
+            // It has answered, if not to the end.
+            Err(error) => return Outcome::Useless(reason(&error)),
         }
     }
     match Limits::parse(&body) {

@@ -2,7 +2,7 @@
 //!
 //! Old clients take *any* answer for their turn. hyper answers some things by
 //! itself, with 400 to a bad request line, say; so each byte has to pass here, and
-//! what the queue did not authorise closes the connection instead.
+//! what was not authorised closes the connection instead.
 //!
 //! The gate also reads ahead while a client waits: hyper does not see the end
 //! of a connection while its buffer holds something unread.
@@ -50,9 +50,18 @@ struct Inner {
     state: Mutex<State>,
 }
 
+/// The right to write one answer.
+#[derive(Debug)]
+enum Pass {
+    /// Only what says 200.
+    Grant(Permit),
+    /// Only what says 429 or 400, to a client that opted in to them.
+    Refusal,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    permit: Option<Permit>,
+    pass: Option<Pass>,
     /// When the time limit of the last grant may go: a next request alone, which
     /// may have been sent before, proves nothing about its acknowledgement.
     lift_at: Option<Instant>,
@@ -75,9 +84,14 @@ impl Gate {
         })))
     }
 
-    /// Opens the gate for one answer.
+    /// Opens the gate for one grant.
     pub fn authorise(&self, permit: Permit) {
-        self.state().permit = Some(permit);
+        self.state().pass = Some(Pass::Grant(permit));
+    }
+
+    /// Opens the gate for one refusal, to a client that opted in.
+    pub fn authorise_refusal(&self) {
+        self.state().pass = Some(Pass::Refusal);
     }
 
     /// Waits until the client hangs up, or sends more than may be kept.
@@ -125,25 +139,33 @@ impl Gate {
     /// Writes a whole answer or nothing: what a socket does not take at once
     /// would arrive at a time that nobody knows.
     fn write(&self, answer: &[u8]) -> io::Result<usize> {
-        let Some(permit) = self.state().permit.take() else {
-            return Err(io::Error::other("nothing was granted on this connection"));
+        let status = answer.strip_prefix(b"HTTP/1.").and_then(|a| a.get(2..5));
+        let permit = match (self.state().pass.take(), status) {
+            (Some(Pass::Grant(permit)), Some(b"200")) => permit,
+            (Some(Pass::Refusal), Some(b"429" | b"400")) => return self.write_whole(answer),
+            _ => return Err(io::Error::other("this was not authorised")),
         };
-        if !answer.starts_with(b"HTTP/1.") {
-            return Err(io::Error::other("not the head of an answer"));
-        }
         let socket = SockRef::from(&self.0.stream);
         // What the kernel knows now, not what epoll last told.
         if let Ok(0) = socket.peek(&mut [MaybeUninit::uninit()]) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         socket.set_tcp_user_timeout(Some(ACKNOWLEDGE_WITHIN))?;
-        let written = self.0.stream.try_write(answer)?;
+        let written = match self.write_whole(answer) {
+            // Not a byte of it; a part of it may be taken for all by some.
+            Err(error) if error.kind() != io::ErrorKind::WriteZero => return Err(error),
+            written => written,
+        };
         self.state().lift_at = Some(Instant::now() + ACKNOWLEDGE_WITHIN * 2);
         permit.written(clock::now());
-        if written < answer.len() {
-            return Err(io::ErrorKind::WriteZero.into());
+        written
+    }
+
+    fn write_whole(&self, answer: &[u8]) -> io::Result<usize> {
+        match self.0.stream.try_write(answer)? {
+            written if written < answer.len() => Err(io::ErrorKind::WriteZero.into()),
+            written => Ok(written),
         }
-        Ok(written)
     }
 }
 
@@ -215,7 +237,7 @@ mod tests {
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
-    use crate::keeper::Event;
+    use crate::handle::Event;
     use crate::moment::Moment;
     use crate::pacer::{Grant, WaiterId};
 
@@ -268,6 +290,22 @@ mod tests {
         let mut received = Vec::new();
         client.read_to_end(&mut received).await.unwrap();
         assert_eq!(received, b"");
+    }
+
+    #[tokio::test]
+    async fn a_pass_is_for_its_own_kind_of_answer() {
+        let (events, mut reports) = unbounded_channel();
+        let bad = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+        let late = b"HTTP/1.0 429 Too Many Requests\r\n\r\n";
+        let (mut gate, _client) = pair().await;
+        gate.authorise(Permit::new(grant(), events));
+        write(&mut gate, bad).await.unwrap_err();
+        assert!(matches!(reports.recv().await, Some(Event::Unwritten(_))));
+        for (answer, authorised) in [(&bad[..], true), (&late[..], true), (ANSWER, false)] {
+            gate.authorise_refusal();
+            assert_eq!(write(&mut gate, answer).await.is_ok(), authorised);
+            write(&mut gate, answer).await.unwrap_err();
+        }
     }
 
     #[tokio::test]

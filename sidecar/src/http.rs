@@ -2,18 +2,19 @@
 //!
 //! Whatever its method, path, headers or body, a request waits for its turn. It
 //! is answered with the grant or, when there cannot be one, not at all: the
-//! connection is closed. Nothing of a request is logged or kept but its shard,
-//! since some clients put the bot's token into bodies and URLs.
+//! connection is closed. Only who says how long it wants to wait is told when
+//! that is over. Nothing of a request is logged or kept but its shard and its
+//! wait, since some clients put the bot's token into bodies and URLs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -23,13 +24,18 @@ use tracing::warn;
 
 use crate::clock;
 use crate::gate::Gate;
-use crate::keeper::Handle;
+use crate::handle::{Handle, Seat, Turn};
 use crate::metrics::Metrics;
 use crate::moment::Moment;
-use crate::query::{self, Ask};
+use crate::permit::Permit;
+use crate::query::{self, Ask, Malformed};
+use crate::refusal::Refusal;
 
 /// What the original answers, byte for byte.
 pub const GRANT: &[u8] = br#"{"message": "You're free to connect now! :)"}"#;
+
+/// As [`RETRY_AFTER`], but exact.
+const X_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-retry-after-ms");
 
 /// A body is thrown away up to this size; more closes the connection.
 const MOST_BODY: usize = 64 * 1024;
@@ -49,7 +55,7 @@ struct Close;
 struct Door {
     handle: Handle,
     metrics: Arc<Metrics>,
-    /// When an unreadable shard was last warned about.
+    /// When an unclear shard was last warned about.
     warned: Mutex<Option<Moment>>,
 }
 
@@ -82,8 +88,9 @@ pub async fn serve(
                 // It ends with its client, or with the process.
                 let door = Arc::clone(&door);
                 tokio::spawn(async move {
-                    let _seat = seat;
-                    connection(stream, door).await;
+                    if let Ok(seat) = seat {
+                        connection(stream, Arc::new(seat), door).await;
+                    }
                 });
             }
             Err(error) => {
@@ -95,49 +102,116 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, door: Arc<Door>) {
+async fn connection(stream: TcpStream, seat: Seat, door: Arc<Door>) {
     let Ok(gate) = Gate::new(stream) else {
         return;
     };
-    let service = service_fn(|request| handle(request, gate.clone(), Arc::clone(&door)));
+    let visit = Visit {
+        gate: gate.clone(),
+        seat,
+        door,
+    };
+    let service = service_fn(|request| visit.clone().handle(request));
     // An error is a client that hung up or was cut off: nobody's news.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_buf_size(16 * 1024)
-        .serve_connection(gate.clone(), service)
+        .serve_connection(gate, service)
         .await;
 }
 
-/// Not an `async fn`: the parsed request must be gone before the wait, as it holds
-/// 4 KiB, and a future keeps a place for all that it was ever given.
-fn handle(
-    request: Request<Incoming>,
+/// One request on its connection.
+#[derive(Clone)]
+struct Visit {
     gate: Gate,
+    seat: Seat,
     door: Arc<Door>,
-) -> impl Future<Output = Result<Response<Full<Bytes>>, Close>> {
-    let Ask { shard, readable } = query::parse(request.uri().query());
-    if !readable {
-        door.unreadable();
-    }
-    let body = request.into_body();
-    // Most requests have no body, and those who wait are many.
-    let body = (!body.is_end_stream()).then(|| Box::pin(discard(body)));
-    async move {
-        if let Some(body) = body {
-            body.await?;
+}
+
+impl Visit {
+    /// Not an `async fn`: the parsed request must be gone before the wait, as it holds
+    /// 4 KiB, and a future keeps a place for all that it was ever given. What
+    /// most of those who wait do not need is boxed.
+    fn handle(
+        self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Close>> {
+        let ask = query::parse(request.uri().query());
+        if !matches!(ask, Ok(Ask { clear: true, .. }) | Err(Malformed::Wait)) {
+            self.door.unclear();
         }
+        let body = request.into_body();
+        let body = (!body.is_end_stream()).then(|| Box::pin(discard(body)));
+        async move {
+            if let Some(body) = body {
+                body.await?;
+            }
+            match ask {
+                Ok(Ask {
+                    shard, wait: None, ..
+                }) => self.unbounded(shard).await,
+                Ok(Ask {
+                    shard,
+                    wait: Some(wait),
+                    ..
+                }) => Box::pin(self.bounded(shard, wait)).await,
+                Err(malformed) => Ok(self.malformed(malformed)),
+            }
+        }
+    }
+
+    /// Waits as long as it takes.
+    async fn unbounded(self, shard: u32) -> Result<Response<Full<Bytes>>, Close> {
+        let Self { gate, seat, door } = self;
         let permit = tokio::select! {
             biased;
             () = gate.gone() => return Err(Close),
-            permit = door.handle.enqueue(shard) => permit.ok_or(Close)?,
+            permit = door.handle.enqueue(shard, seat) => permit.ok_or(Close)?,
         };
-        gate.authorise(permit);
-        let mut response = Response::new(Full::new(Bytes::from_static(GRANT)));
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
-        Ok(response)
+        Ok(grant(&gate, permit))
     }
+
+    async fn bounded(self, shard: u32, wait: Duration) -> Result<Response<Full<Bytes>>, Close> {
+        let Self { gate, seat, door } = self;
+        let turn = tokio::select! {
+            biased;
+            () = gate.gone() => return Err(Close),
+            turn = door.handle.enqueue_for(wait, shard, seat) => turn.ok_or(Close)?,
+        };
+        Ok(match turn {
+            Turn::Granted(permit) => grant(&gate, permit),
+            Turn::Refused(refusal) => refuse(&gate, &refusal),
+        })
+    }
+
+    fn malformed(self, malformed: Malformed) -> Response<Full<Bytes>> {
+        self.door.metrics.refused("malformed");
+        self.gate.authorise_refusal();
+        answer(StatusCode::BAD_REQUEST, malformed.json().into())
+    }
+}
+
+fn grant(gate: &Gate, permit: Permit) -> Response<Full<Bytes>> {
+    gate.authorise(permit);
+    answer(StatusCode::OK, Bytes::from_static(GRANT))
+}
+
+fn refuse(gate: &Gate, refusal: &Refusal) -> Response<Full<Bytes>> {
+    gate.authorise_refusal();
+    let mut response = answer(StatusCode::TOO_MANY_REQUESTS, refusal.json().into());
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, refusal.retry_after_seconds().into());
+    headers.insert(X_RETRY_AFTER_MS, refusal.retry_after_ms().into());
+    response
+}
+
+fn answer(status: StatusCode, json: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(json));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 /// Reads a body to its end: hyper does not notice a client that hangs up while
@@ -158,7 +232,7 @@ async fn discard(mut body: Incoming) -> Result<(), Close> {
 }
 
 impl Door {
-    fn unreadable(&self) {
+    fn unclear(&self) {
         self.metrics.unreadable_shards.inc();
         let now = clock::now();
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);

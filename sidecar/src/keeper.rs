@@ -1,26 +1,22 @@
-//! The task that owns the queue.
-//!
-//! Everything that happens comes in as an event, in one channel, in order. The
-//! channel needs no bound of its own: each connection has at most one request
-//! in it, and the connections are bounded.
+//! The task that owns the queue. Everything that happens comes in as an event,
+//! in one channel, in order.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::{future, io};
 
 use gateway_queue_logbook::{Entry, Hold, SessionStarts};
 use jiff::{SignedDuration, Timestamp, Unit};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::budget::Outcome;
 use crate::clock::{self, Alarm};
 use crate::discord::Discord;
+use crate::handle::{Detail, Event, Handle, Seat};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
@@ -33,92 +29,17 @@ use crate::token::Current;
 /// How many events are taken before the turns are looked at again.
 const BATCH: usize = 256;
 
-/// Something happened to a waiter.
-#[derive(Debug)]
-pub(crate) enum Event {
-    Offer {
-        waiter: WaiterId,
-        shard: u32,
-        turn: oneshot::Sender<Permit>,
-    },
-    Gone(WaiterId),
-    Written {
-        grant: Grant,
-        at: Moment,
-    },
-    Unwritten(WaiterId),
-    Look(oneshot::Sender<Snapshot>),
-}
-
-/// A way to the keeper.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    events: UnboundedSender<Event>,
-    last: Arc<AtomicU64>,
-}
-
-/// A waiter. It resolves to the permit when its turn has come, or to none when
-/// the keeper is gone. Dropped before that, the waiter has gone away.
-#[derive(Debug)]
-pub struct Waiting {
-    waiter: WaiterId,
-    turn: oneshot::Receiver<Permit>,
-    events: UnboundedSender<Event>,
-    done: bool,
-}
-
-impl Handle {
-    /// Joins the queue.
-    pub fn enqueue(&self, shard: u32) -> Waiting {
-        let waiter = WaiterId(self.last.fetch_add(1, Ordering::Relaxed));
-        let (sender, turn) = oneshot::channel();
-        // Without a keeper the sender is dropped, and the waiter is told so.
-        let _ = self.events.send(Event::Offer {
-            waiter,
-            shard,
-            turn: sender,
-        });
-        Waiting {
-            waiter,
-            turn,
-            events: self.events.clone(),
-            done: false,
-        }
-    }
-
-    /// Looks at the queue; none when the keeper is gone.
-    pub async fn look(&self) -> Option<Snapshot> {
-        let (sender, snapshot) = oneshot::channel();
-        self.events.send(Event::Look(sender)).ok()?;
-        snapshot.await.ok()
-    }
-}
-
-impl Future for Waiting {
-    type Output = Option<Permit>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let turn = Pin::new(&mut self.turn).poll(cx);
-        turn.map(|permit| {
-            self.done = true;
-            permit.ok()
-        })
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = self.events.send(Event::Gone(self.waiter));
-        }
-    }
+/// One who waits for its turn.
+struct Waiter {
+    turn: oneshot::Sender<Permit>,
+    _seat: Seat,
 }
 
 /// See the module.
 pub struct Keeper {
     queue: Queue,
     alarm: Alarm,
-    turns: HashMap<WaiterId, oneshot::Sender<Permit>>,
+    waiters: HashMap<WaiterId, Waiter>,
     events: UnboundedReceiver<Event>,
     /// To make permits with.
     reports: UnboundedSender<Event>,
@@ -144,17 +65,13 @@ impl Keeper {
         logbook: watch::Sender<Entry>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Handle)> {
-        let (sender, events) = unbounded_channel();
-        let handle = Handle {
-            events: sender.clone(),
-            last: Arc::default(),
-        };
+        let (handle, reports, events) = Handle::new();
         let keeper = Self {
             queue,
             alarm: Alarm::new()?,
-            turns: HashMap::new(),
+            waiters: HashMap::new(),
             events,
-            reports: sender,
+            reports,
             tokens,
             discord,
             fetch: None,
@@ -208,16 +125,26 @@ impl Keeper {
                 waiter,
                 shard,
                 turn,
+                seat: _seat,
             } => {
                 if self.queue.offer(waiter, shard, now) {
                     self.metrics.kept_places_taken.inc();
                 }
-                self.turns.insert(waiter, turn);
+                self.waiters.insert(waiter, Waiter { turn, _seat });
             }
             Event::Gone(waiter) => {
-                self.turns.remove(&waiter);
+                self.waiters.remove(&waiter);
                 if self.queue.cancel(waiter, now) {
                     self.metrics.cancelled.inc();
+                }
+            }
+            Event::GiveUp(waiter, sender) => {
+                // It may have come in this very moment, when its turn is free.
+                self.give_turns();
+                if let Some(refusal) = self.queue.give_up(waiter, now) {
+                    self.waiters.remove(&waiter);
+                    self.metrics.refused(refusal.reason.word());
+                    let _ = sender.send(refusal);
                 }
             }
             Event::Written { grant, at } => {
@@ -231,8 +158,8 @@ impl Keeper {
                 self.queue.unwritten(waiter, now);
                 self.metrics.cancelled.inc();
             }
-            Event::Look(sender) => {
-                let _ = sender.send(self.snapshot(now));
+            Event::Look(detail, sender) => {
+                let _ = sender.send(self.snapshot(detail, now));
             }
         }
     }
@@ -241,8 +168,8 @@ impl Keeper {
         while let Some(grant) = self.queue.grant(clock::now()) {
             let permit = Permit::new(grant, self.reports.clone());
             // A permit that nobody takes reports that it was not written.
-            if let Some(turn) = self.turns.remove(&grant.waiter) {
-                let _ = turn.send(permit);
+            if let Some(waiter) = self.waiters.remove(&grant.waiter) {
+                let _ = waiter.turn.send(permit);
             }
         }
     }
@@ -358,7 +285,7 @@ impl Keeper {
         }
     }
 
-    fn snapshot(&self, now: Moment) -> Snapshot {
+    fn snapshot(&self, detail: Detail, now: Moment) -> Snapshot {
         let budget = self.queue.budget();
         Snapshot {
             taken: now,
@@ -369,7 +296,7 @@ impl Keeper {
             limits: budget.limits(),
             remaining: budget.remaining(),
             reset_time: self.reset_time,
-            lanes: self.queue.lanes().collect(),
+            lanes: self.queue.lanes(detail == Detail::Shards).collect(),
         }
     }
 }
@@ -400,10 +327,14 @@ mod tests {
     use std::time::Duration;
 
     use gateway_queue_logbook::Token;
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::budget::Rules;
+    use crate::handle::{Turn, Waiting};
+    use crate::pacer::Lane;
     use crate::queue::Config;
+    use crate::refusal::Reason;
 
     /// A keeper without a token, with one bucket and an hour between two grants.
     fn start() -> Handle {
@@ -429,29 +360,69 @@ mod tests {
         handle
     }
 
+    fn seat() -> Seat {
+        let one = Arc::new(Semaphore::new(1));
+        Arc::new(one.try_acquire_owned().unwrap())
+    }
+
     async fn turn(waiting: Waiting) -> Permit {
         let turn = tokio::time::timeout(Duration::from_secs(5), waiting).await;
         turn.expect("its turn never came").unwrap()
     }
 
+    async fn look(keeper: &Handle) -> Lane {
+        let mut snapshot = keeper.look(Detail::Shards).await.unwrap();
+        snapshot.lanes.remove(0)
+    }
+
     #[tokio::test]
     async fn a_permit_that_is_dropped_gives_its_turn_to_the_next() {
         let keeper = start();
-        let first = keeper.enqueue(1);
-        let second = keeper.enqueue(2);
+        let first = keeper.enqueue(1, seat());
+        let second = keeper.enqueue(2, seat());
         drop(turn(first).await);
         turn(second).await.written(clock::now());
-        let lane = keeper.look().await.unwrap().lanes.remove(0);
-        assert!(lane.free_at > clock::now());
+        assert!(look(&keeper).await.free_at > clock::now());
     }
 
     #[tokio::test]
     async fn a_turn_that_nobody_takes_goes_to_the_next() {
         let keeper = start();
-        let first = keeper.enqueue(1);
+        let first = keeper.enqueue(1, seat());
         // The turn is given before the waiter looks; then the waiter goes.
-        while !keeper.look().await.unwrap().lanes[0].waiting.is_empty() {}
+        while look(&keeper).await.waiting > 0 {}
         drop(first);
-        turn(keeper.enqueue(2)).await;
+        turn(keeper.enqueue(2, seat())).await;
+    }
+
+    #[tokio::test]
+    async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
+        let keeper = start();
+        let Some(Turn::Granted(permit)) = keeper.enqueue_for(Duration::ZERO, 1, seat()).await
+        else {
+            panic!("refused");
+        };
+        permit.written(clock::now());
+        let Some(Turn::Refused(refusal)) = keeper.enqueue_for(Duration::ZERO, 1, seat()).await
+        else {
+            panic!("granted");
+        };
+        assert_eq!((refusal.reason, refusal.position), (Reason::Waiting, 1));
+        // Half of the hour that place is kept.
+        let half = Duration::from_secs(1800);
+        assert!(refusal.retry_after.abs_diff(half) < Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn a_connection_has_its_seat_until_the_keeper_knows_that_it_is_gone() {
+        let keeper = start();
+        turn(keeper.enqueue(1, seat())).await.written(clock::now());
+        let seat = seat();
+        let second = keeper.enqueue(2, Arc::clone(&seat));
+        while look(&keeper).await.waiting == 0 {}
+        assert_eq!(Arc::strong_count(&seat), 2);
+        drop(second);
+        while look(&keeper).await.waiting > 0 {}
+        assert_eq!(Arc::strong_count(&seat), 1);
     }
 }

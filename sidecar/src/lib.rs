@@ -7,11 +7,13 @@
 // Pure.
 pub mod budget;
 pub mod limits;
+mod line;
 pub mod moment;
 pub mod pacer;
 pub mod places;
 pub mod query;
 pub mod queue;
+pub mod refusal;
 pub mod secret;
 pub mod settings;
 pub mod state;
@@ -22,6 +24,7 @@ pub mod client;
 pub mod clock;
 pub mod discord;
 pub mod gate;
+pub mod handle;
 pub mod http;
 pub mod keeper;
 pub mod lease;

@@ -38,7 +38,7 @@ struct BucketLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HoldLabels {
+struct ReasonLabels {
     reason: &'static str,
 }
 
@@ -51,6 +51,7 @@ pub struct Metrics {
     wait: Histogram,
     lateness: Histogram,
     fetches: Family<FetchLabels, Counter>,
+    refused: Family<ReasonLabels, Counter>,
     pub(crate) cancelled: Counter,
     pub(crate) kept_places_taken: Counter,
     pub(crate) unreadable_shards: Counter,
@@ -67,6 +68,7 @@ impl Metrics {
             wait: Histogram::new(WAITS),
             lateness: Histogram::new(LATENESS),
             fetches: Family::default(),
+            refused: Family::default(),
             cancelled: Counter::default(),
             kept_places_taken: Counter::default(),
             unreadable_shards: Counter::default(),
@@ -88,6 +90,11 @@ impl Metrics {
             "unreadable_shards",
             "Requests that named no readable shard, taken as shard 0",
             metrics.unreadable_shards.clone(),
+        );
+        registry.register(
+            "refused",
+            "Answers other than the grant, to clients that opted in to them by wait=",
+            metrics.refused.clone(),
         );
         registry.register(
             "concurrency_refused",
@@ -127,6 +134,10 @@ impl Metrics {
             Outcome::Unreachable(_) => "unreachable",
         };
         self.fetches.get_or_create(&FetchLabels { outcome }).inc();
+    }
+
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// The page for Prometheus, in the OpenMetrics text format.
@@ -188,13 +199,13 @@ impl Metrics {
             let labels = BucketLabels {
                 bucket: lane.bucket,
             };
-            let waiters = i64::try_from(lane.waiting.len()).unwrap_or(i64::MAX);
+            let waiters = i64::try_from(lane.waiting).unwrap_or(i64::MAX);
             waiting.get_or_create(&labels).set(waiters);
         }
         registry.register("waiting", "Waiters in each bucket", waiting);
-        let holds = Family::<HoldLabels, Gauge>::default();
+        let holds = Family::<ReasonLabels, Gauge>::default();
         for hold in Hold::ALL {
-            let labels = HoldLabels {
+            let labels = ReasonLabels {
                 reason: hold.word(),
             };
             let holding = snapshot.hold == Some(hold);

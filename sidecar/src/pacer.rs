@@ -12,9 +12,10 @@
 //! [`Pacer::unwritten`] gives the slot to the next. Every step takes
 //! O(log waiters + log buckets), but for a change of the number of buckets.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use crate::line::{Line, Stander};
 use crate::moment::Moment;
 use crate::places::{Place, Places};
 
@@ -48,8 +49,20 @@ pub struct Lane {
     /// When its next grant is allowed; [`Moment::ZERO`] or a past moment when
     /// that is now.
     pub free_at: Moment,
-    /// The shards that wait in it, the next one first.
-    pub waiting: Vec<u32>,
+    /// How many wait in it.
+    pub waiting: usize,
+    /// Their shards, the next one first, when they were asked for.
+    pub shards: Vec<u32>,
+}
+
+/// Where a waiter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How many of its bucket go before it.
+    pub ahead: usize,
+    /// When its turn comes if nobody leaves or returns. Session starts are not
+    /// counted.
+    pub turn_at: Moment,
 }
 
 #[derive(Debug)]
@@ -71,7 +84,7 @@ struct Writing {
 struct Bucket {
     free_at: Moment,
     writing: bool,
-    waiting: BTreeMap<Place, WaiterId>,
+    line: Line,
     /// Where this bucket stands in the agenda.
     entry: Entry,
 }
@@ -153,7 +166,9 @@ impl Pacer {
             place,
             asked: now,
         };
-        self.enter(id, &waiter);
+        let bucket = self.bucket_of(shard);
+        self.buckets[bucket as usize].line.insert(waiter.stands(id));
+        self.reschedule(bucket);
         self.waiters.insert(id, waiter);
         kept.is_some()
     }
@@ -165,7 +180,7 @@ impl Pacer {
             return false;
         };
         let bucket = self.bucket_of(waiter.shard);
-        self.buckets[bucket as usize].waiting.remove(&waiter.place);
+        self.buckets[bucket as usize].line.remove(waiter.place);
         self.reschedule(bucket);
         self.places.leave(waiter.shard, waiter.place, now);
         true
@@ -180,7 +195,7 @@ impl Pacer {
         self.open(now);
         let (place, bucket) = *self.agenda.now.first()?;
         let lane = &mut self.buckets[bucket as usize];
-        let id = lane.waiting.remove(&place)?;
+        let id = lane.line.remove(place)?.waiter;
         lane.writing = true;
         let free_at = lane.free_at;
         self.reschedule(bucket);
@@ -258,9 +273,8 @@ impl Pacer {
         self.adrift = self.writing.len();
         for (id, waiter) in &self.waiters {
             let bucket = waiter.shard % buckets;
-            self.buckets[bucket as usize]
-                .waiting
-                .insert(waiter.place, *id);
+            let lane = &mut self.buckets[bucket as usize];
+            lane.line.insert(waiter.stands(*id));
         }
         for bucket in 0..buckets {
             self.reschedule(bucket);
@@ -279,29 +293,39 @@ impl Pacer {
         self.agenda.later.first().map(|(at, _)| *at)
     }
 
-    /// All buckets, for people to look at.
-    pub fn lanes(&self) -> impl Iterator<Item = Lane> {
-        (0..).zip(&self.buckets).map(|(bucket, lane)| Lane {
+    /// Where the waiter stands; none when it does not wait any more.
+    pub fn standing(&self, id: WaiterId, now: Moment) -> Option<Standing> {
+        let waiter = self.waiters.get(&id)?;
+        let lane = &self.buckets[self.bucket_of(waiter.shard) as usize];
+        let ahead = lane.line.ahead_of(waiter.place);
+        let free_at = match lane.writing || self.adrift > 0 {
+            // About to be written.
+            true => now + self.spacing,
+            false => lane.free_at.max(now),
+        };
+        let turns = u32::try_from(ahead).unwrap_or(u32::MAX);
+        Some(Standing {
+            ahead,
+            turn_at: free_at + self.spacing.saturating_mul(turns),
+        })
+    }
+
+    /// All buckets, for people to look at. With the `shards` that wait it
+    /// takes as long as there are waiters; without, as there are buckets.
+    pub fn lanes(&self, shards: bool) -> impl Iterator<Item = Lane> {
+        (0..).zip(&self.buckets).map(move |(bucket, lane)| Lane {
             bucket,
             free_at: lane.free_at,
-            waiting: lane
-                .waiting
-                .values()
-                .filter_map(|id| Some(self.waiters.get(id)?.shard))
-                .collect(),
+            waiting: lane.line.len(),
+            shards: match shards {
+                true => lane.line.iter().map(|stander| stander.shard).collect(),
+                false => Vec::new(),
+            },
         })
     }
 
     fn bucket_of(&self, shard: u32) -> u32 {
         shard % self.concurrency()
-    }
-
-    fn enter(&mut self, id: WaiterId, waiter: &Waiter) {
-        let bucket = self.bucket_of(waiter.shard);
-        self.buckets[bucket as usize]
-            .waiting
-            .insert(waiter.place, id);
-        self.reschedule(bucket);
     }
 
     /// The grant that was being written in this bucket is done.
@@ -315,9 +339,10 @@ impl Pacer {
     /// Puts the bucket where it belongs in the agenda, after any change of it.
     fn reschedule(&mut self, bucket: u32) {
         let lane = &mut self.buckets[bucket as usize];
-        let entry = match lane.waiting.first_key_value() {
-            Some(_) if !lane.writing => Entry::Later(lane.free_at),
-            _ => Entry::Nowhere,
+        let entry = match lane.line.len() {
+            0 => Entry::Nowhere,
+            _ if lane.writing => Entry::Nowhere,
+            _ => Entry::Later(lane.free_at),
         };
         let old = std::mem::replace(&mut lane.entry, entry);
         self.agenda.replace(bucket, old, entry);
@@ -329,12 +354,22 @@ impl Pacer {
             && at <= now
         {
             let lane = &mut self.buckets[bucket as usize];
-            let entry = match lane.waiting.first_key_value() {
-                Some((place, _)) => Entry::Now(*place),
+            let entry = match lane.line.first() {
+                Some(stander) => Entry::Now(stander.place),
                 None => Entry::Nowhere,
             };
             let old = std::mem::replace(&mut lane.entry, entry);
             self.agenda.replace(bucket, old, entry);
+        }
+    }
+}
+
+impl Waiter {
+    fn stands(&self, waiter: WaiterId) -> Stander {
+        Stander {
+            place: self.place,
+            waiter,
+            shard: self.shard,
         }
     }
 }
@@ -344,7 +379,7 @@ impl Bucket {
         Self {
             free_at,
             writing: false,
-            waiting: BTreeMap::new(),
+            line: Line::default(),
             entry: Entry::Nowhere,
         }
     }

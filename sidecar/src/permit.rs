@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::keeper::Event;
+use crate::handle::Event;
 use crate::moment::Moment;
 use crate::pacer::Grant;
 

@@ -10,6 +10,10 @@ use crate::budget::{Budget, Outcome, Rules};
 use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::pacer::{Grant, Lane, MOST_BUCKETS, Pacer, WaiterId};
+use crate::refusal::Refusal;
+
+/// Nobody is told to come back sooner.
+const SOONEST_RETRY: Duration = Duration::from_millis(250);
 
 /// What the queue must know of the settings.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,7 @@ pub struct Queue {
     pacer: Pacer,
     budget: Budget,
     concurrency_known: bool,
+    place_kept: Duration,
     /// Since when the budget allows grants, to tell a late grant from one
     /// that was held.
     open_since: Option<Moment>,
@@ -68,6 +73,7 @@ impl Queue {
             pacer,
             budget: Budget::new(config.rules, token, config.start_guard, now),
             concurrency_known: token == Token::None,
+            place_kept: config.place_kept,
             open_since: (token == Token::None).then_some(Moment::ZERO),
         }
     }
@@ -80,6 +86,25 @@ impl Queue {
     /// See [`Pacer::cancel`].
     pub fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
         self.pacer.cancel(id, now)
+    }
+
+    /// The waiter's patience is over: it goes, and its place is kept. None when
+    /// it does not wait any more, as its turn has come.
+    pub fn give_up(&mut self, id: WaiterId, now: Moment) -> Option<Refusal> {
+        let standing = self.pacer.standing(id, now)?;
+        self.pacer.cancel(id, now);
+        let hold = self.budget.hold();
+        let away = match hold {
+            // Half of the way, so that it is back before its turn.
+            None => standing.turn_at.since(now) / 2,
+            // While a fetch is under way there may be news at any moment.
+            Some(_) => self.fetch_at().unwrap_or(now).since(now),
+        };
+        Some(Refusal {
+            reason: hold.into(),
+            position: standing.ahead + 1,
+            retry_after: away.min(self.place_kept / 2).max(SOONEST_RETRY),
+        })
     }
 
     /// The next waiter that may identify now. The caller writes the grant and
@@ -178,8 +203,8 @@ impl Queue {
         self.pacer.waiting()
     }
 
-    /// All buckets, for people to look at.
-    pub fn lanes(&self) -> impl Iterator<Item = Lane> {
-        self.pacer.lanes()
+    /// See [`Pacer::lanes`].
+    pub fn lanes(&self, shards: bool) -> impl Iterator<Item = Lane> {
+        self.pacer.lanes(shards)
     }
 }

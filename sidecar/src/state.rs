@@ -47,8 +47,8 @@ struct SessionStarts {
 #[derive(Serialize)]
 struct Bucket<'a> {
     bucket: u32,
-    /// Until the bucket's clock allows its next grant.
-    free_in_ms: u128,
+    /// Until the next may go, or somebody who comes; null while nobody may.
+    next_in_ms: Option<u128>,
     /// The shards that wait, the next one first.
     waiting: &'a [u32],
 }
@@ -73,14 +73,17 @@ pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
                 remaining,
                 reset_time: snapshot.reset_time.map(|time| time.to_string()),
             }),
-        waiting: snapshot.lanes.iter().map(|lane| lane.waiting.len()).sum(),
+        waiting: snapshot.lanes.iter().map(|lane| lane.waiting).sum(),
         buckets: snapshot
             .lanes
             .iter()
             .map(|lane| Bucket {
                 bucket: lane.bucket,
-                free_in_ms: lane.free_at.since(snapshot.taken).as_millis(),
-                waiting: &lane.waiting,
+                next_in_ms: match snapshot.hold {
+                    Some(_) => None,
+                    None => Some(lane.free_at.since(snapshot.taken).as_millis()),
+                },
+                waiting: &lane.shards,
             })
             .collect(),
     };

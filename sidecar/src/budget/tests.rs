@@ -132,6 +132,21 @@ fn no_open_window_and_nothing_left_is_asked_again_ever_more_seldom() {
 }
 
 #[test]
+fn without_an_open_window_the_end_of_the_one_that_opens_is_asked_for_once_all_is_used() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(1, 0, 1));
+    assert_eq!(budget.fetch_at(), Some(at(300)));
+    grant(&mut budget, 20);
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert!(budget.fetch_at().unwrap() <= at(20));
+    // Discord has not counted it yet: asked again, ever more seldom.
+    fetch(&mut budget, 20, says(1, 0, 1));
+    assert_eq!(budget.fetch_at(), Some(at(25)));
+    fetch(&mut budget, 25, says(0, 86_000, 1));
+    assert_eq!(budget.fetch_at(), Some(at(325)));
+}
+
+#[test]
 fn the_reserve_is_left_untouched() {
     let rules = Rules {
         reserve: 10,

@@ -122,6 +122,28 @@ fn lanes_show_who_waits_in_order() {
     for (n, shard) in [(1, 4), (2, 2), (3, 1)] {
         pacer.offer(id(n), shard, at(0.0));
     }
-    let lanes: Vec<_> = pacer.lanes().map(|l| (l.bucket, l.waiting)).collect();
-    assert_eq!(lanes, [(0, vec![4, 2]), (1, vec![1])]);
+    let lanes = pacer.lanes(true);
+    let lanes: Vec<_> = lanes.map(|l| (l.bucket, l.waiting, l.shards)).collect();
+    assert_eq!(lanes, [(0, 2, vec![4, 2]), (1, 1, vec![1])]);
+    assert!(pacer.lanes(false).all(|lane| lane.shards.is_empty()));
+}
+
+#[test]
+fn a_waiter_knows_how_many_are_ahead_of_it_and_when_its_turn_comes() {
+    let mut pacer = pacer(2);
+    for (n, shard) in [(1, 0), (2, 2), (3, 1), (4, 4)] {
+        pacer.offer(id(n), shard, at(1.0));
+    }
+    let standing = |pacer: &Pacer, n, now| {
+        let standing = pacer.standing(id(n), at(now)).unwrap();
+        (standing.ahead, standing.turn_at)
+    };
+    assert_eq!(standing(&pacer, 4, 2.0), (2, at(12.0)));
+    assert_eq!(standing(&pacer, 3, 2.0), (0, at(2.0)));
+    pacer.grant(at(3.0)).unwrap();
+    // The grant is on its way to the socket.
+    assert_eq!(standing(&pacer, 4, 3.0), (1, at(13.0)));
+    pacer.written(id(1), at(3.5));
+    assert_eq!(standing(&pacer, 4, 4.0), (1, at(13.5)));
+    assert_eq!(pacer.standing(id(1), at(4.0)), None);
 }

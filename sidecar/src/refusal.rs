@@ -1,0 +1,152 @@
+//! What is answered to a client that opted in to more than grants. Pure.
+
+use std::time::Duration;
+
+use gateway_queue_logbook::Hold;
+use serde::Serialize;
+
+use crate::query::Malformed;
+
+/// Why a waiter's turn did not come in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Others are before it, or its bucket's clock runs.
+    Waiting,
+    /// No session start is left.
+    SessionStartsExhausted,
+    /// Discord has not said what is left, or there is no token to ask with.
+    SessionStartsUnknown,
+    /// Discord rejects the token.
+    TokenRejected,
+}
+
+impl Reason {
+    /// For clients, and for the metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::SessionStartsExhausted => "session_starts_exhausted",
+            Self::SessionStartsUnknown => "session_starts_unknown",
+            Self::TokenRejected => "token_rejected",
+        }
+    }
+}
+
+impl From<Option<Hold>> for Reason {
+    fn from(hold: Option<Hold>) -> Self {
+        match hold {
+            None => Self::Waiting,
+            Some(Hold::SessionStartsExhausted) => Self::SessionStartsExhausted,
+            Some(Hold::SessionStartsUnknown | Hold::TokenMissing) => Self::SessionStartsUnknown,
+            Some(Hold::TokenRejected) => Self::TokenRejected,
+        }
+    }
+}
+
+/// Not yet: the place is kept, come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// Where the waiter stood in its bucket: 1 is next.
+    pub position: usize,
+    /// When to come back. Early enough to find the place still kept.
+    pub retry_after: Duration,
+}
+
+#[derive(Serialize)]
+struct Body {
+    reason: &'static str,
+    position: usize,
+    retry_after_ms: u64,
+}
+
+#[derive(Serialize)]
+struct MalformedBody {
+    reason: &'static str,
+    parameter: &'static str,
+    message: &'static str,
+}
+
+impl Refusal {
+    /// Milliseconds, rounded up: nobody shall come back too early.
+    pub fn retry_after_ms(&self) -> u64 {
+        u64::try_from(self.retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+
+    /// The `Retry-After` header: seconds, rounded up.
+    pub fn retry_after_seconds(&self) -> u64 {
+        self.retry_after_ms().div_ceil(1000)
+    }
+
+    /// The body of the 429.
+    pub fn json(&self) -> String {
+        json(&Body {
+            reason: self.reason.word(),
+            position: self.position,
+            retry_after_ms: self.retry_after_ms(),
+        })
+    }
+}
+
+impl Malformed {
+    /// The body of the 400. It does not quote what was sent: that could be a
+    /// token.
+    pub fn json(self) -> String {
+        let (parameter, message) = match self {
+            Self::Shard => (
+                "shard",
+                "shard must be given once, as a whole number from 0 to 4294967295",
+            ),
+            Self::Wait => (
+                "wait",
+                "wait must be given once, in whole or decimal seconds from 0 to 3600",
+            ),
+        };
+        json(&MalformedBody {
+            reason: "malformed",
+            parameter,
+            message,
+        })
+    }
+}
+
+fn json(body: &impl Serialize) -> String {
+    // Numbers and plain words: there is nothing that could fail.
+    serde_json::to_string(body).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_up() {
+        let refusal = Refusal {
+            reason: Reason::Waiting,
+            position: 3,
+            retry_after: Duration::from_micros(2_000_001),
+        };
+        assert_eq!(refusal.retry_after_ms(), 2001);
+        assert_eq!(refusal.retry_after_seconds(), 3);
+        assert_eq!(
+            refusal.json(),
+            r#"{"reason":"waiting","position":3,"retry_after_ms":2001}"#
+        );
+    }
+
+    #[test]
+    fn every_hold_has_its_reason() {
+        let words = Hold::ALL.map(|hold| (hold, Reason::from(Some(hold)).word()));
+        for (hold, word) in words {
+            let unknown = hold == Hold::TokenMissing;
+            assert!(word == hold.word() || (unknown && word == "session_starts_unknown"));
+        }
+    }
+
+    #[test]
+    fn a_malformed_parameter_is_named() {
+        assert!(Malformed::Shard.json().contains(r#""parameter":"shard""#));
+        assert!(Malformed::Wait.json().contains(r#""parameter":"wait""#));
+    }
+}

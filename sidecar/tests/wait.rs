@@ -1,0 +1,196 @@
+//! Clients that say how long they want to wait, and are answered then.
+
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use common::{Discord, GRANT, Server, answer, granted};
+
+fn ask(server: &Server, query: &str) -> TcpStream {
+    server.send(format!("GET /?{query} HTTP/1.1\r\nhost: q\r\n\r\n").as_bytes())
+}
+
+/// The value of a header of an answer.
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    let (_, rest) = head.split_once(&format!("\r\n{name}: ")).unwrap();
+    rest.split_once("\r\n").unwrap().0
+}
+
+/// Reads a 429: its reason, position and when to come back.
+fn refused(stream: &mut TcpStream) -> (String, u64, Duration) {
+    let (head, body) = answer(stream);
+    assert!(head.starts_with("http/1.1 429 "), "{head}");
+    assert_eq!(header(&head, "content-type"), "application/json");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let number = |key: &str| body[key].as_u64().unwrap();
+    let millis = number("retry_after_ms");
+    assert_eq!(header(&head, "x-retry-after-ms"), millis.to_string());
+    let seconds = millis.div_ceil(1000);
+    assert_eq!(header(&head, "retry-after"), seconds.to_string());
+    let reason = body["reason"].as_str().unwrap().to_owned();
+    (reason, number("position"), Duration::from_millis(millis))
+}
+
+#[test]
+fn who_waits_long_enough_is_granted_as_everybody() {
+    let server = Server::start(&[]);
+    granted(&mut ask(&server, "shard=0&wait=0"));
+    // As Sandwich-Daemon asks: a body with a token, and only 200 or 204 counts.
+    let post =
+        "POST /?shard=1&wait=30 HTTP/1.1\r\nhost: q\r\ncontent-length: 9\r\n\r\n{\"t\":\"x\"}";
+    granted(&mut server.send(post.as_bytes()));
+}
+
+#[test]
+fn who_does_not_is_told_where_it_stands_and_when_to_come_back() {
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "40s")]);
+    granted(&mut server.ask(0));
+    let _second = server.ask(1);
+    server.wait_for_state(r#""waiting":1"#);
+    let start = Instant::now();
+    let (reason, position, back) = refused(&mut ask(&server, "shard=2&wait=0.3"));
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert_eq!((reason.as_str(), position), ("waiting", 2));
+    // Its turn is in 80 s, but its place is kept for 60 s only.
+    assert_eq!(back, Duration::from_secs(30));
+    let metrics = server.page("/metrics").1;
+    let line = "gateway_queue_refused_total{reason=\"waiting\"} 1\n";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[test]
+fn a_place_is_kept_over_refusals_and_the_connection_stays() {
+    let server = Server::start(&[]);
+    let start = granted(&mut server.ask(0));
+    let mut patient = ask(&server, "shard=1&wait=0");
+    refused(&mut patient);
+    let mut later = server.ask(2);
+    server.wait_for_state(r#""waiting":1"#);
+    // The same connection, half a spacing before its turn.
+
+    patient
+        .write_all(b"GET /?shard=1&wait=10 HTTP/1.1\r\nhost: q\r\n\r\n")
+        .unwrap();
+    let first = granted(&mut patient) - start;
+    let second = granted(&mut later) - start;
+    assert!(
+        first + Duration::from_millis(400) < second,
+        "{first:?} {second:?}"
+    );
+    assert!(
+        server
+            .page("/metrics")
+            .1
+            .contains("kept_places_taken_total 1\n")
+    );
+}
+
+#[test]
+fn the_reason_says_why_nothing_is_granted() {
+    let discord = Discord::start();
+    discord.say("503 Oops", "");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let server = Server::start(&[
+        ("DISCORD_API", discord.url.as_str()),
+        ("DISCORD_TOKEN_FILE", file.to_str().unwrap()),
+    ]);
+    let reason = || refused(&mut ask(&server, "shard=0&wait=0.01")).0;
+    assert_eq!(reason(), "session_starts_unknown");
+    std::fs::write(&file, "first").unwrap();
+    server.wait_for_state(r#""hold":"session_starts_unknown""#);
+    assert_eq!(reason(), "session_starts_unknown");
+    discord.say("401 No", "");
+    std::fs::write(&file, "second").unwrap();
+    server.wait_for_state(r#""hold":"token_rejected""#);
+    assert_eq!(reason(), "token_rejected");
+    discord.say_limits(1, 0, 20_000);
+    std::fs::write(&file, "third").unwrap();
+    server.wait_for_state(r#""hold":"session_starts_exhausted""#);
+    let (reason, position, back) = refused(&mut ask(&server, "shard=0&wait=0"));
+    assert_eq!((reason.as_str(), position), ("session_starts_exhausted", 1));
+    let reset = Duration::from_secs(20);
+    assert!(back <= reset && back > reset / 2, "{back:?}");
+}
+
+#[test]
+fn what_it_got_wrong_is_named() {
+    let server = Server::start(&[]);
+    for (query, parameter) in [
+        ("shard=0&wait=-1", "wait"),
+        ("shard=0&wait=1e9", "wait"),
+        ("shard=0&wait=NaN", "wait"),
+        ("shard=0&wait=3601", "wait"),
+        ("shard=0&wait", "wait"),
+        ("shard=abc&wait=1", "shard"),
+        ("shard=-1&wait=1", "shard"),
+        ("shard=18446744073709551616&wait=1", "shard"),
+        ("shard=1&wait=1&shard=2", "shard"),
+    ] {
+        let (head, body) = answer(&mut ask(&server, query));
+        assert!(head.starts_with("http/1.1 400 "), "{query}: {head}");
+        assert_eq!(header(&head, "content-type"), "application/json");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["parameter"], parameter, "{query}");
+    }
+    // No turn was used.
+    granted(&mut server.ask(0));
+}
+
+#[test]
+fn a_head_request_is_refused_without_a_body() {
+    let server = Server::start(&[]);
+    granted(&mut server.ask(0));
+    let request = "HEAD /?shard=0&wait=0 HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n";
+    let mut text = String::new();
+    let mut client = server.send(request.as_bytes());
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 429 "), "{text}");
+    assert!(text.ends_with("\r\n\r\n"), "{text}");
+}
+
+#[test]
+fn on_one_connection_only_the_request_that_opted_in_is_refused() {
+    let server = Server::start(&[]);
+    granted(&mut server.ask(0));
+    // Pipelined: refused, then nonsense that hyper would answer with 400.
+    let mut client =
+        server.send(b"GET /?shard=0&wait=0 HTTP/1.1\r\nhost: q\r\n\r\nnonsense\r\n\r\n");
+    refused(&mut client);
+    assert!(common::closed_silently(client));
+}
+
+#[test]
+fn who_is_refused_again_and_again_is_granted_in_the_end() {
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "100ms")]);
+    granted(&mut server.ask(99));
+    let mut clients: Vec<_> = (0..5)
+        .map(|shard| {
+            let mut client = ask(&server, &format!("shard={shard}&wait=0"));
+            let _ = answer(&mut client);
+            (shard, client)
+        })
+        .collect();
+    let deadline = Instant::now() + common::LONG;
+    let mut granted = Vec::new();
+    // None is ever connected for longer than it takes to be refused.
+    while !clients.is_empty() {
+        assert!(Instant::now() < deadline, "{granted:?}");
+        clients.retain_mut(|(shard, client)| {
+            let again = format!("GET /?shard={shard}&wait=0.02 HTTP/1.1\r\nhost: q\r\n\r\n");
+            client.write_all(again.as_bytes()).unwrap();
+            let (_, body) = answer(client);
+            if body == GRANT {
+                granted.push(*shard);
+            }
+            body != GRANT
+        });
+    }
+    granted.sort_unstable();
+    assert_eq!(granted, [0, 1, 2, 3, 4]);
+}
