@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_gateway-queue");
+
 /// What the original answers.
 pub(crate) const GRANT: &str = r#"{"message": "You're free to connect now! :)"}"#;
 
@@ -29,7 +31,12 @@ impl Server {
     /// Starts the binary with these variables, on ports that the system chose,
     /// with half a second between grants and no start guard.
     pub(crate) fn start(environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_gateway-queue"))
+        Self::spawn(Command::new(BINARY), environment)
+    }
+
+    /// The same by a command that becomes the binary, in another network, say.
+    pub(crate) fn spawn(mut command: Command, environment: &[(&str, &str)]) -> Self {
+        let mut child = command
             .env_clear()
             .envs([
                 ("HOST", "127.0.0.1"),
@@ -116,6 +123,13 @@ impl Server {
         let pid = self.child.id().to_string();
         let kill = Command::new("kill").args([signal, &pid]).status();
         assert!(kill.unwrap().success());
+    }
+
+    /// The memory that the process uses now, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let (_, rest) = status.split_once("VmRSS:").unwrap();
+        rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Waits until the process has ended by itself.
