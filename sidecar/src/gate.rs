@@ -7,6 +7,7 @@
 //! The gate also reads ahead while a client waits: hyper does not see the end
 //! of a connection while its buffer holds something unread.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
@@ -18,7 +19,8 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep};
 
 use crate::clock;
 use crate::permit::Permit;
@@ -48,6 +50,8 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     stream: TcpStream,
     state: Mutex<State>,
+    /// Given back when the connection ends.
+    _seat: OwnedSemaphorePermit,
 }
 
 /// The right to write one answer.
@@ -64,23 +68,28 @@ struct State {
     pass: Option<Pass>,
     /// When the time limit of the last grant may go: a next request alone, which
     /// may have been sent before, proves nothing about its acknowledgement.
-    lift_at: Option<Instant>,
+    lift: Option<Pin<Box<Sleep>>>,
     /// What was read ahead and hyper has not asked for yet.
     ahead: Vec<u8>,
 }
 
 impl Gate {
-    /// Puts a gate before a socket.
+    /// Puts a gate before a socket, which takes a seat among all connections.
     ///
     /// # Errors
     ///
     /// When the socket is closed already.
-    pub fn new(stream: TcpStream) -> io::Result<Self> {
+    pub fn new(stream: TcpStream, seat: OwnedSemaphorePermit) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_keepalive(&KEEPALIVE)?;
+        // While an older answer could not even be sent, as the client does not
+        // read, none is taken: its bytes would pile up and come all at once.
+        socket.set_tcp_notsent_lowat(1)?;
         Ok(Self(Arc::new(Inner {
             stream,
             state: Mutex::default(),
+            _seat: seat,
         })))
     }
 
@@ -95,39 +104,32 @@ impl Gate {
     }
 
     /// Waits until the client hangs up, or sends more than may be kept.
-    pub async fn gone(&self) {
-        // Boxed, as most of those who wait have had no grant before.
-        let lift = self.state().lift_at.map(|at| Box::pin(sleep_until(at)));
-        let Some(lift) = lift else {
-            return self.ended().await;
-        };
-        tokio::select! {
-            () = self.ended() => return,
-            () = lift => {}
-        }
-        // The earlier grant was acknowledged, or the kernel had ended this.
-        let _ = SockRef::from(&self.0.stream).set_tcp_user_timeout(None);
-        self.state().lift_at = None;
-        self.ended().await;
+    pub fn gone(&self) -> impl Future<Output = ()> {
+        // Two `async` blocks would take three times the memory, and those who
+        // wait are many.
+        poll_fn(|cx| self.poll_gone(cx))
     }
 
-    async fn ended(&self) {
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if let Some(lift) = &mut state.lift
+            && lift.as_mut().poll(cx).is_ready()
+        {
+            // The earlier grant was acknowledged, or the kernel had ended this.
+            let _ = SockRef::from(&self.0.stream).set_tcp_user_timeout(None);
+            state.lift = None;
+        }
         loop {
-            if self.0.stream.readable().await.is_err() {
-                return;
+            if ready!(self.0.stream.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
             }
             let mut chunk = [0; 1024];
             match self.0.stream.try_read(&mut chunk) {
-                Ok(0) => return,
-                Ok(n) => {
-                    let ahead = &mut self.state().ahead;
-                    if ahead.len() + n > MOST_AHEAD {
-                        return;
-                    }
-                    ahead.extend_from_slice(&chunk[..n]);
-                }
+                Ok(0) => return Poll::Ready(()),
+                Ok(n) if state.ahead.len() + n > MOST_AHEAD => return Poll::Ready(()),
+                Ok(n) => state.ahead.extend_from_slice(&chunk[..n]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
+                Err(_) => return Poll::Ready(()),
             }
         }
     }
@@ -156,7 +158,7 @@ impl Gate {
             Err(error) if error.kind() != io::ErrorKind::WriteZero => return Err(error),
             written => written,
         };
-        self.state().lift_at = Some(Instant::now() + ACKNOWLEDGE_WITHIN * 2);
+        self.state().lift = Some(Box::pin(sleep(ACKNOWLEDGE_WITHIN * 2)));
         permit.written(clock::now());
         written
     }
@@ -230,10 +232,9 @@ impl Write for Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::sync::Semaphore;
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
@@ -247,7 +248,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await;
         let (server, _) = listener.accept().await.unwrap();
-        (Gate::new(server).unwrap(), client.unwrap())
+        let seat = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        (Gate::new(server, seat).unwrap(), client.unwrap())
     }
 
     fn grant() -> Grant {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::moment::Moment;
@@ -17,11 +17,6 @@ use crate::permit::Permit;
 use crate::refusal::Refusal;
 use crate::state::Snapshot;
 
-/// A connection's place among all connections. What the keeper has not dealt
-/// with yet holds it, too, so that clients who come and go faster than the
-/// keeper works cannot pile up events.
-pub type Seat = Arc<OwnedSemaphorePermit>;
-
 /// Something happened to a waiter, or somebody wants to know.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -29,7 +24,7 @@ pub(crate) enum Event {
         waiter: WaiterId,
         shard: u32,
         turn: oneshot::Sender<Permit>,
-        seat: Seat,
+        seat: OwnedSemaphorePermit,
     },
     Gone(WaiterId),
     /// Its patience is over. The sender is dropped when its turn has come.
@@ -60,12 +55,14 @@ pub enum Turn {
     Refused(Refusal),
 }
 
-/// A way to the keeper. Its channel has no bound of its own: each [`Seat`] has
-/// at most three events in it, and the seats are bounded.
+/// A way to the keeper. Its channel has no bound of its own, since who ends must
+/// be able to say so at once. The waiters are bounded: each holds a seat until
+/// the keeper has dealt with its end, and has at most three events in there.
 #[derive(Clone, Debug)]
 pub struct Handle {
     events: UnboundedSender<Event>,
     last: Arc<AtomicU64>,
+    seats: Arc<Semaphore>,
 }
 
 /// A waiter. It resolves to the permit when its turn has come, or to none when
@@ -79,39 +76,43 @@ pub struct Waiting {
 }
 
 impl Handle {
-    /// A way, and its end: the first one is for the keeper's permits.
-    pub(crate) fn new() -> (Self, UnboundedSender<Event>, UnboundedReceiver<Event>) {
+    /// A way for at most `most` waiters, and its ends: the first one is for
+    /// the keeper's permits.
+    pub(crate) fn new(most: usize) -> (Self, UnboundedSender<Event>, UnboundedReceiver<Event>) {
         let (events, receiver) = unbounded_channel();
         let handle = Self {
             events: events.clone(),
             last: Arc::default(),
+            seats: Arc::new(Semaphore::new(most)),
         };
         (handle, events, receiver)
     }
 
-    /// Joins the queue.
-    pub fn enqueue(&self, shard: u32, seat: Seat) -> Waiting {
+    /// Joins the queue, as soon as there is a seat; none when the keeper is
+    /// gone.
+    pub async fn enqueue(&self, shard: u32) -> Option<Waiting> {
+        let seat = Arc::clone(&self.seats).acquire_owned().await.ok()?;
         let waiter = WaiterId(self.last.fetch_add(1, Ordering::Relaxed));
         let (sender, turn) = oneshot::channel();
-        // Without a keeper the sender is dropped, and the waiter is told so.
-        let _ = self.events.send(Event::Offer {
+        let offer = Event::Offer {
             waiter,
             shard,
             turn: sender,
             seat,
-        });
-        Waiting {
+        };
+        self.events.send(offer).ok()?;
+        Some(Waiting {
             waiter,
             turn,
             events: self.events.clone(),
             done: false,
-        }
+        })
     }
 
     /// Joins the queue for at most `wait`; none when the keeper is gone. A turn
     /// that may be had at once is had even when `wait` is nothing.
-    pub async fn enqueue_for(&self, wait: Duration, shard: u32, seat: Seat) -> Option<Turn> {
-        let mut waiting = self.enqueue(shard, seat);
+    pub async fn enqueue_for(&self, wait: Duration, shard: u32) -> Option<Turn> {
+        let mut waiting = self.enqueue(shard).await?;
         if let Ok(permit) = timeout(wait, &mut waiting).await {
             return permit.map(Turn::Granted);
         }

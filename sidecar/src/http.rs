@@ -6,6 +6,9 @@
 //! that is over. Nothing of a request is logged or kept but its shard and its
 //! wait, since some clients put the bot's token into bodies and URLs.
 
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,14 +20,14 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clock;
 use crate::gate::Gate;
-use crate::handle::{Handle, Seat, Turn};
+use crate::handle::{Handle, Turn};
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::permit::Permit;
@@ -76,7 +79,7 @@ pub async fn serve(
     });
     loop {
         let seat = tokio::select! {
-            seat = Arc::clone(&room).acquire_owned() => seat,
+            Ok(seat) = Arc::clone(&room).acquire_owned() => seat,
             () = shutdown.cancelled() => return,
         };
         let accepted = tokio::select! {
@@ -85,13 +88,11 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                // It ends with its client, or with the process.
-                let door = Arc::clone(&door);
-                tokio::spawn(async move {
-                    if let Ok(seat) = seat {
-                        connection(stream, Arc::new(seat), door).await;
-                    }
-                });
+                // It ends with its client, or with the process. An error is a
+                // client that hung up or was cut off: nobody's news.
+                if let Ok(connection) = connection(stream, seat, &door) {
+                    tokio::spawn(connection);
+                }
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others must end first.
@@ -102,86 +103,84 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, seat: Seat, door: Arc<Door>) {
-    let Ok(gate) = Gate::new(stream) else {
-        return;
-    };
+/// No `async` block around it: that would take a third more memory.
+fn connection(
+    stream: TcpStream,
+    seat: OwnedSemaphorePermit,
+    door: &Arc<Door>,
+) -> io::Result<impl Future<Output = hyper::Result<()>> + Send + use<>> {
+    let gate = Gate::new(stream, seat)?;
     let visit = Visit {
         gate: gate.clone(),
-        seat,
-        door,
+        door: Arc::clone(door),
     };
-    let service = service_fn(|request| visit.clone().handle(request));
-    // An error is a client that hung up or was cut off: nobody's news.
-    let _ = http1::Builder::new()
+    let service = service_fn(move |request| visit.clone().handle(request));
+    Ok(http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_buf_size(16 * 1024)
-        .serve_connection(gate, service)
-        .await;
+        .serve_connection(gate, service))
 }
 
 /// One request on its connection.
 #[derive(Clone)]
 struct Visit {
     gate: Gate,
-    seat: Seat,
     door: Arc<Door>,
 }
 
+type Answer = Result<Response<Full<Bytes>>, Close>;
+
 impl Visit {
-    /// Not an `async fn`: the parsed request must be gone before the wait, as it holds
-    /// 4 KiB, and a future keeps a place for all that it was ever given. What
-    /// most of those who wait do not need is boxed.
-    fn handle(
-        self,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Close>> {
+    /// Not an `async fn`: the parsed request must be gone before the wait, as
+    /// it holds 4 KiB, and a future keeps a place for all that it was ever
+    /// given. For the same reason those who just wait have a future of their
+    /// own: they are many.
+    fn handle(self, request: Request<Incoming>) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         let ask = query::parse(request.uri().query());
         if !matches!(ask, Ok(Ask { clear: true, .. }) | Err(Malformed::Wait)) {
             self.door.unclear();
         }
         let body = request.into_body();
-        let body = (!body.is_end_stream()).then(|| Box::pin(discard(body)));
-        async move {
-            if let Some(body) = body {
-                body.await?;
-            }
-            match ask {
-                Ok(Ask {
-                    shard, wait: None, ..
-                }) => self.unbounded(shard).await,
-                Ok(Ask {
-                    shard,
-                    wait: Some(wait),
-                    ..
-                }) => Box::pin(self.bounded(shard, wait)).await,
-                Err(malformed) => Ok(self.malformed(malformed)),
-            }
+        match ask {
+            Ok(Ask {
+                shard, wait: None, ..
+            }) if body.is_end_stream() => Box::pin(self.unbounded(shard)),
+            _ => Box::pin(self.everything(ask, body)),
+        }
+    }
+
+    async fn everything(self, ask: Result<Ask, Malformed>, body: Incoming) -> Answer {
+        discard(body).await?;
+        match ask {
+            Ok(Ask { shard, wait, .. }) => match wait {
+                None => self.unbounded(shard).await,
+                Some(wait) => self.bounded(shard, wait).await,
+            },
+            Err(malformed) => Ok(self.malformed(malformed)),
         }
     }
 
     /// Waits as long as it takes.
-    async fn unbounded(self, shard: u32) -> Result<Response<Full<Bytes>>, Close> {
-        let Self { gate, seat, door } = self;
+    async fn unbounded(self, shard: u32) -> Answer {
+        let waiting = async { self.door.handle.enqueue(shard).await?.await };
         let permit = tokio::select! {
             biased;
-            () = gate.gone() => return Err(Close),
-            permit = door.handle.enqueue(shard, seat) => permit.ok_or(Close)?,
+            () = self.gate.gone() => return Err(Close),
+            permit = waiting => permit.ok_or(Close)?,
         };
-        Ok(grant(&gate, permit))
+        Ok(grant(&self.gate, permit))
     }
 
-    async fn bounded(self, shard: u32, wait: Duration) -> Result<Response<Full<Bytes>>, Close> {
-        let Self { gate, seat, door } = self;
+    async fn bounded(self, shard: u32, wait: Duration) -> Answer {
         let turn = tokio::select! {
             biased;
-            () = gate.gone() => return Err(Close),
-            turn = door.handle.enqueue_for(wait, shard, seat) => turn.ok_or(Close)?,
+            () = self.gate.gone() => return Err(Close),
+            turn = self.door.handle.enqueue_for(wait, shard) => turn.ok_or(Close)?,
         };
         Ok(match turn {
-            Turn::Granted(permit) => grant(&gate, permit),
-            Turn::Refused(refusal) => refuse(&gate, &refusal),
+            Turn::Granted(permit) => grant(&self.gate, permit),
+            Turn::Refused(refusal) => refuse(&self.gate, &refusal),
         })
     }
 

@@ -10,13 +10,13 @@ use std::{future, io};
 use gateway_queue_logbook::{Entry, Hold, SessionStarts};
 use jiff::{SignedDuration, Timestamp, Unit};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::budget::Outcome;
 use crate::clock::{self, Alarm};
 use crate::discord::Discord;
-use crate::handle::{Detail, Event, Handle, Seat};
+use crate::handle::{Detail, Event, Handle};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
@@ -32,7 +32,7 @@ const BATCH: usize = 256;
 /// One who waits for its turn.
 struct Waiter {
     turn: oneshot::Sender<Permit>,
-    _seat: Seat,
+    _seat: OwnedSemaphorePermit,
 }
 
 /// See the module.
@@ -52,7 +52,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper of `queue`, and the way to it. What it has to say is published
+    /// A keeper of `queue`, and the way to it for at most `most` waiters. What it has to say is published
     /// in `logbook`. Must be called within a tokio runtime.
     ///
     /// # Errors
@@ -60,12 +60,13 @@ impl Keeper {
     /// When the kernel has no timer.
     pub fn new(
         queue: Queue,
+        most: usize,
         tokens: watch::Receiver<Current>,
         discord: Discord,
         logbook: watch::Sender<Entry>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Handle)> {
-        let (handle, reports, events) = Handle::new();
+        let (handle, reports, events) = Handle::new(most);
         let keeper = Self {
             queue,
             alarm: Alarm::new()?,
@@ -327,7 +328,6 @@ mod tests {
     use std::time::Duration;
 
     use gateway_queue_logbook::Token;
-    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::budget::Rules;
@@ -337,7 +337,7 @@ mod tests {
     use crate::refusal::Reason;
 
     /// A keeper without a token, with one bucket and an hour between two grants.
-    fn start() -> Handle {
+    fn start(most: usize) -> Handle {
         let hour = Duration::from_secs(3600);
         let config = Config {
             spacing: hour,
@@ -355,18 +355,13 @@ mod tests {
         let queue = Queue::new(&config, Token::None, clock::now());
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
-        let (keeper, handle) = Keeper::new(queue, tokens, discord, logbook, metrics).unwrap();
+        let (keeper, handle) = Keeper::new(queue, most, tokens, discord, logbook, metrics).unwrap();
         tokio::spawn(keeper.run());
         handle
     }
 
-    fn seat() -> Seat {
-        let one = Arc::new(Semaphore::new(1));
-        Arc::new(one.try_acquire_owned().unwrap())
-    }
-
-    async fn turn(waiting: Waiting) -> Permit {
-        let turn = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+    async fn turn(waiting: Option<Waiting>) -> Permit {
+        let turn = tokio::time::timeout(Duration::from_secs(5), waiting.unwrap()).await;
         turn.expect("its turn never came").unwrap()
     }
 
@@ -377,9 +372,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_permit_that_is_dropped_gives_its_turn_to_the_next() {
-        let keeper = start();
-        let first = keeper.enqueue(1, seat());
-        let second = keeper.enqueue(2, seat());
+        let keeper = start(9);
+        let first = keeper.enqueue(1).await;
+        let second = keeper.enqueue(2).await;
         drop(turn(first).await);
         turn(second).await.written(clock::now());
         assert!(look(&keeper).await.free_at > clock::now());
@@ -387,24 +382,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_that_nobody_takes_goes_to_the_next() {
-        let keeper = start();
-        let first = keeper.enqueue(1, seat());
+        let keeper = start(9);
+        let first = keeper.enqueue(1).await;
         // The turn is given before the waiter looks; then the waiter goes.
         while look(&keeper).await.waiting > 0 {}
         drop(first);
-        turn(keeper.enqueue(2, seat())).await;
+        turn(keeper.enqueue(2).await).await;
     }
 
     #[tokio::test]
     async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
-        let keeper = start();
-        let Some(Turn::Granted(permit)) = keeper.enqueue_for(Duration::ZERO, 1, seat()).await
-        else {
+        let keeper = start(9);
+        let Some(Turn::Granted(permit)) = keeper.enqueue_for(Duration::ZERO, 1).await else {
             panic!("refused");
         };
         permit.written(clock::now());
-        let Some(Turn::Refused(refusal)) = keeper.enqueue_for(Duration::ZERO, 1, seat()).await
-        else {
+        let Some(Turn::Refused(refusal)) = keeper.enqueue_for(Duration::ZERO, 1).await else {
             panic!("granted");
         };
         assert_eq!((refusal.reason, refusal.position), (Reason::Waiting, 1));
@@ -414,15 +407,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_has_its_seat_until_the_keeper_knows_that_it_is_gone() {
-        let keeper = start();
-        turn(keeper.enqueue(1, seat())).await.written(clock::now());
-        let seat = seat();
-        let second = keeper.enqueue(2, Arc::clone(&seat));
-        while look(&keeper).await.waiting == 0 {}
-        assert_eq!(Arc::strong_count(&seat), 2);
+    async fn a_waiter_has_its_seat_until_the_keeper_knows_that_it_is_gone() {
+        let keeper = start(1);
+        turn(keeper.enqueue(1).await).await.written(clock::now());
+        let second = keeper.enqueue(2).await;
+        let mut third = Box::pin(keeper.enqueue(3));
+        let seated = tokio::time::timeout(Duration::from_millis(20), &mut third).await;
+        assert!(seated.is_err());
         drop(second);
-        while look(&keeper).await.waiting > 0 {}
-        assert_eq!(Arc::strong_count(&seat), 1);
+        let _third = third.await.unwrap();
+        assert_eq!(look(&keeper).await.shards, [3]);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use gateway_queue_logbook::Entry;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,11 @@ use crate::metrics::Metrics;
 use crate::queue::{Config, Queue};
 use crate::settings::Settings;
 use crate::{clock, http, logbook, token};
+
+/// So many clients may come at the same moment, as all shards do after a restart
+/// of a bot. Beyond it the kernel lets them try again after 1 s, 3 s ..., and
+/// they lose the order in which they came. (The kernel's `somaxconn` caps it.)
+const BACKLOG: u32 = 4096;
 
 /// File descriptors that are kept for other things than clients.
 const OTHER_FILES: u64 = 128;
@@ -80,8 +85,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     } = settings;
     // The guard counts from before anything can be asked for.
     let started = clock::now();
-    let queue_port = listen("PORT", host, port).await?;
-    let admin_port = listen("ADMIN_PORT", settings.admin_host(), admin_port).await?;
+    let queue_port = listen("PORT", host, port)?;
+    let admin_port = listen("ADMIN_PORT", settings.admin_host(), admin_port)?;
 
     let admin_address = admin_port.local_addr()?;
 
@@ -102,7 +107,19 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let metrics = Arc::new(Metrics::new(reserve));
     let pod = lease.as_ref().map_or("", |lease| lease.pod.as_str());
     let (logbook, entries) = watch::channel(Entry::new(pod));
-    let (keeper, handle) = Keeper::new(queue, tokens, discord, logbook, Arc::clone(&metrics))?;
+    let most = most_clients()?;
+    let (keeper, handle) =
+        Keeper::new(queue, most, tokens, discord, logbook, Arc::clone(&metrics))?;
+
+    info!(
+        queue = %queue_port.local_addr()?,
+        admin = %admin_address,
+        spacing_ms = config.spacing.as_millis(),
+        start_guard,
+        most_clients = most,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
 
     let ready = Arc::new(AtomicBool::new(lease.is_none()));
     let mut parts = JoinSet::new();
@@ -132,16 +149,6 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         Ok(())
     });
     let until = shutdown.clone();
-    let most = most_clients()?;
-    info!(
-        queue = %queue_port.local_addr()?,
-        admin = %admin_address,
-        spacing_ms = config.spacing.as_millis(),
-        start_guard,
-        most_clients = most,
-        version = env!("CARGO_PKG_VERSION"),
-        "listening"
-    );
     parts.spawn(async move {
         http::serve(queue_port, most, handle, metrics, until).await;
         Ok(())
@@ -157,15 +164,23 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     ended
 }
 
-async fn listen(variable: &'static str, host: IpAddr, port: u16) -> Result<TcpListener, Failed> {
+fn listen(variable: &'static str, host: IpAddr, port: u16) -> Result<TcpListener, Failed> {
     let address = SocketAddr::new(host, port);
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| Failed::Listen {
-            address,
-            variable,
-            source,
-        })
+    let bind = || {
+        let socket = match host {
+            IpAddr::V4(_) => TcpSocket::new_v4()?,
+            IpAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // The port may be had again while old connections to it time out.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|source| Failed::Listen {
+        address,
+        variable,
+        source,
+    })
 }
 
 /// As many clients as the system lets us have.

@@ -8,12 +8,13 @@ mod common;
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Discord, LONG, Server, closed_silently, granted};
+use socket2::{Domain, Socket, Type};
 
 const SPACING: Duration = Duration::from_millis(500);
 
@@ -309,4 +310,67 @@ fn a_client_that_trickles_is_closed_after_30_s_and_nobody_waits_for_it() {
         assert!(closed_silently(client), "{n}");
     }
     assert!(start.elapsed() < Duration::from_secs(35));
+}
+
+#[test]
+fn who_never_reads_its_answers_is_closed_and_nobody_waits_for_it() {
+    // Each turn comes at once, so that answers pile up until the kernel has waited
+    // a second for one of them to be acknowledged.
+    let server = Server::start(&[("MAX_CONCURRENCY", "4096"), ("RUST_LOG", "info")]);
+    granted(&mut server.ask(4095));
+    let before = server.memory();
+    thread::scope(|scope| {
+        let deaf: Vec<_> = (0..4)
+            .map(|n| {
+                let queue = server.queue;
+                scope.spawn(move || never_read(queue, n * 1000))
+            })
+            .collect();
+        let mut shard = 4000;
+        while !deaf.iter().all(|client| client.is_finished()) {
+            let asked = Instant::now();
+            granted(&mut server.ask(shard));
+            assert!(asked.elapsed() < IN_TIME, "{:?}", asked.elapsed());
+            shard = 4000 + (shard + 1) % 95;
+            let grown = server.memory().saturating_sub(before);
+            assert!(grown < GROWTH, "by {grown} KiB");
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+}
+
+/// Asks for a thousand shards again and again, and has no room for the answers.
+fn never_read(queue: SocketAddr, first: u32) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    socket.connect(&queue.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_write_timeout(Some(LONG)).unwrap();
+    let start = Instant::now();
+    for n in (0..1000).cycle() {
+        let request = format!("GET /?shard={} HTTP/1.1\r\nhost: q\r\n\r\n", first + n);
+        if let Err(error) = stream.write_all(request.as_bytes()) {
+            assert_ne!(error.kind(), ErrorKind::WouldBlock, "it was left waiting");
+            return;
+        }
+        assert!(start.elapsed() < LONG, "it takes requests for ever");
+        // Faster ones are cut off for what they send while they wait.
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_thousand_clients_may_come_at_the_same_moment() {
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
+    // It has no chance to accept them one by one.
+    server.signal("-STOP");
+    let clients: Vec<_> = (0..1000)
+        .map(|n| {
+            let at_once = Duration::from_millis(500);
+            TcpStream::connect_timeout(&server.queue, at_once)
+                .unwrap_or_else(|error| panic!("client {n}: {error}"))
+        })
+        .collect();
+    server.signal("-CONT");
+    drop(clients);
 }
