@@ -92,9 +92,9 @@ impl Discord {
 
     /// What it answers to a question that it reads at `now`.
     pub(crate) fn answer(&mut self, now: Moment) -> Outcome {
-        // The queue's guess is two grants for each of today's buckets. It is too
-        // small when a predecessor had more buckets a moment ago; no queue can
-        // know that, and Discord is taken to be quick then.
+        // The queue's guess is two grants for each of today's buckets. That is
+        // too few when a predecessor had more buckets a moment ago: such a story
+        // is not told here, Discord is quick to count then.
         let guess = u64::from(self.max_concurrency.unwrap_or(1)) * 2;
         if now < self.guessed_until && self.uncounted.len() as u64 > guess {
             self.catch_up(now);

@@ -82,7 +82,7 @@ pub(crate) fn histories() -> impl Strategy<Value = History> {
 fn setup() -> impl Strategy<Value = Setup> {
     let pacing = (1..=8_u32, prop_oneof![Just(0), Just(250)], any::<bool>());
     let budget = (0..=3_u64, prop_oneof![Just(10), Just(30), Just(300)]);
-    let kept = prop_oneof![Just(7_u64), Just(60)];
+    let kept = prop_oneof![Just(5_u64), Just(60)];
     (prop::bool::weighted(0.75), pacing, budget, kept, says()).prop_map(
         |(token, (buckets, margin_ms, guard), (reserve, refresh_s), place_kept_s, says)| Setup {
             token,
