@@ -20,7 +20,7 @@ use crate::handle::{Detail, Event, Handle};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
-use crate::pacer::{Grant, WaiterId};
+use crate::pacer::{Grant, MOST_BUCKETS, WaiterId};
 use crate::permit::Permit;
 use crate::queue::{Learned, Queue};
 use crate::state::Snapshot;
@@ -190,18 +190,21 @@ impl Keeper {
     fn fetched(&mut self, outcome: Outcome) {
         self.fetch = None;
         self.metrics.fetched(&outcome);
+        if let Outcome::Limits(limits) = outcome
+            && limits.max_concurrency.is_none()
+        {
+            self.metrics.concurrency_refused.inc();
+            warn!(
+                "Discord said a max_concurrency that is not 1 to {MOST_BUCKETS}: it is not taken"
+            );
+        }
         let now = clock::now();
         match self.queue.fetched(outcome, now, fastrand::f64()) {
             Learned::Limits {
                 limits,
                 concurrency_was,
-                concurrency_refused,
             } => {
                 self.reset_time = steady(self.reset_time, reset_time(&limits));
-                if concurrency_refused {
-                    self.metrics.concurrency_refused.inc();
-                    warn!("Discord said a max_concurrency that cannot be: the old one stays");
-                }
                 let Limits {
                     total,
                     remaining,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::pacer::MOST_BUCKETS;
 
@@ -23,9 +24,10 @@ pub struct Limits {
 }
 
 #[derive(Deserialize)]
-struct GatewayBot {
+struct GatewayBot<'a> {
     shards: u32,
-    session_start_limit: SessionStartLimit,
+    #[serde(borrow)]
+    session_start_limit: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -48,10 +50,8 @@ impl Limits {
         let GatewayBot {
             shards,
             session_start_limit: limit,
-        } = serde_json::from_slice(body).map_err(|error| {
-            let (what, line, column) = (error.classify(), error.line(), error.column());
-            format!("an answer that is not Discord's ({what:?} at line {line}, column {column})")
-        })?;
+        } = object(body)?;
+        let limit: SessionStartLimit = object(limit.get().as_bytes())?;
         Ok(Self {
             shards,
             total: limit.total,
@@ -62,6 +62,17 @@ impl Limits {
                 .filter(|m| (1..=MOST_BUCKETS).contains(m)),
         })
     }
+}
+
+/// Reads a JSON object: serde would take a list for a struct, too.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return Err("an answer that is not Discord's (no JSON object)".to_owned());
+    }
+    serde_json::from_slice(json).map_err(|error| {
+        let (what, line, column) = (error.classify(), error.line(), error.column());
+        format!("an answer that is not Discord's ({what:?} at line {line}, column {column})")
+    })
 }
 
 #[cfg(test)]
@@ -87,6 +98,8 @@ mod tests {
             "",
             "<html>",
             "[]",
+            "[3,[1000,999,60000,1]]",
+            r#"{"shards":3,"session_start_limit":[1000,999,60000,1]}"#,
             r#"{"url":"wss://x"}"#,
             r#"{"shards":1,"session_start_limit":{"total":1,"remaining":-1,"reset_after":0,"max_concurrency":1}}"#,
             r#"{"shards":1,"session_start_limit":{"total":1,"remaining":"1","reset_after":0,"max_concurrency":1}}"#,

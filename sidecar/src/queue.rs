@@ -39,8 +39,6 @@ pub enum Learned {
         limits: Limits,
         /// The number of buckets before, when it changed.
         concurrency_was: Option<u32>,
-        /// Discord said a `max_concurrency` that cannot be; the old one stays.
-        concurrency_refused: bool,
     },
     /// The fetch changed nothing, or made things worse: see [`Queue::budget`].
     Trouble,
@@ -152,8 +150,8 @@ impl Queue {
             return Learned::Trouble;
         };
         let was = self.pacer.concurrency();
-        let concurrency_refused = limits.max_concurrency.is_none();
-        if concurrency_refused && !self.concurrency_known {
+        // What cannot be is not taken; the old number stays, if there is one.
+        if limits.max_concurrency.is_none() && !self.concurrency_known {
             let why = format!("Discord said a max_concurrency that is not 1 to {MOST_BUCKETS}");
             self.budget.fetched(Outcome::Useless(why), now, jitter);
             return Learned::Trouble;
@@ -165,7 +163,6 @@ impl Queue {
         Learned::Limits {
             limits,
             concurrency_was: (was != buckets).then_some(was),
-            concurrency_refused,
         }
     }
 
