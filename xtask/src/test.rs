@@ -41,7 +41,9 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
             (node, checks) => node.and(checks),
         }
     })?;
-    cargo(workspace, "unit tests", &["test", "--workspace"], &[])?;
+    // Most of those that take long mostly wait.
+    let threads = [("RUST_TEST_THREADS", "8".into())];
+    cargo(workspace, "unit tests", &["test", "--workspace"], &threads)?;
 
     let target = Target::prepare(workspace, choice)?;
     install::operator(workspace, &target)?;

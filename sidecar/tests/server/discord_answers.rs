@@ -1,13 +1,7 @@
 //! Whatever Discord answers, or whoever is in its place: nothing panics,
 //! nothing is granted on it, and the log says what was wrong with it.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-#[path = "discord_answers/parse.rs"]
 mod parse;
-#[path = "discord_answers/slow.rs"]
 mod slow;
 
 use std::io::{self, ErrorKind, Write};
@@ -16,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use common::fake::{Port, limits, response};
-use common::{Server, granted};
+use crate::common::fake::{Port, limits, response};
+use crate::common::{Server, granted};
 
 /// Every bad answer quotes it; nothing of ours may.
 const TOKEN: &str = "t0ken.of-the.bot";

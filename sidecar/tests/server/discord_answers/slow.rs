@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::{is_silent, start};
 use crate::common::fake::Port;
-use crate::{is_silent, start};
 
 #[test]
 fn a_huge_body_is_given_up_after_a_few_bytes_of_it() {

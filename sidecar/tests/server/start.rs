@@ -1,8 +1,5 @@
 //! What the binary says when it cannot start.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::net::TcpListener;
 use std::process::{Command, Output};
 

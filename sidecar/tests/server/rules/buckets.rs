@@ -3,8 +3,8 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use super::{D, Discord, SLACK, assert_took, ms, told};
 use crate::common::{Server, granted};
-use crate::{D, Discord, SLACK, assert_took, ms, told};
 
 /// One after the other, as requests of the same instant may overtake.
 fn ask(server: &Server, shards: impl IntoIterator<Item = u32>) -> Vec<TcpStream> {

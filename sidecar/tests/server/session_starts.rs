@@ -1,14 +1,9 @@
 //! The binary and Discord: limits, outages, tokens.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
-use common::{Discord, Server, granted};
+use crate::common::{Discord, Server, granted};
 
 const TOKEN: &str = "t0ken.of-the.bot";
 

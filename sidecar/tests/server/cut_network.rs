@@ -4,11 +4,6 @@
 //! Three network namespaces: client - router - server. Each lives as long as
 //! a process of ours, so nothing is left of them, however the test ends.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
 use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -16,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{BINARY, GRANT, LONG, Server};
+use crate::common::{BINARY, GRANT, LONG, Server};
 
 /// The server, as its clients behind the router see it.
 const SERVER: &str = "10.2.0.2";

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::{FIELDS, WRONG, good, with};
+use super::{FIELDS, WRONG, good, with};
 
 /// JSON of any kind; lists are shorter than an answer has fields.
 fn any_json() -> impl Strategy<Value = Value> {

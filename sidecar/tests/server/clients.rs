@@ -1,14 +1,9 @@
 //! The binary and its clients: who is answered, with what, and when.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use common::{GRANT, LONG, Server, answer, closed_silently, granted};
+use crate::common::{GRANT, LONG, Server, answer, closed_silently, granted};
 
 const SPACING: Duration = Duration::from_millis(500);
 

@@ -1,15 +1,8 @@
 //! The rules of the session starts and of the buckets, for the binary as it is
 //! started with nothing but environment variables, half a second between grants.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-#[path = "rules/away.rs"]
 mod away;
-#[path = "rules/buckets.rs"]
 mod buckets;
-mod common;
-#[path = "rules/restart.rs"]
 mod restart;
 
 use std::io::{ErrorKind, Read, Write};
@@ -18,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::fake::{Fake, Port, limits, response};
-use common::{LONG, Server, granted};
+use crate::common::fake::{Fake, Port, limits, response};
+use crate::common::{LONG, Server, granted};
 
 /// The interval, and so the spacing.
 const D: Duration = Duration::from_millis(500);

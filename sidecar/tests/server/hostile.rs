@@ -1,11 +1,6 @@
 //! The binary and those who mean it harm, or know no better: none of them gets a
 //! byte, holds up another client, or makes the process grow.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,7 +8,7 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Discord, LONG, Server, closed_silently, granted};
+use crate::common::{Discord, LONG, Server, closed_silently, granted};
 use socket2::{Domain, Socket, Type};
 
 const SPACING: Duration = Duration::from_millis(500);

@@ -4,9 +4,9 @@ use std::fs;
 use std::thread;
 use std::time::Instant;
 
+use super::{D, Discord, SEEN, SILENCE, SLACK, assert_took, is_silent, ms, said, told};
 use crate::common::fake::response;
 use crate::common::granted;
-use crate::{D, Discord, SEEN, SILENCE, SLACK, assert_took, is_silent, ms, said, told};
 
 const UNKNOWN: &str = r#""hold":"session_starts_unknown""#;
 

@@ -1,8 +1,5 @@
 //! The real binary on loopback, and a Discord of a few lines.
 
-// Each test binary uses a part of it.
-#![allow(dead_code)]
-
 pub(crate) mod fake;
 
 use std::io::{BufRead, BufReader, Read, Write};

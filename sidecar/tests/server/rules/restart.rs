@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::{D, Discord, EXHAUSTED, SEEN, assert_took, is_silent, told};
 use crate::common::granted;
-use crate::{D, Discord, EXHAUSTED, SEEN, assert_took, is_silent, told};
 
 const GUARD: (&str, &str) = ("START_GUARD", "true");
 

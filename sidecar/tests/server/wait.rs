@@ -1,15 +1,10 @@
 //! Clients that say how long they want to wait, and are answered then.
 
-// A test fails by panicking.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{Discord, GRANT, Server, answer, granted};
+use crate::common::{Discord, GRANT, Server, answer, granted};
 
 fn ask(server: &Server, query: &str) -> TcpStream {
     server.send(format!("GET /?{query} HTTP/1.1\r\nhost: q\r\n\r\n").as_bytes())
@@ -162,7 +157,7 @@ fn on_one_connection_only_the_request_that_opted_in_is_refused() {
     let mut client =
         server.send(b"GET /?shard=0&wait=0 HTTP/1.1\r\nhost: q\r\n\r\nnonsense\r\n\r\n");
     refused(&mut client);
-    assert!(common::closed_silently(client));
+    assert!(crate::common::closed_silently(client));
 }
 
 #[test]
@@ -176,7 +171,7 @@ fn who_is_refused_again_and_again_is_granted_in_the_end() {
             (shard, client)
         })
         .collect();
-    let deadline = Instant::now() + common::LONG;
+    let deadline = Instant::now() + crate::common::LONG;
     let mut granted = Vec::new();
     // None is ever connected for longer than it takes to be refused.
     while !clients.is_empty() {
