@@ -5,10 +5,20 @@
 //! crate is the one place where both sides agree on the keys and the words.
 //! It is pure: it reads and writes maps, and knows no Kubernetes client.
 
+mod release;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+
+pub use release::{Left, Release};
+
+/// The annotation of a [`Release`]; absent while somebody leads.
+pub const RELEASED: &str = "gatewayqueue.dev/released";
+
+/// The annotation that says where the leader takes hops: `IP:PORT`.
+pub const ADDRESS: &str = "gatewayqueue.dev/address";
 
 const HOLDER: &str = "gatewayqueue.dev/holder";
 const TOKEN: &str = "gatewayqueue.dev/token";

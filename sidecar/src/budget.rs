@@ -65,8 +65,12 @@ pub struct Budget {
     writing: u64,
     /// Written grants, the oldest first, as far back as an answer can miss one.
     recent: VecDeque<Moment>,
-    /// A fetch sent before this may miss what a predecessor granted.
+    /// What a predecessor granted that Discord may not have counted, if known,
+    uncounted: Option<u64>,
+    /// and from when on a fetch must have counted it.
     settled_at: Moment,
+    /// How many buckets there were at most, as far as that is known.
+    buckets: u32,
     /// The fetch that is under way.
     sent: Option<Moment>,
     /// No fetch before this.
@@ -80,21 +84,22 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget that knows nothing but the state of the token. `guarded` says
-    /// that a predecessor may have granted until just now.
-    pub fn new(rules: Rules, token: Token, guarded: bool, now: Moment) -> Self {
-        let settle = if guarded {
-            rules.interval * 2
-        } else {
-            Duration::ZERO
-        };
+    /// A budget that knows nothing but the state of the token. A predecessor
+    /// granted `uncounted` shards in the last two intervals, or nobody knows
+    /// how many: then it is two turns of each bucket.
+    pub fn new(rules: Rules, token: Token, uncounted: Option<u64>, now: Moment) -> Self {
         Self {
             rules,
             token,
             known: None,
             writing: 0,
             recent: VecDeque::new(),
-            settled_at: now + settle,
+            uncounted,
+            settled_at: match uncounted {
+                Some(0) => now,
+                _ => now + rules.interval * 2,
+            },
+            buckets: 0,
             sent: None,
             earliest: now,
             refresh_at: now,
@@ -102,6 +107,23 @@ impl Budget {
             empty_backoff: rules.interval,
             trouble: None,
         }
+    }
+
+    /// The predecessor had so many buckets.
+    pub fn had_buckets(&mut self, buckets: u32) {
+        self.buckets = buckets;
+    }
+
+    /// What Discord may not have counted at `now`, for a successor.
+    pub fn uncounted(&self, now: Moment) -> u64 {
+        let from = now - self.rules.interval * 2;
+        let own = self.recent.iter().filter(|at| **at >= from).count() as u64;
+        let inherited = match self.uncounted {
+            _ if now >= self.settled_at => 0,
+            Some(uncounted) => uncounted,
+            None => u64::from(self.buckets) * 2,
+        };
+        own + self.writing + inherited
     }
 
     /// Why nothing may be granted; none when something may.
@@ -221,7 +243,8 @@ impl Budget {
             }
             Outcome::Rejected => {
                 self.token = Token::Rejected;
-                self.trouble = Some("Discord answered 401 to the token".to_owned());
+                self.trouble =
+                    Some("Discord answered 401: the token is not valid, replace it".to_owned());
                 self.refresh_at = soonest.max(now + REJECTED_AGAIN);
                 self.earliest = self.refresh_at;
             }
@@ -249,9 +272,11 @@ impl Budget {
     fn learn(&mut self, limits: Limits, sent: Moment, now: Moment) {
         let unseen_from = sent - self.rules.interval * 2;
         let used = self.recent.iter().filter(|at| **at >= unseen_from).count();
-        let guessed = match limits.max_concurrency {
-            Some(m) if sent < self.settled_at => u64::from(m) * 2,
-            _ => 0,
+        self.buckets = self.buckets.max(limits.max_concurrency.unwrap_or(0));
+        let guessed = match self.uncounted {
+            _ if sent >= self.settled_at => 0,
+            Some(uncounted) => uncounted,
+            None => u64::from(self.buckets) * 2,
         };
         let mut known = Known {
             limits,

@@ -69,6 +69,10 @@ async fn read(mut response: Response) -> Outcome {
                 None => Outcome::Useless("Discord answered 429 with no Retry-After".to_owned()),
             };
         }
+        StatusCode::NOT_FOUND => {
+            let why = "Discord answered 404: DISCORD_API must be the base URL of its REST API";
+            return Outcome::Useless(why.to_owned());
+        }
         status => return Outcome::Useless(format!("Discord answered {}", status.as_u16())),
     }
     let mut body = Vec::new();

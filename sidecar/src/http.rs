@@ -138,7 +138,7 @@ impl Visit {
     /// own: they are many.
     fn handle(self, request: Request<Incoming>) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         let ask = query::parse(request.uri().query());
-        if !matches!(ask, Ok(Ask { clear: true, .. }) | Err(Malformed::Wait)) {
+        if let Ok(Ask { clear: false, .. }) = ask {
             self.door.unclear();
         }
         let body = request.into_body();

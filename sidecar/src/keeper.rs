@@ -47,6 +47,8 @@ pub struct Keeper {
     discord: Discord,
     fetch: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     reset_time: Option<Timestamp>,
+    /// What was said last about why nothing is granted.
+    told: Option<Option<Hold>>,
     logbook: watch::Sender<Entry>,
     metrics: Arc<Metrics>,
 }
@@ -77,6 +79,7 @@ impl Keeper {
             discord,
             fetch: None,
             reset_time: None,
+            told: None,
             logbook,
             metrics,
         };
@@ -92,12 +95,14 @@ impl Keeper {
     /// When the kernel's timer fails: nothing could be granted in time then.
     pub async fn run(mut self) -> io::Result<()> {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut hold = None;
-        info!(waiting = 0, "the queue is open");
+        if let Current::Missing(why) = &*self.tokens.borrow() {
+            warn!(%why, "there is no token");
+        }
         loop {
+            self.tell();
             self.give_turns();
             self.fetch_if_due();
-            hold = self.tell(hold);
+            self.tell();
             self.alarm.set(self.queue.wake_at())?;
             let fetched = async {
                 match &mut self.fetch {
@@ -218,10 +223,10 @@ impl Keeper {
             }
             Learned::Trouble => {
                 let why = self.queue.budget().trouble().unwrap_or_default();
-                let next = self.queue.fetch_at().map(|at| at.since(now).as_secs_f64());
+                let next_try = self.queue.fetch_at().map(|at| at.since(now).as_millis());
                 warn!(
                     why,
-                    next_try_seconds = next,
+                    next_try_ms = next_try,
                     "cannot fetch the session starts"
                 );
             }
@@ -244,16 +249,16 @@ impl Keeper {
     }
 
     /// Says in the log and in the logbook what changed.
-    fn tell(&self, before: Option<Option<Hold>>) -> Option<Option<Hold>> {
+    fn tell(&mut self) {
         let hold = self.queue.hold();
-        if before != Some(hold) {
+        if self.told != Some(hold) {
             match hold {
                 Some(hold) => warn!(reason = hold.word(), "nothing is granted"),
                 None => info!("shards may identify"),
             }
+            self.told = Some(hold);
         }
         self.tell_the_logbook();
-        Some(hold)
     }
 
     fn tell_the_logbook(&self) {
@@ -267,15 +272,11 @@ impl Keeper {
 
     fn entry(&self, before: &Entry) -> Entry {
         let budget = self.queue.budget();
-        let missing = match &*self.tokens.borrow() {
-            Current::Missing(why) => Some(why.clone()),
-            _ => None,
-        };
         Entry {
             holder: before.holder.clone(),
             token: budget.token(),
             hold: self.queue.hold(),
-            detail: missing.or_else(|| budget.trouble().map(str::to_owned)),
+            detail: self.trouble(),
             max_concurrency: self.queue.concurrency(),
             recommended_shards: budget.limits().map(|limits| limits.shards),
             session_starts: budget
@@ -289,13 +290,21 @@ impl Keeper {
         }
     }
 
+    /// What is wrong with the token or with Discord, for a person.
+    fn trouble(&self) -> Option<String> {
+        match &*self.tokens.borrow() {
+            Current::Missing(why) => Some(why.clone()),
+            _ => self.queue.budget().trouble().map(str::to_owned),
+        }
+    }
+
     fn snapshot(&self, detail: Detail, now: Moment) -> Snapshot {
         let budget = self.queue.budget();
         Snapshot {
             taken: now,
             token: budget.token(),
             hold: self.queue.hold(),
-            trouble: budget.trouble().map(str::to_owned),
+            trouble: self.trouble(),
             max_concurrency: self.queue.concurrency(),
             limits: budget.limits(),
             remaining: budget.remaining(),

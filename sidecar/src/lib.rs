@@ -6,6 +6,7 @@
 
 // Pure.
 pub mod budget;
+pub mod election;
 pub mod limits;
 mod line;
 pub mod moment;

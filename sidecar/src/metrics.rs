@@ -179,7 +179,7 @@ impl Metrics {
         );
         gauge(
             "session_starts_remaining",
-            "Session starts that are left, the reserve included; absent while unknown",
+            "Session starts that are left by our count, the reserve included; absent while unknown",
             snapshot.remaining,
         );
         gauge(

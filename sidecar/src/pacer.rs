@@ -15,6 +15,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use crate::election::Inheritance;
 use crate::line::{Line, Stander};
 use crate::moment::Moment;
 use crate::places::{Place, Places};
@@ -124,12 +125,17 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// A pacer with one bucket. Nothing is granted before `guard`: until then
-    /// a predecessor's last grant may be too young.
-    pub fn new(spacing: Duration, place_kept: Duration, guard: Moment) -> Self {
+    /// A pacer with the buckets that a predecessor had, or with one; each of
+    /// them waits out what was granted there.
+    pub fn new(spacing: Duration, place_kept: Duration, inheritance: &Inheritance) -> Self {
+        let mut buckets = inheritance.buckets.clone();
+        if buckets.is_empty() || buckets.len() > MOST_BUCKETS as usize {
+            let latest = buckets.into_iter().fold(inheritance.others, Moment::max);
+            buckets = vec![latest];
+        }
         Self {
             spacing,
-            buckets: vec![Bucket::new(guard)],
+            buckets: buckets.into_iter().map(Bucket::new).collect(),
             waiters: HashMap::new(),
             writing: HashMap::new(),
             adrift: 0,
@@ -308,6 +314,18 @@ impl Pacer {
             ahead,
             turn_at: free_at + self.spacing.saturating_mul(turns),
         })
+    }
+
+    /// How long each bucket must still be left alone. No grant may be on its
+    /// way to a socket.
+    pub fn left(&self, now: Moment) -> Vec<Duration> {
+        let left = |bucket: &Bucket| bucket.free_at.since(now);
+        self.buckets.iter().map(left).collect()
+    }
+
+    /// Whether a grant is on its way to a socket.
+    pub fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
     }
 
     /// All buckets, for people to look at. With the `shards` that wait it

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use gateway_queue_logbook::{Hold, Token};
+use gateway_queue_logbook::{Hold, Left, Token};
 
 use crate::budget::{Budget, Outcome, Rules};
+use crate::election::Inheritance;
 use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::pacer::{Grant, Lane, MOST_BUCKETS, Pacer, WaiterId};
@@ -15,12 +16,16 @@ use crate::refusal::Refusal;
 /// Nobody is told to come back sooner.
 const SOONEST_RETRY: Duration = Duration::from_millis(250);
 
+/// When to come back if there may be news at any moment, or never.
+const NEWS_RETRY: Duration = Duration::from_secs(5);
+
 /// What the queue must know of the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Between two grants of one bucket: Discord's interval and the margin.
     pub spacing: Duration,
-    /// Nothing is granted for one spacing after the start.
+    /// Nothing is granted for one spacing after the start, when nothing is
+    /// known of a predecessor.
     pub start_guard: bool,
     /// How long the place of a waiter that went away is kept.
     pub place_kept: Duration,
@@ -50,6 +55,7 @@ pub struct Queue {
     pacer: Pacer,
     budget: Budget,
     concurrency_known: bool,
+    spacing: Duration,
     place_kept: Duration,
     /// Since when the budget allows grants, to tell a late grant from one
     /// that was held.
@@ -57,23 +63,54 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue, started at `now`.
+    /// An empty queue, started at `now`, of which nothing but the setting says
+    /// whether it had a predecessor.
     pub fn new(config: &Config, token: Token, now: Moment) -> Self {
-        let guard = match config.start_guard {
-            true => now + config.spacing,
-            false => Moment::ZERO,
+        let inheritance = match config.start_guard {
+            true => Inheritance::unknown(now + config.spacing),
+            false => Inheritance::NOTHING,
         };
-        let mut pacer = Pacer::new(config.spacing, config.place_kept, guard);
+        Self::inheriting(config, token, &inheritance, now)
+    }
+
+    /// An empty queue, started at `now`, that waits out what its predecessor
+    /// left.
+    pub fn inheriting(
+        config: &Config,
+        token: Token,
+        inheritance: &Inheritance,
+        now: Moment,
+    ) -> Self {
+        let mut pacer = Pacer::new(config.spacing, config.place_kept, inheritance);
         if token == Token::None {
             pacer.set_concurrency(config.max_concurrency);
         }
+        let mut budget = Budget::new(config.rules, token, inheritance.uncounted, now);
+        budget.had_buckets(pacer.concurrency());
         Self {
             pacer,
-            budget: Budget::new(config.rules, token, config.start_guard, now),
+            budget,
             concurrency_known: token == Token::None,
+            spacing: config.spacing,
             place_kept: config.place_kept,
             open_since: (token == Token::None).then_some(Moment::ZERO),
         }
+    }
+
+    /// What the next leader of this Lease must know, when this one grants no
+    /// more and no grant is on its way.
+    pub fn left(&self, lease: &str, now: Moment) -> Left {
+        Left {
+            lease: lease.to_owned(),
+            waits: self.pacer.left(now),
+            spacing: self.spacing,
+            uncounted: self.budget.uncounted(now),
+        }
+    }
+
+    /// Whether a grant is on its way to a socket.
+    pub fn is_writing(&self) -> bool {
+        self.pacer.is_writing()
     }
 
     /// See [`Pacer::offer`].
@@ -95,8 +132,7 @@ impl Queue {
         let away = match hold {
             // Half of the way, so that it is back before its turn.
             None => standing.turn_at.since(now) / 2,
-            // While a fetch is under way there may be news at any moment.
-            Some(_) => self.fetch_at().unwrap_or(now).since(now),
+            Some(_) => self.fetch_at().map_or(NEWS_RETRY, |at| at.since(now)),
         };
         Some(Refusal {
             reason: hold.into(),

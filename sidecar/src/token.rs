@@ -94,7 +94,7 @@ fn read(path: &Path) -> Current {
     let mut text = String::new();
     let reading = File::open(path).and_then(|f| f.take(MOST + 1).read_to_string(&mut text));
     let why = match reading {
-        Err(error) => format!("cannot read {}: {}", shown(path), error.kind()),
+        Err(error) => format!("cannot read {}: {error}", shown(path)),
         Ok(size) if size as u64 > MOST => format!("{} is too long for a token", shown(path)),
         Ok(_) => match BotToken::parse(&text) {
             Ok(token) => return Current::Token(token),
@@ -121,7 +121,7 @@ mod tests {
     fn a_file_without_a_token_says_why() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
-        assert!(missing(&file).contains("not found"));
+        assert!(missing(&file).contains("No such file"));
         fs::write(&file, " \n").unwrap();
         assert!(missing(&file).contains("it is empty"));
         fs::write(&file, "a b").unwrap();

@@ -36,7 +36,7 @@ const OTHER_FILES: u64 = 128;
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// A port cannot be had.
-    #[error("cannot listen on {address} ({variable}): {source}")]
+    #[error("cannot listen on {address} ({variable}): {source}{}", hint(source))]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -57,6 +57,14 @@ pub enum Failed {
     /// A part ended that never ends.
     #[error("a part of the queue ended by itself")]
     Ended,
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are for root, mostly",
+        io::ErrorKind::AddrInUse => "; another program has it",
+        _ => "",
+    }
 }
 
 /// Runs the queue until `shutdown`. Then it ends at once: those who wait see

@@ -21,7 +21,8 @@ fn says(remaining: u64, reset_after: u64, m: u32) -> Outcome {
 }
 
 fn budget(guarded: bool) -> Budget {
-    Budget::new(RULES, Token::Unchecked, guarded, at(0))
+    let uncounted = (!guarded).then_some(0);
+    Budget::new(RULES, Token::Unchecked, uncounted, at(0))
 }
 
 fn fetch(budget: &mut Budget, sent: u64, outcome: Outcome) {
@@ -152,7 +153,7 @@ fn the_reserve_is_left_untouched() {
         reserve: 10,
         ..RULES
     };
-    let mut budget = Budget::new(rules, Token::Unchecked, false, at(0));
+    let mut budget = Budget::new(rules, Token::Unchecked, Some(0), at(0));
     fetch(&mut budget, 0, says(11, 60, 1));
     grant(&mut budget, 0);
     assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
@@ -245,7 +246,7 @@ fn an_answer_to_a_token_that_was_swapped_meanwhile_is_not_taken() {
 
 #[test]
 fn without_a_token_there_is_no_budget() {
-    let mut budget = Budget::new(RULES, Token::None, true, at(0));
+    let mut budget = Budget::new(RULES, Token::None, None, at(0));
     for now in 0..100 {
         grant(&mut budget, now);
     }

@@ -84,7 +84,8 @@ fn a_token_file_may_come_later_and_change() {
     let file = folder.path().join("token");
     let server = start(&discord, &[("DISCORD_TOKEN_FILE", file.to_str().unwrap())]);
     let mut client = server.ask(0);
-    server.wait_for_state(r#""hold":"token_missing""#);
+    server.wait_for_log("there is no token");
+    server.wait_for_state(r#""hold":"token_missing","trouble":"cannot read /"#);
     assert_eq!(server.page("/readyz").0, 200);
     fs::write(&file, "first").unwrap();
     granted(&mut client);

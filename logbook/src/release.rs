@@ -1,0 +1,121 @@
+//! What a leader leaves behind for the next: how long each bucket must still
+//! be left alone.
+
+use std::time::Duration;
+
+/// How a Lease became free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Nobody ever led: only the operator writes this, on the Lease of a
+    /// GatewayQueue that is new.
+    NeverLed,
+    /// A leader released it.
+    Left(Left),
+}
+
+/// What is left when a leader goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The Lease on which this was written. On another one it means nothing:
+    /// somebody has copied it.
+    pub lease: String,
+    /// For each bucket, how long after this was sent it may grant again, in
+    /// whole milliseconds, rounded up. A bucket that is not here waits in full.
+    pub waits: Vec<Duration>,
+    /// Between two grants of one bucket, as the leader kept it.
+    pub spacing: Duration,
+    /// Grants of the last two intervals, which Discord may not have counted.
+    pub uncounted: u64,
+}
+
+impl Release {
+    /// The annotation's value.
+    pub fn write(&self) -> String {
+        match self {
+            Self::NeverLed => NEVER_LED.to_owned(),
+            Self::Left(left) => {
+                let waits: Vec<_> = left.waits.iter().map(millis).collect();
+                let spacing = millis(&left.spacing);
+                format!(
+                    "{} {} {spacing} {}",
+                    left.lease,
+                    left.uncounted,
+                    waits.join(",")
+                )
+            }
+        }
+    }
+
+    /// Reads what [`Release::write`] wrote. None for anything else, which is
+    /// then as good as no record: the Lease is waited out.
+    pub fn read(text: &str) -> Option<Self> {
+        if text == NEVER_LED {
+            return Some(Self::NeverLed);
+        }
+        let (lease, rest) = text.split_once(' ')?;
+        let (uncounted, rest) = rest.split_once(' ')?;
+        let (spacing, waits) = rest.split_once(' ')?;
+        let waits = match waits {
+            "" => Ok(Vec::new()),
+            waits => waits
+                .split(',')
+                .map(|millis| millis.parse().map(Duration::from_millis))
+                .collect(),
+        };
+        Some(Self::Left(Left {
+            lease: lease.to_owned(),
+            waits: waits.ok()?,
+            spacing: Duration::from_millis(spacing.parse().ok()?),
+            uncounted: uncounted.parse().ok()?,
+        }))
+    }
+}
+
+fn millis(length: &Duration) -> String {
+    length.as_nanos().div_ceil(1_000_000).to_string()
+}
+
+const NEVER_LED: &str = "never-led";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_and_times_are_rounded_up() {
+        let left = |waits: &[Duration]| {
+            Release::Left(Left {
+                lease: "0b6c-uid".to_owned(),
+                waits: waits.to_vec(),
+                spacing: Duration::from_millis(5250),
+                uncounted: 3,
+            })
+        };
+        let millis = Duration::from_millis;
+        for release in [
+            Release::NeverLed,
+            left(&[]),
+            left(&[millis(0), millis(5250)]),
+        ] {
+            assert_eq!(Release::read(&release.write()), Some(release));
+        }
+        let odd = left(&[Duration::from_micros(1001)]).write();
+        assert_eq!(Release::read(&odd), Some(left(&[millis(2)])));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_record() {
+        for text in [
+            "",
+            "x",
+            "uid",
+            "uid 1",
+            "uid -1 0",
+            "uid 1 a",
+            "uid 1 1,,2",
+            "Never-Led",
+        ] {
+            assert_eq!(Release::read(text), None, "{text}");
+        }
+    }
+}

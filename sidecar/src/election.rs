@@ -1,0 +1,426 @@
+//! Who leads: an election over one Lease, as a state machine. Pure.
+//!
+//! Kubernetes is what all agree on: every write carries the version of the
+//! Lease that it changes, and the API server refuses it when that is not the
+//! present one. Around that, this keeps three promises:
+//!
+//! - A candidate takes the Lease when its leader has *released* it, or when the
+//!   candidate itself has seen it unchanged for the whole duration that the
+//!   Lease names, by its own clock. Wall clocks are never compared.
+//! - A leader may grant until the moment at which it *sent* its last successful
+//!   renewal, plus the duration, less a margin. So its right has ended before
+//!   anybody else can have waited it out.
+//! - A new leader leaves each bucket alone until its predecessor's last grant
+//!   is one spacing old.
+//!
+//! Clocks may run up to 5 % apart, which is a hundred times more than they do.
+
+use std::time::Duration;
+
+use gateway_queue_logbook::Release;
+
+use crate::moment::Moment;
+
+/// No Lease may name a longer duration, and one that names none is waited out
+/// for so long: nobody knows what a leader of it believes.
+pub const LONGEST: Duration = Duration::from_secs(30);
+
+/// The pause after a request that failed, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+
+/// The settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who this is. It must be another one after each start, as one who was
+    /// killed may have grants on their way.
+    pub identity: String,
+    /// How long a leader is believed to lead after its last renewal. At most
+    /// [`LONGEST`].
+    pub duration: Duration,
+    /// How often a leader renews.
+    pub renew_every: Duration,
+    /// How much earlier than others believe a leader stops. At least a tenth of
+    /// the duration, as clocks drift.
+    pub margin: Duration,
+    /// Between two grants of one bucket.
+    pub spacing: Duration,
+}
+
+/// A Lease, as it was at one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// A Lease that was deleted and made again has another one.
+    pub uid: String,
+    /// Changes with every write. It has no order.
+    pub version: String,
+    /// Who leads, if anybody.
+    pub holder: Option<String>,
+    /// How long to believe so.
+    pub duration: Option<Duration>,
+    /// What the last leader left.
+    pub release: Option<Release>,
+    /// Where the leader takes hops.
+    pub address: Option<String>,
+}
+
+/// What to do next. One request at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Read the Lease.
+    Read,
+    /// Change this version of it, or nothing.
+    Write(Write),
+    /// Nothing before this moment; for ever if there is none.
+    Wait(Option<Moment>),
+}
+
+/// A change of one version of the Lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Of this Lease,
+    pub uid: String,
+    /// and this version of it.
+    pub version: String,
+    /// What to change.
+    pub kind: Kind,
+}
+
+/// What to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Become the holder, and remove the release record.
+    Take,
+    /// Say that one still holds it.
+    Renew,
+    /// Leave it, with a release record.
+    Release,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It succeeded, and this is the Lease after it.
+    Lease(Lease),
+    /// There is no such Lease.
+    Missing,
+    /// The version, or the Lease, is another one by now: nothing was changed.
+    Conflict,
+    /// An error, or no answer: it may have been done, be done later, or never.
+    Failed,
+}
+
+/// The time of one leader. A new one has another number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Counts up.
+    pub number: u64,
+    /// Until when the leader may grant. Each renewal moves it.
+    pub until: Moment,
+    /// What the leader before may have granted.
+    pub inheritance: Inheritance,
+}
+
+/// What a new leader must wait out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inheritance {
+    /// When each bucket may grant again, as far as that is known.
+    pub buckets: Vec<Moment>,
+    /// When all others may.
+    pub others: Moment,
+    /// How many session starts Discord may not have counted yet, if known.
+    pub uncounted: Option<u64>,
+}
+
+impl Inheritance {
+    /// There is no predecessor.
+    pub const NOTHING: Self = Self {
+        buckets: Vec::new(),
+        others: Moment::ZERO,
+        uncounted: Some(0),
+    };
+
+    /// There may be one, and nothing is known of it but that all buckets may
+    /// grant again at `others`.
+    pub fn unknown(others: Moment) -> Self {
+        Self {
+            buckets: Vec::new(),
+            others,
+            uncounted: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Sighting {
+    lease: Lease,
+    /// Since when it was not seen to change.
+    since: Moment,
+}
+
+/// A try to take the Lease; it may succeed unseen.
+#[derive(Clone, Debug)]
+struct Attempt {
+    sent: Moment,
+    version: String,
+    inheritance: Inheritance,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Election {
+    config: Config,
+    /// The first Lease that was ever seen.
+    first_uid: Option<String>,
+    seen: Option<Sighting>,
+    /// The Lease must be read before anything is decided.
+    look: bool,
+    term: Option<Term>,
+    terms: u64,
+    attempt: Option<Attempt>,
+    renew_at: Moment,
+    resigned: bool,
+    /// What was asked, and when.
+    asked: Option<(Option<Kind>, Moment)>,
+    retry_at: Moment,
+    backoff: Duration,
+}
+
+/// By how much two moments of one spacing must be further apart when they are
+/// measured by two clocks.
+pub fn drift(spacing: Duration) -> Duration {
+    spacing / 40
+}
+
+impl Election {
+    /// One who knows nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            first_uid: None,
+            seen: None,
+            look: true,
+            term: None,
+            terms: 0,
+            attempt: None,
+            renew_at: Moment::ZERO,
+            resigned: false,
+            asked: None,
+            retry_at: Moment::ZERO,
+            backoff: BACKOFF.0,
+        }
+    }
+
+    /// The term of this one; none when another leads, or it has resigned. Its
+    /// right to grant may have run out: then a renewal may bring it back, as
+    /// nobody else has led meanwhile.
+    pub fn term(&self) -> Option<&Term> {
+        self.term.as_ref().filter(|_| !self.resigned)
+    }
+
+    /// Whether this one still has to release the Lease.
+    pub fn is_releasing(&self) -> bool {
+        self.resigned && self.term.is_some()
+    }
+
+    /// The Lease as it was last seen.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.seen.as_ref().map(|seen| &seen.lease)
+    }
+
+    /// Where another leader takes hops, if there is one and it has said so.
+    pub fn leader(&self) -> Option<&str> {
+        let lease = self.lease()?;
+        let other = lease.holder.as_deref()? != self.config.identity;
+        lease.address.as_deref().filter(|_| other)
+    }
+
+    /// What to do now. A request that it asks for must be answered by
+    /// [`Election::answered`] before it asks for another.
+    pub fn step(&mut self, now: Moment) -> Step {
+        if self.asked.is_some() {
+            return Step::Wait(None);
+        }
+        if now < self.retry_at {
+            return Step::Wait(Some(self.retry_at));
+        }
+        let Some(seen) = self.seen.as_ref().filter(|_| !self.look) else {
+            self.look = false;
+            self.asked = Some((None, now));
+            return Step::Read;
+        };
+        let kind = match (&self.term, self.resigned) {
+            (Some(_), true) => Kind::Release,
+            (Some(_), false) if self.renew_at <= now => Kind::Renew,
+            (Some(_), false) => return Step::Wait(Some(self.renew_at)),
+            (None, true) => return Step::Wait(None),
+            (None, false) => {
+                let free_at = self.free_at(seen);
+                if free_at > now {
+                    return Step::Wait(Some(free_at));
+                }
+                Kind::Take
+            }
+        };
+        let Lease { uid, version, .. } = seen.lease.clone();
+        if kind == Kind::Take && self.attempt.as_ref().is_none_or(|a| a.version != version) {
+            self.attempt = Some(Attempt {
+                sent: now,
+                version: version.clone(),
+                inheritance: self.inheritance(seen, now),
+            });
+        }
+        self.asked = Some((Some(kind), now));
+        Step::Write(Write { uid, version, kind })
+    }
+
+    /// What came of the request that [`Election::step`] asked for.
+    pub fn answered(&mut self, answer: Answer, now: Moment) {
+        let Some((kind, sent)) = self.asked.take() else {
+            return;
+        };
+        match answer {
+            Answer::Lease(lease) => {
+                self.backoff = BACKOFF.0;
+                self.see(lease, now);
+                if matches!(kind, Some(Kind::Take | Kind::Renew)) {
+                    self.renewed(sent);
+                }
+            }
+            Answer::Missing => {
+                self.term = None;
+                self.attempt = None;
+                self.seen = None;
+                self.pause(now);
+            }
+            // What is there instead decides.
+            Answer::Conflict => {
+                self.look = true;
+                if self.backoff > BACKOFF.0 {
+                    self.pause(now);
+                }
+                self.backoff = (self.backoff * 2).min(BACKOFF.1);
+            }
+            // Only a look can tell whether a write was done.
+            Answer::Failed => {
+                self.look = true;
+                self.pause(now);
+            }
+        }
+    }
+
+    /// The Lease was seen by other means than a request: a watch.
+    pub fn noticed(&mut self, lease: Lease, now: Moment) {
+        // It may be older than what is under way, or than what a leader knows.
+        if self.asked.is_none() && self.term.is_none() {
+            self.see(lease, now);
+        } else {
+            self.look = true;
+        }
+    }
+
+    /// The Lease may have changed unseen: read it.
+    pub fn doubt(&mut self) {
+        self.look = true;
+    }
+
+    /// There is news to write with the next renewal: renew now.
+    pub fn renew_now(&mut self) {
+        self.renew_at = Moment::ZERO;
+    }
+
+    /// Leads no more, and never again. What it has is released.
+    pub fn resign(&mut self) {
+        self.resigned = true;
+        self.retry_at = Moment::ZERO;
+    }
+
+    fn see(&mut self, lease: Lease, now: Moment) {
+        let mine = lease.holder.as_ref() == Some(&self.config.identity);
+        let same = |seen: &Sighting| seen.lease.uid == lease.uid;
+        if !self.seen.as_ref().is_none_or(same) {
+            self.term = None;
+            self.attempt = None;
+        }
+        if !mine {
+            self.term = None;
+            self.attempt = self.attempt.take().filter(|a| a.version == lease.version);
+        } else if self.term.is_none()
+            && let Some(attempt) = self.attempt.take()
+        {
+            // An answer may say so, or a look, when the answer was lost.
+            self.terms += 1;
+            self.term = Some(Term {
+                number: self.terms,
+                until: Moment::ZERO,
+                inheritance: attempt.inheritance,
+            });
+            self.renewed(attempt.sent);
+        }
+        self.first_uid.get_or_insert_with(|| lease.uid.clone());
+        let unchanged =
+            |seen: &&Sighting| seen.lease.uid == lease.uid && seen.lease.version == lease.version;
+        let since = self
+            .seen
+            .as_ref()
+            .filter(unchanged)
+            .map_or(now, |s| s.since);
+        self.seen = Some(Sighting { lease, since });
+    }
+
+    fn renewed(&mut self, sent: Moment) {
+        if let Some(term) = &mut self.term {
+            let until = sent + (self.config.duration - self.config.margin);
+            term.until = term.until.max(until);
+            self.renew_at = sent + self.config.renew_every;
+        }
+    }
+
+    /// What the last leader left, if it can be believed.
+    fn release<'a>(&self, lease: &'a Lease) -> Option<&'a Release> {
+        let release = lease.release.as_ref().filter(|_| lease.holder.is_none())?;
+        let believed = match release {
+            Release::NeverLed => self.first_uid.as_ref() == Some(&lease.uid),
+            Release::Left(left) => left.lease == lease.uid,
+        };
+        believed.then_some(release)
+    }
+
+    /// When the Lease may be taken, if it does not change before.
+    fn free_at(&self, seen: &Sighting) -> Moment {
+        let Sighting { lease, since } = seen;
+        if self.release(lease).is_some() {
+            return *since;
+        }
+        let named = lease.duration.filter(|_| lease.holder.is_some());
+        let duration = named.unwrap_or(LONGEST).max(self.config.duration);
+        *since + duration.min(LONGEST)
+    }
+
+    fn inheritance(&self, seen: &Sighting, now: Moment) -> Inheritance {
+        let drift = drift(self.config.spacing);
+        let others = now + self.config.spacing + drift;
+        match self.release(&seen.lease) {
+            Some(Release::NeverLed) => Inheritance::NOTHING,
+            // They count from when they were sent, which was before they were
+            // seen. A longer spacing of ours counts for the last turn, too.
+            Some(Release::Left(left)) => {
+                let longer = self.config.spacing.saturating_sub(left.spacing);
+                let free_at = |wait: &Duration| seen.since + *wait + longer + drift;
+                Inheritance {
+                    buckets: left.waits.iter().map(free_at).collect(),
+                    others,
+                    uncounted: Some(left.uncounted),
+                }
+            }
+            None => Inheritance::unknown(others),
+        }
+    }
+
+    fn pause(&mut self, now: Moment) {
+        self.retry_at = now + self.backoff;
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
+}
+
+#[cfg(test)]
+mod tests;
