@@ -1,5 +1,6 @@
 //! The admin port: probes, metrics and the state, for machines and people.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -22,15 +23,11 @@ use crate::handle::{Detail, Handle};
 use crate::metrics::Metrics;
 use crate::state;
 
-/// Probes, Prometheus and a person or two.
+/// Probes, Prometheus and a person or two. One more ends the oldest.
 const MOST_CONNECTIONS: usize = 64;
 
 /// A request whose head takes longer is cut off; so is an idle connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// No connection lives longer: those who hold one open must not keep the
-/// kubelet's probes out.
-const LIFETIME: Duration = Duration::from_secs(60);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -51,13 +48,13 @@ pub struct Admin {
 /// Answers until `shutdown`.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) {
     let admin = Arc::new(admin);
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut open = VecDeque::<AbortHandle>::new();
     loop {
-        let seat = Arc::clone(&room).acquire_owned().await;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
         };
+        open.retain(|connection| !connection.is_finished());
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -66,10 +63,16 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
                 continue;
             }
         };
+        // Those who hold a connection open must not keep the kubelet's probes
+        // out.
+        if open.len() >= MOST_CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
         let admin = Arc::clone(&admin);
         let shutdown = shutdown.clone();
-        tokio::spawn(async move {
-            let _seat = seat;
+        let connection = tokio::spawn(async move {
             let service = service_fn(|request| {
                 let admin = Arc::clone(&admin);
                 async move { Ok::<_, Infallible>(admin.answer(&request).await) }
@@ -79,9 +82,9 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
                 .header_read_timeout(PATIENCE)
                 .serve_connection(TokioIo::new(stream), service);
             // A client that hangs up is nobody's news.
-            let bounded = timeout(LIFETIME, serving);
-            let _ = shutdown.run_until_cancelled(bounded).await;
+            let _ = shutdown.run_until_cancelled(serving).await;
         });
+        open.push_back(connection.abort_handle());
     }
 }
 

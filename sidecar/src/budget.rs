@@ -14,6 +14,9 @@ use crate::moment::Moment;
 /// The first and the longest pause after a fetch that failed.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// The shortest time there is.
+const INSTANT: Duration = Duration::from_nanos(1);
+
 /// How often a rejected token is tried again.
 const REJECTED_AGAIN: Duration = Duration::from_secs(60);
 
@@ -49,10 +52,13 @@ struct Known {
     limits: Limits,
     /// When to ask again if nothing is left: as the window ends.
     ask_at: Moment,
-    /// Grants that the answer may not have counted, and those since.
+    /// Grants since the question was sent.
     used: u64,
-    /// What a predecessor may have granted, unseen by that answer.
-    guessed: u64,
+    /// Grants before it, ours or a predecessor's, that Discord may not have
+    /// counted yet,
+    doubtful: u64,
+    /// and when it must have.
+    certain_at: Moment,
 }
 
 /// See the module.
@@ -185,13 +191,25 @@ impl Budget {
         self.writing = self.writing.saturating_sub(1);
     }
 
-    /// The token file says something new. A token that is there makes all
-    /// limits unknown, and is tried at once.
+    /// The token is another one, and is tried at once; or it is gone. All limits
+    /// are unknown.
     pub fn token_changed(&mut self, token: Token, now: Moment) {
+        self.forget(token, now);
+        if token != Token::Missing {
+            self.earliest = now;
+        }
+    }
+
+    /// The token that was there before is there again. The silence that Discord
+    /// asked for is not broken.
+    pub fn token_returned(&mut self, now: Moment) {
+        self.forget(Token::Unchecked, now);
+    }
+
+    fn forget(&mut self, token: Token, now: Moment) {
         self.token = token;
         self.known = None;
         self.sent = None;
-        self.earliest = now;
         self.refresh_at = now;
         self.backoff = BACKOFF.0;
         self.empty_backoff = self.rules.interval;
@@ -205,16 +223,13 @@ impl Budget {
         }
         let wanted = match (&self.known, self.hold()) {
             (Some(known), Some(Hold::SessionStartsExhausted)) => {
-                // Held only for what a predecessor may have granted: look
-                // again as soon as an answer must have counted it.
-                let certain = known
-                    .limits
-                    .remaining
-                    .saturating_sub(known.used + self.writing);
-                let settle = if certain > self.rules.reserve {
-                    self.settled_at
-                } else {
-                    self.refresh_at
+                // Held only for what Discord may not have counted: look again
+                // as soon as it must have.
+                let gone = known.used + self.writing;
+                let certain = known.limits.remaining.saturating_sub(gone);
+                let settle = match certain > self.rules.reserve {
+                    true => known.certain_at,
+                    false => self.refresh_at,
                 };
                 self.refresh_at.min(known.ask_at).min(settle)
             }
@@ -271,18 +286,26 @@ impl Budget {
 
     fn learn(&mut self, limits: Limits, sent: Moment, now: Moment) {
         let unseen_from = sent - self.rules.interval * 2;
-        let used = self.recent.iter().filter(|at| **at >= unseen_from).count();
+        let ours = self.recent.iter().copied().filter(|at| *at >= unseen_from);
+        let (before, since): (Vec<Moment>, Vec<_>) = ours.partition(|at| *at < sent);
         self.buckets = self.buckets.max(limits.max_concurrency.unwrap_or(0));
         let guessed = match self.uncounted {
             _ if sent >= self.settled_at => 0,
             Some(uncounted) => uncounted,
             None => u64::from(self.buckets) * 2,
         };
+        let last = before
+            .last()
+            .map_or(now, |at| *at + self.rules.interval * 2 + INSTANT);
         let mut known = Known {
             limits,
             ask_at: now + limits.reset_after,
-            used: used as u64,
-            guessed,
+            used: since.len() as u64,
+            doubtful: before.len() as u64 + guessed,
+            certain_at: match guessed {
+                0 => last,
+                _ => last.max(self.settled_at),
+            },
         };
         self.token = Token::Accepted;
         self.trouble = None;
@@ -304,7 +327,7 @@ impl Budget {
     }
 
     fn available(&self, known: &Known) -> u64 {
-        let gone = known.used + known.guessed + self.writing;
+        let gone = known.used + known.doubtful + self.writing;
         known.limits.remaining.saturating_sub(gone)
     }
 

@@ -57,7 +57,8 @@ pub enum Turn {
 
 /// A way to the keeper. Its channel has no bound of its own, since who ends must
 /// be able to say so at once. The waiters are bounded: each holds a seat until
-/// the keeper has dealt with its end, and has at most three events in there.
+/// the keeper has given it its turn or has dealt with its end, and none has more
+/// than a few events in there.
 #[derive(Clone, Debug)]
 pub struct Handle {
     events: UnboundedSender<Event>,

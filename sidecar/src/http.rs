@@ -6,7 +6,7 @@
 //! that is over. Nothing of a request is logged or kept but its shard and its
 //! wait, since some clients put the bot's token into bodies and URLs.
 
-use std::future::Future;
+use std::future::{self, Future};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,11 +17,11 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -39,6 +39,9 @@ pub const GRANT: &[u8] = br#"{"message": "You're free to connect now! :)"}"#;
 
 /// As [`RETRY_AFTER`], but exact.
 const X_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-retry-after-ms");
+
+/// The head of a request has at most this size; hyper knows no smaller limit.
+const MOST_HEAD: usize = 8 * 1024;
 
 /// A body is thrown away up to this size; more closes the connection.
 const MOST_BODY: usize = 64 * 1024;
@@ -103,7 +106,7 @@ pub async fn serve(
     }
 }
 
-/// No `async` block around it: that would take a third more memory.
+/// No `async` block around it: that would take more memory.
 fn connection(
     stream: TcpStream,
     seat: OwnedSemaphorePermit,
@@ -118,7 +121,7 @@ fn connection(
     Ok(http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
-        .max_buf_size(16 * 1024)
+        .max_buf_size(MOST_HEAD)
         .serve_connection(gate, service))
 }
 
@@ -141,6 +144,10 @@ impl Visit {
         if let Ok(Ask { clear: false, .. }) = ask {
             self.door.unclear();
         }
+        // A grant to it could have no body, and would not be the grant.
+        if request.method() == Method::CONNECT {
+            return Box::pin(future::ready(Err(Close)));
+        }
         let body = request.into_body();
         match ask {
             Ok(Ask {
@@ -151,13 +158,18 @@ impl Visit {
     }
 
     async fn everything(self, ask: Result<Ask, Malformed>, body: Incoming) -> Answer {
+        let asked = Instant::now();
+        let Ask { shard, wait, .. } = match ask {
+            Ok(ask) => ask,
+            Err(malformed) => return Ok(self.malformed(malformed)),
+        };
         discard(body).await?;
-        match ask {
-            Ok(Ask { shard, wait, .. }) => match wait {
-                None => self.unbounded(shard).await,
-                Some(wait) => self.bounded(shard, wait).await,
-            },
-            Err(malformed) => Ok(self.malformed(malformed)),
+        match wait {
+            None => self.unbounded(shard).await,
+            Some(wait) => {
+                self.bounded(shard, wait.saturating_sub(asked.elapsed()))
+                    .await
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use crate::moment::Moment;
 use crate::pacer::{Grant, MOST_BUCKETS, WaiterId};
 use crate::permit::Permit;
 use crate::queue::{Learned, Queue};
+use crate::secret::BotToken;
 use crate::state::Snapshot;
 use crate::token::Current;
 
@@ -47,6 +48,8 @@ pub struct Keeper {
     discord: Discord,
     fetch: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     reset_time: Option<Timestamp>,
+    /// The token that was there last.
+    last_token: Option<BotToken>,
     /// What was said last about why nothing is granted.
     told: Option<Option<Hold>>,
     logbook: watch::Sender<Entry>,
@@ -69,6 +72,10 @@ impl Keeper {
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Handle)> {
         let (handle, reports, events) = Handle::new(most);
+        let last_token = match &*tokens.borrow() {
+            Current::Token(token) => Some(token.clone()),
+            Current::Missing(_) | Current::None => None,
+        };
         let keeper = Self {
             queue,
             alarm: Alarm::new()?,
@@ -79,6 +86,7 @@ impl Keeper {
             discord,
             fetch: None,
             reset_time: None,
+            last_token,
             told: None,
             logbook,
             metrics,
@@ -234,18 +242,23 @@ impl Keeper {
     }
 
     fn token_changed(&mut self) {
-        let state = {
-            let current = self.tokens.borrow_and_update();
-            match &*current {
-                Current::Token(_) => info!("there is a new token"),
-                Current::Missing(why) => warn!(%why, "there is no token"),
-                Current::None => {}
-            }
-            current.state()
-        };
+        let now = clock::now();
         self.fetch = None;
         self.reset_time = None;
-        self.queue.token_changed(state, clock::now());
+        let current = self.tokens.borrow_and_update().clone();
+        match &current {
+            Current::Token(token) if self.last_token.as_ref() == Some(token) => {
+                info!("the token is there again");
+                return self.queue.token_returned(now);
+            }
+            Current::Token(token) => {
+                info!("there is a new token");
+                self.last_token = Some(token.clone());
+            }
+            Current::Missing(why) => warn!(%why, "there is no token"),
+            Current::None => {}
+        }
+        self.queue.token_changed(current.state(), now);
     }
 
     /// Says in the log and in the logbook what changed.
@@ -349,7 +362,7 @@ mod tests {
     use crate::refusal::Reason;
 
     /// A keeper without a token, with one bucket and an hour between two grants.
-    fn start(most: usize) -> Handle {
+    fn keeper(most: usize) -> (Keeper, Handle) {
         let hour = Duration::from_secs(3600);
         let config = Config {
             spacing: hour,
@@ -367,7 +380,11 @@ mod tests {
         let queue = Queue::new(&config, Token::None, clock::now());
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
-        let (keeper, handle) = Keeper::new(queue, most, tokens, discord, logbook, metrics).unwrap();
+        Keeper::new(queue, most, tokens, discord, logbook, metrics).unwrap()
+    }
+
+    fn start(most: usize) -> Handle {
+        let (keeper, handle) = keeper(most);
         tokio::spawn(keeper.run());
         handle
     }
@@ -416,6 +433,17 @@ mod tests {
         // Half of the hour that place is kept.
         let half = Duration::from_secs(1800);
         assert!(refusal.retry_after.abs_diff(half) < Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn who_comes_and_gives_up_before_anybody_looks_still_has_a_turn_that_is_free() {
+        let (keeper, handle) = keeper(9);
+        let asked = tokio::spawn(async move { handle.enqueue_for(Duration::ZERO, 1).await });
+        while keeper.events.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::spawn(keeper.run());
+        assert!(matches!(asked.await.unwrap(), Some(Turn::Granted(_))));
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ pub mod lease;
 pub mod logbook;
 pub mod metrics;
 pub mod permit;
+pub mod room;
 pub mod token;
 
 // All together.

@@ -5,12 +5,12 @@
 //! and never be granted. So its place is kept for a while, for the next request
 //! of the same shard id. An empty place never takes a slot.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// More empty places than this are not kept: who makes waiters come and go at
+/// No more empty places than this are kept: who makes waiters come and go at
 /// that rate is no Discord bot, and memory must have a bound.
 const MOST: usize = 200_000;
 
@@ -24,69 +24,64 @@ pub struct Place {
     pub seq: u64,
 }
 
-/// An empty place, and until when it is kept.
-type Empty = (Place, Moment);
-
 /// The empty places.
 #[derive(Debug)]
 pub(crate) struct Places {
     kept_for: Duration,
-    /// The oldest place first.
-    by_shard: HashMap<u32, VecDeque<Empty>>,
-    /// In the order in which they were left, which is the order in which they
-    /// expire. What was taken meanwhile is still in here.
-    expiring: VecDeque<(u32, Empty)>,
+    /// Whose it was, and until when it is kept.
+    empty: BTreeMap<Place, (u32, Moment)>,
+    by_shard: HashMap<u32, BTreeSet<Place>>,
+    expiring: BTreeSet<(Moment, Place)>,
 }
 
 impl Places {
     pub(crate) fn new(kept_for: Duration) -> Self {
         Self {
             kept_for,
+            empty: BTreeMap::new(),
             by_shard: HashMap::new(),
-            expiring: VecDeque::new(),
+            expiring: BTreeSet::new(),
         }
     }
 
     /// The waiter of `shard` at `place` went away.
     pub(crate) fn leave(&mut self, shard: u32, place: Place, now: Moment) {
         self.forget_expired(now);
-        if self.expiring.len() >= MOST {
-            self.forget_first();
+        let until = now + self.kept_for;
+        self.empty.insert(place, (shard, until));
+        self.by_shard.entry(shard).or_default().insert(place);
+        self.expiring.insert((until, place));
+        // Who came last has the least to lose.
+        if self.empty.len() > MOST
+            && let Some((last, _)) = self.empty.last_key_value()
+        {
+            self.forget(*last);
         }
-        let empty = (place, now + self.kept_for);
-        let of_shard = self.by_shard.entry(shard).or_default();
-        let at = of_shard.partition_point(|e| *e < empty);
-        of_shard.insert(at, empty);
-        self.expiring.push_back((shard, empty));
     }
 
     /// The oldest empty place of `shard`, which is then taken.
     pub(crate) fn take(&mut self, shard: u32, now: Moment) -> Option<Place> {
         self.forget_expired(now);
-        let of_shard = self.by_shard.get_mut(&shard)?;
-        let (place, _) = of_shard.pop_front()?;
-        if of_shard.is_empty() {
-            self.by_shard.remove(&shard);
-        }
+        let place = *self.by_shard.get(&shard)?.first()?;
+        self.forget(place);
         Some(place)
     }
 
     fn forget_expired(&mut self, now: Moment) {
-        while let Some((_, (_, until))) = self.expiring.front()
-            && *until <= now
+        while let Some((until, place)) = self.expiring.first().copied()
+            && until <= now
         {
-            self.forget_first();
+            self.forget(place);
         }
     }
 
-    fn forget_first(&mut self) {
-        let Some((shard, empty)) = self.expiring.pop_front() else {
+    fn forget(&mut self, place: Place) {
+        let Some((shard, until)) = self.empty.remove(&place) else {
             return;
         };
+        self.expiring.remove(&(until, place));
         if let Some(of_shard) = self.by_shard.get_mut(&shard) {
-            if let Ok(at) = of_shard.binary_search(&empty) {
-                of_shard.remove(at);
-            }
+            of_shard.remove(&place);
             if of_shard.is_empty() {
                 self.by_shard.remove(&shard);
             }
@@ -141,14 +136,27 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_the_oldest_go_first() {
+    fn memory_is_bounded_and_who_came_last_loses_its_place() {
         let mut places = Places::new(KEPT);
         for seq in 0..=MOST as u64 {
             places.leave(seq as u32, place(seq), at(0));
         }
-        assert_eq!(places.expiring.len(), MOST);
+        assert_eq!(places.empty.len(), MOST);
         assert_eq!(places.by_shard.len(), MOST);
-        assert_eq!(places.take(0, at(1)), None);
-        assert_eq!(places.take(1, at(1)), Some(place(1)));
+        assert_eq!(places.expiring.len(), MOST);
+        assert_eq!(places.take(MOST as u32, at(1)), None);
+        assert_eq!(places.take(0, at(1)), Some(place(0)));
+    }
+
+    #[test]
+    fn who_comes_and_goes_again_and_again_costs_nobody_else_a_place() {
+        let mut places = Places::new(KEPT);
+        places.leave(1, place(1), at(0));
+        for _ in 0..MOST + 1 {
+            places.leave(5, place(9), at(1));
+            assert_eq!(places.take(5, at(1)), Some(place(9)));
+        }
+        assert_eq!(places.empty.len(), 1);
+        assert_eq!(places.take(1, at(2)), Some(place(1)));
     }
 }

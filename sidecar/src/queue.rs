@@ -169,9 +169,16 @@ impl Queue {
         self.budget.unwritten();
     }
 
-    /// The token file says something new.
+    /// See [`Budget::token_changed`].
     pub fn token_changed(&mut self, token: Token, now: Moment) {
         self.budget.token_changed(token, now);
+        self.concurrency_known = token == Token::None;
+    }
+
+    /// See [`Budget::token_returned`].
+    pub fn token_returned(&mut self, now: Moment) {
+        self.budget.token_returned(now);
+        self.concurrency_known = false;
     }
 
     /// A fetch was sent.

@@ -162,7 +162,8 @@ impl Settings {
         let bad = |error: lexopt::Error| Invalid(format!("{error}; see --help"));
         while let Some(arg) = parser.next().map_err(bad)? {
             let lexopt::Arg::Long(flag) = arg else {
-                return Err(bad(arg.unexpected()));
+                // It is not repeated: it may be a token.
+                return Err(Invalid("only flags are accepted; see --help".to_owned()));
             };
             match flag {
                 "help" => return Ok(Command::Print(help())),
@@ -278,8 +279,10 @@ impl Source {
 
     fn refuse<T>(&self, name: &str, accepted: &str) -> Result<T, Invalid> {
         let value = self.text(name);
-        // A URL may hold a password or a token, and then is not repeated.
-        if value.contains(['@', '?', '#']) {
+        // What may be a token that was put into the wrong place, or a URL with a
+        // password, is not repeated.
+        let secret = value.contains(['@', '?', '#']) || value.len() > 50;
+        if secret || value.split('.').filter(|part| part.len() > 4).count() > 2 {
             return Err(Invalid(format!(
                 "{name} is not accepted: it must be {accepted}"
             )));

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use gateway_queue_logbook::Entry;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,15 +21,12 @@ use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::queue::{Config, Queue};
 use crate::settings::Settings;
-use crate::{clock, http, logbook, token};
+use crate::{clock, http, logbook, room, token};
 
 /// So many clients may come at the same moment, as all shards do after a restart
 /// of a bot. Beyond it the kernel lets them try again after 1 s, 3 s ..., and
 /// they lose the order in which they came. (The kernel's `somaxconn` caps it.)
 const BACKLOG: u32 = 4096;
-
-/// File descriptors that are kept for other things than clients.
-const OTHER_FILES: u64 = 128;
 
 /// Something without which there is no queue.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +111,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let metrics = Arc::new(Metrics::new(reserve));
     let pod = lease.as_ref().map_or("", |lease| lease.pod.as_str());
     let (logbook, entries) = watch::channel(Entry::new(pod));
-    let most = most_clients()?;
+    let most = room::most_clients()?;
     let (keeper, handle) =
         Keeper::new(queue, most, tokens, discord, logbook, Arc::clone(&metrics))?;
 
@@ -189,15 +185,4 @@ fn listen(variable: &'static str, host: IpAddr, port: u16) -> Result<TcpListener
         variable,
         source,
     })
-}
-
-/// As many clients as the system lets us have.
-fn most_clients() -> io::Result<usize> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // The soft limit is for programs that use select(2); this is none.
-    setrlimit(Resource::Nofile, limit)?;
-    let files = limit.maximum.unwrap_or(1 << 20);
-    let most = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
-    Ok(most.clamp(1, tokio::sync::Semaphore::MAX_PERMITS))
 }

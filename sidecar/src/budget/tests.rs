@@ -236,6 +236,32 @@ fn a_new_token_makes_the_limits_unknown_and_is_tried_at_once() {
 }
 
 #[test]
+fn a_token_that_was_only_away_does_not_break_the_silence() {
+    let mut budget = budget(false);
+    let silence = Outcome::RateLimited(Duration::from_secs(9000));
+    fetch(&mut budget, 0, silence);
+    budget.token_changed(Token::Missing, at(1));
+    budget.token_returned(at(2));
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+    assert_eq!(budget.fetch_at(), Some(at(9000)));
+}
+
+#[test]
+fn a_hold_for_what_discord_may_not_have_counted_is_looked_at_again_when_it_must_have() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(4, 3600, 1));
+    for now in [290, 294, 299] {
+        grant(&mut budget, now);
+    }
+    // Discord has counted all three already; nobody can know that.
+    fetch(&mut budget, 300, says(1, 3600, 1));
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.fetch_at(), Some(at(309) + INSTANT));
+    fetch(&mut budget, 310, says(1, 3600, 1));
+    assert_eq!(budget.hold(), None);
+}
+
+#[test]
 fn an_answer_to_a_token_that_was_swapped_meanwhile_is_not_taken() {
     let mut budget = budget(false);
     budget.fetching(at(0));

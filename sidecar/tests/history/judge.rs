@@ -50,6 +50,7 @@ pub(crate) struct Judge {
     token: Token,
     told: Option<Told>,
     concurrency_known: bool,
+    most_buckets: u32,
     free_at: Vec<Moment>,
     /// Counts the changes of the number of buckets, and the restarts.
     era: u32,
@@ -83,6 +84,7 @@ impl Judge {
             token,
             told: None,
             concurrency_known: token == Token::None,
+            most_buckets: 0,
             free_at: vec![guard; buckets as usize],
             era: 0,
             came: 0,
@@ -332,9 +334,13 @@ impl Judge {
 
     pub(crate) fn token_changed(&mut self, token: Token, now: Moment) {
         self.token = token;
+        self.concurrency_known = token == Token::None;
         self.told = None;
         self.fetch_sent = None;
-        self.silent_until = now;
+        // Only a new token may break the silence.
+        if token != Token::Missing {
+            self.silent_until = now;
+        }
         self.ask_by = now;
         self.failed = false;
     }
@@ -351,12 +357,17 @@ impl Judge {
                     let buckets = limits.max_concurrency.unwrap_or(self.free_at.len() as u32);
                     let guess = self.config.start_guard && sent < self.started + rules.interval * 2;
                     self.set_buckets(buckets);
+                    self.most_buckets = self.most_buckets.max(buckets);
                     let window = limits.reset_after;
                     self.token = Token::Accepted;
                     self.told = Some(Told {
                         remaining: limits.remaining,
                         sees_until: sent - rules.interval * 2,
-                        guessed: if guess { u64::from(buckets) * 2 } else { 0 },
+                        guessed: if guess {
+                            u64::from(self.most_buckets) * 2
+                        } else {
+                            0
+                        },
                         reset_at: (!window.is_zero()).then_some(now + window),
                     });
                     self.failed = false;

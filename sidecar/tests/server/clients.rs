@@ -57,16 +57,26 @@ fn any_request_is_an_identify_request_and_gets_the_exact_answer() {
 }
 
 #[test]
-fn who_asks_whether_to_send_its_body_is_told_so_and_then_waits() {
+fn who_asks_whether_to_send_its_body_is_told_nothing_and_then_granted() {
     let server = Server::start(&[]);
     let head =
         "POST /?shard=5 HTTP/1.1\r\nhost: q\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n";
     let mut client = server.send(head.as_bytes());
-    let mut go_on = [0; 25];
-    client.read_exact(&mut go_on).unwrap();
-    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    // As curl does after a second without an answer.
+    let patience = Some(Duration::from_millis(200));
+    client.set_read_timeout(patience).unwrap();
+    assert!(client.read(&mut [0]).is_err());
+    client.set_read_timeout(Some(LONG)).unwrap();
     client.write_all(b"x").unwrap();
     granted(&mut client);
+}
+
+#[test]
+fn a_tunnel_is_not_granted() {
+    let server = Server::start(&[]);
+    let tunnel = b"CONNECT x:80 HTTP/1.1\r\nhost: x:80\r\n\r\n";
+    assert!(closed_silently(server.send(tunnel)));
+    granted(&mut server.ask(0));
 }
 
 #[test]
@@ -215,6 +225,22 @@ fn sigterm_ends_it_at_once_and_answers_nobody() {
         assert!(server.ended().success());
         assert!(start.elapsed() < Duration::from_secs(2));
     }
+}
+
+#[test]
+fn who_holds_the_admin_port_does_not_keep_probes_out() {
+    let server = Server::start(&[]);
+    let idle: Vec<_> = (0..200)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(server.admin).unwrap();
+            stream.write_all(b"GET /livez HT").unwrap();
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    assert_eq!(server.page("/livez").0, 200);
+    assert!(start.elapsed() < Duration::from_secs(1));
+    drop(idle);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn garbage(rng: &mut fastrand::Rng) -> Vec<u8> {
         for _ in 0..rng.usize(..if flood { 3000 } else { 5 }) {
             let framing = "content-length: 3|content-length: 0|content-length: -1|content-length: 3, 4|\
                 content-length: 18446744073709551616|transfer-encoding: chunked|\
-                transfer-encoding: gzip, chunked|transfer-encoding: x|te: trailers";
+                transfer-encoding: gzip, chunked|transfer-encoding: x|te: trailers|expect: 100-continue";
             let other = "host: q|connection: close|connection: upgrade|upgrade: h2c|\
                 http2-settings: AAAA| folded|\tfolded|x|: x|x : y|x: \0|x: \u{fc}|";
             let header = if rng.u8(..4) == 0 { framing } else { other };
