@@ -3,12 +3,14 @@
 //! - [`fake`]: a Discord that enforces the rules of identifying, and records
 //!   every breach of them;
 //! - [`bot`]: a pod's worth of real twilight shards that get their turns from a
-//!   gateway-queue.
+//!   gateway-queue;
+//! - [`waits`]: what plain clients saw that waited for their turns.
 //!
-//! Each is a program of its own, `fake-discord` and `bot`; both are set by
+//! The first two are programs, `fake-discord` and `bot`; both are set by
 //! environment variables, and say what happens on their standard output.
 
 pub mod bot;
 pub mod fake;
 pub mod program;
 pub mod settings;
+pub mod waits;
