@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 
 use crate::MANAGER;
 use crate::api::{GatewayQueue, GatewayQueueStatus};
-use crate::desired::{Child, Kind, Owner};
+use crate::desired::{Child, Kind, Owner, first_lease};
 use crate::drift::overwrite;
 use crate::metrics::{Metrics, Verb};
 
@@ -42,6 +43,10 @@ impl Error {
     pub fn refusal(&self) -> Option<&str> {
         let status = self.status()?;
         matches!(status.code, 400 | 403 | 422).then_some(status.message.as_str())
+    }
+
+    fn is_missing(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 404)
     }
 
     fn is_invalid(&self) -> bool {
@@ -101,6 +106,45 @@ impl Cluster {
         let parameters = PatchParams::apply(MANAGER);
         let apply = Patch::Apply(&child.manifest);
         self.patch(child.kind, owner, &apply, &parameters).await
+    }
+
+    /// Creates the Lease of a GatewayQueue that never had a leader, unless there
+    /// is one by now.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn create_first_lease(&self, owner: &Owner) -> Result<(), Error> {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let lease = first_lease(owner);
+        let by_us = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let call = || format!("create the {}", of(Kind::Lease, owner));
+        self.limit(Verb::Create, call, api.create(&by_us, &lease))
+            .await
+            .map(|_| ())
+    }
+
+    /// Deletes a child that is not wanted any more, if it still is the object
+    /// `uid`.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn delete(&self, kind: Kind, owner: &Owner, uid: Option<&str>) -> Result<(), Error> {
+        let api = self.objects(kind, owner);
+        let this_one = DeleteParams::background().preconditions(Preconditions {
+            uid: uid.map(str::to_owned),
+            resource_version: None,
+        });
+        let call = || format!("delete the {}", of(kind, owner));
+        let deleted = self
+            .limit(Verb::Delete, call, api.delete(&owner.name, &this_one))
+            .await;
+        match deleted {
+            Err(error) if error.is_missing() => Ok(()),
+            result => result.map(|_| ()),
+        }
     }
 
     /// Puts a child back as it shall be, if it still is the object `uid`.

@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{GatewayQueue, GatewayQueueStatus};
 use crate::apply::{self, Cluster};
 use crate::backoff::Backoffs;
-use crate::desired::{self, Child, Owner, QueueDefaults};
-use crate::drift::{Standing, standing};
+use crate::desired::{self, Child, Kind, Owner, QueueDefaults};
+use crate::drift::{Standing, is_leftover, standing};
+use crate::leader::{Leader, leader};
 use crate::metrics::Metrics;
 use crate::observe::{Stores, Triggers, scoped, watch};
 use crate::status::{Evidence, Outcome, status};
@@ -120,7 +121,7 @@ pub fn controller(
 /// See [`Error`].
 pub async fn reconcile(queue: Arc<GatewayQueue>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    let result = context.reconcile(&queue).await;
+    let result = context.reconcile(&queue, started).await;
     context
         .metrics
         .reconciled(result.is_ok(), started.elapsed());
@@ -138,7 +139,7 @@ fn retry_later(queue: Arc<GatewayQueue>, error: &Error, context: Arc<Context>) -
 }
 
 impl Context {
-    async fn reconcile(&self, queue: &GatewayQueue) -> Result<Action, Error> {
+    async fn reconcile(&self, queue: &GatewayQueue, now: Instant) -> Result<Action, Error> {
         if queue.metadata.deletion_timestamp.is_some() {
             // The children go by themselves, after their owner.
             return Ok(Action::await_change());
@@ -146,16 +147,19 @@ impl Context {
         let owner = Owner::of(queue)?;
         let (outcome, result, mark) = match desired::children(queue, &self.defaults) {
             Ok(children) => {
-                let (outcome, result) = self.converge(&children, &owner).await?;
+                let (outcome, result) = self.converge(queue, &children, &owner, now).await?;
                 (outcome, result, desired::deployment_mark(&children))
             }
             Err(error) => (Outcome::Invalid(error.to_string()), Err(error.into()), None),
         };
-        self.report(queue, &owner, &outcome, mark.as_deref())
+        let leader = self
+            .report(queue, &owner, &outcome, mark.as_deref(), now)
             .await?;
         result?;
-        Ok(match outcome {
-            Outcome::NameTaken(_) => Action::requeue(NAME_TAKEN_AGAIN),
+        Ok(match (outcome, leader) {
+            (Outcome::NameTaken(_), _) => Action::requeue(NAME_TAKEN_AGAIN),
+            // No event tells of a leader that does nothing any more.
+            (_, Leader::Pod { until, .. }) => Action::requeue(until.saturating_duration_since(now)),
             _ => Action::await_change(),
         })
     }
@@ -164,8 +168,10 @@ impl Context {
     /// the status; a refusal comes back as an error as well, to be tried again.
     async fn converge(
         &self,
+        queue: &GatewayQueue,
         children: &[Child],
         owner: &Owner,
+        now: Instant,
     ) -> Result<(Outcome, Result<(), Error>), Error> {
         let standings = children.iter().map(|child| self.stands(child, owner));
         let standings = try_join_all(standings).await?;
@@ -178,31 +184,40 @@ impl Context {
         if !strangers.is_empty() {
             return Ok((Outcome::NameTaken(strangers), Ok(())));
         }
-        // A child that is refused does not keep the others from what they need.
-        let mut refused = None;
+        let absent = |kind| {
+            let mut all = children.iter().zip(&standings);
+            all.any(|(child, standing)| child.kind == kind && *standing == Standing::Absent)
+        };
+        // Never said of a Lease that takes the place of another, whose leader may
+        // have granted a moment ago.
+        let never_led = absent(Kind::Lease)
+            && absent(Kind::Deployment)
+            && queue.status.is_none()
+            && !self.stores.sightings.led_lately(owner, now);
+        let mut refusal = Refusal::default();
         for (child, standing) in children.iter().zip(standings) {
             let applied = match standing {
                 Standing::Stranger | Standing::Leaving | Standing::InPlace => continue,
+                Standing::Absent if child.kind == Kind::Lease && never_led => {
+                    self.cluster.create_first_lease(owner).await
+                }
                 Standing::Absent => self.cluster.create(child, owner).await,
                 Standing::Drifted { uid } => {
                     self.cluster.repair(child, owner, uid.as_deref()).await
                 }
             };
-            match applied {
-                Ok(()) => tracing::info!(kind = child.kind.word(), "applied"),
-                Err(error) => {
-                    let Some(message) = error.refusal() else {
-                        return Err(error.into());
-                    };
-                    let outcome = Outcome::Refused {
-                        kind: child.kind,
-                        message: message.to_owned(),
-                    };
-                    refused.get_or_insert((outcome, Err(error.into())));
-                }
+            refusal.note(applied, child.kind, "applied")?;
+        }
+        for kind in Kind::OPTIONAL {
+            let Some(there) = self.stores.metadata(kind, owner) else {
+                continue;
+            };
+            if children.iter().all(|child| child.kind != kind) && is_leftover(owner, &there) {
+                let deleted = self.cluster.delete(kind, owner, there.uid.as_deref()).await;
+                refusal.note(deleted, kind, "deleted")?;
             }
         }
-        Ok(refused.unwrap_or((Outcome::Applied, Ok(()))))
+        Ok(refusal.0.unwrap_or((Outcome::Applied, Ok(()))))
     }
 
     /// How a child stands. One that the store does not have is asked for: the
@@ -222,27 +237,57 @@ impl Context {
         owner: &Owner,
         outcome: &Outcome,
         mark: Option<&str>,
-    ) -> Result<(), Error> {
+        now: Instant,
+    ) -> Result<Leader, Error> {
         let deployment = self.stores.deployment(owner);
         let lease = self.stores.lease(owner);
+        let seen = self.stores.sightings.of(owner);
+        let leader = leader(lease.as_deref(), seen, queue.status.as_ref(), now);
         let evidence = Evidence {
             outcome,
             deployment: deployment.as_deref(),
             mark,
             lease: lease.as_deref(),
+            leader: &leader,
         };
-        let new = status(queue, owner, evidence, now());
-        if queue.status.as_ref() == Some(&new) {
-            return Ok(());
+        let new = status(queue, owner, evidence, wall_clock());
+        if queue.status.as_ref() != Some(&new) {
+            self.cluster.write_status(owner, &new).await?;
+            tell(queue.status.as_ref(), &new);
         }
-        self.cluster.write_status(owner, &new).await?;
-        tell(queue.status.as_ref(), &new);
+        Ok(leader)
+    }
+}
+
+/// The first call that was refused: a child that is does not keep the others from
+/// what they need.
+#[derive(Default)]
+struct Refusal(Option<(Outcome, Result<(), Error>)>);
+
+impl Refusal {
+    /// Keeps a refusal for later; any other error comes back.
+    fn note(
+        &mut self,
+        result: Result<(), apply::Error>,
+        kind: Kind,
+        done: &str,
+    ) -> Result<(), apply::Error> {
+        let Err(error) = result else {
+            tracing::info!(kind = kind.word(), "{done}");
+            return Ok(());
+        };
+        let Some(message) = error.refusal() else {
+            return Err(error);
+        };
+        let message = message.to_owned();
+        let outcome = Outcome::Refused { kind, message };
+        self.0.get_or_insert((outcome, Err(error.into())));
         Ok(())
     }
 }
 
 /// The time, to the second as Kubernetes keeps it.
-fn now() -> Timestamp {
+fn wall_clock() -> Timestamp {
     let now = Timestamp::now();
     now.round(Unit::Second).unwrap_or(now)
 }

@@ -7,7 +7,7 @@
 //! `metadata.managedFields`, so a field that is not ours any more was changed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::MANAGER;
 use crate::desired::{Child, Owner};
@@ -36,8 +36,7 @@ pub fn standing(child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> 
     let Some(observed) = observed else {
         return Standing::Absent;
     };
-    let owners = observed.owner_references.as_deref().unwrap_or_default();
-    if !owners.iter().any(|o| o.uid == owner.uid) {
+    if !is_ours(owner, observed) {
         Standing::Stranger
     } else if observed.deletion_timestamp.is_some() {
         Standing::Leaving
@@ -50,22 +49,22 @@ pub fn standing(child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> 
     }
 }
 
-/// What has to be written over a child as a whole when applying its manifest
-/// gives something invalid. A hand that changes the key of a list's item (the port
-/// of a Service, say), or takes another branch of a union, leaves a field that is
-/// not ours, and which applying does not remove. None when there is nothing
-/// of this kind in the manifest.
-pub fn overwrite(manifest: &Value) -> Option<Value> {
-    let mut overwrite = lists(manifest);
-    if manifest.pointer("/spec/strategy/type") == Some(&json!("Recreate")) {
-        let strategy = json!({"type": "Recreate", "rollingUpdate": null});
-        overwrite.get_or_insert_with(|| json!({}))["spec"]["strategy"] = strategy;
-    }
-    overwrite
+/// Whether `observed` is ours and still there, for a kind that this GatewayQueue
+/// does not ask for any more.
+pub fn is_leftover(owner: &Owner, observed: &ObjectMeta) -> bool {
+    is_ours(owner, observed) && observed.deletion_timestamp.is_none()
 }
 
-/// The lists of objects in a manifest, and the way to them.
-fn lists(manifest: &Value) -> Option<Value> {
+fn is_ours(owner: &Owner, observed: &ObjectMeta) -> bool {
+    let owners = observed.owner_references.as_deref().unwrap_or_default();
+    owners.iter().any(|o| o.uid == owner.uid)
+}
+
+/// What has to be written over a child as a whole when applying its manifest
+/// gives something invalid: its lists of objects. A hand that changes the key of
+/// an item (the port of a Service, say) leaves an item that is not ours, and
+/// which applying does not remove. None when there is no such list.
+pub fn overwrite(manifest: &Value) -> Option<Value> {
     match manifest {
         Value::Array(items) if items.iter().any(Value::is_object) => Some(manifest.clone()),
         Value::Object(fields) => {
@@ -73,7 +72,7 @@ fn lists(manifest: &Value) -> Option<Value> {
                 .iter()
                 // Owners are never invalid together with others.
                 .filter(|(name, _)| *name != "metadata")
-                .filter_map(|(name, value)| Some((name.clone(), lists(value)?)))
+                .filter_map(|(name, value)| Some((name.clone(), overwrite(value)?)))
                 .collect();
             (!lists.is_empty()).then_some(Value::Object(lists))
         }

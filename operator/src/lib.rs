@@ -2,7 +2,7 @@
 //!
 //! Data walks one way: [`observe`] the cluster, build what is [`desired`],
 //! compare ([`drift`]), [`apply`] what differs, and tell the truth about it
-//! ([`status`]). Only `observe`, `apply`, `admin` and `runtime` do IO.
+//! ([`leader`], [`status`]). Only `observe`, `apply`, `admin` and `runtime` do IO.
 
 pub mod admin;
 pub mod api;
@@ -11,10 +11,12 @@ pub mod backoff;
 pub mod controller;
 pub mod desired;
 pub mod drift;
+pub mod leader;
 pub mod metrics;
 pub mod observe;
 pub mod runtime;
 pub mod settings;
+pub mod sightings;
 pub mod status;
 
 /// The name under which the operator owns fields, and the value of

@@ -21,8 +21,10 @@ pub struct Metrics {
 #[allow(missing_docs, reason = "the verbs of the API server")]
 pub enum Verb {
     Get,
+    Create,
     Patch,
     PatchStatus,
+    Delete,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

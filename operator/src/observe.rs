@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures::future::try_join_all;
@@ -11,6 +11,7 @@ use futures::{FutureExt as _, Stream, StreamExt as _, TryFutureExt as _, pin_mut
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PartialObjectMeta};
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 use crate::MANAGER;
 use crate::api::GatewayQueue;
 use crate::desired::{Kind, MANAGED_BY, Owner};
+use crate::sightings::Sightings;
 
 /// The API of a kind in one namespace, or in all of them.
 pub fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
@@ -54,8 +56,11 @@ pub struct Stores {
     roles: Store<PartialObjectMeta<Role>>,
     role_bindings: Store<PartialObjectMeta<RoleBinding>>,
     services: Store<PartialObjectMeta<Service>>,
+    disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
     leases: Store<Lease>,
     deployments: Store<Deployment>,
+    /// When each Lease was seen to change.
+    pub sightings: Arc<Sightings>,
 }
 
 /// The other ends of [`Stores`].
@@ -65,6 +70,7 @@ pub struct Writers {
     pub roles: Writer<PartialObjectMeta<Role>>,
     pub role_bindings: Writer<PartialObjectMeta<RoleBinding>>,
     pub services: Writer<PartialObjectMeta<Service>>,
+    pub disruption_budgets: Writer<PartialObjectMeta<PodDisruptionBudget>>,
     pub leases: Writer<Lease>,
     pub deployments: Writer<Deployment>,
 }
@@ -76,6 +82,7 @@ impl Stores {
         let (roles, role_writer) = store();
         let (role_bindings, role_binding_writer) = store();
         let (services, service_writer) = store();
+        let (disruption_budgets, disruption_budget_writer) = store();
         let (leases, lease_writer) = store();
         let (deployments, deployment_writer) = store();
         let stores = Self {
@@ -83,14 +90,17 @@ impl Stores {
             roles,
             role_bindings,
             services,
+            disruption_budgets,
             leases,
             deployments,
+            sightings: Arc::default(),
         };
         let writers = Writers {
             service_accounts: service_account_writer,
             roles: role_writer,
             role_bindings: role_binding_writer,
             services: service_writer,
+            disruption_budgets: disruption_budget_writer,
             leases: lease_writer,
             deployments: deployment_writer,
         };
@@ -107,14 +117,17 @@ impl Stores {
             roles,
             role_bindings,
             services,
+            disruption_budgets,
             leases,
             deployments,
+            sightings: _,
         } = self;
         try_join_all([
             service_accounts.wait_until_ready().boxed(),
             roles.wait_until_ready().boxed(),
             role_bindings.wait_until_ready().boxed(),
             services.wait_until_ready().boxed(),
+            disruption_budgets.wait_until_ready().boxed(),
             leases.wait_until_ready().boxed(),
             deployments.wait_until_ready().boxed(),
         ])
@@ -129,6 +142,7 @@ impl Stores {
             Kind::Role => metadata(&self.roles, owner),
             Kind::RoleBinding => metadata(&self.role_bindings, owner),
             Kind::Service => metadata(&self.services, owner),
+            Kind::PodDisruptionBudget => metadata(&self.disruption_budgets, owner),
             Kind::Lease => metadata(&self.leases, owner),
             Kind::Deployment => metadata(&self.deployments, owner),
         }
@@ -174,15 +188,28 @@ pub fn watch_children(
         roles,
         role_bindings,
         services,
+        disruption_budgets,
         leases,
         deployments,
     } = writers;
-    tasks.spawn(keep(client, namespace, service_accounts, tell.clone()));
-    tasks.spawn(keep(client, namespace, roles, tell.clone()));
-    tasks.spawn(keep(client, namespace, role_bindings, tell.clone()));
-    tasks.spawn(keep(client, namespace, services, tell.clone()));
-    tasks.spawn(keep(client, namespace, leases, tell.clone()));
-    tasks.spawn(keep(client, namespace, deployments, tell));
+    let sightings = Arc::clone(&stores.sightings);
+    let leases = changes(client, namespace, leases)
+        .filter(move |event| std::future::ready(is_news(&sightings, event, Instant::now())));
+    tasks.spawn(forward(leases, tell.clone()));
+    let told = tell.clone();
+    tasks.spawn(forward(changes(client, namespace, service_accounts), told));
+    let told = tell.clone();
+    tasks.spawn(forward(changes(client, namespace, roles), told));
+    let told = tell.clone();
+    tasks.spawn(forward(changes(client, namespace, role_bindings), told));
+    let told = tell.clone();
+    tasks.spawn(forward(changes(client, namespace, services), told));
+    let told = tell.clone();
+    tasks.spawn(forward(
+        changes(client, namespace, disruption_budgets),
+        told,
+    ));
+    tasks.spawn(forward(changes(client, namespace, deployments), tell));
 
     let triggers = Triggers {
         one: one_receiver,
@@ -238,23 +265,33 @@ impl Backoff for Patience {
     fn reset(&mut self) {}
 }
 
-/// Keeps one store fresh, for ever, with the objects that carry our label.
-fn keep<K>(
+/// The changes of the objects of one kind that carry our label, for ever. They
+/// are in the store when they come out here.
+fn changes<K>(
     client: &Client,
     namespace: Option<&str>,
     writer: Writer<K>,
-    tell: Tell,
-) -> impl Future<Output = ()> + Send + use<K>
+) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
     let labels = format!("{MANAGED_BY}={MANAGER}");
     let config = watcher::Config::default().labels(&labels);
-    forward(
-        watch(scoped(client.clone(), namespace), config, writer),
-        tell,
-    )
+    watch(scoped(client.clone(), namespace), config, writer)
+}
+
+/// Notes what became of a Lease. A renewal, every few seconds for each queue, is
+/// no reason to look at its GatewayQueue again.
+fn is_news(sightings: &Sightings, event: &Event<Lease>, now: Instant) -> bool {
+    match event {
+        Event::Apply(lease) | Event::InitApply(lease) => sightings.saw(lease, now),
+        Event::Delete(lease) => {
+            sightings.lost(lease);
+            true
+        }
+        Event::Init | Event::InitDone => true,
+    }
 }
 
 async fn forward<K>(events: impl Stream<Item = Event<K>> + Send, tell: Tell)
@@ -282,6 +319,23 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_renewal_of_a_lease_is_no_news_and_all_else_is() {
+        let lease = |renewed: &str| {
+            serde_json::from_value::<Lease>(serde_json::json!({
+                "metadata": {"name": "my-bot", "namespace": "shop", "resourceVersion": renewed},
+                "spec": {"renewTime": format!("2026-11-23T12:00:{renewed}.000000Z")},
+            }))
+            .unwrap()
+        };
+        let sightings = Sightings::default();
+        let news = |event| is_news(&sightings, &event, Instant::now());
+        assert!(news(Event::InitApply(lease("01"))));
+        assert!(news(Event::InitDone));
+        assert!(!news(Event::Apply(lease("02"))));
+        assert!(news(Event::Delete(lease("02"))));
+    }
 
     #[test]
     fn a_watch_that_begins_has_not_succeeded_yet() {

@@ -8,10 +8,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
 use crate::api::{GatewayQueue, GatewayQueueStatus, SessionStarts, parse_duration};
-use crate::desired::{APPLIED, Kind, Owner};
+use crate::desired::{Kind, Owner};
+use crate::leader::Leader;
+
+mod pods;
+
+use pods::{leaderless, rollout, scaled_to_zero};
 
 /// The condition that sums up all others.
 pub const READY: &str = "Ready";
+
+/// Why nothing is granted when no pod leads.
+pub const NO_LEADER: &str = "NoLeader";
 
 /// What came of applying the children.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +51,8 @@ pub struct Evidence<'a> {
     pub mark: Option<&'a str>,
     /// The Lease, as last seen.
     pub lease: Option<&'a Lease>,
+    /// Who leads.
+    pub leader: &'a Leader,
 }
 
 /// The status of `queue` at `now`. It equals the one that is there when there is
@@ -54,24 +64,31 @@ pub fn status(
     now: Timestamp,
 ) -> GatewayQueueStatus {
     let rollout = rollout(owner, evidence.deployment, evidence.mark);
-    // A logbook tells of the queue that wrote it. Without a queue that runs it
-    // is old.
-    let entry = match (evidence.outcome, &rollout) {
-        (Outcome::Applied, Ok(())) => evidence
-            .lease
-            .and_then(|lease| Entry::read(lease.annotations())),
-        _ => None,
+    // Only a leader writes the logbook. Without one it is old.
+    let (leader, entry) = match (evidence.outcome, evidence.leader) {
+        (Outcome::Applied, Leader::Pod { name, .. }) => (
+            Some(name.clone()),
+            evidence
+                .lease
+                .and_then(|lease| Entry::read(lease.annotations())),
+        ),
+        _ => (None, None),
     };
-    let verdict = verdict(queue, owner, evidence.outcome, rollout, entry.as_ref());
+    let verdict = verdict(queue, owner, evidence, rollout, entry.as_ref());
     let generation = queue.metadata.generation;
     let mut status = GatewayQueueStatus {
         observed_generation: generation,
-        url: match evidence.outcome {
-            Outcome::NameTaken(_) => None,
-            _ => Some(url(owner, queue.spec.service.port)),
-        },
+        leader,
         ..GatewayQueueStatus::default()
     };
+    if !matches!(evidence.outcome, Outcome::NameTaken(_)) {
+        status.url = Some(url(owner, queue.spec.service.port));
+        status.selector = Some(owner.selector_text());
+        let pods = evidence
+            .deployment
+            .and_then(|d| d.status.as_ref()?.replicas);
+        status.replicas = Some(pods.unwrap_or(0));
+    }
     if let Some(entry) = entry {
         status.max_concurrency = entry.max_concurrency.map(i64::from);
         status.recommended_shards = entry.recommended_shards.map(i64::from);
@@ -80,7 +97,6 @@ pub fn status(
             remaining: whole(starts.remaining),
             reset_time: starts.reset_time.map(Time),
         });
-        status.leader = Some(entry.holder);
     }
     let before = queue.status.as_ref();
     status.conditions = Some(vec![condition(verdict, before, generation, now)]);
@@ -107,11 +123,11 @@ impl Verdict {
 fn verdict(
     queue: &GatewayQueue,
     owner: &Owner,
-    outcome: &Outcome,
+    evidence: Evidence<'_>,
     rollout: Result<(), Verdict>,
     entry: Option<&Entry>,
 ) -> Verdict {
-    match outcome {
+    match evidence.outcome {
         Outcome::NameTaken(kinds) => return name_taken(owner, kinds),
         Outcome::Refused { kind, message } => {
             return Verdict::not(
@@ -122,16 +138,19 @@ fn verdict(
         Outcome::Invalid(message) => return Verdict::not("InvalidSpec", sentence(message)),
         Outcome::Applied => {}
     }
+    if queue.spec.replicas == 0 {
+        return scaled_to_zero(owner);
+    }
     if let Err(verdict) = rollout {
+        return verdict;
+    }
+    if let Some(verdict) = leaderless(owner, evidence.leader) {
         return verdict;
     }
     let Some(entry) = entry else {
         return Verdict::not(
             "NotReady",
-            format!(
-                "The queue runs, but has not written to its Lease {} yet",
-                owner.name
-            ),
+            format!("The leader has not written to the Lease {} yet", owner.name),
         );
     };
     match entry.hold {
@@ -155,62 +174,6 @@ fn name_taken(owner: &Owner, kinds: &[Kind]) -> Verdict {
             kinds.join(", ")
         ),
     )
-}
-
-/// Whether the pod of the newest Deployment runs and is ready, else why not.
-fn rollout(
-    owner: &Owner,
-    deployment: Option<&Deployment>,
-    mark: Option<&str>,
-) -> Result<(), Verdict> {
-    let under_way = |message: &str| Err(Verdict::not("RolloutUnderWay", message));
-    let Some(deployment) = deployment else {
-        return under_way("The Deployment is being made");
-    };
-    let status = deployment.status.clone().unwrap_or_default();
-    let carried = deployment.annotations().get(APPLIED);
-    if mark.is_some() && mark != carried.map(String::as_str) {
-        return under_way("The new Deployment has not been seen yet");
-    }
-    if status.observed_generation < deployment.metadata.generation {
-        return under_way("The new Deployment has not been taken up yet");
-    }
-    let conditions = status.conditions.as_deref().unwrap_or_default();
-    let told = |type_: &str, status: &str| {
-        conditions
-            .iter()
-            .find(|c| c.type_ == type_ && c.status == status)
-            .and_then(|c| c.message.as_deref())
-    };
-    // Such as a quota, or a policy that does not admit the pod.
-    if let Some(message) = told("ReplicaFailure", "True") {
-        return Err(Verdict::not("NotReady", sentence(message)));
-    }
-    let wanted = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.replicas)
-        .unwrap_or(1);
-    let updated = status.updated_replicas.unwrap_or(0);
-    let all = status.replicas.unwrap_or(0);
-    let available = status.available_replicas.unwrap_or(0);
-    if updated == wanted && all == updated && available == updated {
-        return Ok(());
-    }
-    let look = format!(
-        "kubectl -n {} describe pod -l app.kubernetes.io/instance={}",
-        owner.namespace, owner.name
-    );
-    if let Some(message) = told("Progressing", "False") {
-        return Err(Verdict::not(
-            "NotReady",
-            format!("The pod does not become ready: {message}. See `{look}`"),
-        ));
-    }
-    Err(Verdict::not(
-        "RolloutUnderWay",
-        format!("The pod is not ready yet ({available} of {wanted}). If it stays so, see `{look}`"),
-    ))
 }
 
 /// Why nothing is granted, and what to do about it.

@@ -65,7 +65,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [gatewayqueues/status]
   verbs: [patch]
 # Make their children and put them back. To apply an object that is not there
-# needs `create` as well as `patch`; deleting is the garbage collector's.
+# needs `create` as well as `patch`; what goes with its GatewayQueue is deleted
+# by the garbage collector.
 - apiGroups: [""]
   resources: [serviceaccounts, services]
   verbs: [get, list, watch, create, patch]
@@ -75,8 +76,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, list, watch, create, patch]
-# `get` and `patch` are also what each queue is given for its own Lease, and
-# nobody may give what they do not have.
+# A GatewayQueue that is scaled down to one pod has one no more.
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+# `get`, `patch` and `watch` are also what each queue is given for its own Lease,
+# and nobody may give what they do not have.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, list, watch, create, patch]

@@ -12,9 +12,8 @@ mod crd;
 mod duration;
 mod pod;
 mod schema;
+mod service;
 mod status;
-
-use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -23,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use crd::{crd, crd_yaml};
 pub use duration::parse_duration;
 pub use pod::{PodSettings, Resources};
+pub use service::{ServiceSettings, ServiceType};
 pub use status::{GatewayQueueStatus, SessionStarts};
 
 /// The port of the queue's probes, metrics and state.
@@ -40,6 +40,11 @@ pub const PEER_PORT: i32 = 9091;
     shortname = "gwq",
     category = "discord",
     status = "GatewayQueueStatus",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
     derive = "PartialEq",
     doc = "A queue in which the shards of one Discord bot wait until they may identify.",
     printcolumn(
@@ -131,6 +136,16 @@ pub struct GatewayQueueSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret_ref: Option<TokenSecretRef>,
 
+    /// How many pods the queue has, from 0 to 10. One of them leads and grants;
+    /// the others hold clients too, ask the leader for their turns, and one of
+    /// them takes over when it goes. With 0 nobody is granted anything.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 0, max = 10))]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 10").message(
+        "replicas must be from 0 to 10: one pod grants, and the others only stand by, so 2 or 3 are plenty"
+    ))]
+    pub replicas: i32,
+
     /// How many shards may identify at the same time (max_concurrency), for a
     /// queue without a token: from 1 to 4096. When absent, such a queue uses 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,37 +236,6 @@ pub struct TokenSecretRef {
     pub key: String,
 }
 
-/// The Service in front of the queue.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct ServiceSettings {
-    /// Who can reach the queue: ClusterIP is the cluster alone.
-    #[serde(default, rename = "type")]
-    pub type_: ServiceType,
-    /// The port that clients use, from 1 to 65535. With 80 it is not part of
-    /// the URL.
-    #[serde(default = "default_service_port")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: i32,
-    /// Annotations of the Service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::annotations")]
-    pub annotations: Option<BTreeMap<String, String>>,
-    /// Labels of the Service. The operator's own labels win.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::labels")]
-    pub labels: Option<BTreeMap<String, String>>,
-}
-
-/// The type of the Service.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "the words of Kubernetes")]
-pub enum ServiceType {
-    #[default]
-    ClusterIP,
-    NodePort,
-    LoadBalancer,
-}
-
 /// When a node pulls an image.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "the words of Kubernetes")]
@@ -293,28 +277,6 @@ pub enum LogFormat {
     #[default]
     Text,
     Json,
-}
-
-impl Default for ServiceSettings {
-    fn default() -> Self {
-        Self {
-            type_: ServiceType::default(),
-            port: default_service_port(),
-            annotations: None,
-            labels: None,
-        }
-    }
-}
-
-impl ServiceType {
-    /// As Kubernetes writes it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::ClusterIP => "ClusterIP",
-            Self::NodePort => "NodePort",
-            Self::LoadBalancer => "LoadBalancer",
-        }
-    }
 }
 
 impl ImagePullPolicy {
@@ -365,6 +327,10 @@ fn default_port() -> i32 {
     5000
 }
 
+fn default_replicas() -> i32 {
+    1
+}
+
 fn default_interval() -> String {
     "5s".to_owned()
 }
@@ -375,10 +341,6 @@ fn default_margin() -> String {
 
 fn default_token_key() -> String {
     "token".to_owned()
-}
-
-fn default_service_port() -> i32 {
-    80
 }
 
 #[cfg(test)]

@@ -57,8 +57,9 @@ pub struct PodSettings {
     )]
     pub priority_class_name: Option<String>,
 
-    /// How long, in seconds, the pod may take to end, from 0 to 86400. When
-    /// absent, it is 30.
+    /// How long, in seconds, the pod may take to end, from 0 to 86400. For so
+    /// long, less five seconds, it goes on to ask the next leader for those who
+    /// wait on it. When absent, it is 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub termination_grace_period_seconds: Option<i64>,

@@ -38,6 +38,8 @@ fn every_wrong_spec_is_refused_with_what_is_accepted() {
         (json!({"port": -1}), "port must be from 1 to 65535"),
         (json!({"port": 9090}), "not 9090 or 9091"),
         (json!({"port": 9091}), "not 9090 or 9091"),
+        (json!({"replicas": -1}), "replicas must be from 0 to 10"),
+        (json!({"replicas": 11}), "replicas must be from 0 to 10"),
         (
             json!({"interval": "1s"}),
             "interval must be a duration from 5s",
@@ -126,6 +128,8 @@ fn every_right_spec_is_accepted() {
         json!({"port": 80, "interval": "5.5s", "margin": "0s"}),
         json!({"port": 65535, "interval": "60m", "margin": "60s"}),
         json!({"interval": "1m30s"}),
+        json!({"replicas": 0}),
+        json!({"replicas": 10}),
         json!({"maxConcurrency": 16}),
         json!({"tokenSecretRef": {"name": "my-bot"}}),
         json!({"discordApi": "http://fake-discord.default.svc:8080/api/v10"}),
@@ -151,6 +155,19 @@ fn an_empty_spec_has_the_defaults_that_the_schema_names() {
             property.get("default"),
             "{field} has another default in Rust than in the schema"
         );
+    }
+}
+
+#[test]
+fn kubectl_scale_finds_the_replicas_where_they_are() {
+    let crd = serde_json::to_value(crd()).unwrap();
+    let version = &crd["spec"]["versions"][0];
+    let scale = version["subresources"]["scale"].as_object().unwrap();
+    assert_eq!(scale.len(), 3);
+    for path in scale.values() {
+        let pointer = path.as_str().unwrap().replace('.', "/properties/");
+        let schema = &version["schema"]["openAPIV3Schema"];
+        assert!(schema.pointer(&pointer).is_some(), "{path} is no field");
     }
 }
 

@@ -1,107 +1,15 @@
-use std::sync::Mutex;
-
 use http::{Method, Request, Response};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::client::Body;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::MANAGER;
 use crate::observe::Writers;
 
-/// An API server that keeps what is applied, and a list of the calls.
-#[derive(Clone, Default)]
-struct Server {
-    calls: Arc<Mutex<Vec<(Method, String)>>>,
-    objects: Arc<Mutex<std::collections::HashMap<String, Value>>>,
-    refuse: Arc<Mutex<Option<Refusals>>>,
-}
+mod leadership;
+mod server;
 
-/// Writes that will be refused: the part of the path, how, and how many.
-type Refusals = (&'static str, u16, u32);
-
-const PREFIX: &str = "/apis/gatewayqueue.dev/v1alpha1/namespaces/shop/gatewayqueues/my-bot";
-
-impl Server {
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        let path = parts.uri.path().to_owned();
-        self.calls
-            .lock()
-            .unwrap()
-            .push((parts.method.clone(), path.clone()));
-        if let Some((part, code, times)) = &mut *self.refuse.lock().unwrap()
-            && path.contains(*part)
-            && parts.method == Method::PATCH
-            && *times > 0
-        {
-            *times -= 1;
-            return failure(*code, "it is forbidden here");
-        }
-        if parts.method == Method::GET {
-            return match self.objects.lock().unwrap().get(&path) {
-                Some(object) => respond(200, object),
-                None => failure(404, "not found"),
-            };
-        }
-        let body = body.collect_bytes().await.unwrap();
-        let mut object: Value = serde_json::from_slice(&body).unwrap();
-        object["metadata"]["uid"] = json!("0042");
-        object["metadata"]["name"] = json!("my-bot");
-        object["spec"] = object.get("spec").cloned().unwrap_or_else(|| json!({}));
-        // All of it is ours: an empty set stands for everything below.
-        object["metadata"]["managedFields"] = json!([ManagedFieldsEntry {
-            manager: Some(MANAGER.to_owned()),
-            fields_v1: Some(FieldsV1(json!({
-                "f:metadata": {"f:labels": {}, "f:annotations": {}, "f:ownerReferences": {}},
-                "f:spec": {}, "f:rules": {}, "f:roleRef": {}, "f:subjects": {},
-                "f:automountServiceAccountToken": {},
-            }))),
-            ..ManagedFieldsEntry::default()
-        }]);
-        self.objects.lock().unwrap().insert(path, object.clone());
-        respond(200, &object)
-    }
-
-    fn take_calls(&self) -> Vec<(Method, String)> {
-        std::mem::take(&mut self.calls.lock().unwrap())
-    }
-
-    /// The calls that change something.
-    fn take_writes(&self) -> Vec<String> {
-        let calls = self.take_calls().into_iter();
-        let writes = calls.filter(|(method, _)| *method != Method::GET);
-        writes.map(|(_, path)| path).collect()
-    }
-
-    fn object(&self, plural: &str) -> Value {
-        let objects = self.objects.lock().unwrap();
-        let found = objects
-            .iter()
-            .find(|(path, _)| path.ends_with(&format!("/{plural}/my-bot")));
-        found.unwrap().1.clone()
-    }
-
-    fn status(&self) -> Value {
-        let objects = self.objects.lock().unwrap();
-        objects[&format!("{PREFIX}/status")]["status"].clone()
-    }
-}
-
-fn respond(code: u16, body: &Value) -> Response<Body> {
-    let body = Body::from(serde_json::to_vec(body).unwrap());
-    Response::builder().status(code).body(body).unwrap()
-}
-
-fn failure(code: u16, message: &str) -> Response<Body> {
-    let reason = if code == 404 { "NotFound" } else { "" };
-    respond(
-        code,
-        &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
-                "message": message, "reason": reason, "code": code}),
-    )
-}
+use server::{PREFIX, Server};
 
 fn queue(spec: Value) -> GatewayQueue {
     serde_json::from_value(json!({
@@ -152,6 +60,7 @@ fn observe(server: &Server, writers: &mut Writers) {
         roles,
         role_bindings,
         services,
+        disruption_budgets: _,
         leases,
         deployments,
     } = writers;
@@ -195,7 +104,8 @@ async fn a_new_queue_gets_its_children_and_then_its_status() {
     let writes = server.take_writes();
     let kinds: Vec<&str> = writes
         .iter()
-        .map(|path| path.rsplit('/').nth(1).unwrap())
+        .map(|path| path.strip_suffix("/my-bot").unwrap_or(path))
+        .map(|path| path.rsplit('/').next().unwrap())
         .collect();
     assert_eq!(
         kinds,
@@ -206,7 +116,7 @@ async fn a_new_queue_gets_its_children_and_then_its_status() {
             "leases",
             "services",
             "deployments",
-            "my-bot"
+            "status"
         ]
     );
     assert_eq!(
@@ -291,37 +201,6 @@ async fn a_list_that_someone_made_invalid_is_replaced_as_a_whole() {
     // Refused, replaced, applied.
     let service = "/api/v1/namespaces/shop/services/my-bot";
     assert_eq!(server.take_writes(), [service; 3]);
-}
-
-#[tokio::test]
-async fn a_new_word_in_the_logbook_is_one_write_of_the_status() {
-    let server = Server::default();
-    let (queue, context, mut writers) = applied(&server).await;
-    let mut running = server.object("deployments");
-    running["status"] = json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
-    let running = serde_json::from_value(running).unwrap();
-    writers
-        .deployments
-        .apply_watcher_event(&Event::Apply(running));
-    let mut lease = server.object("leases");
-    lease["metadata"]["annotations"] = json!({
-        "gatewayqueue.dev/holder": "my-bot-7d9f",
-        "gatewayqueue.dev/token": "none",
-        "gatewayqueue.dev/max-concurrency": "1",
-    });
-    let lease = serde_json::from_value(lease).unwrap();
-    writers.leases.apply_watcher_event(&Event::Apply(lease));
-    server.take_calls();
-
-    reconcile(Arc::clone(&queue), Arc::clone(&context))
-        .await
-        .unwrap();
-    let status = format!("{PREFIX}/status");
-    assert_eq!(server.take_calls(), [(Method::PATCH, status)]);
-    assert_eq!(server.status()["conditions"][0]["status"], "True");
-
-    reconcile(told(&queue, &server), context).await.unwrap();
-    assert_eq!(server.take_calls(), []);
 }
 
 #[tokio::test]

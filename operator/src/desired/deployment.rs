@@ -1,34 +1,40 @@
-//! The queue itself: one pod, replaced rather than joined by its successor.
+//! The queue itself. A new pod joins the old ones before one of them goes, so
+//! that whoever waits on one that goes has another that leads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
+};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath,
-    LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Sysctl, Volume,
-    VolumeMount,
+    Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity,
+    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecurityContext, Sysctl, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::volumes::{TOKEN_FILE, mounts, volumes};
 use super::{Error, Owner, QueueDefaults};
 use crate::api::{
-    ADMIN_PORT, GatewayQueueSpec, ImagePullPolicy, PodSettings, TokenSecretRef, parse_duration,
+    ADMIN_PORT, GatewayQueueSpec, ImagePullPolicy, PEER_PORT, PodSettings, parse_duration,
 };
 
 /// The name of the port on which shards ask for their turn.
 pub(super) const QUEUE_PORT: &str = "queue";
 const ADMIN: &str = "admin";
+const PEER: &str = "peer";
 
-const TOKEN_VOLUME: &str = "token";
-const TOKEN_DIRECTORY: &str = "/var/run/secrets/gatewayqueue.dev";
-const TOKEN_FILE: &str = "token";
+/// Seconds that a pod may take to end when the spec does not say. For those who
+/// wait on it, it asks the next leader meanwhile, and a queue may be long.
+const TERMINATION_GRACE: i64 = 600;
 
-/// Seconds that a pod may take to end when the spec does not say.
-const TERMINATION_GRACE: i64 = 30;
+/// Seconds of them that are left for closing what is still open, before the
+/// kubelet kills the pod.
+const CLOSING: i64 = 5;
 
 /// Below this port the kernel wants a privilege, unless it is told otherwise.
 const FIRST_UNPRIVILEGED_PORT: i32 = 1024;
@@ -42,12 +48,13 @@ pub(super) fn deployment(
     Ok(Deployment {
         metadata: owner.metadata(),
         spec: Some(DeploymentSpec {
-            replicas: Some(1),
-            // Two queues that grant at the same time would break the spacing,
-            // so the old pod is gone before the new one starts.
+            replicas: Some(spec.replicas),
             strategy: Some(DeploymentStrategy {
-                type_: Some("Recreate".to_owned()),
-                rolling_update: None,
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
             }),
             selector: LabelSelector {
                 match_labels: Some(owner.selector()),
@@ -76,13 +83,11 @@ fn pod_spec(
     let container = container(owner, spec, &pod, defaults)?;
     Ok(PodSpec {
         service_account_name: Some(owner.name.clone()),
-        automount_service_account_token: Some(true),
+        // It is mounted as one of the volumes.
+        automount_service_account_token: Some(false),
         // A Service called `peer` would otherwise set PEER_PORT.
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(
-            pod.termination_grace_period_seconds
-                .unwrap_or(TERMINATION_GRACE),
-        ),
+        termination_grace_period_seconds: Some(termination_grace(&pod)),
         security_context: Some(pod_security(spec.port)),
         image_pull_secrets: spec.image_pull_secrets.as_ref().map(|secrets| {
             secrets
@@ -93,13 +98,10 @@ fn pod_spec(
                 .collect()
         }),
         containers: vec![container],
-        volumes: spec
-            .token_secret_ref
-            .as_ref()
-            .map(|t| vec![token_volume(t)]),
+        volumes: Some(volumes(spec)),
         node_selector: pod.node_selector,
         tolerations: pod.tolerations,
-        affinity: pod.affinity,
+        affinity: Some(affinity(owner, pod.affinity)),
         topology_spread_constraints: pod.topology_spread_constraints,
         priority_class_name: pod.priority_class_name,
         ..PodSpec::default()
@@ -124,8 +126,12 @@ fn container(
         name: "queue".to_owned(),
         image: Some(image.clone()),
         image_pull_policy: policy.map(ImagePullPolicy::word).map(str::to_owned),
-        env: Some(env(owner, spec)?),
-        ports: Some(vec![port(QUEUE_PORT, spec.port), port(ADMIN, ADMIN_PORT)]),
+        env: Some(env(owner, spec, pod)?),
+        ports: Some(vec![
+            port(QUEUE_PORT, spec.port),
+            port(ADMIN, ADMIN_PORT),
+            port(PEER, PEER_PORT),
+        ]),
         // Often, so that a new pod takes requests at once; it costs nothing.
         readiness_probe: Some(probe("/readyz", 2)),
         liveness_probe: Some(probe("/livez", 10)),
@@ -139,23 +145,47 @@ fn container(
             read_only_root_filesystem: Some(true),
             ..SecurityContext::default()
         }),
-        volume_mounts: spec.token_secret_ref.as_ref().map(|_| {
-            vec![VolumeMount {
-                name: TOKEN_VOLUME.to_owned(),
-                mount_path: TOKEN_DIRECTORY.to_owned(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            }]
-        }),
+        volume_mounts: Some(mounts(spec)),
         ..Container::default()
     })
 }
 
-fn env(owner: &Owner, spec: &GatewayQueueSpec) -> Result<Vec<EnvVar>, Error> {
+fn termination_grace(pod: &PodSettings) -> i64 {
+    let asked = pod.termination_grace_period_seconds;
+    asked.unwrap_or(TERMINATION_GRACE)
+}
+
+/// What the platform asks for, and to spread the pods over nodes if they can be,
+/// unless it is said already near and far from which pods they run.
+fn affinity(owner: &Owner, asked: Option<Affinity>) -> Affinity {
+    let mut affinity = asked.unwrap_or_default();
+    affinity.pod_anti_affinity.get_or_insert_with(|| {
+        let apart = WeightedPodAffinityTerm {
+            weight: 100,
+            pod_affinity_term: PodAffinityTerm {
+                label_selector: Some(LabelSelector {
+                    match_labels: Some(owner.selector()),
+                    ..LabelSelector::default()
+                }),
+                topology_key: "kubernetes.io/hostname".to_owned(),
+                ..PodAffinityTerm::default()
+            },
+        };
+        PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![apart]),
+            ..PodAntiAffinity::default()
+        }
+    });
+    affinity
+}
+
+fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<EnvVar>, Error> {
+    let shutdown_grace = (termination_grace(pod) - CLOSING).max(0);
     let mut env = vec![
         value("HOST", &spec.host),
         value("PORT", spec.port),
         value("ADMIN_PORT", ADMIN_PORT),
+        value("PEER_PORT", PEER_PORT),
         value("IDENTIFY_INTERVAL", span("interval", &spec.interval)?),
         value("IDENTIFY_MARGIN", span("margin", &spec.margin)?),
         value("SESSION_RESERVE", spec.session_reserve),
@@ -163,12 +193,12 @@ fn env(owner: &Owner, spec: &GatewayQueueSpec) -> Result<Vec<EnvVar>, Error> {
         value("LEASE_NAMESPACE", &owner.namespace),
         field("POD_NAME", "metadata.name"),
         field("POD_IP", "status.podIP"),
+        value("SHUTDOWN_GRACE", format!("{shutdown_grace}s")),
         value("LOG_FORMAT", spec.log_format.word()),
         value("RUST_LOG", spec.log_level.word()),
     ];
     if spec.token_secret_ref.is_some() {
-        let file = format!("{TOKEN_DIRECTORY}/{TOKEN_FILE}");
-        env.push(value("DISCORD_TOKEN_FILE", file));
+        env.push(value("DISCORD_TOKEN_FILE", TOKEN_FILE));
     }
     if let Some(api) = &spec.discord_api {
         env.push(value("DISCORD_API", api));
@@ -278,26 +308,6 @@ fn pod_security(port: i32) -> PodSecurityContext {
             }]
         }),
         ..PodSecurityContext::default()
-    }
-}
-
-/// The token as a file, so that a new one arrives without a restart, and as an
-/// optional one: with a required one the pod would hang where only an event
-/// says why, while the queue itself can say what is missing.
-fn token_volume(token: &TokenSecretRef) -> Volume {
-    Volume {
-        name: TOKEN_VOLUME.to_owned(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(token.name.clone()),
-            optional: Some(true),
-            items: Some(vec![KeyToPath {
-                key: token.key.clone(),
-                path: TOKEN_FILE.to_owned(),
-                mode: None,
-            }]),
-            default_mode: None,
-        }),
-        ..Volume::default()
     }
 }
 

@@ -2,17 +2,20 @@
 //! same children, down to the byte.
 
 mod deployment;
+mod disruption_budget;
 mod lease;
 mod role;
 mod role_binding;
 mod service;
 mod service_account;
+mod volumes;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::ApiResource;
@@ -23,6 +26,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::MANAGER;
 use crate::api::{GatewayQueue, ImagePullPolicy};
+
+pub use lease::first_lease;
 
 /// The label by which the operator finds what it made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -51,10 +56,15 @@ pub enum Kind {
     RoleBinding,
     Lease,
     Service,
+    PodDisruptionBudget,
     Deployment,
 }
 
 impl Kind {
+    /// The kinds that not every GatewayQueue asks for: what a spec before has
+    /// asked for is deleted.
+    pub const OPTIONAL: [Self; 1] = [Self::PodDisruptionBudget];
+
     /// Where the API server serves objects of this kind.
     pub fn resource(self) -> ApiResource {
         match self {
@@ -63,6 +73,7 @@ impl Kind {
             Self::RoleBinding => ApiResource::erase::<RoleBinding>(&()),
             Self::Lease => ApiResource::erase::<Lease>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
+            Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
         }
     }
@@ -75,6 +86,7 @@ impl Kind {
             Self::RoleBinding => "RoleBinding",
             Self::Lease => "Lease",
             Self::Service => "Service",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
             Self::Deployment => "Deployment",
         }
     }
@@ -147,6 +159,13 @@ impl Owner {
         ])
     }
 
+    /// The same labels as kubectl takes them.
+    pub fn selector_text(&self) -> String {
+        let pairs = self.selector().into_iter();
+        let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
+        pairs.join(",")
+    }
+
     /// The labels of everything that is made for the GatewayQueue, on top of
     /// those that a user asks for.
     fn labels(&self, asked: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
@@ -192,7 +211,7 @@ pub fn deployment_mark(children: &[Child]) -> Option<String> {
 pub fn children(queue: &GatewayQueue, defaults: &QueueDefaults) -> Result<Vec<Child>, Error> {
     let owner = Owner::of(queue)?;
     let spec = &queue.spec;
-    Ok(vec![
+    let mut children = vec![
         child(
             Kind::ServiceAccount,
             &service_account::service_account(&owner),
@@ -205,11 +224,19 @@ pub fn children(queue: &GatewayQueue, defaults: &QueueDefaults) -> Result<Vec<Ch
             manifest: serde_json::to_value(lease::lease(&owner))?,
         },
         child(Kind::Service, &service::service(&owner, &spec.service))?,
-        child(
-            Kind::Deployment,
-            &deployment::deployment(&owner, spec, defaults)?,
-        )?,
-    ])
+    ];
+    // About a single pod it would say nothing.
+    if spec.replicas > 1 {
+        children.push(child(
+            Kind::PodDisruptionBudget,
+            &disruption_budget::disruption_budget(&owner),
+        )?);
+    }
+    children.push(child(
+        Kind::Deployment,
+        &deployment::deployment(&owner, spec, defaults)?,
+    )?);
+    Ok(children)
 }
 
 /// A child that carries the mark of what was applied.

@@ -1,4 +1,7 @@
-//! What the queue may do: read and write its own Lease, nothing else.
+//! What the queue may do: read, watch and write its own Lease, nothing else.
+//!
+//! No create: a queue whose Lease is gone stops, and waits for the operator to
+//! make another. A watch with the field selector of this name needs no list.
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 
@@ -11,7 +14,7 @@ pub(super) fn role(owner: &Owner) -> Role {
             api_groups: Some(vec!["coordination.k8s.io".to_owned()]),
             resources: Some(vec!["leases".to_owned()]),
             resource_names: Some(vec![owner.name.clone()]),
-            verbs: vec!["get".to_owned(), "patch".to_owned()],
+            verbs: ["get", "patch", "watch"].map(str::to_owned).to_vec(),
             ..PolicyRule::default()
         }]),
     }
@@ -27,6 +30,6 @@ mod tests {
         let rules = role(&owner()).rules.unwrap();
         assert_eq!(rules.len(), 1);
         assert_eq!(rules[0].resource_names, Some(vec!["my-bot".to_owned()]));
-        assert_eq!(rules[0].verbs, ["get", "patch"]);
+        assert_eq!(rules[0].verbs, ["get", "patch", "watch"]);
     }
 }

@@ -49,8 +49,18 @@ fn what_a_pod_needs_comes_before_the_pod() {
 }
 
 #[test]
+fn a_budget_for_disruptions_is_there_when_pods_stand_by() {
+    let has = |replicas| {
+        let children = children(&queue(json!({ "replicas": replicas })), &defaults()).unwrap();
+        let mut kinds = children.iter().map(|child| child.kind);
+        kinds.any(|kind| kind == Kind::PodDisruptionBudget)
+    };
+    assert_eq!([0, 1, 2, 3].map(has), [false, false, true, true]);
+}
+
+#[test]
 fn every_child_is_owned_named_and_labelled() {
-    for child in children(&queue(json!({})), &defaults()).unwrap() {
+    for child in children(&queue(json!({"replicas": 2})), &defaults()).unwrap() {
         let metadata = &child.manifest["metadata"];
         assert_eq!(metadata["name"], "my-bot");
         assert_eq!(metadata["namespace"], "shop");
@@ -87,4 +97,13 @@ fn an_object_that_no_api_server_stored_is_no_owner() {
     queue.metadata.uid = None;
     let error = Owner::of(&queue).unwrap_err().to_string();
     assert!(error.contains("metadata.uid"), "{error}");
+}
+
+#[test]
+fn the_selector_is_the_one_of_the_pods_as_kubectl_takes_it() {
+    assert_eq!(
+        owner().selector_text(),
+        "app.kubernetes.io/component=queue,app.kubernetes.io/instance=my-bot,\
+         app.kubernetes.io/name=gateway-queue"
+    );
 }

@@ -217,8 +217,12 @@ fn lists_of_objects_are_what_a_repair_may_have_to_overwrite() {
 }
 
 #[test]
-fn a_rolling_update_is_taken_out_of_a_deployment_that_recreates() {
-    let manifest = json!({"spec": {"strategy": {"type": "Recreate"}}});
-    let expected = json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}});
-    assert_eq!(overwrite(&manifest), Some(expected));
+fn what_is_ours_and_not_going_already_is_left_over() {
+    let mut there = applied();
+    assert!(is_leftover(&owner(), &there));
+    there.deletion_timestamp = Some(Time("2026-11-23T12:00:00Z".parse().unwrap()));
+    assert!(!is_leftover(&owner(), &there));
+    let mut strangers = applied();
+    strangers.owner_references = None;
+    assert!(!is_leftover(&owner(), &strangers));
 }

@@ -1,11 +1,21 @@
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::*;
 
+mod pods;
+
 const NOW: &str = "2026-11-23T12:00:00Z";
 const LATER: &str = "2026-11-23T13:00:00Z";
+
+fn led() -> Leader {
+    Leader::Pod {
+        name: "my-bot-7d9f".to_owned(),
+        until: Instant::now(),
+    }
+}
 
 fn queue(spec: Value) -> GatewayQueue {
     serde_json::from_value(json!({
@@ -75,6 +85,10 @@ fn status_of(
         deployment,
         mark: None,
         lease,
+        leader: match lease {
+            Some(_) => &led(),
+            None => &Leader::Nobody,
+        },
     };
     status(queue, &owner, evidence, NOW.parse().unwrap())
 }
@@ -101,6 +115,15 @@ fn a_queue_that_grants_is_ready_and_tells_what_it_knows() {
     assert_eq!(status.observed_generation, Some(3));
     assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc"));
     assert_eq!(status.leader.as_deref(), Some("my-bot-7d9f"));
+    assert_eq!(status.replicas, Some(1));
+    assert_eq!(
+        status.selector,
+        Some(
+            "app.kubernetes.io/component=queue,app.kubernetes.io/instance=my-bot,\
+             app.kubernetes.io/name=gateway-queue"
+                .to_owned()
+        )
+    );
     assert_eq!(status.max_concurrency, Some(16));
     assert_eq!(status.recommended_shards, Some(128));
     let starts = status.session_starts.clone().unwrap();
@@ -155,50 +178,6 @@ fn a_hold_says_why_and_what_to_do() {
 }
 
 #[test]
-fn a_logbook_is_not_believed_while_no_queue_runs() {
-    let lease = lease(&entry(None));
-    let down = deployment(json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1}));
-    let status = status_of(&with_token(), &Outcome::Applied, Some(&down), Some(&lease));
-    assert_eq!(ready(&status).1, "RolloutUnderWay");
-    assert_eq!(status.leader, None);
-    assert_eq!(status.session_starts, None);
-    assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc"));
-}
-
-#[test]
-fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
-    let applied = Outcome::Applied;
-    let of = |deployment: Option<&Deployment>| {
-        let status = status_of(&with_token(), &applied, deployment, None);
-        let (_, reason, message) = ready(&status);
-        (reason.to_owned(), message.to_owned())
-    };
-    assert_eq!(of(None).0, "RolloutUnderWay");
-    // The status tells of the generation before.
-    let old = deployment(json!({
-        "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
-    }));
-    assert_eq!(of(Some(&old)).0, "RolloutUnderWay");
-    let quota = deployment(json!({"observedGeneration": 2, "conditions": [
-        {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"},
-    ]}));
-    let told = ("NotReady".to_owned(), "Exceeded quota: pods".to_owned());
-    assert_eq!(of(Some(&quota)), told);
-    let stuck = deployment(
-        json!({"observedGeneration": 2, "replicas": 1, "conditions": [
-            {"type": "Progressing", "status": "False", "message": "deadline exceeded"},
-        ]}),
-    );
-    let (reason, message) = of(Some(&stuck));
-    assert_eq!(reason, "NotReady");
-    assert!(
-        message.contains("kubectl -n shop describe pod"),
-        "{message}"
-    );
-    assert_eq!(of(Some(&available())).0, "NotReady");
-}
-
-#[test]
 fn what_cannot_be_applied_is_said_before_all_else() {
     let of = |outcome: &Outcome| {
         let lease = lease(&entry(None));
@@ -209,6 +188,7 @@ fn what_cannot_be_applied_is_said_before_all_else() {
     assert_eq!(reason, "NameTaken");
     assert!(message.contains("my-bot: Service, Deployment"), "{message}");
     assert_eq!((&taken.url, &taken.leader), (&None, &None));
+    assert_eq!((&taken.replicas, &taken.selector), (&None, &None));
 
     let refused = of(&Outcome::Refused {
         kind: Kind::Deployment,
@@ -237,6 +217,7 @@ fn nothing_new_gives_the_same_status_at_any_time() {
         deployment: Some(&available()),
         mark: None,
         lease: Some(&lease),
+        leader: &led(),
     };
     let second = status(&queue, &owner, evidence, LATER.parse().unwrap());
     assert_eq!(first, second);
@@ -254,6 +235,7 @@ fn the_time_of_transition_moves_only_when_ready_flips() {
             deployment: Some(&available()),
             mark: None,
             lease: Some(&lease),
+            leader: &led(),
         };
         let status = status(&queue, &owner, evidence, LATER.parse().unwrap());
         status.conditions.unwrap()[0].last_transition_time.0
@@ -277,27 +259,4 @@ fn a_long_answer_of_the_api_server_is_cut() {
     };
     let status = status_of(&with_token(), &refused, None, None);
     assert_eq!(ready(&status).2.chars().count(), 1025);
-}
-
-#[test]
-fn a_deployment_of_the_spec_before_tells_nothing_about_this_one() {
-    let queue = queue(json!({}));
-    let owner = Owner::of(&queue).unwrap();
-    let lease = lease(&entry(None));
-    let mut deployment = available();
-    deployment
-        .annotations_mut()
-        .insert(APPLIED.to_owned(), "old".to_owned());
-    let reason = |mark| {
-        let evidence = Evidence {
-            outcome: &Outcome::Applied,
-            deployment: Some(&deployment),
-            mark: Some(mark),
-            lease: Some(&lease),
-        };
-        let status = status(&queue, &owner, evidence, Timestamp::UNIX_EPOCH);
-        status.conditions.unwrap()[0].reason.clone()
-    };
-    assert_eq!(reason("new"), "RolloutUnderWay");
-    assert_eq!(reason("old"), "Granting");
 }

@@ -17,10 +17,64 @@ fn env_of(spec: Value) -> BTreeMap<String, Option<String>> {
 }
 
 #[test]
-fn the_old_queue_is_gone_before_the_new_one_starts() {
-    let spec = deployment_of(json!({})).spec.unwrap();
-    assert_eq!(spec.replicas, Some(1));
-    assert_eq!(spec.strategy.unwrap().type_.as_deref(), Some("Recreate"));
+fn a_new_pod_is_ready_before_an_old_one_goes() {
+    let spec = serde_json::to_value(deployment_of(json!({})).spec).unwrap();
+    assert_eq!(spec["replicas"], 1);
+    let rolling = json!({"maxSurge": 1, "maxUnavailable": 0});
+    assert_eq!(
+        spec["strategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": rolling})
+    );
+}
+
+#[test]
+fn there_are_as_many_pods_as_the_spec_says_each_on_its_own_node_if_it_can_be() {
+    let deployment = deployment_of(json!({"replicas": 3}));
+    assert_eq!(deployment.spec.as_ref().unwrap().replicas, Some(3));
+    let affinity = |spec| serde_json::to_value(pod_of(spec).affinity).unwrap();
+    let apart = json!({"preferredDuringSchedulingIgnoredDuringExecution": [{
+        "weight": 100,
+        "podAffinityTerm": {
+            "topologyKey": "kubernetes.io/hostname",
+            "labelSelector": {"matchLabels": owner().selector()},
+        },
+    }]});
+    assert_eq!(affinity(json!({})), json!({"podAntiAffinity": apart}));
+    let near = json!({"pod": {"affinity": {"nodeAffinity": {}}}});
+    let both = json!({"nodeAffinity": {}, "podAntiAffinity": apart});
+    assert_eq!(affinity(near), both);
+    let asked = json!({"podAntiAffinity": {}});
+    assert_eq!(affinity(json!({"pod": {"affinity": asked}})), asked);
+}
+
+#[test]
+fn a_pod_that_ends_has_time_for_those_who_wait_on_it() {
+    for (pod, period, grace) in [
+        (json!({}), 600, "595s"),
+        (json!({"terminationGracePeriodSeconds": 30}), 30, "25s"),
+        (json!({"terminationGracePeriodSeconds": 0}), 0, "0s"),
+    ] {
+        let spec = json!({ "pod": pod });
+        let env = env_of(spec.clone());
+        assert_eq!(env["SHUTDOWN_GRACE"].as_deref(), Some(grace));
+        let told = pod_of(spec).termination_grace_period_seconds;
+        assert_eq!(told, Some(period));
+    }
+}
+
+#[test]
+fn nothing_about_leadership_makes_a_pod_ready_or_not() {
+    let container = pod_of(json!({})).containers.remove(0);
+    let readiness = serde_json::to_value(container.readiness_probe).unwrap();
+    assert_eq!(
+        readiness["httpGet"],
+        json!({"path": "/readyz", "port": "admin"})
+    );
+    let ports = serde_json::to_value(container.ports).unwrap();
+    assert_eq!(
+        ports[2],
+        json!({"name": "peer", "containerPort": 9091, "protocol": "TCP"})
+    );
 }
 
 #[test]
@@ -34,6 +88,7 @@ fn the_spec_reaches_the_queue_as_its_environment() {
         ("HOST", "::"),
         ("PORT", "80"),
         ("ADMIN_PORT", "9090"),
+        ("PEER_PORT", "9091"),
         ("IDENTIFY_INTERVAL", "5500ms"),
         ("IDENTIFY_MARGIN", "60s"),
         ("SESSION_RESERVE", "10"),
@@ -49,6 +104,14 @@ fn the_spec_reaches_the_queue_as_its_environment() {
     }
     assert_eq!(env["POD_NAME"], None);
     assert_eq!(env["POD_IP"], None);
+    let pod = pod_of(json!({}));
+    let from = |name: &str| {
+        let mut env = pod.containers[0].env.iter().flatten();
+        let source = env.find(|e| e.name == name).unwrap().value_from.clone();
+        source.unwrap().field_ref.unwrap().field_path
+    };
+    assert_eq!(from("POD_NAME"), "metadata.name");
+    assert_eq!(from("POD_IP"), "status.podIP");
 }
 
 #[test]
@@ -73,37 +136,19 @@ fn a_duration_is_never_made_shorter() {
 #[test]
 fn the_token_is_a_file_and_nowhere_else() {
     let spec = json!({"tokenSecretRef": {"name": "discord", "key": "bot"}});
-    let env = env_of(spec.clone());
+    let env = env_of(spec);
     assert_eq!(
         env["DISCORD_TOKEN_FILE"].as_deref(),
         Some("/var/run/secrets/gatewayqueue.dev/token")
     );
     assert!(!env.contains_key("DISCORD_TOKEN"));
-
-    let pod = pod_of(spec);
-    let secret = pod.volumes.unwrap().remove(0).secret.unwrap();
-    assert_eq!(secret.secret_name.as_deref(), Some("discord"));
-    assert_eq!(secret.optional, Some(true));
-    let items = secret.items.unwrap();
-    assert_eq!(
-        (items[0].key.as_str(), items[0].path.as_str()),
-        ("bot", "token")
-    );
-    let mounts = pod.containers[0].volume_mounts.clone().unwrap();
-    assert_eq!(mounts[0].mount_path, "/var/run/secrets/gatewayqueue.dev");
-    assert_eq!(mounts[0].read_only, Some(true));
-}
-
-#[test]
-fn without_a_token_nothing_is_mounted() {
-    let pod = pod_of(json!({}));
-    assert_eq!(pod.volumes, None);
-    assert_eq!(pod.containers[0].volume_mounts, None);
 }
 
 #[test]
 fn the_pod_passes_the_restricted_pod_security_standard() {
     let pod = pod_of(json!({}));
+    // The volume has what the queue reads, and nothing more.
+    assert_eq!(pod.automount_service_account_token, Some(false));
     let security = pod.security_context.unwrap();
     assert_eq!(security.run_as_non_root, Some(true));
     assert_eq!(security.run_as_user, None);
@@ -179,7 +224,7 @@ fn the_pod_is_made_as_the_platform_asks() {
     );
     assert_eq!(pod["nodeSelector"], json!({"disk": "ssd"}));
     assert_eq!(pod["tolerations"][0]["key"], "bots");
-    assert_eq!(pod["affinity"], json!({"nodeAffinity": {}}));
+    assert_eq!(pod["affinity"]["nodeAffinity"], json!({}));
     assert_eq!(pod["topologySpreadConstraints"][0]["topologyKey"], "zone");
     assert_eq!(pod["priorityClassName"], "high");
     assert_eq!(pod["terminationGracePeriodSeconds"], 5);

@@ -1,0 +1,65 @@
+//! The Service in front of the queue.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// The Service in front of the queue.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ServiceSettings {
+    /// Who can reach the queue: ClusterIP is the cluster alone.
+    #[serde(default, rename = "type")]
+    pub type_: ServiceType,
+    /// The port that clients use, from 1 to 65535. With 80 it is not part of
+    /// the URL.
+    #[serde(default = "default_service_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Annotations of the Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::annotations")]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// Labels of the Service. The operator's own labels win.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::labels")]
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+/// The type of the Service.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "the words of Kubernetes")]
+pub enum ServiceType {
+    #[default]
+    ClusterIP,
+    NodePort,
+    LoadBalancer,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        Self {
+            type_: ServiceType::default(),
+            port: default_service_port(),
+            annotations: None,
+            labels: None,
+        }
+    }
+}
+
+impl ServiceType {
+    /// As Kubernetes writes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ClusterIP => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+        }
+    }
+}
+
+fn default_service_port() -> i32 {
+    80
+}

@@ -1,0 +1,277 @@
+//! What the operator says and does about who leads.
+
+use super::*;
+use crate::desired::first_lease;
+
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/shop/leases";
+const BUDGET: &str = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
+const RELEASED: &str = "gatewayqueue.dev/released";
+
+/// The pod of the queue is ready.
+fn run(server: &Server, writers: &mut Writers) {
+    let mut running = server.object("deployments");
+    running["status"] = json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+    let running = serde_json::from_value(running).unwrap();
+    writers
+        .deployments
+        .apply_watcher_event(&Event::Apply(running));
+}
+
+/// What the watch brings when the Lease has become this one.
+fn bring(context: &Context, writers: &mut Writers, lease: &Value, now: Instant) -> bool {
+    let lease: k8s_openapi::api::coordination::v1::Lease =
+        serde_json::from_value(lease.clone()).unwrap();
+    writers
+        .leases
+        .apply_watcher_event(&Event::Apply(lease.clone()));
+    context.stores.sightings.saw(&lease, now)
+}
+
+/// The Lease while a pod leads, at its nth renewal.
+fn led(server: &Server, pod: &str, renewal: u32) -> Value {
+    let mut lease = server.object("leases");
+    lease["metadata"]["resourceVersion"] = json!(format!("{pod}-{renewal}"));
+    lease["metadata"]["annotations"] = json!({
+        "gatewayqueue.dev/holder": pod,
+        "gatewayqueue.dev/token": "none",
+        "gatewayqueue.dev/max-concurrency": "1",
+    });
+    lease["spec"] = json!({
+        "holderIdentity": format!("{pod}_1"),
+        "leaseDurationSeconds": 15,
+        "renewTime": format!("2026-11-23T12:00:{renewal:02}.000000Z"),
+    });
+    lease
+}
+
+fn ready(server: &Server) -> (Value, Value) {
+    let condition = &server.status()["conditions"][0];
+    (condition["status"].clone(), condition["reason"].clone())
+}
+
+fn status_write() -> [(Method, String); 1] {
+    [(Method::PATCH, format!("{PREFIX}/status"))]
+}
+
+fn after(start: Instant, seconds: u64) -> Instant {
+    start + Duration::from_secs(seconds)
+}
+
+fn within(seconds: u64) -> Action {
+    Action::requeue(Duration::from_secs(seconds))
+}
+
+#[tokio::test]
+async fn a_leader_is_one_write_of_the_status_and_its_renewals_are_none() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    run(&server, &mut writers);
+    let start = Instant::now();
+    assert!(bring(
+        &context,
+        &mut writers,
+        &led(&server, "my-bot-7d9f", 1),
+        start
+    ));
+    server.take_calls();
+    let action = context.reconcile(&queue, start).await.unwrap();
+    assert_eq!(server.take_calls(), status_write());
+    assert_eq!(ready(&server), (json!("True"), json!("Granting")));
+    assert_eq!(server.status()["leader"], "my-bot-7d9f");
+    assert_eq!(action, within(17));
+
+    let queue = told(&queue, &server);
+    let renewed = led(&server, "my-bot-7d9f", 2);
+    assert!(!bring(&context, &mut writers, &renewed, after(start, 5)));
+    // Looked at all the same when the first renewal would have run out.
+    let action = context.reconcile(&queue, after(start, 17)).await.unwrap();
+    assert_eq!(server.take_calls(), []);
+    assert_eq!(action, within(5));
+}
+
+#[tokio::test]
+async fn a_leader_that_does_nothing_any_more_is_noticed_and_so_is_its_return() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    run(&server, &mut writers);
+    let start = Instant::now();
+    bring(
+        &context,
+        &mut writers,
+        &led(&server, "my-bot-7d9f", 1),
+        start,
+    );
+    context.reconcile(&queue, start).await.unwrap();
+    let queue = told(&queue, &server);
+    server.take_calls();
+
+    let action = context.reconcile(&queue, after(start, 17)).await.unwrap();
+    assert_eq!(server.take_calls(), status_write());
+    assert_eq!(ready(&server), (json!("False"), json!("NoLeader")));
+    assert_eq!(server.status().get("leader"), None);
+    assert_eq!(action, Action::await_change());
+
+    let queue = told(&queue, &server);
+    let again = led(&server, "my-bot-7d9f", 2);
+    bring(&context, &mut writers, &again, after(start, 60));
+    context.reconcile(&queue, after(start, 60)).await.unwrap();
+    assert_eq!(server.take_calls(), status_write());
+    assert_eq!(ready(&server), (json!("True"), json!("Granting")));
+}
+
+#[tokio::test]
+async fn a_handover_is_one_write_of_the_status() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    run(&server, &mut writers);
+    let start = Instant::now();
+    bring(
+        &context,
+        &mut writers,
+        &led(&server, "my-bot-7d9f", 1),
+        start,
+    );
+    context.reconcile(&queue, start).await.unwrap();
+    let queue = told(&queue, &server);
+    server.take_calls();
+
+    let mut free = led(&server, "my-bot-7d9f", 2);
+    free["spec"]["holderIdentity"] = json!("");
+    assert!(bring(&context, &mut writers, &free, after(start, 5)));
+    let action = context.reconcile(&queue, after(start, 5)).await.unwrap();
+    assert_eq!(server.take_calls(), []);
+    assert_eq!(action, within(2));
+
+    let next = led(&server, "my-bot-x2x2", 3);
+    assert!(bring(&context, &mut writers, &next, after(start, 6)));
+    context.reconcile(&queue, after(start, 6)).await.unwrap();
+    assert_eq!(server.take_calls(), status_write());
+    assert_eq!(server.status()["leader"], "my-bot-x2x2");
+    assert_eq!(ready(&server), (json!("True"), json!("Granting")));
+}
+
+#[tokio::test]
+async fn the_lease_of_a_new_queue_says_that_nobody_ever_led() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    let calls = server.take_calls();
+    let created: Vec<_> = calls.iter().filter(|(m, _)| *m == Method::POST).collect();
+    assert_eq!(created, [&(Method::POST, LEASES.to_owned())]);
+    let lease = format!("{LEASES}/my-bot");
+    assert!(!calls.contains(&(Method::PATCH, lease.clone())));
+    let released = |server: &Server| {
+        let annotations = server.object("leases")["metadata"]["annotations"].clone();
+        annotations.get(RELEASED).cloned()
+    };
+    assert_eq!(released(&server), Some(json!("never-led")));
+
+    // Somebody takes the owner's fields over, and the Lease is applied.
+    let mut meddle = |server: &Server| {
+        let mut edited = server.object("leases");
+        edited["metadata"]["managedFields"] = json!([]);
+        let edited = serde_json::from_value(edited).unwrap();
+        writers.leases.apply_watcher_event(&Event::Apply(edited));
+    };
+    for expected in [Some(json!("never-led")), None] {
+        meddle(&server);
+        reconcile(Arc::clone(&queue), Arc::clone(&context))
+            .await
+            .unwrap();
+        assert_eq!(server.take_writes(), [lease.as_str()]);
+        // It is the queue that removes it, and then it stays away.
+        assert_eq!(released(&server), expected);
+        let mut objects = server.objects.lock().unwrap();
+        let annotations = &mut objects.get_mut(&lease).unwrap()["metadata"]["annotations"];
+        *annotations = json!({});
+    }
+}
+
+/// The calls for a Lease that is not there: how it is made.
+async fn remade(server: &Server, queue: GatewayQueue, context: Arc<Context>) -> Vec<Method> {
+    reconcile(Arc::new(queue), context).await.unwrap();
+    let calls = server.take_calls().into_iter();
+    calls
+        .filter(|(method, path)| path.starts_with(LEASES) && *method != Method::GET)
+        .map(|(method, _)| method)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_lease_that_may_have_had_a_leader_is_made_anew_without_a_word() {
+    let blank = [Method::PATCH];
+    // The queue is known already: its Lease was deleted.
+    let server = Server::default();
+    let (fresh, _writers) = context(&server);
+    let mut known = queue(json!({}));
+    known.status = Some(GatewayQueueStatus::default());
+    assert_eq!(remade(&server, known, fresh).await, blank);
+    assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
+
+    // There is a Deployment, so there may be pods.
+    let server = Server::default();
+    applied(&server).await;
+    let lease = format!("{LEASES}/my-bot");
+    server.objects.lock().unwrap().remove(&lease);
+    server.take_calls();
+    let (fresh, _writers) = context(&server);
+    assert_eq!(remade(&server, queue(json!({})), fresh).await, blank);
+
+    // A queue of this name was deleted a moment ago.
+    let server = Server::default();
+    let (fresh, _writers) = context(&server);
+    let owner = Owner::of(&queue(json!({}))).unwrap();
+    let mut lease = first_lease(&owner);
+    lease.spec = serde_json::from_value(json!({"holderIdentity": "my-bot-7d9f_1"})).unwrap();
+    fresh.stores.sightings.saw(&lease, Instant::now());
+    fresh.stores.sightings.lost(&lease);
+    assert_eq!(remade(&server, queue(json!({})), fresh).await, blank);
+}
+
+#[tokio::test]
+async fn a_lease_that_another_made_first_is_looked_at_before_anything_else() {
+    let server = Server::default();
+    let (first, _writers) = context(&server);
+    let owner = Owner::of(&queue(json!({}))).unwrap();
+    first.cluster.create_first_lease(&owner).await.unwrap();
+    let error = first.cluster.create_first_lease(&owner).await.unwrap_err();
+    assert_eq!(error.refusal(), None, "it is tried again: {error}");
+}
+
+#[tokio::test]
+async fn the_budget_for_disruptions_goes_when_one_pod_is_left() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    server.take_calls();
+    let scaled = |replicas| {
+        let mut queue = told(&queue, &server);
+        Arc::make_mut(&mut queue).spec.replicas = replicas;
+        queue
+    };
+    context.reconcile(&scaled(2), Instant::now()).await.unwrap();
+    assert!(server.take_writes().contains(&BUDGET.to_owned()));
+    let budget = serde_json::from_value(server.object("poddisruptionbudgets")).unwrap();
+    let budgets = &mut writers.disruption_budgets;
+    budgets.apply_watcher_event(&Event::Apply(budget));
+
+    context.reconcile(&scaled(1), Instant::now()).await.unwrap();
+    let deleted = (Method::DELETE, BUDGET.to_owned());
+    assert!(server.take_calls().contains(&deleted));
+    assert!(!server.objects.lock().unwrap().contains_key(BUDGET));
+    // The watch has not told yet: it is gone, and that is well.
+    context.reconcile(&scaled(1), Instant::now()).await.unwrap();
+    assert!(server.take_calls().contains(&deleted));
+}
+
+#[tokio::test]
+async fn a_strangers_budget_for_disruptions_is_left_alone() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    let theirs = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
+    let theirs = serde_json::from_value(theirs).unwrap();
+    let budgets = &mut writers.disruption_budgets;
+    budgets.apply_watcher_event(&Event::Apply(theirs));
+    server.take_calls();
+    context.reconcile(&queue, Instant::now()).await.unwrap();
+    assert_eq!(server.take_calls(), []);
+}

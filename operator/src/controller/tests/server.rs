@@ -1,0 +1,148 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Request, Response};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use crate::MANAGER;
+
+/// An API server that keeps what is applied, and a list of the calls.
+#[derive(Clone, Default)]
+pub(super) struct Server {
+    pub(super) calls: Arc<Mutex<Vec<(Method, String)>>>,
+    pub(super) objects: Arc<Mutex<HashMap<String, Value>>>,
+    applied: Arc<Mutex<HashMap<String, Vec<String>>>>,
+    pub(super) refuse: Arc<Mutex<Option<Refusals>>>,
+}
+
+/// Writes that will be refused: the part of the path, how, and how many.
+pub(super) type Refusals = (&'static str, u16, u32);
+
+pub(super) const PREFIX: &str =
+    "/apis/gatewayqueue.dev/v1alpha1/namespaces/shop/gatewayqueues/my-bot";
+
+impl Server {
+    pub(super) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        self.calls
+            .lock()
+            .unwrap()
+            .push((parts.method.clone(), path.clone()));
+        if let Some((part, code, times)) = &mut *self.refuse.lock().unwrap()
+            && path.contains(*part)
+            && parts.method == Method::PATCH
+            && *times > 0
+        {
+            *times -= 1;
+            return failure(*code, "it is forbidden here");
+        }
+        if parts.method == Method::GET {
+            return match self.objects.lock().unwrap().get(&path) {
+                Some(object) => respond(200, object),
+                None => failure(404, "not found"),
+            };
+        }
+        let body = body.collect_bytes().await.unwrap();
+        let mut object: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let path = match parts.method {
+            Method::POST => format!("{path}/my-bot"),
+            _ => path,
+        };
+        if parts.method == Method::DELETE {
+            return self.delete(&path, &object["preconditions"]["uid"]);
+        }
+        if parts.method == Method::POST && self.objects.lock().unwrap().contains_key(&path) {
+            return failure(409, "there is one already");
+        }
+        if parts.method == Method::PATCH {
+            self.apply_annotations(&path, &mut object);
+        }
+        object["metadata"]["uid"] = json!("0042");
+        object["metadata"]["name"] = json!("my-bot");
+        object["spec"] = object.get("spec").cloned().unwrap_or_else(|| json!({}));
+        // All of it is ours: an empty set stands for everything below.
+        object["metadata"]["managedFields"] = json!([ManagedFieldsEntry {
+            manager: Some(MANAGER.to_owned()),
+            fields_v1: Some(FieldsV1(json!({
+                "f:metadata": {"f:labels": {}, "f:annotations": {}, "f:ownerReferences": {}},
+                "f:spec": {}, "f:rules": {}, "f:roleRef": {}, "f:subjects": {},
+                "f:automountServiceAccountToken": {},
+            }))),
+            ..ManagedFieldsEntry::default()
+        }]);
+        self.objects.lock().unwrap().insert(path, object.clone());
+        respond(200, &object)
+    }
+
+    /// Keeps the annotations that were never applied, and removes those that
+    /// were, and are not now: as applying on a server does.
+    fn apply_annotations(&self, path: &str, object: &mut Value) {
+        let now: Vec<String> = object["metadata"]["annotations"]
+            .as_object()
+            .map(|all| all.keys().cloned().collect())
+            .unwrap_or_default();
+        let mut applied = self.applied.lock().unwrap();
+        let before = applied.insert(path.to_owned(), now).unwrap_or_default();
+        let objects = self.objects.lock().unwrap();
+        let there = objects
+            .get(path)
+            .map(|o| o["metadata"]["annotations"].clone());
+        let there = there.as_ref().and_then(Value::as_object);
+        for (key, value) in there.into_iter().flatten() {
+            let annotations = &mut object["metadata"]["annotations"];
+            if !before.contains(key) && annotations.get(key).is_none() {
+                annotations[key] = value.clone();
+            }
+        }
+    }
+
+    fn delete(&self, path: &str, uid: &Value) -> Response<Body> {
+        let mut objects = self.objects.lock().unwrap();
+        match objects.get(path) {
+            None => failure(404, "not found"),
+            Some(object) if object["metadata"]["uid"] != *uid => failure(409, "another uid"),
+            Some(_) => respond(200, &objects.remove(path).unwrap()),
+        }
+    }
+
+    pub(super) fn take_calls(&self) -> Vec<(Method, String)> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+
+    /// The calls that change something.
+    pub(super) fn take_writes(&self) -> Vec<String> {
+        let calls = self.take_calls().into_iter();
+        let writes = calls.filter(|(method, _)| *method != Method::GET);
+        writes.map(|(_, path)| path).collect()
+    }
+
+    pub(super) fn object(&self, plural: &str) -> Value {
+        let objects = self.objects.lock().unwrap();
+        let found = objects
+            .iter()
+            .find(|(path, _)| path.ends_with(&format!("/{plural}/my-bot")));
+        found.unwrap().1.clone()
+    }
+
+    pub(super) fn status(&self) -> Value {
+        let objects = self.objects.lock().unwrap();
+        objects[&format!("{PREFIX}/status")]["status"].clone()
+    }
+}
+
+fn respond(code: u16, body: &Value) -> Response<Body> {
+    let body = Body::from(serde_json::to_vec(body).unwrap());
+    Response::builder().status(code).body(body).unwrap()
+}
+
+fn failure(code: u16, message: &str) -> Response<Body> {
+    let reason = if code == 404 { "NotFound" } else { "" };
+    respond(
+        code,
+        &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                "message": message, "reason": reason, "code": code}),
+    )
+}

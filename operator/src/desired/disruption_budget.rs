@@ -1,0 +1,45 @@
+//! What keeps a drain of several nodes from taking all pods of a queue at once.
+
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::Owner;
+
+/// One pod at a time, so that each handover has ended before the next begins,
+/// and however many there are, a drain never waits for one that cannot go.
+pub(super) fn disruption_budget(owner: &Owner) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: owner.metadata(),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(LabelSelector {
+                match_labels: Some(owner.selector()),
+                ..LabelSelector::default()
+            }),
+            // A pod that does not work is not worth keeping a node for.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::tests::owner;
+
+    #[test]
+    fn one_pod_may_go_at_a_time_and_a_broken_one_always() {
+        let spec = disruption_budget(&owner()).spec.unwrap();
+        assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
+        assert_eq!(spec.min_available, None);
+        assert_eq!(
+            spec.selector.unwrap().match_labels,
+            Some(owner().selector())
+        );
+        let policy = spec.unhealthy_pod_eviction_policy;
+        assert_eq!(policy.as_deref(), Some("AlwaysAllow"));
+    }
+}

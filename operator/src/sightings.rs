@@ -1,0 +1,251 @@
+//! When each Lease was last seen to be renewed, by the operator's own clock: to
+//! compare the wall clock of a node with its own would tell of clocks, not of
+//! leaders. Time comes in as an argument.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use kube::ResourceExt as _;
+
+use crate::desired::Owner;
+
+/// A leader that was not seen for so long grants no more, whatever became of its
+/// Lease and of the GatewayQueue it led for.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// The Leases that were seen.
+#[derive(Debug, Default)]
+pub struct Sightings {
+    seen: Mutex<HashMap<Key, Sighting>>,
+}
+
+/// Namespace and name.
+type Key = (String, String);
+
+#[derive(Debug)]
+struct Sighting {
+    /// The Lease without what each renewal changes.
+    rest: Lease,
+    spec: Option<LeaseSpec>,
+    seen: Seen,
+    /// It was deleted, and no other has come yet.
+    gone: bool,
+}
+
+/// When a Lease was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Since when nobody has taken, renewed or released it.
+    pub since: Instant,
+    /// Whether anybody was seen to. If not, it was found like that, and may
+    /// have been so for long.
+    pub changed: bool,
+}
+
+impl Sightings {
+    /// Notes a Lease that a watch brought. False when somebody has renewed it and
+    /// that is all.
+    pub fn saw(&self, lease: &Lease, now: Instant) -> bool {
+        let key = key_of(lease);
+        let rest = without_renewal(lease);
+        let mut all = self.lock();
+        let Some(before) = all.get_mut(&key) else {
+            all.retain(|_, sighting| !sighting.gone || sighting.is_recent(now));
+            let sighting = Sighting {
+                rest,
+                spec: lease.spec.clone(),
+                seen: Seen {
+                    since: now,
+                    changed: false,
+                },
+                gone: false,
+            };
+            all.insert(key, sighting);
+            return true;
+        };
+        before.gone = false;
+        if before.spec != lease.spec || before.rest.metadata.uid != lease.metadata.uid {
+            before.spec.clone_from(&lease.spec);
+            before.seen = Seen {
+                since: now,
+                changed: true,
+            };
+        }
+        let is_news = before.rest != rest;
+        before.rest = rest;
+        is_news
+    }
+
+    /// Notes that a Lease was deleted.
+    pub fn lost(&self, lease: &Lease) {
+        if let Some(sighting) = self.lock().get_mut(&key_of(lease)) {
+            sighting.gone = true;
+        }
+    }
+
+    /// When the Lease of a GatewayQueue was last seen to change.
+    pub fn of(&self, owner: &Owner) -> Option<Seen> {
+        self.lock().get(&key(owner)).map(|sighting| sighting.seen)
+    }
+
+    /// Whether a Lease of this name was held a short time ago. Its leader may
+    /// have granted until now, also for a GatewayQueue that was deleted, and
+    /// made again under the same name.
+    pub fn led_lately(&self, owner: &Owner, now: Instant) -> bool {
+        let all = self.lock();
+        all.get(&key(owner))
+            .is_some_and(|sighting| sighting.was_led() && sighting.is_recent(now))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Sighting>> {
+        // Each note is whole, whatever happened to another thread.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sighting {
+    /// A leader that has released its Lease is still to be seen in it.
+    fn was_led(&self) -> bool {
+        self.spec
+            .as_ref()
+            .is_some_and(|spec| spec.holder_identity.is_some() || spec.acquire_time.is_some())
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.seen.since) < FORGOTTEN
+    }
+}
+
+fn key(owner: &Owner) -> Key {
+    (owner.namespace.clone(), owner.name.clone())
+}
+
+fn key_of(lease: &Lease) -> Key {
+    (lease.namespace().unwrap_or_default(), lease.name_any())
+}
+
+fn without_renewal(lease: &Lease) -> Lease {
+    let mut rest = lease.clone();
+    rest.metadata.resource_version = None;
+    for entry in rest.metadata.managed_fields.iter_mut().flatten() {
+        entry.time = None;
+    }
+    if let Some(spec) = &mut rest.spec {
+        spec.renew_time = None;
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner {
+            name: "my-bot".to_owned(),
+            namespace: "shop".to_owned(),
+            uid: "0001".to_owned(),
+        }
+    }
+
+    fn lease(version: u32, spec: &Value) -> Lease {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "my-bot", "namespace": "shop", "uid": "0042",
+                "resourceVersion": version.to_string(),
+                "managedFields": [{
+                    "manager": "gateway-queue", "operation": "Update",
+                    "time": format!("2026-11-23T12:00:{version:02}Z"),
+                }],
+            },
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn held(version: u32) -> Lease {
+        let renewed = format!("2026-11-23T12:00:{version:02}.000000Z");
+        lease(
+            version,
+            &json!({"holderIdentity": "my-bot-7d9f_1", "renewTime": renewed}),
+        )
+    }
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_renewal_is_noted_and_is_no_news() {
+        let (sightings, start) = (Sightings::default(), Instant::now());
+        assert!(sightings.saw(&held(1), start));
+        let found = Seen {
+            since: start,
+            changed: false,
+        };
+        assert_eq!(sightings.of(&owner()), Some(found));
+        assert!(!sightings.saw(&held(2), after(start, 5)));
+        let renewed = Seen {
+            since: after(start, 5),
+            changed: true,
+        };
+        assert_eq!(sightings.of(&owner()), Some(renewed));
+        // A watch that begins again brings the same once more.
+        assert!(!sightings.saw(&held(2), after(start, 9)));
+        assert_eq!(sightings.of(&owner()), Some(renewed));
+    }
+
+    #[test]
+    fn whatever_else_changes_is_news_and_no_renewal() {
+        let (sightings, start) = (Sightings::default(), Instant::now());
+        sightings.saw(&held(1), start);
+        let mut told = held(1);
+        told.metadata.resource_version = Some("2".to_owned());
+        told.annotations_mut()
+            .insert("gatewayqueue.dev/token".to_owned(), "none".to_owned());
+        assert!(sightings.saw(&told, after(start, 5)));
+        assert_eq!(sightings.of(&owner()).map(|seen| seen.since), Some(start));
+    }
+
+    #[test]
+    fn a_release_and_another_lease_are_news() {
+        let (sightings, start) = (Sightings::default(), Instant::now());
+        sightings.saw(&held(1), start);
+        let free = lease(2, &json!({"holderIdentity": ""}));
+        assert!(sightings.saw(&free, after(start, 1)));
+        let mut another = lease(3, &json!({"holderIdentity": ""}));
+        another.metadata.uid = Some("0043".to_owned());
+        assert!(sightings.saw(&another, after(start, 2)));
+        let since = sightings.of(&owner()).map(|seen| seen.since);
+        assert_eq!(since, Some(after(start, 2)));
+    }
+
+    #[test]
+    fn a_leader_is_remembered_for_a_minute_after_its_lease_has_gone() {
+        let (sightings, start) = (Sightings::default(), Instant::now());
+        let lately = |seconds| sightings.led_lately(&owner(), after(start, seconds));
+        assert!(!lately(0));
+        sightings.saw(&held(1), start);
+        sightings.lost(&held(1));
+        assert_eq!([lately(1), lately(59), lately(60)], [true, true, false]);
+
+        let mut other = held(1);
+        other.metadata.name = Some("other".to_owned());
+        sightings.saw(&other, after(start, 61));
+        assert_eq!(sightings.of(&owner()), None);
+    }
+
+    #[test]
+    fn a_lease_that_nobody_took_had_no_leader() {
+        let (sightings, start) = (Sightings::default(), Instant::now());
+        sightings.saw(&lease(1, &json!({})), start);
+        assert!(!sightings.led_lately(&owner(), start));
+        let released = json!({"holderIdentity": "", "acquireTime": "2026-11-23T12:00:00.000000Z"});
+        sightings.saw(&lease(2, &released), start);
+        assert!(sightings.led_lately(&owner(), start));
+    }
+}

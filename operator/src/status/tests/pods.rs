@@ -1,0 +1,149 @@
+//! What is said of the pods, and of who leads among them.
+
+use super::*;
+use crate::desired::APPLIED;
+
+fn leaderless(leader: &Leader) -> GatewayQueueStatus {
+    let queue = with_token();
+    let lease = lease(&entry(None));
+    let evidence = Evidence {
+        outcome: &Outcome::Applied,
+        deployment: Some(&available()),
+        mark: None,
+        lease: Some(&lease),
+        leader,
+    };
+    let owner = Owner::of(&queue).unwrap();
+    status(&queue, &owner, evidence, NOW.parse().unwrap())
+}
+
+#[test]
+fn a_logbook_is_not_believed_while_nobody_leads() {
+    let lost = Leader::Lost {
+        name: "my-bot-7d9f".to_owned(),
+    };
+    for (leader, words) in [
+        (lost, "The leader my-bot-7d9f has not renewed the Lease"),
+        (Leader::Nobody, "No pod has taken the Lease my-bot yet"),
+    ] {
+        let status = leaderless(&leader);
+        let (ready, reason, message) = ready(&status);
+        assert_eq!((ready, reason), ("False", "NoLeader"));
+        assert!(message.contains(words), "{message}");
+        let look = "`kubectl -n shop logs --prefix -l app.kubernetes.io/instance=my-bot`";
+        assert!(message.contains(look), "{message}");
+        assert_eq!(status.leader, None);
+        assert_eq!(status.session_starts, None);
+        assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc"));
+    }
+}
+
+#[test]
+fn what_the_leader_says_is_shown_while_a_rollout_goes_on() {
+    let lease = lease(&entry(None));
+    let surging = deployment(json!({
+        "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1,
+    }));
+    let status = status_of(
+        &with_token(),
+        &Outcome::Applied,
+        Some(&surging),
+        Some(&lease),
+    );
+    assert_eq!(ready(&status).1, "RolloutUnderWay");
+    assert_eq!(status.leader.as_deref(), Some("my-bot-7d9f"));
+    assert_eq!(status.max_concurrency, Some(16));
+    assert_eq!(status.replicas, Some(2));
+}
+
+#[test]
+fn a_pod_that_stands_by_and_is_away_makes_nobody_wait() {
+    let mut one_of_three = deployment(json!({
+        "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 1,
+    }));
+    one_of_three.spec.as_mut().unwrap().replicas = Some(3);
+    let queue = queue(json!({"replicas": 3}));
+    let lease = lease(&entry(None));
+    let of = |deployment| {
+        let status = status_of(&queue, &Outcome::Applied, Some(deployment), Some(&lease));
+        ready(&status).1.to_owned()
+    };
+    assert_eq!(of(&one_of_three), "Granting");
+    let mut none = one_of_three.clone();
+    none.status.as_mut().unwrap().available_replicas = None;
+    assert_eq!(of(&none), "RolloutUnderWay");
+}
+
+#[test]
+fn a_queue_without_pods_says_how_to_start_it() {
+    let queue = queue(json!({"replicas": 0}));
+    let mut none = deployment(json!({"observedGeneration": 2}));
+    none.spec.as_mut().unwrap().replicas = Some(0);
+    let status = status_of(&queue, &Outcome::Applied, Some(&none), None);
+    let (ready, reason, message) = ready(&status);
+    assert_eq!((ready, reason), ("False", "ScaledToZero"));
+    let how = "`kubectl -n shop scale gwq my-bot --replicas=1`";
+    assert!(message.contains(how), "{message}");
+    assert_eq!(status.replicas, Some(0));
+}
+
+#[test]
+fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
+    let applied = Outcome::Applied;
+    let of = |deployment: Option<&Deployment>| {
+        let status = status_of(&with_token(), &applied, deployment, None);
+        let (_, reason, message) = ready(&status);
+        (reason.to_owned(), message.to_owned())
+    };
+    assert_eq!(of(None).0, "RolloutUnderWay");
+    // The status tells of the generation before.
+    let old = deployment(json!({
+        "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
+    }));
+    assert_eq!(of(Some(&old)).0, "RolloutUnderWay");
+    let quota = deployment(json!({"observedGeneration": 2, "conditions": [
+        {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"},
+    ]}));
+    let told = ("NotReady".to_owned(), "Exceeded quota: pods".to_owned());
+    assert_eq!(of(Some(&quota)), told);
+    let stuck = deployment(
+        json!({"observedGeneration": 2, "replicas": 1, "conditions": [
+            {"type": "Progressing", "status": "False", "message": "deadline exceeded"},
+        ]}),
+    );
+    let (reason, message) = of(Some(&stuck));
+    assert_eq!(reason, "NotReady");
+    assert!(
+        message.contains("kubectl -n shop describe pod"),
+        "{message}"
+    );
+    assert_eq!(of(Some(&available())).0, "NoLeader");
+    let blank = Lease::default();
+    let silent = status_of(&with_token(), &applied, Some(&available()), Some(&blank));
+    assert_eq!(ready(&silent).1, "NotReady");
+    assert_eq!(silent.leader.as_deref(), Some("my-bot-7d9f"));
+}
+
+#[test]
+fn a_deployment_of_the_spec_before_tells_nothing_about_this_one() {
+    let queue = queue(json!({}));
+    let owner = Owner::of(&queue).unwrap();
+    let lease = lease(&entry(None));
+    let mut deployment = available();
+    deployment
+        .annotations_mut()
+        .insert(APPLIED.to_owned(), "old".to_owned());
+    let reason = |mark| {
+        let evidence = Evidence {
+            outcome: &Outcome::Applied,
+            deployment: Some(&deployment),
+            mark: Some(mark),
+            lease: Some(&lease),
+            leader: &led(),
+        };
+        let status = status(&queue, &owner, evidence, Timestamp::UNIX_EPOCH);
+        status.conditions.unwrap()[0].reason.clone()
+    };
+    assert_eq!(reason("new"), "RolloutUnderWay");
+    assert_eq!(reason("old"), "Granting");
+}
