@@ -217,6 +217,11 @@ impl Election {
         self.term.as_ref().filter(|_| !self.resigned)
     }
 
+    /// Whether it was told to lead no more.
+    pub fn has_resigned(&self) -> bool {
+        self.resigned
+    }
+
     /// Whether this one still has to release the Lease.
     pub fn is_releasing(&self) -> bool {
         self.resigned && self.term.is_some()

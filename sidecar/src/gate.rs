@@ -38,7 +38,7 @@ const MOST_AHEAD: usize = 4 * 1024;
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A peer that vanished is noticed within 10 + 3 * 5 seconds.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+pub(crate) const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(10))
     .with_interval(Duration::from_secs(5))
     .with_retries(3);
@@ -153,6 +153,9 @@ impl Gate {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         socket.set_tcp_user_timeout(Some(ACKNOWLEDGE_WITHIN))?;
+        if !permit.is_valid(clock::now()) {
+            return Err(io::Error::other("the right to grant has ended"));
+        }
         let written = match self.write_whole(answer) {
             // Not a byte of it; a part of it may be taken for all by some.
             Err(error) if error.kind() != io::ErrorKind::WriteZero => return Err(error),
@@ -257,7 +260,7 @@ mod tests {
             waiter: WaiterId(7),
             shard: 0,
             bucket: 0,
-            asked: Moment::ZERO,
+            arrived: Moment::ZERO,
             allowed: Moment::ZERO,
         }
     }
@@ -271,7 +274,7 @@ mod tests {
         let (events, mut reports) = unbounded_channel();
         let (mut gate, mut client) = pair().await;
         let before = clock::now();
-        gate.authorise(Permit::new(grant(), events));
+        gate.authorise(Permit::own(grant(), Moment::from_nanos(u64::MAX), events));
         assert_eq!(write(&mut gate, ANSWER).await.unwrap(), ANSWER.len());
         let Some(Event::Written { at, .. }) = reports.recv().await else {
             panic!("not written");
@@ -295,12 +298,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_grant_whose_leader_was_frozen_beyond_its_right_is_not_written() {
+        let (events, mut reports) = unbounded_channel();
+        let (mut gate, _client) = pair().await;
+        gate.authorise(Permit::own(grant(), clock::now(), events));
+        write(&mut gate, ANSWER).await.unwrap_err();
+        assert!(matches!(reports.recv().await, Some(Event::Unwritten(_))));
+    }
+
+    #[tokio::test]
+    async fn a_relayed_grant_is_not_written_after_a_gap() {
+        let beat = Arc::new(crate::beat::Beat::default());
+        let (gaps, _) = beat.hold(clock::now());
+        let (mut gate, _client) = pair().await;
+        gate.authorise(Permit::relayed(Arc::clone(&beat), gaps));
+        write(&mut gate, ANSWER).await.unwrap();
+        gate.authorise(Permit::relayed(Arc::clone(&beat), gaps));
+        beat.beat(clock::now() + Duration::from_secs(1));
+        write(&mut gate, ANSWER).await.unwrap_err();
+    }
+
+    #[tokio::test]
     async fn a_pass_is_for_its_own_kind_of_answer() {
         let (events, mut reports) = unbounded_channel();
         let bad = b"HTTP/1.1 400 Bad Request\r\n\r\n";
         let late = b"HTTP/1.0 429 Too Many Requests\r\n\r\n";
         let (mut gate, _client) = pair().await;
-        gate.authorise(Permit::new(grant(), events));
+        gate.authorise(Permit::own(grant(), Moment::from_nanos(u64::MAX), events));
         write(&mut gate, bad).await.unwrap_err();
         assert!(matches!(reports.recv().await, Some(Event::Unwritten(_))));
         for (answer, authorised) in [(&bad[..], true), (&late[..], true), (ANSWER, false)] {
@@ -315,7 +339,7 @@ mod tests {
         let (events, mut reports) = unbounded_channel();
         let (mut gate, client) = pair().await;
         drop(client);
-        gate.authorise(Permit::new(grant(), events));
+        gate.authorise(Permit::own(grant(), Moment::from_nanos(u64::MAX), events));
         write(&mut gate, ANSWER).await.unwrap_err();
         assert!(matches!(
             reports.recv().await,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use gateway_queue_logbook::Left;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
@@ -23,6 +24,8 @@ pub(crate) enum Event {
     Offer {
         waiter: WaiterId,
         shard: u32,
+        /// When it came, to this process or to the one that sends it.
+        arrived: Moment,
         turn: oneshot::Sender<Permit>,
         seat: OwnedSemaphorePermit,
     },
@@ -35,6 +38,9 @@ pub(crate) enum Event {
     },
     Unwritten(WaiterId),
     Look(Detail, oneshot::Sender<Snapshot>),
+    /// What is left for the next leader of this Lease, once no grant is on its
+    /// way any more.
+    Left(String, oneshot::Sender<Left>),
 }
 
 /// How closely to look.
@@ -46,13 +52,15 @@ pub enum Detail {
     Shards,
 }
 
-/// What came of waiting for a limited time.
+/// What came of waiting.
 #[derive(Debug)]
 pub enum Turn {
     /// It is the waiter's turn.
     Granted(Permit),
     /// Not in time.
     Refused(Refusal),
+    /// This process leads no more: ask the next leader.
+    Moved,
 }
 
 /// A way to the keeper. Its channel has no bound of its own, since who ends must
@@ -67,7 +75,7 @@ pub struct Handle {
 }
 
 /// A waiter. It resolves to the permit when its turn has come, or to none when
-/// the keeper is gone. Dropped before that, the waiter has gone away.
+/// this process leads no more. Dropped before that, the waiter has gone away.
 #[derive(Debug)]
 pub struct Waiting {
     waiter: WaiterId,
@@ -91,13 +99,14 @@ impl Handle {
 
     /// Joins the queue, as soon as there is a seat; none when the keeper is
     /// gone.
-    pub async fn enqueue(&self, shard: u32) -> Option<Waiting> {
+    pub async fn enqueue(&self, shard: u32, arrived: Moment) -> Option<Waiting> {
         let seat = Arc::clone(&self.seats).acquire_owned().await.ok()?;
         let waiter = WaiterId(self.last.fetch_add(1, Ordering::Relaxed));
         let (sender, turn) = oneshot::channel();
         let offer = Event::Offer {
             waiter,
             shard,
+            arrived,
             turn: sender,
             seat,
         };
@@ -110,12 +119,17 @@ impl Handle {
         })
     }
 
-    /// Joins the queue for at most `wait`; none when the keeper is gone. A turn
-    /// that may be had at once is had even when `wait` is nothing.
-    pub async fn enqueue_for(&self, wait: Duration, shard: u32) -> Option<Turn> {
-        let mut waiting = self.enqueue(shard).await?;
-        if let Ok(permit) = timeout(wait, &mut waiting).await {
-            return permit.map(Turn::Granted);
+    /// Joins the queue, for at most `wait` if there is one; none when the keeper
+    /// is gone. A turn that may be had at once is had even when `wait` is
+    /// nothing.
+    pub async fn turn(&self, shard: u32, arrived: Moment, wait: Option<Duration>) -> Option<Turn> {
+        let mut waiting = self.enqueue(shard, arrived).await?;
+        let granted = |permit: Option<Permit>| permit.map_or(Turn::Moved, Turn::Granted);
+        let Some(wait) = wait else {
+            return Some(granted(waiting.await));
+        };
+        if let Ok(permit) = Box::pin(timeout(wait, &mut waiting)).await {
+            return Some(granted(permit));
         }
         let (sender, refusal) = oneshot::channel();
         let _ = self.events.send(Event::GiveUp(waiting.waiter, sender));
@@ -124,8 +138,18 @@ impl Handle {
                 waiting.done = true;
                 Some(Turn::Refused(refusal))
             }
-            Err(_) => waiting.await.map(Turn::Granted),
+            Err(_) => Some(granted(waiting.await)),
         }
+    }
+
+    /// What the next leader of this Lease must know; none when the keeper is
+    /// gone.
+    pub async fn left(&self, lease: &str) -> Option<Left> {
+        let (sender, left) = oneshot::channel();
+        self.events
+            .send(Event::Left(lease.to_owned(), sender))
+            .ok()?;
+        left.await.ok()
     }
 
     /// Looks at the queue; none when the keeper is gone.

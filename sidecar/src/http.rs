@@ -21,18 +21,19 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clock;
 use crate::gate::Gate;
-use crate::handle::{Handle, Turn};
+use crate::handle::Turn;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::permit::Permit;
-use crate::query::{self, Ask, Malformed};
+use crate::query::{self, Ask, Hop, Malformed};
 use crate::refusal::Refusal;
+use crate::route::Route;
 
 /// What the original answers, byte for byte.
 pub const GRANT: &[u8] = br#"{"message": "You're free to connect now! :)"}"#;
@@ -57,27 +58,37 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 #[error("closed without an answer")]
 struct Close;
 
-/// What all connections share.
+/// Who comes to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// Clients, who are answered or sent to the leader.
+    Clients,
+    /// Other queues, for clients that they hold. Theirs are never sent on, so
+    /// that no request can walk in a circle.
+    Queues,
+}
+
+/// What all connections of a port share.
 struct Door {
-    handle: Handle,
-    metrics: Arc<Metrics>,
+    from: From,
+    route: Route,
     /// When an unclear shard was last warned about.
     warned: Mutex<Option<Moment>>,
 }
 
-/// Accepts clients until `shutdown`. Beyond `most` connections new ones wait
-/// in the kernel's queue, unanswered, as all others wait.
+/// Accepts connections until `shutdown`. Beyond `most` new ones wait in the
+/// kernel's queue, unanswered, as all others wait.
 pub async fn serve(
     listener: TcpListener,
     most: usize,
-    handle: Handle,
-    metrics: Arc<Metrics>,
+    from: From,
+    route: Route,
     shutdown: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(most));
     let door = Arc::new(Door {
-        handle,
-        metrics,
+        from,
+        route,
         warned: Mutex::new(None),
     });
     loop {
@@ -140,6 +151,10 @@ impl Visit {
     /// given. For the same reason those who just wait have a future of their
     /// own: they are many.
     fn handle(self, request: Request<Incoming>) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+        if self.door.from == From::Queues {
+            let hop = Hop::parse(request.uri().query());
+            return Box::pin(self.hop(hop));
+        }
         let ask = query::parse(request.uri().query());
         if let Ok(Ask { clear: false, .. }) = ask {
             self.door.unclear();
@@ -148,58 +163,79 @@ impl Visit {
         if request.method() == Method::CONNECT {
             return Box::pin(future::ready(Err(Close)));
         }
+        let arrived = clock::now();
         let body = request.into_body();
         match ask {
             Ok(Ask {
                 shard, wait: None, ..
-            }) if body.is_end_stream() => Box::pin(self.unbounded(shard)),
-            _ => Box::pin(self.everything(ask, body)),
+            }) if body.is_end_stream() => Box::pin(self.turn(shard, arrived, None)),
+            _ => Box::pin(self.everything(ask, arrived, body)),
         }
     }
 
-    async fn everything(self, ask: Result<Ask, Malformed>, body: Incoming) -> Answer {
-        let asked = Instant::now();
+    async fn everything(
+        self,
+        ask: Result<Ask, Malformed>,
+        arrived: Moment,
+        body: Incoming,
+    ) -> Answer {
         let Ask { shard, wait, .. } = match ask {
             Ok(ask) => ask,
             Err(malformed) => return Ok(self.malformed(malformed)),
         };
         discard(body).await?;
-        match wait {
-            None => self.unbounded(shard).await,
-            Some(wait) => {
-                self.bounded(shard, wait.saturating_sub(asked.elapsed()))
-                    .await
-            }
-        }
+        let wait = wait.map(|wait| wait.saturating_sub(clock::now().since(arrived)));
+        self.turn(shard, arrived, wait).await
     }
 
-    /// Waits as long as it takes.
-    async fn unbounded(self, shard: u32) -> Answer {
-        let waiting = async { self.door.handle.enqueue(shard).await?.await };
-        let permit = tokio::select! {
-            biased;
-            () = self.gate.gone() => return Err(Close),
-            permit = waiting => permit.ok_or(Close)?,
-        };
-        Ok(grant(&self.gate, permit))
-    }
-
-    async fn bounded(self, shard: u32, wait: Duration) -> Answer {
+    async fn turn(self, shard: u32, arrived: Moment, wait: Option<Duration>) -> Answer {
+        let _held = Held::new(&self.door.route.metrics);
         let turn = tokio::select! {
             biased;
             () = self.gate.gone() => return Err(Close),
-            turn = self.door.handle.enqueue_for(wait, shard) => turn.ok_or(Close)?,
+            turn = self.door.route.turn(shard, arrived, wait) => turn,
         };
-        Ok(match turn {
-            Turn::Granted(permit) => grant(&self.gate, permit),
-            Turn::Refused(refusal) => refuse(&self.gate, &refusal),
-        })
+        self.answer(turn)
+    }
+
+    async fn hop(self, hop: Option<Hop>) -> Answer {
+        let hop = hop.ok_or(Close)?;
+        let turn = tokio::select! {
+            biased;
+            () = self.gate.gone() => return Err(Close),
+            turn = self.door.route.hop(hop) => turn,
+        };
+        self.answer(turn)
+    }
+
+    fn answer(&self, turn: Option<Turn>) -> Answer {
+        match turn {
+            Some(Turn::Granted(permit)) => Ok(grant(&self.gate, permit)),
+            Some(Turn::Refused(refusal)) => Ok(refuse(&self.gate, &refusal)),
+            Some(Turn::Moved) | None => Err(Close),
+        }
     }
 
     fn malformed(self, malformed: Malformed) -> Response<Full<Bytes>> {
-        self.door.metrics.refused("malformed");
+        self.door.route.metrics.refused("malformed");
         self.gate.authorise_refusal();
         answer(StatusCode::BAD_REQUEST, malformed.json().into())
+    }
+}
+
+/// Counts a client as held by this process.
+struct Held(Arc<Metrics>);
+
+impl Held {
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.held.inc();
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.dec();
     }
 }
 
@@ -244,7 +280,7 @@ async fn discard(mut body: Incoming) -> Result<(), Close> {
 
 impl Door {
     fn unclear(&self) {
-        self.metrics.unreadable_shards.inc();
+        self.route.metrics.unreadable_shards.inc();
         let now = clock::now();
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_none_or(|at| now.since(at) >= WARN_EVERY) {

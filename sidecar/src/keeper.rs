@@ -1,5 +1,8 @@
 //! The task that owns the queue. Everything that happens comes in as an event,
 //! in one channel, in order.
+//!
+//! It has a queue for each term in which this process leads. When a term ends,
+//! those who wait are sent on to the next leader.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -7,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::{future, io};
 
-use gateway_queue_logbook::{Entry, Hold, SessionStarts};
+use gateway_queue_logbook::{Entry, Hold, Left, SessionStarts};
 use jiff::{SignedDuration, Timestamp, Unit};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
@@ -22,8 +25,10 @@ use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::pacer::{Grant, MOST_BUCKETS, WaiterId};
 use crate::permit::Permit;
-use crate::queue::{Learned, Queue};
+use crate::queue::{Config, Learned, Queue};
+use crate::refusal::Reason;
 use crate::secret::BotToken;
+use crate::standing::Standing;
 use crate::state::Snapshot;
 use crate::token::Current;
 
@@ -38,7 +43,16 @@ struct Waiter {
 
 /// See the module.
 pub struct Keeper {
+    config: Config,
+    /// That of the last term, when this process leads no more.
     queue: Queue,
+    standing: watch::Receiver<Standing>,
+    /// The number of the term, while there is one.
+    term: Option<u64>,
+    /// The fence: until when grants may be written.
+    until: Moment,
+    /// Who wants to know what is left, when no grant is on its way any more.
+    leaving: Option<(String, oneshot::Sender<Left>)>,
     alarm: Alarm,
     waiters: HashMap<WaiterId, Waiter>,
     events: UnboundedReceiver<Event>,
@@ -57,27 +71,35 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper of `queue`, and the way to it for at most `most` waiters. What it has to say is published
-    /// in `logbook`. Must be called within a tokio runtime.
+    /// A keeper, and the way to it for at most `most` waiters. It leads when
+    /// `standing` says so. What it has to say is published in `logbook`. Must
+    /// be called within a tokio runtime.
     ///
     /// # Errors
     ///
     /// When the kernel has no timer.
     pub fn new(
-        queue: Queue,
+        config: Config,
         most: usize,
+        standing: watch::Receiver<Standing>,
         tokens: watch::Receiver<Current>,
         discord: Discord,
         logbook: watch::Sender<Entry>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Handle)> {
+        let queue = Queue::new(&config, tokens.borrow().state(), clock::now());
         let (handle, reports, events) = Handle::new(most);
         let last_token = match &*tokens.borrow() {
             Current::Token(token) => Some(token.clone()),
             Current::Missing(_) | Current::None => None,
         };
-        let keeper = Self {
+        let mut keeper = Self {
+            config,
             queue,
+            standing,
+            term: None,
+            until: Moment::ZERO,
+            leaving: None,
             alarm: Alarm::new()?,
             waiters: HashMap::new(),
             events,
@@ -92,6 +114,7 @@ impl Keeper {
             metrics,
         };
         // Whoever reads it first must not read a guess.
+        keeper.stand();
         keeper.tell_the_logbook();
         Ok((keeper, handle))
     }
@@ -111,7 +134,7 @@ impl Keeper {
             self.give_turns();
             self.fetch_if_due();
             self.tell();
-            self.alarm.set(self.queue.wake_at())?;
+            self.alarm.set(self.wake_at())?;
             let fetched = async {
                 match &mut self.fetch {
                     Some(fetch) => fetch.await,
@@ -126,9 +149,43 @@ impl Keeper {
                 }
                 rang = self.alarm.ring() => rang?,
                 outcome = fetched => self.fetched(outcome),
-                // An error is a token that can never change: not awaited then.
+                // Errors are what can never change: not awaited then.
+                Ok(()) = self.standing.changed() => self.stand(),
                 Ok(()) = self.tokens.changed() => self.token_changed(),
             }
+        }
+    }
+
+    /// Does what follows from where this process stands now.
+    fn stand(&mut self) {
+        let Standing { term, .. } = self.standing.borrow_and_update().clone();
+        self.until = term.as_ref().map_or(Moment::ZERO, |term| term.until);
+        let number = term.as_ref().map(|term| term.number);
+        if number == self.term {
+            return;
+        }
+        self.term = number;
+        // Their turns never come here: they ask the next leader.
+        self.waiters.clear();
+        self.fetch = None;
+        if let Some(term) = term {
+            let token = self.tokens.borrow().state();
+            let now = clock::now();
+            self.queue = Queue::inheriting(&self.config, token, &term.inheritance, now);
+            self.reset_time = None;
+            self.told = None;
+        }
+    }
+
+    /// Whether it is the one that grants and fetches.
+    fn leads(&self, now: Moment) -> bool {
+        self.term.is_some() && now < self.until
+    }
+
+    fn wake_at(&self) -> Option<Moment> {
+        match self.leads(clock::now()) {
+            true => self.queue.wake_at(),
+            false => None,
         }
     }
 
@@ -138,10 +195,18 @@ impl Keeper {
             Event::Offer {
                 waiter,
                 shard,
+                arrived,
                 turn,
                 seat: _seat,
             } => {
-                if self.queue.offer(waiter, shard, now) {
+                if self.term.is_none() {
+                    self.stand();
+                }
+                if self.term.is_none() {
+                    // The turn is dropped, which says so.
+                    return;
+                }
+                if self.queue.offer_from(waiter, shard, arrived, now) {
                     self.metrics.kept_places_taken.inc();
                 }
                 self.waiters.insert(waiter, Waiter { turn, _seat });
@@ -155,7 +220,10 @@ impl Keeper {
             Event::GiveUp(waiter, sender) => {
                 // It may have come in this very moment, when its turn is free.
                 self.give_turns();
-                if let Some(refusal) = self.queue.give_up(waiter, now) {
+                if let Some(mut refusal) = self.queue.give_up(waiter, now) {
+                    if !self.leads(now) {
+                        refusal.reason = Reason::NoLeader;
+                    }
                     self.waiters.remove(&waiter);
                     self.metrics.refused(refusal.reason.word());
                     let _ = sender.send(refusal);
@@ -163,7 +231,7 @@ impl Keeper {
             }
             Event::Written { grant, at } => {
                 self.queue.written(grant.waiter, at);
-                let waited = at.since(grant.asked);
+                let waited = at.since(grant.arrived);
                 self.metrics.granted(waited, at.since(grant.allowed));
                 let Grant { shard, bucket, .. } = grant;
                 debug!(shard, bucket, waited_ms = waited.as_millis(), "granted");
@@ -175,12 +243,33 @@ impl Keeper {
             Event::Look(detail, sender) => {
                 let _ = sender.send(self.snapshot(detail, now));
             }
+            Event::Left(lease, sender) => {
+                self.stand();
+                self.leaving = Some((lease, sender));
+            }
+        }
+        self.say_what_is_left(now);
+    }
+
+    fn say_what_is_left(&mut self, now: Moment) {
+        if self.term.is_some() || self.queue.is_writing() {
+            return;
+        }
+        if let Some((lease, sender)) = self.leaving.take() {
+            let _ = sender.send(self.queue.left(&lease, now));
         }
     }
 
     fn give_turns(&mut self) {
-        while let Some(grant) = self.queue.grant(clock::now()) {
-            let permit = Permit::new(grant, self.reports.clone());
+        loop {
+            let now = clock::now();
+            if !self.leads(now) {
+                return;
+            }
+            let Some(grant) = self.queue.grant(now) else {
+                return;
+            };
+            let permit = Permit::own(grant, self.until, self.reports.clone());
             // A permit that nobody takes reports that it was not written.
             if let Some(waiter) = self.waiters.remove(&grant.waiter) {
                 let _ = waiter.turn.send(permit);
@@ -190,7 +279,7 @@ impl Keeper {
 
     fn fetch_if_due(&mut self) {
         let now = clock::now();
-        if self.queue.fetch_at().is_none_or(|at| at > now) {
+        if !self.leads(now) || self.queue.fetch_at().is_none_or(|at| at > now) {
             return;
         }
         let current = self.tokens.borrow();
@@ -263,6 +352,9 @@ impl Keeper {
 
     /// Says in the log and in the logbook what changed.
     fn tell(&mut self) {
+        if self.term.is_none() {
+            return;
+        }
         let hold = self.queue.hold();
         if self.told != Some(hold) {
             match hold {
@@ -313,16 +405,23 @@ impl Keeper {
 
     fn snapshot(&self, detail: Detail, now: Moment) -> Snapshot {
         let budget = self.queue.budget();
+        let standing = self.standing.borrow();
+        let leads = self.term.is_some();
         Snapshot {
             taken: now,
+            role: standing.role(now),
+            leader: standing.leader,
             token: budget.token(),
-            hold: self.queue.hold(),
+            hold: self.queue.hold().filter(|_| leads),
             trouble: self.trouble(),
             max_concurrency: self.queue.concurrency(),
             limits: budget.limits(),
             remaining: budget.remaining(),
             reset_time: self.reset_time,
-            lanes: self.queue.lanes(detail == Detail::Shards).collect(),
+            lanes: match leads {
+                true => self.queue.lanes(detail == Detail::Shards).collect(),
+                false => Vec::new(),
+            },
         }
     }
 }
@@ -352,14 +451,11 @@ fn steady(old: Option<Timestamp>, new: Option<Timestamp>) -> Option<Timestamp> {
 mod tests {
     use std::time::Duration;
 
-    use gateway_queue_logbook::Token;
-
     use super::*;
     use crate::budget::Rules;
+    use crate::election::Inheritance;
     use crate::handle::{Turn, Waiting};
     use crate::pacer::Lane;
-    use crate::queue::Config;
-    use crate::refusal::Reason;
 
     /// A keeper without a token, with one bucket and an hour between two grants.
     fn keeper(most: usize) -> (Keeper, Handle) {
@@ -377,10 +473,10 @@ mod tests {
         };
         let (_, tokens) = watch::channel(Current::None);
         let (logbook, _) = watch::channel(Entry::new("test"));
-        let queue = Queue::new(&config, Token::None, clock::now());
+        let (_, standing) = watch::channel(Standing::alone(Inheritance::NOTHING));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
-        Keeper::new(queue, most, tokens, discord, logbook, metrics).unwrap()
+        Keeper::new(config, most, standing, tokens, discord, logbook, metrics).unwrap()
     }
 
     fn start(most: usize) -> Handle {
@@ -402,8 +498,8 @@ mod tests {
     #[tokio::test]
     async fn a_permit_that_is_dropped_gives_its_turn_to_the_next() {
         let keeper = start(9);
-        let first = keeper.enqueue(1).await;
-        let second = keeper.enqueue(2).await;
+        let first = keeper.enqueue(1, clock::now()).await;
+        let second = keeper.enqueue(2, clock::now()).await;
         drop(turn(first).await);
         turn(second).await.written(clock::now());
         assert!(look(&keeper).await.free_at > clock::now());
@@ -412,24 +508,29 @@ mod tests {
     #[tokio::test]
     async fn a_turn_that_nobody_takes_goes_to_the_next() {
         let keeper = start(9);
-        let first = keeper.enqueue(1).await;
+        let first = keeper.enqueue(1, clock::now()).await;
         // The turn is given before the waiter looks; then the waiter goes.
         while look(&keeper).await.waiting > 0 {}
         drop(first);
-        turn(keeper.enqueue(2).await).await;
+        turn(keeper.enqueue(2, clock::now()).await).await;
     }
 
     #[tokio::test]
     async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
         let keeper = start(9);
-        let Some(Turn::Granted(permit)) = keeper.enqueue_for(Duration::ZERO, 1).await else {
+        let Some(Turn::Granted(permit)) = keeper.turn(1, clock::now(), Some(Duration::ZERO)).await
+        else {
             panic!("refused");
         };
         permit.written(clock::now());
-        let Some(Turn::Refused(refusal)) = keeper.enqueue_for(Duration::ZERO, 1).await else {
+        let Some(Turn::Refused(refusal)) = keeper.turn(1, clock::now(), Some(Duration::ZERO)).await
+        else {
             panic!("granted");
         };
-        assert_eq!((refusal.reason, refusal.position), (Reason::Waiting, 1));
+        assert_eq!(
+            (refusal.reason, refusal.position),
+            (Reason::Waiting, Some(1))
+        );
         // Half of the hour that place is kept.
         let half = Duration::from_secs(1800);
         assert!(refusal.retry_after.abs_diff(half) < Duration::from_secs(10));
@@ -438,7 +539,8 @@ mod tests {
     #[tokio::test]
     async fn who_comes_and_gives_up_before_anybody_looks_still_has_a_turn_that_is_free() {
         let (keeper, handle) = keeper(9);
-        let asked = tokio::spawn(async move { handle.enqueue_for(Duration::ZERO, 1).await });
+        let asked =
+            tokio::spawn(async move { handle.turn(1, clock::now(), Some(Duration::ZERO)).await });
         while keeper.events.len() < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -449,9 +551,11 @@ mod tests {
     #[tokio::test]
     async fn a_waiter_has_its_seat_until_the_keeper_knows_that_it_is_gone() {
         let keeper = start(1);
-        turn(keeper.enqueue(1).await).await.written(clock::now());
-        let second = keeper.enqueue(2).await;
-        let mut third = Box::pin(keeper.enqueue(3));
+        turn(keeper.enqueue(1, clock::now()).await)
+            .await
+            .written(clock::now());
+        let second = keeper.enqueue(2, clock::now()).await;
+        let mut third = Box::pin(keeper.enqueue(3, clock::now()));
         let seated = tokio::time::timeout(Duration::from_millis(20), &mut third).await;
         assert!(seated.is_err());
         drop(second);

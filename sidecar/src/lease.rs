@@ -3,27 +3,35 @@
 //! One object is all that the queue needs of Kubernetes; a whole client library
 //! would double the program.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use serde_json::{Value, json};
+use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::client::{self, Unusable};
+use crate::record::Record;
 use crate::settings::LeaseRef;
 
 /// What the kubelet mounts into each pod.
 const CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// A request that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A request that takes longer has failed. A third of the usual duration of a
+/// Lease, so that a leader can try again before its right runs out.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The API server ends a watch after this time, and another is begun.
+const WATCH: Duration = Duration::from_secs(300);
+
+/// A Lease has some kilobytes; 4096 buckets make it 30.
+const MOST_EVENT: usize = 256 * 1024;
 
 /// An answer that is no Lease is quoted up to this length.
 const MOST_QUOTED: usize = 300;
@@ -33,12 +41,22 @@ const MOST_QUOTED: usize = 300;
 pub struct Lease {
     client: Client,
     url: String,
+    watch_url: String,
 }
 
-/// Why a request came to nothing. A sentence that quotes the API server.
+/// Why a request came to nothing.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Failure(String);
+pub enum Failure {
+    /// There is no such Lease.
+    #[error("the Lease is not there")]
+    Missing,
+    /// The Lease, or its version, is another one by now.
+    #[error("somebody else has written to the Lease")]
+    Conflict,
+    /// Anything else. A sentence that quotes the API server.
+    #[error("{0}")]
+    Other(String),
+}
 
 impl Lease {
     /// The Lease in the cluster that this pod runs in; `environment` says where the API
@@ -63,61 +81,142 @@ impl Lease {
             roots.add(certificate?)?;
         }
         // Never by a proxy that was meant for the outside.
-        let client = client::client(roots, PATIENCE, |builder| builder.no_proxy())?;
+        let client = client::client(roots, WATCH * 2, |builder| {
+            builder.no_proxy().connect_timeout(PATIENCE)
+        })?;
         let LeaseRef {
             namespace, name, ..
         } = lease;
+        let leases = format!("{server}/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
+        let seconds = WATCH.as_secs();
         Ok(Self {
             client,
-            url: format!(
-                "{server}/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
+            url: format!("{leases}/{name}"),
+            watch_url: format!(
+                "{leases}?watch=1&fieldSelector=metadata.name={name}&timeoutSeconds={seconds}"
             ),
         })
     }
 
-    /// Sets these annotations, and removes those that are none.
+    /// Reads it.
     ///
     /// # Errors
     ///
-    /// When the API server does not answer within 10 s, or refuses.
-    pub async fn annotate(
-        &self,
-        annotations: &BTreeMap<&'static str, Option<String>>,
-    ) -> Result<(), Failure> {
-        let patch = json!({"metadata": {"annotations": annotations}});
+    /// When the API server does not answer within 5 s, or refuses.
+    pub async fn read(&self) -> Result<Record, Failure> {
+        self.send(self.client.get(&self.url)).await
+    }
+
+    /// Changes it, as a merge patch says, and tells what it is then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::read`]. Unless it is a conflict, it may have been done.
+    pub async fn patch(&self, patch: &Value) -> Result<Record, Failure> {
         let request = self
             .client
             .patch(&self.url)
             .header(CONTENT_TYPE, "application/merge-patch+json")
-            .header(AUTHORIZATION, authorization()?)
             .body(patch.to_string());
-        let response = request
-            .send()
-            .await
-            .map_err(|error| Failure(client::cause(&error)))?;
-        match response.status().is_success() {
-            true => Ok(()),
-            false => Err(refusal(response).await),
+        self.send(request).await
+    }
+
+    /// Watches it from this version on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::read`].
+    pub async fn watch(&self, version: &str) -> Result<Watch, Failure> {
+        let url = format!("{}&resourceVersion={version}", self.watch_url);
+        let request = self.client.get(url).header(AUTHORIZATION, authorization()?);
+        let response = timeout(PATIENCE, request.send()).await;
+        let response = response.map_err(|_| late())?.map_err(failed)?;
+        match response.status() {
+            StatusCode::OK => Ok(Watch {
+                response,
+                buffer: Vec::new(),
+            }),
+            _ => Err(refusal(response).await),
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Record, Failure> {
+        let request = request.header(AUTHORIZATION, authorization()?);
+        let whole = async {
+            let response = request.send().await.map_err(failed)?;
+            match response.status() {
+                StatusCode::OK => response.bytes().await.map_err(failed),
+                _ => Err(refusal(response).await),
+            }
+        };
+        let body = timeout(PATIENCE, whole).await.map_err(|_| late())??;
+        Record::parse(&body).ok_or_else(|| Failure::Other("the answer is no Lease".to_owned()))
+    }
+}
+
+/// The changes of a Lease, as they come.
+#[derive(Debug)]
+pub struct Watch {
+    response: Response,
+    buffer: Vec<u8>,
+}
+
+impl Watch {
+    /// The next change; none when it is no more a Lease that can be read, or the
+    /// watch ended. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Record> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return changed(&line);
+            }
+            let chunk = self.response.chunk().await.ok()??;
+            self.buffer.extend_from_slice(&chunk);
+            if self.buffer.len() > MOST_EVENT {
+                return None;
+            }
         }
     }
 }
 
+/// What one line of a watch says.
+fn changed(line: &[u8]) -> Option<Record> {
+    let event: Value = serde_json::from_slice(line).ok()?;
+    match event["type"].as_str()? {
+        "ADDED" | "MODIFIED" => Record::parse(event["object"].to_string().as_bytes()),
+        // It was deleted, or the version is too old: it has to be read.
+        _ => None,
+    }
+}
+
+fn failed(error: reqwest::Error) -> Failure {
+    Failure::Other(client::cause(&error))
+}
+
+fn late() -> Failure {
+    Failure::Other(format!("no answer within {} s", PATIENCE.as_secs()))
+}
+
 /// The kubelet renews the token in its file.
 fn authorization() -> Result<HeaderValue, Failure> {
-    let token = fs::read_to_string(TOKEN).map_err(|e| Failure(format!("{TOKEN}: {e}")))?;
+    let token = fs::read_to_string(TOKEN).map_err(|e| Failure::Other(format!("{TOKEN}: {e}")))?;
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-        .map_err(|_| Failure(format!("{TOKEN} does not fit into a header")))?;
+        .map_err(|_| Failure::Other(format!("{TOKEN} does not fit into a header")))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 async fn refusal(response: Response) -> Failure {
-    let status = response.status().as_u16();
+    let status = match response.status() {
+        StatusCode::NOT_FOUND => return Failure::Missing,
+        StatusCode::CONFLICT => return Failure::Conflict,
+        status => status.as_u16(),
+    };
     let body = response.text().await.unwrap_or_default();
     let said: Value = serde_json::from_str(&body).unwrap_or_default();
     let message = said["message"].as_str().unwrap_or(&body);
     let message: String = message.chars().take(MOST_QUOTED).collect();
-    Failure(format!("the API server answered {status}: {message}"))
+    Failure::Other(format!("the API server answered {status}: {message}"))
 }
 
 fn address(host: &str, port: &str) -> String {
@@ -139,11 +238,28 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_a_watch_is_a_lease_or_a_reason_to_read_it() {
+        let object = r#"{"metadata":{"uid":"u","resourceVersion":"7"}}"#;
+        let line = |kind| format!(r#"{{"type":"{kind}","object":{object}}}"#);
+        let version = |kind| changed(line(kind).as_bytes()).map(|record| record.lease.version);
+        assert_eq!(version("MODIFIED").as_deref(), Some("7"));
+        assert_eq!(version("DELETED"), None);
+        assert_eq!(version("ERROR"), None);
+        assert!(changed(b"nonsense").is_none());
+    }
+
+    #[test]
     fn outside_of_a_pod_it_says_what_is_missing() {
         let lease = LeaseRef {
             namespace: "n".to_owned(),
             name: "l".to_owned(),
             pod: "p".to_owned(),
+            ip: [10, 0, 0, 1].into(),
+            duration: Duration::from_secs(15),
+            renew_every: Duration::from_secs(5),
+            margin: Duration::from_millis(1500),
+            peer_port: 9091,
+            grace: Duration::ZERO,
         };
         let error = Lease::in_cluster(&lease, |_| None).unwrap_err();
         assert_eq!(error.to_string(), "KUBERNETES_SERVICE_HOST is not set");

@@ -14,25 +14,30 @@ pub mod pacer;
 pub mod places;
 pub mod query;
 pub mod queue;
+pub mod record;
 pub mod refusal;
 pub mod secret;
 pub mod settings;
+pub mod standing;
 pub mod state;
 
 // They reach the world.
 pub mod admin;
+pub mod beat;
+pub mod candidate;
 pub mod client;
 pub mod clock;
 pub mod discord;
 pub mod gate;
 pub mod handle;
+pub mod hop;
 pub mod http;
 pub mod keeper;
 pub mod lease;
-pub mod logbook;
 pub mod metrics;
 pub mod permit;
 pub mod room;
+pub mod route;
 pub mod token;
 
 // All together.

@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::budget::Outcome;
+use crate::standing::Role;
 use crate::state::Snapshot;
 
 /// Seconds that a shard may wait: from nothing to a day of a big bot.
@@ -30,6 +31,17 @@ const LATENESS: [f64; 8] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0];
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FetchLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeaseLabels {
+    doing: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RoleLabels {
+    role: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,6 +64,9 @@ pub struct Metrics {
     lateness: Histogram,
     fetches: Family<FetchLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
+    lease: Family<LeaseLabels, Counter>,
+    hops: Family<FetchLabels, Counter>,
+    pub(crate) held: Gauge,
     pub(crate) cancelled: Counter,
     pub(crate) kept_places_taken: Counter,
     pub(crate) unreadable_shards: Counter,
@@ -69,6 +84,9 @@ impl Metrics {
             lateness: Histogram::new(LATENESS),
             fetches: Family::default(),
             refused: Family::default(),
+            lease: Family::default(),
+            hops: Family::default(),
+            held: Gauge::default(),
             cancelled: Counter::default(),
             kept_places_taken: Counter::default(),
             unreadable_shards: Counter::default(),
@@ -95,6 +113,21 @@ impl Metrics {
             "refused",
             "Answers other than the grant, to clients that opted in to them by wait=",
             metrics.refused.clone(),
+        );
+        registry.register(
+            "lease_requests",
+            "Requests about the Lease, by what they were for and what came of them",
+            metrics.lease.clone(),
+        );
+        registry.register(
+            "hops",
+            "Questions to a leader elsewhere, by what came of them",
+            metrics.hops.clone(),
+        );
+        registry.register(
+            "held",
+            "Clients that this process holds, whoever grants them",
+            metrics.held.clone(),
         );
         registry.register(
             "concurrency_refused",
@@ -138,6 +171,21 @@ impl Metrics {
 
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    pub(crate) fn asked_lease(&self, doing: &'static str, done: bool) {
+        let outcome = if done { "done" } else { "failed" };
+        let labels = LeaseLabels { doing, outcome };
+        self.lease.get_or_create(&labels).inc();
+    }
+
+    /// How many clients this process holds.
+    pub(crate) fn held(&self) -> i64 {
+        self.held.get()
+    }
+
+    pub(crate) fn hopped(&self, outcome: &'static str) {
+        self.hops.get_or_create(&FetchLabels { outcome }).inc();
     }
 
     /// The page for Prometheus, in the OpenMetrics text format.
@@ -211,6 +259,13 @@ impl Metrics {
             let holding = snapshot.hold == Some(hold);
             holds.get_or_create(&labels).set(holding.into());
         }
+        let roles = Family::<RoleLabels, Gauge>::default();
+        for role in Role::ALL {
+            let labels = RoleLabels { role: role.word() };
+            let plays = snapshot.role == role;
+            roles.get_or_create(&labels).set(plays.into());
+        }
+        registry.register("role", "1 for what this process does with waiters", roles);
         registry.register("hold", "1 for the reason why nothing is granted", holds);
         registry
     }

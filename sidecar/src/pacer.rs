@@ -36,9 +36,9 @@ pub struct Grant {
     pub shard: u32,
     /// Its bucket.
     pub bucket: u32,
-    /// When the waiter asked (not its kept place, which may be older).
-    pub asked: Moment,
-    /// The earliest moment at which its bucket and its arrival allowed it.
+    /// When the waiter came (not its kept place, which may be older).
+    pub arrived: Moment,
+    /// The earliest moment at which its bucket allowed it and it was here.
     pub allowed: Moment,
 }
 
@@ -70,7 +70,8 @@ pub struct Standing {
 struct Waiter {
     shard: u32,
     place: Place,
-    asked: Moment,
+    arrived: Moment,
+    offered: Moment,
 }
 
 /// A grant that was given out and is not known to be written yet.
@@ -159,18 +160,25 @@ impl Pacer {
     /// A waiter of `shard` that came at `now`. It takes the oldest place that
     /// is kept for its shard. True when there was one. `id` must be new.
     pub fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
+        self.offer_from(id, shard, now, now)
+    }
+
+    /// As [`Pacer::offer`], of a waiter that came to somebody else before: it
+    /// stands before those who came after `arrived`.
+    pub fn offer_from(&mut self, id: WaiterId, shard: u32, arrived: Moment, now: Moment) -> bool {
         let kept = self.places.take(shard, now);
         let place = kept.unwrap_or_else(|| {
             self.seq += 1;
             Place {
-                arrived: now,
+                arrived,
                 seq: self.seq,
             }
         });
         let waiter = Waiter {
             shard,
             place,
-            asked: now,
+            arrived,
+            offered: now,
         };
         let bucket = self.bucket_of(shard);
         self.buckets[bucket as usize].line.insert(waiter.stands(id));
@@ -210,8 +218,8 @@ impl Pacer {
             waiter: id,
             shard: waiter.shard,
             bucket,
-            asked: waiter.asked,
-            allowed: waiter.asked.max(free_at),
+            arrived: waiter.arrived,
+            allowed: waiter.offered.max(free_at),
         };
         self.writing.insert(
             id,

@@ -1,43 +1,74 @@
 //! The right to write one grant.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::beat::Beat;
 use crate::handle::Event;
 use crate::moment::Moment;
 use crate::pacer::Grant;
 
-/// Goes from the keeper to the socket. It says what became of the grant: that
-/// it was written and when, or, when it is dropped, that it was not.
+/// Goes to the socket, from the keeper or from a leader elsewhere. It says what
+/// became of a grant of ours: that it was written and when, or, when it is
+/// dropped, that it was not.
 #[derive(Debug)]
-pub struct Permit {
-    grant: Grant,
-    events: Option<UnboundedSender<Event>>,
+pub struct Permit(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Own {
+        grant: Grant,
+        /// The fence: the right to grant ends then.
+        until: Moment,
+        events: UnboundedSender<Event>,
+    },
+    /// A leader elsewhere granted it, and counts it.
+    Relayed {
+        beat: Arc<Beat>,
+        gaps: u64,
+    },
+    Used,
 }
 
 impl Permit {
-    pub(crate) fn new(grant: Grant, events: UnboundedSender<Event>) -> Self {
-        Self {
+    /// For a grant of ours, which may be written before `until`.
+    pub(crate) fn own(grant: Grant, until: Moment, events: UnboundedSender<Event>) -> Self {
+        Self(Kind::Own {
             grant,
-            events: Some(events),
+            until,
+            events,
+        })
+    }
+
+    /// For a leader's grant, which may be written while there is no further gap.
+    pub(crate) fn relayed(beat: Arc<Beat>, gaps: u64) -> Self {
+        Self(Kind::Relayed { beat, gaps })
+    }
+
+    /// Whether it may be written at `now`. It is asked in the moment before: a
+    /// process may have been frozen since it got the permit.
+    pub fn is_valid(&self, now: Moment) -> bool {
+        match &self.0 {
+            Kind::Own { until, .. } => now < *until,
+            Kind::Relayed { beat, gaps } => beat.beat(now) == *gaps,
+            Kind::Used => false,
         }
     }
 
     /// The grant went out at `at`, or it cannot be ruled out that it did.
     pub fn written(mut self, at: Moment) {
-        let grant = self.grant;
-        self.report(Event::Written { grant, at });
-    }
-
-    fn report(&mut self, event: Event) {
-        if let Some(events) = self.events.take() {
+        if let Kind::Own { grant, events, .. } = std::mem::replace(&mut self.0, Kind::Used) {
             // Without a keeper, the process is ending.
-            let _ = events.send(event);
+            let _ = events.send(Event::Written { grant, at });
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.report(Event::Unwritten(self.grant.waiter));
+        if let Kind::Own { grant, events, .. } = &self.0 {
+            let _ = events.send(Event::Unwritten(grant.waiter));
+        }
     }
 }

@@ -61,6 +61,43 @@ pub fn parse(query: Option<&str>) -> Result<Ask, Malformed> {
     Ok(Ask { shard, clear, wait })
 }
 
+/// What one queue asks another for a client that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The shard that wants to identify.
+    pub shard: u32,
+    /// How long its client has waited already.
+    pub age: Duration,
+    /// How long it wants to wait yet.
+    pub wait: Option<Duration>,
+}
+
+impl Hop {
+    /// The query of the hop.
+    pub fn query(&self) -> String {
+        let age = self.age.as_millis();
+        let query = format!("shard={}&age={age}", self.shard);
+        match self.wait {
+            Some(wait) => format!("{query}&wait={}", wait.as_secs_f64()),
+            None => query,
+        }
+    }
+
+    /// Reads [`Hop::query`]; none when it is anything else.
+    pub fn parse(query: Option<&str>) -> Option<Self> {
+        let ask = parse(query).ok().filter(|ask| ask.clear)?;
+        let age = given(query?.as_bytes(), "age", |text| text.parse().ok());
+        let Given::Read(age) = age else {
+            return None;
+        };
+        Some(Self {
+            shard: ask.shard,
+            age: Duration::from_millis(age),
+            wait: ask.wait,
+        })
+    }
+}
+
 fn given<T>(query: &[u8], name: &str, read: impl Fn(&str) -> Option<T>) -> Given<T> {
     // Some clients percent-encode everything.
     let mut values = url::form_urlencoded::parse(query)
@@ -175,6 +212,21 @@ mod tests {
         assert_eq!(wait("wait"), Err(Malformed::Wait));
         assert_eq!(wait("wait=1&wait=1"), Err(Malformed::Wait));
         assert_eq!(wait("shard=1"), Ok(None));
+    }
+
+    #[test]
+    fn a_hop_is_read_as_it_was_written() {
+        for wait in [None, Some(Duration::from_millis(1500))] {
+            let hop = Hop {
+                shard: 7,
+                age: Duration::from_secs(90),
+                wait,
+            };
+            assert_eq!(Hop::parse(Some(&hop.query())), Some(hop));
+        }
+        for query in ["", "shard=1", "age=1", "shard=x&age=1", "shard=1&age=-1"] {
+            assert_eq!(Hop::parse(Some(query)), None, "{query}");
+        }
     }
 
     proptest! {

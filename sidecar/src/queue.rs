@@ -118,6 +118,11 @@ impl Queue {
         self.pacer.offer(id, shard, now)
     }
 
+    /// See [`Pacer::offer_from`].
+    pub fn offer_from(&mut self, id: WaiterId, shard: u32, arrived: Moment, now: Moment) -> bool {
+        self.pacer.offer_from(id, shard, arrived, now)
+    }
+
     /// See [`Pacer::cancel`].
     pub fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
         self.pacer.cancel(id, now)
@@ -136,7 +141,7 @@ impl Queue {
         };
         Some(Refusal {
             reason: hold.into(),
-            position: standing.ahead + 1,
+            position: Some(standing.ahead + 1),
             retry_after: away.min(self.place_kept / 2).max(SOONEST_RETRY),
         })
     }

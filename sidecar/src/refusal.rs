@@ -1,9 +1,10 @@
 //! What is answered to a client that opted in to more than grants. Pure.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use gateway_queue_logbook::Hold;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::query::Malformed;
 
@@ -18,6 +19,8 @@ pub enum Reason {
     SessionStartsUnknown,
     /// Discord rejects the token.
     TokenRejected,
+    /// Nobody leads at this moment, or nobody who can be reached.
+    NoLeader,
 }
 
 impl Reason {
@@ -28,7 +31,20 @@ impl Reason {
             Self::SessionStartsExhausted => "session_starts_exhausted",
             Self::SessionStartsUnknown => "session_starts_unknown",
             Self::TokenRejected => "token_rejected",
+            Self::NoLeader => "no_leader",
         }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [
+            Self::Waiting,
+            Self::SessionStartsExhausted,
+            Self::SessionStartsUnknown,
+            Self::TokenRejected,
+            Self::NoLeader,
+        ]
+        .into_iter()
+        .find(|reason| reason.word() == word)
     }
 }
 
@@ -48,16 +64,17 @@ impl From<Option<Hold>> for Reason {
 pub struct Refusal {
     /// Why.
     pub reason: Reason,
-    /// Where the waiter stood in its bucket: 1 is next.
-    pub position: usize,
+    /// Where the waiter stood in its bucket: 1 is next. None when nobody knows.
+    pub position: Option<usize>,
     /// When to come back. Early enough to find the place still kept.
     pub retry_after: Duration,
 }
 
-#[derive(Serialize)]
-struct Body {
-    reason: &'static str,
-    position: usize,
+#[derive(Deserialize, Serialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    position: Option<usize>,
     retry_after_ms: u64,
 }
 
@@ -82,9 +99,19 @@ impl Refusal {
     /// The body of the 429.
     pub fn json(&self) -> String {
         json(&Body {
-            reason: self.reason.word(),
+            reason: self.reason.word().into(),
             position: self.position,
             retry_after_ms: self.retry_after_ms(),
+        })
+    }
+
+    /// Reads what [`Refusal::json`] wrote.
+    pub fn parse(json: &[u8]) -> Option<Self> {
+        let body: Body = serde_json::from_slice(json).ok()?;
+        Some(Self {
+            reason: Reason::from_word(&body.reason)?,
+            position: body.position,
+            retry_after: Duration::from_millis(body.retry_after_ms),
         })
     }
 }
@@ -124,7 +151,7 @@ mod tests {
     fn times_are_rounded_up() {
         let refusal = Refusal {
             reason: Reason::Waiting,
-            position: 3,
+            position: Some(3),
             retry_after: Duration::from_micros(2_000_001),
         };
         assert_eq!(refusal.retry_after_ms(), 2001);
@@ -133,6 +160,9 @@ mod tests {
             refusal.json(),
             r#"{"reason":"waiting","position":3,"retry_after_ms":2001}"#
         );
+        let read = Refusal::parse(refusal.json().as_bytes()).unwrap();
+        assert_eq!(read.retry_after, Duration::from_millis(2001));
+        assert_eq!((read.reason, read.position), (Reason::Waiting, Some(3)));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The settings, from flags and the environment. Pure: both are arguments.
 
+mod table;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,78 +10,16 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use self::table::TABLE;
+use crate::election::LONGEST;
 use crate::pacer::MOST_BUCKETS;
 use crate::secret::BotToken;
 
 /// Discord's interval between two identifies of one bucket.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Every setting: its variable, its default, and what it means.
-const TABLE: &[(&str, &str, &str)] = &[
-    ("HOST", "0.0.0.0", "IP address where the queue listens"),
-    ("PORT", "80", "port where the queue listens"),
-    (
-        "ADMIN_PORT",
-        "9090",
-        "port of /livez, /readyz, /metrics and /state",
-    ),
-    (
-        "DISCORD_TOKEN",
-        "",
-        "the bot's token; from the environment only",
-    ),
-    (
-        "DISCORD_TOKEN_FILE",
-        "",
-        "file that holds the token, watched; wins over DISCORD_TOKEN",
-    ),
-    (
-        "DISCORD_API",
-        "https://discord.com/api/v10",
-        "base URL of Discord's REST API",
-    ),
-    (
-        "MAX_CONCURRENCY",
-        "1",
-        "number of buckets while there is no token",
-    ),
-    (
-        "IDENTIFY_INTERVAL",
-        "5s",
-        "Discord's interval between two identifies of a bucket",
-    ),
-    ("IDENTIFY_MARGIN", "250ms", "added to the interval"),
-    (
-        "ALLOW_UNSAFE_INTERVAL",
-        "false",
-        "accept an interval below 5s (for tests)",
-    ),
-    (
-        "START_GUARD",
-        "true",
-        "grant nothing for interval + margin after a start",
-    ),
-    ("SESSION_RESERVE", "0", "session starts to leave untouched"),
-    ("REFRESH_INTERVAL", "5m", "how often to fetch the limits"),
-    (
-        "PLACE_KEPT",
-        "60s",
-        "how long the place of a waiter that went away is kept",
-    ),
-    (
-        "LEASE_NAME",
-        "",
-        "the Lease that serves as logbook; none outside of Kubernetes",
-    ),
-    ("LEASE_NAMESPACE", "", "its namespace"),
-    ("POD_NAME", "", "the name of this pod"),
-    ("LOG_FORMAT", "text", "text or json"),
-    (
-        "RUST_LOG",
-        "info",
-        "what is logged, such as debug or gateway_queue=debug",
-    ),
-];
+/// A leader must have time for two renewals.
+const SHORTEST: Duration = Duration::from_secs(3);
 
 /// Where the token comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,15 +32,27 @@ pub enum TokenSource {
     File(PathBuf),
 }
 
-/// The Lease to write to, and who writes.
+/// The Lease that says who leads, and who wants to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRef {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The pod that this process runs in.
+    /// The pod that this process runs in,
     pub pod: String,
+    /// and its address.
+    pub ip: IpAddr,
+    /// How long a leader is believed to lead after its last renewal.
+    pub duration: Duration,
+    /// How often a leader renews.
+    pub renew_every: Duration,
+    /// How much earlier than others believe a leader stops.
+    pub margin: Duration,
+    /// Where the other pods ask.
+    pub peer_port: u16,
+    /// How long to forward those who wait after SIGTERM.
+    pub grace: Duration,
 }
 
 /// How the log looks.
@@ -389,10 +341,34 @@ impl Source {
                 ))
             })
         };
+        let duration = self.duration("LEASE_DURATION")?;
+        if duration > LONGEST || duration < SHORTEST || duration.subsec_nanos() > 0 {
+            return self.refuse("LEASE_DURATION", "whole seconds, 3s to 30s");
+        }
+        let margin = self.duration("LEASE_MARGIN")?;
+        if margin < duration / 10 || margin > duration / 2 {
+            // Clocks drift, and a leader needs time to renew.
+            return self.refuse("LEASE_MARGIN", "a tenth to a half of LEASE_DURATION");
+        }
+        let renew_every = self.duration("LEASE_RENEW")?;
+        if renew_every.is_zero() || renew_every > (duration - margin) / 2 {
+            return self.refuse(
+                "LEASE_RENEW",
+                "above zero, and at most half of LEASE_DURATION less LEASE_MARGIN",
+            );
+        }
+        let pod = with("POD_NAME")?;
+        with("POD_IP")?;
         Ok(Some(LeaseRef {
             namespace: with("LEASE_NAMESPACE")?,
-            pod: with("POD_NAME")?,
             name,
+            pod,
+            ip: self.read("POD_IP", "an IP address")?,
+            duration,
+            renew_every,
+            margin,
+            peer_port: self.port("PEER_PORT")?,
+            grace: self.duration("SHUTDOWN_GRACE")?,
         }))
     }
 }

@@ -1,5 +1,7 @@
 //! The queue as JSON, for people and their scripts. Pure.
 
+use std::net::SocketAddr;
+
 use gateway_queue_logbook::{Hold, Token};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,12 +9,15 @@ use serde::Serialize;
 use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::pacer::Lane;
+use crate::standing::Role;
 
 /// The queue at one moment, for people.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // The names are those of the queue and its budget.
 pub struct Snapshot {
     pub taken: Moment,
+    pub role: Role,
+    pub leader: Option<SocketAddr>,
     pub token: Token,
     pub hold: Option<Hold>,
     pub trouble: Option<String>,
@@ -25,6 +30,9 @@ pub struct Snapshot {
 
 #[derive(Serialize)]
 struct State<'a> {
+    role: &'static str,
+    /// Where the leader takes hops, when that is another pod.
+    leader: Option<SocketAddr>,
     token: &'static str,
     /// Why nothing is granted; null when shards may identify.
     hold: Option<&'static str>,
@@ -60,6 +68,8 @@ struct Bucket<'a> {
 /// When it cannot be written as JSON; it has no reason to.
 pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
     let state = State {
+        role: snapshot.role.word(),
+        leader: snapshot.leader,
         token: snapshot.token.word(),
         hold: snapshot.hold.map(|hold| hold.word()),
         trouble: snapshot.trouble.as_deref(),
@@ -79,9 +89,9 @@ pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
             .iter()
             .map(|lane| Bucket {
                 bucket: lane.bucket,
-                next_in_ms: match snapshot.hold {
-                    Some(_) => None,
-                    None => Some(lane.free_at.since(snapshot.taken).as_millis()),
+                next_in_ms: match (snapshot.hold, snapshot.role) {
+                    (None, Role::Leads) => Some(lane.free_at.since(snapshot.taken).as_millis()),
+                    _ => None,
                 },
                 waiting: &lane.shards,
             })

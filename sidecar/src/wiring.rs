@@ -4,29 +4,43 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use gateway_queue_logbook::Entry;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{self, Admin};
 use crate::budget::Rules;
+use crate::candidate::{Candidate, Ways};
 use crate::client::Unusable;
 use crate::discord::Discord;
+use crate::election::{self, Inheritance};
+use crate::http::{self, From};
 use crate::keeper::Keeper;
 use crate::lease::Lease;
 use crate::metrics::Metrics;
-use crate::queue::{Config, Queue};
-use crate::settings::Settings;
-use crate::{clock, http, logbook, room, token};
+use crate::queue::Config;
+use crate::route::Route;
+use crate::settings::{LeaseRef, Settings};
+use crate::standing::Standing;
+use crate::{clock, room, token};
 
 /// So many clients may come at the same moment, as all shards do after a restart
 /// of a bot. Beyond it the kernel lets them try again after 1 s, 3 s ..., and
 /// they lose the order in which they came. (The kernel's `somaxconn` caps it.)
 const BACKLOG: u32 = 4096;
+
+/// How long nobody must wait here before a pod that is to end does so: the
+/// Service learns of it late.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How often to look whether anybody waits, while ending.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Something without which there is no queue.
 #[derive(Debug, thiserror::Error)]
@@ -63,109 +77,159 @@ fn hint(source: &io::Error) -> &'static str {
     }
 }
 
-/// Runs the queue until `shutdown`. Then it ends at once: those who wait see
-/// their connection closed without an answer, and ask the next queue.
+/// Runs the queue until `shutdown`. Alone, it ends at once then: those who wait
+/// see their connection closed without an answer, and ask the next queue. In the
+/// cluster it forwards them to the next leader, until nobody waits or its grace
+/// is over.
 ///
 /// # Errors
 ///
 /// When it cannot start, or a part fails that it cannot do without.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failed> {
-    let Settings {
-        host,
-        port,
-        admin_port,
-        token: ref source,
-        ref discord_api,
-        max_concurrency,
-        interval,
-        start_guard,
-        session_reserve: reserve,
-        refresh_interval: refresh,
-        place_kept,
-        ref lease,
-        margin: _,
-        log_format: _,
-        log_filter: _,
-    } = settings;
     // The guard counts from before anything can be asked for.
     let started = clock::now();
-    let queue_port = listen("PORT", host, port)?;
-    let admin_port = listen("ADMIN_PORT", settings.admin_host(), admin_port)?;
+    let queue_port = listen("PORT", settings.host, settings.port)?;
+    let admin_port = listen("ADMIN_PORT", settings.admin_host(), settings.admin_port)?;
 
-    let admin_address = admin_port.local_addr()?;
-
+    let reserve = settings.session_reserve;
     let config = Config {
         spacing: settings.spacing(),
-        start_guard,
-        place_kept,
-        max_concurrency,
+        start_guard: settings.start_guard,
+        place_kept: settings.place_kept,
+        max_concurrency: settings.max_concurrency,
         rules: Rules {
-            interval,
+            interval: settings.interval,
             reserve,
-            refresh,
+            refresh: settings.refresh_interval,
         },
     };
-    let tokens = token::watch(source)?;
-    let queue = Queue::new(&config, tokens.borrow().state(), started);
-    let discord = Discord::new(discord_api).map_err(Failed::Discord)?;
+    let tokens = token::watch(&settings.token)?;
+    let discord = Discord::new(&settings.discord_api).map_err(Failed::Discord)?;
     let metrics = Arc::new(Metrics::new(reserve));
-    let pod = lease.as_ref().map_or("", |lease| lease.pod.as_str());
-    let (logbook, entries) = watch::channel(Entry::new(pod));
     let most = room::most_clients()?;
-    let (keeper, handle) =
-        Keeper::new(queue, most, tokens, discord, logbook, Arc::clone(&metrics))?;
-
     info!(
         queue = %queue_port.local_addr()?,
-        admin = %admin_address,
+        admin = %admin_port.local_addr()?,
         spacing_ms = config.spacing.as_millis(),
-        start_guard,
+        start_guard = config.start_guard,
         most_clients = most,
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
 
-    let ready = Arc::new(AtomicBool::new(lease.is_none()));
+    let first = match (&settings.lease, config.start_guard) {
+        (Some(_), _) => Standing::SEEKS,
+        (None, true) => Standing::alone(Inheritance::unknown(started + config.spacing)),
+        (None, false) => Standing::alone(Inheritance::NOTHING),
+    };
+    let (standing, stands) = watch::channel(first);
+    let standing = Arc::new(standing);
+    let pod = settings.lease.as_ref().map_or("", |l| l.pod.as_str());
+    let (logbook, entries) = watch::channel(Entry::new(pod));
+    let counted = Arc::clone(&metrics);
+    let (keeper, handle) = Keeper::new(config, most, stands, tokens, discord, logbook, counted)?;
+    let ready = Arc::new(AtomicBool::new(settings.lease.is_none()));
+    let route = Route {
+        handle: handle.clone(),
+        standing: Arc::clone(&standing),
+        beat: Arc::default(),
+        metrics: Arc::clone(&metrics),
+    };
+
+    // What ends when this process has nobody to forward any more.
+    let end = CancellationToken::new();
     let mut parts = JoinSet::new();
-    if let Some(lease) = lease {
-        let environment = |name: &str| std::env::var(name).ok();
-        let lease = Lease::in_cluster(lease, environment).map_err(Failed::Cluster)?;
-        let ready = Arc::clone(&ready);
+    if let Some(lease) = &settings.lease {
+        let peer_port = listen("PEER_PORT", settings.admin_host(), lease.peer_port)?;
+        let ways = Ways {
+            lease: Lease::in_cluster(lease, |name| std::env::var(name).ok())
+                .map_err(Failed::Cluster)?,
+            address: SocketAddr::new(lease.ip, peer_port.local_addr()?.port()).to_string(),
+            keeper: handle.clone(),
+            entries,
+            standing,
+            ready: Arc::clone(&ready),
+            metrics: Arc::clone(&metrics),
+            resign: shutdown.clone(),
+        };
+        let candidate = Candidate::new(election(lease, settings.spacing()), ways)?;
         parts.spawn(async move {
-            logbook::keep(lease, entries, ready).await;
-            Err(Failed::Ended)
+            let ran = candidate.run().await;
+            Err(ran.map_or_else(Failed::System, |()| Failed::Ended))
+        });
+        let serving = http::serve(peer_port, most, From::Queues, route.clone(), end.clone());
+        parts.spawn(async move {
+            serving.await;
+            Ok(())
         });
     }
     parts.spawn(async move {
-        Err(keeper
-            .run()
-            .await
-            .map_or_else(Failed::System, |()| Failed::Ended))
+        let ran = keeper.run().await;
+        Err(ran.map_or_else(Failed::System, |()| Failed::Ended))
     });
     let admin = Admin {
-        handle: handle.clone(),
+        handle,
         metrics: Arc::clone(&metrics),
         ready,
     };
-    let until = shutdown.clone();
+    let until = end.clone();
     parts.spawn(async move {
         admin::serve(admin_port, admin, until).await;
         Ok(())
     });
-    let until = shutdown.clone();
+    let serving = http::serve(queue_port, most, From::Clients, route, end.clone());
     parts.spawn(async move {
-        http::serve(queue_port, most, handle, metrics, until).await;
+        serving.await;
         Ok(())
     });
 
+    let leave = async {
+        shutdown.cancelled().await;
+        if let Some(lease) = &settings.lease {
+            forwarded(&metrics, lease.grace).await;
+        }
+    };
     let ended = tokio::select! {
-        () = shutdown.cancelled() => Ok(()),
+        () = leave => Ok(()),
         Some(ended) = parts.join_next() => ended.unwrap_or(Err(Failed::Ended)),
     };
-    shutdown.cancel();
+    end.cancel();
     // The clients' connections go with the runtime, unanswered.
     parts.shutdown().await;
     ended
+}
+
+/// Who this process is must differ from who it was before a restart.
+fn election(lease: &LeaseRef, spacing: Duration) -> election::Config {
+    election::Config {
+        identity: format!("{}_{:016x}", lease.pod, fastrand::u64(..)),
+        duration: lease.duration,
+        renew_every: lease.renew_every,
+        margin: lease.margin,
+        spacing,
+    }
+}
+
+/// Waits until all who wait here were forwarded, or for the grace. New ones may
+/// come for a while: the Service learns late that this pod is to end.
+async fn forwarded(metrics: &Metrics, grace: Duration) {
+    info!(
+        held = metrics.held(),
+        "to end when nobody waits here any more"
+    );
+    let over = sleep(grace);
+    tokio::pin!(over);
+    let mut idle = Duration::ZERO;
+    while idle < LINGER {
+        tokio::select! {
+            () = &mut over => return,
+            () = sleep(LOOK) => {}
+        }
+        idle = match metrics.held() {
+            0 => idle + LOOK,
+            _ => Duration::ZERO,
+        };
+    }
 }
 
 fn listen(variable: &'static str, host: IpAddr, port: u16) -> Result<TcpListener, Failed> {

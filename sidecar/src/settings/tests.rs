@@ -70,7 +70,37 @@ fn every_bad_value_is_named_with_what_is_accepted() {
         assert!(line.starts_with(&format!("{name}={value:?} ")), "{line}");
         assert!(line.contains(accepted) && !line.contains('\n'), "{line}");
     }
-    assert!(refusal(&[("LEASE_NAME", "x")]).starts_with("LEASE_NAMESPACE is missing"));
+}
+
+#[test]
+fn in_the_cluster_the_lease_needs_its_company_and_times_that_fit() {
+    let pod = [
+        ("LEASE_NAME", "bot"),
+        ("LEASE_NAMESPACE", "default"),
+        ("POD_NAME", "bot-1"),
+        ("POD_IP", "10.0.0.1"),
+    ];
+    let lease = settings(&pod).lease.unwrap();
+    assert_eq!(lease.duration, Duration::from_secs(15));
+    assert_eq!(lease.margin, Duration::from_millis(1500));
+    for missing in &pod[1..] {
+        let rest: Vec<_> = pod.iter().copied().filter(|v| v != missing).collect();
+        assert!(refusal(&rest).starts_with(&format!("{} is missing", missing.0)));
+    }
+    for (name, value, accepted) in [
+        ("LEASE_DURATION", "31s", "3s to 30s"),
+        ("LEASE_DURATION", "4500ms", "whole seconds"),
+        ("LEASE_MARGIN", "1499ms", "a tenth"),
+        ("LEASE_MARGIN", "8s", "a half"),
+        ("LEASE_RENEW", "7s", "at most half"),
+        ("POD_IP", "here", "an IP address"),
+    ] {
+        let mut environment = pod.to_vec();
+        environment.retain(|(given, _)| *given != name);
+        environment.push((name, value));
+        let line = refusal(&environment);
+        assert!(line.starts_with(name) && line.contains(accepted), "{line}");
+    }
 }
 
 #[test]

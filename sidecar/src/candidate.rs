@@ -1,0 +1,316 @@
+//! Takes part in the election: reads, writes and watches the Lease as the
+//! election says, and tells the others what came of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use gateway_queue_logbook::Entry;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::clock::{self, Alarm};
+use crate::election::{Answer, Config, Election, Kind, Step, Write};
+use crate::handle::Handle;
+use crate::lease::{Failure, Lease, Watch};
+use crate::metrics::Metrics;
+use crate::moment::Moment;
+use crate::record::{self, Record};
+use crate::standing::Standing;
+
+/// News are written no sooner than this after the last write.
+const NEWS_PAUSE: Duration = Duration::from_secs(2);
+
+/// A watch that failed is begun again after this time.
+const WATCH_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long the keeper may take to bring its grants to an end.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What a candidate works with.
+pub struct Candidate {
+    lease: Lease,
+    config: Config,
+    /// Where this process takes hops.
+    address: String,
+    election: Election,
+    alarm: Alarm,
+    last: Option<Record>,
+    watch: Option<Watch>,
+    /// Not before this.
+    watch_at: Moment,
+    /// Leads no more when it is cancelled.
+    resign: CancellationToken,
+    keeper: Handle,
+    entries: watch::Receiver<Entry>,
+    written: Option<Entry>,
+    written_at: Moment,
+    standing: Arc<watch::Sender<Standing>>,
+    ready: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+    /// Whether the last request failed, so that it is said once.
+    failing: bool,
+    /// Whether the right to grant has run out, likewise.
+    lapsed: bool,
+}
+
+/// The way to the world, for [`Candidate::new`].
+#[derive(Debug)]
+#[allow(missing_docs)] // As in `Candidate`.
+pub struct Ways {
+    pub lease: Lease,
+    pub address: String,
+    pub keeper: Handle,
+    pub entries: watch::Receiver<Entry>,
+    pub standing: Arc<watch::Sender<Standing>>,
+    pub ready: Arc<AtomicBool>,
+    pub metrics: Arc<Metrics>,
+    pub resign: CancellationToken,
+}
+
+impl Candidate {
+    /// One who has not seen the Lease yet.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no timer.
+    pub fn new(config: Config, ways: Ways) -> std::io::Result<Self> {
+        Ok(Self {
+            election: Election::new(config.clone()),
+            config,
+            lease: ways.lease,
+            address: ways.address,
+            alarm: Alarm::new()?,
+            last: None,
+            watch: None,
+            watch_at: Moment::ZERO,
+            resign: ways.resign,
+            keeper: ways.keeper,
+            entries: ways.entries,
+            written: None,
+            written_at: Moment::ZERO,
+            standing: ways.standing,
+            ready: ways.ready,
+            metrics: ways.metrics,
+            failing: false,
+            lapsed: false,
+        })
+    }
+
+    /// Runs for ever.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's timer fails.
+    pub async fn run(mut self) -> std::io::Result<()> {
+        loop {
+            self.tell();
+            let now = clock::now();
+            match self.election.step(now) {
+                Step::Read => {
+                    let lease = self.lease.clone();
+                    let answer = self.ask(lease.read()).await;
+                    self.answered(answer, None);
+                }
+                Step::Write(write) => self.write(write).await,
+                Step::Wait(until) => self.wait(until, now).await?,
+            }
+        }
+    }
+
+    /// Waits for a request, and resigns at once if it has to meanwhile.
+    async fn ask(
+        &mut self,
+        request: impl Future<Output = Result<Record, Failure>>,
+    ) -> Result<Record, Failure> {
+        tokio::pin!(request);
+        if !self.election.has_resigned() {
+            tokio::select! {
+                answer = &mut request => return answer,
+                () = self.resign.cancelled() => self.resign(),
+            }
+        }
+        request.await
+    }
+
+    fn resign(&mut self) {
+        self.election.resign();
+        self.tell();
+    }
+
+    async fn write(&mut self, write: Write) {
+        let wall = Timestamp::now();
+        let mut entry = None;
+        let patch = match (write.kind, &self.last) {
+            (Kind::Take, Some(last)) => {
+                let Config {
+                    identity, duration, ..
+                } = &self.config;
+                last.take(&write, identity, &self.address, *duration, wall)
+            }
+            (Kind::Renew, _) => {
+                let new = self.entries.borrow_and_update().clone();
+                let patch = record::renew(&write, &new.annotations(), wall);
+                entry = Some(new);
+                patch
+            }
+            (Kind::Release, _) => {
+                // Once no grant is on its way, what is left can be told.
+                let left = tokio::time::timeout(SETTLE, self.keeper.left(&write.uid)).await;
+                match left {
+                    Ok(Some(left)) => record::release(&write, left, Timestamp::now()),
+                    _ => {
+                        let why = "a grant is still being written";
+                        let answer = Err(Failure::Other(why.to_owned()));
+                        return self.answered(answer, Some(write.kind));
+                    }
+                }
+            }
+            (Kind::Take, None) => {
+                // It cannot want to take what it has never read.
+                return self.answered(Err(Failure::Missing), Some(write.kind));
+            }
+        };
+        let kind = write.kind;
+        let lease = self.lease.clone();
+        let answer = self.ask(lease.patch(&patch)).await;
+        if answer.is_ok() {
+            self.written_at = clock::now();
+            self.written = entry;
+        }
+        self.answered(answer, Some(kind));
+    }
+
+    fn answered(&mut self, answer: Result<Record, Failure>, kind: Option<Kind>) {
+        let doing = match kind {
+            None => "read",
+            Some(Kind::Take) => "take",
+            Some(Kind::Renew) => "renew",
+            Some(Kind::Release) => "release",
+        };
+        self.metrics.asked_lease(doing, answer.is_ok());
+        let (answer, failure) = match answer {
+            Ok(record) => {
+                let lease = record.lease.clone();
+                self.last = Some(record);
+                if !self.ready.swap(true, Ordering::Relaxed) {
+                    info!("the Lease was read");
+                }
+                (Answer::Lease(lease), None)
+            }
+            Err(Failure::Conflict) => (Answer::Conflict, None),
+            Err(failure @ Failure::Missing) => (Answer::Missing, Some(failure)),
+            Err(failure @ Failure::Other(_)) => (Answer::Failed, Some(failure)),
+        };
+        match failure {
+            Some(error) if !self.failing => {
+                warn!(%error, doing, "cannot reach the Lease");
+            }
+            None if self.failing => info!("the Lease can be reached again"),
+            _ => {}
+        }
+        self.failing = matches!(answer, Answer::Missing | Answer::Failed);
+        self.election.answered(answer, clock::now());
+    }
+
+    async fn wait(&mut self, until: Option<Moment>, now: Moment) -> std::io::Result<()> {
+        let leads = self.election.term().is_some();
+        if leads {
+            self.watch = None;
+        } else if self.watch.is_none() && self.watch_at <= now {
+            self.begin_to_watch().await;
+        }
+        let watch_at = (!leads && self.watch.is_none()).then_some(self.watch_at);
+        let news_at = leads.then_some(self.written_at + NEWS_PAUSE);
+        let news = self.has_news().then_some(news_at).flatten();
+        if news.is_some_and(|at| at <= now) {
+            self.election.renew_now();
+            return Ok(());
+        }
+        let until = until.into_iter().chain(watch_at).chain(news).min();
+        self.alarm.set(until)?;
+        let changed = async {
+            match &mut self.watch {
+                Some(watch) => watch.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            rang = self.alarm.ring() => rang?,
+            change = changed => match change {
+                Some(record) => {
+                    let lease = record.lease.clone();
+                    self.last = Some(record);
+                    self.election.noticed(lease, clock::now());
+                }
+                None => {
+                    self.watch = None;
+                    self.watch_at = clock::now() + WATCH_PAUSE;
+                    self.election.doubt();
+                }
+            },
+            Ok(()) = self.entries.changed(), if leads => {}
+            () = self.resign.cancelled(), if !self.election.has_resigned() => self.resign(),
+        }
+        Ok(())
+    }
+
+    async fn begin_to_watch(&mut self) {
+        let Some(version) = self.election.lease().map(|lease| lease.version.clone()) else {
+            return;
+        };
+        match self.lease.watch(&version).await {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => {
+                debug!(%error, "cannot watch the Lease");
+                self.watch_at = clock::now() + WATCH_PAUSE;
+                self.election.doubt();
+            }
+        }
+    }
+
+    /// Whether there is something that people look out for.
+    fn has_news(&self) -> bool {
+        let entry = self.entries.borrow();
+        match &self.written {
+            Some(written) => entry.is_news_after(written),
+            None => true,
+        }
+    }
+
+    /// Says what changed.
+    fn tell(&mut self) {
+        let now = clock::now();
+        let lapsed = self.election.term().is_some_and(|term| term.until <= now);
+        match (self.lapsed, lapsed) {
+            (false, true) => warn!("nothing is granted until the Lease can be renewed"),
+            (true, false) => info!("the Lease was renewed, or another pod has it"),
+            _ => {}
+        }
+        self.lapsed = lapsed;
+        let leader = self.election.leader();
+        let standing = Standing {
+            term: self.election.term().cloned(),
+            leader: leader.and_then(|address| address.parse().ok()),
+        };
+        self.standing.send_if_modified(|before| {
+            let number = |standing: &Standing| standing.term.as_ref().map(|term| term.number);
+            if number(before) != number(&standing) {
+                match &standing.term {
+                    Some(_) => info!(identity = self.config.identity, "this pod leads"),
+                    None => info!("this pod leads no more"),
+                }
+            }
+            if before.leader != standing.leader
+                && let Some(leader) = standing.leader
+            {
+                info!(%leader, "another pod leads");
+            }
+            let modified = *before != standing;
+            *before = standing;
+            modified
+        });
+    }
+}

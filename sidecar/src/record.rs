@@ -1,0 +1,213 @@
+//! The Lease as the API server has it: what is read from it, and what is
+//! written. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gateway_queue_logbook::{ADDRESS, Left, RELEASED, Release};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::election::{Lease, Write};
+
+/// A Lease, and what else is on it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What the election must know.
+    pub lease: Lease,
+    /// How often it changed hands.
+    pub transitions: u64,
+    /// All annotations; the logbook is among them.
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    uid: String,
+    resource_version: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    holder_identity: Option<String>,
+    lease_duration_seconds: Option<u32>,
+    lease_transitions: Option<u64>,
+}
+
+impl Record {
+    /// Reads a Lease from JSON; none when it is not one.
+    pub fn parse(json: &[u8]) -> Option<Self> {
+        let Stored { metadata, spec } = serde_json::from_slice(json).ok()?;
+        let Metadata {
+            uid,
+            resource_version: version,
+            annotations,
+        } = metadata;
+        let seconds = spec.lease_duration_seconds;
+        Some(Self {
+            lease: Lease {
+                uid,
+                version,
+                holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
+                duration: seconds.map(|s| Duration::from_secs(s.into())),
+                release: annotations
+                    .get(RELEASED)
+                    .and_then(|text| Release::read(text)),
+                address: annotations.get(ADDRESS).cloned(),
+            },
+            transitions: spec.lease_transitions.unwrap_or(0),
+            annotations,
+        })
+    }
+
+    /// The patch that makes `holder` the holder.
+    pub fn take(
+        &self,
+        write: &Write,
+        holder: &str,
+        address: &str,
+        duration: Duration,
+        now: Timestamp,
+    ) -> Value {
+        let annotations = json!({RELEASED: null, ADDRESS: address});
+        let spec = json!({
+            "holderIdentity": holder,
+            "leaseDurationSeconds": duration.as_secs(),
+            "leaseTransitions": self.transitions + 1,
+            "acquireTime": micros(now),
+            "renewTime": micros(now),
+        });
+        patch(write, annotations, spec)
+    }
+}
+
+/// The patch that renews the Lease, with these annotations.
+pub fn renew(
+    write: &Write,
+    annotations: &BTreeMap<&'static str, Option<String>>,
+    now: Timestamp,
+) -> Value {
+    patch(write, json!(annotations), json!({"renewTime": micros(now)}))
+}
+
+/// The patch that leaves the Lease.
+pub fn release(write: &Write, left: Left, now: Timestamp) -> Value {
+    let record = Release::Left(left).write();
+    let annotations = json!({RELEASED: record, ADDRESS: null});
+    patch(
+        write,
+        annotations,
+        json!({"holderIdentity": "", "renewTime": micros(now)}),
+    )
+}
+
+/// The API server refuses it when the Lease has another UID or version by then.
+fn patch(write: &Write, annotations: Value, spec: Value) -> Value {
+    json!({
+        "metadata": {
+            "uid": write.uid,
+            "resourceVersion": write.version,
+            "annotations": annotations,
+        },
+        "spec": spec,
+    })
+}
+
+/// As Kubernetes writes a MicroTime.
+fn micros(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::Kind;
+
+    fn write(kind: Kind) -> Write {
+        Write {
+            uid: "u".to_owned(),
+            version: "7".to_owned(),
+            kind,
+        }
+    }
+
+    /// What the API server makes of a merge patch.
+    fn merge(target: &mut Value, patch: &Value) {
+        let Some(patch) = patch.as_object() else {
+            *target = patch.clone();
+            return;
+        };
+        if !target.is_object() {
+            *target = json!({});
+        }
+        for (key, value) in patch {
+            match value {
+                Value::Null => {
+                    target.as_object_mut().unwrap().remove(key);
+                }
+                value => merge(&mut target[key], value),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let now: Timestamp = "2026-11-24T03:04:05.000006789Z".parse().unwrap();
+        let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7",
+            "annotations": {RELEASED: "never-led", "other": "stays"}}});
+        let parse = |stored: &Value| Record::parse(stored.to_string().as_bytes()).unwrap();
+        let new = parse(&stored);
+        assert_eq!(new.lease.release, Some(Release::NeverLed));
+        assert_eq!((new.lease.holder, new.lease.duration), (None, None));
+
+        let fifteen = Duration::from_secs(15);
+        let taking = parse(&stored).take(&write(Kind::Take), "me", "10.0.0.1:9091", fifteen, now);
+        merge(&mut stored, &taking);
+        let taken = parse(&stored);
+        assert_eq!(taken.lease.holder.as_deref(), Some("me"));
+        assert_eq!(taken.lease.duration, Some(fifteen));
+        assert_eq!(taken.lease.address.as_deref(), Some("10.0.0.1:9091"));
+        assert_eq!((taken.lease.release, taken.transitions), (None, 1));
+        assert_eq!(stored["spec"]["renewTime"], "2026-11-24T03:04:05.000006Z");
+
+        let annotations = BTreeMap::from([("a", Some("b".to_owned())), ("other", None)]);
+        merge(&mut stored, &renew(&write(Kind::Renew), &annotations, now));
+        let renewed = parse(&stored);
+        assert_eq!(renewed.annotations.get("a").map(String::as_str), Some("b"));
+        assert_eq!(renewed.annotations.get("other"), None);
+        assert_eq!(renewed.lease.holder.as_deref(), Some("me"));
+
+        let left = Left {
+            lease: "u".to_owned(),
+            waits: vec![Duration::from_millis(3)],
+            spacing: Duration::from_secs(5),
+            uncounted: 1,
+        };
+        merge(
+            &mut stored,
+            &release(&write(Kind::Release), left.clone(), now),
+        );
+        let released = parse(&stored).lease;
+        assert_eq!(released.release, Some(Release::Left(left)));
+        assert_eq!((released.holder, released.address), (None, None));
+    }
+
+    #[test]
+    fn what_is_no_lease_is_none() {
+        for text in ["", "{}", "[]", r#"{"metadata":{"uid":"u"}}"#, "null"] {
+            assert!(Record::parse(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Where a waiter waits: in the queue of this process while it leads, or at the
+//! leader. When the leader changes it goes on to the next, and keeps its place
+//! by how long it has waited already.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::beat::Beat;
+use crate::clock;
+use crate::handle::{Handle, Turn};
+use crate::hop::{self, Said};
+use crate::metrics::Metrics;
+use crate::moment::Moment;
+use crate::query::Hop;
+use crate::refusal::{Reason, Refusal};
+use crate::standing::Standing;
+
+/// The pause after a leader said nothing, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// A leader that was asked to answer within the client's patience may take so
+/// much longer for its refusal to come.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// When to come back if nobody leads.
+const NO_LEADER_RETRY: Duration = Duration::from_secs(2);
+
+/// The ways to wherever a waiter may wait. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The queue of this process.
+    pub handle: Handle,
+    /// Who leads.
+    pub standing: Arc<watch::Sender<Standing>>,
+    /// Whether this process was frozen.
+    pub beat: Arc<Beat>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Route {
+    /// Waits for the turn of a shard, for at most `wait` if there is one. None
+    /// when the process ends.
+    pub async fn turn(&self, shard: u32, arrived: Moment, wait: Option<Duration>) -> Option<Turn> {
+        let deadline = wait.map(|wait| Instant::now() + wait);
+        loop {
+            // Most wait in here, and the rest of this is large.
+            if self.standing.borrow().leads() {
+                match self.handle.turn(shard, arrived, left(deadline)).await? {
+                    Turn::Moved => {}
+                    turn => return Some(turn),
+                }
+            }
+            let elsewhere = Box::pin(self.elsewhere(shard, arrived, deadline));
+            if let Some(turn) = elsewhere.await {
+                return Some(turn);
+            }
+        }
+    }
+
+    /// Waits for the turn of a shard that another queue asks for. None unless
+    /// this process leads, now and to the end: a hop is never passed on.
+    pub async fn hop(&self, hop: Hop) -> Option<Turn> {
+        let arrived = clock::now() - hop.age;
+        let leads = self.standing.borrow().leads();
+        match leads {
+            true => self.handle.turn(hop.shard, arrived, hop.wait).await,
+            false => None,
+        }
+    }
+
+    /// Waits at other leaders. None when this process is to lead.
+    async fn elsewhere(
+        &self,
+        shard: u32,
+        arrived: Moment,
+        deadline: Option<Instant>,
+    ) -> Option<Turn> {
+        let mut standing = self.standing.subscribe();
+        let mut pause = BACKOFF.0;
+        loop {
+            let (leads, leader) = {
+                let standing = standing.borrow_and_update();
+                (standing.leads(), standing.leader)
+            };
+            if leads {
+                return None;
+            }
+            let asked = async {
+                let Some(leader) = leader else {
+                    return std::future::pending().await;
+                };
+                let hop = Hop {
+                    shard,
+                    age: clock::now().since(arrived),
+                    wait: left(deadline),
+                };
+                match hop::ask(leader, hop, &self.beat).await {
+                    Said::Granted(permit) => Some(Turn::Granted(permit)),
+                    Said::Refused(refusal) => Some(Turn::Refused(refusal)),
+                    Said::Nothing => {
+                        self.metrics.hopped("nothing");
+                        sleep(pause).await;
+                        None
+                    }
+                }
+            };
+            let changed = async {
+                // Its sender is ours: it cannot be gone.
+                let _ = standing.wait_for(|s| s.leads() || s.leader != leader).await;
+            };
+            let grace = leader.map_or(Duration::ZERO, |_| GRACE);
+            let overdue = deadline.map(|deadline| deadline + grace);
+            let step = async {
+                tokio::select! {
+                    turn = asked => Some(turn),
+                    () = changed => None,
+                }
+            };
+            let step = match overdue {
+                Some(overdue) => timeout_at(overdue, step).await,
+                None => Ok(step.await),
+            };
+            match step {
+                Ok(Some(Some(turn))) => {
+                    self.metrics.hopped(match turn {
+                        Turn::Granted(_) => "granted",
+                        Turn::Refused(_) | Turn::Moved => "refused",
+                    });
+                    return Some(turn);
+                }
+                Ok(Some(None)) => pause = (pause * 2).min(BACKOFF.1),
+                Ok(None) => pause = BACKOFF.0,
+                Err(_) => {
+                    self.metrics.refused(Reason::NoLeader.word());
+                    return Some(Turn::Refused(Refusal {
+                        reason: Reason::NoLeader,
+                        position: None,
+                        retry_after: NO_LEADER_RETRY,
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// What is left of a client's patience.
+fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}

@@ -1,0 +1,98 @@
+//! Where this process stands in the election. Pure.
+
+use std::net::SocketAddr;
+
+use crate::election::{Inheritance, Term};
+use crate::moment::Moment;
+
+/// What the election told last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The term in which this process leads, if it does. Its right to grant may
+    /// have run out.
+    pub term: Option<Term>,
+    /// Where another leader takes hops.
+    pub leader: Option<SocketAddr>,
+}
+
+impl Standing {
+    /// Nothing is known yet.
+    pub const SEEKS: Self = Self {
+        term: None,
+        leader: None,
+    };
+
+    /// There is no election: this process leads as long as it lives, after what
+    /// it knows of a predecessor.
+    pub fn alone(inheritance: Inheritance) -> Self {
+        Self {
+            term: Some(Term {
+                number: 1,
+                until: Moment::from_nanos(u64::MAX),
+                inheritance,
+            }),
+            leader: None,
+        }
+    }
+
+    /// Whether a waiter belongs into the queue of this process.
+    pub fn leads(&self) -> bool {
+        self.term.is_some()
+    }
+
+    /// For people.
+    pub fn role(&self, now: Moment) -> Role {
+        match (&self.term, self.leader) {
+            (Some(term), _) if now < term.until => Role::Leads,
+            (Some(_), _) => Role::Lapsed,
+            (None, Some(_)) => Role::Follows,
+            (None, None) => Role::Seeks,
+        }
+    }
+}
+
+/// What this process does with waiters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It grants.
+    Leads,
+    /// It is the holder, but could not renew: it grants nothing until it can.
+    Lapsed,
+    /// It asks the leader for them.
+    Follows,
+    /// It holds them, as nobody leads or it cannot know who does.
+    Seeks,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Leads, Self::Lapsed, Self::Follows, Self::Seeks];
+
+    /// The word that stands for it in metrics and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Leads => "leads",
+            Self::Lapsed => "lapsed",
+            Self::Follows => "follows",
+            Self::Seeks => "seeks",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_whose_right_ran_out_has_lapsed() {
+        let mut standing = Standing::alone(Inheritance::NOTHING);
+        assert_eq!(standing.role(Moment::from_nanos(5)), Role::Leads);
+        standing.term.as_mut().unwrap().until = Moment::from_nanos(5);
+        assert_eq!(standing.role(Moment::from_nanos(5)), Role::Lapsed);
+        assert!(standing.leads());
+        standing.term = None;
+        assert_eq!(standing.role(Moment::ZERO), Role::Seeks);
+        standing.leader = Some(([10, 0, 0, 1], 9091).into());
+        assert_eq!(standing.role(Moment::ZERO), Role::Follows);
+    }
+}

@@ -1,0 +1,283 @@
+//! Two queues in one process, told by the test who leads: what becomes of
+//! clients who wait on the one that does not, and when that changes.
+
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_queue::beat::Beat;
+use gateway_queue::budget::Rules;
+use gateway_queue::clock;
+use gateway_queue::discord::Discord;
+use gateway_queue::election::{Inheritance, Term};
+use gateway_queue::handle::Detail;
+use gateway_queue::http::{self, From, GRANT};
+use gateway_queue::keeper::Keeper;
+use gateway_queue::metrics::Metrics;
+use gateway_queue::moment::Moment;
+use gateway_queue::queue::Config;
+use gateway_queue::route::Route;
+use gateway_queue::standing::Standing;
+use gateway_queue::token::Current;
+use gateway_queue_logbook::Entry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+const SPACING: Duration = Duration::from_millis(300);
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(10);
+
+struct Pod {
+    clients: SocketAddr,
+    peers: SocketAddr,
+    route: Route,
+}
+
+impl Pod {
+    /// A queue with one bucket and no token that does not lead.
+    async fn start() -> Self {
+        let config = Config {
+            spacing: SPACING,
+            start_guard: false,
+            place_kept: Duration::from_secs(60),
+            max_concurrency: 1,
+            rules: Rules {
+                interval: SPACING,
+                reserve: 0,
+                refresh: LONG,
+            },
+        };
+        let (standing, stands) = watch::channel(Standing::SEEKS);
+        let (_, tokens) = watch::channel(Current::None);
+        let (logbook, _) = watch::channel(Entry::new("test"));
+        let discord = Discord::new("http://127.0.0.1:1").unwrap();
+        let metrics = Arc::new(Metrics::new(0));
+        let counted = Arc::clone(&metrics);
+        let (keeper, handle) =
+            Keeper::new(config, 100, stands, tokens, discord, logbook, counted).unwrap();
+        tokio::spawn(keeper.run());
+        let route = Route {
+            handle,
+            standing: Arc::new(standing),
+            beat: Arc::new(Beat::default()),
+            metrics,
+        };
+        let mut addresses = Vec::new();
+        for from in [From::Clients, From::Queues] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            let end = CancellationToken::new();
+            tokio::spawn(http::serve(listener, 100, from, route.clone(), end));
+        }
+        Self {
+            clients: addresses[0],
+            peers: addresses[1],
+            route,
+        }
+    }
+
+    fn stand(&self, term: Option<Term>, leader: Option<SocketAddr>) {
+        self.route.standing.send_replace(Standing { term, leader });
+    }
+
+    fn lead(&self, number: u64) {
+        let mut standing = Standing::alone(Inheritance::NOTHING);
+        if let Some(term) = &mut standing.term {
+            term.number = number;
+        }
+        self.route.standing.send_replace(standing);
+    }
+
+    fn follow(&self, other: &Self) {
+        self.stand(None, Some(other.peers));
+    }
+
+    async fn ask(&self, query: &str) -> TcpStream {
+        send(self.clients, query).await
+    }
+
+    /// The shards that wait here.
+    async fn waiting(&self) -> Vec<u32> {
+        let snapshot = self.route.handle.look(Detail::Shards).await.unwrap();
+        snapshot.lanes.into_iter().flat_map(|l| l.shards).collect()
+    }
+
+    async fn wait_for(&self, shards: &[u32]) {
+        let start = Instant::now();
+        while self.waiting().await != shards {
+            assert!(start.elapsed() < LONG, "{:?}", self.waiting().await);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+async fn send(to: SocketAddr, query: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let request = format!("GET /?{query} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    let reading = timeout(LONG, stream.read_to_string(&mut text)).await;
+    reading.expect("no answer, and not closed").unwrap();
+    text
+}
+
+/// Reads the grant, and says when it came.
+async fn granted(stream: &mut TcpStream) -> Moment {
+    let text = answer(stream).await;
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    assert!(text.as_bytes().ends_with(GRANT), "{text}");
+    clock::now()
+}
+
+#[tokio::test]
+async fn who_waits_on_a_pod_that_does_not_lead_is_granted_by_the_leader() {
+    let (leader, follower) = (Pod::start().await, Pod::start().await);
+    leader.lead(1);
+    follower.follow(&leader);
+    let first = granted(&mut follower.ask("shard=1").await).await;
+    let second = granted(&mut leader.ask("shard=2").await).await;
+    assert!(second.since(first) + Duration::from_millis(20) > SPACING);
+}
+
+#[tokio::test]
+async fn who_hangs_up_is_cancelled_through_the_hop() {
+    let (leader, follower) = (Pod::start().await, Pod::start().await);
+    leader.lead(1);
+    follower.follow(&leader);
+    granted(&mut leader.ask("shard=0").await).await;
+    let client = follower.ask("shard=1").await;
+    leader.wait_for(&[1]).await;
+    drop(client);
+    leader.wait_for(&[]).await;
+}
+
+#[tokio::test]
+async fn waiters_go_on_to_the_next_leader_and_stand_there_as_they_stood_here() {
+    let (old, new) = (Pod::start().await, Pod::start().await);
+    old.lead(1);
+    new.follow(&old);
+    granted(&mut old.ask("shard=0").await).await;
+    let mut on_new = new.ask("shard=1").await;
+    old.wait_for(&[1]).await;
+    let mut on_old = old.ask("shard=2").await;
+    old.wait_for(&[1, 2]).await;
+    let mut late = new.ask("shard=3").await;
+    old.wait_for(&[1, 2, 3]).await;
+    // As after a release: for a moment nobody leads.
+    old.stand(None, None);
+    new.stand(None, None);
+    let guard = Inheritance::unknown(clock::now() + SPACING);
+    let term = Standing::alone(guard).term;
+    new.stand(term, None);
+    old.follow(&new);
+    new.wait_for(&[1, 2, 3]).await;
+    let times = [
+        granted(&mut on_new).await,
+        granted(&mut on_old).await,
+        granted(&mut late).await,
+    ];
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_lead_closes_a_hop_without_an_answer() {
+    let (one, other) = (Pod::start().await, Pod::start().await);
+    // Each believes that the other leads.
+    one.follow(&other);
+    other.follow(&one);
+    let mut hop = send(one.peers, "shard=1&age=5").await;
+    assert_eq!(answer(&mut hop).await, "");
+    let mut client = one.ask("shard=1").await;
+    other.lead(1);
+    granted(&mut client).await;
+}
+
+#[tokio::test]
+async fn only_hops_are_answered_where_hops_are_taken() {
+    let pod = Pod::start().await;
+    pod.lead(1);
+    for query in ["shard=1", "age=5", "", "shard=x&age=5"] {
+        assert_eq!(
+            answer(&mut send(pod.peers, query).await).await,
+            "",
+            "{query}"
+        );
+    }
+    granted(&mut send(pod.peers, "shard=1&age=5").await).await;
+}
+
+#[tokio::test]
+async fn a_limited_wait_travels_with_the_hop_and_so_does_the_refusal() {
+    let (leader, follower) = (Pod::start().await, Pod::start().await);
+    leader.lead(1);
+    follower.follow(&leader);
+    granted(&mut leader.ask("shard=0").await).await;
+    let text = answer(&mut follower.ask("shard=1&wait=0.05").await).await;
+    assert!(text.starts_with("HTTP/1.1 429 "), "{text}");
+    assert!(
+        text.contains(r#""reason":"waiting","position":1,"#),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn while_nobody_leads_who_wants_to_wait_for_a_limited_time_is_told_so() {
+    let pod = Pod::start().await;
+    let text = answer(&mut pod.ask("shard=1&wait=0.05").await).await;
+    assert!(
+        text.contains(r#"{"reason":"no_leader","position":null,"#),
+        "{text}"
+    );
+    // And where the right of the leader ran out.
+    let mut standing = Standing::alone(Inheritance::NOTHING);
+    standing.term.as_mut().unwrap().until = clock::now();
+    pod.route.standing.send_replace(standing);
+    let text = answer(&mut pod.ask("shard=1&wait=0.05").await).await;
+    assert!(
+        text.contains(r#"{"reason":"no_leader","position":1,"#),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_leader_whose_right_ran_out_holds_until_it_has_it_again() {
+    let pod = Pod::start().await;
+    let mut standing = Standing::alone(Inheritance::NOTHING);
+    standing.term.as_mut().unwrap().until = clock::now();
+    pod.route.standing.send_replace(standing.clone());
+    let mut client = pod.ask("shard=1").await;
+    pod.wait_for(&[1]).await;
+    let quiet = timeout(Duration::from_millis(100), client.read(&mut [0])).await;
+    assert!(quiet.is_err(), "it granted without the right to");
+    standing.term.as_mut().unwrap().until = clock::now() + LONG;
+    pod.route.standing.send_replace(standing);
+    granted(&mut client).await;
+}
+
+#[tokio::test]
+async fn after_a_gap_the_leader_is_asked_again_and_the_place_is_kept() {
+    let (leader, follower) = (Pod::start().await, Pod::start().await);
+    leader.lead(1);
+    follower.follow(&leader);
+    granted(&mut leader.ask("shard=0").await).await;
+    let mut client = follower.ask("shard=1").await;
+    leader.wait_for(&[1]).await;
+    // As if the process had been frozen for a second.
+    follower
+        .route
+        .beat
+        .beat(clock::now() + Duration::from_secs(1));
+    granted(&mut client).await;
+    assert_eq!(leader.waiting().await, [0_u32; 0]);
+}
