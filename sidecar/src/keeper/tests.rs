@@ -1,0 +1,113 @@
+use std::time::Duration;
+
+use super::*;
+use crate::budget::Rules;
+use crate::election::Inheritance;
+use crate::handle::{Turn, Waiting};
+use crate::pacer::Lane;
+
+/// A keeper without a token, with one bucket and an hour between two grants.
+fn keeper(most: usize) -> (Keeper, Handle) {
+    let hour = Duration::from_secs(3600);
+    let config = Config {
+        spacing: hour,
+        start_guard: false,
+        place_kept: hour,
+        max_concurrency: 1,
+        rules: Rules {
+            interval: hour,
+            reserve: 0,
+            refresh: hour,
+        },
+    };
+    let (_, tokens) = watch::channel(Current::None);
+    let (logbook, _) = watch::channel(Entry::new("test"));
+    let (_, standing) = watch::channel(Standing::alone(Inheritance::NOTHING));
+    let discord = Discord::new("http://127.0.0.1:1").unwrap();
+    let metrics = Arc::new(Metrics::new(0));
+    Keeper::new(config, most, standing, tokens, discord, logbook, metrics).unwrap()
+}
+
+fn start(most: usize) -> Handle {
+    let (keeper, handle) = keeper(most);
+    tokio::spawn(keeper.run());
+    handle
+}
+
+async fn turn(waiting: Option<Waiting>) -> Permit {
+    let turn = tokio::time::timeout(Duration::from_secs(5), waiting.unwrap()).await;
+    turn.expect("its turn never came").unwrap()
+}
+
+async fn look(keeper: &Handle) -> Lane {
+    let mut snapshot = keeper.look(Detail::Shards).await.unwrap();
+    snapshot.lanes.remove(0)
+}
+
+#[tokio::test]
+async fn a_permit_that_is_dropped_gives_its_turn_to_the_next() {
+    let keeper = start(9);
+    let first = keeper.enqueue(1, clock::now()).await;
+    let second = keeper.enqueue(2, clock::now()).await;
+    drop(turn(first).await);
+    turn(second).await.written(clock::now());
+    assert!(look(&keeper).await.free_at > clock::now());
+}
+
+#[tokio::test]
+async fn a_turn_that_nobody_takes_goes_to_the_next() {
+    let keeper = start(9);
+    let first = keeper.enqueue(1, clock::now()).await;
+    // The turn is given before the waiter looks; then the waiter goes.
+    while look(&keeper).await.waiting > 0 {}
+    drop(first);
+    turn(keeper.enqueue(2, clock::now()).await).await;
+}
+
+#[tokio::test]
+async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
+    let keeper = start(9);
+    let Some(Turn::Granted(permit)) = keeper.turn(1, clock::now(), Some(Duration::ZERO)).await
+    else {
+        panic!("refused");
+    };
+    permit.written(clock::now());
+    let Some(Turn::Refused(refusal)) = keeper.turn(1, clock::now(), Some(Duration::ZERO)).await
+    else {
+        panic!("granted");
+    };
+    assert_eq!(
+        (refusal.reason, refusal.position),
+        (Reason::Waiting, Some(1))
+    );
+    // Half of the hour that place is kept.
+    let half = Duration::from_secs(1800);
+    assert!(refusal.retry_after.abs_diff(half) < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn who_comes_and_gives_up_before_anybody_looks_still_has_a_turn_that_is_free() {
+    let (keeper, handle) = keeper(9);
+    let asked =
+        tokio::spawn(async move { handle.turn(1, clock::now(), Some(Duration::ZERO)).await });
+    while keeper.events.len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::spawn(keeper.run());
+    assert!(matches!(asked.await.unwrap(), Some(Turn::Granted(_))));
+}
+
+#[tokio::test]
+async fn a_waiter_has_its_seat_until_the_keeper_knows_that_it_is_gone() {
+    let keeper = start(1);
+    turn(keeper.enqueue(1, clock::now()).await)
+        .await
+        .written(clock::now());
+    let second = keeper.enqueue(2, clock::now()).await;
+    let mut third = Box::pin(keeper.enqueue(3, clock::now()));
+    let seated = tokio::time::timeout(Duration::from_millis(20), &mut third).await;
+    assert!(seated.is_err());
+    drop(second);
+    let _third = third.await.unwrap();
+    assert_eq!(look(&keeper).await.shards, [3]);
+}
