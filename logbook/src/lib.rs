@@ -17,6 +17,10 @@ pub use release::{Left, Release};
 /// The annotation of a [`Release`]; absent while somebody leads.
 pub const RELEASED: &str = "gatewayqueue.dev/released";
 
+/// The annotation that tells tokens apart: the session starts in the logbook are
+/// those of one bot. Nothing of the token can be read from it.
+pub const TOKEN_MARK: &str = "gatewayqueue.dev/token-mark";
+
 /// The annotation that says where the leader takes hops: `IP:PORT`.
 pub const ADDRESS: &str = "gatewayqueue.dev/address";
 

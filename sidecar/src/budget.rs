@@ -120,6 +120,18 @@ impl Budget {
         self.buckets = buckets;
     }
 
+    /// Knows this from a predecessor, and asks Discord all the same.
+    pub fn adopt(&mut self, limits: Limits, now: Moment) {
+        self.buckets = self.buckets.max(limits.max_concurrency.unwrap_or(0));
+        self.known = Some(Known {
+            limits,
+            ask_at: now,
+            used: 0,
+            doubtful: 0,
+            certain_at: now,
+        });
+    }
+
     /// What Discord may not have counted at `now`, for a successor.
     pub fn uncounted(&self, now: Moment) -> u64 {
         let from = now - self.rules.interval * 2;

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gateway_queue_logbook::Entry;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock::{self, Alarm};
-use crate::election::{Answer, Config, Election, Kind, Step, Write};
+use crate::election::{Answer, Config, Election, Kind, LONGEST, Step, Write};
 use crate::handle::Handle;
 use crate::lease::{Failure, Lease, Watch};
+use crate::logbook::{LastKnown, Page};
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::record::{self, Record};
@@ -44,8 +44,8 @@ pub struct Candidate {
     /// Leads no more when it is cancelled.
     resign: CancellationToken,
     keeper: Handle,
-    entries: watch::Receiver<Entry>,
-    written: Option<Entry>,
+    pages: watch::Receiver<Page>,
+    written: Option<Page>,
     written_at: Moment,
     standing: Arc<watch::Sender<Standing>>,
     ready: Arc<AtomicBool>,
@@ -63,7 +63,7 @@ pub struct Ways {
     pub lease: Lease,
     pub address: String,
     pub keeper: Handle,
-    pub entries: watch::Receiver<Entry>,
+    pub pages: watch::Receiver<Page>,
     pub standing: Arc<watch::Sender<Standing>>,
     pub ready: Arc<AtomicBool>,
     pub metrics: Arc<Metrics>,
@@ -88,7 +88,7 @@ impl Candidate {
             watch_at: Moment::ZERO,
             resign: ways.resign,
             keeper: ways.keeper,
-            entries: ways.entries,
+            pages: ways.pages,
             written: None,
             written_at: Moment::ZERO,
             standing: ways.standing,
@@ -142,7 +142,7 @@ impl Candidate {
 
     async fn write(&mut self, write: Write) {
         let wall = Timestamp::now();
-        let mut entry = None;
+        let mut page = None;
         let patch = match (write.kind, &self.last) {
             (Kind::Take, Some(last)) => {
                 let Config {
@@ -151,9 +151,9 @@ impl Candidate {
                 last.take(&write, identity, &self.address, *duration, wall)
             }
             (Kind::Renew, _) => {
-                let new = self.entries.borrow_and_update().clone();
+                let new = self.pages.borrow_and_update().clone();
                 let patch = record::renew(&write, &new.annotations(), wall);
-                entry = Some(new);
+                page = Some(new);
                 patch
             }
             (Kind::Release, _) => {
@@ -178,7 +178,7 @@ impl Candidate {
         let answer = self.ask(lease.patch(&patch)).await;
         if answer.is_ok() {
             self.written_at = clock::now();
-            self.written = entry;
+            self.written = page;
         }
         self.answered(answer, Some(kind));
     }
@@ -251,7 +251,7 @@ impl Candidate {
                     self.election.doubt();
                 }
             },
-            Ok(()) = self.entries.changed(), if leads => {}
+            Ok(()) = self.pages.changed(), if leads => {}
             () = self.resign.cancelled(), if !self.election.has_resigned() => self.resign(),
         }
         Ok(())
@@ -273,9 +273,9 @@ impl Candidate {
 
     /// Whether there is something that people look out for.
     fn has_news(&self) -> bool {
-        let entry = self.entries.borrow();
+        let page = self.pages.borrow();
         match &self.written {
-            Some(written) => entry.is_news_after(written),
+            Some(written) => page.entry.is_news_after(&written.entry),
             None => true,
         }
     }
@@ -291,24 +291,31 @@ impl Candidate {
         }
         self.lapsed = lapsed;
         let leader = self.election.leader();
-        let standing = Standing {
+        let mut standing = Standing {
             term: self.election.term().cloned(),
+            known: None,
             leader: leader.and_then(|address| address.parse().ok()),
         };
         self.standing.send_if_modified(|before| {
             let number = |standing: &Standing| standing.term.as_ref().map(|term| term.number);
-            if number(before) != number(&standing) {
-                match &standing.term {
-                    Some(_) => info!(identity = self.config.identity, "this pod leads"),
-                    None => info!("this pod leads no more"),
-                }
+            if number(before) == number(&standing) {
+                standing.known = before.known.take();
+            } else if standing.term.is_some() {
+                info!(identity = self.config.identity, "this pod leads");
+                // What is there now the last leader has written.
+                standing.known = self.last.as_ref().and_then(|last| {
+                    let known = LastKnown::read(&last.annotations)?;
+                    Some(known.less_unseen(LONGEST, self.config.spacing))
+                });
+            } else {
+                info!("this pod leads no more");
             }
             if before.leader != standing.leader
                 && let Some(leader) = standing.leader
             {
                 info!(%leader, "another pod leads");
             }
-            let modified = *before != standing;
+            let modified = before.term != standing.term || before.leader != standing.leader;
             *before = standing;
             modified
         });

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::{future, io};
 
-use gateway_queue_logbook::{Entry, Hold, Left, SessionStarts};
+use gateway_queue_logbook::{Entry, Hold, Left, SessionStarts, Token};
 use jiff::{SignedDuration, Timestamp, Unit};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
@@ -21,6 +21,7 @@ use crate::clock::{self, Alarm};
 use crate::discord::Discord;
 use crate::handle::{Detail, Event, Handle};
 use crate::limits::Limits;
+use crate::logbook::Page;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::pacer::{Grant, MOST_BUCKETS, WaiterId};
@@ -66,7 +67,7 @@ pub struct Keeper {
     last_token: Option<BotToken>,
     /// What was said last about why nothing is granted.
     told: Option<Option<Hold>>,
-    logbook: watch::Sender<Entry>,
+    logbook: watch::Sender<Page>,
     metrics: Arc<Metrics>,
 }
 
@@ -84,7 +85,7 @@ impl Keeper {
         standing: watch::Receiver<Standing>,
         tokens: watch::Receiver<Current>,
         discord: Discord,
-        logbook: watch::Sender<Entry>,
+        logbook: watch::Sender<Page>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Handle)> {
         let queue = Queue::new(&config, tokens.borrow().state(), clock::now());
@@ -158,7 +159,7 @@ impl Keeper {
 
     /// Does what follows from where this process stands now.
     fn stand(&mut self) {
-        let Standing { term, .. } = self.standing.borrow_and_update().clone();
+        let Standing { term, known, .. } = self.standing.borrow_and_update().clone();
         self.until = term.as_ref().map_or(Moment::ZERO, |term| term.until);
         let number = term.as_ref().map(|term| term.number);
         if number == self.term {
@@ -172,6 +173,12 @@ impl Keeper {
             let token = self.tokens.borrow().state();
             let now = clock::now();
             self.queue = Queue::inheriting(&self.config, token, &term.inheritance, now);
+            let mark = self.last_token.as_ref().map(BotToken::mark);
+            if let Some(known) = known.filter(|known| Some(&known.token_mark) == mark.as_ref())
+                && token == Token::Unchecked
+            {
+                self.queue.adopt(known.limits, now);
+            }
             self.reset_time = None;
             self.told = None;
         }
@@ -367,18 +374,18 @@ impl Keeper {
     }
 
     fn tell_the_logbook(&self) {
-        self.logbook.send_if_modified(|entry| {
-            let new = self.entry(entry);
-            let modified = new != *entry;
-            *entry = new;
+        self.logbook.send_if_modified(|page| {
+            let new = self.page(page);
+            let modified = new != *page;
+            *page = new;
             modified
         });
     }
 
-    fn entry(&self, before: &Entry) -> Entry {
+    fn page(&self, before: &Page) -> Page {
         let budget = self.queue.budget();
-        Entry {
-            holder: before.holder.clone(),
+        let entry = Entry {
+            holder: before.entry.holder.clone(),
             token: budget.token(),
             hold: self.queue.hold(),
             detail: self.trouble(),
@@ -392,6 +399,10 @@ impl Keeper {
                     remaining,
                     reset_time: self.reset_time,
                 }),
+        };
+        Page {
+            entry,
+            token_mark: self.last_token.as_ref().map(BotToken::mark),
         }
     }
 

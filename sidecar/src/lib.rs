@@ -9,6 +9,7 @@ pub mod budget;
 pub mod election;
 pub mod limits;
 mod line;
+pub mod logbook;
 pub mod moment;
 pub mod pacer;
 pub mod places;

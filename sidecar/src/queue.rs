@@ -97,6 +97,17 @@ impl Queue {
         }
     }
 
+    /// Starts from what the last leader knew, all that it may have granted
+    /// since deducted, until Discord has answered.
+    pub fn adopt(&mut self, limits: Limits, now: Moment) {
+        if let Some(buckets) = limits.max_concurrency {
+            self.concurrency_known = self.pacer.set_concurrency(buckets);
+        }
+        if self.concurrency_known {
+            self.budget.adopt(limits, now);
+        }
+    }
+
     /// What the next leader of this Lease must know, when this one grants no
     /// more and no grant is on its way.
     pub fn left(&self, lease: &str, now: Moment) -> Left {

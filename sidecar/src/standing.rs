@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::election::{Inheritance, Term};
+use crate::logbook::LastKnown;
 use crate::moment::Moment;
 
 /// What the election told last.
@@ -11,6 +12,8 @@ pub struct Standing {
     /// The term in which this process leads, if it does. Its right to grant may
     /// have run out.
     pub term: Option<Term>,
+    /// What the leader before knew of the session starts.
+    pub known: Option<LastKnown>,
     /// Where another leader takes hops.
     pub leader: Option<SocketAddr>,
 }
@@ -19,6 +22,7 @@ impl Standing {
     /// Nothing is known yet.
     pub const SEEKS: Self = Self {
         term: None,
+        known: None,
         leader: None,
     };
 
@@ -31,6 +35,7 @@ impl Standing {
                 until: Moment::from_nanos(u64::MAX),
                 inheritance,
             }),
+            known: None,
             leader: None,
         }
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use gateway_queue_logbook::Entry;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,6 +22,7 @@ use crate::election::{self, Inheritance};
 use crate::http::{self, From};
 use crate::keeper::Keeper;
 use crate::lease::Lease;
+use crate::logbook::Page;
 use crate::metrics::Metrics;
 use crate::queue::Config;
 use crate::route::Route;
@@ -125,7 +125,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let (standing, stands) = watch::channel(first);
     let standing = Arc::new(standing);
     let pod = settings.lease.as_ref().map_or("", |l| l.pod.as_str());
-    let (logbook, entries) = watch::channel(Entry::new(pod));
+    let (logbook, pages) = watch::channel(Page::new(pod));
     let counted = Arc::clone(&metrics);
     let (keeper, handle) = Keeper::new(config, most, stands, tokens, discord, logbook, counted)?;
     let ready = Arc::new(AtomicBool::new(settings.lease.is_none()));
@@ -146,7 +146,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
                 .map_err(Failed::Cluster)?,
             address: SocketAddr::new(lease.ip, peer_port.local_addr()?.port()).to_string(),
             keeper: handle.clone(),
-            entries,
+            pages,
             standing,
             ready: Arc::clone(&ready),
             metrics: Arc::clone(&metrics),

@@ -16,13 +16,13 @@ use gateway_queue::election::{Inheritance, Term};
 use gateway_queue::handle::Detail;
 use gateway_queue::http::{self, From, GRANT};
 use gateway_queue::keeper::Keeper;
+use gateway_queue::logbook::Page;
 use gateway_queue::metrics::Metrics;
 use gateway_queue::moment::Moment;
 use gateway_queue::queue::Config;
 use gateway_queue::route::Route;
 use gateway_queue::standing::Standing;
 use gateway_queue::token::Current;
-use gateway_queue_logbook::Entry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -56,7 +56,7 @@ impl Pod {
         };
         let (standing, stands) = watch::channel(Standing::SEEKS);
         let (_, tokens) = watch::channel(Current::None);
-        let (logbook, _) = watch::channel(Entry::new("test"));
+        let (logbook, _) = watch::channel(Page::new("test"));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
@@ -84,7 +84,11 @@ impl Pod {
     }
 
     fn stand(&self, term: Option<Term>, leader: Option<SocketAddr>) {
-        self.route.standing.send_replace(Standing { term, leader });
+        self.route.standing.send_replace(Standing {
+            term,
+            known: None,
+            leader,
+        });
     }
 
     fn lead(&self, number: u64) {

@@ -271,6 +271,23 @@ fn an_answer_to_a_token_that_was_swapped_meanwhile_is_not_taken() {
 }
 
 #[test]
+fn what_a_predecessor_knew_is_granted_from_until_discord_answers() {
+    let mut budget = Budget::new(RULES, Token::Unchecked, Some(3), at(0));
+    let Outcome::Limits(limits) = says(2, 0, 1) else {
+        unreachable!()
+    };
+    budget.adopt(limits, at(0));
+    assert_eq!((budget.fetch_at(), budget.hold()), (Some(at(0)), None));
+    budget.fetching(at(0));
+    budget.fetched(Outcome::Unreachable("x".to_owned()), at(1), 0.0);
+    grant(&mut budget, 1);
+    grant(&mut budget, 2);
+    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    fetch(&mut budget, 3, says(10, 3600, 1));
+    assert_eq!(budget.remaining(), Some(10 - 2 - 3));
+}
+
+#[test]
 fn without_a_token_there_is_no_budget() {
     let mut budget = Budget::new(RULES, Token::None, None, at(0));
     for now in 0..100 {

@@ -21,7 +21,7 @@ fn keeper(most: usize) -> (Keeper, Handle) {
         },
     };
     let (_, tokens) = watch::channel(Current::None);
-    let (logbook, _) = watch::channel(Entry::new("test"));
+    let (logbook, _) = watch::channel(Page::new("test"));
     let (_, standing) = watch::channel(Standing::alone(Inheritance::NOTHING));
     let discord = Discord::new("http://127.0.0.1:1").unwrap();
     let metrics = Arc::new(Metrics::new(0));
