@@ -322,19 +322,30 @@ mod tests {
 
     #[test]
     fn a_renewal_of_a_lease_is_no_news_and_all_else_is() {
-        let lease = |renewed: &str| {
+        let lease = |name: &str, renewed: &str| {
             serde_json::from_value::<Lease>(serde_json::json!({
-                "metadata": {"name": "my-bot", "namespace": "shop", "resourceVersion": renewed},
+                "metadata": {"name": name, "namespace": "shop", "resourceVersion": renewed},
                 "spec": {"renewTime": format!("2026-11-23T12:00:{renewed}.000000Z")},
             }))
             .unwrap()
         };
-        let sightings = Sightings::default();
-        let news = |event| is_news(&sightings, &event, Instant::now());
-        assert!(news(Event::InitApply(lease("01"))));
-        assert!(news(Event::InitDone));
-        assert!(!news(Event::Apply(lease("02"))));
-        assert!(news(Event::Delete(lease("02"))));
+        let (sightings, start) = (Sightings::default(), Instant::now());
+        let news = |event, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            is_news(&sightings, &event, now)
+        };
+        assert!(news(Event::InitApply(lease("my-bot", "01")), 0));
+        assert!(news(Event::InitDone, 0));
+        assert!(!news(Event::Apply(lease("my-bot", "02")), 5));
+        assert!(news(Event::Delete(lease("my-bot", "02")), 9));
+        // One that is gone is forgotten in the end.
+        assert!(news(Event::Apply(lease("other", "01")), 66));
+        let owner = Owner {
+            name: "my-bot".to_owned(),
+            namespace: "shop".to_owned(),
+            uid: "0001".to_owned(),
+        };
+        assert_eq!(sightings.of(&owner), None);
     }
 
     #[test]

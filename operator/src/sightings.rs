@@ -231,11 +231,15 @@ mod tests {
         assert!(!lately(0));
         sightings.saw(&held(1), start);
         sightings.lost(&held(1));
-        assert_eq!([lately(1), lately(59), lately(60)], [true, true, false]);
-
-        let mut other = held(1);
-        other.metadata.name = Some("other".to_owned());
-        sightings.saw(&other, after(start, 61));
+        let another = |name: &str, seconds| {
+            let mut another = held(1);
+            another.metadata.name = Some(name.to_owned());
+            sightings.saw(&another, after(start, seconds));
+        };
+        another("a", 30);
+        assert_eq!([lately(30), lately(59), lately(60)], [true, true, false]);
+        assert_ne!(sightings.of(&owner()), None);
+        another("b", 61);
         assert_eq!(sightings.of(&owner()), None);
     }
 
