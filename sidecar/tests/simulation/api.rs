@@ -1,0 +1,103 @@
+//! The API server: one Lease, and writes that carry the version which they
+//! change.
+
+use std::time::Duration;
+
+use gateway_queue::election::{Answer, Lease, Write};
+use gateway_queue_logbook::{Left, Release};
+
+#[derive(Clone, Debug)]
+pub(crate) enum Request {
+    Read,
+    Write(Write, Patch),
+}
+
+/// What a write puts into the Lease.
+#[derive(Clone, Debug)]
+pub(crate) enum Patch {
+    Take { holder: String, duration: Duration },
+    Renew,
+    Release(Left),
+}
+
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) lease: Option<Lease>,
+    pub(crate) up: bool,
+    /// Broken: it does not look at versions.
+    ignores_versions: bool,
+    versions: u64,
+    uids: u64,
+}
+
+impl Server {
+    pub(crate) fn new(ignores_versions: bool) -> Self {
+        Self {
+            lease: None,
+            up: true,
+            ignores_versions,
+            versions: 0,
+            uids: 0,
+        }
+    }
+
+    /// The operator makes a Lease where there is none.
+    pub(crate) fn create(&mut self, release: Option<Release>) {
+        self.uids += 1;
+        let uid = format!("uid-{}", self.uids);
+        let version = self.next_version();
+        self.lease.get_or_insert(Lease {
+            uid,
+            version,
+            holder: None,
+            duration: None,
+            release,
+            address: None,
+        });
+    }
+
+    /// Somebody changes something that has nothing to do with leading.
+    pub(crate) fn touch(&mut self) {
+        let version = self.next_version();
+        if let Some(lease) = &mut self.lease {
+            lease.version = version;
+        }
+    }
+
+    /// Does what was asked. The answer, and whether the Lease was changed.
+    pub(crate) fn serve(&mut self, request: Request) -> (Answer, bool) {
+        let next_version = self.next_version();
+        let Some(lease) = &mut self.lease else {
+            return (Answer::Missing, false);
+        };
+        let (write, patch) = match request {
+            Request::Read => return (Answer::Lease(lease.clone()), false),
+            Request::Write(write, patch) => (write, patch),
+        };
+        let same_version = self.ignores_versions || write.version == lease.version;
+        if write.uid != lease.uid || !same_version {
+            return (Answer::Conflict, false);
+        }
+        lease.version = next_version;
+        match patch {
+            Patch::Take { holder, duration } => {
+                lease.address = Some(format!("address of {holder}"));
+                lease.holder = Some(holder);
+                lease.duration = Some(duration);
+                lease.release = None;
+            }
+            Patch::Renew => {}
+            Patch::Release(left) => {
+                lease.holder = None;
+                // As text, as it is in the annotation.
+                lease.release = Release::read(&Release::Left(left).write());
+            }
+        }
+        (Answer::Lease(lease.clone()), true)
+    }
+
+    fn next_version(&mut self) -> String {
+        self.versions += 1;
+        self.versions.to_string()
+    }
+}

@@ -1,0 +1,41 @@
+//! True time, which nobody knows, and the clocks that pods have.
+
+use std::time::Duration;
+
+use gateway_queue::moment::Moment;
+
+/// Nanoseconds of true time since the simulation began.
+pub(crate) type True = u64;
+
+pub(crate) const MILLI: True = 1_000_000;
+pub(crate) const SECOND: True = 1_000 * MILLI;
+
+/// How fast clocks may run, in millionths of true time: any two are at most
+/// 5 % apart.
+pub(crate) const RATES: (u64, u64) = (975_000, 1_025_000);
+
+pub(crate) fn length(time: True) -> Duration {
+    Duration::from_nanos(time)
+}
+
+/// A clock that runs at a rate of its own, ahead by any offset.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    pub(crate) ahead: u64,
+    pub(crate) rate: u64,
+}
+
+impl Clock {
+    /// What it shows at `time`.
+    pub(crate) fn at(self, time: True) -> Moment {
+        Moment::from_nanos(self.ahead + time * self.rate / 1_000_000)
+    }
+
+    /// The first time at which it shows `moment`.
+    pub(crate) fn when(self, moment: Moment) -> True {
+        let shown = moment.as_nanos().saturating_sub(self.ahead);
+        // Somewhere far beyond the end.
+        let shown = shown.min(1_000_000 * SECOND);
+        shown.saturating_mul(1_000_000).div_ceil(self.rate)
+    }
+}

@@ -1,0 +1,221 @@
+//! What goes wrong, and how it ends.
+
+use gateway_queue::budget::Outcome;
+use gateway_queue::election::Answer;
+
+use crate::api::Request;
+use crate::clock::{MILLI, SECOND, True};
+use crate::signals::Input;
+use crate::story::{Fault, How, Network, Target};
+use crate::world::{Event, World};
+
+/// How long a pod may take to end.
+const GRACE: True = 30 * SECOND;
+
+/// How long anything takes in the calm, at most.
+const SOON: True = 20 * MILLI;
+
+impl World {
+    pub(crate) fn strike(&mut self, fault: Fault) {
+        self.note(|| format!("*** {fault:?}"));
+        match fault {
+            Fault::Stop(target, length, at_grant) => {
+                let Some(pod) = self.find(target) else { return };
+                if at_grant {
+                    self.pods[pod].stop_at_grant = Some(length);
+                } else {
+                    self.pods[pod].stop();
+                    self.after(length, Event::Resume(pod));
+                }
+            }
+            Fault::Crash(target, length) => {
+                let Some(pod) = self.find(target) else { return };
+                self.crash(pod, length);
+            }
+            Fault::Terminate(target) => {
+                let Some(pod) = self.find(target) else { return };
+                self.start();
+                self.terminate(pod, 0);
+            }
+            Fault::EndInARow(how, how_many, within) => {
+                let Some(pod) = self.find(Target::Leader) else {
+                    return;
+                };
+                match how {
+                    How::Killed => self.crash(pod, 0),
+                    How::Cut => self.cut(pod, 40 * SECOND),
+                    How::Terminated => {
+                        self.start();
+                        self.terminate(pod, 0);
+                    }
+                }
+                self.doomed = (how_many - 1, within);
+            }
+            Fault::Rollout(settings, pause) => {
+                self.settings = settings;
+                let mut at = 0;
+                for pod in self.running() {
+                    self.after(at, Event::Replace(pod));
+                    at += pause;
+                }
+            }
+            Fault::Cut(target, length) => {
+                let Some(pod) = self.find(target) else { return };
+                self.cut(pod, length);
+            }
+            Fault::ServerDown(length) => {
+                self.server.up = false;
+                self.after(length, Event::ServerUp);
+            }
+            Fault::Delete(length) => {
+                self.server.lease = None;
+                self.tell_watchers();
+                self.after(length, Event::MakeLease);
+            }
+            Fault::Label(times) => {
+                for _ in 0..times {
+                    self.server.touch();
+                    self.tell_watchers();
+                }
+            }
+            Fault::DiscordDown(length) => {
+                self.discord.up = false;
+                self.after(length, Event::DiscordUp);
+            }
+            // Never fewer: a new leader must guess what one that died has
+            // granted, and guesses two turns of each bucket there is.
+            Fault::MoreBuckets => self.discord.buckets = (self.discord.buckets + 1).min(4),
+        }
+    }
+
+    fn crash(&mut self, pod: usize, length: True) {
+        self.pods[pod].gone = true;
+        self.after(length, Event::Start);
+    }
+
+    fn cut(&mut self, pod: usize, length: True) {
+        self.pods[pod].cut = true;
+        self.after(length, Event::Reconnect(pod));
+    }
+
+    pub(crate) fn terminate(&mut self, pod: usize, delay: True) {
+        self.after(delay, Event::Input(pod, Input::Terminate));
+        self.after(delay + GRACE, Event::Kill(pod));
+    }
+
+    pub(crate) fn make_lease(&mut self) {
+        if self.server.lease.is_none() {
+            self.seen.made_again += 1;
+            self.server.create(None);
+            self.tell_watchers();
+        }
+    }
+
+    /// A request comes to the API server.
+    pub(crate) fn serve(&mut self, pod: usize, id: u64, request: Request) {
+        if self.pods[pod].cut || (!self.server.up && self.dice.bool()) {
+            return;
+        }
+        let (answer, changed) = match self.server.up {
+            true => self.server.serve(request),
+            false => (Answer::Failed, false),
+        };
+        self.note(|| format!("request {id} of pod {pod}: {answer:?}"));
+        self.seen.conflicts += u64::from(answer == Answer::Conflict);
+        if changed && self.pods[pod].asked() != Some(id) {
+            self.seen.applied_after_the_time_out += 1;
+        }
+        self.send(
+            Event::Input(pod, Input::Answer(id, answer)),
+            self.network.late,
+        );
+        if changed {
+            self.tell_watchers();
+        }
+    }
+
+    fn tell_watchers(&mut self) {
+        for pod in 0..self.pods.len() {
+            if self.server.up {
+                self.show(pod);
+            }
+        }
+    }
+
+    /// The watch of this pod shows what there is.
+    pub(crate) fn show(&mut self, pod: usize) {
+        if self.pods[pod].gone || self.pods[pod].cut {
+            return;
+        }
+        let input = match &self.server.lease {
+            Some(lease) => Input::Seen(lease.clone()),
+            None => Input::Doubt,
+        };
+        self.send(Event::Input(pod, input), self.network.stale);
+    }
+
+    /// A question comes to Discord.
+    pub(crate) fn answer_fetch(&mut self, pod: usize, id: u64) {
+        let (outcome, most) = match self.discord.up {
+            true => {
+                let limits = self.discord.limits(self.now);
+                (Outcome::Limits(limits), self.discord_takes)
+            }
+            false => (Outcome::Unreachable("no route".to_owned()), 10 * SECOND),
+        };
+        let delay = self.dice.u64(0..most);
+        self.after(delay, Event::Input(pod, Input::Fetched(id, outcome)));
+    }
+
+    /// All faults end. What is on its way comes soon, and what was lost is
+    /// known to be lost.
+    pub(crate) fn calm(&mut self) {
+        self.note(|| "*** calm".to_owned());
+        self.network = Network {
+            lost: 0,
+            late: 0,
+            stale: 0,
+            repeated: 0,
+        };
+        self.doomed = (0, 0);
+        self.discord.be_generous(self.now);
+        self.discord_takes = SOON;
+        self.server.up = true;
+        self.make_lease();
+        self.calm_since = Some(self.now);
+        for ((at, _), event) in std::mem::take(&mut self.events) {
+            let delay = match event {
+                Event::Fault(_) | Event::Replace(_) => continue,
+                Event::Alarm(..) | Event::Kill(_) => at - self.now,
+                _ => self.dice.u64(0..SOON),
+            };
+            self.after(delay, event);
+        }
+        for pod in self.running() {
+            self.pods[pod].cut = false;
+            self.pods[pod].stop_at_grant = None;
+            self.after(SOON, Event::Resume(pod));
+            if let Some(id) = self.pods[pod].asked() {
+                self.after(SOON, Event::Input(pod, Input::TimedOut(id)));
+            }
+        }
+        self.after(SOON, Event::ShowAll);
+        let deadline = self.deadline();
+        self.after(deadline, Event::Deadline { excused: false });
+    }
+
+    fn running(&self) -> Vec<usize> {
+        let running = |pod: &usize| !self.pods[*pod].gone;
+        (0..self.pods.len()).filter(running).collect()
+    }
+
+    fn find(&self, target: Target) -> Option<usize> {
+        let running = self.running();
+        let leads = |pod: &&usize| self.pods[**pod].right().is_some();
+        let any = match target {
+            Target::Leader => running.iter().find(leads).or(running.first()),
+            Target::Any(n) => running.get(n % running.len().max(1)),
+        };
+        any.copied()
+    }
+}

@@ -1,0 +1,59 @@
+//! What goes into a pod and what comes out of it.
+
+use gateway_queue::budget::Outcome;
+use gateway_queue::election::{Answer, Lease};
+use gateway_queue::moment::Moment;
+use gateway_queue::pacer::Grant;
+
+use crate::api::Request;
+use crate::clock::True;
+use crate::judge::Written;
+
+/// What comes to a pod.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// A timer.
+    Wake,
+    /// An answer of the API server to this request.
+    Answer(u64, Answer),
+    /// No answer came to this request in time.
+    TimedOut(u64),
+    /// The watch shows the Lease.
+    Seen(Lease),
+    /// The watch shows that the Lease was deleted, or broke.
+    Doubt,
+    /// What came of this fetch.
+    Fetched(u64, Outcome),
+    /// A shard asks for its turn.
+    Client(u32),
+    /// The writer of a grant gets to run.
+    Write(Held),
+    /// SIGTERM.
+    Terminate,
+}
+
+/// A grant that is not written yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) term: u64,
+    pub(crate) grant: Grant,
+    pub(crate) buckets: u32,
+}
+
+/// What a pod does to the world.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    Send(u64, Request),
+    Fetch(u64),
+    Written(u32, Written),
+    /// The fence refused the write.
+    Refused,
+    /// It was stopped, just now, for so long.
+    Stopped(True),
+    /// A term began, after a release or not.
+    Leads {
+        released: bool,
+    },
+    WakeAt(Moment),
+    Gone,
+}

@@ -1,0 +1,201 @@
+//! What happens in a simulation: all of it is drawn from its seed.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::clock::{Clock, MILLI, RATES, SECOND, True};
+use crate::pod::INTERVAL;
+
+/// What is taken away, to see that it is missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Nothing,
+    /// A leader believes in itself as long as the others do.
+    NoMargin,
+    /// The API server writes whatever version was meant.
+    NoCompareAndSwap,
+    /// A release record tells only of what its writer granted itself.
+    InheritedGuardsDropped,
+    /// A grant is written without a look at the clock.
+    NoFence,
+    /// A candidate waits half as long as leaders believe in themselves.
+    HalfTheWait,
+}
+
+/// The settings of a pod.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) duration: Duration,
+    pub(crate) margin: Duration,
+    pub(crate) spacing: Duration,
+    pub(crate) token: bool,
+    /// Without a token.
+    pub(crate) buckets: u32,
+    pub(crate) reserve: u64,
+    pub(crate) refresh: Duration,
+}
+
+/// How bad the network is: chances in a thousand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Network {
+    pub(crate) lost: u16,
+    pub(crate) late: u16,
+    /// What a watch shows is late.
+    pub(crate) stale: u16,
+    pub(crate) repeated: u16,
+}
+
+/// What the Lease is like in the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    New,
+    Blank,
+    Missing,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// The one that leads, if one does.
+    Leader,
+    Any(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// A process is stopped, at once or between its next grant and its write.
+    Stop(Target, True, bool),
+    /// A process is killed, and started anew after a while.
+    Crash(Target, True),
+    /// A process gets SIGTERM, and another one is started.
+    Terminate(Target),
+    /// A leader ends, and within this time of becoming one the next gets
+    /// SIGTERM, and the next.
+    EndInARow(How, u8, True),
+    /// All are replaced, one after the other.
+    Rollout(Settings, True),
+    /// Nothing goes between a pod and the API server.
+    Cut(Target, True),
+    ServerDown(True),
+    /// The Lease is deleted, and made again blank after a while.
+    Delete(True),
+    /// Somebody changes a label of the Lease so many times.
+    Label(u8),
+    DiscordDown(True),
+    MoreBuckets,
+}
+
+/// How a leader ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum How {
+    Killed,
+    /// From the API server, and it goes on as long as it may.
+    Cut,
+    Terminated,
+}
+
+#[derive(Debug)]
+pub(crate) struct Story {
+    pub(crate) pods: usize,
+    pub(crate) settings: Settings,
+    pub(crate) network: Network,
+    /// How long Discord takes to answer, at most.
+    pub(crate) discord: True,
+    pub(crate) first: First,
+    pub(crate) faults: Vec<(True, Fault)>,
+    /// When the faults end.
+    pub(crate) calm_at: True,
+}
+
+impl Story {
+    pub(crate) fn draw(dice: &mut Rng) -> Self {
+        let token = dice.bool();
+        let settings = settings(token, dice);
+        let calm_at = dice.u64(40..200) * SECOND;
+        let network = Network {
+            lost: pick(&[0, 0, 10, 50, 200], dice),
+            late: pick(&[0, 0, 10, 50, 400], dice),
+            stale: pick(&[0, 0, 50, 400, 800], dice),
+            repeated: pick(&[0, 0, 10, 100], dice),
+        };
+        let faults = (0..dice.u8(1..20))
+            .map(|_| (dice.u64(0..calm_at), fault(&settings, dice)))
+            .collect();
+        Self {
+            pods: dice.usize(2..=5),
+            settings,
+            network,
+            discord: pick(&[200 * MILLI, 200 * MILLI, 5 * SECOND], dice),
+            first: pick(
+                &[
+                    First::New,
+                    First::New,
+                    First::New,
+                    First::Blank,
+                    First::Missing,
+                ],
+                dice,
+            ),
+            faults,
+            calm_at,
+        }
+    }
+}
+
+/// Half of all clocks run as fast or as slow as any may.
+pub(crate) fn clock(broken: Broken, dice: &mut Rng) -> Clock {
+    let rate = match dice.u8(0..4) {
+        0 => RATES.0,
+        1 => RATES.1,
+        _ if broken == Broken::NoMargin => pick(&[RATES.0, RATES.1], dice),
+        _ => dice.u64(RATES.0..=RATES.1),
+    };
+    let ahead = dice.u64(0..1_000_000 * SECOND);
+    Clock { ahead, rate }
+}
+
+fn settings(token: bool, dice: &mut Rng) -> Settings {
+    let duration = Duration::from_secs(dice.u64(10..=30));
+    Settings {
+        duration,
+        margin: duration / 10,
+        spacing: INTERVAL + Duration::from_millis(pick(&[50, 250, 500, 1000], dice)),
+        token,
+        buckets: dice.u32(1..=4),
+        reserve: dice.u64(0..3),
+        refresh: Duration::from_secs(dice.u64(10..60)),
+    }
+}
+
+fn fault(settings: &Settings, dice: &mut Rng) -> Fault {
+    let target = match dice.u8(0..10) {
+        0..7 => Target::Leader,
+        _ => Target::Any(dice.usize(0..5)),
+    };
+    let up_to = |seconds: u64, dice: &mut Rng| dice.u64(0..seconds * SECOND);
+    match dice.u8(0..100) {
+        0..25 => Fault::Stop(target, up_to(60, dice), dice.bool()),
+        25..38 => Fault::Crash(target, up_to(30, dice)),
+        38..50 => Fault::Terminate(target),
+        50..62 => {
+            let how = pick(&[How::Killed, How::Cut, How::Terminated], dice);
+            let within = pick(&[SECOND / 4, 4 * SECOND], dice);
+            Fault::EndInARow(how, dice.u8(2..5), within)
+        }
+        62..68 => {
+            let token = settings.token;
+            let next = self::settings(token, dice);
+            Fault::Rollout(next, 200 * MILLI + up_to(6, dice))
+        }
+        68..80 => Fault::Cut(target, up_to(60, dice)),
+        80..85 => Fault::ServerDown(up_to(40, dice)),
+        85..91 => Fault::Delete(up_to(10, dice)),
+        91..95 => Fault::Label(dice.u8(1..4)),
+        95..98 => Fault::DiscordDown(up_to(30, dice)),
+        _ => Fault::MoreBuckets,
+    }
+}
+
+fn pick<T: Copy>(from: &[T], dice: &mut Rng) -> T {
+    from[dice.usize(0..from.len())]
+}

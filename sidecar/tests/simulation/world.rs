@@ -1,0 +1,367 @@
+//! All pods, the API server, Discord and the network between them, and what
+//! happens next. The same seed is the same story, to the last nanosecond.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use gateway_queue_logbook::Release;
+
+use crate::api::{Patch, Request, Server};
+use crate::clock::{MILLI, SECOND, True};
+use crate::discord::Discord;
+use crate::judge::{Judge, Rule, Violation};
+use crate::pod::Pod;
+use crate::signals::{Effect, Input};
+use crate::story::{self, Broken, Fault, First, Network, Settings, Story};
+
+/// How long a pod waits for an answer, by its own clock.
+const TIME_OUT: Duration = Duration::from_secs(5);
+
+/// How long the simulation goes on after the first grant in the calm.
+const AFTERWARDS: True = 12 * SECOND;
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// It comes to a pod.
+    Input(usize, Input),
+    /// The timer of a pod that was set for this moment.
+    Alarm(usize, True),
+    /// It comes to the API server, from a pod.
+    Request(usize, u64, Request),
+    /// It comes to Discord, from a pod.
+    Fetch(usize, u64),
+    Fault(Fault),
+    /// A stopped process goes on.
+    Resume(usize),
+    Start,
+    /// A rollout comes to this pod.
+    Replace(usize),
+    /// The grace of a pod is over.
+    Kill(usize),
+    Reconnect(usize),
+    ShowAll,
+    ServerUp,
+    MakeLease,
+    DiscordUp,
+    Calm,
+    /// Somebody must have granted; it may have no session starts.
+    Deadline {
+        excused: bool,
+    },
+    End,
+}
+
+/// How often the rare things happened, to know that they happen at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) grants: u64,
+    pub(crate) after_a_release: u64,
+    pub(crate) after_a_silence: u64,
+    pub(crate) refused_by_the_fence: u64,
+    pub(crate) conflicts: u64,
+    pub(crate) applied_after_the_time_out: u64,
+    pub(crate) released_before_any_grant: u64,
+    pub(crate) without_session_starts: u64,
+    pub(crate) made_again: u64,
+}
+
+impl Seen {
+    pub(crate) fn counts(&self) -> [u64; 9] {
+        [
+            self.grants,
+            self.after_a_release,
+            self.after_a_silence,
+            self.refused_by_the_fence,
+            self.conflicts,
+            self.applied_after_the_time_out,
+            self.released_before_any_grant,
+            self.without_session_starts,
+            self.made_again,
+        ]
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.grants += other.grants;
+        self.after_a_release += other.after_a_release;
+        self.after_a_silence += other.after_a_silence;
+        self.refused_by_the_fence += other.refused_by_the_fence;
+        self.conflicts += other.conflicts;
+        self.applied_after_the_time_out += other.applied_after_the_time_out;
+        self.released_before_any_grant += other.released_before_any_grant;
+        self.without_session_starts += other.without_session_starts;
+        self.made_again += other.made_again;
+    }
+}
+
+/// What became of a seed.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) violation: Option<Violation>,
+    pub(crate) seen: Seen,
+    /// What happened, if that was asked for.
+    pub(crate) trace: Vec<String>,
+}
+
+pub(crate) struct World {
+    pub(crate) now: True,
+    pub(crate) dice: Rng,
+    pub(crate) broken: Broken,
+    pub(crate) settings: Settings,
+    pub(crate) network: Network,
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) server: Server,
+    pub(crate) discord: Discord,
+    /// How long it takes to answer, at most.
+    pub(crate) discord_takes: True,
+    pub(crate) events: BTreeMap<(True, u64), Event>,
+    pub(crate) calm_since: Option<True>,
+    /// How many leaders to come get a SIGTERM, and how soon.
+    pub(crate) doomed: (u8, True),
+    pub(crate) seen: Seen,
+    pub(crate) granted_at: Option<True>,
+    order: u64,
+    judge: Judge,
+    pub(crate) violation: Option<Violation>,
+    effects: Vec<Effect>,
+    trace: Option<Vec<String>>,
+}
+
+/// Plays the story of this seed, to its end or to the first violation.
+pub(crate) fn play(seed: u64, broken: Broken, trace: bool) -> End {
+    let mut dice = Rng::with_seed(seed);
+    let story = Story::draw(&mut dice);
+    let mut world = World {
+        now: 0,
+        broken,
+        settings: story.settings,
+        network: story.network,
+        pods: Vec::new(),
+        server: Server::new(broken == Broken::NoCompareAndSwap),
+        discord: Discord::new(&mut dice),
+        discord_takes: story.discord,
+        dice,
+        events: BTreeMap::new(),
+        calm_since: None,
+        doomed: (0, 0),
+        seen: Seen::default(),
+        granted_at: None,
+        order: 0,
+        judge: Judge::default(),
+        violation: None,
+        effects: Vec::new(),
+        trace: trace.then(Vec::new),
+    };
+    world.note(|| format!("{story:#?}"));
+    world.begin(&story);
+    while world.violation.is_none()
+        && let Some(((at, _), event)) = world.events.pop_first()
+    {
+        world.now = at;
+        if matches!(event, Event::End) {
+            break;
+        }
+        world.happen(event);
+    }
+    End {
+        violation: world.violation,
+        seen: world.seen,
+        trace: world.trace.unwrap_or_default(),
+    }
+}
+
+impl World {
+    fn begin(&mut self, story: &Story) {
+        match story.first {
+            First::New => self.server.create(Some(Release::NeverLed)),
+            First::Blank => self.server.create(None),
+            First::Missing => self.after(story.calm_at / 2, Event::MakeLease),
+        }
+        for _ in 0..story.pods {
+            let at = self.dice.u64(0..3 * SECOND);
+            self.after(at, Event::Start);
+        }
+        for (at, fault) in &story.faults {
+            self.after(*at, Event::Fault(*fault));
+        }
+        self.after(story.calm_at, Event::Calm);
+    }
+
+    pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let at = self.now as f64 / SECOND as f64;
+            trace.push(format!("{at:9.4} {}", what()));
+        }
+    }
+
+    pub(crate) fn after(&mut self, delay: True, event: Event) {
+        self.order += 1;
+        self.events.insert((self.now + delay, self.order), event);
+    }
+
+    /// Sends it, once or twice or never. So many of a thousand are late.
+    pub(crate) fn send(&mut self, event: Event, late: u16) {
+        let Network { lost, repeated, .. } = self.network;
+        let copies = 1 + u8::from(self.dice.u16(0..1000) < repeated);
+        for _ in 0..copies {
+            let dice = self.dice.u16(0..1000);
+            let delay = match dice {
+                _ if dice < lost => continue,
+                _ if dice < lost + late => {
+                    let most = if self.dice.bool() { 40 } else { 7 };
+                    self.dice.u64(0..most * SECOND)
+                }
+                _ => self.dice.u64(MILLI / 2..20 * MILLI),
+            };
+            self.after(delay, event.clone());
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Input(pod, input) => self.deliver(pod, input),
+            Event::Alarm(pod, at) => {
+                if self.pods[pod].alarm.take_if(|alarm| *alarm == at).is_some() {
+                    self.deliver(pod, Input::Wake);
+                }
+            }
+            Event::Request(pod, id, request) => self.serve(pod, id, request),
+            Event::Fetch(pod, id) => self.answer_fetch(pod, id),
+            Event::Fault(fault) => self.strike(fault),
+            Event::Resume(pod) => self.resume(pod),
+            Event::Start => self.start(),
+            Event::Replace(pod) if !self.pods[pod].gone => {
+                self.start();
+                self.terminate(pod, 0);
+            }
+            Event::Replace(_) => {}
+            Event::Kill(pod) => self.pods[pod].gone = true,
+            Event::Reconnect(pod) => {
+                self.pods[pod].cut = false;
+                self.show(pod);
+            }
+            Event::ShowAll => (0..self.pods.len()).for_each(|pod| self.show(pod)),
+            Event::ServerUp => self.server.up = true,
+            Event::DiscordUp => self.discord.up = true,
+            Event::MakeLease => self.make_lease(),
+            Event::Calm => self.calm(),
+            Event::Deadline { excused } => self.demand_a_grant(excused),
+            Event::End => {}
+        }
+    }
+
+    pub(crate) fn start(&mut self) {
+        let number = self.pods.len();
+        let clock = story::clock(self.broken, &mut self.dice);
+        let pod = Pod::new(number, clock, self.settings, self.broken);
+        self.note(|| format!("pod {number} starts: {clock:?}"));
+        self.pods.push(pod);
+        self.deliver(number, Input::Wake);
+    }
+
+    pub(crate) fn deliver(&mut self, pod: usize, input: Input) {
+        if self.pods[pod].gone {
+            return;
+        }
+        match &mut self.pods[pod].inbox {
+            Some(inbox) => inbox.push(input),
+            None => self.run(pod, input),
+        }
+    }
+
+    /// What came while it was stopped is found in any order.
+    fn resume(&mut self, pod: usize) {
+        let Some(mut inbox) = self.pods[pod].inbox.take() else {
+            return;
+        };
+        self.note(|| format!("pod {pod} goes on"));
+        self.dice.shuffle(&mut inbox);
+        inbox.push(Input::Wake);
+        for input in inbox {
+            self.deliver(pod, input);
+        }
+    }
+
+    fn run(&mut self, pod: usize, input: Input) {
+        if !matches!(input, Input::Wake | Input::Client(_) | Input::TimedOut(_)) {
+            self.note(|| format!("pod {pod} <- {input:?}"));
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        let now = self.pods[pod].clock.at(self.now);
+        self.pods[pod].take(input, now, &mut effects);
+        for effect in effects.drain(..) {
+            if !matches!(effect, Effect::WakeAt(_)) {
+                self.note(|| format!("pod {pod} -> {effect:?}"));
+            }
+            self.effect(pod, effect);
+        }
+        self.effects = effects;
+        self.check_right(pod);
+    }
+
+    fn effect(&mut self, pod: usize, effect: Effect) {
+        match effect {
+            Effect::Send(id, request) => {
+                let clock = self.pods[pod].clock;
+                let until = clock.when(clock.at(self.now) + TIME_OUT);
+                let timed_out = Event::Input(pod, Input::TimedOut(id));
+                self.after(until - self.now, timed_out);
+                if matches!(&request, Request::Write(_, Patch::Release(_)))
+                    && self.pods[pod].has_only_inherited()
+                {
+                    self.seen.released_before_any_grant += 1;
+                }
+                self.send(Event::Request(pod, id, request), self.network.late);
+            }
+            Effect::Fetch(id) => {
+                let delay = self.dice.u64(MILLI..100 * MILLI);
+                self.after(delay, Event::Fetch(pod, id));
+            }
+            Effect::Written(shard, written) => {
+                self.seen.grants += 1;
+                if self.calm_since.is_some() && self.granted_at.is_none() {
+                    self.granted_at = Some(self.now);
+                    self.after(AFTERWARDS, Event::End);
+                }
+                if let Err(violation) = self.judge.written(written, self.now) {
+                    self.violation.get_or_insert(violation);
+                }
+                self.demand_one_leader(pod);
+                if self.pods[pod].settings.token {
+                    let left = self.discord.identify(self.now, &mut self.dice);
+                    if left < self.pods[pod].settings.reserve as i64 {
+                        self.violate(Rule::Budget, format!("{left} left by Discord's count"));
+                    }
+                }
+                let away = match self.calm_since.is_none() && self.dice.u8(0..4) == 0 {
+                    true => self.dice.u64(0..12 * SECOND),
+                    false => 0,
+                };
+                self.after(away, Event::Input(pod, Input::Client(shard)));
+            }
+            Effect::Refused => self.seen.refused_by_the_fence += 1,
+            Effect::Stopped(length) => self.after(length, Event::Resume(pod)),
+            Effect::Leads { released } => {
+                match released {
+                    true => self.seen.after_a_release += 1,
+                    false => self.seen.after_a_silence += 1,
+                }
+                if self.doomed.0 > 0 {
+                    self.doomed.0 -= 1;
+                    let delay = self.dice.u64(0..=self.doomed.1);
+                    self.start();
+                    self.terminate(pod, delay);
+                }
+            }
+            Effect::WakeAt(at) => {
+                let at = self.pods[pod].clock.when(at).max(self.now);
+                if self.pods[pod].alarm != Some(at) {
+                    self.pods[pod].alarm = Some(at);
+                    self.after(at - self.now, Event::Alarm(pod, at));
+                }
+            }
+            Effect::Gone => self.pods[pod].gone = true,
+        }
+    }
+}
