@@ -5,12 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use gateway_queue_logbook::Left;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::moment::Moment;
 use crate::pacer::{Grant, WaiterId};
@@ -63,6 +62,12 @@ pub enum Turn {
     Moved,
 }
 
+impl From<Option<Permit>> for Turn {
+    fn from(permit: Option<Permit>) -> Self {
+        permit.map_or(Self::Moved, Self::Granted)
+    }
+}
+
 /// A way to the keeper. Its channel has no bound of its own, since who ends must
 /// be able to say so at once. The waiters are bounded: each holds a seat until
 /// the keeper has given it its turn or has dealt with its end, and none has more
@@ -100,7 +105,13 @@ impl Handle {
     /// Joins the queue, as soon as there is a seat; none when the keeper is
     /// gone.
     pub async fn enqueue(&self, shard: u32, arrived: Moment) -> Option<Waiting> {
-        let seat = Arc::clone(&self.seats).acquire_owned().await.ok()?;
+        let seat = match Arc::clone(&self.seats).try_acquire_owned() {
+            Ok(seat) => seat,
+            // Seldom; and it would take memory of all who wait.
+            Err(_) => Box::pin(Arc::clone(&self.seats).acquire_owned())
+                .await
+                .ok()?,
+        };
         let waiter = WaiterId(self.last.fetch_add(1, Ordering::Relaxed));
         let (sender, turn) = oneshot::channel();
         let offer = Event::Offer {
@@ -119,17 +130,19 @@ impl Handle {
         })
     }
 
-    /// Joins the queue, for at most `wait` if there is one; none when the keeper
-    /// is gone. A turn that may be had at once is had even when `wait` is
-    /// nothing.
-    pub async fn turn(&self, shard: u32, arrived: Moment, wait: Option<Duration>) -> Option<Turn> {
+    /// Joins the queue, and waits as long as it takes; none when the keeper is
+    /// gone.
+    pub async fn turn(&self, shard: u32, arrived: Moment) -> Option<Turn> {
+        let waiting = self.enqueue(shard, arrived).await?;
+        Some(Turn::from(waiting.await))
+    }
+
+    /// Joins the queue until `deadline`; none when the keeper is gone. A turn that
+    /// may be had at once is had even when it has passed.
+    pub async fn turn_until(&self, deadline: Instant, shard: u32, arrived: Moment) -> Option<Turn> {
         let mut waiting = self.enqueue(shard, arrived).await?;
-        let granted = |permit: Option<Permit>| permit.map_or(Turn::Moved, Turn::Granted);
-        let Some(wait) = wait else {
-            return Some(granted(waiting.await));
-        };
-        if let Ok(permit) = Box::pin(timeout(wait, &mut waiting)).await {
-            return Some(granted(permit));
+        if let Ok(permit) = timeout_at(deadline, &mut waiting).await {
+            return Some(Turn::from(permit));
         }
         let (sender, refusal) = oneshot::channel();
         let _ = self.events.send(Event::GiveUp(waiting.waiter, sender));
@@ -138,7 +151,7 @@ impl Handle {
                 waiting.done = true;
                 Some(Turn::Refused(refusal))
             }
-            Err(_) => Some(granted(waiting.await)),
+            Err(_) => Some(Turn::from(waiting.await)),
         }
     }
 

@@ -21,7 +21,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -184,16 +184,17 @@ impl Visit {
             Err(malformed) => return Ok(self.malformed(malformed)),
         };
         discard(body).await?;
-        let wait = wait.map(|wait| wait.saturating_sub(clock::now().since(arrived)));
-        self.turn(shard, arrived, wait).await
+        let left = |wait: Duration| wait.saturating_sub(clock::now().since(arrived));
+        let deadline = wait.map(|wait| Instant::now() + left(wait));
+        self.turn(shard, arrived, deadline).await
     }
 
-    async fn turn(self, shard: u32, arrived: Moment, wait: Option<Duration>) -> Answer {
+    async fn turn(self, shard: u32, arrived: Moment, deadline: Option<Instant>) -> Answer {
         let _held = Held::new(&self.door.route.metrics);
         let turn = tokio::select! {
             biased;
             () = self.gate.gone() => return Err(Close),
-            turn = self.door.route.turn(shard, arrived, wait) => turn,
+            turn = self.door.route.turn(shard, arrived, deadline) => turn,
         };
         self.answer(turn)
     }

@@ -42,16 +42,26 @@ pub struct Route {
 }
 
 impl Route {
-    /// Waits for the turn of a shard, for at most `wait` if there is one. None
+    /// Waits for the turn of a shard, until `deadline` if there is one. None
     /// when the process ends.
-    pub async fn turn(&self, shard: u32, arrived: Moment, wait: Option<Duration>) -> Option<Turn> {
-        let deadline = wait.map(|wait| Instant::now() + wait);
+    pub async fn turn(
+        &self,
+        shard: u32,
+        arrived: Moment,
+        deadline: Option<Instant>,
+    ) -> Option<Turn> {
         loop {
-            // Most wait in here, and the rest of this is large.
+            // Most wait in here, as long as it takes. What others need is boxed.
             if self.standing.borrow().leads() {
-                match self.handle.turn(shard, arrived, left(deadline)).await? {
-                    Turn::Moved => {}
-                    turn => return Some(turn),
+                let turn = match deadline {
+                    None => self.handle.turn(shard, arrived).await?,
+                    Some(deadline) => {
+                        let turn = self.handle.turn_until(deadline, shard, arrived);
+                        Box::pin(turn).await?
+                    }
+                };
+                if !matches!(turn, Turn::Moved) {
+                    return Some(turn);
                 }
             }
             let elsewhere = Box::pin(self.elsewhere(shard, arrived, deadline));
@@ -64,11 +74,17 @@ impl Route {
     /// Waits for the turn of a shard that another queue asks for. None unless
     /// this process leads, now and to the end: a hop is never passed on.
     pub async fn hop(&self, hop: Hop) -> Option<Turn> {
-        let arrived = clock::now() - hop.age;
-        let leads = self.standing.borrow().leads();
-        match leads {
-            true => self.handle.turn(hop.shard, arrived, hop.wait).await,
-            false => None,
+        let Hop { shard, age, wait } = hop;
+        let arrived = clock::now() - age;
+        if !self.standing.borrow().leads() {
+            return None;
+        }
+        match wait {
+            None => self.handle.turn(shard, arrived).await,
+            Some(wait) => {
+                let deadline = Instant::now() + wait;
+                Box::pin(self.handle.turn_until(deadline, shard, arrived)).await
+            }
         }
     }
 

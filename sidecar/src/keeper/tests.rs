@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::budget::Rules;
 use crate::election::Inheritance;
@@ -67,12 +69,12 @@ async fn a_turn_that_nobody_takes_goes_to_the_next() {
 #[tokio::test]
 async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
     let keeper = start(9);
-    let Some(Turn::Granted(permit)) = keeper.turn(1, clock::now(), Some(Duration::ZERO)).await
+    let Some(Turn::Granted(permit)) = keeper.turn_until(Instant::now(), 1, clock::now()).await
     else {
         panic!("refused");
     };
     permit.written(clock::now());
-    let Some(Turn::Refused(refusal)) = keeper.turn(1, clock::now(), Some(Duration::ZERO)).await
+    let Some(Turn::Refused(refusal)) = keeper.turn_until(Instant::now(), 1, clock::now()).await
     else {
         panic!("granted");
     };
@@ -89,7 +91,7 @@ async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
 async fn who_comes_and_gives_up_before_anybody_looks_still_has_a_turn_that_is_free() {
     let (keeper, handle) = keeper(9);
     let asked =
-        tokio::spawn(async move { handle.turn(1, clock::now(), Some(Duration::ZERO)).await });
+        tokio::spawn(async move { handle.turn_until(Instant::now(), 1, clock::now()).await });
     while keeper.events.len() < 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
