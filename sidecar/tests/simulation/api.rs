@@ -41,19 +41,30 @@ impl Server {
         }
     }
 
-    /// The operator makes a Lease where there is none.
-    pub(crate) fn create(&mut self, release: Option<Release>) {
+    /// Somebody makes a Lease where there is none, blank or like an old one.
+    pub(crate) fn create(&mut self, like: Option<Lease>) {
         self.uids += 1;
-        let uid = format!("uid-{}", self.uids);
-        let version = self.next_version();
-        self.lease.get_or_insert(Lease {
-            uid,
-            version,
+        let blank = Lease {
+            uid: String::new(),
+            version: String::new(),
             holder: None,
             duration: None,
-            release,
+            release: None,
             address: None,
+        };
+        self.lease = Some(Lease {
+            uid: format!("uid-{}", self.uids),
+            version: self.next_version(),
+            ..like.unwrap_or(blank)
         });
+    }
+
+    /// The operator makes the Lease of a GatewayQueue that is new.
+    pub(crate) fn create_first(&mut self) {
+        self.create(None);
+        if let Some(lease) = &mut self.lease {
+            lease.release = Some(Release::NeverLed);
+        }
     }
 
     /// Somebody changes something that has nothing to do with leading.

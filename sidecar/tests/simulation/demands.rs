@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gateway_queue::election::LONGEST;
+use gateway_queue_logbook::Release;
 
 use crate::clock::{SECOND, True};
 use crate::judge::{Rule, Violation};
@@ -44,7 +45,12 @@ impl World {
         let mut longest = running().map(|pod| pod.settings.duration).max();
         if let Some(lease) = &self.server.lease {
             longest = longest.max(lease.duration);
-            if lease.holder.is_none() && lease.release.is_none() {
+            let believed = match &lease.release {
+                Some(Release::Left(left)) => left.lease == lease.uid,
+                Some(Release::NeverLed) => self.seen.made_again == 0,
+                None => false,
+            };
+            if lease.holder.is_none() && !believed {
                 longest = Some(LONGEST);
             }
         }

@@ -1,12 +1,12 @@
 //! What goes wrong, and how it ends.
 
 use gateway_queue::budget::Outcome;
-use gateway_queue::election::Answer;
+use gateway_queue::election::{Answer, Lease};
 
 use crate::api::Request;
 use crate::clock::{MILLI, SECOND, True};
 use crate::signals::Input;
-use crate::story::{Fault, How, Network, Target};
+use crate::story::{Fault, How, Network, Remake, Target};
 use crate::world::{Event, World};
 
 /// How long a pod may take to end.
@@ -67,10 +67,14 @@ impl World {
                 self.server.up = false;
                 self.after(length, Event::ServerUp);
             }
-            Fault::Delete(length) => {
-                self.server.lease = None;
+            Fault::Delete(remake, length, unseen) => {
+                if unseen && let Some(pod) = self.find(Target::Leader) {
+                    self.cut(pod, 40 * SECOND);
+                }
+                let old = self.server.lease.take();
                 self.tell_watchers();
-                self.after(length, Event::MakeLease);
+                let old = old.filter(|_| remake == Remake::Copied);
+                self.after(length, Event::MakeLease(old));
             }
             Fault::Label(times) => {
                 for _ in 0..times {
@@ -103,10 +107,10 @@ impl World {
         self.after(delay + GRACE, Event::Kill(pod));
     }
 
-    pub(crate) fn make_lease(&mut self) {
+    pub(crate) fn make_lease(&mut self, like: Option<Lease>) {
         if self.server.lease.is_none() {
             self.seen.made_again += 1;
-            self.server.create(None);
+            self.server.create(like);
             self.tell_watchers();
         }
     }
@@ -181,7 +185,7 @@ impl World {
         self.discord.be_generous(self.now);
         self.discord_takes = SOON;
         self.server.up = true;
-        self.make_lease();
+        self.make_lease(None);
         self.calm_since = Some(self.now);
         for ((at, _), event) in std::mem::take(&mut self.events) {
             let delay = match event {
@@ -200,6 +204,11 @@ impl World {
             }
         }
         self.after(SOON, Event::ShowAll);
+    }
+
+    /// All that was on its way has come: each watch begins anew.
+    pub(crate) fn show_all(&mut self) {
+        (0..self.pods.len()).for_each(|pod| self.show(pod));
         let deadline = self.deadline();
         self.after(deadline, Event::Deadline { excused: false });
     }

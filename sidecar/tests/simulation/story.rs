@@ -54,6 +54,14 @@ pub(crate) enum First {
     Missing,
 }
 
+/// How a Lease is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remake {
+    Blank,
+    /// With all that the old one said.
+    Copied,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     /// The one that leads, if one does.
@@ -77,8 +85,9 @@ pub(crate) enum Fault {
     /// Nothing goes between a pod and the API server.
     Cut(Target, True),
     ServerDown(True),
-    /// The Lease is deleted, and made again blank after a while.
-    Delete(True),
+    /// The Lease is deleted, and made again after a while. Its leader may not
+    /// see that.
+    Delete(Remake, True, bool),
     /// Somebody changes a label of the Lease so many times.
     Label(u8),
     DiscordDown(True),
@@ -93,6 +102,27 @@ pub(crate) enum How {
     Cut,
     Terminated,
 }
+
+const fn network(lost: u16, late: u16, stale: u16, repeated: u16) -> Network {
+    Network {
+        lost,
+        late,
+        stale,
+        repeated,
+    }
+}
+
+const NETWORKS: [Network; 9] = [
+    network(0, 0, 0, 0),
+    network(0, 0, 0, 0),
+    network(0, 0, 800, 0),
+    network(10, 10, 50, 10),
+    network(50, 50, 400, 100),
+    network(200, 0, 0, 0),
+    network(0, 400, 0, 100),
+    network(50, 400, 800, 0),
+    network(100, 400, 800, 100),
+];
 
 #[derive(Debug)]
 pub(crate) struct Story {
@@ -112,15 +142,18 @@ impl Story {
         let token = dice.bool();
         let settings = settings(token, dice);
         let calm_at = dice.u64(40..200) * SECOND;
-        let network = Network {
-            lost: pick(&[0, 0, 10, 50, 200], dice),
-            late: pick(&[0, 0, 10, 50, 400], dice),
-            stale: pick(&[0, 0, 50, 400, 800], dice),
-            repeated: pick(&[0, 0, 10, 100], dice),
-        };
-        let faults = (0..dice.u8(1..20))
+        let network = pick(&NETWORKS, dice);
+        let mut faults: Vec<_> = (0..dice.u8(1..20))
             .map(|_| (dice.u64(0..calm_at), fault(&settings, dice)))
             .collect();
+        // Two that the calm must cope with.
+        if dice.u8(0..4) == 0 {
+            faults.push((calm_at - 30 * SECOND, Fault::ServerDown(30 * SECOND)));
+        }
+        if dice.u8(0..4) == 0 {
+            let at = calm_at - dice.u64(0..SECOND);
+            faults.push((at, Fault::Crash(Target::Leader, SECOND)));
+        }
         Self {
             pods: dice.usize(2..=5),
             settings,
@@ -189,7 +222,10 @@ fn fault(settings: &Settings, dice: &mut Rng) -> Fault {
         }
         68..80 => Fault::Cut(target, up_to(60, dice)),
         80..85 => Fault::ServerDown(up_to(40, dice)),
-        85..91 => Fault::Delete(up_to(10, dice)),
+        85..91 => {
+            let remake = pick(&[Remake::Blank, Remake::Blank, Remake::Copied], dice);
+            Fault::Delete(remake, up_to(10, dice), dice.bool())
+        }
         91..95 => Fault::Label(dice.u8(1..4)),
         95..98 => Fault::DiscordDown(up_to(30, dice)),
         _ => Fault::MoreBuckets,

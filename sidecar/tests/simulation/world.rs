@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use gateway_queue_logbook::Release;
+use gateway_queue::election::Lease;
 
 use crate::api::{Patch, Request, Server};
 use crate::clock::{MILLI, SECOND, True};
@@ -43,7 +43,7 @@ pub(crate) enum Event {
     Reconnect(usize),
     ShowAll,
     ServerUp,
-    MakeLease,
+    MakeLease(Option<Lease>),
     DiscordUp,
     Calm,
     /// Somebody must have granted; it may have no session starts.
@@ -174,9 +174,9 @@ pub(crate) fn play(seed: u64, broken: Broken, trace: bool) -> End {
 impl World {
     fn begin(&mut self, story: &Story) {
         match story.first {
-            First::New => self.server.create(Some(Release::NeverLed)),
+            First::New => self.server.create_first(),
             First::Blank => self.server.create(None),
-            First::Missing => self.after(story.calm_at / 2, Event::MakeLease),
+            First::Missing => self.after(story.calm_at / 2, Event::MakeLease(None)),
         }
         for _ in 0..story.pods {
             let at = self.dice.u64(0..3 * SECOND);
@@ -241,10 +241,10 @@ impl World {
                 self.pods[pod].cut = false;
                 self.show(pod);
             }
-            Event::ShowAll => (0..self.pods.len()).for_each(|pod| self.show(pod)),
+            Event::ShowAll => self.show_all(),
             Event::ServerUp => self.server.up = true,
             Event::DiscordUp => self.discord.up = true,
-            Event::MakeLease => self.make_lease(),
+            Event::MakeLease(like) => self.make_lease(like),
             Event::Calm => self.calm(),
             Event::Deadline { excused } => self.demand_a_grant(excused),
             Event::End => {}
