@@ -24,8 +24,9 @@ pub struct Left {
     pub waits: Vec<Duration>,
     /// Between two grants of one bucket, as the leader kept it.
     pub spacing: Duration,
-    /// Grants of the last two intervals, which Discord may not have counted.
-    pub uncounted: u64,
+    /// Grants of the last two intervals, which Discord may not have counted;
+    /// none when the leader did not know what its own predecessor granted.
+    pub uncounted: Option<u64>,
 }
 
 impl Release {
@@ -36,12 +37,12 @@ impl Release {
             Self::Left(left) => {
                 let waits: Vec<_> = left.waits.iter().map(millis).collect();
                 let spacing = millis(&left.spacing);
-                format!(
-                    "{} {} {spacing} {}",
-                    left.lease,
-                    left.uncounted,
-                    waits.join(",")
-                )
+                let uncounted = match left.uncounted {
+                    Some(uncounted) => uncounted.to_string(),
+                    None => UNKNOWN.to_owned(),
+                };
+                let Left { lease, .. } = left;
+                format!("{lease} {uncounted} {spacing} {}", waits.join(","))
             }
         }
     }
@@ -66,7 +67,10 @@ impl Release {
             lease: lease.to_owned(),
             waits: waits.ok()?,
             spacing: Duration::from_millis(spacing.parse().ok()?),
-            uncounted: uncounted.parse().ok()?,
+            uncounted: match uncounted {
+                UNKNOWN => None,
+                uncounted => Some(uncounted.parse().ok()?),
+            },
         }))
     }
 }
@@ -76,6 +80,7 @@ fn millis(length: &Duration) -> String {
 }
 
 const NEVER_LED: &str = "never-led";
+const UNKNOWN: &str = "unknown";
 
 #[cfg(test)]
 mod tests {
@@ -88,7 +93,7 @@ mod tests {
                 lease: "0b6c-uid".to_owned(),
                 waits: waits.to_vec(),
                 spacing: Duration::from_millis(5250),
-                uncounted: 3,
+                uncounted: (waits.len() > 1).then_some(3),
             })
         };
         let millis = Duration::from_millis;

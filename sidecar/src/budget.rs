@@ -132,16 +132,16 @@ impl Budget {
         });
     }
 
-    /// What Discord may not have counted at `now`, for a successor.
-    pub fn uncounted(&self, now: Moment) -> u64 {
+    /// What Discord may not have counted at `now`, for a successor; none when
+    /// that cannot be known.
+    pub fn uncounted(&self, now: Moment) -> Option<u64> {
         let from = now - self.rules.interval * 2;
         let own = self.recent.iter().filter(|at| **at >= from).count() as u64;
         let inherited = match self.uncounted {
             _ if now >= self.settled_at => 0,
-            Some(uncounted) => uncounted,
-            None => u64::from(self.buckets) * 2,
+            uncounted => uncounted?,
         };
-        own + self.writing + inherited
+        Some(own + self.writing + inherited)
     }
 
     /// Why nothing may be granted; none when something may.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -143,12 +144,9 @@ impl Candidate {
     async fn write(&mut self, write: Write) {
         let wall = Timestamp::now();
         let mut page = None;
-        let patch = match (write.kind, &self.last) {
-            (Kind::Take, Some(last)) => {
-                let Config {
-                    identity, duration, ..
-                } = &self.config;
-                last.take(&write, identity, &self.address, *duration, wall)
+        let patch = match (&write.kind, &self.last) {
+            (Kind::Take(holder), Some(last)) => {
+                last.take(&write, holder, &self.address, self.config.duration, wall)
             }
             (Kind::Renew, _) => {
                 let new = self.pages.borrow_and_update().clone();
@@ -158,35 +156,40 @@ impl Candidate {
             }
             (Kind::Release, _) => {
                 // Once no grant is on its way, what is left can be told.
-                let left = tokio::time::timeout(SETTLE, self.keeper.left(&write.uid)).await;
+                let left = match self.election.releasing() {
+                    Some(term) => {
+                        let left = self.keeper.left(&write.uid, term.clone());
+                        timeout(SETTLE, left).await.ok().flatten()
+                    }
+                    None => None,
+                };
                 match left {
-                    Ok(Some(left)) => record::release(&write, left, Timestamp::now()),
-                    _ => {
+                    Some(left) => record::release(&write, left, Timestamp::now()),
+                    None => {
                         let why = "a grant is still being written";
                         let answer = Err(Failure::Other(why.to_owned()));
-                        return self.answered(answer, Some(write.kind));
+                        return self.answered(answer, Some(&write.kind));
                     }
                 }
             }
-            (Kind::Take, None) => {
+            (Kind::Take(_), None) => {
                 // It cannot want to take what it has never read.
-                return self.answered(Err(Failure::Missing), Some(write.kind));
+                return self.answered(Err(Failure::Missing), Some(&write.kind));
             }
         };
-        let kind = write.kind;
         let lease = self.lease.clone();
         let answer = self.ask(lease.patch(&patch)).await;
         if answer.is_ok() {
             self.written_at = clock::now();
             self.written = page;
         }
-        self.answered(answer, Some(kind));
+        self.answered(answer, Some(&write.kind));
     }
 
-    fn answered(&mut self, answer: Result<Record, Failure>, kind: Option<Kind>) {
+    fn answered(&mut self, answer: Result<Record, Failure>, kind: Option<&Kind>) {
         let doing = match kind {
             None => "read",
-            Some(Kind::Take) => "take",
+            Some(Kind::Take(_)) => "take",
             Some(Kind::Renew) => "renew",
             Some(Kind::Release) => "release",
         };
@@ -301,7 +304,8 @@ impl Candidate {
             if number(before) == number(&standing) {
                 standing.known = before.known.take();
             } else if standing.term.is_some() {
-                info!(identity = self.config.identity, "this pod leads");
+                let holder = standing.term.as_ref().map(|term| &term.holder);
+                info!(holder, "this pod leads");
                 // What is there now the last leader has written.
                 standing.known = self.last.as_ref().and_then(|last| {
                     let known = LastKnown::read(&last.annotations)?;

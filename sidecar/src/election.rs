@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use gateway_queue_logbook::Release;
+use gateway_queue_logbook::{Left, Release};
 
 use crate::moment::Moment;
 
@@ -32,7 +32,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Who this is. It must be another one after each start, as one who was
-    /// killed may have grants on their way.
+    /// killed may have grants on their way. As a holder each term has a number
+    /// behind it, so that nothing old, late or copied is taken for the present.
     pub identity: String,
     /// How long a leader is believed to lead after its last renewal. At most
     /// [`LONGEST`].
@@ -86,10 +87,10 @@ pub struct Write {
 }
 
 /// What to change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Become the holder, and remove the release record.
-    Take,
+    /// Become the holder, by this name, and remove the release record.
+    Take(String),
     /// Say that one still holds it.
     Renew,
     /// Leave it, with a release record.
@@ -114,6 +115,8 @@ pub enum Answer {
 pub struct Term {
     /// Counts up.
     pub number: u64,
+    /// The name of this leader in this term.
+    pub holder: String,
     /// Until when the leader may grant. Each renewal moves it.
     pub until: Moment,
     /// What the leader before may have granted.
@@ -139,6 +142,17 @@ impl Inheritance {
         uncounted: Some(0),
     };
 
+    /// What one leaves who never used its term: what it would have waited out.
+    pub fn left(&self, lease: &str, spacing: Duration, now: Moment) -> Left {
+        Left {
+            lease: lease.to_owned(),
+            // None of them, if none is known: all wait in full.
+            waits: self.buckets.iter().map(|at| at.since(now)).collect(),
+            spacing,
+            uncounted: self.uncounted,
+        }
+    }
+
     /// There may be one, and nothing is known of it but that all buckets may
     /// grant again at `others`.
     pub fn unknown(others: Moment) -> Self {
@@ -157,11 +171,22 @@ struct Sighting {
     since: Moment,
 }
 
+/// What kind of a request is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Look,
+    Take,
+    Renew,
+    Release,
+}
+
 /// A try to take the Lease; it may succeed unseen.
 #[derive(Clone, Debug)]
 struct Attempt {
     sent: Moment,
     version: String,
+    number: u64,
+    holder: String,
     inheritance: Inheritance,
 }
 
@@ -175,12 +200,12 @@ pub struct Election {
     /// The Lease must be read before anything is decided.
     look: bool,
     term: Option<Term>,
-    terms: u64,
+    attempts: u64,
     attempt: Option<Attempt>,
     renew_at: Moment,
     resigned: bool,
     /// What was asked, and when.
-    asked: Option<(Option<Kind>, Moment)>,
+    asked: Option<(Asked, Moment)>,
     retry_at: Moment,
     backoff: Duration,
 }
@@ -200,7 +225,7 @@ impl Election {
             seen: None,
             look: true,
             term: None,
-            terms: 0,
+            attempts: 0,
             attempt: None,
             renew_at: Moment::ZERO,
             resigned: false,
@@ -222,9 +247,9 @@ impl Election {
         self.resigned
     }
 
-    /// Whether this one still has to release the Lease.
-    pub fn is_releasing(&self) -> bool {
-        self.resigned && self.term.is_some()
+    /// The term that this one still has to end, as it has resigned.
+    pub fn releasing(&self) -> Option<&Term> {
+        self.term.as_ref().filter(|_| self.resigned)
     }
 
     /// The Lease as it was last seen.
@@ -235,8 +260,8 @@ impl Election {
     /// Where another leader takes hops, if there is one and it has said so.
     pub fn leader(&self) -> Option<&str> {
         let lease = self.lease()?;
-        let other = lease.holder.as_deref()? != self.config.identity;
-        lease.address.as_deref().filter(|_| other)
+        let held = lease.holder.is_some() && self.term.is_none();
+        lease.address.as_deref().filter(|_| held)
     }
 
     /// What to do now. A request that it asks for must be answered by
@@ -250,44 +275,39 @@ impl Election {
         }
         let Some(seen) = self.seen.as_ref().filter(|_| !self.look) else {
             self.look = false;
-            self.asked = Some((None, now));
+            self.asked = Some((Asked::Look, now));
             return Step::Read;
         };
+        let Lease { uid, version, .. } = seen.lease.clone();
         let kind = match (&self.term, self.resigned) {
             (Some(_), true) => Kind::Release,
             (Some(_), false) if self.renew_at <= now => Kind::Renew,
             (Some(_), false) => return Step::Wait(Some(self.renew_at)),
             (None, true) => return Step::Wait(None),
-            (None, false) => {
-                let free_at = self.free_at(seen);
-                if free_at > now {
-                    return Step::Wait(Some(free_at));
-                }
-                Kind::Take
-            }
+            (None, false) => match self.free_at(seen) {
+                free_at if free_at > now => return Step::Wait(Some(free_at)),
+                _ => Kind::Take(self.attempt(now)),
+            },
         };
-        let Lease { uid, version, .. } = seen.lease.clone();
-        if kind == Kind::Take && self.attempt.as_ref().is_none_or(|a| a.version != version) {
-            self.attempt = Some(Attempt {
-                sent: now,
-                version: version.clone(),
-                inheritance: self.inheritance(seen, now),
-            });
-        }
-        self.asked = Some((Some(kind), now));
+        let asked = match kind {
+            Kind::Take(_) => Asked::Take,
+            Kind::Renew => Asked::Renew,
+            Kind::Release => Asked::Release,
+        };
+        self.asked = Some((asked, now));
         Step::Write(Write { uid, version, kind })
     }
 
     /// What came of the request that [`Election::step`] asked for.
     pub fn answered(&mut self, answer: Answer, now: Moment) {
-        let Some((kind, sent)) = self.asked.take() else {
+        let Some((asked, sent)) = self.asked.take() else {
             return;
         };
         match answer {
             Answer::Lease(lease) => {
                 self.backoff = BACKOFF.0;
                 self.see(lease, now);
-                if matches!(kind, Some(Kind::Take | Kind::Renew)) {
+                if matches!(asked, Asked::Take | Asked::Renew) {
                     self.renewed(sent);
                 }
             }
@@ -315,8 +335,10 @@ impl Election {
 
     /// The Lease was seen by other means than a request: a watch.
     pub fn noticed(&mut self, lease: Lease, now: Moment) {
-        // It may be older than what is under way, or than what a leader knows.
-        if self.asked.is_none() && self.term.is_none() {
+        // It may be older than what is under way, than what a leader knows, or
+        // than a try of which nobody knows what came.
+        let idle = self.asked.is_none() && self.attempt.is_none();
+        if idle && self.term.is_none() {
             self.see(lease, now);
         } else {
             self.look = true;
@@ -340,26 +362,26 @@ impl Election {
     }
 
     fn see(&mut self, lease: Lease, now: Moment) {
-        let mine = lease.holder.as_ref() == Some(&self.config.identity);
         let same = |seen: &Sighting| seen.lease.uid == lease.uid;
         if !self.seen.as_ref().is_none_or(same) {
             self.term = None;
             self.attempt = None;
         }
-        if !mine {
-            self.term = None;
-            self.attempt = self.attempt.take().filter(|a| a.version == lease.version);
-        } else if self.term.is_none()
-            && let Some(attempt) = self.attempt.take()
-        {
-            // An answer may say so, or a look, when the answer was lost.
-            self.terms += 1;
-            self.term = Some(Term {
-                number: self.terms,
-                until: Moment::ZERO,
-                inheritance: attempt.inheritance,
-            });
-            self.renewed(attempt.sent);
+        let holds = |holder: &String| lease.holder.as_ref() == Some(holder);
+        self.term = self.term.take().filter(|term| holds(&term.holder));
+        if let Some(attempt) = self.attempt.take() {
+            if holds(&attempt.holder) && attempt.version != lease.version {
+                // An answer may say so, or a look, when the answer was lost.
+                self.term = Some(Term {
+                    number: attempt.number,
+                    holder: attempt.holder,
+                    until: Moment::ZERO,
+                    inheritance: attempt.inheritance,
+                });
+                self.renewed(attempt.sent);
+            } else if attempt.version == lease.version {
+                self.attempt = Some(attempt);
+            }
         }
         self.first_uid.get_or_insert_with(|| lease.uid.clone());
         let unchanged =
@@ -370,6 +392,27 @@ impl Election {
             .filter(unchanged)
             .map_or(now, |s| s.since);
         self.seen = Some(Sighting { lease, since });
+    }
+
+    /// Tries to take the Lease, or tries again: by which name.
+    fn attempt(&mut self, now: Moment) -> String {
+        let Some(seen) = &self.seen else {
+            return self.config.identity.clone();
+        };
+        let version = &seen.lease.version;
+        if let Some(attempt) = self.attempt.as_ref().filter(|a| a.version == *version) {
+            return attempt.holder.clone();
+        }
+        self.attempts += 1;
+        let holder = format!("{}-{}", self.config.identity, self.attempts);
+        self.attempt = Some(Attempt {
+            sent: now,
+            version: version.clone(),
+            number: self.attempts,
+            holder: holder.clone(),
+            inheritance: self.inheritance(seen, now),
+        });
+        holder
     }
 
     fn renewed(&mut self, sent: Moment) {
@@ -414,7 +457,7 @@ impl Election {
                 Inheritance {
                     buckets: left.waits.iter().map(free_at).collect(),
                     others,
-                    uncounted: Some(left.uncounted),
+                    uncounted: left.uncounted,
                 }
             }
             None => Inheritance::unknown(others),

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::election::Term;
 use crate::moment::Moment;
 use crate::pacer::{Grant, WaiterId};
 use crate::permit::Permit;
@@ -37,9 +38,9 @@ pub(crate) enum Event {
     },
     Unwritten(WaiterId),
     Look(Detail, oneshot::Sender<Snapshot>),
-    /// What is left for the next leader of this Lease, once no grant is on its
-    /// way any more.
-    Left(String, oneshot::Sender<Left>),
+    /// What is left for the next leader of this Lease after this term, once no
+    /// grant is on its way any more.
+    Left(String, Term, oneshot::Sender<Left>),
 }
 
 /// How closely to look.
@@ -155,12 +156,12 @@ impl Handle {
         }
     }
 
-    /// What the next leader of this Lease must know; none when the keeper is
-    /// gone.
-    pub async fn left(&self, lease: &str) -> Option<Left> {
+    /// What the next leader of this Lease must know after this term; none when
+    /// the keeper is gone.
+    pub async fn left(&self, lease: &str, term: Term) -> Option<Left> {
         let (sender, left) = oneshot::channel();
         self.events
-            .send(Event::Left(lease.to_owned(), sender))
+            .send(Event::Left(lease.to_owned(), term, sender))
             .ok()?;
         left.await.ok()
     }

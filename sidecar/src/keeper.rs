@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use crate::budget::Outcome;
 use crate::clock::{self, Alarm};
 use crate::discord::Discord;
+use crate::election::Term;
 use crate::handle::{Detail, Event, Handle};
 use crate::limits::Limits;
 use crate::logbook::Page;
@@ -48,12 +49,14 @@ pub struct Keeper {
     /// That of the last term, when this process leads no more.
     queue: Queue,
     standing: watch::Receiver<Standing>,
-    /// The number of the term, while there is one.
+    /// The number of the term, while there is one,
     term: Option<u64>,
+    /// and of the term that the queue is of.
+    begun: Option<u64>,
     /// The fence: until when grants may be written.
     until: Moment,
     /// Who wants to know what is left, when no grant is on its way any more.
-    leaving: Option<(String, oneshot::Sender<Left>)>,
+    leaving: Option<(String, Term, oneshot::Sender<Left>)>,
     alarm: Alarm,
     waiters: HashMap<WaiterId, Waiter>,
     events: UnboundedReceiver<Event>,
@@ -99,6 +102,7 @@ impl Keeper {
             queue,
             standing,
             term: None,
+            begun: None,
             until: Moment::ZERO,
             leaving: None,
             alarm: Alarm::new()?,
@@ -170,6 +174,7 @@ impl Keeper {
         self.waiters.clear();
         self.fetch = None;
         if let Some(term) = term {
+            self.begun = number;
             let token = self.tokens.borrow().state();
             let now = clock::now();
             self.queue = Queue::inheriting(&self.config, token, &term.inheritance, now);
@@ -250,9 +255,9 @@ impl Keeper {
             Event::Look(detail, sender) => {
                 let _ = sender.send(self.snapshot(detail, now));
             }
-            Event::Left(lease, sender) => {
+            Event::Left(lease, term, sender) => {
                 self.stand();
-                self.leaving = Some((lease, sender));
+                self.leaving = Some((lease, term, sender));
             }
         }
         self.say_what_is_left(now);
@@ -262,8 +267,13 @@ impl Keeper {
         if self.term.is_some() || self.queue.is_writing() {
             return;
         }
-        if let Some((lease, sender)) = self.leaving.take() {
-            let _ = sender.send(self.queue.left(&lease, now));
+        if let Some((lease, term, sender)) = self.leaving.take() {
+            // Who is told to end while it takes the Lease has never begun.
+            let left = match self.begun == Some(term.number) {
+                true => self.queue.left(&lease, now),
+                false => term.inheritance.left(&lease, self.config.spacing, now),
+            };
+            let _ = sender.send(left);
         }
     }
 

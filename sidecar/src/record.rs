@@ -173,7 +173,13 @@ mod tests {
         assert_eq!((new.lease.holder, new.lease.duration), (None, None));
 
         let fifteen = Duration::from_secs(15);
-        let taking = parse(&stored).take(&write(Kind::Take), "me", "10.0.0.1:9091", fifteen, now);
+        let taking = parse(&stored).take(
+            &write(Kind::Take("me".to_owned())),
+            "me",
+            "10.0.0.1:9091",
+            fifteen,
+            now,
+        );
         merge(&mut stored, &taking);
         let taken = parse(&stored);
         assert_eq!(taken.lease.holder.as_deref(), Some("me"));
@@ -193,7 +199,7 @@ mod tests {
             lease: "u".to_owned(),
             waits: vec![Duration::from_millis(3)],
             spacing: Duration::from_secs(5),
-            uncounted: 1,
+            uncounted: Some(1),
         };
         merge(
             &mut stored,

@@ -32,6 +32,7 @@ impl Standing {
         Self {
             term: Some(Term {
                 number: 1,
+                holder: String::new(),
                 until: Moment::from_nanos(u64::MAX),
                 inheritance,
             }),

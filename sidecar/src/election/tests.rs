@@ -1,5 +1,3 @@
-use gateway_queue_logbook::Left;
-
 use super::*;
 
 const D: Duration = Duration::from_secs(5);
@@ -38,7 +36,7 @@ fn left(waits: &[f64]) -> Option<Release> {
         lease: "uid".to_owned(),
         waits: waits.iter().copied().map(seconds).collect(),
         spacing: D,
-        uncounted: 2,
+        uncounted: Some(2),
     }))
 }
 
@@ -71,8 +69,8 @@ fn leader() -> Election {
     let mut election = election();
     let new = lease("1", "", Some(Release::NeverLed));
     reads(&mut election, 0.0, Answer::Lease(new));
-    writes(&mut election, 0.0, Kind::Take, "1");
-    election.answered(Answer::Lease(lease("2", "me", None)), at(0.2));
+    writes(&mut election, 0.0, Kind::Take("me-1".to_owned()), "1");
+    election.answered(Answer::Lease(lease("2", "me-1", None)), at(0.2));
     election
 }
 
@@ -95,7 +93,7 @@ fn the_first_leader_ever_has_nothing_to_wait_for() {
 fn the_right_to_grant_counts_from_when_a_renewal_was_sent() {
     let mut leader = leader();
     writes(&mut leader, 5.0, Kind::Renew, "2");
-    leader.answered(Answer::Lease(lease("3", "me", None)), at(9.0));
+    leader.answered(Answer::Lease(lease("3", "me-1", None)), at(9.0));
     assert_eq!(until(&leader), Some(at(18.5)));
     waits(&mut leader, 9.0, 10.0);
 }
@@ -108,10 +106,10 @@ fn a_leader_whose_renewals_fail_keeps_its_right_only_to_its_end_and_may_get_it_b
     assert_eq!(until(&leader), Some(at(13.5)));
     waits(&mut leader, 6.0, 6.25);
     // The failed write may have been done: a look tells.
-    reads(&mut leader, 60.0, Answer::Lease(lease("3", "me", None)));
+    reads(&mut leader, 60.0, Answer::Lease(lease("3", "me-1", None)));
     assert_eq!(until(&leader), Some(at(13.5)));
     writes(&mut leader, 60.0, Kind::Renew, "3");
-    leader.answered(Answer::Lease(lease("4", "me", None)), at(60.1));
+    leader.answered(Answer::Lease(lease("4", "me-1", None)), at(60.1));
     assert_eq!(until(&leader), Some(at(73.5)));
     assert_eq!(leader.term().unwrap().number, 1);
 }
@@ -121,7 +119,7 @@ fn a_leader_that_finds_another_holder_or_another_lease_or_none_leads_no_more() {
     let other = lease("9", "other", None);
     let again = Lease {
         uid: "new".to_owned(),
-        ..lease("9", "me", None)
+        ..lease("9", "me-1", None)
     };
     for answer in [Answer::Lease(other), Answer::Lease(again), Answer::Missing] {
         let mut leader = leader();
@@ -138,7 +136,7 @@ fn a_conflict_with_somebody_who_only_changed_a_label_costs_nothing() {
     let mut leader = leader();
     writes(&mut leader, 5.0, Kind::Renew, "2");
     leader.answered(Answer::Conflict, at(5.0));
-    reads(&mut leader, 5.0, Answer::Lease(lease("3", "me", None)));
+    reads(&mut leader, 5.0, Answer::Lease(lease("3", "me-1", None)));
     writes(&mut leader, 5.0, Kind::Renew, "3");
 }
 
@@ -155,8 +153,8 @@ fn a_held_lease_is_taken_when_it_was_seen_unchanged_for_its_duration() {
     candidate.noticed(lease("2", "other", None), at(10.0));
     candidate.noticed(lease("2", "other", None), at(12.0));
     waits(&mut candidate, 15.0, 25.0);
-    writes(&mut candidate, 25.0, Kind::Take, "2");
-    candidate.answered(Answer::Lease(lease("3", "me", None)), at(25.5));
+    writes(&mut candidate, 25.0, Kind::Take("me-1".to_owned()), "2");
+    candidate.answered(Answer::Lease(lease("3", "me-1", None)), at(25.5));
     let term = candidate.term().unwrap();
     assert_eq!(term.until, at(38.5));
     assert_eq!(term.inheritance.others, at(25.0) + D + drift(D));
@@ -168,8 +166,8 @@ fn a_released_lease_is_taken_at_once_and_each_bucket_waits_the_rest() {
     let mut candidate = election();
     let released = lease("1", "", left(&[0.0, 4.0]));
     reads(&mut candidate, 100.0, Answer::Lease(released));
-    writes(&mut candidate, 101.0, Kind::Take, "1");
-    candidate.answered(Answer::Lease(lease("2", "me", None)), at(101.5));
+    writes(&mut candidate, 101.0, Kind::Take("me-1".to_owned()), "1");
+    candidate.answered(Answer::Lease(lease("2", "me-1", None)), at(101.5));
     let inheritance = &candidate.term().unwrap().inheritance;
     let free_at = |wait| at(100.0 + wait) + drift(D);
     assert_eq!(inheritance.buckets, [free_at(0.0), free_at(4.0)]);
@@ -220,12 +218,12 @@ fn a_take_that_succeeded_unseen_counts_from_when_it_was_first_sent() {
     let mut candidate = election();
     let released = lease("1", "", left(&[3.0]));
     reads(&mut candidate, 0.0, Answer::Lease(released.clone()));
-    writes(&mut candidate, 0.0, Kind::Take, "1");
+    writes(&mut candidate, 0.0, Kind::Take("me-1".to_owned()), "1");
     candidate.answered(Answer::Failed, at(1.0));
     reads(&mut candidate, 2.0, Answer::Lease(released));
-    writes(&mut candidate, 2.0, Kind::Take, "1");
+    writes(&mut candidate, 2.0, Kind::Take("me-1".to_owned()), "1");
     candidate.answered(Answer::Conflict, at(3.0));
-    reads(&mut candidate, 4.0, Answer::Lease(lease("2", "me", None)));
+    reads(&mut candidate, 4.0, Answer::Lease(lease("2", "me-1", None)));
     assert_eq!(until(&candidate), Some(at(13.5)));
     let inheritance = &candidate.term().unwrap().inheritance;
     assert_eq!(inheritance.buckets, [at(3.0) + drift(D)]);
@@ -236,14 +234,14 @@ fn who_resigned_releases_what_it_has_and_leads_never_again() {
     let mut leader = leader();
     leader.resign();
     assert_eq!(leader.term(), None);
-    assert!(leader.is_releasing());
+    assert!(leader.releasing().is_some());
     writes(&mut leader, 1.0, Kind::Release, "2");
     leader.answered(Answer::Failed, at(2.0));
     // Not known whether it was done.
-    reads(&mut leader, 3.0, Answer::Lease(lease("2", "me", None)));
+    reads(&mut leader, 3.0, Answer::Lease(lease("2", "me-1", None)));
     writes(&mut leader, 3.0, Kind::Release, "2");
     leader.answered(Answer::Lease(lease("3", "", left(&[]))), at(3.1));
-    assert!(!leader.is_releasing());
+    assert_eq!(leader.releasing(), None);
     assert_eq!(leader.step(at(100.0)), Step::Wait(None));
     leader.noticed(lease("4", "other", None), at(101.0));
     assert_eq!(leader.leader(), Some("address of other"));
@@ -257,9 +255,9 @@ fn who_resigns_while_it_takes_the_lease_releases_it_again() {
         0.0,
         Answer::Lease(lease("1", "", left(&[]))),
     );
-    writes(&mut candidate, 0.0, Kind::Take, "1");
+    writes(&mut candidate, 0.0, Kind::Take("me-1".to_owned()), "1");
     candidate.resign();
-    candidate.answered(Answer::Lease(lease("2", "me", None)), at(0.1));
+    candidate.answered(Answer::Lease(lease("2", "me-1", None)), at(0.1));
     assert_eq!(candidate.term(), None);
     writes(&mut candidate, 0.1, Kind::Release, "2");
 }
@@ -276,4 +274,38 @@ fn one_request_at_a_time_and_failures_are_asked_about_ever_more_seldom() {
         now += pause;
         assert_eq!(candidate.step(at(now)), Step::Read);
     }
+}
+
+#[test]
+fn its_own_name_of_an_earlier_term_is_not_taken_for_the_success_of_a_later_try() {
+    let mut leader = leader();
+    // It loses the Lease, and tries to take it again; nobody says what came of that.
+    writes(&mut leader, 5.0, Kind::Renew, "2");
+    leader.answered(Answer::Conflict, at(5.0));
+    reads(&mut leader, 5.0, Answer::Lease(lease("8", "", left(&[]))));
+    assert_eq!(leader.term(), None);
+    let second = Kind::Take("me-2".to_owned());
+    writes(&mut leader, 5.0, second.clone(), "8");
+    leader.answered(Answer::Failed, at(6.0));
+    // An old event comes late, or an old copy of the Lease is restored.
+    leader.noticed(lease("2", "me-1", None), at(6.1));
+    assert_eq!(leader.term(), None);
+    reads(&mut leader, 7.0, Answer::Lease(lease("9", "me-2", None)));
+    assert_eq!(leader.term().unwrap().number, 2);
+}
+
+#[test]
+fn a_copy_that_names_the_holder_of_a_try_that_was_never_done_is_not_believed() {
+    let mut candidate = election();
+    let released = lease("1", "", left(&[]));
+    reads(&mut candidate, 0.0, Answer::Lease(released.clone()));
+    writes(&mut candidate, 0.0, Kind::Take("me-1".to_owned()), "1");
+    candidate.answered(Answer::Failed, at(1.0));
+    // The same version cannot be the one after the try.
+    let same = Lease {
+        holder: Some("me-1".to_owned()),
+        ..released
+    };
+    reads(&mut candidate, 2.0, Answer::Lease(same));
+    assert_eq!(candidate.term(), None);
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gateway_queue::budget::{Outcome, Rules};
-use gateway_queue::election::{Answer, Config, Election, Kind, Step, Write};
+use gateway_queue::election::{Answer, Config, Election, Inheritance, Kind, Step, Write};
 use gateway_queue::moment::Moment;
-use gateway_queue::pacer::{MOST_BUCKETS, WaiterId};
+use gateway_queue::pacer::WaiterId;
 use gateway_queue::queue::{Config as QueueConfig, Learned, Queue};
 use gateway_queue_logbook::{Left, Token};
 
@@ -150,7 +150,7 @@ impl Pod {
         let mut wake_at = None;
         // What is released must not change any more.
         let writing = self.lead.as_ref().is_some_and(|l| l.queue.is_writing());
-        if !(self.election.is_releasing() && writing) {
+        if !(self.election.releasing().is_some() && writing) {
             wake_at = match self.election.step(now) {
                 Step::Read => {
                     self.send(Request::Read, out);
@@ -164,7 +164,7 @@ impl Pod {
                 Step::Wait(until) => until,
             };
         }
-        if self.resigned && !self.election.is_releasing() && self.asked.is_none() {
+        if self.resigned && self.election.releasing().is_none() && self.asked.is_none() {
             return out.push(Effect::Gone);
         }
         if let Some(length) = self.give_turns(now, out) {
@@ -186,7 +186,7 @@ impl Pod {
     /// written what it leaves.
     fn follow_term(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(term) = self.election.term() else {
-            if !self.election.is_releasing() {
+            if self.election.releasing().is_none() {
                 self.lead = None;
             }
             return;
@@ -244,9 +244,9 @@ impl Pod {
     }
 
     fn patch(&self, write: &Write, now: Moment) -> Patch {
-        match write.kind {
-            Kind::Take => Patch::Take {
-                holder: format!("pod-{}", self.number),
+        match &write.kind {
+            Kind::Take(holder) => Patch::Take {
+                holder: holder.clone(),
                 duration: believed(&self.settings, self.broken),
             },
             Kind::Renew => Patch::Renew,
@@ -256,12 +256,11 @@ impl Pod {
 
     fn left(&self, lease: &str, now: Moment) -> Left {
         let Some(lead) = &self.lead else {
-            // It resigned before it knew that it led, and knows nothing.
-            return Left {
-                lease: lease.to_owned(),
-                waits: Vec::new(),
-                spacing: self.settings.spacing,
-                uncounted: u64::from(MOST_BUCKETS) * 2,
+            // It resigned before it knew that it led.
+            let spacing = self.settings.spacing;
+            return match self.election.releasing() {
+                Some(term) => term.inheritance.left(lease, spacing, now),
+                None => Inheritance::unknown(now).left(lease, spacing, now),
             };
         };
         let mut left = lead.queue.left(lease, now);
