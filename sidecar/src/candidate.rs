@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::clock::{self, Alarm};
 use crate::election::{Answer, Config, Election, Kind, LONGEST, Step, Write};
@@ -223,7 +223,8 @@ impl Candidate {
         if leads {
             self.watch = None;
         } else if self.watch.is_none() && self.watch_at <= now {
-            self.begin_to_watch().await;
+            let version = self.election.lease().map(|lease| &lease.version);
+            self.watch = version.map(|version| self.lease.watch(version));
         }
         let watch_at = (!leads && self.watch.is_none()).then_some(self.watch_at);
         let news_at = leads.then_some(self.written_at + NEWS_PAUSE);
@@ -258,20 +259,6 @@ impl Candidate {
             () = self.resign.cancelled(), if !self.election.has_resigned() => self.resign(),
         }
         Ok(())
-    }
-
-    async fn begin_to_watch(&mut self) {
-        let Some(version) = self.election.lease().map(|lease| lease.version.clone()) else {
-            return;
-        };
-        match self.lease.watch(&version).await {
-            Ok(watch) => self.watch = Some(watch),
-            Err(error) => {
-                debug!(%error, "cannot watch the Lease");
-                self.watch_at = clock::now() + WATCH_PAUSE;
-                self.election.doubt();
-            }
-        }
     }
 
     /// Whether there is something that people look out for.

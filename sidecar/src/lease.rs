@@ -13,7 +13,10 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
 
 use crate::client::{self, Unusable};
 use crate::record::Record;
@@ -121,22 +124,19 @@ impl Lease {
         self.send(request).await
     }
 
-    /// Watches it from this version on.
-    ///
-    /// # Errors
-    ///
-    /// As [`Lease::read`].
-    pub async fn watch(&self, version: &str) -> Result<Watch, Failure> {
+    /// Watches it from this version on. Must be called within a tokio runtime.
+    pub fn watch(&self, version: &str) -> Watch {
+        let (sender, changes) = mpsc::channel(16);
         let url = format!("{}&resourceVersion={version}", self.watch_url);
-        let request = self.client.get(url).header(AUTHORIZATION, authorization()?);
-        let response = timeout(PATIENCE, request.send()).await;
-        let response = response.map_err(|_| late())?.map_err(failed)?;
-        match response.status() {
-            StatusCode::OK => Ok(Watch {
-                response,
-                buffer: Vec::new(),
-            }),
-            _ => Err(refusal(response).await),
+        let request = self.client.get(url);
+        let task = tokio::spawn(async move {
+            if let Err(error) = pass_on(request, sender).await {
+                debug!(%error, "cannot watch the Lease");
+            }
+        });
+        Watch {
+            changes,
+            _task: AbortOnDropHandle::new(task),
         }
     }
 
@@ -157,26 +157,42 @@ impl Lease {
 /// The changes of a Lease, as they come.
 #[derive(Debug)]
 pub struct Watch {
-    response: Response,
-    buffer: Vec<u8>,
+    changes: mpsc::Receiver<Record>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Watch {
-    /// The next change; none when it is no more a Lease that can be read, or the
-    /// watch ended. Dropping the future loses nothing.
+    /// The next change; none when the watch has ended, or the Lease is not there
+    /// any more: then it has to be read. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Record> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return changed(&line);
-            }
-            let chunk = self.response.chunk().await.ok()??;
-            self.buffer.extend_from_slice(&chunk);
-            if self.buffer.len() > MOST_EVENT {
-                return None;
+        self.changes.recv().await
+    }
+}
+
+async fn pass_on(request: RequestBuilder, changes: mpsc::Sender<Record>) -> Result<(), Failure> {
+    let request = request.header(AUTHORIZATION, authorization()?);
+    let response = timeout(PATIENCE, request.send()).await;
+    let mut response = response.map_err(|_| late())?.map_err(failed)?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    let mut buffer = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        buffer.extend_from_slice(&chunk);
+        while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = buffer.drain(..=end).collect();
+            let Some(record) = changed(&line) else {
+                return Ok(());
+            };
+            if changes.send(record).await.is_err() {
+                return Ok(());
             }
         }
+        if buffer.len() > MOST_EVENT {
+            return Err(Failure::Other("an event that is too long".to_owned()));
+        }
     }
+    Ok(())
 }
 
 /// What one line of a watch says.
