@@ -2,22 +2,46 @@
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The token that the fake Discord takes.
 pub(crate) const TOKEN: &str = "demo.token-of-no-bot";
 
+/// All tests need the API server; one takes it away, and is alone meanwhile.
+static API_SERVER: RwLock<()> = RwLock::new(());
+
 /// A namespace with nothing in it, removed when dropped.
 pub(crate) struct Namespace {
     name: String,
+    _shared: Option<RwLockReadGuard<'static, ()>>,
+    _alone: Option<RwLockWriteGuard<'static, ()>>,
 }
 
 impl Namespace {
     /// Makes it anew: an earlier run may have been killed.
     pub(crate) fn new(name: &str) -> Self {
+        // A test that failed has put back what it took.
+        let shared = API_SERVER.read().unwrap_or_else(PoisonError::into_inner);
+        Self::made(name, Some(shared), None)
+    }
+
+    /// The same, while no other test has one.
+    pub(crate) fn alone(name: &str) -> Self {
+        let alone = API_SERVER.write().unwrap_or_else(PoisonError::into_inner);
+        Self::made(name, None, Some(alone))
+    }
+
+    fn made(
+        name: &str,
+        shared: Option<RwLockReadGuard<'static, ()>>,
+        alone: Option<RwLockWriteGuard<'static, ()>>,
+    ) -> Self {
         let namespace = Self {
             name: format!("gwq-e2e-{name}"),
+            _shared: shared,
+            _alone: alone,
         };
         run(
             &["delete", "namespace", &namespace.name, "--ignore-not-found"],
@@ -26,6 +50,10 @@ impl Namespace {
         .unwrap();
         run(&["create", "namespace", &namespace.name], "").unwrap();
         namespace
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// What kubectl prints, or what it complains about.
@@ -120,8 +148,20 @@ impl Namespace {
 
 /// The address of the fake Discord that the scenario before these tests left.
 pub(crate) fn discord_api() -> String {
-    let namespace = variable("E2E_NAMESPACE");
+    discord_api_in(&variable("E2E_NAMESPACE"))
+}
+
+/// The address of a fake Discord in another namespace.
+pub(crate) fn discord_api_in(namespace: &str) -> String {
     format!("http://fake-discord.{namespace}.svc:8080/api/v10")
+}
+
+/// The image of the shards and of that fake Discord.
+pub(crate) fn shards_image() -> String {
+    let namespace = format!("--namespace={}", variable("E2E_NAMESPACE"));
+    let path = "jsonpath={.spec.template.spec.containers[0].image}";
+    let deployment = ["get", "deployment", "fake-discord", &namespace];
+    run(&[&deployment[..], &["--output", path]].concat(), "").unwrap()
 }
 
 /// Looks again and again until `look` finds something.

@@ -4,8 +4,10 @@
 // clippy knows only the test functions themselves as tests.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod faults;
 mod forward;
 mod kubectl;
 mod life;
 mod refusals;
 mod secret;
+mod without_api_server;

@@ -1,0 +1,93 @@
+//! The process of a pod, as the node's machine sees it.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::queue::Pod;
+
+/// A process that stays the same one, whatever becomes of its number.
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    handle: OwnedFd,
+}
+
+impl Process {
+    /// The queue server of a pod.
+    pub(crate) fn of(pod: &Pod) -> Self {
+        let is = |pid: i32| {
+            let group = fs::read_to_string(proc(pid, "cgroup")).unwrap_or_default();
+            group.contains(&format!("pod{}", pod.uid))
+                && command(pid)
+                    .first()
+                    .is_some_and(|word| word == "/gateway-queue")
+        };
+        Self::that(&is).unwrap_or_else(|| {
+            panic!("no process of {pod:?} on this machine: is it the node, and this root?")
+        })
+    }
+
+    /// The one process that `is`.
+    pub(crate) fn that(is: &dyn Fn(i32) -> bool) -> Option<Self> {
+        let pid = pids().into_iter().find(|pid| is(*pid))?;
+        let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        // The number may have changed hands before the handle held it.
+        is(pid).then_some(Self { pid, handle })
+    }
+
+    /// Ends it as a machine does that lost its power.
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Whether there is nothing of it any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        pidfd_send_signal(&self.handle, Signal::CONT).is_err()
+    }
+
+    /// Stops it until the guard is dropped.
+    pub(crate) fn freeze(self) -> Frozen {
+        self.signal(Signal::STOP);
+        Frozen(self)
+    }
+
+    fn signal(&self, signal: Signal) {
+        pidfd_send_signal(&self.handle, signal)
+            .unwrap_or_else(|e| panic!("{signal:?} to process {}: {e}", self.pid));
+    }
+}
+
+/// A stopped process, which goes on when this is dropped.
+pub(crate) struct Frozen(Process);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // One that was killed meanwhile needs no more.
+        let _ = pidfd_send_signal(&self.0.handle, Signal::CONT);
+    }
+}
+
+/// The words that a process was started with; none when it is gone.
+pub(crate) fn command(pid: i32) -> Vec<String> {
+    words(pid, "cmdline")
+}
+
+/// What a file of the process has, cut at its zeros.
+pub(crate) fn words(pid: i32, file: &str) -> Vec<String> {
+    let bytes = fs::read(proc(pid, file)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+pub(crate) fn proc(pid: i32, file: &str) -> PathBuf {
+    format!("/proc/{pid}/{file}").into()
+}
+
+fn pids() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}

@@ -1,0 +1,191 @@
+//! The queue that a scenario breaks: its pods, its Lease, its addresses.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::clients::Place;
+use crate::kubectl::{Namespace, wait_for};
+
+/// As the manifest of the shards calls it.
+const NAME: &str = "my-bot";
+const PORT: u16 = 5000;
+const ADMIN_PORT: u16 = 9090;
+
+/// Pods start within seconds; the machine is busy.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A GatewayQueue in a namespace of its own.
+pub(crate) struct Queue<'a> {
+    pub(crate) namespace: &'a Namespace,
+}
+
+/// A pod that is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) ip: IpAddr,
+}
+
+impl<'a> Queue<'a> {
+    /// One without a token, with so many pods and buckets.
+    pub(crate) fn plain(namespace: &'a Namespace, replicas: usize, buckets: u32) -> Self {
+        let queue = Self::start(
+            namespace,
+            json!({"replicas": replicas, "maxConcurrency": buckets}),
+        );
+        queue.wait_for_pods(replicas);
+        queue
+    }
+
+    /// Applies it, and waits until it grants.
+    pub(crate) fn start(namespace: &'a Namespace, mut spec: Value) -> Self {
+        spec["port"] = PORT.into();
+        namespace.apply_queue(NAME, &spec).unwrap();
+        let queue = Self { namespace };
+        queue.ready();
+        queue.leader();
+        queue
+    }
+
+    /// Waits until the operator says that it is ready.
+    pub(crate) fn ready(&self) {
+        let queue = format!("gwq/{NAME}");
+        let wait = ["wait", "--for=condition=Ready", &queue, "--timeout=90s"];
+        self.namespace.kubectl(&wait).unwrap();
+    }
+
+    /// Changes the spec.
+    pub(crate) fn patch(&self, spec: &Value) {
+        let patch = json!({ "spec": spec }).to_string();
+        let patching = ["patch", "gwq", NAME, "--type=merge", "--patch", &patch];
+        self.namespace.kubectl(&patching).unwrap();
+    }
+
+    /// As a person does it, or an autoscaler.
+    pub(crate) fn scale(&self, replicas: usize) {
+        let replicas = format!("--replicas={replicas}");
+        self.namespace
+            .kubectl(&["scale", "gwq", NAME, &replicas])
+            .unwrap();
+    }
+
+    /// Waits until exactly so many pods are there and ready.
+    pub(crate) fn wait_for_pods(&self, count: usize) -> Vec<Pod> {
+        let what = format!("{count} pods of {}", self.namespace.name());
+        wait_for(&what, PATIENCE, || {
+            let pods = self.pods();
+            (pods.len() == count).then_some(pods)
+        })
+    }
+
+    /// The pod that leads, once one does.
+    pub(crate) fn leader(&self) -> Pod {
+        wait_for("a leader", PATIENCE, || self.leader_now())
+    }
+
+    /// The pods that do not lead.
+    pub(crate) fn others(&self) -> Vec<Pod> {
+        let leader = self.leader();
+        let mut pods = self.pods();
+        pods.retain(|pod| *pod != leader);
+        pods
+    }
+
+    /// The pod that leads, if one does.
+    pub(crate) fn leader_now(&self) -> Option<Pod> {
+        let lease = self.lease();
+        lease["spec"]["holderIdentity"]
+            .as_str()
+            .filter(|holder| !holder.is_empty())?;
+        let address = lease["metadata"]["annotations"]["gatewayqueue.dev/address"].as_str()?;
+        let address: SocketAddr = address.parse().unwrap();
+        self.pods().into_iter().find(|pod| pod.ip == address.ip())
+    }
+
+    /// The name of the pod that leads, as the operator says.
+    pub(crate) fn leader_in_the_status(&self) -> String {
+        let queue = self.get(&["gwq", NAME]);
+        queue["status"]["leader"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// When the Lease was taken last, by the clock of this machine.
+    pub(crate) fn taken(&self) -> SystemTime {
+        let lease = self.lease();
+        let taken = lease["spec"]["acquireTime"].as_str();
+        let taken: jiff::Timestamp = taken
+            .and_then(|taken| taken.parse().ok())
+            .unwrap_or_else(|| panic!("{lease:#}"));
+        taken.into()
+    }
+
+    /// The Service, as pods reach it.
+    pub(crate) fn service(&self) -> Place {
+        let service = self.get(&["service", NAME]);
+        let ip = service["spec"]["clusterIP"].as_str().unwrap();
+        let port = service["spec"]["ports"][0]["port"].as_u64().unwrap();
+        Place {
+            name: "service",
+            address: format!("{ip}:{port}").parse().unwrap(),
+        }
+    }
+
+    /// A page of a pod's admin port.
+    pub(crate) fn page(&self, pod: &Pod, path: &str) -> String {
+        let mut stream = TcpStream::connect((pod.ip, ADMIN_PORT)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let (_, page) = answer.split_once("\r\n\r\n").unwrap();
+        page.to_owned()
+    }
+
+    fn pods(&self) -> Vec<Pod> {
+        let list = self.get(&["pods", "--selector=app.kubernetes.io/name=gateway-queue"]);
+        let pods = list["items"].as_array().unwrap().iter();
+        pods.filter_map(ready).collect()
+    }
+
+    fn lease(&self) -> Value {
+        self.get(&["lease", NAME])
+    }
+
+    fn get(&self, what: &[&str]) -> Value {
+        let get = [&["get"], what, &["--output=json"]].concat();
+        serde_json::from_str(&self.namespace.kubectl(&get).unwrap()).unwrap()
+    }
+}
+
+impl Pod {
+    /// Where clients that choose this pod ask.
+    pub(crate) fn place(&self, name: &'static str) -> Place {
+        Place {
+            name,
+            address: (self.ip, PORT).into(),
+        }
+    }
+}
+
+/// The pod, if it is ready and stays.
+fn ready(pod: &Value) -> Option<Pod> {
+    let metadata = &pod["metadata"];
+    let conditions = pod["status"]["conditions"].as_array()?;
+    let ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+    if !metadata["deletionTimestamp"].is_null() || !conditions.iter().any(ready) {
+        return None;
+    }
+    Some(Pod {
+        name: metadata["name"].as_str()?.to_owned(),
+        uid: metadata["uid"].as_str()?.to_owned(),
+        ip: pod["status"]["podIP"].as_str()?.parse().ok()?,
+    })
+}

@@ -1,0 +1,68 @@
+//! The API server goes away, and comes back.
+//!
+//! Tests begin in the order of their names. This one has to be alone, and the
+//! cluster needs a minute to find itself again: so its name is the last.
+
+use std::time::Duration;
+
+use gateway_queue_e2e::waits::{Figures, grants, tell};
+
+use crate::faults::clients::{Crowd, Turns};
+use crate::faults::node::Down;
+use crate::faults::queue::Queue;
+use crate::faults::{LEASE, back_within, no_connection_closed, none_too_early, print};
+use crate::kubectl::Namespace;
+
+#[test]
+fn without_the_api_server_the_queue_holds_says_so_and_goes_on_by_itself() {
+    let namespace = Namespace::alone("api-server");
+    let queue = Queue::plain(&namespace, 2, 4);
+    let leader = queue.leader();
+    let other = &queue.others()[0];
+    let crowd = Crowd::new(4, queue.service());
+    for shard in 0..8 {
+        crowd.ask(shard, &leader.place("leader"), Turns::Many);
+        crowd.ask(shard + 8, &other.place("other"), Turns::Many);
+    }
+    crowd.granted(4);
+    let down = Down::take(&namespace);
+    let fault = crowd.now();
+    std::thread::sleep(Duration::from_secs(60));
+    let state = queue.page(&leader, "/state");
+    let metrics = queue.page(&leader, "/metrics");
+    let returns = crowd.now();
+    down.back(&namespace);
+    let back = crowd.now();
+    crowd.granted(4);
+    let waits = crowd.served(Duration::from_secs(60));
+
+    let figures = Figures::of(&waits, crowd.now());
+    let granted = grants(&waits);
+    let resumed = granted.iter().find(|at| **at > returns).unwrap();
+    let more = format!(
+        ", granted {:.1} s after its start, which took {:.1} s",
+        (*resumed - returns).as_secs_f64(),
+        (back - returns).as_secs_f64(),
+    );
+    print("5 API server down for 60 s", &figures, &more);
+    none_too_early(&figures, &waits);
+    no_connection_closed(&waits);
+    // Nobody has the right any more: the Lease cannot be renewed.
+    let unfounded = granted
+        .iter()
+        .find(|at| (fault + LEASE..returns).contains(*at));
+    assert_eq!(unfounded, None, "{}", tell(&waits));
+    assert!(*resumed <= back + back_within(), "{}", tell(&waits));
+    assert!(state.contains(r#""role":"lapsed""#), "{state}");
+    let metric = r#"gateway_queue_role{role="lapsed"} 1"#;
+    assert!(metrics.lines().any(|line| line == metric), "{metrics}");
+    let log = namespace.kubectl(&["logs", &leader.name]).unwrap();
+    for said in [
+        "cannot reach the Lease",
+        "nothing is granted until the Lease can be renewed",
+        "the Lease can be reached again",
+    ] {
+        assert!(log.contains(said), "{said:?} is not in\n{log}");
+    }
+    queue.ready();
+}
