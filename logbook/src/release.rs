@@ -20,7 +20,8 @@ pub struct Left {
     /// somebody has copied it.
     pub lease: String,
     /// For each bucket, how long after this was sent it may grant again, in
-    /// whole milliseconds, rounded up. A bucket that is not here waits in full.
+    /// whole milliseconds, rounded up. When there is none all wait in full; when
+    /// there are more buckets by then, all wait for the last of these.
     pub waits: Vec<Duration>,
     /// Between two grants of one bucket, as the leader kept it.
     pub spacing: Duration,

@@ -5,22 +5,25 @@
 //! the grant is old by then, and others have followed. So while it holds
 //! clients it keeps a beat, and a grant that comes after a gap is thrown away.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::sleep;
 
+use crate::clock;
 use crate::moment::Moment;
 
-/// A longer gap between two beats is one too many.
-const LONGEST_GAP: Duration = Duration::from_millis(500);
-
 /// How often to beat.
-pub const EVERY: Duration = Duration::from_millis(100);
+const EVERY: Duration = Duration::from_millis(50);
 
-/// Counts the gaps. Whoever has a clock beats.
-#[derive(Debug, Default)]
+/// No longer gap is ever tolerated, and a shorter one never minded.
+const GAPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+
+/// Counts the gaps.
+#[derive(Debug)]
 pub struct Beat {
+    longest_gap: Duration,
     state: Mutex<State>,
     gaps: watch::Sender<u64>,
 }
@@ -28,49 +31,75 @@ pub struct Beat {
 #[derive(Debug, Default)]
 struct State {
     holding: usize,
+    beating: bool,
     last: Moment,
 }
 
+/// A client that is held.
+#[derive(Debug)]
+pub struct Held {
+    beat: Arc<Beat>,
+    /// How many gaps there were when it was asked for.
+    gaps: u64,
+}
+
 impl Beat {
-    /// Somebody is held from now on: how many gaps there were before. True when
-    /// nobody was: then somebody must begin to beat.
-    pub fn hold(&self, now: Moment) -> (u64, bool) {
-        let mut state = self.state();
-        let first = state.holding == 0;
-        if first {
-            // There was no need to beat, which is no gap.
-            state.last = now;
+    /// What a grant is late by must not be more than the margin that is kept
+    /// for that.
+    pub fn new(margin: Duration) -> Self {
+        Self {
+            longest_gap: margin.saturating_sub(EVERY).clamp(GAPS.0, GAPS.1),
+            state: Mutex::default(),
+            gaps: watch::channel(0).0,
         }
-        state.holding += 1;
-        drop(state);
-        (self.beat(now), first)
     }
 
-    /// One less is held.
-    pub fn let_go(&self) {
-        let mut state = self.state();
-        state.holding = state.holding.saturating_sub(1);
+    /// Holds a client from now on. Must be called within a tokio runtime.
+    pub fn hold(self: &Arc<Self>) -> Held {
+        let now = clock::now();
+        let start = {
+            let mut state = self.state();
+            if state.holding == 0 {
+                // There was no need to beat, which is no gap.
+                state.last = now;
+            }
+            state.holding += 1;
+            !std::mem::replace(&mut state.beating, true)
+        };
+        if start {
+            let beat = Arc::clone(self);
+            tokio::spawn(async move {
+                while beat.goes_on(clock::now()) {
+                    sleep(EVERY).await;
+                }
+            });
+        }
+        Held {
+            beat: Arc::clone(self),
+            gaps: self.beat(now),
+        }
     }
 
     /// Beats: how many gaps there were until now.
     pub fn beat(&self, now: Moment) -> u64 {
         let mut state = self.state();
-        if now.since(state.last) > LONGEST_GAP {
+        if now.since(state.last) > self.longest_gap {
             self.gaps.send_modify(|gaps| *gaps += 1);
         }
         state.last = state.last.max(now);
         *self.gaps.borrow()
     }
 
-    /// Waits until there is a gap after so many.
-    pub async fn gap_after(&self, gaps: u64) {
-        // The sender is ours: it cannot be gone.
-        let _ = self.gaps.subscribe().wait_for(|now| *now != gaps).await;
-    }
-
-    /// Whether it must go on beating.
-    pub fn is_holding(&self) -> bool {
-        self.state().holding > 0
+    fn goes_on(&self, now: Moment) -> bool {
+        {
+            let mut state = self.state();
+            state.beating = state.holding > 0;
+            if !state.beating {
+                return false;
+            }
+        }
+        self.beat(now);
+        true
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -78,36 +107,73 @@ impl Beat {
     }
 }
 
+impl Held {
+    /// Whether there was no gap since it was asked for.
+    pub fn is_fresh(&self, now: Moment) -> bool {
+        self.beat.beat(now) == self.gaps
+    }
+
+    /// Waits until there is one.
+    pub async fn gap(&self) {
+        // The sender is ours: it cannot be gone.
+        let gaps = self.beat.gaps.subscribe();
+        let _ = { gaps }.wait_for(|gaps| *gaps != self.gaps).await;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.beat.state().holding -= 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(millis: u64) -> Moment {
-        Moment::ZERO + Duration::from_millis(millis)
+    fn beat() -> Arc<Beat> {
+        Arc::new(Beat::new(Duration::from_millis(250)))
     }
 
-    #[test]
-    fn whoever_looks_first_after_a_gap_sees_it_and_so_do_all_others() {
-        let beat = Beat::default();
-        let (before, first) = beat.hold(at(10_000));
-        assert!(first);
-        assert_eq!(beat.beat(at(10_500)), before);
+    fn after(millis: u64) -> Moment {
+        clock::now() + Duration::from_millis(millis)
+    }
+
+    #[tokio::test]
+    async fn whoever_looks_first_after_a_gap_sees_it_and_so_do_all_others() {
+        let beat = beat();
+        let held = beat.hold();
+        assert!(held.is_fresh(clock::now()));
         // The beat itself may come first, and a grant just after it.
-        assert_ne!(beat.beat(at(11_001)), before);
-        assert_ne!(beat.beat(at(11_002)), before);
-        let (after, first) = beat.hold(at(11_003));
-        assert!(!first);
-        assert_eq!(beat.beat(at(11_100)), after);
+        beat.beat(after(1000));
+        assert!(!held.is_fresh(after(1001)));
+        held.gap().await;
+        assert!(beat.hold().is_fresh(after(1002)));
     }
 
-    #[test]
-    fn nobody_held_is_no_gap() {
-        let beat = Beat::default();
-        let (before, _) = beat.hold(at(0));
-        beat.let_go();
-        assert!(!beat.is_holding());
-        let (after, first) = beat.hold(at(60_000));
-        assert!(first);
-        assert_eq!(before, after);
+    #[tokio::test]
+    async fn a_gap_is_longer_than_what_the_margin_can_bear() {
+        let beat = beat();
+        let held = beat.hold();
+        let now = clock::now();
+        beat.beat(now);
+        assert!(held.is_fresh(now + Duration::from_millis(200)));
+        assert!(!held.is_fresh(now + Duration::from_millis(401)));
+    }
+
+    #[tokio::test]
+    async fn there_is_one_beat_however_often_clients_come_and_go() {
+        let beat = beat();
+        for _ in 0..100 {
+            drop(beat.hold());
+        }
+        let held = beat.hold();
+        tokio::task::yield_now().await;
+        // The beat's own, ours, and that of the client.
+        assert_eq!(Arc::strong_count(&beat), 3);
+        drop(held);
+        while Arc::strong_count(&beat) > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }

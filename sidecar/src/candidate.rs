@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -19,13 +19,16 @@ use crate::logbook::{LastKnown, Page};
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::record::{self, Record};
-use crate::standing::Standing;
+use crate::standing::{Leader, Standing};
 
 /// News are written no sooner than this after the last write.
 const NEWS_PAUSE: Duration = Duration::from_secs(2);
 
 /// A watch that failed is begun again after this time.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
+
+/// What a leader wrote longer ago, by its own wall clock, is not started from.
+const YOUNG: SignedDuration = SignedDuration::from_mins(5);
 
 /// How long the keeper may take to bring its grants to an end.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -39,11 +42,15 @@ pub struct Candidate {
     election: Election,
     alarm: Alarm,
     last: Option<Record>,
+    /// The Lease that it took, as the last leader had left it not long ago.
+    inherited: Option<Record>,
     watch: Option<Watch>,
     /// Not before this.
     watch_at: Moment,
     /// Leads no more when it is cancelled.
     resign: CancellationToken,
+    /// Cancelled when there is nothing to release any more.
+    left: CancellationToken,
     keeper: Handle,
     pages: watch::Receiver<Page>,
     written: Option<Page>,
@@ -51,8 +58,8 @@ pub struct Candidate {
     standing: Arc<watch::Sender<Standing>>,
     ready: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
-    /// Whether the last request failed, so that it is said once.
-    failing: bool,
+    /// What failed last and has not succeeded since, so that it is said once.
+    failing: Option<&'static str>,
     /// Whether the right to grant has run out, likewise.
     lapsed: bool,
 }
@@ -69,6 +76,7 @@ pub struct Ways {
     pub ready: Arc<AtomicBool>,
     pub metrics: Arc<Metrics>,
     pub resign: CancellationToken,
+    pub left: CancellationToken,
 }
 
 impl Candidate {
@@ -85,9 +93,11 @@ impl Candidate {
             address: ways.address,
             alarm: Alarm::new()?,
             last: None,
+            inherited: None,
             watch: None,
             watch_at: Moment::ZERO,
             resign: ways.resign,
+            left: ways.left,
             keeper: ways.keeper,
             pages: ways.pages,
             written: None,
@@ -95,7 +105,7 @@ impl Candidate {
             standing: ways.standing,
             ready: ways.ready,
             metrics: ways.metrics,
-            failing: false,
+            failing: None,
             lapsed: false,
         })
     }
@@ -109,6 +119,9 @@ impl Candidate {
         loop {
             self.tell();
             let now = clock::now();
+            if self.has_news() {
+                self.election.renew_by(self.written_at + NEWS_PAUSE);
+            }
             match self.election.step(now) {
                 Step::Read => {
                     let lease = self.lease.clone();
@@ -146,11 +159,15 @@ impl Candidate {
         let mut page = None;
         let patch = match (&write.kind, &self.last) {
             (Kind::Take(holder), Some(last)) => {
+                let renewed = last.renewed.map_or(Timestamp::MIN, |at| at + YOUNG);
+                self.inherited = (renewed > wall).then(|| last.clone());
                 last.take(&write, holder, &self.address, self.config.duration, wall)
             }
             (Kind::Renew, _) => {
                 let new = self.pages.borrow_and_update().clone();
-                let patch = record::renew(&write, &new.annotations(), wall);
+                let annotations = new.annotations();
+                let duration = self.config.duration;
+                let patch = record::renew(&write, &annotations, &self.address, duration, wall);
                 page = Some(new);
                 patch
             }
@@ -207,14 +224,17 @@ impl Candidate {
             Err(failure @ Failure::Missing) => (Answer::Missing, Some(failure)),
             Err(failure @ Failure::Other(_)) => (Answer::Failed, Some(failure)),
         };
-        match failure {
-            Some(error) if !self.failing => {
+        match (failure, self.failing) {
+            (Some(error), None) => {
                 warn!(%error, doing, "cannot reach the Lease");
+                self.failing = Some(doing);
             }
-            None if self.failing => info!("the Lease can be reached again"),
+            (None, Some(failing)) if failing == doing => {
+                info!(doing, "the Lease can be reached again");
+                self.failing = None;
+            }
             _ => {}
         }
-        self.failing = matches!(answer, Answer::Missing | Answer::Failed);
         self.election.answered(answer, clock::now());
     }
 
@@ -226,14 +246,9 @@ impl Candidate {
             let version = self.election.lease().map(|lease| &lease.version);
             self.watch = version.map(|version| self.lease.watch(version));
         }
-        let watch_at = (!leads && self.watch.is_none()).then_some(self.watch_at);
-        let news_at = leads.then_some(self.written_at + NEWS_PAUSE);
-        let news = self.has_news().then_some(news_at).flatten();
-        if news.is_some_and(|at| at <= now) {
-            self.election.renew_now();
-            return Ok(());
-        }
-        let until = until.into_iter().chain(watch_at).chain(news).min();
+        let unseen = self.watch.is_none() && self.election.lease().is_some();
+        let watch_at = (!leads && unseen).then_some(self.watch_at);
+        let until = until.into_iter().chain(watch_at).min();
         self.alarm.set(until)?;
         let changed = async {
             match &mut self.watch {
@@ -263,6 +278,9 @@ impl Candidate {
 
     /// Whether there is something that people look out for.
     fn has_news(&self) -> bool {
+        if self.election.term().is_none() {
+            return false;
+        }
         let page = self.pages.borrow();
         match &self.written {
             Some(written) => page.entry.is_news_after(&written.entry),
@@ -273,6 +291,9 @@ impl Candidate {
     /// Says what changed.
     fn tell(&mut self) {
         let now = clock::now();
+        if self.election.has_left() {
+            self.left.cancel();
+        }
         let lapsed = self.election.term().is_some_and(|term| term.until <= now);
         match (self.lapsed, lapsed) {
             (false, true) => warn!("nothing is granted until the Lease can be renewed"),
@@ -284,7 +305,12 @@ impl Candidate {
         let mut standing = Standing {
             term: self.election.term().cloned(),
             known: None,
-            leader: leader.and_then(|address| address.parse().ok()),
+            leader: leader.and_then(|(holder, address)| {
+                Some(Leader {
+                    holder: holder.to_owned(),
+                    address: address.parse().ok()?,
+                })
+            }),
         };
         self.standing.send_if_modified(|before| {
             let number = |standing: &Standing| standing.term.as_ref().map(|term| term.number);
@@ -294,7 +320,7 @@ impl Candidate {
                 let holder = standing.term.as_ref().map(|term| &term.holder);
                 info!(holder, "this pod leads");
                 // What is there now the last leader has written.
-                standing.known = self.last.as_ref().and_then(|last| {
+                standing.known = self.inherited.as_ref().and_then(|last| {
                     let known = LastKnown::read(&last.annotations)?;
                     Some(known.less_unseen(LONGEST, self.config.spacing))
                 });
@@ -302,9 +328,9 @@ impl Candidate {
                 info!("this pod leads no more");
             }
             if before.leader != standing.leader
-                && let Some(leader) = standing.leader
+                && let Some(Leader { holder, address }) = &standing.leader
             {
-                info!(%leader, "another pod leads");
+                info!(holder, %address, "another pod leads");
             }
             let modified = before.term != standing.term || before.leader != standing.leader;
             *before = standing;

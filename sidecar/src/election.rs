@@ -126,9 +126,9 @@ pub struct Term {
 /// What a new leader must wait out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inheritance {
-    /// When each bucket may grant again, as far as that is known.
+    /// When each bucket may grant again; empty when that is not known.
     pub buckets: Vec<Moment>,
-    /// When all others may.
+    /// When all may, if it is not known of each.
     pub others: Moment,
     /// How many session starts Discord may not have counted yet, if known.
     pub uncounted: Option<u64>,
@@ -208,6 +208,8 @@ pub struct Election {
     asked: Option<(Asked, Moment)>,
     retry_at: Moment,
     backoff: Duration,
+    /// Since the last write that succeeded.
+    write_failed: bool,
 }
 
 /// By how much two moments of one spacing must be further apart when they are
@@ -232,6 +234,7 @@ impl Election {
             asked: None,
             retry_at: Moment::ZERO,
             backoff: BACKOFF.0,
+            write_failed: false,
         }
     }
 
@@ -240,6 +243,12 @@ impl Election {
     /// nobody else has led meanwhile.
     pub fn term(&self) -> Option<&Term> {
         self.term.as_ref().filter(|_| !self.resigned)
+    }
+
+    /// Whether it has resigned, and there is nothing more to release.
+    pub fn has_left(&self) -> bool {
+        let nothing = self.term.is_none() && self.attempt.is_none();
+        self.resigned && nothing && self.asked.is_none()
     }
 
     /// Whether it was told to lead no more.
@@ -257,11 +266,10 @@ impl Election {
         self.seen.as_ref().map(|seen| &seen.lease)
     }
 
-    /// Where another leader takes hops, if there is one and it has said so.
-    pub fn leader(&self) -> Option<&str> {
-        let lease = self.lease()?;
-        let held = lease.holder.is_some() && self.term.is_none();
-        lease.address.as_deref().filter(|_| held)
+    /// Another leader, if there is one: its name, and where it takes hops.
+    pub fn leader(&self) -> Option<(&str, &str)> {
+        let lease = self.lease().filter(|_| self.term.is_none())?;
+        Some((lease.holder.as_deref()?, lease.address.as_deref()?))
     }
 
     /// What to do now. A request that it asks for must be answered by
@@ -305,7 +313,13 @@ impl Election {
         };
         match answer {
             Answer::Lease(lease) => {
-                self.backoff = BACKOFF.0;
+                // A look that succeeds says nothing about writes that do not.
+                if asked != Asked::Look {
+                    self.write_failed = false;
+                }
+                if !self.write_failed {
+                    self.backoff = BACKOFF.0;
+                }
                 self.see(lease, now);
                 if matches!(asked, Asked::Take | Asked::Renew) {
                     self.renewed(sent);
@@ -320,14 +334,15 @@ impl Election {
             // What is there instead decides.
             Answer::Conflict => {
                 self.look = true;
-                if self.backoff > BACKOFF.0 {
+                if self.write_failed {
                     self.pause(now);
                 }
-                self.backoff = (self.backoff * 2).min(BACKOFF.1);
+                self.write_failed = true;
             }
             // Only a look can tell whether a write was done.
             Answer::Failed => {
                 self.look = true;
+                self.write_failed |= asked != Asked::Look;
                 self.pause(now);
             }
         }
@@ -350,9 +365,9 @@ impl Election {
         self.look = true;
     }
 
-    /// There is news to write with the next renewal: renew now.
-    pub fn renew_now(&mut self) {
-        self.renew_at = Moment::ZERO;
+    /// There is news to write with the next renewal: renew by then.
+    pub fn renew_by(&mut self, at: Moment) {
+        self.renew_at = self.renew_at.min(at);
     }
 
     /// Leads no more, and never again. What it has is released.

@@ -308,12 +308,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_relayed_grant_is_not_written_after_a_gap() {
-        let beat = Arc::new(crate::beat::Beat::default());
-        let (gaps, _) = beat.hold(clock::now());
+        let beat = Arc::new(crate::beat::Beat::new(Duration::ZERO));
         let (mut gate, _client) = pair().await;
-        gate.authorise(Permit::relayed(Arc::clone(&beat), gaps));
+        gate.authorise(Permit::relayed(beat.hold()));
         write(&mut gate, ANSWER).await.unwrap();
-        gate.authorise(Permit::relayed(Arc::clone(&beat), gaps));
+        gate.authorise(Permit::relayed(beat.hold()));
         beat.beat(clock::now() + Duration::from_secs(1));
         write(&mut gate, ANSWER).await.unwrap_err();
     }

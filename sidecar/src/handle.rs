@@ -141,6 +141,7 @@ impl Handle {
     /// Joins the queue until `deadline`; none when the keeper is gone. A turn that
     /// may be had at once is had even when it has passed.
     pub async fn turn_until(&self, deadline: Instant, shard: u32, arrived: Moment) -> Option<Turn> {
+        // A seat is there at once, unless the keeper is far behind.
         let mut waiting = self.enqueue(shard, arrived).await?;
         if let Ok(permit) = timeout_at(deadline, &mut waiting).await {
             return Some(Turn::from(permit));

@@ -12,9 +12,9 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use crate::beat::{self, Beat};
+use crate::beat::Beat;
 use crate::clock;
 use crate::gate::KEEPALIVE;
 use crate::http::GRANT;
@@ -40,53 +40,21 @@ pub enum Said {
     Nothing,
 }
 
-/// Counts a client as held, and beats while there is any.
-#[derive(Debug)]
-struct Held {
-    beat: Arc<Beat>,
-    gaps: u64,
-}
-
-impl Held {
-    fn new(beat: &Arc<Beat>) -> Self {
-        let (gaps, first) = beat.hold(clock::now());
-        if first {
-            let beat = Arc::clone(beat);
-            tokio::spawn(async move {
-                while beat.is_holding() {
-                    beat.beat(clock::now());
-                    sleep(beat::EVERY).await;
-                }
-            });
-        }
-        Self {
-            beat: Arc::clone(beat),
-            gaps,
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.beat.let_go();
-    }
-}
-
 /// Asks the leader at `address`. Dropped, the leader sees that the client is
 /// gone.
-pub async fn ask(address: SocketAddr, hop: Hop, beat: &Arc<Beat>) -> Said {
-    let held = Held::new(beat);
+pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<Beat>) -> Said {
+    let held = beat.hold();
     let exchanged = tokio::select! {
         exchanged = exchange(address, hop) => exchanged,
         // Whatever comes now may be old: ask again.
-        () = beat.gap_after(held.gaps) => None,
+        () = held.gap() => None,
     };
     let Some((status, body)) = exchanged else {
         return Said::Nothing;
     };
     match status {
-        StatusCode::OK if body == GRANT && beat.beat(clock::now()) == held.gaps => {
-            Said::Granted(Permit::relayed(Arc::clone(beat), held.gaps))
+        StatusCode::OK if body == GRANT && held.is_fresh(clock::now()) => {
+            Said::Granted(Permit::relayed(held))
         }
         StatusCode::TOO_MANY_REQUESTS => Refusal::parse(&body).map_or(Said::Nothing, Said::Refused),
         _ => Said::Nothing,
@@ -95,7 +63,7 @@ pub async fn ask(address: SocketAddr, hop: Hop, beat: &Arc<Beat>) -> Said {
 
 /// Never by a proxy, and never on a connection that somebody else uses: its
 /// end is how the leader knows that the client is gone.
-async fn exchange(address: SocketAddr, hop: Hop) -> Option<(StatusCode, Bytes)> {
+async fn exchange(address: SocketAddr, hop: &Hop) -> Option<(StatusCode, Bytes)> {
     let stream = timeout(CONNECT, TcpStream::connect(address))
         .await
         .ok()?

@@ -431,7 +431,7 @@ impl Keeper {
         Snapshot {
             taken: now,
             role: standing.role(now),
-            leader: standing.leader,
+            leader: standing.leader.as_ref().map(|leader| leader.address),
             token: budget.token(),
             hold: self.queue.hold().filter(|_| leads),
             trouble: self.trouble(),

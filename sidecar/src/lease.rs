@@ -26,9 +26,12 @@ use crate::settings::LeaseRef;
 const CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// A request that takes longer has failed. A third of the usual duration of a
-/// Lease, so that a leader can try again before its right runs out.
+/// No request takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// While somebody leads there is an event with each renewal. A watch without
+/// any is dead, or about nothing.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// The API server ends a watch after this time, and another is begun.
 const WATCH: Duration = Duration::from_secs(300);
@@ -43,6 +46,7 @@ const MOST_QUOTED: usize = 300;
 #[derive(Clone, Debug)]
 pub struct Lease {
     client: Client,
+    patience: Duration,
     url: String,
     watch_url: String,
 }
@@ -90,10 +94,14 @@ impl Lease {
         let LeaseRef {
             namespace, name, ..
         } = lease;
+        // A leader must have time for three requests between a renewal that is
+        // due and the end of its right.
+        let spare = lease.duration - lease.margin - lease.renew_every;
         let leases = format!("{server}/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
         let seconds = WATCH.as_secs();
         Ok(Self {
             client,
+            patience: (spare / 3).min(PATIENCE),
             url: format!("{leases}/{name}"),
             watch_url: format!(
                 "{leases}?watch=1&fieldSelector=metadata.name={name}&timeoutSeconds={seconds}"
@@ -105,7 +113,7 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// When the API server does not answer within 5 s, or refuses.
+    /// When the API server does not answer within 5 s or less, or refuses.
     pub async fn read(&self) -> Result<Record, Failure> {
         self.send(self.client.get(&self.url)).await
     }
@@ -149,7 +157,8 @@ impl Lease {
                 _ => Err(refusal(response).await),
             }
         };
-        let body = timeout(PATIENCE, whole).await.map_err(|_| late())??;
+        let body = timeout(self.patience, whole).await;
+        let body = body.map_err(|_| late(self.patience))??;
         Record::parse(&body).ok_or_else(|| Failure::Other("the answer is no Lease".to_owned()))
     }
 }
@@ -172,12 +181,17 @@ impl Watch {
 async fn pass_on(request: RequestBuilder, changes: mpsc::Sender<Record>) -> Result<(), Failure> {
     let request = request.header(AUTHORIZATION, authorization()?);
     let response = timeout(PATIENCE, request.send()).await;
-    let mut response = response.map_err(|_| late())?.map_err(failed)?;
+    let mut response = response.map_err(|_| late(PATIENCE))?.map_err(failed)?;
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
     let mut buffer = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+    loop {
+        let chunk = timeout(SILENCE, response.chunk()).await;
+        let chunk = chunk.map_err(|_| late(SILENCE))?.map_err(failed)?;
+        let Some(chunk) = chunk else {
+            return Ok(());
+        };
         buffer.extend_from_slice(&chunk);
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
@@ -192,7 +206,6 @@ async fn pass_on(request: RequestBuilder, changes: mpsc::Sender<Record>) -> Resu
             return Err(Failure::Other("an event that is too long".to_owned()));
         }
     }
-    Ok(())
 }
 
 /// What one line of a watch says.
@@ -209,8 +222,8 @@ fn failed(error: reqwest::Error) -> Failure {
     Failure::Other(client::cause(&error))
 }
 
-fn late() -> Failure {
-    Failure::Other(format!("no answer within {} s", PATIENCE.as_secs()))
+fn late(patience: Duration) -> Failure {
+    Failure::Other(format!("no answer within {} ms", patience.as_millis()))
 }
 
 /// The kubelet renews the token in its file.

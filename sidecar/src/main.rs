@@ -48,14 +48,20 @@ fn run(settings: Settings) -> ExitCode {
     }
 }
 
-/// Must be called within the runtime.
+/// The first signal asks the queue to end, a second ends it at once. Must be
+/// called within the runtime.
 fn end_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind)?;
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
             signals.recv().await;
+            if shutdown.is_cancelled() {
+                std::process::exit(1);
+            }
             shutdown.cancel();
+            signals.recv().await;
+            std::process::exit(1);
         });
     }
     Ok(())

@@ -232,10 +232,10 @@ impl Pacer {
     }
 
     /// The grant went into the client's socket at `at`, or it cannot be ruled
-    /// out: the bucket's clock starts there.
-    pub fn written(&mut self, id: WaiterId, at: Moment) {
+    /// out: the bucket's clock starts there. False when there was no such grant.
+    pub fn written(&mut self, id: WaiterId, at: Moment) -> bool {
         let Some(writing) = self.writing.remove(&id) else {
-            return;
+            return false;
         };
         let free_at = at + self.spacing;
         match writing.bucket {
@@ -249,13 +249,14 @@ impl Pacer {
                 }
             }
         }
+        true
     }
 
     /// The grant did not reach the socket, not a byte of it: the slot is free
-    /// again, and the waiter went away.
-    pub fn unwritten(&mut self, id: WaiterId, now: Moment) {
+    /// again, and the waiter went away. False when there was no such grant.
+    pub fn unwritten(&mut self, id: WaiterId, now: Moment) -> bool {
         let Some(writing) = self.writing.remove(&id) else {
-            return;
+            return false;
         };
         let Waiter { shard, place, .. } = writing.waiter;
         self.places.leave(shard, place, now);
@@ -263,6 +264,7 @@ impl Pacer {
             Some(bucket) => self.settle(bucket, Moment::ZERO),
             None => self.adrift -= 1,
         }
+        true
     }
 
     /// Discord changed `max_concurrency`. Waiters move to their new buckets in

@@ -1,10 +1,8 @@
 //! The right to write one grant.
 
-use std::sync::Arc;
-
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::beat::Beat;
+use crate::beat::Held;
 use crate::handle::Event;
 use crate::moment::Moment;
 use crate::pacer::Grant;
@@ -24,10 +22,7 @@ enum Kind {
         events: UnboundedSender<Event>,
     },
     /// A leader elsewhere granted it, and counts it.
-    Relayed {
-        beat: Arc<Beat>,
-        gaps: u64,
-    },
+    Relayed(Held),
     Used,
 }
 
@@ -42,8 +37,8 @@ impl Permit {
     }
 
     /// For a leader's grant, which may be written while there is no further gap.
-    pub(crate) fn relayed(beat: Arc<Beat>, gaps: u64) -> Self {
-        Self(Kind::Relayed { beat, gaps })
+    pub(crate) fn relayed(held: Held) -> Self {
+        Self(Kind::Relayed(held))
     }
 
     /// Whether it may be written at `now`. It is asked in the moment before: a
@@ -51,7 +46,7 @@ impl Permit {
     pub fn is_valid(&self, now: Moment) -> bool {
         match &self.0 {
             Kind::Own { until, .. } => now < *until,
-            Kind::Relayed { beat, gaps } => beat.beat(now) == *gaps,
+            Kind::Relayed(held) => held.is_fresh(now),
             Kind::Used => false,
         }
     }

@@ -61,9 +61,15 @@ pub fn parse(query: Option<&str>) -> Result<Ask, Malformed> {
     Ok(Ask { shard, clear, wait })
 }
 
+/// No client has waited longer, as far as a leader believes.
+const OLDEST: Duration = Duration::from_secs(7 * 86_400);
+
 /// What one queue asks another for a client that it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hop {
+    /// The holder that it asks. An address may be another pod's by now, and
+    /// even another bot's.
+    pub leader: String,
     /// The shard that wants to identify.
     pub shard: u32,
     /// How long its client has waited already.
@@ -75,24 +81,29 @@ pub struct Hop {
 impl Hop {
     /// The query of the hop.
     pub fn query(&self) -> String {
-        let age = self.age.as_millis();
-        let query = format!("shard={}&age={age}", self.shard);
-        match self.wait {
-            Some(wait) => format!("{query}&wait={}", wait.as_secs_f64()),
-            None => query,
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("leader", &self.leader);
+        query.append_pair("shard", &self.shard.to_string());
+        query.append_pair("age", &self.age.as_millis().to_string());
+        if let Some(wait) = self.wait {
+            query.append_pair("wait", &wait.as_secs_f64().to_string());
         }
+        query.finish()
     }
 
     /// Reads [`Hop::query`]; none when it is anything else.
     pub fn parse(query: Option<&str>) -> Option<Self> {
         let ask = parse(query).ok().filter(|ask| ask.clear)?;
-        let age = given(query?.as_bytes(), "age", |text| text.parse().ok());
-        let Given::Read(age) = age else {
+        let query = query?.as_bytes();
+        let age = given(query, "age", |text| text.parse().ok());
+        let leader = given(query, "leader", |text| Some(text.to_owned()));
+        let (Given::Read(age), Given::Read(leader)) = (age, leader) else {
             return None;
         };
         Some(Self {
+            leader,
             shard: ask.shard,
-            age: Duration::from_millis(age),
+            age: Duration::from_millis(age).min(OLDEST),
             wait: ask.wait,
         })
     }
@@ -218,15 +229,25 @@ mod tests {
     fn a_hop_is_read_as_it_was_written() {
         for wait in [None, Some(Duration::from_millis(1500))] {
             let hop = Hop {
+                leader: "my-bot-7d9f_0badcafe-1".to_owned(),
                 shard: 7,
                 age: Duration::from_secs(90),
                 wait,
             };
             assert_eq!(Hop::parse(Some(&hop.query())), Some(hop));
         }
-        for query in ["", "shard=1", "age=1", "shard=x&age=1", "shard=1&age=-1"] {
+        for query in [
+            "",
+            "leader=a&shard=1",
+            "leader=a&age=1",
+            "shard=1&age=1",
+            "leader=a&shard=x&age=1",
+            "leader=a&shard=1&age=-1",
+        ] {
             assert_eq!(Hop::parse(Some(query)), None, "{query}");
         }
+        let forged = format!("leader=a&shard=1&age={}", u64::MAX);
+        assert_eq!(Hop::parse(Some(&forged)).unwrap().age, OLDEST);
     }
 
     proptest! {

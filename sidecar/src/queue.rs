@@ -175,14 +175,16 @@ impl Queue {
 
     /// The grant went out at `at`, or may have.
     pub fn written(&mut self, id: WaiterId, at: Moment) {
-        self.pacer.written(id, at);
-        self.budget.written(at);
+        if self.pacer.written(id, at) {
+            self.budget.written(at);
+        }
     }
 
     /// Not a byte of the grant went out.
     pub fn unwritten(&mut self, id: WaiterId, now: Moment) {
-        self.pacer.unwritten(id, now);
-        self.budget.unwritten();
+        if self.pacer.unwritten(id, now) {
+            self.budget.unwritten();
+        }
     }
 
     /// See [`Budget::token_changed`].

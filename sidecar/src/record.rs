@@ -18,6 +18,8 @@ pub struct Record {
     pub lease: Lease,
     /// How often it changed hands.
     pub transitions: u64,
+    /// When it was renewed last, by the wall clock of who did.
+    pub renewed: Option<Timestamp>,
     /// All annotations; the logbook is among them.
     pub annotations: BTreeMap<String, String>,
 }
@@ -44,6 +46,7 @@ struct Spec {
     holder_identity: Option<String>,
     lease_duration_seconds: Option<u32>,
     lease_transitions: Option<u64>,
+    renew_time: Option<String>,
 }
 
 impl Record {
@@ -68,6 +71,7 @@ impl Record {
                 address: annotations.get(ADDRESS).cloned(),
             },
             transitions: spec.lease_transitions.unwrap_or(0),
+            renewed: spec.renew_time.and_then(|time| time.parse().ok()),
             annotations,
         })
     }
@@ -93,13 +97,22 @@ impl Record {
     }
 }
 
-/// The patch that renews the Lease, with these annotations.
+/// The patch that renews the Lease, with these annotations. It says again what
+/// a curious hand may have changed.
 pub fn renew(
     write: &Write,
     annotations: &BTreeMap<&'static str, Option<String>>,
+    address: &str,
+    duration: Duration,
     now: Timestamp,
 ) -> Value {
-    patch(write, json!(annotations), json!({"renewTime": micros(now)}))
+    let mut annotations = json!(annotations);
+    annotations[ADDRESS] = address.into();
+    let spec = json!({
+        "leaseDurationSeconds": duration.as_secs(),
+        "renewTime": micros(now),
+    });
+    patch(write, annotations, spec)
 }
 
 /// The patch that leaves the Lease.
@@ -189,7 +202,14 @@ mod tests {
         assert_eq!(stored["spec"]["renewTime"], "2026-11-24T03:04:05.000006Z");
 
         let annotations = BTreeMap::from([("a", Some("b".to_owned())), ("other", None)]);
-        merge(&mut stored, &renew(&write(Kind::Renew), &annotations, now));
+        let renewing = renew(
+            &write(Kind::Renew),
+            &annotations,
+            "10.0.0.1:9091",
+            fifteen,
+            now,
+        );
+        merge(&mut stored, &renewing);
         let renewed = parse(&stored);
         assert_eq!(renewed.annotations.get("a").map(String::as_str), Some("b"));
         assert_eq!(renewed.annotations.get("other"), None);

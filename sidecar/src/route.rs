@@ -10,13 +10,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::beat::Beat;
 use crate::clock;
+use crate::election::Term;
 use crate::handle::{Handle, Turn};
 use crate::hop::{self, Said};
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::query::Hop;
 use crate::refusal::{Reason, Refusal};
-use crate::standing::Standing;
+use crate::standing::{Leader, Standing};
 
 /// The pause after a leader said nothing, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -74,9 +75,15 @@ impl Route {
     /// Waits for the turn of a shard that another queue asks for. None unless
     /// this process leads, now and to the end: a hop is never passed on.
     pub async fn hop(&self, hop: Hop) -> Option<Turn> {
-        let Hop { shard, age, wait } = hop;
+        let Hop {
+            leader,
+            shard,
+            age,
+            wait,
+        } = hop;
         let arrived = clock::now() - age;
-        if !self.standing.borrow().leads() {
+        let is_meant = |term: &Term| term.holder == leader;
+        if !self.standing.borrow().term.as_ref().is_some_and(is_meant) {
             return None;
         }
         match wait {
@@ -100,21 +107,22 @@ impl Route {
         loop {
             let (leads, leader) = {
                 let standing = standing.borrow_and_update();
-                (standing.leads(), standing.leader)
+                (standing.leads(), standing.leader.clone())
             };
             if leads {
                 return None;
             }
             let asked = async {
-                let Some(leader) = leader else {
+                let Some(Leader { holder, address }) = leader.clone() else {
                     return std::future::pending().await;
                 };
                 let hop = Hop {
+                    leader: holder,
                     shard,
                     age: clock::now().since(arrived),
                     wait: left(deadline),
                 };
-                match hop::ask(leader, hop, &self.beat).await {
+                match hop::ask(address, &hop, &self.beat).await {
                     Said::Granted(permit) => Some(Turn::Granted(permit)),
                     Said::Refused(refusal) => Some(Turn::Refused(refusal)),
                     Said::Nothing => {
@@ -128,7 +136,7 @@ impl Route {
                 // Its sender is ours: it cannot be gone.
                 let _ = standing.wait_for(|s| s.leads() || s.leader != leader).await;
             };
-            let grace = leader.map_or(Duration::ZERO, |_| GRACE);
+            let grace = leader.as_ref().map_or(Duration::ZERO, |_| GRACE);
             let overdue = deadline.map(|deadline| deadline + grace);
             let step = async {
                 tokio::select! {

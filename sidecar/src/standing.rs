@@ -14,8 +14,17 @@ pub struct Standing {
     pub term: Option<Term>,
     /// What the leader before knew of the session starts.
     pub known: Option<LastKnown>,
-    /// Where another leader takes hops.
-    pub leader: Option<SocketAddr>,
+    /// Another leader, if there is one that can be asked.
+    pub leader: Option<Leader>,
+}
+
+/// A leader elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Its name in its term.
+    pub holder: String,
+    /// Where it takes hops.
+    pub address: SocketAddr,
 }
 
 impl Standing {
@@ -48,7 +57,7 @@ impl Standing {
 
     /// For people.
     pub fn role(&self, now: Moment) -> Role {
-        match (&self.term, self.leader) {
+        match (&self.term, &self.leader) {
             (Some(term), _) if now < term.until => Role::Leads,
             (Some(_), _) => Role::Lapsed,
             (None, Some(_)) => Role::Follows,
@@ -98,7 +107,10 @@ mod tests {
         assert!(standing.leads());
         standing.term = None;
         assert_eq!(standing.role(Moment::ZERO), Role::Seeks);
-        standing.leader = Some(([10, 0, 0, 1], 9091).into());
+        standing.leader = Some(Leader {
+            holder: "other".to_owned(),
+            address: ([10, 0, 0, 1], 9091).into(),
+        });
         assert_eq!(standing.role(Moment::ZERO), Role::Follows);
     }
 }

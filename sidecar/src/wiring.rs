@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
+use crate::beat::Beat;
 use crate::budget::Rules;
 use crate::candidate::{Candidate, Ways};
 use crate::client::Unusable;
@@ -106,7 +107,13 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let tokens = token::watch(&settings.token)?;
     let discord = Discord::new(&settings.discord_api).map_err(Failed::Discord)?;
     let metrics = Arc::new(Metrics::new(reserve));
-    let most = room::most_clients()?;
+    let room = room::most_clients()?;
+    // In the cluster there are two ports, and who is forwarded takes two
+    // connections.
+    let most = match settings.lease {
+        Some(_) => room / 2,
+        None => room,
+    };
     info!(
         queue = %queue_port.local_addr()?,
         admin = %admin_port.local_addr()?,
@@ -127,17 +134,18 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let pod = settings.lease.as_ref().map_or("", |l| l.pod.as_str());
     let (logbook, pages) = watch::channel(Page::new(pod));
     let counted = Arc::clone(&metrics);
-    let (keeper, handle) = Keeper::new(config, most, stands, tokens, discord, logbook, counted)?;
+    let (keeper, handle) = Keeper::new(config, room, stands, tokens, discord, logbook, counted)?;
     let ready = Arc::new(AtomicBool::new(settings.lease.is_none()));
     let route = Route {
         handle: handle.clone(),
         standing: Arc::clone(&standing),
-        beat: Arc::default(),
+        beat: Arc::new(Beat::new(settings.margin)),
         metrics: Arc::clone(&metrics),
     };
 
     // What ends when this process has nobody to forward any more.
     let end = CancellationToken::new();
+    let left = CancellationToken::new();
     let mut parts = JoinSet::new();
     if let Some(lease) = &settings.lease {
         let peer_port = listen("PEER_PORT", settings.admin_host(), lease.peer_port)?;
@@ -151,6 +159,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
             ready: Arc::clone(&ready),
             metrics: Arc::clone(&metrics),
             resign: shutdown.clone(),
+            left: left.clone(),
         };
         let candidate = Candidate::new(election(lease, settings.spacing()), ways)?;
         parts.spawn(async move {
@@ -186,7 +195,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let leave = async {
         shutdown.cancelled().await;
         if let Some(lease) = &settings.lease {
-            forwarded(&metrics, lease.grace).await;
+            forwarded(&metrics, &left, lease).await;
         }
     };
     let ended = tokio::select! {
@@ -210,25 +219,30 @@ fn election(lease: &LeaseRef, spacing: Duration) -> election::Config {
     }
 }
 
-/// Waits until all who wait here were forwarded, or for the grace. New ones may
-/// come for a while: the Service learns late that this pod is to end.
-async fn forwarded(metrics: &Metrics, grace: Duration) {
+/// Waits until all who wait here were forwarded and the Lease is released, or for
+/// the grace. New ones may come for a while: the Service learns late that this
+/// pod is to end.
+async fn forwarded(metrics: &Metrics, left: &CancellationToken, lease: &LeaseRef) {
     info!(
         held = metrics.held(),
         "to end when nobody waits here any more"
     );
-    let over = sleep(grace);
-    tokio::pin!(over);
+    let started = Instant::now();
     let mut idle = Duration::ZERO;
-    while idle < LINGER {
-        tokio::select! {
-            () = &mut over => return,
-            () = sleep(LOOK) => {}
+    while started.elapsed() < lease.grace {
+        // Longer than that, the record of a leader is worth nothing.
+        let released = left.is_cancelled() || started.elapsed() > lease.duration;
+        if released && idle >= LINGER {
+            break;
         }
+        sleep(LOOK).await;
         idle = match metrics.held() {
             0 => idle + LOOK,
             _ => Duration::ZERO,
         };
+    }
+    if !left.is_cancelled() {
+        warn!("the Lease could not be released: the next leader has to wait it out");
     }
 }
 

@@ -21,7 +21,7 @@ use gateway_queue::metrics::Metrics;
 use gateway_queue::moment::Moment;
 use gateway_queue::queue::Config;
 use gateway_queue::route::Route;
-use gateway_queue::standing::Standing;
+use gateway_queue::standing::{Leader, Standing};
 use gateway_queue::token::Current;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -66,7 +66,7 @@ impl Pod {
         let route = Route {
             handle,
             standing: Arc::new(standing),
-            beat: Arc::new(Beat::default()),
+            beat: Arc::new(Beat::new(Duration::from_millis(250))),
             metrics,
         };
         let mut addresses = Vec::new();
@@ -83,7 +83,7 @@ impl Pod {
         }
     }
 
-    fn stand(&self, term: Option<Term>, leader: Option<SocketAddr>) {
+    fn stand(&self, term: Option<Term>, leader: Option<Leader>) {
         self.route.standing.send_replace(Standing {
             term,
             known: None,
@@ -95,12 +95,28 @@ impl Pod {
         let mut standing = Standing::alone(Inheritance::NOTHING);
         if let Some(term) = &mut standing.term {
             term.number = number;
+            term.holder = self.holder();
         }
         self.route.standing.send_replace(standing);
     }
 
     fn follow(&self, other: &Self) {
-        self.stand(None, Some(other.peers));
+        let leader = Leader {
+            holder: other.holder(),
+            address: other.peers,
+        };
+        self.stand(None, Some(leader));
+    }
+
+    /// Its name whenever it leads.
+    fn holder(&self) -> String {
+        format!("pod_{}", self.peers.port())
+    }
+
+    /// A hop that asks this one.
+    async fn hop(&self) -> TcpStream {
+        let query = format!("leader={}&shard=1&age=5", self.holder());
+        send(self.peers, &query).await
     }
 
     async fn ask(&self, query: &str) -> TcpStream {
@@ -182,8 +198,9 @@ async fn waiters_go_on_to_the_next_leader_and_stand_there_as_they_stood_here() {
     old.stand(None, None);
     new.stand(None, None);
     let guard = Inheritance::unknown(clock::now() + SPACING);
-    let term = Standing::alone(guard).term;
-    new.stand(term, None);
+    let mut term = Standing::alone(guard).term.unwrap();
+    term.holder = new.holder();
+    new.stand(Some(term), None);
     old.follow(&new);
     new.wait_for(&[1, 2, 3]).await;
     let times = [
@@ -200,8 +217,7 @@ async fn a_pod_that_does_not_lead_closes_a_hop_without_an_answer() {
     // Each believes that the other leads.
     one.follow(&other);
     other.follow(&one);
-    let mut hop = send(one.peers, "shard=1&age=5").await;
-    assert_eq!(answer(&mut hop).await, "");
+    assert_eq!(answer(&mut one.hop().await).await, "");
     let mut client = one.ask("shard=1").await;
     other.lead(1);
     granted(&mut client).await;
@@ -211,14 +227,20 @@ async fn a_pod_that_does_not_lead_closes_a_hop_without_an_answer() {
 async fn only_hops_are_answered_where_hops_are_taken() {
     let pod = Pod::start().await;
     pod.lead(1);
-    for query in ["shard=1", "age=5", "", "shard=x&age=5"] {
+    for query in [
+        "shard=1",
+        "age=5",
+        "",
+        "shard=1&age=5",
+        "leader=other&shard=1&age=5",
+    ] {
         assert_eq!(
             answer(&mut send(pod.peers, query).await).await,
             "",
             "{query}"
         );
     }
-    granted(&mut send(pod.peers, "shard=1&age=5").await).await;
+    granted(&mut pod.hop().await).await;
 }
 
 #[tokio::test]

@@ -148,7 +148,7 @@ fn a_held_lease_is_taken_when_it_was_seen_unchanged_for_its_duration() {
         0.0,
         Answer::Lease(lease("1", "other", None)),
     );
-    assert_eq!(candidate.leader(), Some("address of other"));
+    assert_eq!(candidate.leader(), Some(("other", "address of other")));
     waits(&mut candidate, 0.0, 15.0);
     candidate.noticed(lease("2", "other", None), at(10.0));
     candidate.noticed(lease("2", "other", None), at(12.0));
@@ -244,7 +244,8 @@ fn who_resigned_releases_what_it_has_and_leads_never_again() {
     assert_eq!(leader.releasing(), None);
     assert_eq!(leader.step(at(100.0)), Step::Wait(None));
     leader.noticed(lease("4", "other", None), at(101.0));
-    assert_eq!(leader.leader(), Some("address of other"));
+    assert_eq!(leader.leader(), Some(("other", "address of other")));
+    assert!(leader.has_left());
 }
 
 #[test]
@@ -308,4 +309,24 @@ fn a_copy_that_names_the_holder_of_a_try_that_was_never_done_is_not_believed() {
     };
     reads(&mut candidate, 2.0, Answer::Lease(same));
     assert_eq!(candidate.term(), None);
+}
+
+#[test]
+fn writes_that_fail_again_and_again_are_tried_ever_more_seldom_though_looks_succeed() {
+    for failure in [Answer::Failed, Answer::Conflict] {
+        let mut candidate = election();
+        let released = lease("1", "", left(&[]));
+        reads(&mut candidate, 0.0, Answer::Lease(released.clone()));
+        let mut now = 0.0;
+        for _ in 0..8 {
+            writes(&mut candidate, now, Kind::Take("me-1".to_owned()), "1");
+            candidate.answered(failure.clone(), at(now));
+            if let Step::Wait(Some(until)) = candidate.step(at(now)) {
+                now = until.since(Moment::ZERO).as_secs_f64();
+                assert_eq!(candidate.step(at(now)), Step::Read);
+            }
+            candidate.answered(Answer::Lease(released.clone()), at(now));
+        }
+        assert!(now > 8.0, "{now}");
+    }
 }

@@ -347,7 +347,7 @@ impl Pod {
             ..
         } = lead.queue.fetched(outcome, now, 0.5)
         {
-            self.election.renew_now();
+            self.election.renew_by(now);
         }
     }
 }
