@@ -7,24 +7,20 @@ use std::time::Duration;
 
 use gateway_queue_e2e::waits::{Figures, grants, tell};
 
-use crate::faults::clients::{Crowd, Turns};
 use crate::faults::node::Down;
-use crate::faults::queue::Queue;
+use crate::faults::pair::Pair;
 use crate::faults::{LEASE, back_within, no_connection_closed, none_too_early, print};
 use crate::kubectl::Namespace;
 
 #[test]
 fn without_the_api_server_the_queue_holds_says_so_and_goes_on_by_itself() {
     let namespace = Namespace::alone("api-server");
-    let queue = Queue::plain(&namespace, 2, 4);
-    let leader = queue.leader();
-    let other = &queue.others()[0];
-    let crowd = Crowd::new(4, queue.service());
-    for shard in 0..8 {
-        crowd.ask(shard, &leader.place("leader"), Turns::Many);
-        crowd.ask(shard + 8, &other.place("other"), Turns::Many);
-    }
-    crowd.granted(4);
+    let Pair {
+        queue,
+        leader,
+        crowd,
+        ..
+    } = Pair::with_clients_on_both(&namespace);
     let down = Down::take(&namespace);
     let fault = crowd.now();
     std::thread::sleep(Duration::from_secs(60));

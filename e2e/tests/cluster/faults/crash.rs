@@ -4,24 +4,20 @@ use std::time::Duration;
 
 use gateway_queue_e2e::waits::{Figures, tell};
 
-use super::clients::{Crowd, Turns};
+use super::pair::Pair;
 use super::process::Process;
-use super::queue::Queue;
 use super::{back_within, no_connection_closed, none_too_early, print, resumed};
 use crate::kubectl::{Namespace, wait_for};
 
 #[test]
 fn when_the_leader_is_killed_those_on_another_pod_notice_nothing_but_time() {
     let namespace = Namespace::new("crash");
-    let queue = Queue::plain(&namespace, 2, 4);
-    let leader = queue.leader();
-    let other = &queue.others()[0];
-    let crowd = Crowd::new(4, queue.service());
-    for shard in 0..8 {
-        crowd.ask(shard, &leader.place("leader"), Turns::Many);
-        crowd.ask(shard + 8, &other.place("other"), Turns::Many);
-    }
-    crowd.granted(4);
+    let Pair {
+        queue,
+        leader,
+        other,
+        crowd,
+    } = Pair::with_clients_on_both(&namespace);
     let fault = crowd.now();
     Process::of(&leader).kill();
     wait_for(

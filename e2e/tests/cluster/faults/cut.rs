@@ -4,25 +4,21 @@ use std::time::Duration;
 
 use gateway_queue_e2e::waits::{Figures, tell};
 
-use super::clients::{Crowd, Turns};
 use super::node::Cut;
+use super::pair::Pair;
 use super::process::Process;
-use super::queue::Queue;
 use super::{back_within, no_connection_closed, none_too_early, print};
 use crate::kubectl::Namespace;
 
 #[test]
 fn a_leader_that_is_cut_off_grants_nothing_beside_its_successor() {
     let namespace = Namespace::new("cut");
-    let queue = Queue::plain(&namespace, 2, 4);
-    let leader = queue.leader();
-    let other = &queue.others()[0];
-    let crowd = Crowd::new(4, queue.service());
-    for shard in 0..8 {
-        crowd.ask(shard, &leader.place("leader"), Turns::Many);
-        crowd.ask(shard + 8, &other.place("other"), Turns::Many);
-    }
-    crowd.granted(4);
+    let Pair {
+        queue,
+        leader,
+        other,
+        crowd,
+    } = Pair::with_clients_on_both(&namespace);
     let fault = crowd.now();
     let cut = Cut::off(&namespace, Process::of(&leader));
     std::thread::sleep(Duration::from_secs(60));
@@ -36,6 +32,6 @@ fn a_leader_that_is_cut_off_grants_nothing_beside_its_successor() {
     print("4 leader cut from the API server for 60 s", &figures, &more);
     none_too_early(&figures, &waits);
     no_connection_closed(waits.iter().filter(|wait| wait.place == "other"));
-    assert_eq!(successor, *other, "{}", tell(&waits));
+    assert_eq!(successor, other, "{}", tell(&waits));
     assert!(figures.silence <= back_within(), "{}", tell(&waits));
 }

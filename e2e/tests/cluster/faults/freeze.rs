@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use gateway_queue_e2e::waits::{Figures, tell};
 
-use super::clients::{Crowd, Turns};
+use super::clients::Turns;
+use super::pair::Pair;
 use super::process::Process;
-use super::queue::Queue;
 use super::{back_within, no_connection_closed, none_too_early, print, resumed};
 use crate::kubectl::Namespace;
 
@@ -16,15 +16,7 @@ const STOPPED: Duration = Duration::from_secs(40);
 #[test]
 fn a_leader_that_was_stopped_grants_nothing_on_what_it_believed_before() {
     let namespace = Namespace::new("frozen-leader");
-    let queue = Queue::plain(&namespace, 2, 4);
-    let leader = queue.leader();
-    let other = &queue.others()[0];
-    let crowd = Crowd::new(4, queue.service());
-    for shard in 0..8 {
-        crowd.ask(shard, &leader.place("leader"), Turns::Many);
-        crowd.ask(shard + 8, &other.place("other"), Turns::Many);
-    }
-    crowd.granted(4);
+    let Pair { leader, crowd, .. } = Pair::with_clients_on_both(&namespace);
     let fault = crowd.now();
     let frozen = Process::of(&leader).freeze();
     std::thread::sleep(STOPPED);
@@ -43,10 +35,12 @@ fn a_leader_that_was_stopped_grants_nothing_on_what_it_believed_before() {
 #[test]
 fn a_forwarder_that_was_stopped_delivers_no_turn_that_lay_in_its_socket() {
     let namespace = Namespace::new("frozen-forwarder");
-    let queue = Queue::plain(&namespace, 2, 4);
-    let leader = queue.leader();
-    let other = &queue.others()[0];
-    let crowd = Crowd::new(4, queue.service());
+    let Pair {
+        leader,
+        other,
+        crowd,
+        ..
+    } = Pair::start(&namespace);
     // Three of each bucket, whose turns all come while it is stopped.
     for shard in 0..12 {
         crowd.ask(shard, &other.place("other"), Turns::Many);
@@ -55,7 +49,7 @@ fn a_forwarder_that_was_stopped_delivers_no_turn_that_lay_in_its_socket() {
         crowd.ask(shard, &leader.place("leader"), Turns::Many);
     }
     crowd.granted(4);
-    let frozen = Process::of(other).freeze();
+    let frozen = Process::of(&other).freeze();
     std::thread::sleep(STOPPED);
     drop(frozen);
     let waits = crowd.served(Duration::from_secs(60));

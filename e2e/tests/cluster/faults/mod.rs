@@ -11,6 +11,7 @@ mod crash;
 mod cut;
 mod freeze;
 pub(crate) mod node;
+pub(crate) mod pair;
 mod process;
 pub(crate) mod queue;
 mod rollout;

@@ -44,6 +44,17 @@ fn led(server: &Server, pod: &str, renewal: u32) -> Value {
     lease
 }
 
+/// A queue that a pod leads since `start`, with a status that says so.
+async fn granting(server: &Server, start: Instant) -> (Arc<GatewayQueue>, Arc<Context>, Writers) {
+    let (queue, context, mut writers) = applied(server).await;
+    run(server, &mut writers);
+    let lease = led(server, "my-bot-7d9f", 1);
+    bring(&context, &mut writers, &lease, start);
+    context.reconcile(&queue, start).await.unwrap();
+    server.take_calls();
+    (told(&queue, server), context, writers)
+}
+
 fn ready(server: &Server) -> (Value, Value) {
     let condition = &server.status()["conditions"][0];
     (condition["status"].clone(), condition["reason"].clone())
@@ -92,18 +103,8 @@ async fn a_leader_is_one_write_of_the_status_and_its_renewals_are_none() {
 #[tokio::test]
 async fn a_leader_that_does_nothing_any_more_is_noticed_and_so_is_its_return() {
     let server = Server::default();
-    let (queue, context, mut writers) = applied(&server).await;
-    run(&server, &mut writers);
     let start = Instant::now();
-    bring(
-        &context,
-        &mut writers,
-        &led(&server, "my-bot-7d9f", 1),
-        start,
-    );
-    context.reconcile(&queue, start).await.unwrap();
-    let queue = told(&queue, &server);
-    server.take_calls();
+    let (queue, context, mut writers) = granting(&server, start).await;
 
     let action = context.reconcile(&queue, after(start, 17)).await.unwrap();
     assert_eq!(server.take_calls(), status_write());
@@ -122,18 +123,8 @@ async fn a_leader_that_does_nothing_any_more_is_noticed_and_so_is_its_return() {
 #[tokio::test]
 async fn a_handover_is_one_write_of_the_status() {
     let server = Server::default();
-    let (queue, context, mut writers) = applied(&server).await;
-    run(&server, &mut writers);
     let start = Instant::now();
-    bring(
-        &context,
-        &mut writers,
-        &led(&server, "my-bot-7d9f", 1),
-        start,
-    );
-    context.reconcile(&queue, start).await.unwrap();
-    let queue = told(&queue, &server);
-    server.take_calls();
+    let (queue, context, mut writers) = granting(&server, start).await;
 
     let mut free = led(&server, "my-bot-7d9f", 2);
     free["spec"]["holderIdentity"] = json!("");
