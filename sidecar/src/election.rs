@@ -17,9 +17,10 @@
 
 use std::time::Duration;
 
-use gateway_queue_logbook::{Left, Release};
+use gateway_queue_logbook::Release;
 
 use crate::moment::Moment;
+use crate::term::{Inheritance, Term};
 
 /// No Lease may name a longer duration, and one that names none is waited out
 /// for so long: nobody knows what a leader of it believes.
@@ -108,60 +109,6 @@ pub enum Answer {
     Conflict,
     /// An error, or no answer: it may have been done, be done later, or never.
     Failed,
-}
-
-/// The time of one leader. A new one has another number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Term {
-    /// Counts up.
-    pub number: u64,
-    /// The name of this leader in this term.
-    pub holder: String,
-    /// Until when the leader may grant. Each renewal moves it.
-    pub until: Moment,
-    /// What the leader before may have granted.
-    pub inheritance: Inheritance,
-}
-
-/// What a new leader must wait out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inheritance {
-    /// When each bucket may grant again; empty when that is not known.
-    pub buckets: Vec<Moment>,
-    /// When all may, if it is not known of each.
-    pub others: Moment,
-    /// How many session starts Discord may not have counted yet, if known.
-    pub uncounted: Option<u64>,
-}
-
-impl Inheritance {
-    /// There is no predecessor.
-    pub const NOTHING: Self = Self {
-        buckets: Vec::new(),
-        others: Moment::ZERO,
-        uncounted: Some(0),
-    };
-
-    /// What one leaves who never used its term: what it would have waited out.
-    pub fn left(&self, lease: &str, spacing: Duration, now: Moment) -> Left {
-        Left {
-            lease: lease.to_owned(),
-            // None of them, if none is known: all wait in full.
-            waits: self.buckets.iter().map(|at| at.since(now)).collect(),
-            spacing,
-            uncounted: self.uncounted,
-        }
-    }
-
-    /// There may be one, and nothing is known of it but that all buckets may
-    /// grant again at `others`.
-    pub fn unknown(others: Moment) -> Self {
-        Self {
-            buckets: Vec::new(),
-            others,
-            uncounted: None,
-        }
-    }
 }
 
 #[derive(Clone, Debug)]

@@ -11,12 +11,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use crate::election::Term;
 use crate::moment::Moment;
 use crate::pacer::{Grant, WaiterId};
 use crate::permit::Permit;
 use crate::refusal::Refusal;
 use crate::state::Snapshot;
+use crate::term::Term;
 
 /// Something happened to a waiter, or somebody wants to know.
 #[derive(Debug)]

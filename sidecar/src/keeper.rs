@@ -4,14 +4,16 @@
 //! It has a queue for each term in which this process leads. When a term ends,
 //! those who wait are sent on to the next leader.
 
+mod telling;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::{future, io};
 
-use gateway_queue_logbook::{Entry, Hold, Left, SessionStarts, Token};
-use jiff::{SignedDuration, Timestamp, Unit};
+use gateway_queue_logbook::{Hold, Left, Token};
+use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{debug, info, warn};
@@ -19,8 +21,7 @@ use tracing::{debug, info, warn};
 use crate::budget::Outcome;
 use crate::clock::{self, Alarm};
 use crate::discord::Discord;
-use crate::election::Term;
-use crate::handle::{Detail, Event, Handle};
+use crate::handle::{Event, Handle};
 use crate::limits::Limits;
 use crate::logbook::Page;
 use crate::metrics::Metrics;
@@ -31,7 +32,7 @@ use crate::queue::{Config, Learned, Queue};
 use crate::refusal::Reason;
 use crate::secret::BotToken;
 use crate::standing::Standing;
-use crate::state::Snapshot;
+use crate::term::Term;
 use crate::token::Current;
 
 /// How many events are taken before the turns are looked at again.
@@ -323,7 +324,7 @@ impl Keeper {
                 limits,
                 concurrency_was,
             } => {
-                self.reset_time = steady(self.reset_time, reset_time(&limits));
+                self.reset_time = telling::steady(self.reset_time, telling::reset_time(&limits));
                 let Limits {
                     total,
                     remaining,
@@ -365,105 +366,6 @@ impl Keeper {
             Current::None => {}
         }
         self.queue.token_changed(current.state(), now);
-    }
-
-    /// Says in the log and in the logbook what changed.
-    fn tell(&mut self) {
-        if self.term.is_none() {
-            return;
-        }
-        let hold = self.queue.hold();
-        if self.told != Some(hold) {
-            match hold {
-                Some(hold) => warn!(reason = hold.word(), "nothing is granted"),
-                None => info!("shards may identify"),
-            }
-            self.told = Some(hold);
-        }
-        self.tell_the_logbook();
-    }
-
-    fn tell_the_logbook(&self) {
-        self.logbook.send_if_modified(|page| {
-            let new = self.page(page);
-            let modified = new != *page;
-            *page = new;
-            modified
-        });
-    }
-
-    fn page(&self, before: &Page) -> Page {
-        let budget = self.queue.budget();
-        let entry = Entry {
-            holder: before.entry.holder.clone(),
-            token: budget.token(),
-            hold: self.queue.hold(),
-            detail: self.trouble(),
-            max_concurrency: self.queue.concurrency(),
-            recommended_shards: budget.limits().map(|limits| limits.shards),
-            session_starts: budget
-                .limits()
-                .zip(budget.remaining())
-                .map(|(limits, remaining)| SessionStarts {
-                    total: limits.total,
-                    remaining,
-                    reset_time: self.reset_time,
-                }),
-        };
-        Page {
-            entry,
-            token_mark: self.last_token.as_ref().map(BotToken::mark),
-        }
-    }
-
-    /// What is wrong with the token or with Discord, for a person.
-    fn trouble(&self) -> Option<String> {
-        match &*self.tokens.borrow() {
-            Current::Missing(why) => Some(why.clone()),
-            _ => self.queue.budget().trouble().map(str::to_owned),
-        }
-    }
-
-    fn snapshot(&self, detail: Detail, now: Moment) -> Snapshot {
-        let budget = self.queue.budget();
-        let standing = self.standing.borrow();
-        let leads = self.term.is_some();
-        Snapshot {
-            taken: now,
-            role: standing.role(now),
-            leader: standing.leader.as_ref().map(|leader| leader.address),
-            token: budget.token(),
-            hold: self.queue.hold().filter(|_| leads),
-            trouble: self.trouble(),
-            max_concurrency: self.queue.concurrency(),
-            limits: budget.limits(),
-            remaining: budget.remaining(),
-            reset_time: self.reset_time,
-            lanes: match leads {
-                true => self.queue.lanes(detail == Detail::Shards).collect(),
-                false => Vec::new(),
-            },
-        }
-    }
-}
-
-/// When the open window ends, on the wall clock, to the second; none when no
-/// window is open.
-fn reset_time(limits: &Limits) -> Option<Timestamp> {
-    let after = SignedDuration::try_from(limits.reset_after).ok()?;
-    let time = Timestamp::now().checked_add(after).ok()?;
-    let time = time.round(Unit::Second).ok()?;
-    (!limits.reset_after.is_zero()).then_some(time)
-}
-
-/// The old time when the new one is the same but for the network's jitter: who
-/// writes it down need not write again.
-fn steady(old: Option<Timestamp>, new: Option<Timestamp>) -> Option<Timestamp> {
-    let close = |(old, new): (Timestamp, Timestamp)| (new.as_second() - old.as_second()).abs() <= 2;
-    if old.zip(new).is_some_and(close) {
-        old
-    } else {
-        new
     }
 }
 

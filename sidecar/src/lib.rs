@@ -21,6 +21,7 @@ pub mod secret;
 pub mod settings;
 pub mod standing;
 pub mod state;
+pub mod term;
 
 // They reach the world.
 pub mod admin;

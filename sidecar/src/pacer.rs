@@ -15,10 +15,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::election::Inheritance;
 use crate::line::{Line, Stander};
 use crate::moment::Moment;
 use crate::places::{Place, Places};
+use crate::term::Inheritance;
 
 /// The most buckets that are accepted, in one process and from Discord.
 pub const MOST_BUCKETS: u32 = 4096;

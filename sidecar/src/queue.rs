@@ -7,11 +7,11 @@ use std::time::Duration;
 use gateway_queue_logbook::{Hold, Left, Token};
 
 use crate::budget::{Budget, Outcome, Rules};
-use crate::election::Inheritance;
 use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::pacer::{Grant, Lane, MOST_BUCKETS, Pacer, WaiterId};
 use crate::refusal::Refusal;
+use crate::term::Inheritance;
 
 /// Nobody is told to come back sooner.
 const SOONEST_RETRY: Duration = Duration::from_millis(250);

@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::beat::Beat;
 use crate::clock;
-use crate::election::Term;
 use crate::handle::{Handle, Turn};
 use crate::hop::{self, Said};
 use crate::metrics::Metrics;
@@ -18,6 +17,7 @@ use crate::moment::Moment;
 use crate::query::Hop;
 use crate::refusal::{Reason, Refusal};
 use crate::standing::{Leader, Standing};
+use crate::term::Term;
 
 /// The pause after a leader said nothing, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::election::{Inheritance, Term};
 use crate::logbook::LastKnown;
 use crate::moment::Moment;
+use crate::term::{Inheritance, Term};
 
 /// What the election told last.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use crate::budget::Rules;
 use crate::candidate::{Candidate, Ways};
 use crate::client::Unusable;
 use crate::discord::Discord;
-use crate::election::{self, Inheritance};
+use crate::election;
 use crate::http::{self, From};
 use crate::keeper::Keeper;
 use crate::lease::Lease;
@@ -29,6 +29,7 @@ use crate::queue::Config;
 use crate::route::Route;
 use crate::settings::{LeaseRef, Settings};
 use crate::standing::Standing;
+use crate::term::Inheritance;
 use crate::{clock, room, token};
 
 /// So many clients may come at the same moment, as all shards do after a restart

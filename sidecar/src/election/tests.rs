@@ -1,3 +1,5 @@
+use gateway_queue_logbook::Left;
+
 use super::*;
 
 const D: Duration = Duration::from_secs(5);

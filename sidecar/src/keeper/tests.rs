@@ -4,9 +4,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::budget::Rules;
-use crate::election::Inheritance;
-use crate::handle::{Turn, Waiting};
+use crate::handle::{Detail, Turn, Waiting};
 use crate::pacer::Lane;
+use crate::term::Inheritance;
 
 /// A keeper without a token, with one bucket and an hour between two grants.
 fn keeper(most: usize) -> (Keeper, Handle) {

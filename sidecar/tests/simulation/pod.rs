@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gateway_queue::budget::{Outcome, Rules};
-use gateway_queue::election::{Answer, Config, Election, Inheritance, Kind, Step, Write};
+use gateway_queue::election::{Answer, Config, Election, Kind, Step, Write};
 use gateway_queue::moment::Moment;
 use gateway_queue::pacer::WaiterId;
 use gateway_queue::queue::{Config as QueueConfig, Learned, Queue};
+use gateway_queue::term::Inheritance;
 use gateway_queue_logbook::{Left, Token};
 
 use crate::api::{Patch, Request};
