@@ -19,8 +19,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::clock;
 use crate::handle::{Detail, Handle};
 use crate::metrics::Metrics;
+use crate::reach::Reach;
+use crate::standing::Role;
 use crate::state;
 
 /// Probes, Prometheus and a person or two. One more ends the oldest.
@@ -38,6 +41,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub struct Admin {
     /// The way to the queue.
     pub handle: Handle,
+    /// Whether the leader answers.
+    pub reach: Arc<Reach>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// Whether the queue can hold clients: never whether it can grant, or
@@ -116,13 +121,17 @@ impl Admin {
             _ => Detail::Shards,
         };
         let looking = timeout(PATIENCE, self.handle.look(detail)).await;
-        let Ok(Some(snapshot)) = looking else {
+        let Ok(Some(mut snapshot)) = looking else {
             return answer(
                 StatusCode::SERVICE_UNAVAILABLE,
                 TEXT,
                 "the queue does not answer\n",
             );
         };
+        if snapshot.role == Role::Follows && self.reach.is_silent(clock::now()) {
+            let why = "the leader does not answer; if it is gone, its Lease runs out soon";
+            snapshot.trouble = Some(why.to_owned());
+        }
         let page = match path {
             "/metrics" => self.metrics.page(&snapshot).ok().map(|p| (OPENMETRICS, p)),
             _ => state::json(&snapshot).ok().map(|p| (JSON, p)),

@@ -229,7 +229,11 @@ impl Candidate {
                 warn!(%error, doing, "cannot reach the Lease");
                 self.failing = Some(doing);
             }
-            (None, Some(failing)) if failing == doing => {
+            (None, Some(failing))
+                if failing == doing
+                    // Who leads no more has nothing to renew.
+                    || (failing == "renew" && self.election.term().is_none()) =>
+            {
                 info!(doing, "the Lease can be reached again");
                 self.failing = None;
             }
@@ -288,6 +292,22 @@ impl Candidate {
         }
     }
 
+    fn why_no_more(&self) -> &'static str {
+        if self.election.has_resigned() {
+            "it is to end"
+        } else if self.election.leader().is_some() {
+            "another pod has taken the Lease"
+        } else {
+            "the Lease was deleted, or somebody else has changed it"
+        }
+    }
+
+    /// Whether `holder` is a process that ran in this pod.
+    fn is_former_self(&self, holder: &str) -> bool {
+        let pod = |identity: &str| Some(identity.rsplit_once('_')?.0.to_owned());
+        pod(holder) == pod(&self.config.identity)
+    }
+
     /// Says what changed.
     fn tell(&mut self) {
         let now = clock::now();
@@ -325,12 +345,18 @@ impl Candidate {
                     Some(known.less_unseen(LONGEST, self.config.spacing))
                 });
             } else {
-                info!("this pod leads no more");
+                info!(why = self.why_no_more(), "this pod leads no more");
             }
             if before.leader != standing.leader
                 && let Some(Leader { holder, address }) = &standing.leader
             {
-                info!(holder, %address, "another pod leads");
+                match self.is_former_self(holder) {
+                    true => info!(
+                        holder,
+                        "this pod led before it was restarted: its term has to end"
+                    ),
+                    false => info!(holder, %address, "another pod leads"),
+                }
             }
             let modified = before.term != standing.term || before.leader != standing.leader;
             *before = standing;

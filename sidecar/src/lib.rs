@@ -15,6 +15,7 @@ pub mod pacer;
 pub mod places;
 pub mod query;
 pub mod queue;
+pub mod reach;
 pub mod record;
 pub mod refusal;
 pub mod secret;

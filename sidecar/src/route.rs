@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
 
 use crate::beat::Beat;
 use crate::clock;
@@ -15,6 +16,7 @@ use crate::hop::{self, Said};
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::query::Hop;
+use crate::reach::Reach;
 use crate::refusal::{Reason, Refusal};
 use crate::standing::{Leader, Standing};
 use crate::term::Term;
@@ -38,6 +40,8 @@ pub struct Route {
     pub standing: Arc<watch::Sender<Standing>>,
     /// Whether this process was frozen.
     pub beat: Arc<Beat>,
+    /// Whether the leader answers.
+    pub reach: Arc<Reach>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -127,6 +131,9 @@ impl Route {
                     Said::Refused(refusal) => Some(Turn::Refused(refusal)),
                     Said::Nothing => {
                         self.metrics.hopped("nothing");
+                        if pause > BACKOFF.0 && self.reach.silent(clock::now()) {
+                            warn!(leader = %address, "the leader does not answer");
+                        }
                         sleep(pause).await;
                         None
                     }

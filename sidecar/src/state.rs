@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub token: Token,
     pub hold: Option<Hold>,
     pub trouble: Option<String>,
+    /// Clients that this process holds, here or at the leader.
+    pub held: u64,
     pub max_concurrency: Option<u32>,
     pub limits: Option<Limits>,
     pub remaining: Option<u64>,
@@ -40,7 +42,10 @@ struct State<'a> {
     max_concurrency: Option<u32>,
     recommended_shards: Option<u32>,
     session_starts: Option<SessionStarts>,
+    /// Those who wait in the buckets of the leader, so also for other pods.
     waiting: usize,
+    /// The clients that this pod holds.
+    held: u64,
     buckets: Vec<Bucket<'a>>,
 }
 
@@ -84,6 +89,7 @@ pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
                 reset_time: snapshot.reset_time.map(|time| time.to_string()),
             }),
         waiting: snapshot.lanes.iter().map(|lane| lane.waiting).sum(),
+        held: snapshot.held,
         buckets: snapshot
             .lanes
             .iter()

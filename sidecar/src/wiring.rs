@@ -141,6 +141,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         handle: handle.clone(),
         standing: Arc::clone(&standing),
         beat: Arc::new(Beat::new(settings.margin)),
+        reach: Arc::default(),
         metrics: Arc::clone(&metrics),
     };
 
@@ -179,6 +180,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     });
     let admin = Admin {
         handle,
+        reach: Arc::clone(&route.reach),
         metrics: Arc::clone(&metrics),
         ready,
     };

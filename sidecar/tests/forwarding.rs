@@ -67,6 +67,7 @@ impl Pod {
             handle,
             standing: Arc::new(standing),
             beat: Arc::new(Beat::new(Duration::from_millis(250))),
+            reach: Arc::default(),
             metrics,
         };
         let mut addresses = Vec::new();
@@ -306,4 +307,18 @@ async fn after_a_gap_the_leader_is_asked_again_and_the_place_is_kept() {
         .beat(clock::now() + Duration::from_secs(1));
     granted(&mut client).await;
     assert_eq!(leader.waiting().await, [0_u32; 0]);
+}
+
+#[tokio::test]
+async fn a_leader_that_does_not_answer_is_noticed_long_before_its_lease_runs_out() {
+    let (gone, follower) = (Pod::start().await, Pod::start().await);
+    follower.follow(&gone);
+    let _client = follower.ask("shard=1").await;
+    let start = Instant::now();
+    while !follower.route.reach.is_silent(clock::now()) {
+        assert!(start.elapsed() < LONG);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let snapshot = follower.route.handle.look(Detail::Shards).await.unwrap();
+    assert_eq!(snapshot.held, 1);
 }

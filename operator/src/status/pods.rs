@@ -56,10 +56,16 @@ pub(super) fn rollout(
             format!("The pod does not become ready: {message}. See `{look}`"),
         ));
     }
-    Err(Verdict::not(
-        "RolloutUnderWay",
-        format!("The pod is not ready yet ({available} of {wanted}). If it stays so, see `{look}`"),
-    ))
+    let message = match available {
+        0 => format!("No pod is ready yet. If it stays so, see `{look}`"),
+        _ => format!(
+            "{updated} of {wanted} pods are of the newest spec, and {} older. Shards are granted \
+             their turns meanwhile, if a pod leads (see status.leader). If it stays so, see \
+             `{look}`",
+            all.saturating_sub(updated)
+        ),
+    };
+    Err(Verdict::not("RolloutUnderWay", message))
 }
 
 /// What is said while nobody leads.

@@ -23,7 +23,7 @@ impl Keeper {
         if self.told != Some(hold) {
             match hold {
                 Some(hold) => warn!(reason = hold.word(), "nothing is granted"),
-                None => info!("shards may identify"),
+                None => info!("shards may identify, as soon as their buckets are free"),
             }
             self.told = Some(hold);
         }
@@ -82,6 +82,7 @@ impl Keeper {
             token: budget.token(),
             hold: self.queue.hold().filter(|_| leads),
             trouble: self.trouble(),
+            held: u64::try_from(self.metrics.held()).unwrap_or(0),
             max_concurrency: self.queue.concurrency(),
             limits: budget.limits(),
             remaining: budget.remaining(),

@@ -50,7 +50,9 @@ fn what_the_leader_says_is_shown_while_a_rollout_goes_on() {
         Some(&surging),
         Some(&lease),
     );
-    assert_eq!(ready(&status).1, "RolloutUnderWay");
+    let (_, reason, message) = ready(&status);
+    assert_eq!(reason, "RolloutUnderWay");
+    assert!(message.starts_with("1 of 1 pods are of the newest spec, and 1 older."));
     assert_eq!(status.leader.as_deref(), Some("my-bot-7d9f"));
     assert_eq!(status.max_concurrency, Some(16));
     assert_eq!(status.replicas, Some(2));
