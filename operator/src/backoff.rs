@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
 
-use crate::api::GatewayQueue;
+use crate::api::Stored;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
@@ -15,12 +15,12 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// The failures in a row of each object.
 #[derive(Debug, Default)]
 pub struct Backoffs {
-    failures: Mutex<HashMap<ObjectRef<GatewayQueue>, u32>>,
+    failures: Mutex<HashMap<ObjectRef<Stored>, u32>>,
 }
 
 impl Backoffs {
     /// Counts a failure, and says how long to wait. `jitter` is from 0 to 1.
-    pub fn failed(&self, object: ObjectRef<GatewayQueue>, jitter: f64) -> Duration {
+    pub fn failed(&self, object: ObjectRef<Stored>, jitter: f64) -> Duration {
         let mut failures = self.lock();
         let count = failures.entry(object).or_default();
         *count = count.saturating_add(1);
@@ -28,11 +28,11 @@ impl Backoffs {
     }
 
     /// Forgets the failures of an object that went well, or is gone.
-    pub fn forget(&self, object: &ObjectRef<GatewayQueue>) {
+    pub fn forget(&self, object: &ObjectRef<Stored>) {
         self.lock().remove(object);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<GatewayQueue>, u32>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<Stored>, u32>> {
         // A count is whole at every moment, whatever happened to another thread.
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }

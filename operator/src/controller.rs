@@ -3,25 +3,26 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
-use jiff::{Timestamp, Unit};
-use kube::Client;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{Controller, WatchStreamExt as _};
+use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{GatewayQueue, GatewayQueueStatus};
+use crate::api::{GatewayQueue, Stored};
 use crate::apply::{self, Cluster};
 use crate::backoff::Backoffs;
-use crate::desired::{self, Child, Kind, Owner, QueueDefaults};
-use crate::drift::{Standing, is_leftover, standing};
-use crate::leader::{Leader, leader};
+use crate::desired::{self, Owner, QueueDefaults};
+use crate::events::Events;
+use crate::leader::Leader;
 use crate::metrics::Metrics;
-use crate::observe::{Stores, Triggers, scoped, watch};
-use crate::status::{Evidence, Outcome, status};
+use crate::observe::{Stores, Tell, Triggers, scoped, watch};
+use crate::repairs::Repairs;
+use crate::status::Outcome;
+use crate::tokens::Tokens;
 
 /// How many GatewayQueues are worked on at the same time.
 const CONCURRENCY: u16 = 8;
@@ -50,10 +51,16 @@ pub struct Context {
     pub cluster: Cluster,
     /// What is there.
     pub stores: Stores,
+    /// Who shares a token.
+    pub tokens: Tokens,
     /// What queues are made of.
     pub defaults: QueueDefaults,
     /// The failures of each object.
     pub backoffs: Backoffs,
+    /// The children that somebody keeps changing.
+    pub repairs: Repairs,
+    /// Where events are left.
+    pub events: Events,
     /// The counters.
     pub metrics: Metrics,
 }
@@ -72,12 +79,16 @@ pub fn controller(
 ) -> BoxFuture<'static, ()> {
     let (queues, writer) = store();
     let mut listed = Some(listed);
+    let Triggers { one, all, tell } = triggers;
+    let noting = Arc::clone(&context);
     let changes = watch(
         scoped(client, namespace),
         watcher::Config::default(),
         writer,
+        |_| {},
     )
     .inspect(move |event| {
+        note_tokens(&noting.tokens, event, &tell);
         if matches!(event, Event::InitDone)
             && let Some(listed) = listed.take()
         {
@@ -92,8 +103,8 @@ pub fn controller(
                 .debounce(DEBOUNCE)
                 .concurrency(CONCURRENCY),
         )
-        .reconcile_on(triggers.one)
-        .reconcile_all_on(triggers.all)
+        .reconcile_on(one)
+        .reconcile_all_on(all)
         .graceful_shutdown_on(stop.cancelled_owned());
     let outcomes = Arc::clone(&context);
     let run = controller
@@ -114,25 +125,49 @@ pub fn controller(
     run.boxed()
 }
 
+/// Notes who names which token, and has those looked at again whom that concerns.
+/// One that cannot be read keeps what it had: its pods still run.
+fn note_tokens(tokens: &Tokens, event: &Event<Stored>, tell: &Tell) {
+    let name = |stored: &Stored| (stored.namespace().unwrap_or_default(), stored.name_any());
+    let concerned = match event {
+        Event::Apply(stored) | Event::InitApply(stored) => match stored {
+            Stored::Queue(queue) => tokens.saw(queue),
+            Stored::Unreadable(_) => tokens.kept(&name(stored)),
+        },
+        Event::Delete(stored) => tokens.lost(&name(stored)),
+        Event::Init => {
+            tokens.list_begins();
+            Vec::new()
+        }
+        Event::InitDone => tokens.list_ends(),
+    };
+    for (namespace, name) in concerned {
+        tell.one(&namespace, &name);
+    }
+}
+
 /// Brings children and status of one GatewayQueue to what they shall be. Makes no
 /// call when they are that already.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn reconcile(queue: Arc<GatewayQueue>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    let result = context.reconcile(&queue, started).await;
+    let result = match &*stored {
+        Stored::Queue(queue) => context.reconcile(queue, started).await,
+        Stored::Unreadable(unreadable) => context.report_unreadable(unreadable).await,
+    };
     context
         .metrics
         .reconciled(result.is_ok(), started.elapsed());
     if result.is_ok() {
-        context.backoffs.forget(&ObjectRef::from_obj(&*queue));
+        context.backoffs.forget(&ObjectRef::from_obj(&*stored));
     }
     result
 }
 
-fn retry_later(queue: Arc<GatewayQueue>, error: &Error, context: Arc<Context>) -> Action {
-    let queue = ObjectRef::from_obj(&*queue);
+fn retry_later(stored: Arc<Stored>, error: &Error, context: Arc<Context>) -> Action {
+    let queue = ObjectRef::from_obj(&*stored);
     let wait = context.backoffs.failed(queue, fastrand::f64());
     tracing::warn!(%error, ?wait, "reconcile failed; trying again");
     Action::requeue(wait)
@@ -145,166 +180,33 @@ impl Context {
             return Ok(Action::await_change());
         }
         let owner = Owner::of(queue)?;
-        let (outcome, result, mark) = match desired::children(queue, &self.defaults) {
+        let older = self.tokens.older(queue);
+        let (converged, mark) = match desired::children(queue, &self.defaults, older.is_some()) {
             Ok(children) => {
-                let (outcome, result) = self.converge(queue, &children, &owner, now).await?;
-                (outcome, result, desired::deployment_mark(&children))
+                let mut converged = self.converge(queue, &children, &owner, now).await?;
+                if let (Some(older), Outcome::Applied) = (older, &converged.outcome) {
+                    converged.outcome = Outcome::TokenShared(older);
+                }
+                (converged, desired::deployment_mark(&children))
             }
-            Err(error) => (Outcome::Invalid(error.to_string()), Err(error.into()), None),
+            Err(error) => (error.into(), None),
         };
         let leader = self
-            .report(queue, &owner, &outcome, mark.as_deref(), now)
+            .report(queue, &owner, &converged.outcome, mark.as_deref(), now)
             .await?;
-        result?;
-        Ok(match (outcome, leader) {
-            (Outcome::NameTaken(_), _) => Action::requeue(NAME_TAKEN_AGAIN),
-            // No event tells of a leader that does nothing any more.
-            (_, Leader::Pod { until, .. }) => Action::requeue(until.saturating_duration_since(now)),
-            _ => Action::await_change(),
-        })
-    }
-
-    /// Applies the children that are not as they shall be. The outcome is for
-    /// the status; a refusal comes back as an error as well, to be tried again.
-    async fn converge(
-        &self,
-        queue: &GatewayQueue,
-        children: &[Child],
-        owner: &Owner,
-        now: Instant,
-    ) -> Result<(Outcome, Result<(), Error>), Error> {
-        let standings = children.iter().map(|child| self.stands(child, owner));
-        let standings = try_join_all(standings).await?;
-        let strangers: Vec<_> = children
-            .iter()
-            .zip(&standings)
-            .filter(|(_, standing)| **standing == Standing::Stranger)
-            .map(|(child, _)| child.kind)
-            .collect();
-        if !strangers.is_empty() {
-            return Ok((Outcome::NameTaken(strangers), Ok(())));
-        }
-        let absent = |kind| {
-            let mut all = children.iter().zip(&standings);
-            all.any(|(child, standing)| child.kind == kind && *standing == Standing::Absent)
-        };
-        // Never said of a Lease that takes the place of another, whose leader may
-        // have granted a moment ago.
-        let never_led = absent(Kind::Lease)
-            && absent(Kind::Deployment)
-            && queue.status.is_none()
-            && !self.stores.sightings.led_lately(owner, now);
-        let mut refusal = Refusal::default();
-        for (child, standing) in children.iter().zip(standings) {
-            let applied = match standing {
-                Standing::Stranger | Standing::Leaving | Standing::InPlace => continue,
-                Standing::Absent if child.kind == Kind::Lease && never_led => {
-                    self.cluster.create_first_lease(owner).await
-                }
-                Standing::Absent => self.cluster.create(child, owner).await,
-                Standing::Drifted { uid } => {
-                    self.cluster.repair(child, owner, uid.as_deref()).await
-                }
-            };
-            refusal.note(applied, child.kind, "applied")?;
-        }
-        for kind in Kind::OPTIONAL {
-            let Some(there) = self.stores.metadata(kind, owner) else {
-                continue;
-            };
-            if children.iter().all(|child| child.kind != kind) && is_leftover(owner, &there) {
-                let deleted = self.cluster.delete(kind, owner, there.uid.as_deref()).await;
-                refusal.note(deleted, kind, "deleted")?;
-            }
-        }
-        Ok(refusal.0.unwrap_or((Outcome::Applied, Ok(()))))
-    }
-
-    /// How a child stands. One that the store does not have is asked for: the
-    /// store may lag behind, and a stranger's is not in it.
-    async fn stands(&self, child: &Child, owner: &Owner) -> Result<Standing, Error> {
-        let observed = match self.stores.metadata(child.kind, owner) {
-            Some(observed) => Some(observed),
-            None => self.cluster.find(child.kind, owner).await?,
-        };
-        Ok(standing(child, owner, observed.as_ref()))
-    }
-
-    /// Writes the status, when it says something new.
-    async fn report(
-        &self,
-        queue: &GatewayQueue,
-        owner: &Owner,
-        outcome: &Outcome,
-        mark: Option<&str>,
-        now: Instant,
-    ) -> Result<Leader, Error> {
-        let deployment = self.stores.deployment(owner);
-        let lease = self.stores.lease(owner);
-        let seen = self.stores.sightings.of(owner);
-        let leader = leader(lease.as_deref(), seen, queue.status.as_ref(), now);
-        let evidence = Evidence {
-            outcome,
-            deployment: deployment.as_deref(),
-            mark,
-            lease: lease.as_deref(),
-            leader: &leader,
-        };
-        let new = status(queue, owner, evidence, wall_clock());
-        if queue.status.as_ref() != Some(&new) {
-            self.cluster.write_status(owner, &new).await?;
-            tell(queue.status.as_ref(), &new);
-        }
-        Ok(leader)
-    }
-}
-
-/// The first call that was refused: a child that is does not keep the others from
-/// what they need.
-#[derive(Default)]
-struct Refusal(Option<(Outcome, Result<(), Error>)>);
-
-impl Refusal {
-    /// Keeps a refusal for later; any other error comes back.
-    fn note(
-        &mut self,
-        result: Result<(), apply::Error>,
-        kind: Kind,
-        done: &str,
-    ) -> Result<(), apply::Error> {
-        let Err(error) = result else {
-            tracing::info!(kind = kind.word(), "{done}");
-            return Ok(());
-        };
-        let Some(message) = error.refusal() else {
+        if let Some(error) = converged.error {
             return Err(error);
+        }
+        let again = match (converged.outcome, leader) {
+            (Outcome::NameTaken(_), _) => Some(now + NAME_TAKEN_AGAIN),
+            // No event tells of a leader that does nothing any more.
+            (_, Leader::Pod { until, .. }) => Some(until),
+            _ => None,
         };
-        let message = message.to_owned();
-        let outcome = Outcome::Refused { kind, message };
-        self.0.get_or_insert((outcome, Err(error.into())));
-        Ok(())
-    }
-}
-
-/// The time, to the second as Kubernetes keeps it.
-fn wall_clock() -> Timestamp {
-    let now = Timestamp::now();
-    now.round(Unit::Second).unwrap_or(now)
-}
-
-/// Logs what `Ready` says when it says something else than before.
-fn tell(before: Option<&GatewayQueueStatus>, after: &GatewayQueueStatus) {
-    let ready = |status: &GatewayQueueStatus| {
-        let conditions = status.conditions.as_deref()?;
-        conditions
-            .first()
-            .map(|c| (c.reason.clone(), c.message.clone()))
-    };
-    let after = ready(after);
-    if before.and_then(ready) != after
-        && let Some((reason, message)) = after
-    {
-        tracing::info!(reason, "{message}");
+        let again = again.into_iter().chain(converged.again).min();
+        Ok(again.map_or_else(Action::await_change, |again| {
+            Action::requeue(again.saturating_duration_since(now))
+        }))
     }
 }
 

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
 use crate::MANAGER;
-use crate::desired::{Child, Owner};
+use crate::desired::{APPLIED, Child, Owner};
 
 /// How a child stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Standing {
     Drifted {
         /// The UID of the child.
         uid: Option<String>,
+        /// What is desired is what was applied: somebody else has changed it.
+        edited: bool,
     },
     /// It is as it shall be.
     InPlace,
@@ -45,8 +47,17 @@ pub fn standing(child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> 
     } else {
         Standing::Drifted {
             uid: observed.uid.clone(),
+            edited: was_edited(child, observed),
         }
     }
+}
+
+/// Whether a drifted child does not tell of another spec.
+fn was_edited(child: &Child, observed: &ObjectMeta) -> bool {
+    let mark = child.manifest["metadata"]["annotations"][APPLIED].as_str();
+    let annotations = observed.annotations.as_ref();
+    let carried = annotations.and_then(|annotations| annotations.get(APPLIED));
+    carried.is_none_or(|carried| mark == Some(carried))
 }
 
 /// Whether `observed` is ours and still there, for a kind that this GatewayQueue

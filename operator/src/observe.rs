@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use futures::{FutureExt as _, Stream, StreamExt as _, TryFutureExt as _, pin_mut};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -26,8 +26,8 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::MANAGER;
-use crate::api::GatewayQueue;
-use crate::desired::{Kind, MANAGED_BY, Owner};
+use crate::api::Stored;
+use crate::desired::{INSTANCE, Kind, MANAGED_BY, Owner};
 use crate::sightings::Sightings;
 
 /// The API of a kind in one namespace, or in all of them.
@@ -43,8 +43,10 @@ where
 
 /// What makes the controller look again.
 pub struct Triggers {
+    /// Whoever else wants it to.
+    pub tell: Tell,
     /// The GatewayQueue of a child that changed or went.
-    pub one: UnboundedReceiver<ObjectRef<GatewayQueue>>,
+    pub one: UnboundedReceiver<ObjectRef<Stored>>,
     /// A watch was started anew, and what went meanwhile is not known.
     pub all: UnboundedReceiver<()>,
 }
@@ -59,6 +61,7 @@ pub struct Stores {
     disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
     leases: Store<Lease>,
     deployments: Store<Deployment>,
+    pods: Store<Pod>,
     /// When each Lease was seen to change.
     pub sightings: Arc<Sightings>,
 }
@@ -73,6 +76,7 @@ pub struct Writers {
     pub disruption_budgets: Writer<PartialObjectMeta<PodDisruptionBudget>>,
     pub leases: Writer<Lease>,
     pub deployments: Writer<Deployment>,
+    pub pods: Writer<Pod>,
 }
 
 impl Stores {
@@ -85,6 +89,7 @@ impl Stores {
         let (disruption_budgets, disruption_budget_writer) = store();
         let (leases, lease_writer) = store();
         let (deployments, deployment_writer) = store();
+        let (pods, pod_writer) = store();
         let stores = Self {
             service_accounts,
             roles,
@@ -93,6 +98,7 @@ impl Stores {
             disruption_budgets,
             leases,
             deployments,
+            pods,
             sightings: Arc::default(),
         };
         let writers = Writers {
@@ -103,6 +109,7 @@ impl Stores {
             disruption_budgets: disruption_budget_writer,
             leases: lease_writer,
             deployments: deployment_writer,
+            pods: pod_writer,
         };
         (stores, writers)
     }
@@ -120,6 +127,7 @@ impl Stores {
             disruption_budgets,
             leases,
             deployments,
+            pods,
             sightings: _,
         } = self;
         try_join_all([
@@ -130,6 +138,7 @@ impl Stores {
             disruption_budgets.wait_until_ready().boxed(),
             leases.wait_until_ready().boxed(),
             deployments.wait_until_ready().boxed(),
+            pods.wait_until_ready().boxed(),
         ])
         .map_ok(|_| ())
         .await
@@ -157,6 +166,31 @@ impl Stores {
     pub fn lease(&self, owner: &Owner) -> Option<Arc<Lease>> {
         of(&self.leases, owner)
     }
+
+    /// The pods of a GatewayQueue.
+    pub fn pods(&self, owner: &Owner) -> Vec<Arc<Pod>> {
+        let is_its = |pod: &Pod| {
+            pod.metadata.namespace.as_ref() == Some(&owner.namespace)
+                && instance(pod).is_some_and(|name| name == owner.name)
+        };
+        self.pods
+            .state()
+            .into_iter()
+            .filter(|pod| is_its(pod))
+            .collect()
+    }
+}
+
+/// The name of the GatewayQueue of a pod.
+fn instance(pod: &Pod) -> Option<&str> {
+    pod.labels().get(INSTANCE).map(String::as_str)
+}
+
+/// Takes away what nobody here looks at. There may be many pods.
+fn slim(pod: &mut Pod) {
+    pod.metadata.managed_fields = None;
+    pod.metadata.annotations = None;
+    pod.spec = None;
 }
 
 fn of<K>(store: &Store<K>, owner: &Owner) -> Option<Arc<K>>
@@ -183,6 +217,7 @@ pub fn watch_children(
     let (one, one_receiver) = mpsc::unbounded();
     let (all, all_receiver) = mpsc::unbounded();
     let tell = Tell { one, all };
+    let whoever = tell.clone();
     let Writers {
         service_accounts,
         roles,
@@ -191,37 +226,83 @@ pub fn watch_children(
         disruption_budgets,
         leases,
         deployments,
+        pods,
     } = writers;
     let sightings = Arc::clone(&stores.sightings);
     let leases = changes(client, namespace, leases)
         .filter(move |event| std::future::ready(is_news(&sightings, event, Instant::now())));
-    tasks.spawn(forward(leases, tell.clone()));
-    let told = tell.clone();
-    tasks.spawn(forward(changes(client, namespace, service_accounts), told));
-    let told = tell.clone();
-    tasks.spawn(forward(changes(client, namespace, roles), told));
-    let told = tell.clone();
-    tasks.spawn(forward(changes(client, namespace, role_bindings), told));
-    let told = tell.clone();
-    tasks.spawn(forward(changes(client, namespace, services), told));
-    let told = tell.clone();
+    tasks.spawn(forward(leases, own_name, tell.clone()));
+    let pods = changes_of(client, namespace, pods, slim);
     tasks.spawn(forward(
-        changes(client, namespace, disruption_budgets),
-        told,
+        pods,
+        |pod| instance(pod).map(str::to_owned),
+        tell.clone(),
     ));
-    tasks.spawn(forward(changes(client, namespace, deployments), tell));
+    let mut watch = Watch {
+        client,
+        namespace,
+        tell,
+        tasks,
+    };
+    watch.children(service_accounts);
+    watch.children(roles);
+    watch.children(role_bindings);
+    watch.children(services);
+    watch.children(disruption_budgets);
+    watch.children(deployments);
 
     let triggers = Triggers {
+        tell: whoever,
         one: one_receiver,
         all: all_receiver,
     };
     (stores, triggers)
 }
 
+struct Watch<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    tell: Tell,
+    tasks: &'a mut JoinSet<()>,
+}
+
+impl Watch<'_> {
+    /// Of children that have the name of their GatewayQueue.
+    fn children<K>(&mut self, writer: Writer<K>)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    {
+        let changes = changes(self.client, self.namespace, writer);
+        self.tasks
+            .spawn(forward(changes, own_name, self.tell.clone()));
+    }
+}
+
+/// By name rather than by owner: a child whose owner was taken away is still in
+/// the way.
+fn own_name<K: Resource>(child: &K) -> Option<String> {
+    child.meta().name.clone()
+}
+
+/// A word to the controller.
 #[derive(Clone)]
-struct Tell {
-    one: UnboundedSender<ObjectRef<GatewayQueue>>,
+pub struct Tell {
+    one: UnboundedSender<ObjectRef<Stored>>,
     all: UnboundedSender<()>,
+}
+
+impl Tell {
+    /// To look at one GatewayQueue again. The receiver is gone only when the
+    /// operator ends.
+    pub fn one(&self, namespace: &str, name: &str) {
+        let queue = ObjectRef::new(name).within(namespace);
+        let _ = self.one.unbounded_send(queue);
+    }
+
+    fn all(&self) {
+        let _ = self.all.unbounded_send(());
+    }
 }
 
 /// The events of a watch. One that breaks is started again, and its errors are
@@ -230,6 +311,7 @@ pub fn watch<K>(
     api: Api<K>,
     config: watcher::Config,
     writer: Writer<K>,
+    modify: fn(&mut K),
 ) -> impl Stream<Item = Event<K>> + Send
 where
     K: Resource<DynamicType = ()>,
@@ -237,6 +319,7 @@ where
 {
     watcher::watcher(api, config)
         .backoff(Patience::default())
+        .modify(modify)
         .reflect(writer)
         .filter_map(|event| {
             if let Err(error) = &event {
@@ -276,9 +359,23 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
+    changes_of(client, namespace, writer, |_| {})
+}
+
+/// The same of what is left of them after `modify`.
+fn changes_of<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    writer: Writer<K>,
+    modify: fn(&mut K),
+) -> impl Stream<Item = Event<K>> + Send + use<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+{
     let labels = format!("{MANAGED_BY}={MANAGER}");
     let config = watcher::Config::default().labels(&labels);
-    watch(scoped(client.clone(), namespace), config, writer)
+    watch(scoped(client.clone(), namespace), config, writer, modify)
 }
 
 /// Notes what became of a Lease. A renewal, every few seconds for each queue, is
@@ -294,25 +391,25 @@ fn is_news(sightings: &Sightings, event: &Event<Lease>, now: Instant) -> bool {
     }
 }
 
-async fn forward<K>(events: impl Stream<Item = Event<K>> + Send, tell: Tell)
-where
+/// Has the GatewayQueue of each object that changed looked at again.
+async fn forward<K>(
+    events: impl Stream<Item = Event<K>> + Send,
+    queue: fn(&K) -> Option<String>,
+    tell: Tell,
+) where
     K: Resource<DynamicType = ()>,
 {
     pin_mut!(events);
     while let Some(event) = events.next().await {
-        // The receiver is gone only when the operator ends.
-        let _ = match event {
-            // By name rather than by owner: a child whose owner was taken away
-            // is still in the way.
+        match event {
             Event::Apply(child) | Event::Delete(child) => {
-                let name = child.name_any();
-                let queue =
-                    ObjectRef::new(&name).within(child.namespace().as_deref().unwrap_or_default());
-                tell.one.unbounded_send(queue).map_err(|_| ())
+                if let Some(name) = queue(&child) {
+                    tell.one(child.namespace().as_deref().unwrap_or_default(), &name);
+                }
             }
-            Event::InitDone => tell.all.unbounded_send(()).map_err(|_| ()),
-            Event::Init | Event::InitApply(_) => Ok(()),
-        };
+            Event::InitDone => tell.all(),
+            Event::Init | Event::InitApply(_) => {}
+        }
     }
 }
 

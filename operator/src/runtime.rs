@@ -17,9 +17,12 @@ use crate::api::LogFormat;
 use crate::apply::Cluster;
 use crate::backoff::Backoffs;
 use crate::controller::{Context, controller};
+use crate::events::{self, Events};
 use crate::metrics::Metrics;
 use crate::observe::watch_children;
+use crate::repairs::Repairs;
 use crate::settings::Settings;
+use crate::tokens::Tokens;
 
 /// Any error that ends the operator.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -78,6 +81,9 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         "starting"
     );
 
+    let (events, notes) = Events::new();
+    let instance = std::env::var("POD_NAME").ok();
+    tasks.spawn(events::publish(client.clone(), instance, notes));
     let mut controllers = Vec::new();
     for namespace in scopes {
         let namespace = namespace.as_deref();
@@ -85,8 +91,11 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         let context = Arc::new(Context {
             cluster: Cluster::new(client.clone(), metrics.clone()),
             stores: stores.clone(),
+            tokens: Tokens::default(),
             defaults: defaults.clone(),
             backoffs: Backoffs::default(),
+            repairs: Repairs::default(),
+            events: events.clone(),
             metrics: metrics.clone(),
         });
         let (readiness, stop) = (Arc::clone(&readiness), stop.clone());

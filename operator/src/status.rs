@@ -1,25 +1,53 @@
 //! What the status says. Pure: what is observed, and the time, go in.
 
-use gateway_queue_logbook::{Entry, Hold};
+use std::sync::Arc;
+
+use gateway_queue_logbook::Entry;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt as _;
 
-use crate::api::{GatewayQueue, GatewayQueueStatus, SessionStarts, parse_duration};
+use crate::api::{GatewayQueue, GatewayQueueStatus, SessionStarts};
 use crate::desired::{Kind, Owner};
 use crate::leader::Leader;
 
-mod pods;
+mod blocked;
+mod leaderless;
+mod progress;
+mod ready;
+mod told;
+mod trouble;
 
-use pods::{leaderless, rollout, scaled_to_zero};
+use blocked::blocked;
+use progress::progress;
+use ready::ready;
+use told::{session_starts_available, token_accepted};
 
 /// The condition that sums up all others.
 pub const READY: &str = "Ready";
 
+/// The condition that says whether pods of the present spec are on their way.
+pub const PROGRESSING: &str = "Progressing";
+
+/// The condition that says whether Discord takes the token.
+pub const TOKEN_ACCEPTED: &str = "TokenAccepted";
+
+/// The condition that says whether there are session starts to grant.
+pub const SESSION_STARTS_AVAILABLE: &str = "SessionStartsAvailable";
+
 /// Why nothing is granted when no pod leads.
 pub const NO_LEADER: &str = "NoLeader";
+
+/// The reasons of `Ready` about which nobody has to do anything.
+pub const NORMAL: [&str; 4] = [
+    "Granting",
+    "RolloutUnderWay",
+    "ScaledToZero",
+    "SessionStartsUnknown",
+];
 
 /// What came of applying the children.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +65,9 @@ pub enum Outcome {
     },
     /// No children can be made of this spec.
     Invalid(String),
+    /// An older GatewayQueue, of this name, uses the same token. This one has
+    /// no pods.
+    TokenShared(String),
 }
 
 /// What is known of a queue when its status is written.
@@ -46,6 +77,8 @@ pub struct Evidence<'a> {
     pub outcome: &'a Outcome,
     /// The Deployment, as last seen.
     pub deployment: Option<&'a Deployment>,
+    /// Its pods, as last seen.
+    pub pods: &'a [Arc<Pod>],
     /// What the Deployment carries when it was applied from the present spec. A
     /// cache that lags behind still has the one before, all ready.
     pub mark: Option<&'a str>,
@@ -56,14 +89,13 @@ pub struct Evidence<'a> {
 }
 
 /// The status of `queue` at `now`. It equals the one that is there when there is
-/// nothing to say: the time of a transition moves only when `Ready` flips.
+/// nothing to say: the time of a transition moves only when a condition flips.
 pub fn status(
     queue: &GatewayQueue,
     owner: &Owner,
     evidence: Evidence<'_>,
     now: Timestamp,
 ) -> GatewayQueueStatus {
-    let rollout = rollout(owner, evidence.deployment, evidence.mark);
     // Only a leader writes the logbook. Without one it is old.
     let (leader, entry) = match (evidence.outcome, evidence.leader) {
         (Outcome::Applied, Leader::Pod { name, .. }) => (
@@ -74,7 +106,6 @@ pub fn status(
         ),
         _ => (None, None),
     };
-    let verdict = verdict(queue, owner, evidence, rollout, entry.as_ref());
     let generation = queue.metadata.generation;
     let mut status = GatewayQueueStatus {
         observed_generation: generation,
@@ -89,7 +120,7 @@ pub fn status(
             .and_then(|d| d.status.as_ref()?.replicas);
         status.replicas = Some(pods.unwrap_or(0));
     }
-    if let Some(entry) = entry {
+    if let Some(entry) = &entry {
         status.max_concurrency = entry.max_concurrency.map(i64::from);
         status.recommended_shards = entry.recommended_shards.map(i64::from);
         status.session_starts = entry.session_starts.map(|starts| SessionStarts {
@@ -98,151 +129,122 @@ pub fn status(
             reset_time: starts.reset_time.map(Time),
         });
     }
-    let before = queue.status.as_ref();
-    status.conditions = Some(vec![condition(verdict, before, generation, now)]);
+    status.conditions = Some(conditions(queue, owner, evidence, entry.as_ref(), now));
     status
 }
 
-/// What `Ready` says.
+/// All conditions, the summary first.
+fn conditions(
+    queue: &GatewayQueue,
+    owner: &Owner,
+    evidence: Evidence<'_>,
+    entry: Option<&Entry>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let Evidence {
+        outcome,
+        deployment,
+        pods,
+        mark,
+        ..
+    } = evidence;
+    let blocked = blocked(queue, owner, outcome);
+    let progress = progress(owner, deployment, pods, mark);
+    let progressing = blocked.clone().unwrap_or_else(|| progress.verdict.clone());
+    let verdicts = [
+        (
+            READY,
+            ready(queue, owner, evidence, blocked, &progress, entry),
+        ),
+        (PROGRESSING, progressing),
+        (TOKEN_ACCEPTED, token_accepted(queue, outcome, entry)),
+        (
+            SESSION_STARTS_AVAILABLE,
+            session_starts_available(queue, entry),
+        ),
+    ];
+    let before = Before {
+        status: queue.status.as_ref(),
+        generation: queue.metadata.generation,
+        now,
+    };
+    let told = verdicts.into_iter();
+    told.map(|(type_, verdict)| before.condition(type_, verdict))
+        .collect()
+}
+
+/// The status of a GatewayQueue whose spec cannot be read: what was said before
+/// goes on, but that nothing follows its spec any more.
+pub fn unreadable(
+    before: Option<&GatewayQueueStatus>,
+    generation: Option<i64>,
+    why: &str,
+    now: Timestamp,
+) -> GatewayQueueStatus {
+    let mut status = before.cloned().unwrap_or_default();
+    status.observed_generation = generation;
+    let message = format!(
+        "The spec cannot be read: {why}. What was made of the spec before is left as it is. Apply a \
+         spec that the CRD of this operator accepts"
+    );
+    let verdict = Verdict::not("InvalidSpec", message);
+    let before = Before {
+        status: before,
+        generation,
+        now,
+    };
+    let mut conditions = vec![
+        before.condition(READY, verdict.clone()),
+        before.condition(PROGRESSING, verdict),
+    ];
+    let others = status.conditions.take().into_iter().flatten();
+    conditions.extend(others.filter(|c| c.type_ != READY && c.type_ != PROGRESSING));
+    status.conditions = Some(conditions);
+    status
+}
+
+/// What a condition says.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Verdict {
-    ready: bool,
+    state: State,
     reason: &'static str,
     message: String,
 }
 
+/// Whether it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    True,
+    False,
+    Unknown,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
 impl Verdict {
+    fn holds(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::of(State::True, reason, message)
+    }
+
     fn not(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::of(State::False, reason, message)
+    }
+
+    fn of(state: State, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
-            ready: false,
+            state,
             reason,
             message: message.into(),
         }
     }
-}
-
-fn verdict(
-    queue: &GatewayQueue,
-    owner: &Owner,
-    evidence: Evidence<'_>,
-    rollout: Result<(), Verdict>,
-    entry: Option<&Entry>,
-) -> Verdict {
-    match evidence.outcome {
-        Outcome::NameTaken(kinds) => return name_taken(owner, kinds),
-        Outcome::Refused { kind, message } => {
-            return Verdict::not(
-                "ChildRefused",
-                format!("The API server refuses the {}: {message}", kind.word()),
-            );
-        }
-        Outcome::Invalid(message) => return Verdict::not("InvalidSpec", sentence(message)),
-        Outcome::Applied => {}
-    }
-    if queue.spec.replicas == 0 {
-        return scaled_to_zero(owner);
-    }
-    if let Err(verdict) = rollout {
-        return verdict;
-    }
-    if let Some(verdict) = leaderless(owner, evidence.leader) {
-        return verdict;
-    }
-    let Some(entry) = entry else {
-        return Verdict::not(
-            "NotReady",
-            format!("The leader has not written to the Lease {} yet", owner.name),
-        );
-    };
-    match entry.hold {
-        Some(hold) => held(queue, owner, hold, entry),
-        None => Verdict {
-            ready: true,
-            reason: "Granting",
-            message: granting(queue, entry),
-        },
-    }
-}
-
-fn name_taken(owner: &Owner, kinds: &[Kind]) -> Verdict {
-    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
-    Verdict::not(
-        "NameTaken",
-        format!(
-            "Not made by this GatewayQueue, but there already under the name {}: {}. Nothing was \
-             touched; delete what is in the way, or give the GatewayQueue another name",
-            owner.name,
-            kinds.join(", ")
-        ),
-    )
-}
-
-/// Why nothing is granted, and what to do about it.
-fn held(queue: &GatewayQueue, owner: &Owner, hold: Hold, entry: &Entry) -> Verdict {
-    let (secret, key) = match &queue.spec.token_secret_ref {
-        Some(token) => (token.name.as_str(), token.key.as_str()),
-        None => ("(none)", "(none)"),
-    };
-    match hold {
-        Hold::TokenMissing => Verdict::not(
-            "TokenMissing",
-            format!(
-                "Secret {secret} has no key {key}, does not exist, or holds no token there{}. \
-                 Create it, such as with `kubectl -n {} create secret generic {secret} \
-                 --from-file={key}=FILE`, or mend it. The queue takes it up by itself, within two \
-                 minutes",
-                entry
-                    .detail
-                    .as_ref()
-                    .map_or_else(String::new, |detail| format!(" (the queue says: {detail})")),
-                owner.namespace
-            ),
-        ),
-        Hold::TokenRejected => Verdict::not(
-            "TokenRejected",
-            format!(
-                "Discord rejects the token in Secret {secret}, key {key}: put the bot's present \
-                 token there. The queue takes it up by itself, within two minutes"
-            ),
-        ),
-        Hold::SessionStartsUnknown => Verdict::not(
-            "SessionStartsUnknown",
-            match &entry.detail {
-                Some(detail) => format!(
-                    "Discord has not told yet how many session starts are left: {detail}. The \
-                     queue asks again by itself"
-                ),
-                None => "Discord has not told yet how many session starts are left. The queue \
-                         asks again by itself"
-                    .to_owned(),
-            },
-        ),
-        Hold::SessionStartsExhausted => Verdict::not("SessionStartsExhausted", {
-            let reserve = match queue.spec.session_reserve {
-                0 => String::new(),
-                reserve => format!(" above the reserve of {reserve}"),
-            };
-            let starts = entry.session_starts;
-            let of = starts.map_or_else(String::new, |s| format!(" of {}", s.total));
-            let until = starts.and_then(|s| s.reset_time).map_or_else(
-                || "when Discord opens the next window".to_owned(),
-                |reset| format!("at {reset}, when Discord opens the next window"),
-            );
-            format!("No session start{of} is left{reserve}. Shards are granted again {until}")
-        }),
-    }
-}
-
-fn granting(queue: &GatewayQueue, entry: &Entry) -> String {
-    let buckets = match entry.max_concurrency {
-        None | Some(1) => "one shard".to_owned(),
-        Some(buckets) => format!("{buckets} shards, one of each bucket,"),
-    };
-    let spacing = parse_duration(&queue.spec.interval)
-        .zip(parse_duration(&queue.spec.margin))
-        .map_or_else(String::new, |(interval, margin)| {
-            format!(" every {:?}", interval + margin)
-        });
-    format!("Up to {buckets} may identify{spacing}")
 }
 
 fn url(owner: &Owner, port: i32) -> String {
@@ -255,27 +257,39 @@ fn url(owner: &Owner, port: i32) -> String {
     }
 }
 
-fn condition(
-    verdict: Verdict,
-    before: Option<&GatewayQueueStatus>,
+/// What there was, to tell a flip by.
+struct Before<'a> {
+    status: Option<&'a GatewayQueueStatus>,
     generation: Option<i64>,
     now: Timestamp,
-) -> Condition {
-    let status = if verdict.ready { "True" } else { "False" };
-    let since = before
-        .and_then(|status| status.conditions.as_deref())
-        .into_iter()
-        .flatten()
-        .find(|c| c.type_ == READY && c.status == status)
-        .map(|c| c.last_transition_time.clone());
-    Condition {
-        type_: READY.to_owned(),
-        status: status.to_owned(),
-        reason: verdict.reason.to_owned(),
-        message: clip(&verdict.message),
-        last_transition_time: since.unwrap_or(Time(now)),
-        observed_generation: generation,
+}
+
+impl Before<'_> {
+    fn condition(&self, type_: &str, verdict: Verdict) -> Condition {
+        let state = verdict.state.word();
+        let conditions = self.status.and_then(|status| status.conditions.as_deref());
+        let since = conditions
+            .into_iter()
+            .flatten()
+            .find(|c| c.type_ == type_ && c.status == state)
+            .map(|c| c.last_transition_time.clone());
+        Condition {
+            type_: type_.to_owned(),
+            status: state.to_owned(),
+            reason: verdict.reason.to_owned(),
+            message: clip(&verdict.message),
+            last_transition_time: since.unwrap_or(Time(self.now)),
+            observed_generation: self.generation,
+        }
     }
+}
+
+/// How a person finds out more about the queue's pods.
+fn look(how: &str, owner: &Owner) -> String {
+    format!(
+        "kubectl -n {} {how} -l app.kubernetes.io/instance={}",
+        owner.namespace, owner.name
+    )
 }
 
 /// A sentence of the API server as one of ours: it starts with a capital.

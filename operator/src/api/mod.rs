@@ -14,6 +14,7 @@ mod pod;
 mod schema;
 mod service;
 mod status;
+mod stored;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -24,6 +25,7 @@ pub use duration::parse_duration;
 pub use pod::{PodSettings, Resources};
 pub use service::{ServiceSettings, ServiceType};
 pub use status::{GatewayQueueStatus, SessionStarts};
+pub use stored::{Stored, Unreadable};
 
 /// The port of the queue's probes, metrics and state.
 pub const ADMIN_PORT: i32 = 9090;

@@ -1,13 +1,16 @@
 use http::{Method, Request, Response};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::client::Body;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::events::Note;
 use crate::observe::Writers;
 
 mod leadership;
 mod server;
+mod sharing;
 
 use server::{PREFIX, Server};
 
@@ -19,6 +22,14 @@ fn queue(spec: Value) -> GatewayQueue {
         "spec": spec,
     }))
     .unwrap()
+}
+
+fn stored(queue: &GatewayQueue) -> Arc<Stored> {
+    Arc::new(Stored::Queue(Box::new(queue.clone())))
+}
+
+async fn reconcile(queue: Arc<GatewayQueue>, context: Arc<Context>) -> Result<Action, Error> {
+    super::reconcile(stored(&queue), context).await
 }
 
 /// A context whose calls go to `server`, with what fills its stores.
@@ -33,14 +44,19 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
     });
     let (metrics, _) = Metrics::new();
     let (stores, writers) = Stores::new();
+    let (events, notes) = Events::new();
+    *server.notes.lock().unwrap() = Some(notes);
     let context = Context {
         cluster: Cluster::new(Client::new(service, "default"), metrics.clone()),
         stores,
+        tokens: Tokens::default(),
         defaults: QueueDefaults {
             image: "gateway-queue:1".to_owned(),
             image_pull_policy: None,
         },
         backoffs: Backoffs::default(),
+        repairs: Repairs::default(),
+        events,
         metrics,
     };
     (Arc::new(context), writers)
@@ -63,6 +79,7 @@ fn observe(server: &Server, writers: &mut Writers) {
         disruption_budgets: _,
         leases,
         deployments,
+        pods: _,
     } = writers;
     put(service_accounts, server.object("serviceaccounts"));
     put(roles, server.object("roles"));
@@ -220,7 +237,10 @@ async fn a_refused_child_is_told_and_tried_again() {
     );
     // The Deployment is there all the same.
     server.object("deployments");
-    assert_ne!(retry_later(queue, &error, context), Action::await_change());
+    assert_ne!(
+        retry_later(stored(&queue), &error, context),
+        Action::await_change()
+    );
 }
 
 #[tokio::test]

@@ -146,6 +146,8 @@ fn container(
             ..SecurityContext::default()
         }),
         volume_mounts: Some(mounts(spec)),
+        // The last words of a pod that crashes, for the status.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     })
 }

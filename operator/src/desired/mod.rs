@@ -18,8 +18,8 @@ use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
 use kube::api::ApiResource;
-use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -31,6 +31,9 @@ pub use lease::first_lease;
 
 /// The label by which the operator finds what it made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The label that says of which GatewayQueue an object is.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
 
 /// The annotation on a child that tells of what the operator applied. When it
 /// differs from what would be applied now, the child is applied again; values
@@ -48,7 +51,7 @@ pub struct QueueDefaults {
 
 /// The kinds of children, in the order in which they are applied: what a pod
 /// needs comes before the pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "the kinds of Kubernetes")]
 pub enum Kind {
     ServiceAccount,
@@ -63,7 +66,7 @@ pub enum Kind {
 impl Kind {
     /// The kinds that not every GatewayQueue asks for: what a spec before has
     /// asked for is deleted.
-    pub const OPTIONAL: [Self; 1] = [Self::PodDisruptionBudget];
+    pub const OPTIONAL: [Self; 2] = [Self::PodDisruptionBudget, Self::Lease];
 
     /// Where the API server serves objects of this kind.
     pub fn resource(self) -> ApiResource {
@@ -99,6 +102,8 @@ pub struct Child {
     pub kind: Kind,
     /// What is applied: the fields that the operator owns, no others.
     pub manifest: Value,
+    /// Stands for the manifest: another one has another mark.
+    pub mark: String,
 }
 
 /// Why no children can be made of a GatewayQueue.
@@ -139,10 +144,19 @@ impl Owner {
     /// # Errors
     /// [`Error::Incomplete`] for an object that no API server has stored.
     pub fn of(queue: &GatewayQueue) -> Result<Self, Error> {
+        Self::by(&queue.metadata)
+    }
+
+    /// The identity of a GatewayQueue that has this metadata.
+    ///
+    /// # Errors
+    /// As of [`Owner::of`].
+    pub fn by(metadata: &ObjectMeta) -> Result<Self, Error> {
+        let there = |field: &Option<String>, name| field.clone().ok_or(Error::Incomplete(name));
         Ok(Self {
-            name: queue.meta().name.clone().ok_or(Error::Incomplete("name"))?,
-            namespace: queue.namespace().ok_or(Error::Incomplete("namespace"))?,
-            uid: queue.uid().ok_or(Error::Incomplete("uid"))?,
+            name: there(&metadata.name, "name")?,
+            namespace: there(&metadata.namespace, "namespace")?,
+            uid: there(&metadata.uid, "uid")?,
         })
     }
 
@@ -151,7 +165,7 @@ impl Owner {
     fn selector(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("app.kubernetes.io/component".to_owned(), "queue".to_owned()),
-            ("app.kubernetes.io/instance".to_owned(), self.name.clone()),
+            (INSTANCE.to_owned(), self.name.clone()),
             (
                 "app.kubernetes.io/name".to_owned(),
                 "gateway-queue".to_owned(),
@@ -200,17 +214,26 @@ impl Owner {
 /// this spec carries it.
 pub fn deployment_mark(children: &[Child]) -> Option<String> {
     let deployment = children.iter().find(|c| c.kind == Kind::Deployment)?;
-    let mark = &deployment.manifest["metadata"]["annotations"][APPLIED];
-    mark.as_str().map(str::to_owned)
+    Some(deployment.mark.clone())
 }
 
-/// The children of a GatewayQueue, in the order in which to apply them.
+/// The children of a GatewayQueue, in the order in which to apply them. One that
+/// stands down, because another uses its token, has no pods, and no Lease either:
+/// its next one is blank, and so its pods wait until whoever granted by that token
+/// must have stopped.
 ///
 /// # Errors
 /// See [`Error`]; none of them passes by itself.
-pub fn children(queue: &GatewayQueue, defaults: &QueueDefaults) -> Result<Vec<Child>, Error> {
+pub fn children(
+    queue: &GatewayQueue,
+    defaults: &QueueDefaults,
+    stands_down: bool,
+) -> Result<Vec<Child>, Error> {
     let owner = Owner::of(queue)?;
-    let spec = &queue.spec;
+    let mut spec = queue.spec.clone();
+    if stands_down {
+        spec.replicas = 0;
+    }
     let mut children = vec![
         child(
             Kind::ServiceAccount,
@@ -218,13 +241,12 @@ pub fn children(queue: &GatewayQueue, defaults: &QueueDefaults) -> Result<Vec<Ch
         )?,
         child(Kind::Role, &role::role(&owner))?,
         child(Kind::RoleBinding, &role_binding::role_binding(&owner))?,
-        // No annotation: those of the Lease are the queue's.
-        Child {
-            kind: Kind::Lease,
-            manifest: serde_json::to_value(lease::lease(&owner))?,
-        },
-        child(Kind::Service, &service::service(&owner, &spec.service))?,
     ];
+    if !stands_down {
+        children.push(unmarked(Kind::Lease, &lease::lease(&owner))?);
+    }
+    let service = service::service(&owner, &spec.service);
+    children.push(child(Kind::Service, &service)?);
     // About a single pod it would say nothing.
     if spec.replicas > 1 {
         children.push(child(
@@ -234,20 +256,30 @@ pub fn children(queue: &GatewayQueue, defaults: &QueueDefaults) -> Result<Vec<Ch
     }
     children.push(child(
         Kind::Deployment,
-        &deployment::deployment(&owner, spec, defaults)?,
+        &deployment::deployment(&owner, &spec, defaults)?,
     )?);
     Ok(children)
 }
 
-/// A child that carries the mark of what was applied.
+/// A child that carries its mark.
 fn child(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
-    let mut manifest = serde_json::to_value(object)?;
+    let mut child = unmarked(kind, object)?;
+    child.manifest["metadata"]["annotations"][APPLIED] = Value::String(child.mark.clone());
+    Ok(child)
+}
+
+/// A child that does not: the annotations of the Lease are the queue's.
+fn unmarked(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
+    let manifest = serde_json::to_value(object)?;
     let digest = Sha256::digest(serde_json::to_vec(&manifest)?);
     // 64 bits tell two versions of one object apart.
-    let mark: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-    manifest["metadata"]["annotations"][APPLIED] = Value::String(mark);
-    Ok(Child { kind, manifest })
+    let mark = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    Ok(Child {
+        kind,
+        manifest,
+        mark,
+    })
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

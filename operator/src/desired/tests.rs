@@ -33,7 +33,7 @@ fn mark(child: &Child) -> &Value {
 
 #[test]
 fn what_a_pod_needs_comes_before_the_pod() {
-    let children = children(&queue(json!({})), &defaults()).unwrap();
+    let children = children(&queue(json!({})), &defaults(), false).unwrap();
     let kinds: Vec<Kind> = children.iter().map(|child| child.kind).collect();
     assert_eq!(
         kinds,
@@ -51,7 +51,8 @@ fn what_a_pod_needs_comes_before_the_pod() {
 #[test]
 fn a_budget_for_disruptions_is_there_when_pods_stand_by() {
     let has = |replicas| {
-        let children = children(&queue(json!({ "replicas": replicas })), &defaults()).unwrap();
+        let children =
+            children(&queue(json!({ "replicas": replicas })), &defaults(), false).unwrap();
         let mut kinds = children.iter().map(|child| child.kind);
         kinds.any(|kind| kind == Kind::PodDisruptionBudget)
     };
@@ -60,7 +61,7 @@ fn a_budget_for_disruptions_is_there_when_pods_stand_by() {
 
 #[test]
 fn every_child_is_owned_named_and_labelled() {
-    for child in children(&queue(json!({"replicas": 2})), &defaults()).unwrap() {
+    for child in children(&queue(json!({"replicas": 2})), &defaults(), false).unwrap() {
         let metadata = &child.manifest["metadata"];
         assert_eq!(metadata["name"], "my-bot");
         assert_eq!(metadata["namespace"], "shop");
@@ -81,7 +82,7 @@ fn every_child_is_owned_named_and_labelled() {
 
 #[test]
 fn the_mark_changes_with_the_child_and_only_then() {
-    let children = |spec| children(&queue(spec), &defaults()).unwrap();
+    let children = |spec| children(&queue(spec), &defaults(), false).unwrap();
     let (before, same) = (children(json!({})), children(json!({})));
     let after = children(json!({"logLevel": "debug"}));
     assert_eq!(before, same);

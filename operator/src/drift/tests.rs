@@ -17,6 +17,7 @@ fn owner() -> Owner {
 fn child() -> Child {
     Child {
         kind: Kind::Deployment,
+        mark: "abcd".to_owned(),
         manifest: json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -102,6 +103,7 @@ fn is(observed: &ObjectMeta) -> Standing {
 fn drifted() -> Standing {
     Standing::Drifted {
         uid: Some("0042".to_owned()),
+        edited: true,
     }
 }
 
@@ -139,7 +141,11 @@ fn a_child_on_its_way_out_is_left_to_go() {
 fn another_mark_is_drift() {
     let mut old = applied();
     old.annotations = Some([("gatewayqueue.dev/applied".to_owned(), "0000".to_owned())].into());
-    assert_eq!(is(&old), drifted());
+    let of_another_spec = Standing::Drifted {
+        uid: Some("0042".to_owned()),
+        edited: false,
+    };
+    assert_eq!(is(&old), of_another_spec);
     old.annotations = None;
     assert_eq!(is(&old), drifted());
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use gateway_queue_logbook::Hold;
 use serde_json::{Value, json};
 
 use super::*;
@@ -83,6 +84,7 @@ fn status_of(
     let evidence = Evidence {
         outcome,
         deployment,
+        pods: &[],
         mark: None,
         lease,
         leader: match lease {
@@ -101,6 +103,13 @@ fn running(queue: &GatewayQueue, hold: Option<Hold>) -> GatewayQueueStatus {
 fn ready(status: &GatewayQueueStatus) -> (&str, &str, &str) {
     let condition = &status.conditions.as_ref().unwrap()[0];
     (&condition.status, &condition.reason, &condition.message)
+}
+
+/// The status and the reason of another condition.
+fn told(status: &GatewayQueueStatus, type_: &str) -> (String, String) {
+    let mut conditions = status.conditions.iter().flatten();
+    let condition = conditions.find(|c| c.type_ == type_).unwrap();
+    (condition.status.clone(), condition.reason.clone())
 }
 
 #[test]
@@ -151,7 +160,7 @@ fn a_hold_says_why_and_what_to_do() {
         ),
         (
             Hold::SessionStartsUnknown,
-            "SessionStartsUnknown",
+            "DiscordUnreachable",
             "it answered 503",
         ),
         (
@@ -215,6 +224,7 @@ fn nothing_new_gives_the_same_status_at_any_time() {
     let evidence = Evidence {
         outcome: &Outcome::Applied,
         deployment: Some(&available()),
+        pods: &[],
         mark: None,
         lease: Some(&lease),
         leader: &led(),
@@ -233,6 +243,7 @@ fn the_time_of_transition_moves_only_when_ready_flips() {
         let evidence = Evidence {
             outcome: &Outcome::Applied,
             deployment: Some(&available()),
+            pods: &[],
             mark: None,
             lease: Some(&lease),
             leader: &led(),
@@ -259,4 +270,92 @@ fn a_long_answer_of_the_api_server_is_cut() {
     };
     let status = status_of(&with_token(), &refused, None, None);
     assert_eq!(ready(&status).2.chars().count(), 1025);
+}
+
+#[test]
+fn token_and_session_starts_have_a_condition_each() {
+    use gateway_queue_logbook::Token;
+    let starts = SESSION_STARTS_AVAILABLE;
+    let of = |token, hold| {
+        let mut entry = entry(hold);
+        entry.token = token;
+        if token != Token::Accepted {
+            entry.session_starts = None;
+        }
+        let lease = lease(&entry);
+        let queue = with_token();
+        status_of(&queue, &Outcome::Applied, Some(&available()), Some(&lease))
+    };
+    for (token, hold, accepted, available) in [
+        (Token::Accepted, None, "True Accepted", "True Available"),
+        (
+            Token::Accepted,
+            Some(Hold::SessionStartsExhausted),
+            "True Accepted",
+            "False SessionStartsExhausted",
+        ),
+        (
+            Token::Missing,
+            Some(Hold::TokenMissing),
+            "False TokenMissing",
+            "Unknown SessionStartsUnknown",
+        ),
+        (
+            Token::Rejected,
+            Some(Hold::TokenRejected),
+            "False TokenRejected",
+            "Unknown SessionStartsUnknown",
+        ),
+        (
+            Token::Unchecked,
+            Some(Hold::SessionStartsUnknown),
+            "Unknown Unchecked",
+            "Unknown SessionStartsUnknown",
+        ),
+    ] {
+        let status = of(token, hold);
+        let words = |(state, reason): (String, String)| format!("{state} {reason}");
+        assert_eq!(words(told(&status, TOKEN_ACCEPTED)), accepted);
+        assert_eq!(words(told(&status, starts)), available);
+    }
+    let nobody = status_of(&with_token(), &Outcome::Applied, Some(&available()), None);
+    let unknown = ("Unknown".to_owned(), "NoLeader".to_owned());
+    assert_eq!(told(&nobody, TOKEN_ACCEPTED), unknown);
+    assert_eq!(told(&nobody, starts), unknown);
+    let without = running(&queue(json!({})), None);
+    let none = ("True".to_owned(), "NoToken".to_owned());
+    assert_eq!(told(&without, TOKEN_ACCEPTED), none);
+    assert_eq!(told(&without, starts), none);
+}
+
+#[test]
+fn who_shares_a_token_is_told_with_whom() {
+    let shared = Outcome::TokenShared("elder".to_owned());
+    let status = status_of(&with_token(), &shared, Some(&available()), None);
+    let (ready, reason, message) = ready(&status);
+    assert_eq!((ready, reason), ("False", "TokenShared"));
+    assert!(message.contains("GatewayQueue elder is older and uses Secret discord, key bot"));
+    let shared = ("False".to_owned(), "TokenShared".to_owned());
+    assert_eq!(told(&status, TOKEN_ACCEPTED), shared);
+    assert_eq!(told(&status, PROGRESSING), shared);
+}
+
+#[test]
+fn a_spec_that_cannot_be_read_is_said_and_the_rest_is_left_as_it_is() {
+    let before = running(&with_token(), None);
+    let now = LATER.parse().unwrap();
+    let after = unreadable(Some(&before), Some(4), "spec.port: no number", now);
+    let (ready, reason, message) = ready(&after);
+    assert_eq!((ready, reason), ("False", "InvalidSpec"));
+    assert!(message.starts_with("The spec cannot be read: spec.port: no number."));
+    assert_eq!(after.url, before.url);
+    assert_eq!(after.conditions.as_ref().unwrap().len(), 4);
+    // Once is enough.
+    let again = unreadable(
+        Some(&after),
+        Some(4),
+        "spec.port: no number",
+        NOW.parse().unwrap(),
+    );
+    assert_eq!(again, after);
 }

@@ -1,6 +1,7 @@
 //! What the operator says and does about who leads.
 
 use super::*;
+use crate::api::GatewayQueueStatus;
 use crate::desired::first_lease;
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/shop/leases";

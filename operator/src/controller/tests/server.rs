@@ -5,7 +5,9 @@ use http::{Method, Request, Response};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::Receiver;
 
+use super::{Note, ObjectReference};
 use crate::MANAGER;
 
 /// An API server that keeps what is applied, and a list of the calls.
@@ -15,6 +17,8 @@ pub(super) struct Server {
     pub(super) objects: Arc<Mutex<HashMap<String, Value>>>,
     applied: Arc<Mutex<HashMap<String, Vec<String>>>>,
     pub(super) refuse: Arc<Mutex<Option<Refusals>>>,
+    /// What is left for the events.
+    pub(super) notes: Arc<Mutex<Option<Receiver<(ObjectReference, Note)>>>>,
 }
 
 /// Writes that will be refused: the part of the path, how, and how many.
@@ -106,6 +110,15 @@ impl Server {
             Some(object) if object["metadata"]["uid"] != *uid => failure(409, "another uid"),
             Some(_) => respond(200, &objects.remove(path).unwrap()),
         }
+    }
+
+    /// The reasons of the events since the last look.
+    pub(super) fn take_notes(&self) -> Vec<String> {
+        let mut notes = self.notes.lock().unwrap();
+        let notes = notes.as_mut().unwrap();
+        std::iter::from_fn(|| notes.try_recv().ok())
+            .map(|(_, note)| note.reason)
+            .collect()
     }
 
     pub(super) fn take_calls(&self) -> Vec<(Method, String)> {

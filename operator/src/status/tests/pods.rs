@@ -9,6 +9,7 @@ fn leaderless(leader: &Leader) -> GatewayQueueStatus {
     let evidence = Evidence {
         outcome: &Outcome::Applied,
         deployment: Some(&available()),
+        pods: &[],
         mark: None,
         lease: Some(&lease),
         leader,
@@ -71,6 +72,9 @@ fn a_pod_that_stands_by_and_is_away_makes_nobody_wait() {
         ready(&status).1.to_owned()
     };
     assert_eq!(of(&one_of_three), "Granting");
+    let status = status_of(&queue, &Outcome::Applied, Some(&one_of_three), Some(&lease));
+    let under_way = ("True".to_owned(), "RolloutUnderWay".to_owned());
+    assert_eq!(told(&status, PROGRESSING), under_way);
     let mut none = one_of_three.clone();
     none.status.as_mut().unwrap().available_replicas = None;
     assert_eq!(of(&none), "RolloutUnderWay");
@@ -106,7 +110,7 @@ fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
     let quota = deployment(json!({"observedGeneration": 2, "conditions": [
         {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"},
     ]}));
-    let told = ("NotReady".to_owned(), "Exceeded quota: pods".to_owned());
+    let told = ("PodRefused".to_owned(), "Exceeded quota: pods".to_owned());
     assert_eq!(of(Some(&quota)), told);
     let stuck = deployment(
         json!({"observedGeneration": 2, "replicas": 1, "conditions": [
@@ -127,6 +131,48 @@ fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
 }
 
 #[test]
+fn what_keeps_the_pods_from_running_is_said_in_place_of_a_rollout() {
+    let queue = with_token();
+    let owner = Owner::of(&queue).unwrap();
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "my-bot-1"},
+        "status": {"containerStatuses": [{
+            "name": "queue", "image": "q:1", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}},
+        }]},
+    }))
+    .unwrap();
+    let lease = lease(&entry(None));
+    let surging = deployment(json!({
+        "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1,
+    }));
+    let of = |deployment: &Deployment| {
+        let evidence = Evidence {
+            outcome: &Outcome::Applied,
+            deployment: Some(deployment),
+            pods: &[Arc::new(pod.clone())],
+            mark: None,
+            lease: Some(&lease),
+            leader: &led(),
+        };
+        status(&queue, &owner, evidence, NOW.parse().unwrap())
+    };
+    let stuck = of(&surging);
+    assert_eq!(ready(&stuck).1, "ImagePullFailed");
+    let progressing = told(&stuck, PROGRESSING);
+    assert_eq!(
+        progressing,
+        ("False".to_owned(), "ImagePullFailed".to_owned())
+    );
+    // The older pod grants meanwhile.
+    assert_eq!(stuck.leader.as_deref(), Some("my-bot-7d9f"));
+    let well = of(&available());
+    assert_eq!(ready(&well).1, "Granting");
+    let complete = ("False".to_owned(), "Complete".to_owned());
+    assert_eq!(told(&well, PROGRESSING), complete);
+}
+
+#[test]
 fn a_deployment_of_the_spec_before_tells_nothing_about_this_one() {
     let queue = queue(json!({}));
     let owner = Owner::of(&queue).unwrap();
@@ -139,6 +185,7 @@ fn a_deployment_of_the_spec_before_tells_nothing_about_this_one() {
         let evidence = Evidence {
             outcome: &Outcome::Applied,
             deployment: Some(&deployment),
+            pods: &[],
             mark: Some(mark),
             lease: Some(&lease),
             leader: &led(),

@@ -1,0 +1,160 @@
+//! A GatewayQueue as the API server has it. One that an older or a loosened CRD
+//! let in may not fit the type, and must not stop the watch for all others.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{GatewayQueue, GatewayQueueSpec, GatewayQueueStatus};
+
+/// See the module.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Raw")]
+pub enum Stored {
+    /// It can be read.
+    Queue(Box<GatewayQueue>),
+    /// It cannot.
+    Unreadable(Box<Unreadable>),
+}
+
+/// What is left of a GatewayQueue whose spec cannot be read.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the names of Kubernetes")]
+pub struct Unreadable {
+    pub metadata: ObjectMeta,
+    pub status: Option<GatewayQueueStatus>,
+    /// Which field is wrong, and how.
+    pub why: String,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+impl From<Raw> for Stored {
+    fn from(raw: Raw) -> Self {
+        let Raw {
+            metadata,
+            spec,
+            status,
+        } = raw;
+        // A status that does not fit is written anew.
+        let status = serde_json::from_value(status).unwrap_or_default();
+        let spec = match spec {
+            Value::Null => json!({}),
+            spec => spec,
+        };
+        match serde_path_to_error::deserialize::<_, GatewayQueueSpec>(spec) {
+            Ok(spec) => Self::Queue(Box::new(GatewayQueue {
+                metadata,
+                spec,
+                status,
+            })),
+            Err(error) => Self::Unreadable(Box::new(Unreadable {
+                metadata,
+                status,
+                why: format!("spec.{}: {}", error.path(), error.inner()),
+            })),
+        }
+    }
+}
+
+impl Stored {
+    /// The GatewayQueue, if it can be read.
+    pub fn queue(&self) -> Option<&GatewayQueue> {
+        match self {
+            Self::Queue(queue) => Some(queue),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+impl Resource for Stored {
+    type DynamicType = ();
+    type Scope = <GatewayQueue as Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        GatewayQueue::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        GatewayQueue::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        GatewayQueue::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        GatewayQueue::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match self {
+            Self::Queue(queue) => &queue.metadata,
+            Self::Unreadable(unreadable) => &unreadable.metadata,
+        }
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Queue(queue) => &mut queue.metadata,
+            Self::Unreadable(unreadable) => &mut unreadable.metadata,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(object: Value) -> Stored {
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn what_fits_is_read_as_it_is() {
+        let object = json!({
+            "apiVersion": "gatewayqueue.dev/v1alpha1", "kind": "GatewayQueue",
+            "metadata": {"name": "my-bot"}, "spec": {"port": 7000},
+            "status": {"url": "http://my-bot.shop.svc"},
+        });
+        let Stored::Queue(queue) = stored(object.clone()) else {
+            panic!("it fits");
+        };
+        assert_eq!(*queue, serde_json::from_value(object).unwrap());
+        assert!(
+            stored(json!({"metadata": {"name": "bare"}}))
+                .queue()
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_keeps_its_name_and_says_which_field_is_wrong() {
+        let object = json!({
+            "metadata": {"name": "my-bot"},
+            "spec": {"service": {"port": "abc"}},
+            "status": {"url": "http://my-bot.shop.svc"},
+        });
+        let Stored::Unreadable(unreadable) = stored(object) else {
+            panic!("it does not fit");
+        };
+        assert_eq!(unreadable.metadata.name.as_deref(), Some("my-bot"));
+        let why = "spec.service.port: invalid type: string \"abc\", expected i32";
+        assert_eq!(unreadable.why, why);
+        assert!(unreadable.status.unwrap().url.is_some());
+        // Not even this.
+        let odd = stored(json!({"metadata": {"name": "odd"}, "spec": [1], "status": 7}));
+        assert!(odd.queue().is_none());
+    }
+}

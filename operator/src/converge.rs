@@ -1,0 +1,166 @@
+//! Applies the children of a GatewayQueue that are not as they shall be.
+
+use std::time::Instant;
+
+use futures::future::try_join_all;
+
+use crate::apply;
+use crate::controller::{Context, Error};
+use crate::desired::{self, Child, Kind, Owner};
+use crate::drift::{Standing, is_leftover, standing};
+use crate::status::Outcome;
+use crate::{api::GatewayQueue, events};
+
+/// What came of it.
+pub(crate) struct Converged {
+    /// For the status.
+    pub(crate) outcome: Outcome,
+    /// A refusal, to be tried again.
+    pub(crate) error: Option<Error>,
+    /// When a child is to be put back that somebody keeps changing.
+    pub(crate) again: Option<Instant>,
+}
+
+/// No children can be made.
+impl From<desired::Error> for Converged {
+    fn from(error: desired::Error) -> Self {
+        Self {
+            outcome: Outcome::Invalid(error.to_string()),
+            error: Some(error.into()),
+            again: None,
+        }
+    }
+}
+
+impl Converged {
+    /// Keeps the first refusal for later, since a child that is refused does not
+    /// keep the others from what they need. Any other error comes back.
+    fn note(&mut self, result: Result<(), apply::Error>, kind: Kind) -> Result<bool, Error> {
+        let Err(error) = result else {
+            return Ok(true);
+        };
+        let Some(message) = error.refusal() else {
+            return Err(error.into());
+        };
+        if self.error.is_none() {
+            let message = message.to_owned();
+            self.outcome = Outcome::Refused { kind, message };
+            self.error = Some(error.into());
+        }
+        Ok(false)
+    }
+
+    fn look_again(&mut self, at: Instant) {
+        self.again = self.again.into_iter().chain([at]).min();
+    }
+}
+
+impl Context {
+    /// Applies `children` where they are not as they shall be, and deletes what
+    /// is not wanted any more.
+    ///
+    /// # Errors
+    /// When a call fails, but for a refusal, which is in the outcome.
+    pub(crate) async fn converge(
+        &self,
+        queue: &GatewayQueue,
+        children: &[Child],
+        owner: &Owner,
+        now: Instant,
+    ) -> Result<Converged, Error> {
+        let standings = children.iter().map(|child| self.stands(child, owner));
+        let standings = try_join_all(standings).await?;
+        let mut converged = Converged {
+            outcome: Outcome::Applied,
+            error: None,
+            again: None,
+        };
+        let strangers: Vec<_> = children
+            .iter()
+            .zip(&standings)
+            .filter(|(_, standing)| **standing == Standing::Stranger)
+            .map(|(child, _)| child.kind)
+            .collect();
+        if !strangers.is_empty() {
+            converged.outcome = Outcome::NameTaken(strangers);
+            return Ok(converged);
+        }
+        let absent = |kind| {
+            let mut all = children.iter().zip(&standings);
+            all.any(|(child, standing)| child.kind == kind && *standing == Standing::Absent)
+        };
+        // Never said of a Lease that takes the place of another, whose leader may
+        // have granted a moment ago, nor where another queue may have done so.
+        let never_led = absent(Kind::Lease)
+            && absent(Kind::Deployment)
+            && queue.status.is_none()
+            && !self.tokens.is_shared(queue)
+            && !self.stores.sightings.led_lately(owner, now);
+        for (child, standing) in children.iter().zip(standings) {
+            if matches!(standing, Standing::Leaving | Standing::InPlace) {
+                continue;
+            }
+            if let Some(at) = self.repairs.not_before(owner, child.kind, &child.mark, now) {
+                converged.look_again(at);
+                continue;
+            }
+            let first = never_led && child.kind == Kind::Lease;
+            let applied = self.put(child, owner, &standing, first).await;
+            if converged.note(applied, child.kind)? {
+                tracing::info!(kind = child.kind.word(), "applied");
+                self.note_repair(child, owner, &standing, now);
+            }
+        }
+        for kind in Kind::OPTIONAL {
+            let Some(there) = self.stores.metadata(kind, owner) else {
+                continue;
+            };
+            if children.iter().all(|child| child.kind != kind) && is_leftover(owner, &there) {
+                let deleted = self.cluster.delete(kind, owner, there.uid.as_deref()).await;
+                if converged.note(deleted, kind)? {
+                    tracing::info!(kind = kind.word(), "deleted");
+                }
+            }
+        }
+        Ok(converged)
+    }
+
+    /// How a child stands. One that the store does not have is asked for: the
+    /// store may lag behind, and a stranger's is not in it.
+    async fn stands(&self, child: &Child, owner: &Owner) -> Result<Standing, apply::Error> {
+        let observed = match self.stores.metadata(child.kind, owner) {
+            Some(observed) => Some(observed),
+            None => self.cluster.find(child.kind, owner).await?,
+        };
+        Ok(standing(child, owner, observed.as_ref()))
+    }
+
+    async fn put(
+        &self,
+        child: &Child,
+        owner: &Owner,
+        standing: &Standing,
+        never_led: bool,
+    ) -> Result<(), apply::Error> {
+        match standing {
+            Standing::Drifted { uid, .. } => {
+                self.cluster.repair(child, owner, uid.as_deref()).await
+            }
+            _ if never_led => self.cluster.create_first_lease(owner).await,
+            _ => self.cluster.create(child, owner).await,
+        }
+    }
+
+    /// What was applied already, and had to be applied again, somebody else has
+    /// changed or deleted.
+    fn note_repair(&self, child: &Child, owner: &Owner, standing: &Standing, now: Instant) {
+        let edited = matches!(standing, Standing::Drifted { edited: true, .. });
+        let count = self
+            .repairs
+            .applied(owner, child.kind, &child.mark, edited, now);
+        if count > 0 {
+            let note = events::repair(child.kind, owner, count);
+            self.events.leave(owner, note);
+        }
+    }
+}

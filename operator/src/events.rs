@@ -1,0 +1,198 @@
+//! Events on a GatewayQueue, for `kubectl describe` and `kubectl get events`. They
+//! are published beside the reconciles: one that fails or is late changes nothing.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::Resource as _;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::MANAGER;
+use crate::allowance::Allowance;
+use crate::api::{GatewayQueue, GatewayQueueStatus};
+use crate::desired::{Kind, Owner};
+use crate::status::{NORMAL, READY};
+
+/// More are dropped: they tell of the past, and the status tells of now.
+const MOST_WAITING: usize = 256;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether somebody should look at it.
+    pub warns: bool,
+    /// One word in CamelCase.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Where notes are left. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Events(Sender<(ObjectReference, Note)>);
+
+impl Events {
+    /// A place for notes, and its other end, for [`publish`].
+    pub fn new() -> (Self, Receiver<(ObjectReference, Note)>) {
+        let (sender, receiver) = channel(MOST_WAITING);
+        (Self(sender), receiver)
+    }
+
+    /// Leaves a note about the GatewayQueue of `owner`.
+    pub fn leave(&self, owner: &Owner, note: Note) {
+        let regarding = ObjectReference {
+            api_version: Some(GatewayQueue::api_version(&()).into_owned()),
+            kind: Some(GatewayQueue::kind(&()).into_owned()),
+            name: Some(owner.name.clone()),
+            namespace: Some(owner.namespace.clone()),
+            uid: Some(owner.uid.clone()),
+            // With the version, no event would be the same as one before.
+            ..ObjectReference::default()
+        };
+        if self.0.try_send((regarding, note)).is_err() {
+            tracing::debug!("an event was dropped: too many wait to be published");
+        }
+    }
+}
+
+/// Publishes notes until all who leave any are gone. `instance` is the pod.
+pub async fn publish(
+    client: Client,
+    instance: Option<String>,
+    mut notes: Receiver<(ObjectReference, Note)>,
+) {
+    let reporter = Reporter {
+        controller: MANAGER.to_owned(),
+        instance,
+    };
+    let recorder = Recorder::new(client, reporter);
+    let mut allowance = Allowance::default();
+    while let Some((regarding, note)) = notes.recv().await {
+        let uid = regarding.uid.as_deref().unwrap_or_default();
+        if !allowance.take(uid, Instant::now()) {
+            continue;
+        }
+        let event = event(note);
+        let publishing = recorder.publish(&event, &regarding);
+        match tokio::time::timeout(LIMIT, publishing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an event was not published"),
+            Err(_) => tracing::debug!("an event was not published in time"),
+        }
+    }
+}
+
+fn event(note: Note) -> Event {
+    Event {
+        type_: match note.warns {
+            true => EventType::Warning,
+            false => EventType::Normal,
+        },
+        reason: note.reason,
+        note: Some(clip(note.message)),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    }
+}
+
+/// An event takes 1024 bytes.
+fn clip(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(1000));
+    message
+}
+
+/// What there is to note when `Ready` says something else than before.
+pub fn transition(before: Option<&GatewayQueueStatus>, after: &GatewayQueueStatus) -> Option<Note> {
+    let ready = |status: &GatewayQueueStatus| {
+        let mut conditions = status.conditions.iter().flatten();
+        conditions.find(|c| c.type_ == READY).cloned()
+    };
+    let new = ready(after)?;
+    let old = before.and_then(ready);
+    let is_new = old.is_none_or(|old| (old.status, old.reason) != (new.status, new.reason.clone()));
+    is_new.then(|| Note {
+        warns: !NORMAL.contains(&new.reason.as_str()),
+        reason: new.reason,
+        message: new.message,
+    })
+}
+
+/// What there is to note when a child was put back for the `count`th time in a
+/// row.
+pub fn repair(kind: Kind, owner: &Owner, count: u32) -> Note {
+    let message = format!(
+        "Somebody changed or deleted the {} {}, and it was put back. What the GatewayQueue does not \
+         say yet, say there{}",
+        kind.word(),
+        owner.name,
+        match count {
+            ..=2 => "",
+            _ => "; since that goes on, it is put back later and later",
+        }
+    );
+    Note {
+        warns: true,
+        reason: "ChildPutBack".to_owned(),
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::desired::tests::owner;
+
+    fn status(ready: &str, reason: &str, message: &str) -> GatewayQueueStatus {
+        let condition = |type_| {
+            json!({
+                "type": type_, "status": ready, "reason": reason, "message": message,
+                "lastTransitionTime": "2026-11-23T12:00:00Z",
+            })
+        };
+        let conditions = json!([condition("Progressing"), condition("Ready")]);
+        serde_json::from_value(json!({ "conditions": conditions })).unwrap()
+    }
+
+    #[test]
+    fn a_transition_is_noted_and_a_new_message_is_not() {
+        let missing = status("False", "TokenMissing", "no Secret");
+        let note = transition(None, &missing).unwrap();
+        assert!(note.warns);
+        assert_eq!(
+            (note.reason.as_str(), note.message.as_str()),
+            ("TokenMissing", "no Secret")
+        );
+        assert_eq!(transition(Some(&missing), &missing), None);
+        let other = status("False", "TokenMissing", "no key");
+        assert_eq!(transition(Some(&missing), &other), None);
+        let granting = status("True", "Granting", "up to one shard");
+        assert!(!transition(Some(&other), &granting).unwrap().warns);
+        let rollout = status("False", "RolloutUnderWay", "one of two");
+        assert!(!transition(Some(&granting), &rollout).unwrap().warns);
+    }
+
+    #[test]
+    fn an_event_is_never_too_long_for_the_api_server() {
+        let note = Note {
+            warns: true,
+            reason: "ChildRefused".to_owned(),
+            message: "é".repeat(900),
+        };
+        let note = event(note).note.unwrap();
+        assert!((990..=1024).contains(&note.len()));
+    }
+
+    #[test]
+    fn notes_that_nobody_publishes_are_dropped_and_nobody_waits() {
+        let (events, _kept) = Events::new();
+        for count in 0..2000 {
+            events.leave(&owner(), repair(Kind::Service, &owner(), count));
+        }
+    }
+}

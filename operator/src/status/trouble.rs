@@ -1,0 +1,227 @@
+//! What keeps a pod from running, in the words of the kubelet and the scheduler,
+//! and what to do about it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use kube::ResourceExt as _;
+
+use super::sentence;
+
+/// The longest last words of a crashed pod that are told, in characters.
+const LAST_WORDS: usize = 300;
+
+/// See the module.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+/// The trouble of the first pod by name that has one. A pod that is on its way
+/// out has none that matters.
+pub(super) fn trouble(pods: &[Arc<Pod>]) -> Option<Trouble> {
+    let mut staying: Vec<&Arc<Pod>> = pods
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .collect();
+    staying.sort_by_key(|pod| pod.name_any());
+    staying.into_iter().find_map(|pod| trouble_of(pod))
+}
+
+fn trouble_of(pod: &Pod) -> Option<Trouble> {
+    let name = pod.name_any();
+    let status = pod.status.as_ref()?;
+    if status.phase.as_deref() == Some("Failed") {
+        let why = status.message.as_deref().or(status.reason.as_deref());
+        return Some(Trouble {
+            reason: "PodFailed",
+            message: format!(
+                "Pod {name} has failed: {}",
+                why.unwrap_or("no reason is given")
+            ),
+        });
+    }
+    unschedulable(&name, status).or_else(|| {
+        let containers = status.init_container_statuses.iter().flatten();
+        let mut containers = containers.chain(status.container_statuses.iter().flatten());
+        containers.find_map(|container| container_trouble(&name, container))
+    })
+}
+
+fn unschedulable(name: &str, status: &PodStatus) -> Option<Trouble> {
+    let mut conditions = status.conditions.iter().flatten();
+    let told = conditions.find(|c| {
+        c.type_ == "PodScheduled"
+            && c.status == "False"
+            && c.reason.as_deref() == Some("Unschedulable")
+    })?;
+    let why = told.message.as_deref().unwrap_or("no reason is given");
+    Some(Trouble {
+        reason: "PodUnschedulable",
+        message: format!(
+            "No node takes pod {name}: {why}. Look at spec.pod: resources, nodeSelector, \
+             tolerations, affinity"
+        ),
+    })
+}
+
+fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
+    let state = container.state.as_ref()?;
+    let waiting = state.waiting.as_ref();
+    let why = waiting
+        .and_then(|waiting| waiting.message.as_deref())
+        .unwrap_or("no reason is given");
+    match waiting.and_then(|waiting| waiting.reason.as_deref()) {
+        Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") => {
+            Some(Trouble {
+                reason: "ImagePullFailed",
+                message: format!(
+                    "The image {} of pod {pod} cannot be pulled: {why}. Look at spec.image, \
+                     spec.imagePullPolicy and spec.imagePullSecrets, or at the operator's default \
+                     image",
+                    container.image
+                ),
+            })
+        }
+        Some("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
+            Some(Trouble {
+                reason: "PodFailed",
+                message: sentence(&format!("pod {pod} cannot be started: {why}")),
+            })
+        }
+        Some("CrashLoopBackOff") => {
+            let last = container.last_state.as_ref()?.terminated.as_ref()?;
+            Some(crashed(pod, container, last))
+        }
+        _ => {
+            let ended = state.terminated.as_ref().filter(|t| t.exit_code != 0)?;
+            Some(crashed(pod, container, ended))
+        }
+    }
+}
+
+fn crashed(pod: &str, container: &ContainerStatus, last: &ContainerStateTerminated) -> Trouble {
+    let name = &container.name;
+    let how = match last.reason.as_deref() {
+        // The kernel's own word for it says more than its number.
+        Some("OOMKilled") => "used more memory than pod.resources.limits allows".to_owned(),
+        _ => format!("ended with exit code {}", last.exit_code),
+    };
+    let words = last_line(last.message.as_deref().unwrap_or_default());
+    let words = match words.is_empty() {
+        true => "it left no message".to_owned(),
+        false => format!("its last words: {words}"),
+    };
+    Trouble {
+        reason: "PodCrashing",
+        message: format!("Pod {pod} crashes: its container {name} {how}; {words}"),
+    }
+}
+
+/// The last line that says something, cut to a readable length.
+fn last_line(text: &str) -> String {
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+    line.unwrap_or_default().chars().take(LAST_WORDS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(name: &str, status: Value) -> Arc<Pod> {
+        let pod = json!({"metadata": {"name": name}, "status": status});
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    fn container(state: Value, last: Value) -> Value {
+        json!({"containerStatuses": [{
+            "name": "queue", "image": "q:1", "imageID": "", "ready": false, "restartCount": 3,
+            "state": state, "lastState": last,
+        }]})
+    }
+
+    fn told(status: Value) -> (&'static str, String) {
+        let trouble = trouble(&[pod("my-bot-1", status)]).unwrap();
+        (trouble.reason, trouble.message)
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_named() {
+        for reason in ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"] {
+            let waiting = json!({"waiting": {"reason": reason, "message": "no such host"}});
+            let (reason, message) = told(container(waiting, json!({})));
+            assert_eq!(reason, "ImagePullFailed");
+            assert!(message.starts_with(
+                "The image q:1 of pod my-bot-1 cannot be pulled: no such host. Look at spec.image,"
+            ));
+        }
+    }
+
+    #[test]
+    fn a_pod_that_crashes_is_told_with_its_last_words() {
+        let words = "starting\nPORT is \"x\": a port is accepted\n\n";
+        let ended = json!({"terminated": {"exitCode": 2, "message": words}});
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
+        let expected = (
+            "PodCrashing",
+            "Pod my-bot-1 crashes: its container queue ended with exit code 2; its last words: \
+             PORT is \"x\": a port is accepted"
+                .to_owned(),
+        );
+        assert_eq!(told(container(waiting, ended.clone())), expected);
+        // In the moment before it is started again.
+        assert_eq!(told(container(ended, json!({}))), expected);
+    }
+
+    #[test]
+    fn too_little_memory_is_told_as_that() {
+        let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+        let (_, message) = told(container(killed, json!({})));
+        assert!(message.contains("more memory than pod.resources.limits allows; it left no"));
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_says_why() {
+        let conditions = json!({"conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/3 nodes are available: 3 Insufficient cpu.",
+        }]});
+        let (reason, message) = told(conditions);
+        assert_eq!(reason, "PodUnschedulable");
+        assert!(message.contains("No node takes pod my-bot-1: 0/3 nodes are available"));
+    }
+
+    #[test]
+    fn a_pod_that_failed_or_cannot_be_started_says_why() {
+        let failed =
+            json!({"phase": "Failed", "reason": "SysctlForbidden", "message": "forbidden"});
+        let told_so = ("PodFailed", "Pod my-bot-1 has failed: forbidden".to_owned());
+        assert_eq!(told(failed), told_so);
+        let waiting =
+            json!({"waiting": {"reason": "CreateContainerConfigError", "message": "non-root"}});
+        let (reason, message) = told(container(waiting, json!({})));
+        assert_eq!(reason, "PodFailed");
+        assert_eq!(message, "Pod my-bot-1 cannot be started: non-root");
+    }
+
+    #[test]
+    fn pods_that_start_run_or_end_are_no_trouble() {
+        let creating = json!({"waiting": {"reason": "ContainerCreating"}});
+        let done = json!({"terminated": {"exitCode": 0}});
+        for state in [creating, done, json!({"running": {}})] {
+            assert_eq!(trouble(&[pod("p", container(state, json!({})))]), None);
+        }
+        let crashed = container(json!({"terminated": {"exitCode": 1}}), json!({}));
+        let mut leaving = pod("p", crashed);
+        let gone = serde_json::from_value(json!("2026-11-23T12:00:00Z")).unwrap();
+        Arc::get_mut(&mut leaving)
+            .unwrap()
+            .metadata
+            .deletion_timestamp = Some(gone);
+        assert_eq!(trouble(&[leaving]), None);
+        assert_eq!(trouble(&[]), None);
+    }
+}
