@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
+use kube::Client;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{Controller, WatchStreamExt as _};
-use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{GatewayQueue, Stored};
@@ -126,15 +126,10 @@ pub fn controller(
 }
 
 /// Notes who names which token, and has those looked at again whom that concerns.
-/// One that cannot be read keeps what it had: its pods still run.
 fn note_tokens(tokens: &Tokens, event: &Event<Stored>, tell: &Tell) {
-    let name = |stored: &Stored| (stored.namespace().unwrap_or_default(), stored.name_any());
     let concerned = match event {
-        Event::Apply(stored) | Event::InitApply(stored) => match stored {
-            Stored::Queue(queue) => tokens.saw(queue),
-            Stored::Unreadable(_) => tokens.kept(&name(stored)),
-        },
-        Event::Delete(stored) => tokens.lost(&name(stored)),
+        Event::Apply(queue) | Event::InitApply(queue) => tokens.saw(queue),
+        Event::Delete(queue) => tokens.lost(queue),
         Event::Init => {
             tokens.list_begins();
             Vec::new()

@@ -48,6 +48,9 @@ impl Context {
     /// # Errors
     /// When the status cannot be written.
     pub(crate) async fn report_unreadable(&self, queue: &Unreadable) -> Result<Action, Error> {
+        if queue.metadata.deletion_timestamp.is_some() {
+            return Ok(Action::await_change());
+        }
         let owner = Owner::by(&queue.metadata)?;
         let before = queue.status.as_ref();
         let generation = queue.metadata.generation;

@@ -6,9 +6,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{Resource, ResourceExt as _};
 
-use crate::api::GatewayQueue;
+use crate::api::{GatewayQueue, Stored, TokenSecretRef};
 
 /// The GatewayQueues that were seen with a token.
 #[derive(Debug, Default)]
@@ -41,22 +41,13 @@ struct Seen {
 impl Tokens {
     /// Notes a GatewayQueue as it is. The names of those whose right to the token
     /// that may change.
-    pub fn saw(&self, queue: &GatewayQueue) -> Vec<Name> {
+    pub fn saw(&self, queue: &Stored) -> Vec<Name> {
         self.lock().saw(queue)
     }
 
     /// Notes that a GatewayQueue is gone. As in [`Tokens::saw`].
-    pub fn lost(&self, name: &Name) -> Vec<Name> {
-        self.lock().lost(name)
-    }
-
-    /// Notes that a GatewayQueue is there still, and cannot be read: its pods run
-    /// as they did. As in [`Tokens::saw`].
-    pub fn kept(&self, name: &Name) -> Vec<Name> {
-        if let Some(listed) = &mut self.lock().listed {
-            listed.insert(name.clone());
-        }
-        Vec::new()
+    pub fn lost(&self, queue: &Stored) -> Vec<Name> {
+        self.lock().lost(&name_of(queue))
     }
 
     /// A list of all begins: whoever is not in it is gone.
@@ -102,7 +93,7 @@ impl Tokens {
 }
 
 impl Seen {
-    fn saw(&mut self, queue: &GatewayQueue) -> Vec<Name> {
+    fn saw(&mut self, queue: &Stored) -> Vec<Name> {
         let name = name_of(queue);
         if let Some(listed) = &mut self.listed {
             listed.insert(name.clone());
@@ -150,14 +141,16 @@ impl Seen {
     }
 }
 
-fn name_of(queue: &GatewayQueue) -> Name {
-    (queue.namespace().unwrap_or_default(), queue.name_any())
+fn name_of(queue: &impl Resource) -> Name {
+    (
+        queue.meta().namespace.clone().unwrap_or_default(),
+        queue.meta().name.clone().unwrap_or_default(),
+    )
 }
 
-fn place_of(queue: &GatewayQueue) -> Option<Place> {
-    let token = queue.spec.token_secret_ref.as_ref()?;
-    let namespace = queue.namespace().unwrap_or_default();
-    Some((namespace, token.name.clone(), token.key.clone()))
+fn place_of(queue: &Stored) -> Option<Place> {
+    let TokenSecretRef { name, key } = queue.token()?.clone();
+    Some((queue.namespace().unwrap_or_default(), name, key))
 }
 
 #[cfg(test)]
@@ -184,6 +177,14 @@ mod tests {
         .unwrap()
     }
 
+    fn stored(queue: &GatewayQueue) -> Stored {
+        Stored::Queue(Box::new(queue.clone()))
+    }
+
+    fn saw(tokens: &Tokens, queue: &GatewayQueue) -> Vec<Name> {
+        tokens.saw(&stored(queue))
+    }
+
     fn name(name: &str) -> Name {
         ("shop".to_owned(), name.to_owned())
     }
@@ -192,16 +193,16 @@ mod tests {
     fn the_oldest_of_those_that_share_a_token_has_it() {
         let tokens = Tokens::default();
         let (old, young) = (queue("old", 1, Some("s")), queue("young", 2, Some("s")));
-        assert_eq!(tokens.saw(&young), []);
+        assert_eq!(saw(&tokens, &young), []);
         assert_eq!(tokens.older(&young), None);
         // The other has to be looked at again.
-        assert_eq!(tokens.saw(&old), [name("young")]);
+        assert_eq!(saw(&tokens, &old), [name("young")]);
         assert_eq!(tokens.older(&young).as_deref(), Some("old"));
         assert_eq!(tokens.older(&old), None);
         assert!(tokens.is_shared(&old) && tokens.is_shared(&young));
         // The same once more is no news.
-        assert_eq!(tokens.saw(&old), []);
-        assert_eq!(tokens.lost(&name("old")), [name("young")]);
+        assert_eq!(saw(&tokens, &old), []);
+        assert_eq!(tokens.lost(&stored(&old)), [name("young")]);
         assert_eq!(tokens.older(&young), None);
         assert!(!tokens.is_shared(&young));
     }
@@ -210,8 +211,8 @@ mod tests {
     fn of_two_of_the_same_second_all_choose_the_same() {
         let tokens = Tokens::default();
         let (a, b) = (queue("a", 1, Some("s")), queue("b", 1, Some("s")));
-        tokens.saw(&b);
-        tokens.saw(&a);
+        saw(&tokens, &b);
+        saw(&tokens, &a);
         assert_eq!(tokens.older(&b).as_deref(), Some("a"));
         assert_eq!(tokens.older(&a), None);
     }
@@ -220,14 +221,14 @@ mod tests {
     fn who_goes_on_to_another_token_frees_the_one_before() {
         let tokens = Tokens::default();
         let young = queue("young", 2, Some("s"));
-        tokens.saw(&queue("old", 1, Some("s")));
-        tokens.saw(&young);
-        let moved = tokens.saw(&queue("old", 1, Some("other")));
+        saw(&tokens, &queue("old", 1, Some("s")));
+        saw(&tokens, &young);
+        let moved = saw(&tokens, &queue("old", 1, Some("other")));
         assert_eq!(moved, [name("young")]);
         assert_eq!(tokens.older(&young), None);
         // And who has none any more.
-        tokens.saw(&queue("old", 1, Some("s")));
-        assert_eq!(tokens.saw(&queue("old", 1, None)), [name("young")]);
+        saw(&tokens, &queue("old", 1, Some("s")));
+        assert_eq!(saw(&tokens, &queue("old", 1, None)), [name("young")]);
         assert_eq!(tokens.older(&young), None);
     }
 
@@ -240,7 +241,7 @@ mod tests {
         let mut elsewhere = queue("three", 3, Some("s"));
         elsewhere.metadata.namespace = Some("market".to_owned());
         for queue in [&one, &key, &elsewhere] {
-            assert_eq!(tokens.saw(queue), []);
+            assert_eq!(saw(&tokens, queue), []);
             assert_eq!(tokens.older(queue), None);
         }
     }
@@ -249,18 +250,21 @@ mod tests {
     fn who_is_missing_from_a_list_is_gone() {
         let tokens = Tokens::default();
         let (old, young) = (queue("old", 1, Some("s")), queue("young", 2, Some("s")));
-        tokens.saw(&old);
-        tokens.saw(&young);
+        saw(&tokens, &old);
+        saw(&tokens, &young);
         tokens.list_begins();
-        assert_eq!(tokens.saw(&young), []);
+        assert_eq!(saw(&tokens, &young), []);
         assert_eq!(tokens.older(&young).as_deref(), Some("old"));
         assert_eq!(tokens.list_ends(), [name("young")]);
         assert_eq!(tokens.older(&young), None);
         // But not who is there and cannot be read.
-        tokens.saw(&old);
+        saw(&tokens, &old);
         tokens.list_begins();
-        tokens.saw(&young);
-        assert_eq!(tokens.kept(&name("old")), []);
+        saw(&tokens, &young);
+        let mut broken = serde_json::to_value(&old).unwrap();
+        broken["spec"]["port"] = json!("x");
+        let broken = serde_json::from_value(broken).unwrap();
+        assert_eq!(tokens.saw(&broken), []);
         assert_eq!(tokens.list_ends(), []);
         assert_eq!(tokens.older(&young).as_deref(), Some("old"));
     }

@@ -64,6 +64,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [gatewayqueue.dev]
   resources: [gatewayqueues/status]
   verbs: [patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+# See what keeps a queue's pods from running.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
 # Make their children and put them back. To apply an object that is not there
 # needs `create` as well as `patch`; what goes with its GatewayQueue is deleted
 # by the garbage collector.
@@ -81,8 +88,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
 # `get`, `patch` and `watch` are also what each queue is given for its own Lease,
-# and nobody may give what they do not have.
+# and nobody may give what they do not have. A queue that stands down, because
+# another uses its token, has no Lease.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 {{- end -}}

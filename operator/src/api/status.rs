@@ -15,7 +15,10 @@ pub struct GatewayQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// What holds of the queue now. Ready: shards are granted their turns.
+    /// What holds of the queue now. Ready: shards are granted their turns, and
+    /// if not, the message says what to do. Progressing: pods of the present
+    /// spec are on their way. TokenAccepted: Discord takes the bot's token.
+    /// SessionStartsAvailable: there are session starts to grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Option<Vec<Condition>>,

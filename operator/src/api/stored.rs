@@ -8,7 +8,7 @@ use kube::Resource;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{GatewayQueue, GatewayQueueSpec, GatewayQueueStatus};
+use super::{GatewayQueue, GatewayQueueSpec, GatewayQueueStatus, TokenSecretRef};
 
 /// See the module.
 #[derive(Clone, Debug, Deserialize)]
@@ -26,6 +26,8 @@ pub enum Stored {
 pub struct Unreadable {
     pub metadata: ObjectMeta,
     pub status: Option<GatewayQueueStatus>,
+    /// The token that its pods go on using, if that can be read.
+    pub token: Option<TokenSecretRef>,
     /// Which field is wrong, and how.
     pub why: String,
 }
@@ -53,6 +55,7 @@ impl From<Raw> for Stored {
             Value::Null => json!({}),
             spec => spec,
         };
+        let token = spec.get("tokenSecretRef").cloned().unwrap_or_default();
         match serde_path_to_error::deserialize::<_, GatewayQueueSpec>(spec) {
             Ok(spec) => Self::Queue(Box::new(GatewayQueue {
                 metadata,
@@ -62,6 +65,7 @@ impl From<Raw> for Stored {
             Err(error) => Self::Unreadable(Box::new(Unreadable {
                 metadata,
                 status,
+                token: serde_json::from_value(token).unwrap_or_default(),
                 why: format!("spec.{}: {}", error.path(), error.inner()),
             })),
         }
@@ -69,11 +73,11 @@ impl From<Raw> for Stored {
 }
 
 impl Stored {
-    /// The GatewayQueue, if it can be read.
-    pub fn queue(&self) -> Option<&GatewayQueue> {
+    /// Where its token is, if it has one.
+    pub fn token(&self) -> Option<&TokenSecretRef> {
         match self {
-            Self::Queue(queue) => Some(queue),
-            Self::Unreadable(_) => None,
+            Self::Queue(queue) => queue.spec.token_secret_ref.as_ref(),
+            Self::Unreadable(unreadable) => unreadable.token.as_ref(),
         }
     }
 }
@@ -132,18 +136,15 @@ mod tests {
             panic!("it fits");
         };
         assert_eq!(*queue, serde_json::from_value(object).unwrap());
-        assert!(
-            stored(json!({"metadata": {"name": "bare"}}))
-                .queue()
-                .is_some()
-        );
+        let bare = stored(json!({"metadata": {"name": "bare"}}));
+        assert!(matches!(bare, Stored::Queue(_)));
     }
 
     #[test]
     fn what_does_not_fit_keeps_its_name_and_says_which_field_is_wrong() {
         let object = json!({
             "metadata": {"name": "my-bot"},
-            "spec": {"service": {"port": "abc"}},
+            "spec": {"service": {"port": "abc"}, "tokenSecretRef": {"name": "discord"}},
             "status": {"url": "http://my-bot.shop.svc"},
         });
         let Stored::Unreadable(unreadable) = stored(object) else {
@@ -153,8 +154,9 @@ mod tests {
         let why = "spec.service.port: invalid type: string \"abc\", expected i32";
         assert_eq!(unreadable.why, why);
         assert!(unreadable.status.unwrap().url.is_some());
+        assert_eq!(unreadable.token.unwrap().key, "token");
         // Not even this.
         let odd = stored(json!({"metadata": {"name": "odd"}, "spec": [1], "status": 7}));
-        assert!(odd.queue().is_none());
+        assert!(matches!(odd, Stored::Unreadable(_)));
     }
 }

@@ -18,8 +18,10 @@ pub(super) struct Server {
     applied: Arc<Mutex<HashMap<String, Vec<String>>>>,
     pub(super) refuse: Arc<Mutex<Option<Refusals>>>,
     /// What is left for the events.
-    pub(super) notes: Arc<Mutex<Option<Receiver<(ObjectReference, Note)>>>>,
+    pub(super) notes: Arc<Mutex<Option<Notes>>>,
 }
+
+pub(super) type Notes = Receiver<(ObjectReference, Note)>;
 
 /// Writes that will be refused: the part of the path, how, and how many.
 pub(super) type Refusals = (&'static str, u16, u32);

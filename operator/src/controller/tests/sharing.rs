@@ -21,8 +21,8 @@ async fn the_younger_of_two_that_share_a_token_has_no_pods_until_the_elder_is_go
     let server = Server::default();
     let (context, mut writers) = context(&server);
     let young = queue(json!({"tokenSecretRef": {"name": "discord"}}));
-    context.tokens.saw(&elder());
-    context.tokens.saw(&young);
+    context.tokens.saw(&stored(&elder()));
+    context.tokens.saw(&stored(&young));
     let done = reconcile(Arc::new(young.clone()), Arc::clone(&context)).await;
     assert_eq!(done.unwrap(), Action::await_change());
     assert_eq!(reason(&server), "TokenShared");
@@ -30,9 +30,7 @@ async fn the_younger_of_two_that_share_a_token_has_no_pods_until_the_elder_is_go
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
     assert_eq!(server.take_notes(), ["TokenShared"]);
 
-    let again = context
-        .tokens
-        .lost(&("shop".to_owned(), "elder".to_owned()));
+    let again = context.tokens.lost(&stored(&elder()));
     assert_eq!(again, [("shop".to_owned(), "my-bot".to_owned())]);
     let deployment = serde_json::from_value(server.object("deployments")).unwrap();
     writers
@@ -51,8 +49,8 @@ async fn a_lease_is_taken_from_a_queue_that_has_to_stand_down() {
     let (queue, context, _writers) = applied(&server).await;
     let mut young = (*queue).clone();
     young.spec.token_secret_ref = elder().spec.token_secret_ref;
-    context.tokens.saw(&elder());
-    context.tokens.saw(&young);
+    context.tokens.saw(&stored(&elder()));
+    context.tokens.saw(&stored(&young));
     reconcile(Arc::new(young), context).await.unwrap();
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
     assert_eq!(server.object("deployments")["spec"]["replicas"], 0);
@@ -65,8 +63,8 @@ async fn of_two_that_are_made_at_the_same_time_neither_starts_at_once() {
     let mut younger = elder();
     younger.metadata.uid = Some("0002".to_owned());
     let older = queue(json!({"tokenSecretRef": {"name": "discord"}}));
-    context.tokens.saw(&older);
-    context.tokens.saw(&younger);
+    context.tokens.saw(&stored(&older));
+    context.tokens.saw(&stored(&younger));
     reconcile(Arc::new(older), context).await.unwrap();
     assert_eq!(server.object("deployments")["spec"]["replicas"], 1);
     let lease = server.object("leases");
