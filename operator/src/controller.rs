@@ -10,6 +10,7 @@ use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{Controller, WatchStreamExt as _};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{GatewayQueue, Stored};
@@ -19,9 +20,10 @@ use crate::desired::{self, Owner, QueueDefaults};
 use crate::events::Events;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
-use crate::observe::{Stores, Tell, Triggers, scoped, watch};
+use crate::observe::{Tell, Triggers, events_of, scoped};
 use crate::repairs::Repairs;
 use crate::status::Outcome;
+use crate::stores::Stores;
 use crate::tokens::Tokens;
 
 /// How many GatewayQueues are worked on at the same time.
@@ -63,6 +65,8 @@ pub struct Context {
     pub events: Events,
     /// The counters.
     pub metrics: Metrics,
+    /// Whether this operator works, or stands by for another that does.
+    pub works: watch::Receiver<bool>,
 }
 
 /// The controller of one namespace, or of all. It ends after `stop`, when the
@@ -81,7 +85,7 @@ pub fn controller(
     let mut listed = Some(listed);
     let Triggers { one, all, tell } = triggers;
     let noting = Arc::clone(&context);
-    let changes = watch(
+    let changes = events_of(
         scoped(client, namespace),
         watcher::Config::default(),
         writer,
@@ -147,6 +151,10 @@ fn note_tokens(tokens: &Tokens, event: &Event<Stored>, tell: &Tell) {
 /// # Errors
 /// See [`Error`].
 pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Action, Error> {
+    if !*context.works.borrow() {
+        // All are looked at when this operator's turn comes.
+        return Ok(Action::await_change());
+    }
     let started = Instant::now();
     let result = match &*stored {
         Stored::Queue(queue) => context.reconcile(queue, started).await,

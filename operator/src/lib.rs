@@ -2,8 +2,9 @@
 //!
 //! Data walks one way: [`observe`] the cluster, build what is [`desired`],
 //! compare ([`drift`]), [`apply`] what differs ([`converge`]), and tell the truth
-//! about it ([`leader`], [`status`], [`report`]). Only `observe`, `apply`,
-//! `events`, `admin` and `runtime` do IO.
+//! about it ([`leader`], [`status`], [`report`]). Of several operators one does
+//! so ([`election`]). Only `observe`, `apply`, `events`, `election`, `admin` and
+//! `runtime` do IO.
 
 pub mod admin;
 pub mod allowance;
@@ -14,6 +15,7 @@ pub mod controller;
 pub mod converge;
 pub mod desired;
 pub mod drift;
+pub mod election;
 pub mod events;
 pub mod leader;
 pub mod metrics;
@@ -24,6 +26,7 @@ pub mod runtime;
 pub mod settings;
 pub mod sightings;
 pub mod status;
+pub mod stores;
 pub mod tokens;
 
 /// The name under which the operator owns fields, and the value of

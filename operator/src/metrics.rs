@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -14,6 +15,7 @@ pub struct Metrics {
     reconciles: Family<Result, Counter>,
     seconds: Histogram,
     calls: Family<Call, Counter>,
+    works: Gauge,
 }
 
 /// A kind of call to the API server, watches aside.
@@ -50,6 +52,7 @@ impl Metrics {
             reconciles: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
             calls: Family::default(),
+            works: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("gateway_queue_operator");
         registry.register(
@@ -67,7 +70,17 @@ impl Metrics {
             "Calls to the API server, watches aside: none without a cause",
             metrics.calls.clone(),
         );
+        registry.register(
+            "works",
+            "Whether this operator works (1), or stands by for another that does (0)",
+            metrics.works.clone(),
+        );
         (metrics, registry)
+    }
+
+    /// Notes whether this operator works.
+    pub fn works(&self, works: bool) {
+        self.works.set(works.into());
     }
 
     /// Counts a reconcile.

@@ -1,24 +1,19 @@
-//! What is there: a cache of every child in the watched namespaces, kept fresh
-//! by a watch for each kind, and a word to the controller when one changes.
+//! Keeps the stores fresh, by a watch for each kind, and says a word to the
+//! controller when a child changes.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use futures::future::try_join_all;
-use futures::{FutureExt as _, Stream, StreamExt as _, TryFutureExt as _, pin_mut};
-use k8s_openapi::api::apps::v1::Deployment;
+use futures::{Stream, StreamExt as _, pin_mut};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, PartialObjectMeta};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::reflector::store::{Writer, WriterDropped};
-use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::{Client, Resource, ResourceExt as _};
@@ -27,8 +22,9 @@ use tokio::task::JoinSet;
 
 use crate::MANAGER;
 use crate::api::Stored;
-use crate::desired::{INSTANCE, Kind, MANAGED_BY, Owner};
+use crate::desired::MANAGED_BY;
 use crate::sightings::Sightings;
+use crate::stores::{Stores, Writers, instance};
 
 /// The API of a kind in one namespace, or in all of them.
 pub fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
@@ -51,160 +47,11 @@ pub struct Triggers {
     pub all: UnboundedReceiver<()>,
 }
 
-/// The children that are there. Of most kinds the metadata is enough.
-#[derive(Clone)]
-pub struct Stores {
-    service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
-    roles: Store<PartialObjectMeta<Role>>,
-    role_bindings: Store<PartialObjectMeta<RoleBinding>>,
-    services: Store<PartialObjectMeta<Service>>,
-    disruption_budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
-    leases: Store<Lease>,
-    deployments: Store<Deployment>,
-    pods: Store<Pod>,
-    /// When each Lease was seen to change.
-    pub sightings: Arc<Sightings>,
-}
-
-/// The other ends of [`Stores`].
-#[allow(missing_docs, reason = "one for each kind")]
-pub struct Writers {
-    pub service_accounts: Writer<PartialObjectMeta<ServiceAccount>>,
-    pub roles: Writer<PartialObjectMeta<Role>>,
-    pub role_bindings: Writer<PartialObjectMeta<RoleBinding>>,
-    pub services: Writer<PartialObjectMeta<Service>>,
-    pub disruption_budgets: Writer<PartialObjectMeta<PodDisruptionBudget>>,
-    pub leases: Writer<Lease>,
-    pub deployments: Writer<Deployment>,
-    pub pods: Writer<Pod>,
-}
-
-impl Stores {
-    /// Empty stores, and what fills them.
-    pub fn new() -> (Self, Writers) {
-        let (service_accounts, service_account_writer) = store();
-        let (roles, role_writer) = store();
-        let (role_bindings, role_binding_writer) = store();
-        let (services, service_writer) = store();
-        let (disruption_budgets, disruption_budget_writer) = store();
-        let (leases, lease_writer) = store();
-        let (deployments, deployment_writer) = store();
-        let (pods, pod_writer) = store();
-        let stores = Self {
-            service_accounts,
-            roles,
-            role_bindings,
-            services,
-            disruption_budgets,
-            leases,
-            deployments,
-            pods,
-            sightings: Arc::default(),
-        };
-        let writers = Writers {
-            service_accounts: service_account_writer,
-            roles: role_writer,
-            role_bindings: role_binding_writer,
-            services: service_writer,
-            disruption_budgets: disruption_budget_writer,
-            leases: lease_writer,
-            deployments: deployment_writer,
-            pods: pod_writer,
-        };
-        (stores, writers)
-    }
-
-    /// Waits until every kind has been listed once.
-    ///
-    /// # Errors
-    /// When a watch ended before that.
-    pub async fn wait_until_ready(&self) -> Result<(), WriterDropped> {
-        let Self {
-            service_accounts,
-            roles,
-            role_bindings,
-            services,
-            disruption_budgets,
-            leases,
-            deployments,
-            pods,
-            sightings: _,
-        } = self;
-        try_join_all([
-            service_accounts.wait_until_ready().boxed(),
-            roles.wait_until_ready().boxed(),
-            role_bindings.wait_until_ready().boxed(),
-            services.wait_until_ready().boxed(),
-            disruption_budgets.wait_until_ready().boxed(),
-            leases.wait_until_ready().boxed(),
-            deployments.wait_until_ready().boxed(),
-            pods.wait_until_ready().boxed(),
-        ])
-        .map_ok(|_| ())
-        .await
-    }
-
-    /// The metadata of a child, when the child carries the operator's label.
-    pub fn metadata(&self, kind: Kind, owner: &Owner) -> Option<ObjectMeta> {
-        match kind {
-            Kind::ServiceAccount => metadata(&self.service_accounts, owner),
-            Kind::Role => metadata(&self.roles, owner),
-            Kind::RoleBinding => metadata(&self.role_bindings, owner),
-            Kind::Service => metadata(&self.services, owner),
-            Kind::PodDisruptionBudget => metadata(&self.disruption_budgets, owner),
-            Kind::Lease => metadata(&self.leases, owner),
-            Kind::Deployment => metadata(&self.deployments, owner),
-        }
-    }
-
-    /// The Deployment of a GatewayQueue.
-    pub fn deployment(&self, owner: &Owner) -> Option<Arc<Deployment>> {
-        of(&self.deployments, owner)
-    }
-
-    /// The Lease of a GatewayQueue.
-    pub fn lease(&self, owner: &Owner) -> Option<Arc<Lease>> {
-        of(&self.leases, owner)
-    }
-
-    /// The pods of a GatewayQueue.
-    pub fn pods(&self, owner: &Owner) -> Vec<Arc<Pod>> {
-        let is_its = |pod: &Pod| {
-            pod.metadata.namespace.as_ref() == Some(&owner.namespace)
-                && instance(pod).is_some_and(|name| name == owner.name)
-        };
-        self.pods
-            .state()
-            .into_iter()
-            .filter(|pod| is_its(pod))
-            .collect()
-    }
-}
-
-/// The name of the GatewayQueue of a pod.
-fn instance(pod: &Pod) -> Option<&str> {
-    pod.labels().get(INSTANCE).map(String::as_str)
-}
-
 /// Takes away what nobody here looks at. There may be many pods.
 fn slim(pod: &mut Pod) {
     pod.metadata.managed_fields = None;
     pod.metadata.annotations = None;
     pod.spec = None;
-}
-
-fn of<K>(store: &Store<K>, owner: &Owner) -> Option<Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    store.get(&ObjectRef::new(&owner.name).within(&owner.namespace))
-}
-
-fn metadata<K>(store: &Store<K>, owner: &Owner) -> Option<ObjectMeta>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    of(store, owner).map(|object| object.meta().clone())
 }
 
 /// Starts the watches of all kinds of children, as tasks of `tasks`.
@@ -224,6 +71,7 @@ pub fn watch_children(
         role_bindings,
         services,
         disruption_budgets,
+        network_policies,
         leases,
         deployments,
         pods,
@@ -249,6 +97,7 @@ pub fn watch_children(
     watch.children(role_bindings);
     watch.children(services);
     watch.children(disruption_budgets);
+    watch.children(network_policies);
     watch.children(deployments);
 
     let triggers = Triggers {
@@ -300,14 +149,15 @@ impl Tell {
         let _ = self.one.unbounded_send(queue);
     }
 
-    fn all(&self) {
+    /// To look at every GatewayQueue again.
+    pub fn all(&self) {
         let _ = self.all.unbounded_send(());
     }
 }
 
 /// The events of a watch. One that breaks is started again, and its errors are
 /// for the log only.
-pub fn watch<K>(
+pub fn events_of<K>(
     api: Api<K>,
     config: watcher::Config,
     writer: Writer<K>,
@@ -375,7 +225,7 @@ where
 {
     let labels = format!("{MANAGED_BY}={MANAGER}");
     let config = watcher::Config::default().labels(&labels);
-    watch(scoped(client.clone(), namespace), config, writer, modify)
+    events_of(scoped(client.clone(), namespace), config, writer, modify)
 }
 
 /// Notes what became of a Lease. A renewal, every few seconds for each queue, is
@@ -416,6 +266,7 @@ async fn forward<K>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Owner;
 
     #[test]
     fn a_renewal_of_a_lease_is_no_news_and_all_else_is() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::Targets;
@@ -17,9 +18,10 @@ use crate::api::LogFormat;
 use crate::apply::Cluster;
 use crate::backoff::Backoffs;
 use crate::controller::{Context, controller};
+use crate::election;
 use crate::events::{self, Events};
 use crate::metrics::Metrics;
-use crate::observe::watch_children;
+use crate::observe::{Tell, watch_children};
 use crate::repairs::Repairs;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
@@ -55,6 +57,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     let Settings {
         defaults,
         watch_namespaces,
+        candidacy,
         admin_port,
         log_format: _,
         log_filter: _,
@@ -84,10 +87,13 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     let (events, notes) = Events::new();
     let instance = std::env::var("POD_NAME").ok();
     tasks.spawn(events::publish(client.clone(), instance, notes));
+    let (works, turn) = watch::channel(candidacy.is_none());
     let mut controllers = Vec::new();
+    let mut tells = Vec::new();
     for namespace in scopes {
         let namespace = namespace.as_deref();
         let (stores, triggers) = watch_children(&client, namespace, &mut tasks);
+        tells.push(triggers.tell.clone());
         let context = Arc::new(Context {
             cluster: Cluster::new(client.clone(), metrics.clone()),
             stores: stores.clone(),
@@ -97,6 +103,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             repairs: Repairs::default(),
             events: events.clone(),
             metrics: metrics.clone(),
+            works: turn.clone(),
         });
         let (readiness, stop) = (Arc::clone(&readiness), stop.clone());
         let listed = move || {
@@ -119,9 +126,20 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             }
         });
     }
+    tasks.spawn(follow(turn, tells, metrics));
+    // The next operator's turn comes when this one has done nothing any more.
+    let idle = CancellationToken::new();
+    let standing = candidacy.map(|candidacy| {
+        let standing = election::stand(client, candidacy, works, idle.clone());
+        tokio::spawn(standing)
+    });
     tokio::select! {
         _ = join_all(controllers) => {}
         () = too_long(&stop) => tracing::warn!("reconciles were cut off"),
+    }
+    idle.cancel();
+    if let Some(standing) = standing {
+        let _ = standing.await;
     }
     match stop.is_cancelled() {
         true => {
@@ -129,6 +147,21 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             Ok(())
         }
         false => Err("the controller ended by itself".into()),
+    }
+}
+
+/// Has every GatewayQueue looked at when this operator's turn comes: what happened
+/// while it stood by was seen, and left to the other.
+async fn follow(mut turn: watch::Receiver<bool>, tells: Vec<Tell>, metrics: Metrics) {
+    loop {
+        let works = *turn.borrow_and_update();
+        metrics.works(works);
+        if works {
+            tells.iter().for_each(Tell::all);
+        }
+        if turn.changed().await.is_err() {
+            return;
+        }
     }
 }
 

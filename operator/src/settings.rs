@@ -8,6 +8,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::api::{ImagePullPolicy, LogFormat};
 use crate::desired::QueueDefaults;
+use crate::election::Candidacy;
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
@@ -23,9 +24,13 @@ Options, and the variables that stand for them:
                                 again; all namespaces when absent
   --admin-port PORT             ADMIN_PORT, for /livez /readyz /metrics; 8080
   --log-format FORMAT           LOG_FORMAT: text or json; text
+  --leader-election-lease NAME  LEADER_ELECTION_LEASE, by which several operators
+                                agree on who works; none when absent
+  --leader-election-namespace NAME
+                                LEADER_ELECTION_NAMESPACE, where that Lease is
   --help, --version
 
-RUST_LOG says what is logged (info when absent).
+RUST_LOG says what is logged (info when absent). POD_NAME says who this operator is.
 The cluster is that of the pod, else of KUBECONFIG or ~/.kube/config.
 ";
 
@@ -49,6 +54,8 @@ pub struct Settings {
     pub defaults: QueueDefaults,
     /// The namespaces to work in; none of them stands for all.
     pub watch_namespaces: Vec<String>,
+    /// Where several operators agree on who works; alone when there is none.
+    pub candidacy: Option<Candidacy>,
     /// The port of probes and metrics.
     pub admin_port: u16,
     /// The form of log lines.
@@ -105,6 +112,21 @@ const WATCH_NAMESPACE: Setting = Setting {
     variable: "WATCH_NAMESPACE",
     accepted: "names of namespaces with commas between, such as bots,shop",
 };
+const LEASE: Setting = Setting {
+    name: "--leader-election-lease (LEADER_ELECTION_LEASE)",
+    variable: "LEADER_ELECTION_LEASE",
+    accepted: "the name of a Lease, such as gateway-queue-operator",
+};
+const LEASE_NAMESPACE: Setting = Setting {
+    name: "--leader-election-namespace (LEADER_ELECTION_NAMESPACE)",
+    variable: "LEADER_ELECTION_NAMESPACE",
+    accepted: "the namespace of the Lease of LEADER_ELECTION_LEASE",
+};
+const POD_NAME: Setting = Setting {
+    name: "POD_NAME",
+    variable: "POD_NAME",
+    accepted: "the name of this operator's pod, which tells it from others that take part in the election",
+};
 const ADMIN_PORT: Setting = Setting {
     name: "--admin-port (ADMIN_PORT)",
     variable: "ADMIN_PORT",
@@ -140,6 +162,10 @@ impl Command {
                 Long("queue-image-pull-policy") => flags.pull_policy = Some(parser.value()?),
                 Long("watch-namespace") => flags.namespaces.push(parser.value()?),
                 Long("admin-port") => flags.admin_port = Some(parser.value()?),
+                Long("leader-election-lease") => flags.lease = Some(parser.value()?),
+                Long("leader-election-namespace") => {
+                    flags.lease_namespace = Some(parser.value()?);
+                }
                 Long("log-format") => flags.log_format = Some(parser.value()?),
                 Value(word) if word == "crd" => return Ok(Self::Crd),
                 other => return Err(other.unexpected().into()),
@@ -154,6 +180,8 @@ struct Flags {
     queue_image: Option<OsString>,
     pull_policy: Option<OsString>,
     namespaces: Vec<OsString>,
+    lease: Option<OsString>,
+    lease_namespace: Option<OsString>,
     admin_port: Option<OsString>,
     log_format: Option<OsString>,
 }
@@ -164,18 +192,16 @@ impl Flags {
             queue_image,
             pull_policy,
             namespaces,
+            lease,
+            lease_namespace,
             admin_port,
             log_format,
         } = self;
-        let image = QUEUE_IMAGE
-            .read(queue_image, &variable, image)?
-            .ok_or(Error::Unset {
-                name: QUEUE_IMAGE.name,
-                accepted: QUEUE_IMAGE.accepted,
-            })?;
+        let image = QUEUE_IMAGE.needed(queue_image, &variable, image)?;
         let image_pull_policy = PULL_POLICY.read(pull_policy, &variable, |word| {
             ImagePullPolicy::ALL.into_iter().find(|p| p.word() == word)
         })?;
+        let candidacy = candidacy(lease, lease_namespace, &variable)?;
         let admin_port = ADMIN_PORT.read(admin_port, &variable, |port| {
             port.parse().ok().filter(|port| *port != 0)
         })?;
@@ -196,6 +222,7 @@ impl Flags {
                 image_pull_policy,
             },
             watch_namespaces: watch_namespaces(namespaces, &variable)?,
+            candidacy,
             admin_port: admin_port.unwrap_or(8080),
             log_format: log_format.unwrap_or_default(),
             log_filter: log_filter.unwrap_or_else(|| "info".to_owned()),
@@ -204,6 +231,20 @@ impl Flags {
 }
 
 impl Setting {
+    /// As [`Setting::read`], of a setting without which nothing can be done.
+    fn needed<T>(
+        &self,
+        flag: Option<OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Error> {
+        let read = self.read(flag, variable, parse)?;
+        read.ok_or(Error::Unset {
+            name: self.name,
+            accepted: self.accepted,
+        })
+    }
+
     /// Reads the flag, else the variable; an empty one is what manifests have
     /// for "not set".
     fn read<T>(
@@ -225,6 +266,22 @@ impl Setting {
             }),
         }
     }
+}
+
+/// All three settings, or none.
+fn candidacy(
+    lease: Option<OsString>,
+    namespace: Option<OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<Candidacy>, Error> {
+    let Some(lease) = LEASE.read(lease, &variable, object_name)? else {
+        return Ok(None);
+    };
+    Ok(Some(Candidacy {
+        namespace: LEASE_NAMESPACE.needed(namespace, &variable, namespace_name)?,
+        lease,
+        identity: POD_NAME.needed(None, &variable, object_name)?,
+    }))
 }
 
 /// The namespaces of all flags together, else of the variable.
@@ -252,14 +309,18 @@ fn image(name: &str) -> Option<String> {
 
 /// The names in a list with commas between. None when one is no name.
 fn names(list: &str) -> Option<Vec<String>> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    list.split(',')
-        .map(str::trim)
-        .map(|name| {
-            let fits = (1..=63).contains(&name.len()) && name.chars().all(allowed);
-            fits.then(|| name.to_owned())
-        })
-        .collect()
+    list.split(',').map(str::trim).map(namespace_name).collect()
+}
+
+fn namespace_name(name: &str) -> Option<String> {
+    let fits = (1..=63).contains(&name.len()) && !name.contains('.');
+    fits.then(|| object_name(name)).flatten()
+}
+
+fn object_name(name: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let fits = (1..=253).contains(&name.len()) && name.chars().all(allowed);
+    fits.then(|| name.to_owned())
 }
 
 #[cfg(test)]

@@ -83,9 +83,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, list, watch, create, patch]
-# A GatewayQueue that is scaled down to one pod has one no more.
+# A GatewayQueue that is scaled down to one pod has no budget for disruptions any
+# more, nor a NetworkPolicy when that is switched off.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
 # `get`, `patch` and `watch` are also what each queue is given for its own Lease,
 # and nobody may give what they do not have. A queue that stands down, because

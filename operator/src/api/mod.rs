@@ -10,6 +10,7 @@
 
 mod crd;
 mod duration;
+mod network_policy;
 mod pod;
 mod schema;
 mod service;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crd::{crd, crd_yaml};
 pub use duration::parse_duration;
+pub use network_policy::NetworkPolicySettings;
 pub use pod::{PodSettings, Resources};
 pub use service::{ServiceSettings, ServiceType};
 pub use status::{GatewayQueueStatus, SessionStarts};
@@ -221,6 +223,10 @@ pub struct GatewayQueueSpec {
     /// How the queue's pod is made and where it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodSettings>,
+
+    /// Who can reach the queue's pods. When absent, everybody can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicySettings>,
 }
 
 /// Where the bot's token is.

@@ -38,7 +38,7 @@ fn map_of(values: serde_json::Value, most: usize) -> Schema {
     })
 }
 
-/// An optional type of Kubernetes, by its schema alone: its manual is pages
+/// An optional type of Kubernetes, without most of its manual: that is pages
 /// long, and a CRD must stay small enough for a client-side apply.
 pub(super) fn embedded<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = bounded::<T>(generator);
@@ -89,12 +89,26 @@ fn bare<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// Takes the descriptions away, and bounds what Rust reads into 32 bits.
+/// Leaves the first sentence of each description, for `kubectl explain`, and
+/// bounds what Rust reads into 32 bits.
 struct Bare;
+
+/// The first sentence of a text, on one line.
+fn first_sentence(text: &str) -> String {
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.find(". ") {
+        Some(end) => line.get(..=end).unwrap_or(&line).to_owned(),
+        None => line,
+    }
+}
 
 impl Transform for Bare {
     fn transform(&mut self, schema: &mut Schema) {
-        schema.remove("description");
+        let description = schema.get("description").and_then(|d| d.as_str());
+        if let Some(short) = description.map(first_sentence) {
+            schema.insert("description".to_owned(), json!(short));
+        }
         if schema.get("format") == Some(&json!("int32")) {
             // The API server does not check the format, and a number that does
             // not fit would stop the watch.

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::events::Note;
-use crate::observe::Writers;
+use crate::stores::Writers;
 
+mod failures;
 mod leadership;
 mod server;
 mod sharing;
@@ -30,6 +31,11 @@ fn stored(queue: &GatewayQueue) -> Arc<Stored> {
 
 async fn reconcile(queue: Arc<GatewayQueue>, context: Arc<Context>) -> Result<Action, Error> {
     super::reconcile(stored(&queue), context).await
+}
+
+/// Whether this operator works, for good.
+fn works(works: bool) -> watch::Receiver<bool> {
+    watch::channel(works).1
 }
 
 /// A context whose calls go to `server`, with what fills its stores.
@@ -58,6 +64,7 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
         repairs: Repairs::default(),
         events,
         metrics,
+        works: works(true),
     };
     (Arc::new(context), writers)
 }
@@ -77,6 +84,7 @@ fn observe(server: &Server, writers: &mut Writers) {
         role_bindings,
         services,
         disruption_budgets: _,
+        network_policies: _,
         leases,
         deployments,
         pods: _,
@@ -253,6 +261,17 @@ async fn a_fault_of_the_api_server_leaves_the_status_as_it_is() {
         .unwrap_err();
     let writes = server.take_writes();
     assert!(!writes.contains(&format!("{PREFIX}/status")), "{writes:?}");
+}
+
+#[tokio::test]
+async fn an_operator_that_stands_by_makes_no_call() {
+    let server = Server::default();
+    let (context, _writers) = context(&server);
+    let mut context = Arc::into_inner(context).unwrap();
+    context.works = works(false);
+    let action = reconcile(Arc::new(queue(json!({}))), Arc::new(context)).await;
+    assert_eq!(action.unwrap(), Action::await_change());
+    assert_eq!(server.take_calls(), []);
 }
 
 #[tokio::test]

@@ -23,10 +23,11 @@ use crate::api::{
     ADMIN_PORT, GatewayQueueSpec, ImagePullPolicy, PEER_PORT, PodSettings, parse_duration,
 };
 
-/// The name of the port on which shards ask for their turn.
+/// The names of the ports: where shards ask for their turn, where the probes and
+/// the metrics are, and where the queue's pods ask each other.
 pub(super) const QUEUE_PORT: &str = "queue";
-const ADMIN: &str = "admin";
-const PEER: &str = "peer";
+pub(super) const ADMIN: &str = "admin";
+pub(super) const PEER: &str = "peer";
 
 /// Seconds that a pod may take to end when the spec does not say. For those who
 /// wait on it, it asks the next leader meanwhile, and a queue may be long.

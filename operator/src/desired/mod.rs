@@ -4,6 +4,7 @@
 mod deployment;
 mod disruption_budget;
 mod lease;
+mod network_policy;
 mod role;
 mod role_binding;
 mod service;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -60,13 +62,14 @@ pub enum Kind {
     Lease,
     Service,
     PodDisruptionBudget,
+    NetworkPolicy,
     Deployment,
 }
 
 impl Kind {
     /// The kinds that not every GatewayQueue asks for: what a spec before has
     /// asked for is deleted.
-    pub const OPTIONAL: [Self; 2] = [Self::PodDisruptionBudget, Self::Lease];
+    pub const OPTIONAL: [Self; 3] = [Self::PodDisruptionBudget, Self::NetworkPolicy, Self::Lease];
 
     /// Where the API server serves objects of this kind.
     pub fn resource(self) -> ApiResource {
@@ -77,6 +80,7 @@ impl Kind {
             Self::Lease => ApiResource::erase::<Lease>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Self::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
         }
     }
@@ -90,6 +94,7 @@ impl Kind {
             Self::Lease => "Lease",
             Self::Service => "Service",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::NetworkPolicy => "NetworkPolicy",
             Self::Deployment => "Deployment",
         }
     }
@@ -254,6 +259,12 @@ pub fn children(
             &disruption_budget::disruption_budget(&owner),
         )?);
     }
+    if let Some(policy) = spec.network_policy.as_ref().filter(|policy| policy.enabled) {
+        children.push(child(
+            Kind::NetworkPolicy,
+            &network_policy::network_policy(&owner, policy.from.as_deref()),
+        )?);
+    }
     children.push(child(
         Kind::Deployment,
         &deployment::deployment(&owner, &spec, defaults)?,
@@ -281,5 +292,7 @@ fn unmarked(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
     })
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 pub(crate) mod tests;

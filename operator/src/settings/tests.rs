@@ -26,6 +26,7 @@ fn an_image_is_all_that_is_needed() {
             image_pull_policy: None,
         },
         watch_namespaces: Vec::new(),
+        candidacy: None,
         admin_port: 8080,
         log_format: LogFormat::Text,
         log_filter: "info".to_owned(),
@@ -116,4 +117,37 @@ fn the_definition_is_printed_without_any_setting() {
     assert_eq!(read_with(&["crd"], &[]).unwrap(), Command::Crd);
     assert_eq!(read_with(&["--help"], &[]).unwrap(), Command::Help);
     assert_eq!(read_with(&["--version"], &[]).unwrap(), Command::Version);
+}
+
+#[test]
+fn an_operator_that_stands_for_election_says_where_and_who_it_is() {
+    let all = [
+        ("QUEUE_IMAGE", "q:1"),
+        ("LEADER_ELECTION_LEASE", "operator"),
+        ("LEADER_ELECTION_NAMESPACE", "system"),
+        ("POD_NAME", "operator-1"),
+    ];
+    let expected = Candidacy {
+        namespace: "system".to_owned(),
+        lease: "operator".to_owned(),
+        identity: "operator-1".to_owned(),
+    };
+    assert_eq!(settings(&[], &all).candidacy, Some(expected));
+    for missing in ["LEADER_ELECTION_NAMESPACE", "POD_NAME"] {
+        let others: Vec<_> = all.into_iter().filter(|(n, _)| *n != missing).collect();
+        let error = read_with(&[], &others).unwrap_err().to_string();
+        assert!(
+            error.contains(missing) && error.contains("is not set"),
+            "{error}"
+        );
+    }
+    let flags = [
+        "--leader-election-lease=other",
+        "--leader-election-namespace=bots",
+    ];
+    let candidacy = settings(&flags, &all).candidacy.unwrap();
+    assert_eq!(
+        (candidacy.lease.as_str(), candidacy.namespace.as_str()),
+        ("other", "bots")
+    );
 }

@@ -17,14 +17,39 @@ pub(super) struct Server {
     pub(super) objects: Arc<Mutex<HashMap<String, Value>>>,
     applied: Arc<Mutex<HashMap<String, Vec<String>>>>,
     pub(super) refuse: Arc<Mutex<Option<Refusals>>>,
+    /// The same of reads.
+    pub(super) hide: Arc<Mutex<Option<Refusals>>>,
+    /// A part of a path that is never answered.
+    pub(super) hang: Arc<Mutex<Option<&'static str>>>,
     /// What is left for the events.
     pub(super) notes: Arc<Mutex<Option<Notes>>>,
 }
 
 pub(super) type Notes = Receiver<(ObjectReference, Note)>;
 
-/// Writes that will be refused: the part of the path, how, and how many.
+/// Calls that will be refused: the part of the path, how, and how many.
 pub(super) type Refusals = (&'static str, u16, u32);
+
+/// Whether this call is one of those to be refused, and how.
+fn refusal(refusals: &Mutex<Option<Refusals>>, path: &str) -> Option<u16> {
+    match &mut *refusals.lock().unwrap() {
+        Some((part, code, times)) if path.contains(*part) && *times > 0 => {
+            *times -= 1;
+            Some(*code)
+        }
+        _ => None,
+    }
+}
+
+/// An API server applies over the fields of others only by force, and to the
+/// object of a UID only if it has that one.
+fn conflict(query: &str, object: &Value, there: &Value) -> Option<&'static str> {
+    let uid = &object["metadata"]["uid"];
+    if !uid.is_null() && *uid != there["metadata"]["uid"] {
+        return Some("the object has another uid");
+    }
+    (uid.is_null() || !query.contains("force=true")).then_some("the fields are another manager's")
+}
 
 pub(super) const PREFIX: &str =
     "/apis/gatewayqueue.dev/v1alpha1/namespaces/shop/gatewayqueues/my-bot";
@@ -37,13 +62,20 @@ impl Server {
             .lock()
             .unwrap()
             .push((parts.method.clone(), path.clone()));
-        if let Some((part, code, times)) = &mut *self.refuse.lock().unwrap()
-            && path.contains(*part)
-            && parts.method == Method::PATCH
-            && *times > 0
-        {
-            *times -= 1;
-            return failure(*code, "it is forbidden here");
+        let hangs = self
+            .hang
+            .lock()
+            .unwrap()
+            .is_some_and(|part| path.contains(part));
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        let refusals = match parts.method {
+            Method::GET => &self.hide,
+            _ => &self.refuse,
+        };
+        if let Some(code) = refusal(refusals, &path) {
+            return failure(code, "it is forbidden here");
         }
         if parts.method == Method::GET {
             return match self.objects.lock().unwrap().get(&path) {
@@ -63,10 +95,26 @@ impl Server {
         if parts.method == Method::POST && self.objects.lock().unwrap().contains_key(&path) {
             return failure(409, "there is one already");
         }
-        if parts.method == Method::PATCH {
+        let applies = parts
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .is_some_and(|kind| {
+                kind.to_str()
+                    .unwrap()
+                    .starts_with("application/apply-patch")
+            });
+        if applies {
+            let there = self.objects.lock().unwrap().get(&path).cloned();
+            let query = parts.uri.query().unwrap_or_default();
+            if let Some(why) = there.and_then(|there| conflict(query, &object, &there)) {
+                return failure(409, why);
+            }
             self.apply_annotations(&path, &mut object);
         }
-        object["metadata"]["uid"] = json!("0042");
+        object["metadata"]["uid"] = match path.ends_with("/status") {
+            true => json!("0001"),
+            false => json!("0042"),
+        };
         object["metadata"]["name"] = json!("my-bot");
         object["spec"] = object.get("spec").cloned().unwrap_or_else(|| json!({}));
         // All of it is ours: an empty set stands for everything below.

@@ -1,0 +1,158 @@
+//! Each call fails in each way that an API server has. Nothing is lost: the next
+//! reconcile gets to where the first would have been.
+
+use super::*;
+
+/// Every call that makes something, in the order in which they are made.
+const WRITES: [&str; 7] = [
+    "/serviceaccounts/",
+    "/roles/",
+    "/rolebindings/",
+    "/leases",
+    "/services/",
+    "/deployments/",
+    "/status",
+];
+
+const CODES: [u16; 10] = [400, 401, 403, 404, 409, 422, 429, 500, 503, 504];
+
+/// Reconciles until it goes well. How often it did not.
+async fn converge(server: &Server, context: &Arc<Context>) -> u32 {
+    let mut failures = 0;
+    loop {
+        let mut queue = queue(json!({}));
+        if let Some(status) = server
+            .objects
+            .lock()
+            .unwrap()
+            .get(&format!("{PREFIX}/status"))
+        {
+            queue.status = serde_json::from_value(status["status"].clone()).unwrap();
+        }
+        if reconcile(Arc::new(queue), Arc::clone(context))
+            .await
+            .is_ok()
+        {
+            return failures;
+        }
+        failures += 1;
+        assert!(failures < 5, "it does not converge");
+    }
+}
+
+/// What is there in the end.
+fn objects(server: &Server) -> Vec<String> {
+    let objects = server.objects.lock().unwrap();
+    let mut paths: Vec<String> = objects.keys().cloned().collect();
+    paths.sort();
+    paths
+}
+
+fn reason(server: &Server) -> Value {
+    server.status()["conditions"][0]["reason"].clone()
+}
+
+async fn without_a_fault() -> Vec<String> {
+    let server = Server::default();
+    let (context, _writers) = context(&server);
+    assert_eq!(converge(&server, &context).await, 0);
+    objects(&server)
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_made_up_for_wherever_and_however_it_fails() {
+    let expected = without_a_fault().await;
+    assert_eq!(expected.len(), WRITES.len());
+    for place in WRITES {
+        for code in CODES {
+            let server = Server::default();
+            *server.refuse.lock().unwrap() = Some((place, code, 1));
+            let (context, _writers) = context(&server);
+            assert_eq!(converge(&server, &context).await, 1, "{code} at {place}");
+            assert_eq!(objects(&server), expected, "{code} at {place}");
+            assert_eq!(reason(&server), "RolloutUnderWay", "{code} at {place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_look_for_a_child_that_fails_writes_nothing_that_is_not_known_to_be_missing() {
+    let expected = without_a_fault().await;
+    for place in &WRITES[..6] {
+        for code in [401, 403, 429, 500] {
+            let server = Server::default();
+            *server.hide.lock().unwrap() = Some((place, code, 1));
+            let (context, _writers) = context(&server);
+            let first = reconcile(Arc::new(queue(json!({}))), Arc::clone(&context)).await;
+            assert!(first.is_err(), "{code} at {place}");
+            assert_eq!(
+                server.take_writes(),
+                Vec::<String>::new(),
+                "{code} at {place}"
+            );
+            assert_eq!(converge(&server, &context).await, 0);
+            assert_eq!(objects(&server), expected, "{code} at {place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_is_written_for_another_object_of_the_name_is_refused_and_tried_again() {
+    let server = Server::default();
+    let (context, _writers) = context(&server);
+    let path = format!("{PREFIX}/status");
+    let another = json!({"metadata": {"uid": "0666"}, "status": {}});
+    server.objects.lock().unwrap().insert(path, another);
+    let result = reconcile(Arc::new(queue(json!({}))), context).await;
+    assert!(
+        result
+            .unwrap_err()
+            .to_string()
+            .contains("another uid (409)")
+    );
+}
+
+#[tokio::test]
+async fn a_budget_that_cannot_be_deleted_is_told_and_tried_again() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    let budget = json!({
+        "metadata": {
+            "name": "my-bot", "namespace": "shop", "uid": "0042",
+            "ownerReferences": [{"apiVersion": "v1", "kind": "x", "name": "x", "uid": "0001"}],
+        },
+    });
+    let path = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
+    server
+        .objects
+        .lock()
+        .unwrap()
+        .insert(path.to_owned(), budget.clone());
+    let seen = serde_json::from_value(budget).unwrap();
+    writers
+        .disruption_budgets
+        .apply_watcher_event(&Event::Apply(seen));
+    *server.refuse.lock().unwrap() = Some(("/poddisruptionbudgets/", 403, 1));
+    let refused = reconcile(Arc::clone(&queue), Arc::clone(&context)).await;
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("cannot delete the PodDisruptionBudget")
+    );
+    assert_eq!(reason(&server), "ChildRefused");
+    reconcile(queue, context).await.unwrap();
+    assert!(!server.objects.lock().unwrap().contains_key(path));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_never_answered_ends_in_time_and_names_itself() {
+    for place in WRITES {
+        let server = Server::default();
+        *server.hang.lock().unwrap() = Some(place);
+        let (context, _writers) = context(&server);
+        let result = reconcile(Arc::new(queue(json!({}))), context).await;
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("no answer within"), "{place}: {error}");
+    }
+}
