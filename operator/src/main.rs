@@ -9,9 +9,7 @@ fn main() -> ExitCode {
         settings::Command::read(std::env::args_os().skip(1), |name| std::env::var_os(name));
     let result = match command {
         Ok(settings::Command::Run(settings)) => runtime::run(settings),
-        Ok(settings::Command::Crd) => api::crd_yaml()
-            .map_err(Into::into)
-            .and_then(|yaml| print(&yaml)),
+        Ok(settings::Command::Crd) => print(api::CRD),
         Ok(settings::Command::Help) => print(settings::USAGE),
         Ok(settings::Command::Version) => print(concat!(
             env!("CARGO_PKG_NAME"),

@@ -29,14 +29,14 @@ pub(crate) fn generate(workspace: &Workspace) -> Result<()> {
             "--quiet",
             "--package",
             "gateway-queue-operator",
-            "--",
+            "--example",
             "crd",
         ])
         .current_dir(&workspace.root);
     let yaml = process::output(&mut cargo)?;
     if !yaml.contains("CustomResourceDefinition") {
         bail!(
-            "`gateway-queue-operator crd` printed no CustomResourceDefinition; it printed {} bytes",
+            "the example crd of gateway-queue-operator printed no CustomResourceDefinition; it printed {} bytes",
             yaml.len()
         );
     }

@@ -21,7 +21,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crd::{crd, crd_yaml};
+pub use crd::{CRD, crd, crd_yaml};
 pub use duration::parse_duration;
 pub use network_policy::NetworkPolicySettings;
 pub use pod::{PodSettings, Resources};
