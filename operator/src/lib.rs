@@ -3,13 +3,14 @@
 //! Data walks one way: [`observe`] the cluster, build what is [`desired`],
 //! compare ([`drift`]), [`apply`] what differs ([`converge`]), and tell the truth
 //! about it ([`leader`], [`status`], [`report`]). Only `observe`, `apply`,
-//! `events`, `admin` and `runtime` do IO.
+//! `events`, `admin`, `check` and `runtime` do IO.
 
 pub mod admin;
 pub mod allowance;
 pub mod api;
 pub mod apply;
 pub mod backoff;
+pub mod check;
 pub mod controller;
 pub mod converge;
 pub mod desired;

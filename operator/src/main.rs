@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use gateway_queue_operator::{api, runtime, settings};
+use gateway_queue_operator::{api, check, runtime, settings};
 
 fn main() -> ExitCode {
     let command =
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Ok(settings::Command::Crd) => api::crd_yaml()
             .map_err(Into::into)
             .and_then(|yaml| print(&yaml)),
+        Ok(settings::Command::Check(check)) => check::run(check),
         Ok(settings::Command::Help) => print(settings::USAGE),
         Ok(settings::Command::Version) => print(concat!(
             env!("CARGO_PKG_NAME"),

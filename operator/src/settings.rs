@@ -1,6 +1,8 @@
 //! What the operator is told on its command line and in its environment. A
 //! flag wins over its variable.
 
+mod check;
+
 use std::ffi::OsString;
 
 use lexopt::prelude::*;
@@ -9,12 +11,16 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use crate::api::{ImagePullPolicy, LogFormat};
 use crate::desired::QueueDefaults;
 
+pub use check::Check;
+
 /// What `--help` prints.
 pub const USAGE: &str = "\
 Turns GatewayQueues into running queue servers.
 
 Usage: gateway-queue-operator [OPTIONS]     run the operator
        gateway-queue-operator crd           print the CustomResourceDefinition
+       gateway-queue-operator check --readyz URL --namespace NAME
+                                            say whether an installation works
 
 Options, and the variables that stand for them:
   --queue-image IMAGE           QUEUE_IMAGE, the image of the queue; needed
@@ -36,6 +42,8 @@ pub enum Command {
     Run(Settings),
     /// Print the CustomResourceDefinition.
     Crd,
+    /// Say whether an installation works.
+    Check(Check),
     /// Print [`USAGE`].
     Help,
     /// Print the version.
@@ -142,6 +150,7 @@ impl Command {
                 Long("admin-port") => flags.admin_port = Some(parser.value()?),
                 Long("log-format") => flags.log_format = Some(parser.value()?),
                 Value(word) if word == "crd" => return Ok(Self::Crd),
+                Value(word) if word == "check" => return Check::read(&mut parser).map(Self::Check),
                 other => return Err(other.unexpected().into()),
             }
         }
