@@ -25,6 +25,8 @@ Usage: gateway-queue-operator [OPTIONS]     run the operator
 Options, and the variables that stand for them:
   --queue-image IMAGE           QUEUE_IMAGE, the image of the queue; needed
   --queue-image-pull-policy P   QUEUE_IMAGE_PULL_POLICY: Always, IfNotPresent, Never
+                                QUEUE_IMAGE_PULL_SECRETS: Secrets with which it is
+                                pulled, with commas between; from the environment only
   --watch-namespace NAMES       WATCH_NAMESPACE, with commas between, or the flag
                                 again; all namespaces when absent
   --admin-port PORT             ADMIN_PORT, for /livez /readyz /metrics; 8080
@@ -107,6 +109,11 @@ const PULL_POLICY: Setting = Setting {
     name: "--queue-image-pull-policy (QUEUE_IMAGE_PULL_POLICY)",
     variable: "QUEUE_IMAGE_PULL_POLICY",
     accepted: "Always, IfNotPresent or Never",
+};
+const PULL_SECRETS: Setting = Setting {
+    name: "QUEUE_IMAGE_PULL_SECRETS",
+    variable: "QUEUE_IMAGE_PULL_SECRETS",
+    accepted: "names of Secrets with commas between",
 };
 const WATCH_NAMESPACE: Setting = Setting {
     name: "--watch-namespace (WATCH_NAMESPACE)",
@@ -203,6 +210,9 @@ impl Flags {
             defaults: QueueDefaults {
                 image,
                 image_pull_policy,
+                image_pull_secrets: PULL_SECRETS
+                    .read(None, &variable, secrets)?
+                    .unwrap_or_default(),
             },
             watch_namespaces: watch_namespaces(namespaces, &variable)?,
             admin_port: admin_port.unwrap_or(8080),
@@ -257,6 +267,13 @@ fn watch_namespaces(
 fn image(name: &str) -> Option<String> {
     let fits = !name.is_empty() && !name.contains(char::is_whitespace);
     fits.then(|| name.to_owned())
+}
+
+fn secrets(list: &str) -> Option<Vec<String>> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    let fits = |name: &str| (1..=253).contains(&name.len()) && name.chars().all(allowed);
+    let names: Vec<String> = list.split(',').map(|name| name.trim().to_owned()).collect();
+    names.iter().all(|name| fits(name)).then_some(names)
 }
 
 /// The names in a list with commas between. None when one is no name.
