@@ -3,14 +3,15 @@
 //! Data walks one way: [`observe`] the cluster, build what is [`desired`],
 //! compare ([`drift`]), [`apply`] what differs ([`converge`]), and tell the truth
 //! about it ([`leader`], [`status`], [`report`]). Of several operators one does
-//! so ([`election`]). Only `observe`, `apply`, `events`, `election`, `admin` and
-//! `runtime` do IO.
+//! so ([`election`]). Only `observe`, `apply`, `events`, `election`, `admin`,
+//! `check` and `runtime` do IO.
 
 pub mod admin;
 pub mod allowance;
 pub mod api;
 pub mod apply;
 pub mod backoff;
+pub mod check;
 pub mod controller;
 pub mod converge;
 pub mod desired;

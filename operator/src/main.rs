@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use gateway_queue_operator::{api, runtime, settings};
+use gateway_queue_operator::{api, check, runtime, settings};
 
 fn main() -> ExitCode {
     let command =
@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     let result = match command {
         Ok(settings::Command::Run(settings)) => runtime::run(settings),
         Ok(settings::Command::Crd) => print(api::CRD),
+        Ok(settings::Command::Check(check)) => check::run(check),
         Ok(settings::Command::Help) => print(settings::USAGE),
         Ok(settings::Command::Version) => print(concat!(
             env!("CARGO_PKG_NAME"),

@@ -1,6 +1,8 @@
 //! What the operator is told on its command line and in its environment. A
 //! flag wins over its variable.
 
+mod check;
+
 use std::ffi::OsString;
 
 use lexopt::prelude::*;
@@ -10,16 +12,22 @@ use crate::api::{ImagePullPolicy, LogFormat};
 use crate::desired::QueueDefaults;
 use crate::election::Candidacy;
 
+pub use check::Check;
+
 /// What `--help` prints.
 pub const USAGE: &str = "\
 Turns GatewayQueues into running queue servers.
 
 Usage: gateway-queue-operator [OPTIONS]     run the operator
        gateway-queue-operator crd           print the CustomResourceDefinition
+       gateway-queue-operator check --readyz URL --namespace NAME
+                                            say whether an installation works
 
 Options, and the variables that stand for them:
   --queue-image IMAGE           QUEUE_IMAGE, the image of the queue; needed
   --queue-image-pull-policy P   QUEUE_IMAGE_PULL_POLICY: Always, IfNotPresent, Never
+                                QUEUE_IMAGE_PULL_SECRETS: Secrets with which it is
+                                pulled, with commas between; from the environment only
   --watch-namespace NAMES       WATCH_NAMESPACE, with commas between, or the flag
                                 again; all namespaces when absent
   --admin-port PORT             ADMIN_PORT, for /livez /readyz /metrics; 8080
@@ -41,6 +49,8 @@ pub enum Command {
     Run(Settings),
     /// Print the CustomResourceDefinition.
     Crd,
+    /// Say whether an installation works.
+    Check(Check),
     /// Print [`USAGE`].
     Help,
     /// Print the version.
@@ -107,6 +117,11 @@ const PULL_POLICY: Setting = Setting {
     variable: "QUEUE_IMAGE_PULL_POLICY",
     accepted: "Always, IfNotPresent or Never",
 };
+const PULL_SECRETS: Setting = Setting {
+    name: "QUEUE_IMAGE_PULL_SECRETS",
+    variable: "QUEUE_IMAGE_PULL_SECRETS",
+    accepted: "names of Secrets with commas between",
+};
 const WATCH_NAMESPACE: Setting = Setting {
     name: "--watch-namespace (WATCH_NAMESPACE)",
     variable: "WATCH_NAMESPACE",
@@ -168,6 +183,7 @@ impl Command {
                 }
                 Long("log-format") => flags.log_format = Some(parser.value()?),
                 Value(word) if word == "crd" => return Ok(Self::Crd),
+                Value(word) if word == "check" => return Check::read(&mut parser).map(Self::Check),
                 other => return Err(other.unexpected().into()),
             }
         }
@@ -220,6 +236,9 @@ impl Flags {
             defaults: QueueDefaults {
                 image,
                 image_pull_policy,
+                image_pull_secrets: PULL_SECRETS
+                    .read(None, &variable, secrets)?
+                    .unwrap_or_default(),
             },
             watch_namespaces: watch_namespaces(namespaces, &variable)?,
             candidacy,
@@ -305,6 +324,13 @@ fn watch_namespaces(
 fn image(name: &str) -> Option<String> {
     let fits = !name.is_empty() && !name.contains(char::is_whitespace);
     fits.then(|| name.to_owned())
+}
+
+fn secrets(list: &str) -> Option<Vec<String>> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    let fits = |name: &str| (1..=253).contains(&name.len()) && name.chars().all(allowed);
+    let names: Vec<String> = list.split(',').map(|name| name.trim().to_owned()).collect();
+    names.iter().all(|name| fits(name)).then_some(names)
 }
 
 /// The names in a list with commas between. None when one is no name.

@@ -1,8 +1,10 @@
 //! The developer's commands: demo, test, cluster, image, crd.
 
 mod archive;
+mod chart;
 mod cluster;
 mod crd;
+mod debian;
 mod demo;
 mod digest;
 mod files;
@@ -41,6 +43,8 @@ const HELP: &str =
     cargo xtask image                   builds the images, as files in target/images
     cargo xtask image --push REGISTRY   and pushes the two for users to REGISTRY/NAME:TAG
     cargo xtask crd                     writes crds/ and the chart's copy from the operator's type
+    cargo xtask chart                   checks the chart, with the schemas of the node that is up
+    cargo xtask chart --write           writes the chart's README from its values
 ";
 
 fn main() -> ExitCode {
@@ -87,6 +91,10 @@ fn run() -> Result<()> {
                 )
             })
         }
+        "chart" => match flag(&mut arguments, "write")? {
+            true => chart::write_readme(&workspace),
+            false => chart::check(&workspace, &target::node(&workspace)?),
+        },
         "crd" => end(&mut arguments).and_then(|()| crd::generate(&workspace)),
         other => bail!("no command {other:?}\n\n{HELP}"),
     }
@@ -130,6 +138,18 @@ fn option(arguments: &mut lexopt::Parser, name: &str) -> Result<Option<String>> 
         }
     }
     Ok(value)
+}
+
+/// Whether the only flag that a command takes is there.
+fn flag(arguments: &mut lexopt::Parser, name: &str) -> Result<bool> {
+    let mut there = false;
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long(given) if given == name => there = true,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(there)
 }
 
 fn end(arguments: &mut lexopt::Parser) -> Result<()> {

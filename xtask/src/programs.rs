@@ -1,42 +1,27 @@
-//! The node's programs, built from one Go module and kept for all checkouts.
+//! Programs that are built from Go modules, and kept for all checkouts.
 //!
 //! A build is kept under a hash of everything that it is made from, and gets its
 //! name only when it is whole: a build that was killed leaves nothing that could
 //! be taken for programs.
+
+mod go;
+mod modules;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use self::modules::{Module, NODE, TOOLS};
 use crate::digest::hex;
 use crate::interrupt;
-use crate::process::{self, Logged, WhenStopped};
+use crate::process::{Logged, WhenStopped};
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
-/// The oldest Go that Kubernetes 1.35 is built with.
-const OLDEST_GO: (u32, u32) = (1, 25);
-/// Flags of the build. Without the version the API server calls itself
-/// v0.0.0-master, and clients that look at the version go wrong.
-const FLAGS: [&str; 4] = ["-trimpath", "-buildvcs=false", "-ldflags", LINKER_FLAGS];
-const LINKER_FLAGS: &str = "-s -w \
-    -X k8s.io/component-base/version.gitVersion=v1.35.4 \
-    -X k8s.io/component-base/version.gitMajor=1 \
-    -X k8s.io/component-base/version.gitMinor=35";
-/// `tool` is every program that go.mod lists; the others are our own.
-const PACKAGES: [&str; 4] = ["tool", "./certs", "./coredns", "./pause"];
-/// What the programs are made from, under xtask/node.
-const SOURCES: [&str; 5] = [
-    "certs/main.go",
-    "coredns/main.go",
-    "go.mod",
-    "go.sum",
-    "pause/main.go",
-];
 /// Programs of older checkouts take half a gigabyte each.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -65,19 +50,44 @@ impl Programs {
     }
 }
 
-/// Finds the programs, and builds them first when they are not there.
+/// The node's programs, built first when they are not there.
 ///
 /// # Errors
 /// When there is no Go that is new enough, or the build fails.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<Programs> {
+    built(workspace, &NODE)
+}
+
+/// The programs that check the chart, likewise: helm3, helm-unittest, helm-docs
+/// and kubeconform.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn tools(workspace: &Workspace) -> Result<Programs> {
+    built(workspace, &TOOLS)
+}
+
+/// The folder with the definitions of prometheus-operator, as they are published
+/// with its sources.
+///
+/// # Errors
+/// When there is no Go, or they cannot be downloaded.
+pub(crate) fn monitors(workspace: &Workspace) -> Result<PathBuf> {
+    const MODULE: &str = "github.com/prometheus-operator/prometheus-operator";
+    let go = go::find(TOOLS.oldest_go, TOOLS.what)?;
+    let sources = go::sources(&go, &workspace.root.join("xtask/monitors"), MODULE)?;
+    Ok(sources.join("jsonnet/prometheus-operator"))
+}
+
+fn built(workspace: &Workspace, module: &Module) -> Result<Programs> {
     let Workspace {
         root,
         cache,
         progress,
         ..
     } = workspace;
-    let module = root.join("xtask/node");
-    let key = key_of(&module)?;
+    let folder = root.join("xtask").join(module.folder);
+    let key = key_of(module, &folder)?;
     let programs = Programs {
         folder: cache.join(format!("programs-{key}")),
         key,
@@ -85,40 +95,39 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Programs> {
     if programs.folder.is_dir() {
         return Ok(programs);
     }
-    let go = go()?;
+    let go = go::find(module.oldest_go, module.what)?;
     fs::create_dir_all(cache).with_context(|| format!("creating the cache {}", cache.display()))?;
     let _lock = lock(progress, cache)?;
     if programs.folder.is_dir() {
         return Ok(programs);
     }
     remove_old(cache);
-    progress.say("building the node's programs: Kubernetes, etcd, CoreDNS, helm (about 6 minutes on 2 cores, once)");
+    let doing = format!("building {}", module.what);
+    progress.say(format!("{doing}: {}", module.notice));
     let building = tempfile::Builder::new()
         .prefix(BUILDING)
         .tempdir_in(cache)
         .context("creating a folder in the cache")?;
     let mut build = Command::new(go);
-    build
+    go::clean(&mut build)
         .arg("build")
         .arg("-v")
-        .args(FLAGS)
+        .args(module.flags)
         .arg("-o")
-        .arg(building.path())
-        .args(PACKAGES)
-        .current_dir(&module)
-        // Nothing of the user's settings may change what is built.
-        .env("GOFLAGS", "")
-        .env("GOWORK", "off")
-        .env("GOTOOLCHAIN", "local")
-        .env("CGO_ENABLED", "0");
+        // With the slash it is a folder, also when there is one program only.
+        .arg(building.path().join(""))
+        .args(module.packages)
+        .current_dir(&folder);
     Logged {
-        doing: "building the node's programs",
-        log: cache.join("build.log"),
+        doing: &doing,
+        log: cache.join(format!("build-{}.log", module.folder)),
         when_stopped: WhenStopped::End,
     }
     .run(progress, &build)?;
-    fs::rename(building.path().join("server"), building.path().join("etcd"))
-        .context("naming etcd")?;
+    for (from, to) in module.renamed {
+        fs::rename(building.path().join(from), building.path().join(to))
+            .with_context(|| format!("naming {to}"))?;
+    }
     // Readable as the other folders are; a temporary one is the owner's alone.
     fs::set_permissions(
         building.path(),
@@ -131,26 +140,28 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Programs> {
 
 const BUILDING: &str = ".building-";
 
-fn key_of(module: &Path) -> Result<String> {
+fn key_of(module: &Module, folder: &Path) -> Result<String> {
     let read = |name: &str| {
-        fs::read(module.join(name)).with_context(|| format!("reading xtask/node/{name}"))
+        let path = folder.join(name);
+        fs::read(&path).with_context(|| format!("reading {}", path.display()))
     };
-    let sources = SOURCES
+    let sources = module
+        .sources
         .iter()
         .map(|name| Ok((*name, read(name)?)))
         .collect::<Result<Vec<_>>>()?;
-    Ok(key(&sources, std::env::consts::ARCH))
+    Ok(key(module, &sources, std::env::consts::ARCH))
 }
 
 /// The name of a build: it changes with each thing that the programs depend on.
-fn key(sources: &[(&str, Vec<u8>)], architecture: &str) -> String {
+fn key(module: &Module, sources: &[(&str, Vec<u8>)], architecture: &str) -> String {
     let mut hash = Sha256::new();
     // Lengths go in as well, so that no text can move from one part to the next.
     let mut add = |part: &[u8]| {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     };
-    for part in FLAGS.iter().chain(&PACKAGES) {
+    for part in module.flags.iter().chain(module.packages) {
         add(part.as_bytes());
     }
     add(architecture.as_bytes());
@@ -159,48 +170,6 @@ fn key(sources: &[(&str, Vec<u8>)], architecture: &str) -> String {
         add(content);
     }
     hex(&hash.finalize())[..16].to_owned()
-}
-
-fn go() -> Result<PathBuf> {
-    let wanted = format!("{}.{}", OLDEST_GO.0, OLDEST_GO.1);
-    let advice = format!(
-        "the node is built from source: install Go {wanted} or newer (https://go.dev/doc/install) and put it in PATH"
-    );
-    let Some(go) = process::find("go") else {
-        bail!("there is no Go here; {advice}")
-    };
-    let said = process::output(
-        Command::new(&go)
-            .args(["env", "GOVERSION"])
-            .env("GOTOOLCHAIN", "local"),
-    )?;
-    match version(&said) {
-        Some(found) if found >= OLDEST_GO => Ok(go),
-        _ => bail!(
-            "{} is {}, which is too old; {advice}",
-            go.display(),
-            said.trim()
-        ),
-    }
-}
-
-/// Reads `go1.26.8`, or what a build of Go from its repository calls itself.
-fn version(said: &str) -> Option<(u32, u32)> {
-    let text = said
-        .trim()
-        .trim_start_matches("devel ")
-        .strip_prefix("go")?;
-    let mut parts = text.split(['.', '-', ' ']);
-    let mut number = || {
-        parts
-            .next()?
-            .trim_end_matches(|c: char| !c.is_ascii_digit())
-            .split("rc")
-            .next()?
-            .parse()
-            .ok()
-    };
-    Some((number()?, number()?))
 }
 
 /// One build at a time: two would only halve each other's speed.
@@ -215,7 +184,7 @@ fn lock(progress: &Progress, cache: &Path) -> Result<File> {
                 return Err(error).with_context(|| format!("locking {}", path.display()));
             }
             Err(TryLockError::WouldBlock) if !said => {
-                progress.say("another command is building the node's programs: waiting for it");
+                progress.say("another command is building programs: waiting for it");
                 said = true;
             }
             Err(TryLockError::WouldBlock) => {}
@@ -260,48 +229,41 @@ mod tests {
 
     #[test]
     fn the_same_sources_give_the_same_key() {
-        assert_eq!(key(&sources("a"), "x86_64"), key(&sources("a"), "x86_64"));
-        assert_eq!(key(&sources("a"), "x86_64").len(), 16);
+        let one = key(&NODE, &sources("a"), "x86_64");
+        assert_eq!(one, key(&NODE, &sources("a"), "x86_64"));
+        assert_eq!(one.len(), 16);
     }
 
     #[test]
     fn any_change_of_a_source_or_of_the_machine_gives_another_key() {
-        let one = key(&sources("a"), "x86_64");
-        assert_ne!(one, key(&sources("b"), "x86_64"));
-        assert_ne!(one, key(&sources("a"), "aarch64"));
-        assert_ne!(one, key(&sources("a")[..1], "x86_64"));
+        let one = key(&NODE, &sources("a"), "x86_64");
+        assert_ne!(one, key(&NODE, &sources("b"), "x86_64"));
+        assert_ne!(one, key(&NODE, &sources("a"), "aarch64"));
+        assert_ne!(one, key(&NODE, &sources("a")[..1], "x86_64"));
+        assert_ne!(one, key(&TOOLS, &sources("a"), "x86_64"));
     }
 
     #[test]
-    fn versions_of_go_are_read_and_compared_as_numbers() {
-        assert_eq!(version("go1.26.8\n"), Some((1, 26)));
-        assert_eq!(version("go1.25"), Some((1, 25)));
-        assert_eq!(version("go1.27rc1"), Some((1, 27)));
-        assert_eq!(version("devel go1.28-abc123"), Some((1, 28)));
-        assert_eq!(version("gccgo"), None);
-        assert!(version("go1.9.7") < Some(OLDEST_GO));
+    fn every_go_source_of_a_module_is_part_of_the_key() {
+        for module in [NODE, TOOLS] {
+            let top = Path::new(env!("CARGO_MANIFEST_DIR")).join(module.folder);
+            let mut found = Vec::new();
+            files(&top, &mut found);
+            let mut found: Vec<String> = found
+                .iter()
+                .map(|path| path.strip_prefix(&top).unwrap().display().to_string())
+                .collect();
+            found.sort();
+            assert_eq!(found, module.sources);
+        }
     }
 
-    #[test]
-    fn every_go_source_of_the_module_is_part_of_the_key() {
-        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
-        let mut found = vec!["go.mod".to_owned(), "go.sum".to_owned()];
-        for folder in fs::read_dir(&module)
-            .unwrap()
-            .flatten()
-            .filter(|entry| entry.path().is_dir())
-        {
-            for file in fs::read_dir(folder.path()).unwrap().flatten() {
-                found.push(
-                    file.path()
-                        .strip_prefix(&module)
-                        .unwrap()
-                        .display()
-                        .to_string(),
-                );
+    fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            match entry.path() {
+                path if path.is_dir() => files(&path, found),
+                path => found.push(path),
             }
         }
-        found.sort();
-        assert_eq!(found, SOURCES);
     }
 }

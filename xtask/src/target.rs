@@ -144,6 +144,19 @@ fn is_own(kubernetes: &Kubernetes, identity: &str) -> bool {
     node.identity().is_ok_and(|own| own == identity)
 }
 
+/// Our node, as it is.
+///
+/// # Errors
+/// When it is not up.
+pub(crate) fn node(workspace: &Workspace) -> Result<Kubernetes> {
+    let programs = programs::ensure(workspace)?;
+    Ok(Kubernetes {
+        kubectl: programs.kubectl(),
+        helm: programs.helm(),
+        kubeconfig: cluster::kubeconfig()?,
+    })
+}
+
 /// The text of a file of the checkout.
 ///
 /// # Errors

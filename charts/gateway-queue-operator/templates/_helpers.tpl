@@ -29,9 +29,28 @@ app.kubernetes.io/component: operator
 
 {{- define "operator.labels" -}}
 {{ include "operator.selectorLabels" . }}
+{{ include "operator.commonLabels" . }}
+{{- end -}}
+
+{{/* The labels of objects that are not the operator's own pods and what stands
+before them: the tests must not be taken for the operator. */}}
+{{- define "operator.testLabels" -}}
+app.kubernetes.io/name: {{ include "operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+{{ include "operator.commonLabels" . }}
+{{- end -}}
+
+{{- define "operator.commonLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
+{{- range $key, $value := .Values.commonLabels }}
+{{- if not (has $key $own) }}
+{{ $key }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "operator.serviceAccountName" -}}
@@ -53,6 +72,54 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- else -}}
 :{{ default .root.Chart.AppVersion .image.tag }}
 {{- end -}}
+{{- end -}}
+
+{{/* The Secrets for the operator's image, each once. Those of a parent chart may
+be names alone. */}}
+{{- define "operator.pullSecrets" -}}
+{{- $global := default dict .Values.global -}}
+{{- $names := list -}}
+{{- range concat (default list $global.imagePullSecrets) .Values.image.pullSecrets .Values.imagePullSecrets -}}
+{{- $names = append $names (kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name")) -}}
+{{- end -}}
+{{- range uniq $names }}
+- name: {{ . }}
+{{- end -}}
+{{- end -}}
+
+{{/* The names of a list of `{name: …}`, with commas between. */}}
+{{- define "operator.names" -}}
+{{- $names := list -}}
+{{- range . -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- join "," $names -}}
+{{- end -}}
+
+{{/* Whether an object of prometheus-operator is rendered: a dict of `monitor`
+(its values), `kind`, and `root`. */}}
+{{- define "operator.monitors" -}}
+{{- if .monitor.enabled -}}
+{{- $there := .root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind) -}}
+{{- if or $there (eq .monitor.renderMode "alwaysRender") -}}
+true
+{{- else if eq .monitor.renderMode "failIfMissing" -}}
+{{- fail (printf "this cluster knows no %s (monitoring.coreos.com/v1): install prometheus-operator first, or set renderMode to skipIfMissing" .kind) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The namespace for what is shown to a user, and for the test's question. */}}
+{{- define "operator.sampleNamespace" -}}
+{{- if or (not .Values.watchNamespaces) (has .Release.Namespace .Values.watchNamespaces) -}}
+{{- .Release.Namespace -}}
+{{- else -}}
+{{- first .Values.watchNamespaces -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "operator.metricsService" -}}
+{{- printf "%s-metrics" (include "operator.fullname" . | trunc 55 | trimSuffix "-") -}}
 {{- end -}}
 
 {{/* What the operator does in each namespace that it watches. */}}

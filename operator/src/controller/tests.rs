@@ -59,6 +59,7 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
         defaults: QueueDefaults {
             image: "gateway-queue:1".to_owned(),
             image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
         },
         backoffs: Backoffs::default(),
         repairs: Repairs::default(),

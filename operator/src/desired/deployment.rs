@@ -90,14 +90,7 @@ fn pod_spec(
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(termination_grace(&pod)),
         security_context: Some(pod_security(spec.port)),
-        image_pull_secrets: spec.image_pull_secrets.as_ref().map(|secrets| {
-            secrets
-                .iter()
-                .map(|secret| LocalObjectReference {
-                    name: secret.name.clone(),
-                })
-                .collect()
-        }),
+        image_pull_secrets: pull_secrets(spec, defaults),
         containers: vec![container],
         volumes: Some(volumes(spec)),
         node_selector: pod.node_selector,
@@ -107,6 +100,21 @@ fn pod_spec(
         priority_class_name: pod.priority_class_name,
         ..PodSpec::default()
     })
+}
+
+/// Those of the spec, else those that belong to the operator's image.
+fn pull_secrets(
+    spec: &GatewayQueueSpec,
+    defaults: &QueueDefaults,
+) -> Option<Vec<LocalObjectReference>> {
+    let reference = |name: &String| LocalObjectReference { name: name.clone() };
+    match &spec.image_pull_secrets {
+        Some(secrets) => Some(secrets.iter().map(|s| reference(&s.name)).collect()),
+        None if spec.image.is_none() && !defaults.image_pull_secrets.is_empty() => {
+            Some(defaults.image_pull_secrets.iter().map(reference).collect())
+        }
+        None => None,
+    }
 }
 
 fn container(

@@ -49,6 +49,9 @@ pub struct QueueDefaults {
     pub image: String,
     /// Its pull policy; none leaves the choice to Kubernetes.
     pub image_pull_policy: Option<ImagePullPolicy>,
+    /// The Secrets with which it is pulled, when the spec names no image and no
+    /// Secrets.
+    pub image_pull_secrets: Vec<String>,
 }
 
 /// The kinds of children, in the order in which they are applied: what a pod

@@ -24,6 +24,7 @@ pub(crate) fn defaults() -> QueueDefaults {
     QueueDefaults {
         image: "gateway-queue:1".to_owned(),
         image_pull_policy: None,
+        image_pull_secrets: Vec::new(),
     }
 }
 

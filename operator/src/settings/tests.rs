@@ -24,6 +24,7 @@ fn an_image_is_all_that_is_needed() {
         defaults: QueueDefaults {
             image: "q:1".to_owned(),
             image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
         },
         watch_namespaces: Vec::new(),
         candidacy: None,
@@ -40,6 +41,7 @@ fn a_flag_wins_over_its_variable() {
     let variables = [
         ("QUEUE_IMAGE", "q:1"),
         ("QUEUE_IMAGE_PULL_POLICY", "Always"),
+        ("QUEUE_IMAGE_PULL_SECRETS", "one, my.two"),
         ("WATCH_NAMESPACE", "a"),
         ("ADMIN_PORT", "1"),
         ("LOG_FORMAT", "text"),
@@ -58,6 +60,7 @@ fn a_flag_wins_over_its_variable() {
         settings.defaults.image_pull_policy,
         Some(ImagePullPolicy::Never)
     );
+    assert_eq!(settings.defaults.image_pull_secrets, ["one", "my.two"]);
     assert_eq!(settings.watch_namespaces, ["b", "c", "d"]);
     assert_eq!(settings.admin_port, 2);
     assert_eq!(settings.log_format, LogFormat::Json);
@@ -102,6 +105,9 @@ fn a_bad_value_is_one_line_with_name_value_and_what_is_accepted() {
         assert!(message.contains(words), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
+    let variables = [("QUEUE_IMAGE", "q"), ("QUEUE_IMAGE_PULL_SECRETS", "a,B")];
+    let message = read_with(&[], &variables).unwrap_err().to_string();
+    assert!(message.contains("names of Secrets"), "{message}");
     for filter in ["a=loud", "loud", "info,loud"] {
         let variables = [("QUEUE_IMAGE", "q"), ("RUST_LOG", filter)];
         let message = read_with(&[], &variables).unwrap_err().to_string();

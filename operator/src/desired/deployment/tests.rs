@@ -196,6 +196,22 @@ fn the_image_is_the_operators_unless_the_spec_names_one() {
 }
 
 #[test]
+fn the_operators_pull_secrets_go_with_the_operators_image() {
+    let mut installed = defaults();
+    installed.image_pull_secrets = vec!["ours".to_owned()];
+    let of = |spec| {
+        let pod = deployment(&owner(), &queue(spec).spec, &installed).unwrap();
+        let secrets = pod.spec.unwrap().template.spec.unwrap().image_pull_secrets;
+        secrets.map(|secrets| secrets.into_iter().map(|s| s.name).collect::<Vec<_>>())
+    };
+    let one = |name: &str| Some(vec![name.to_owned()]);
+    assert_eq!(of(json!({})), one("ours"));
+    assert_eq!(of(json!({"image": "mine:2"})), None);
+    let spec = json!({"imagePullSecrets": [{"name": "mine"}]});
+    assert_eq!(of(spec), one("mine"));
+}
+
+#[test]
 fn the_pod_is_made_as_the_platform_asks() {
     let spec = json!({"imagePullSecrets": [{"name": "registry"}], "pod": {
         "labels": {"team": "bots", "app.kubernetes.io/instance": "other"},
