@@ -76,6 +76,7 @@ fn on_the_cluster(workspace: &Workspace, target: &Target, foreign: bool) -> Resu
     let variables = [
         ("KUBECONFIG", kubernetes.kubeconfig.clone().into_os_string()),
         ("KUBECTL", kubernetes.kubectl.clone().into_os_string()),
+        ("HELM", kubernetes.helm.clone().into_os_string()),
         ("E2E_NAMESPACE", NAMESPACE.into()),
         // A whole node works beside these, and they measure times.
         (THREADS.0, "4".into()),

@@ -102,7 +102,7 @@ impl Namespace {
             .unwrap()
     }
 
-    fn feed(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+    pub(crate) fn feed(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         run(&[&["--namespace", &self.name], arguments].concat(), input)
     }
 }
@@ -154,6 +154,23 @@ pub(crate) fn discord_api() -> String {
 /// The address of a fake Discord in another namespace.
 pub(crate) fn discord_api_in(namespace: &str) -> String {
     format!("http://fake-discord.{namespace}.svc:8080/api/v10")
+}
+
+/// Where the operator is, and its name there.
+pub(crate) const OPERATOR: (&str, &str) = ("gateway-queue-system", "gateway-queue-operator");
+
+/// The image of the operator.
+pub(crate) fn operator_image() -> String {
+    let namespace = format!("--namespace={}", OPERATOR.0);
+    let path = "jsonpath={.spec.template.spec.containers[0].image}";
+    let deployment = ["get", "deployment", OPERATOR.1, &namespace];
+    run(&[&deployment[..], &["--output", path]].concat(), "").unwrap()
+}
+
+/// Prints a line also when the test passes: the harness keeps what is printed by
+/// macros, and nothing else.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The image of the shards and of that fake Discord.
@@ -210,7 +227,7 @@ fn kubectl() -> Command {
     Command::new(variable("KUBECTL"))
 }
 
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run these tests by `cargo xtask test`"))
 }

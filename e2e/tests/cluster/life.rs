@@ -10,7 +10,7 @@ use crate::kubectl::{Namespace, discord_api, wait_for};
 const GRANT: &str = r#"{"message": "You're free to connect now! :)"}"#;
 
 /// The queue's own start guard and pacing take seconds; the rest is a node that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_queue_is_applied_called_and_deleted() {

@@ -4,10 +4,21 @@
 // clippy knows only the test functions themselves as tests.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod api;
+mod children;
+mod explain;
 mod faults;
+mod fields;
 mod forward;
+mod history;
 mod kubectl;
 mod life;
+mod races;
+mod random;
 mod refusals;
+mod restricted;
 mod secret;
+mod thousand;
+mod trouble;
 mod without_api_server;
+mod without_wide_rights;

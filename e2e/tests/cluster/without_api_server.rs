@@ -1,7 +1,9 @@
 //! The API server goes away, and comes back.
 //!
-//! Tests begin in the order of their names. This one has to be alone, and the
-//! cluster needs a minute to find itself again: so its name is the last.
+//! Tests begin in the order of their names. These have to be alone, and the
+//! cluster needs a minute to find itself again: so their names are among the last.
+
+mod under_load;
 
 use std::time::Duration;
 

@@ -1,0 +1,245 @@
+//! The API server by plain HTTP, through one `kubectl proxy`: a kubectl for each
+//! of thousands of calls would keep the machine busy by itself.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::Duration;
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::kubectl::Namespace;
+
+/// The longest that a call may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A kind of objects, and where the API server has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind {
+    pub(crate) word: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) plural: &'static str,
+}
+
+const fn kind(word: &'static str, version: &'static str, plural: &'static str) -> Kind {
+    Kind {
+        word,
+        version,
+        plural,
+    }
+}
+
+pub(crate) const QUEUE: Kind = kind("GatewayQueue", "gatewayqueue.dev/v1alpha1", "gatewayqueues");
+pub(crate) const DEPLOYMENT: Kind = kind("Deployment", "apps/v1", "deployments");
+pub(crate) const SERVICE: Kind = kind("Service", "v1", "services");
+pub(crate) const ACCOUNT: Kind = kind("ServiceAccount", "v1", "serviceaccounts");
+pub(crate) const LEASE: Kind = kind("Lease", "coordination.k8s.io/v1", "leases");
+pub(crate) const ROLE: Kind = kind("Role", "rbac.authorization.k8s.io/v1", "roles");
+pub(crate) const BINDING: Kind = kind(
+    "RoleBinding",
+    "rbac.authorization.k8s.io/v1",
+    "rolebindings",
+);
+pub(crate) const BUDGET: Kind = kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets");
+pub(crate) const POLICY: Kind = kind("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies");
+pub(crate) const POD: Kind = kind("Pod", "v1", "pods");
+
+/// All that a GatewayQueue makes itself.
+pub(crate) const CHILDREN: [Kind; 8] = [
+    ACCOUNT, ROLE, BINDING, LEASE, SERVICE, BUDGET, POLICY, DEPLOYMENT,
+];
+
+impl Kind {
+    /// Where an object is, or with an empty name all of the kind.
+    pub(crate) fn path(self, namespace: &str, name: &str) -> String {
+        let root = match self.version.contains('/') {
+            true => "apis",
+            false => "api",
+        };
+        let Self {
+            version, plural, ..
+        } = self;
+        let all = format!("/{root}/{version}/namespaces/{namespace}/{plural}");
+        match name {
+            "" => all,
+            name => format!("{all}/{name}"),
+        }
+    }
+}
+
+/// What the API server says when it says no.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: u16,
+    pub(crate) message: String,
+}
+
+/// Lives as long as the proxy does.
+pub(crate) struct Api {
+    proxy: Child,
+    /// It dies when it cannot print.
+    _said: BufReader<ChildStdout>,
+    base: String,
+    http: Client,
+    runtime: Runtime,
+}
+
+impl Api {
+    /// Starts the proxy on a port of the system's choice.
+    pub(crate) fn new(namespace: &Namespace) -> Self {
+        let mut proxy = namespace
+            .command(&["proxy", "--address=127.0.0.1", "--port=0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(proxy.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        let address = line
+            .split_whitespace()
+            .next_back()
+            .unwrap_or_else(|| panic!("kubectl proxy said {line:?}"));
+        // Whether one was installed before does not matter.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self {
+            base: format!("http://{address}"),
+            proxy,
+            _said: said,
+            http: Client::builder().no_proxy().timeout(LIMIT).build().unwrap(),
+            runtime: Builder::new_current_thread().enable_all().build().unwrap(),
+        }
+    }
+
+    /// The objects of a kind.
+    pub(crate) fn list(&self, kind: Kind, namespace: &str) -> Vec<Value> {
+        let mut list = self.read(&kind.path(namespace, "")).unwrap();
+        let items = list["items"].take();
+        serde_json::from_value(items).unwrap()
+    }
+
+    /// An object, if it is there.
+    pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Value> {
+        match self.read(&kind.path(namespace, name)) {
+            Ok(object) => Some(object),
+            Err(Refusal { code: 404, .. }) => None,
+            Err(refusal) => panic!("{} {name}: {refusal:?}", kind.word),
+        }
+    }
+
+    /// What is at a path.
+    pub(crate) fn read(&self, path: &str) -> Result<Value, Refusal> {
+        self.call(Method::GET, path, "", &Value::Null)
+    }
+
+    /// The text that is at a path.
+    pub(crate) fn text(&self, path: &str) -> String {
+        let response = self.http.get(format!("{}{path}", self.base));
+        self.runtime
+            .block_on(async { response.send().await?.error_for_status()?.text().await })
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Makes an object.
+    pub(crate) fn create(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        object: &Value,
+    ) -> Result<Value, Refusal> {
+        let path = kind.path(namespace, "");
+        self.call(Method::POST, &path, "application/json", object)
+    }
+
+    /// Applies a GatewayQueue with this spec, on the server's side, as a person.
+    pub(crate) fn apply_queue(
+        &self,
+        namespace: &str,
+        name: &str,
+        spec: &Value,
+    ) -> Result<Value, Refusal> {
+        let path = QUEUE.path(namespace, name) + "?fieldManager=person&force=true";
+        self.call(
+            Method::PATCH,
+            &path,
+            "application/apply-patch+yaml",
+            &queue(name, spec),
+        )
+    }
+
+    /// A merge patch, as somebody whom the operator does not know.
+    pub(crate) fn merge(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<Value, Refusal> {
+        let path = kind.path(namespace, name) + "?fieldManager=somebody";
+        self.call(Method::PATCH, &path, "application/merge-patch+json", patch)
+    }
+
+    /// A JSON patch, as somebody whom the operator does not know.
+    pub(crate) fn patch(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<Value, Refusal> {
+        let path = kind.path(namespace, name) + "?fieldManager=somebody";
+        self.call(Method::PATCH, &path, "application/json-patch+json", patch)
+    }
+
+    /// Deletes an object; its children follow.
+    pub(crate) fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Result<Value, Refusal> {
+        let path = kind.path(namespace, name);
+        let background = json!({"propagationPolicy": "Background"});
+        self.call(Method::DELETE, &path, "application/json", &background)
+    }
+
+    /// Makes an object that has no path of its own, such as a review.
+    pub(crate) fn ask(&self, path: &str, object: &Value) -> Result<Value, Refusal> {
+        self.call(Method::POST, path, "application/json", object)
+    }
+
+    fn call(&self, method: Method, path: &str, form: &str, body: &Value) -> Result<Value, Refusal> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if !body.is_null() {
+            request = request.header("content-type", form).body(body.to_string());
+        }
+        let answer = self.runtime.block_on(async {
+            let response = request.send().await?;
+            Ok::<_, reqwest::Error>((response.status(), response.text().await?))
+        });
+        let (status, text) = answer.map_err(|error| Refusal {
+            code: 0,
+            message: format!("{error:?}"),
+        })?;
+        let said: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(said);
+        }
+        Err(Refusal {
+            code: status.as_u16(),
+            message: said["message"].as_str().unwrap_or(&text).to_owned(),
+        })
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        let _ = self.proxy.kill();
+        let _ = self.proxy.wait();
+    }
+}
+
+/// A GatewayQueue as it is applied.
+pub(crate) fn queue(name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": QUEUE.version,
+        "kind": QUEUE.word,
+        "metadata": {"name": name},
+        "spec": spec,
+    })
+}

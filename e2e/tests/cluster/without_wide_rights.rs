@@ -1,0 +1,345 @@
+//! The operator's rights: enough for all that it does, and no more.
+//!
+//! The last of all tests, since it first reads what the operator has logged in all
+//! the others, and then takes its place with one that may do less.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::api::{Api, BUDGET, QUEUE, SERVICE};
+use crate::children::{Children, settle};
+use crate::kubectl::{Namespace, OPERATOR, discord_api, say, variable};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The release that watches one namespace.
+const NARROW: &str = "gwq-e2e-narrow";
+
+/// What the API server says to who may not. Of a namespace that ends it says that
+/// something is forbidden, too, but not to whom.
+const FORBIDDEN: [&str; 2] = ["forbidden", "system:serviceaccount:"];
+
+#[test]
+fn no_answer_in_all_these_tests_said_that_the_operator_may_not() {
+    let namespace = Namespace::alone("rights");
+    let api = Api::new(&namespace);
+    let deployment = format!("deployment/{}", OPERATOR.1);
+    let log = ["logs", "--namespace", OPERATOR.0, &deployment, "--tail=-1"];
+    let log = namespace.kubectl(&log).unwrap();
+    assert!(log.contains("starting"), "not the whole log: {log}");
+    not_forbidden(&log);
+    say(&format!(
+        "rights: {} lines of log, none forbidden",
+        log.lines().count()
+    ));
+
+    let account = format!("{}:{}", OPERATOR.0, OPERATOR.1);
+    let may = |verb: &str, resource: &str, namespace: &str| {
+        may(&api, &account, verb, resource, namespace)
+    };
+    // Else the questions would be wrong, not the rights.
+    assert!(may("patch", "services", namespace.name()));
+    for namespace in ["", "default", OPERATOR.0, namespace.name()] {
+        for verb in [
+            "get", "list", "watch", "create", "update", "patch", "delete", "*",
+        ] {
+            for resource in ["secrets", "configmaps", "nodes", "namespaces", "*"] {
+                let allowed = may(verb, resource, namespace);
+                assert!(!allowed, "{verb} {resource} in {namespace:?}");
+            }
+        }
+        for (verb, resource) in [("create", "pods"), ("delete", "services"), ("get", "pods")] {
+            assert!(!may(verb, resource, namespace), "{verb} {resource}");
+        }
+    }
+}
+
+#[test]
+fn with_rights_in_one_namespace_the_operator_works_there_and_nowhere_else() {
+    let namespace = Namespace::alone("narrow");
+    // The operator of all namespaces would do the work.
+    let _away = Away::take(&namespace);
+    let elsewhere = Elsewhere::make(&namespace);
+    let _release = Release::install(&namespace);
+    let api = Api::new(&namespace);
+    api.apply_queue(&elsewhere.0, "my-bot", &json!({})).unwrap();
+    whole_life(&api, &namespace);
+
+    let log = [
+        "logs",
+        "--selector=app.kubernetes.io/instance=gwq-e2e-narrow",
+        "--tail=-1",
+    ];
+    let log = namespace.kubectl(&log).unwrap();
+    // At this level it tells of what is forbidden wherever it happens.
+    assert!(log.contains("DEBUG"), "{log}");
+    not_forbidden(&log);
+    let untouched = api.get(QUEUE, &elsewhere.0, "my-bot").unwrap();
+    assert_eq!(untouched["status"], Value::Null);
+    let children = Children::of(&api, &elsewhere.0);
+    assert_eq!(children.named("my-bot").count(), 0);
+    let account = format!("{}:{NARROW}-gateway-queue-operator", namespace.name());
+    let may = |verb, resource, namespace: &str| may(&api, &account, verb, resource, namespace);
+    assert!(may("patch", "services", namespace.name()));
+    for other in ["", "default", &elsewhere.0] {
+        assert!(
+            !may("list", "services", other) && !may("watch", "pods", other),
+            "{other:?}"
+        );
+    }
+    assert!(!may("list", "secrets", namespace.name()));
+}
+
+/// Each call that the operator ever makes, in one namespace.
+fn whole_life(api: &Api, namespace: &Namespace) {
+    let name = namespace.name();
+    let says = |queue: &str, reason: &str| {
+        settle(PATIENCE, || {
+            let object = api.get(QUEUE, name, queue).unwrap();
+            let ready = &object["status"]["conditions"][0];
+            (ready["type"] != "Ready" || ready["reason"] != reason)
+                .then(|| format!("{queue} shall be {reason}: {ready:#}"))
+                .into_iter()
+                .collect()
+        });
+    };
+    let budget = |there: bool| {
+        settle(PATIENCE, || {
+            let found = api.get(BUDGET, name, "my-bot").is_some();
+            (found != there)
+                .then(|| format!("a PodDisruptionBudget is there: {found}"))
+                .into_iter()
+                .collect()
+        });
+    };
+    let apply = |queue: &str, spec: Value| api.apply_queue(name, queue, &spec).unwrap();
+    apply("my-bot", json!({}));
+    says("my-bot", "Granting");
+    apply("my-bot", json!({"replicas": 2, "port": 80}));
+    budget(true);
+    says("my-bot", "Granting");
+    apply("my-bot", json!({"replicas": 1, "port": 80}));
+    budget(false);
+    // Put back, and made again.
+    let patch = json!({"spec": {"type": "NodePort"}});
+    api.merge(SERVICE, name, "my-bot", &patch).unwrap();
+    settle(PATIENCE, || {
+        let service = api.get(SERVICE, name, "my-bot").unwrap();
+        let found = &service["spec"]["type"];
+        (*found != "ClusterIP")
+            .then(|| format!("the Service is a {found}"))
+            .into_iter()
+            .collect()
+    });
+    api.delete(SERVICE, name, "my-bot").unwrap();
+    settle(PATIENCE, || {
+        let service = api.get(SERVICE, name, "my-bot");
+        service
+            .is_none()
+            .then(|| "no Service".to_owned())
+            .into_iter()
+            .collect()
+    });
+    // A name that a stranger has.
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken"},
+        "spec": {"ports": [{"port": 1}]},
+    });
+    api.create(SERVICE, name, &service).unwrap();
+    apply("taken", json!({"replicas": 0}));
+    says("taken", "NameTaken");
+    // One token of two: the younger gives up the Lease that it had.
+    let with = |secret: &str| json!({"replicas": 0, "discordApi": discord_api(), "tokenSecretRef": {"name": secret}});
+    apply("older", with("shared"));
+    apply("younger", with("own"));
+    says("younger", "ScaledToZero");
+    apply("younger", with("shared"));
+    says("younger", "TokenShared");
+    settle(PATIENCE, || {
+        let lease = api.get(crate::api::LEASE, name, "younger");
+        lease
+            .map(|lease| format!("{lease:#}"))
+            .into_iter()
+            .collect()
+    });
+    let events = api.read(&format!("/apis/events.k8s.io/v1/namespaces/{name}/events"));
+    let events = events.unwrap().to_string();
+    for reason in ["Granting", "ChildPutBack", "NameTaken", "TokenShared"] {
+        assert!(events.contains(reason), "no event says {reason}: {events}");
+    }
+    for queue in ["my-bot", "taken", "older", "younger"] {
+        api.delete(QUEUE, name, queue).unwrap();
+    }
+    settle(PATIENCE, || {
+        let children = Children::of(api, name);
+        let queues = ["my-bot", "older", "younger"].into_iter();
+        queues
+            .flat_map(|queue| {
+                children
+                    .named(queue)
+                    .map(move |(word, _)| format!("{word} {queue}"))
+            })
+            .collect()
+    });
+}
+
+fn not_forbidden(log: &str) {
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| FORBIDDEN.iter().all(|word| line.contains(word)))
+        .collect();
+    assert!(lines.is_empty(), "{}", lines.join("\n"));
+}
+
+/// Whether a ServiceAccount, named with its namespace, may do that; with an empty
+/// namespace, in all of them.
+fn may(api: &Api, account: &str, verb: &str, resource: &str, namespace: &str) -> bool {
+    let (of, _) = account.split_once(':').unwrap();
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {
+            "user": format!("system:serviceaccount:{account}"),
+            "groups": [
+                "system:serviceaccounts", format!("system:serviceaccounts:{of}"),
+                "system:authenticated",
+            ],
+            "resourceAttributes": {"namespace": namespace, "verb": verb, "resource": resource},
+        },
+    });
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let answer = api.ask(path, &review).unwrap();
+    answer["status"]["allowed"].as_bool().unwrap()
+}
+
+/// The operator of all namespaces, without pods until this is dropped.
+struct Away<'a> {
+    namespace: &'a Namespace,
+    replicas: String,
+}
+
+impl<'a> Away<'a> {
+    fn take(namespace: &'a Namespace) -> Self {
+        let get = ["get", "deployment", OPERATOR.1, "--namespace", OPERATOR.0];
+        let path = "--output=jsonpath={.spec.replicas}";
+        let replicas = namespace.kubectl(&[&get[..], &[path]].concat()).unwrap();
+        let away = Self {
+            namespace,
+            replicas,
+        };
+        away.scale("0").unwrap();
+        let gone = [
+            "wait",
+            "--for=delete",
+            "pod",
+            "--namespace",
+            OPERATOR.0,
+            "--timeout=60s",
+        ];
+        let own = format!("--selector=app.kubernetes.io/instance={}", OPERATOR.1);
+        namespace.kubectl(&[&gone[..], &[&own]].concat()).unwrap();
+        away
+    }
+
+    fn scale(&self, replicas: &str) -> Result<String, String> {
+        let replicas = format!("--replicas={replicas}");
+        let scale = ["scale", "deployment", OPERATOR.1, "--namespace", OPERATOR.0];
+        self.namespace.kubectl(&[&scale[..], &[&replicas]].concat())
+    }
+}
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        let deployment = format!("deployment/{}", OPERATOR.1);
+        let status = ["rollout", "status", &deployment, "--namespace", OPERATOR.0];
+        let back = self.scale(&self.replicas).and_then(|_| {
+            self.namespace
+                .kubectl(&[&status[..], &["--timeout=90s"]].concat())
+        });
+        // Nobody can be told otherwise while a test fails.
+        if let Err(error) = back {
+            eprintln!("the operator was not started again: {error}");
+        }
+    }
+}
+
+/// A namespace that the operator does not watch.
+struct Elsewhere(String);
+
+impl Elsewhere {
+    fn make(namespace: &Namespace) -> Self {
+        let elsewhere = Self("gwq-e2e-narrow-elsewhere".to_owned());
+        let delete = ["delete", "namespace", &elsewhere.0, "--ignore-not-found"];
+        namespace.kubectl(&delete).unwrap();
+        namespace
+            .kubectl(&["create", "namespace", &elsewhere.0])
+            .unwrap();
+        elsewhere
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let mut kubectl = Command::new(variable("KUBECTL"));
+        let _ = kubectl
+            .args(["delete", "namespace", &self.0, "--wait=false"])
+            .output();
+    }
+}
+
+/// A second release of the chart, with the images of the first.
+struct Release<'a>(&'a Namespace);
+
+impl<'a> Release<'a> {
+    fn install(namespace: &'a Namespace) -> Self {
+        let values = ["get", "values", OPERATOR.1, "--output=json"];
+        let values = helm(OPERATOR.0, &values).unwrap();
+        let mut values: Value = serde_json::from_str(&values).unwrap();
+        // The first has it installed.
+        values["crds"] = json!({"enabled": false});
+        values["watchNamespaces"] = json!([namespace.name()]);
+        values["logLevel"] = json!("debug");
+        let file = std::env::temp_dir().join(format!("{NARROW}-{}.json", std::process::id()));
+        fs::write(&file, values.to_string()).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let chart = root.join("charts/gateway-queue-operator");
+        let (chart, values) = (chart.display().to_string(), file.display().to_string());
+        let release = Self(namespace);
+        let install = [
+            "install",
+            NARROW,
+            &chart,
+            "--values",
+            &values,
+            "--wait",
+            "--timeout=90s",
+        ];
+        let installed = helm(namespace.name(), &install);
+        fs::remove_file(&file).unwrap();
+        installed.unwrap();
+        release
+    }
+}
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        // Its roles are in its own namespace, and go with it.
+        let _ = helm(self.0.name(), &["uninstall", NARROW, "--ignore-not-found"]);
+    }
+}
+
+fn helm(namespace: &str, arguments: &[&str]) -> Result<String, String> {
+    let mut helm = Command::new(variable("HELM"));
+    let output = helm
+        .args(["--namespace", namespace])
+        .args(arguments)
+        .output()
+        .unwrap();
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout).unwrap()),
+        false => Err(String::from_utf8(output.stderr).unwrap()),
+    }
+}
