@@ -43,17 +43,28 @@ impl Discord {
 
     /// One fetch. It ends within ten seconds.
     pub fn fetch(&self, token: &BotToken) -> impl Future<Output = Outcome> + Send + use<> {
+        let asked = self.ask(token);
+        async move {
+            let answer = asked.await;
+            answer.unwrap_or_else(|error| Outcome::Unreachable(reason(&error)))
+        }
+    }
+
+    /// The same, for those who want to know at which point there was no answer.
+    pub fn ask(
+        &self,
+        token: &BotToken,
+    ) -> impl Future<Output = reqwest::Result<Outcome>> + Send + use<> {
         let authorization = HeaderValue::try_from(token.authorization());
         let request = self.client.get(&self.url);
         async move {
             let Ok(mut authorization) = authorization else {
-                return Outcome::Useless("the token does not fit into a header".to_owned());
+                let why = "the token does not fit into a header";
+                return Ok(Outcome::Useless(why.to_owned()));
             };
             authorization.set_sensitive(true);
-            match request.header(AUTHORIZATION, authorization).send().await {
-                Ok(response) => read(response).await,
-                Err(error) => Outcome::Unreachable(reason(&error)),
-            }
+            let response = request.header(AUTHORIZATION, authorization).send().await?;
+            Ok(read(response).await)
         }
     }
 }

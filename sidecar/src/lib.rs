@@ -6,6 +6,7 @@
 
 // Pure.
 pub mod budget;
+pub mod command;
 pub mod election;
 pub mod limits;
 mod line;
@@ -45,3 +46,6 @@ pub mod token;
 
 // All together.
 pub mod wiring;
+
+// The other commands, pure and not.
+pub mod terminal;

@@ -3,7 +3,10 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use gateway_queue::settings::{Command, LogFormat, Settings};
+use gateway_queue::client::Unusable;
+use gateway_queue::command::{Command, Refused};
+use gateway_queue::settings::{LogFormat, Settings};
+use gateway_queue::terminal::{check, status};
 use gateway_queue::wiring;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,14 +16,33 @@ use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name);
-    match Settings::read(std::env::args_os().skip(1), environment) {
+    match Command::read(std::env::args_os().skip(1), environment) {
         Ok(Command::Run(settings)) => run(*settings),
         Ok(Command::Print(text)) => {
             // A closed pipe is the reader's wish.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Err(invalid) => fail(&invalid),
+        Ok(Command::Status(wanted)) => say(status::run(&wanted)),
+        Ok(Command::Check(settings, output)) => say(check::run(settings.as_deref(), output)),
+        Err(Refused { why, exit_code }) => {
+            fail(&why);
+            ExitCode::from(exit_code)
+        }
+    }
+}
+
+/// A command that ends by itself, and says with which code.
+fn say(command: impl Future<Output = Result<u8, Unusable>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(Unusable::from)
+        .and_then(|runtime| runtime.block_on(command));
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
     }
 }
 

@@ -5,6 +5,7 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod check;
 mod clients;
 mod common;
 mod cut_network;
@@ -13,4 +14,5 @@ mod hostile;
 mod rules;
 mod session_starts;
 mod start;
+mod status;
 mod wait;
