@@ -1,7 +1,7 @@
 //! Asks Discord for the limits of the bot.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
@@ -11,6 +11,7 @@ use crate::budget::Outcome;
 use crate::client::{self, Unusable};
 use crate::limits::Limits;
 use crate::secret::BotToken;
+use crate::traces;
 
 /// A fetch that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,8 +46,11 @@ impl Discord {
     pub fn fetch(&self, token: &BotToken) -> impl Future<Output = Outcome> + Send + use<> {
         let asked = self.ask(token);
         async move {
+            let started = Instant::now();
             let answer = asked.await;
-            answer.unwrap_or_else(|error| Outcome::Unreachable(reason(&error)))
+            let outcome = answer.unwrap_or_else(|error| Outcome::Unreachable(reason(&error)));
+            traces::fetched(started.elapsed(), outcome.word());
+            outcome
         }
     }
 

@@ -43,6 +43,7 @@ pub mod permit;
 pub mod room;
 pub mod route;
 pub mod token;
+pub mod traces;
 
 // All together.
 pub mod wiring;

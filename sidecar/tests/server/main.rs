@@ -11,6 +11,7 @@ mod common;
 mod cut_network;
 mod discord_answers;
 mod hostile;
+mod logs;
 mod rules;
 mod session_starts;
 mod start;
