@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use gateway_queue_telemetry::Seldom;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -61,6 +62,7 @@ pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
 pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, registry: Registry) {
     let registry = Arc::new(registry);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let refused = Seldom::minutely();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -68,7 +70,9 @@ pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, registry: R
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection to the admin port");
+                if let Some(unsaid) = refused.says(Instant::now()) {
+                    tracing::warn!(%error, unsaid, "cannot accept a connection on the admin port");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -89,7 +93,7 @@ pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, registry: R
                 .header_read_timeout(HEADER_TIME)
                 .serve_connection(TokioIo::new(socket), service);
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection to the admin port ended");
+                tracing::debug!(%error, "a connection on the admin port ended");
             }
             drop(place);
         });

@@ -8,6 +8,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use kube::core::Status;
 use kube::{Client, Resource as _};
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 
 use crate::MANAGER;
 use crate::api::{GatewayQueue, GatewayQueueStatus};
@@ -235,7 +236,8 @@ impl Cluster {
         answer: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Error> {
         self.metrics.called(verb);
-        match tokio::time::timeout(LIMIT, answer).await {
+        let span = tracing::debug_span!("call", ?verb);
+        match tokio::time::timeout(LIMIT, answer).instrument(span).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => Err(Error::Failed {
                 call: call(),

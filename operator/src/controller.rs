@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
-use kube::Client;
+use gateway_queue_telemetry::ms;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{Controller, WatchStreamExt as _};
+use kube::{Client, ResourceExt as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::api::{GatewayQueue, Stored};
 use crate::apply::{self, Cluster};
@@ -156,10 +158,20 @@ pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Act
         return Ok(Action::await_change());
     }
     let started = Instant::now();
-    let result = match &*stored {
-        Stored::Queue(queue) => context.reconcile(queue, started).await,
-        Stored::Unreadable(unreadable) => context.report_unreadable(unreadable).await,
+    let span = tracing::debug_span!(
+        "reconcile",
+        namespace = stored.namespace(),
+        queue = stored.name_any(),
+        outcome = tracing::field::Empty,
+    );
+    let reconciling = async {
+        match &*stored {
+            Stored::Queue(queue) => context.reconcile(queue, started).await,
+            Stored::Unreadable(unreadable) => context.report_unreadable(unreadable).await,
+        }
     };
+    let result = reconciling.instrument(span.clone()).await;
+    span.record("outcome", if result.is_ok() { "done" } else { "failed" });
     context
         .metrics
         .reconciled(result.is_ok(), started.elapsed());
@@ -172,7 +184,9 @@ pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Act
 fn retry_later(stored: Arc<Stored>, error: &Error, context: Arc<Context>) -> Action {
     let queue = ObjectRef::from_obj(&*stored);
     let wait = context.backoffs.failed(queue, fastrand::f64());
-    tracing::warn!(%error, ?wait, "reconcile failed; trying again");
+    let (namespace, name) = (stored.namespace(), stored.name_any());
+    let next_try_ms = ms(wait);
+    tracing::warn!(namespace, queue = name, %error, next_try_ms, "reconcile failed; trying again");
     Action::requeue(wait)
 }
 

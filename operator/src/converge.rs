@@ -107,7 +107,8 @@ impl Context {
             let first = never_led && child.kind == Kind::Lease;
             let applied = self.put(child, owner, &standing, first).await;
             if converged.note(applied, child.kind)? {
-                tracing::info!(kind = child.kind.word(), "applied");
+                let (namespace, name) = (&owner.namespace, &owner.name);
+                tracing::info!(namespace, queue = name, kind = child.kind.word(), "applied");
                 self.note_repair(child, owner, &standing, now);
             }
         }
@@ -118,7 +119,8 @@ impl Context {
             if children.iter().all(|child| child.kind != kind) && is_leftover(owner, &there) {
                 let deleted = self.cluster.delete(kind, owner, there.uid.as_deref()).await;
                 if converged.note(deleted, kind)? {
-                    tracing::info!(kind = kind.word(), "deleted");
+                    let (namespace, name) = (&owner.namespace, &owner.name);
+                    tracing::info!(namespace, queue = name, kind = kind.word(), "deleted");
                 }
             }
         }

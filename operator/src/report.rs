@@ -70,8 +70,16 @@ impl Context {
         }
         self.cluster.write_status(owner, new).await?;
         if let Some(note) = transition(before, new) {
-            let (reason, message) = (&note.reason, &note.message);
-            tracing::info!(reason, "{message}");
+            let (namespace, queue) = (&owner.namespace, &owner.name);
+            let (reason, why) = (&note.reason, &note.message);
+            match note.warns {
+                true => {
+                    tracing::warn!(namespace, queue, reason, why, "the condition Ready changed")
+                }
+                false => {
+                    tracing::info!(namespace, queue, reason, why, "the condition Ready changed")
+                }
+            }
             self.events.leave(owner, note);
         }
         Ok(())

@@ -1,17 +1,15 @@
 //! Puts the parts together and runs them until a signal.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use gateway_queue_telemetry::{Format, Service};
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::prelude::*;
 
 use crate::admin::{self, Readiness};
 use crate::api::LogFormat;
@@ -38,15 +36,19 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// # Errors
 /// When there is no cluster to talk to, or the admin port cannot be had.
 pub fn run(settings: Settings) -> Result<(), BoxError> {
-    let filter: Targets = settings.log_filter.parse()?;
-    let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());
-    let lines = match settings.log_format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    let service = Service {
+        name: "gateway-queue-operator",
+        version: env!("CARGO_PKG_VERSION"),
+        crates: &["gateway_queue_operator"],
+        // Each failed call is told with what it was for.
+        quiet: &["kube_client::client::builder"],
     };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .init();
+    let format = match settings.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    // Traces are exported until the end of this.
+    let _telemetry = gateway_queue_telemetry::start(service, format, &settings.log_filter)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
@@ -80,7 +82,12 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         version = env!("CARGO_PKG_VERSION"),
         queue_image = defaults.image,
         admin_port,
-        namespaces = ?scopes,
+        namespaces = scopes
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(","),
         "starting"
     );
 
@@ -106,9 +113,10 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             works: turn.clone(),
         });
         let (readiness, stop) = (Arc::clone(&readiness), stop.clone());
+        let of = namespace.map(str::to_owned);
         let listed = move || {
             readiness.filled();
-            tracing::info!("the caches are filled");
+            tracing::info!(namespace = of, "the caches are filled");
         };
         let run = controller(
             client.clone(),

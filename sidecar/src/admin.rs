@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use gateway_queue_telemetry::Seldom;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -53,6 +54,7 @@ pub struct Admin {
 /// Answers until `shutdown`.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) {
     let admin = Arc::new(admin);
+    let refused = Seldom::minutely();
     let mut open = VecDeque::<AbortHandle>::new();
     loop {
         let accepted = tokio::select! {
@@ -63,7 +65,9 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!(%error, "cannot accept a connection on the admin port");
+                if let Some(unsaid) = refused.says(Instant::now()) {
+                    warn!(%error, unsaid, "cannot accept a connection on the admin port");
+                }
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -35,6 +35,19 @@ pub enum Outcome {
     Unreachable(String),
 }
 
+impl Outcome {
+    /// The word that stands for it in metrics and traces.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Limits(_) => "limits",
+            Self::Rejected => "rejected",
+            Self::RateLimited(_) => "rate_limited",
+            Self::Useless(_) => "useless",
+            Self::Unreachable(_) => "unreachable",
+        }
+    }
+}
+
 /// What the budget must know of the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {

@@ -355,7 +355,7 @@ impl Candidate {
                         holder,
                         "this pod led before it was restarted: its term has to end"
                     ),
-                    false => info!(holder, %address, "another pod leads"),
+                    false => info!(holder, leader = %address, "another pod leads"),
                 }
             }
             let modified = before.term != standing.term || before.leader != standing.leader;

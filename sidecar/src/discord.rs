@@ -1,7 +1,7 @@
 //! Asks Discord for the limits of the bot.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
@@ -11,6 +11,7 @@ use crate::budget::Outcome;
 use crate::client::{self, Unusable};
 use crate::limits::Limits;
 use crate::secret::BotToken;
+use crate::traces;
 
 /// A fetch that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,17 +44,31 @@ impl Discord {
 
     /// One fetch. It ends within ten seconds.
     pub fn fetch(&self, token: &BotToken) -> impl Future<Output = Outcome> + Send + use<> {
+        let asked = self.ask(token);
+        async move {
+            let started = Instant::now();
+            let answer = asked.await;
+            let outcome = answer.unwrap_or_else(|error| Outcome::Unreachable(reason(&error)));
+            traces::fetched(started.elapsed(), outcome.word());
+            outcome
+        }
+    }
+
+    /// The same, for those who want to know at which point there was no answer.
+    pub fn ask(
+        &self,
+        token: &BotToken,
+    ) -> impl Future<Output = reqwest::Result<Outcome>> + Send + use<> {
         let authorization = HeaderValue::try_from(token.authorization());
         let request = self.client.get(&self.url);
         async move {
             let Ok(mut authorization) = authorization else {
-                return Outcome::Useless("the token does not fit into a header".to_owned());
+                let why = "the token does not fit into a header";
+                return Ok(Outcome::Useless(why.to_owned()));
             };
             authorization.set_sensitive(true);
-            match request.header(AUTHORIZATION, authorization).send().await {
-                Ok(response) => read(response).await,
-                Err(error) => Outcome::Unreachable(reason(&error)),
-            }
+            let response = request.header(AUTHORIZATION, authorization).send().await?;
+            Ok(read(response).await)
         }
     }
 }

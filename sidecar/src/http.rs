@@ -9,9 +9,10 @@
 use std::future::{self, Future};
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{self, Duration};
 
+use gateway_queue_telemetry::Seldom;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -34,6 +35,7 @@ use crate::permit::Permit;
 use crate::query::{self, Ask, Hop, Malformed};
 use crate::refusal::Refusal;
 use crate::route::Route;
+use crate::traces::Waiting;
 
 /// What the original answers, byte for byte.
 pub const GRANT: &[u8] = br#"{"message": "You're free to connect now! :)"}"#;
@@ -49,9 +51,6 @@ const MOST_BODY: usize = 64 * 1024;
 
 /// A client has this long for the head of a request, and again for its body.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// At most one warning about unreadable shards in this time.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Closes the connection without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +71,8 @@ pub enum From {
 struct Door {
     from: From,
     route: Route,
-    /// When an unclear shard was last warned about.
-    warned: Mutex<Option<Moment>>,
+    /// For shards that cannot be read.
+    unclear: Seldom,
 }
 
 /// Accepts connections until `shutdown`. Beyond `most` new ones wait in the
@@ -89,8 +88,9 @@ pub async fn serve(
     let door = Arc::new(Door {
         from,
         route,
-        warned: Mutex::new(None),
+        unclear: Seldom::minutely(),
     });
+    let refused = Seldom::minutely();
     loop {
         let seat = tokio::select! {
             Ok(seat) = Arc::clone(&room).acquire_owned() => seat,
@@ -110,7 +110,9 @@ pub async fn serve(
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others must end first.
-                warn!(%error, "cannot accept a connection");
+                if let Some(unsaid) = refused.says(time::Instant::now()) {
+                    warn!(%error, unsaid, "cannot accept a connection");
+                }
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -191,11 +193,18 @@ impl Visit {
 
     async fn turn(self, shard: u32, arrived: Moment, deadline: Option<Instant>) -> Answer {
         let _held = Held::new(&self.door.route.metrics);
+        let waiting = Waiting::new(shard, arrived);
         let turn = tokio::select! {
             biased;
             () = self.gate.gone() => return Err(Close),
             turn = self.door.route.turn(shard, arrived, deadline) => turn,
         };
+        match &turn {
+            Some(Turn::Granted(permit)) if permit.is_relayed() => waiting.ended("forwarded"),
+            Some(Turn::Granted(_)) => waiting.has_a_grant(),
+            Some(Turn::Refused(refusal)) => waiting.ended(refusal.reason.word()),
+            Some(Turn::Moved) | None => waiting.ended("closed"),
+        }
         self.answer(turn)
     }
 
@@ -282,11 +291,9 @@ async fn discard(mut body: Incoming) -> Result<(), Close> {
 impl Door {
     fn unclear(&self) {
         self.route.metrics.unreadable_shards.inc();
-        let now = clock::now();
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.is_none_or(|at| now.since(at) >= WARN_EVERY) {
-            *warned = Some(now);
+        if let Some(unsaid) = self.unclear.says(time::Instant::now()) {
             warn!(
+                unsaid,
                 "a request names no readable shard (?shard=N, 0 to 4294967295): taken as shard 0"
             );
         }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::{future, io};
 
 use gateway_queue_logbook::{Hold, Left, Token};
+use gateway_queue_telemetry::{ms, us};
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
@@ -34,6 +35,7 @@ use crate::secret::BotToken;
 use crate::standing::Standing;
 use crate::term::Term;
 use crate::token::Current;
+use crate::traces;
 
 /// How many events are taken before the turns are looked at again.
 const BATCH: usize = 256;
@@ -244,10 +246,12 @@ impl Keeper {
             }
             Event::Written { grant, at } => {
                 self.queue.written(grant.waiter, at);
-                let waited = at.since(grant.arrived);
-                self.metrics.granted(waited, at.since(grant.allowed));
+                let (waited, late) = (at.since(grant.arrived), at.since(grant.allowed));
+                self.metrics.granted(waited, late);
                 let Grant { shard, bucket, .. } = grant;
-                debug!(shard, bucket, waited_ms = waited.as_millis(), "granted");
+                let (waited_ms, late_us) = (ms(waited), us(late));
+                debug!(shard, bucket, waited_ms, late_us, "granted");
+                traces::granted(&grant, at);
             }
             Event::Unwritten(waiter) => {
                 self.queue.unwritten(waiter, now);
@@ -319,6 +323,7 @@ impl Keeper {
             );
         }
         let now = clock::now();
+        let before = self.queue.budget().limits();
         match self.queue.fetched(outcome, now, fastrand::f64()) {
             Learned::Limits {
                 limits,
@@ -334,11 +339,17 @@ impl Keeper {
                 if let Some(was) = concurrency_was {
                     info!(max_concurrency, was, "the number of buckets changed");
                 }
-                debug!(total, remaining, max_concurrency, "Discord told the limits");
+                let steady = |before: Limits| {
+                    (before.total, before.max_concurrency) == (total, max_concurrency)
+                };
+                match before.is_some_and(steady) {
+                    true => debug!(total, remaining, max_concurrency, "Discord told the limits"),
+                    false => info!(total, remaining, max_concurrency, "Discord told the limits"),
+                }
             }
             Learned::Trouble => {
                 let why = self.queue.budget().trouble().unwrap_or_default();
-                let next_try = self.queue.fetch_at().map(|at| at.since(now).as_millis());
+                let next_try = self.queue.fetch_at().map(|at| ms(at.since(now)));
                 warn!(
                     why,
                     next_try_ms = next_try,

@@ -6,6 +6,7 @@
 
 // Pure.
 pub mod budget;
+pub mod command;
 pub mod election;
 pub mod limits;
 mod line;
@@ -42,6 +43,10 @@ pub mod permit;
 pub mod room;
 pub mod route;
 pub mod token;
+pub mod traces;
 
 // All together.
 pub mod wiring;
+
+// The other commands, pure and not.
+pub mod terminal;

@@ -1,33 +1,56 @@
 //! `gateway-queue`: arguments in, exit code out.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
-use gateway_queue::settings::{Command, LogFormat, Settings};
+use gateway_queue::client::Unusable;
+use gateway_queue::command::{Command, Refused};
+use gateway_queue::settings::{LogFormat, Settings};
+use gateway_queue::terminal::{check, status};
 use gateway_queue::wiring;
+use gateway_queue_telemetry::{Format, Service, Telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name);
-    match Settings::read(std::env::args_os().skip(1), environment) {
+    match Command::read(std::env::args_os().skip(1), environment) {
         Ok(Command::Run(settings)) => run(*settings),
         Ok(Command::Print(text)) => {
             // A closed pipe is the reader's wish.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Err(invalid) => fail(&invalid),
+        Ok(Command::Status(wanted)) => say(status::run(&wanted)),
+        Ok(Command::Check(settings, output)) => say(check::run(settings.as_deref(), output)),
+        Err(Refused { why, exit_code }) => {
+            fail(&why);
+            ExitCode::from(exit_code)
+        }
+    }
+}
+
+/// A command that ends by itself, and says with which code.
+fn say(command: impl Future<Output = Result<u8, Unusable>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(Unusable::from)
+        .and_then(|runtime| runtime.block_on(command));
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
     }
 }
 
 fn run(settings: Settings) -> ExitCode {
-    if let Err(error) = log(&settings) {
-        return fail(&*error);
-    }
+    // Traces are exported until the end of this.
+    let _telemetry = match log(&settings) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return fail(&error),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -67,19 +90,18 @@ fn end_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-fn log(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
-    let filter: Targets = settings.log_filter.parse()?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    let lines = match settings.log_format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+fn log(settings: &Settings) -> Result<Telemetry, gateway_queue_telemetry::Error> {
+    let service = Service {
+        name: "gateway-queue",
+        version: env!("CARGO_PKG_VERSION"),
+        crates: &["gateway_queue"],
+        quiet: &[],
     };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .init();
-    Ok(())
+    let format = match settings.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    gateway_queue_telemetry::start(service, format, &settings.log_filter)
 }
 
 /// One line on standard error.

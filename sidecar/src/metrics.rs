@@ -159,13 +159,7 @@ impl Metrics {
     }
 
     pub(crate) fn fetched(&self, outcome: &Outcome) {
-        let outcome = match outcome {
-            Outcome::Limits(_) => "limits",
-            Outcome::Rejected => "rejected",
-            Outcome::RateLimited(_) => "rate_limited",
-            Outcome::Useless(_) => "useless",
-            Outcome::Unreachable(_) => "unreachable",
-        };
+        let outcome = outcome.word();
         self.fetches.get_or_create(&FetchLabels { outcome }).inc();
     }
 

@@ -6,6 +6,7 @@ use crate::beat::Held;
 use crate::handle::Event;
 use crate::moment::Moment;
 use crate::pacer::Grant;
+use crate::traces;
 
 /// Goes to the socket, from the keeper or from a leader elsewhere. It says what
 /// became of a grant of ours: that it was written and when, or, when it is
@@ -41,6 +42,11 @@ impl Permit {
         Self(Kind::Relayed(held))
     }
 
+    /// Whether a leader elsewhere granted it.
+    pub fn is_relayed(&self) -> bool {
+        matches!(self.0, Kind::Relayed(_))
+    }
+
     /// Whether it may be written at `now`. It is asked in the moment before: a
     /// process may have been frozen since it got the permit.
     pub fn is_valid(&self, now: Moment) -> bool {
@@ -63,6 +69,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Kind::Own { grant, events, .. } = &self.0 {
+            traces::unwritten(grant);
             let _ = events.send(Event::Unwritten(grant.waiter));
         }
     }

@@ -97,7 +97,7 @@ pub enum Command {
 /// One line: which variable, what it was (never a token), what is accepted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Invalid(String);
+pub struct Invalid(pub(crate) String);
 
 impl Settings {
     /// Reads flags and environment; a flag wins.
@@ -160,6 +160,9 @@ fn flag_of(name: &str) -> Option<String> {
 fn help() -> String {
     let mut help = String::from(
         "gateway-queue: hands out the turns in which Discord shards may identify.\n\n\
+         gateway-queue [SETTINGS]    run the queue\n\
+         gateway-queue status [URL]  say how a queue is (see status --help)\n\
+         gateway-queue check         say what is wrong (see check --help)\n\n\
          Each setting is an environment variable, and a flag of the same name:\n\
          PORT=80 is --port 80.\n\n",
     );

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use gateway_queue_telemetry::ms;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -115,10 +116,15 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         Some(_) => room / 2,
         None => room,
     };
+    let lease = settings.lease.as_ref();
     info!(
-        queue = %queue_port.local_addr()?,
-        admin = %admin_port.local_addr()?,
-        spacing_ms = config.spacing.as_millis(),
+        // The Lease has the name of its GatewayQueue.
+        queue = lease.map(|lease| lease.name.as_str()),
+        namespace = lease.map(|lease| lease.namespace.as_str()),
+        pod = lease.map(|lease| lease.pod.as_str()),
+        queue_address = %queue_port.local_addr()?,
+        admin_address = %admin_port.local_addr()?,
+        spacing_ms = ms(config.spacing),
         start_guard = config.start_guard,
         most_clients = most,
         version = env!("CARGO_PKG_VERSION"),

@@ -48,7 +48,7 @@ impl Queue {
             ],
         );
         let listening = process.line(|line| line["message"] == "listening").await;
-        let address = listening["queue"].as_str().unwrap();
+        let address = listening["queue_address"].as_str().unwrap();
         let (_, port) = address.rsplit_once(':').unwrap();
         Self {
             url: format!("http://{address}"),

@@ -5,12 +5,15 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod check;
 mod clients;
 mod common;
 mod cut_network;
 mod discord_answers;
 mod hostile;
+mod logs;
 mod rules;
 mod session_starts;
 mod start;
+mod status;
 mod wait;

@@ -68,8 +68,8 @@ impl Server {
             address
         };
         Self {
-            queue: address("queue"),
-            admin: address("admin"),
+            queue: address("queue_address"),
+            admin: address("admin_address"),
             child,
             log,
         }

@@ -1,0 +1,71 @@
+//! Asks a queue how it is.
+
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use rustls::RootCertStore;
+use url::Url;
+
+use super::seen::Seen;
+use crate::client::{self, Unusable};
+
+/// Somebody sits there and waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// 4096 buckets with thousands of shards are less than one.
+const MOST_BODY: usize = 16 * 1024 * 1024;
+
+/// What a queue answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The document as it is.
+    pub json: String,
+    /// What is understood of it.
+    pub seen: Seen,
+}
+
+/// Asks queues.
+#[derive(Clone, Debug)]
+pub struct Asker(Client);
+
+impl Asker {
+    /// An asker.
+    ///
+    /// # Errors
+    ///
+    /// When there is no usable TLS or DNS configuration.
+    pub fn new() -> Result<Self, Unusable> {
+        let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        // Proxies are for the outside; a queue is not there.
+        client::client(roots, PATIENCE, |builder| builder.no_proxy()).map(Self)
+    }
+
+    /// The state of the queue whose /state is at `url`.
+    ///
+    /// # Errors
+    ///
+    /// Says what is there instead of a queue.
+    pub async fn ask(&self, url: &Url) -> Result<Answer, String> {
+        let request = self.0.get(url.clone()).send().await;
+        let mut response = request.map_err(|error| client::cause(&error))?;
+        if response.status() != StatusCode::OK {
+            return Err(match response.status() {
+                StatusCode::SERVICE_UNAVAILABLE => "the queue is not able to answer".to_owned(),
+                status => format!("{} is answered, which no admin port does", status.as_u16()),
+            });
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| client::cause(&e))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MOST_BODY {
+                return Err("the answer is far too long for a queue's".to_owned());
+            }
+        }
+        let seen = Seen::parse(&body);
+        let json = String::from_utf8(body).ok();
+        let (seen, json) = seen
+            .zip(json)
+            .ok_or("what answers there is no queue's admin port")?;
+        Ok(Answer { json, seen })
+    }
+}

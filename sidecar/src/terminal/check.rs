@@ -1,0 +1,107 @@
+//! `gateway-queue check`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use jiff::Timestamp;
+use url::Url;
+
+use super::arguments::Output;
+use super::ask::Asker;
+use super::findings::{self, Finding, Subject};
+use super::judge::{self, Reached};
+use super::screen::Screen;
+use super::stage;
+use crate::client::{self, Unusable};
+use crate::discord::Discord;
+use crate::lease::Lease;
+use crate::settings::{Invalid, Settings};
+use crate::token::{self, Current};
+
+/// Says what is wrong, and returns the exit code. Must be called within a tokio
+/// runtime.
+///
+/// # Errors
+///
+/// When it cannot do its work.
+pub async fn run(settings: Result<&Settings, &Invalid>, output: Output) -> Result<u8, Unusable> {
+    let findings = match settings {
+        Ok(settings) => look(settings).await?,
+        Err(invalid) => {
+            let remedy = "set what is accepted; the server would not start";
+            vec![Finding::failed(
+                Subject::Settings,
+                invalid.to_string(),
+                remedy,
+            )]
+        }
+    };
+    let mut screen = Screen::new();
+    let text = match output {
+        Output::Text => findings::text(&findings, screen.paint),
+        Output::Json => findings::json(&findings)?,
+    };
+    // A closed pipe is the reader's wish.
+    let _ = screen.write(&text);
+    Ok(findings::exit_code(&findings))
+}
+
+async fn look(settings: &Settings) -> Result<Vec<Finding>, Unusable> {
+    let current = token::watch(&settings.token)?.borrow().clone();
+    let mut findings = vec![
+        Finding::ok(Subject::Settings, "can be read"),
+        judge::token(&settings.token, &current),
+    ];
+    match &current {
+        Current::Token(token) => {
+            let discord = Discord::new(&settings.discord_api)?;
+            let reached = match discord.ask(token).await {
+                Ok(outcome) => Reached::Answered(outcome),
+                Err(error) => Reached::Failed(stage::of(&error), client::cause(&error)),
+            };
+            let api = Url::parse(&settings.discord_api)?;
+            let now = Timestamp::now();
+            findings.extend(judge::discord(
+                &api,
+                &reached,
+                settings.session_reserve,
+                now,
+            ));
+        }
+        Current::Missing(_) | Current::None => {
+            findings.extend(judge::not_asked("there is no token to ask with"));
+        }
+    }
+    findings.push(leader(settings).await?);
+    Ok(findings)
+}
+
+async fn leader(settings: &Settings) -> Result<Finding, Unusable> {
+    if let Some(lease) = &settings.lease {
+        let name = format!("{}/{}", lease.namespace, lease.name);
+        let way = match Lease::in_cluster(lease, |name| std::env::var(name).ok()) {
+            Ok(way) => way,
+            Err(error) => return Ok(judge::no_lease(&name, &error.to_string())),
+        };
+        return Ok(match way.read().await {
+            Ok(record) => judge::lease(&name, &record, lease.duration, Timestamp::now()),
+            Err(failure) => judge::no_lease(&name, &failure.to_string()),
+        });
+    }
+    let address = SocketAddr::new(here(settings.admin_host()), settings.admin_port);
+    let url = Url::parse(&format!("http://{address}/state"))?;
+    let asked = Asker::new()?.ask(&url).await;
+    let seen = asked.as_ref().map(|answer| &answer.seen);
+    Ok(judge::queue(
+        &format!("http://{address}"),
+        seen.map_err(String::as_str),
+    ))
+}
+
+/// Where this machine reaches what listens at `host`.
+fn here(host: IpAddr) -> IpAddr {
+    match host {
+        host if !host.is_unspecified() => host,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}

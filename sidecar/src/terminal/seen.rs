@@ -1,0 +1,209 @@
+//! What a queue says of itself at /state, as far as it is understood here: it
+//! may be older or newer than this program. Pure.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// What /state says.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[allow(missing_docs)] // The names are those of /state.
+pub struct Seen {
+    /// Whatever has none is no queue.
+    pub role: String,
+    #[serde(default, deserialize_with = "lenient")]
+    pub leader: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub pod: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub version: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub token: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub hold: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub trouble: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub why: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub max_concurrency: Option<u32>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub session_starts: Option<SessionStarts>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub waiting: Option<u64>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub held: Option<u64>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub buckets: Vec<Bucket>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub last_grants: Vec<LastGrant>,
+}
+
+/// What is left of the session starts.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[allow(missing_docs)]
+pub struct SessionStarts {
+    pub total: u64,
+    pub remaining: u64,
+    pub reset_time: Option<String>,
+}
+
+/// Who waits in a bucket.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[allow(missing_docs)]
+pub struct Bucket {
+    pub bucket: u32,
+    pub next_in_ms: Option<u64>,
+    pub waiting: Vec<u32>,
+}
+
+/// One of the last grants.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[allow(missing_docs)]
+pub struct LastGrant {
+    pub shard: u32,
+    pub bucket: u32,
+    pub ago_ms: u64,
+}
+
+/// A field that says something else than is understood here says nothing.
+fn lenient<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + DeserializeOwned,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+impl Seen {
+    /// Reads the document; none when it is not that of a queue.
+    pub fn parse(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
+    }
+
+    /// Why nothing is granted here; none when shards may identify. Who follows
+    /// knows of its leader only whether it answers.
+    pub fn why_not(&self) -> Option<String> {
+        let words = match (self.role.as_str(), self.hold.as_deref()) {
+            ("leads", None) => return None,
+            ("follows", _) => {
+                let silent = |trouble: &&String| trouble.starts_with("the leader ");
+                return self.trouble.as_ref().filter(silent).cloned();
+            }
+            ("leads", Some(hold)) => match hold {
+                "token_missing" => "there is no token",
+                "token_rejected" => "Discord rejects the token",
+                "session_starts_unknown" => "the session starts are not known yet",
+                "session_starts_exhausted" => "no session start is left",
+                other => other,
+            },
+            ("lapsed", _) => "this pod holds the Lease, but cannot renew it",
+            ("seeks", _) => "nobody leads, as far as this pod knows",
+            (other, _) => other,
+        };
+        // The queue's own sentence is the better one.
+        if let Some(why) = self.why.as_deref().filter(|why| !why.is_empty()) {
+            return Some(why.to_owned());
+        }
+        match self.trouble.as_deref() {
+            Some(trouble) => Some(format!("{words}: {trouble}")),
+            None => Some(words.to_owned()),
+        }
+    }
+
+    /// Whether this says something new, not just that time has passed.
+    pub fn differs(&self, before: &Self) -> bool {
+        self.timeless() != before.timeless()
+    }
+
+    fn timeless(&self) -> Self {
+        let mut timeless = self.clone();
+        for bucket in &mut timeless.buckets {
+            bucket.next_in_ms = None;
+        }
+        // Only who waits is shown.
+        timeless.buckets.retain(|bucket| !bucket.waiting.is_empty());
+        for grant in &mut timeless.last_grants {
+            grant.ago_ms = 0;
+        }
+        timeless
+    }
+}
+
+impl Bucket {
+    /// Until the next may go, if anybody may.
+    pub fn next_in(&self) -> Option<Duration> {
+        self.next_in_ms.map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(json: &str) -> Seen {
+        Seen::parse(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn fields_that_are_absent_null_or_new_are_borne() {
+        let old = seen(r#"{"role":"leads"}"#);
+        assert_eq!((old.why_not(), old.buckets.len()), (None, 0));
+        let new = seen(r#"{"role":"leads","why":{"a":1},"last_grants":null,"x":[],"waiting":"2"}"#);
+        assert_eq!(
+            (new.why, new.last_grants.len(), new.waiting),
+            (None, 0, None)
+        );
+        for text in ["", "[]", "{}", "<html>"] {
+            assert_eq!(Seen::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn why_nothing_is_granted_is_said_as_well_as_it_is_known() {
+        for (json, why) in [
+            (
+                r#"{"role":"leads","hold":null,"trouble":"Discord answered 500"}"#,
+                None,
+            ),
+            (r#"{"role":"follows","trouble":null}"#, None),
+            (
+                r#"{"role":"follows","trouble":"the leader does not answer"}"#,
+                Some("the leader does not answer"),
+            ),
+            (
+                r#"{"role":"leads","hold":"token_missing","trouble":"cannot read /t"}"#,
+                Some("there is no token: cannot read /t"),
+            ),
+            (
+                r#"{"role":"leads","hold":"session_starts_exhausted","why":"All used up."}"#,
+                Some("All used up."),
+            ),
+            (r#"{"role":"leads","hold":"tired"}"#, Some("tired")),
+            (
+                r#"{"role":"seeks","hold":null}"#,
+                Some("nobody leads, as far as this pod knows"),
+            ),
+            (
+                r#"{"role":"lapsed"}"#,
+                Some("this pod holds the Lease, but cannot renew it"),
+            ),
+        ] {
+            assert_eq!(seen(json).why_not().as_deref(), why, "{json}");
+        }
+    }
+
+    #[test]
+    fn the_passing_of_time_is_no_news() {
+        let at = |next: u32, shards: &str| {
+            seen(&format!(
+                r#"{{"role":"leads","buckets":[{{"bucket":0,"next_in_ms":{next},"waiting":[{shards}]}}]}}"#
+            ))
+        };
+        assert!(!at(1, "4").differs(&at(2, "4")));
+        assert!(at(1, "4").differs(&at(1, "4,7")));
+    }
+}

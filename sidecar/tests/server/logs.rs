@@ -1,0 +1,134 @@
+//! What the binary logs, for machines: flat JSON with the fields that are documented.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::common::{BINARY, Discord, Server, granted};
+
+/// The line of the log with this message, and all that came before it, each of which
+/// must be as every line is.
+fn logged(server: &Server, message: &str) -> Value {
+    parse(&server.wait_for_log(&format!(r#""message":"{message}""#)))
+}
+
+fn parse(line: &str) -> Value {
+    let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    let fields = value.as_object().unwrap();
+    for name in ["timestamp", "level", "message", "target"] {
+        assert!(
+            fields.get(name).is_some_and(Value::is_string),
+            "no {name}: {line}"
+        );
+    }
+    let time = fields["timestamp"].as_str().unwrap();
+    assert!(time.parse::<jiff::Timestamp>().is_ok(), "{line}");
+    // Flat: neither objects nor lists. A number is a number.
+    for (name, value) in fields {
+        assert!(!value.is_object() && !value.is_array(), "{name}: {line}");
+        if name.ends_with("_ms") || name.ends_with("_us") {
+            assert!(value.is_u64(), "{name} is no number: {line}");
+        }
+    }
+    value
+}
+
+#[test]
+fn a_start_new_limits_and_a_grant_are_told_with_the_documented_fields() {
+    let discord = Discord::start();
+    discord.say_limits(1, 1000, 60_000);
+    let server = Server::start(&[
+        ("DISCORD_API", &discord.url),
+        ("DISCORD_TOKEN", "t0ken"),
+        ("REFRESH_INTERVAL", "600ms"),
+    ]);
+    let limits = logged(&server, "Discord told the limits");
+    assert_eq!(limits["level"], "INFO");
+    assert_eq!(
+        (&limits["total"], &limits["max_concurrency"]),
+        (&1000.into(), &1.into())
+    );
+    granted(&mut server.ask(4));
+    let grant = logged(&server, "granted");
+    assert_eq!(
+        (&grant["level"], &grant["target"]),
+        (&"DEBUG".into(), &"gateway_queue::keeper".into())
+    );
+    assert_eq!((&grant["shard"], &grant["bucket"]), (&4.into(), &0.into()));
+    assert!(
+        grant["waited_ms"].is_u64() && grant["late_us"].is_u64(),
+        "{grant}"
+    );
+    // The same again is for those who look closely,
+    let same = logged(&server, "Discord told the limits");
+    assert_eq!(same["level"], "DEBUG");
+    // a change is for all.
+    discord.say_limits(2, 1000, 60_000);
+    let changed = logged(&server, "the number of buckets changed");
+    assert_eq!(changed["level"], "INFO");
+    assert_eq!(
+        (&changed["was"], &changed["max_concurrency"]),
+        (&1.into(), &2.into())
+    );
+    discord.say("500 Oops", "");
+    let trouble = logged(&server, "cannot fetch the session starts");
+    assert_eq!(
+        (&trouble["level"], &trouble["why"]),
+        (&"WARN".into(), &"Discord answered 500".into())
+    );
+    assert!(trouble["next_try_ms"].is_u64(), "{trouble}");
+    server.signal("-TERM");
+    for line in server.log_to_the_end() {
+        parse(&line);
+    }
+}
+
+#[test]
+fn the_first_line_says_where_and_what_was_started() {
+    let mut child = Command::new(BINARY)
+        .env_clear()
+        .envs([
+            ("HOST", "127.0.0.1"),
+            ("PORT", "0"),
+            ("ADMIN_PORT", "0"),
+            ("LOG_FORMAT", "json"),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut lines, &mut line).unwrap();
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let started = parse(&line);
+    assert_eq!(
+        (&started["message"], &started["level"]),
+        (&"listening".into(), &"INFO".into())
+    );
+    assert_eq!(started["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(started["spacing_ms"], 5250);
+    for address in ["queue_address", "admin_address"] {
+        assert!(
+            started[address].as_str().unwrap().starts_with("127.0.0.1:"),
+            "{line}"
+        );
+    }
+    // All of it goes to one place.
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+}
+
+#[test]
+fn a_client_cannot_fill_the_log() {
+    let server = Server::start(&[("RUST_LOG", "info"), ("IDENTIFY_INTERVAL", "1ms")]);
+    for _ in 0..50 {
+        granted(&mut server.send(b"GET /?shard=x HTTP/1.1\r\nhost: q\r\n\r\n"));
+    }
+    server.signal("-TERM");
+    let lines: Vec<_> = server.log_to_the_end().collect();
+    let said = lines
+        .iter()
+        .filter(|line| line.contains("names no readable shard"));
+    assert_eq!(said.count(), 1, "{lines:#?}");
+}
