@@ -6,7 +6,7 @@
 
 mod telling;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,11 +32,15 @@ use crate::queue::{Config, Learned, Queue};
 use crate::refusal::Reason;
 use crate::secret::BotToken;
 use crate::standing::Standing;
+use crate::state::Granted;
 use crate::term::Term;
 use crate::token::Current;
 
 /// How many events are taken before the turns are looked at again.
 const BATCH: usize = 256;
+
+/// So many of the last grants are remembered, for people.
+const REMEMBERED: usize = 64;
 
 /// One who waits for its turn.
 struct Waiter {
@@ -60,6 +64,8 @@ pub struct Keeper {
     leaving: Option<(String, Term, oneshot::Sender<Left>)>,
     alarm: Alarm,
     waiters: HashMap<WaiterId, Waiter>,
+    /// The last grants, the oldest first.
+    granted: VecDeque<Granted>,
     events: UnboundedReceiver<Event>,
     /// To make permits with.
     reports: UnboundedSender<Event>,
@@ -108,6 +114,7 @@ impl Keeper {
             leaving: None,
             alarm: Alarm::new()?,
             waiters: HashMap::new(),
+            granted: VecDeque::with_capacity(REMEMBERED),
             events,
             reports,
             tokens,
@@ -248,6 +255,10 @@ impl Keeper {
                 self.metrics.granted(waited, at.since(grant.allowed));
                 let Grant { shard, bucket, .. } = grant;
                 debug!(shard, bucket, waited_ms = waited.as_millis(), "granted");
+                if self.granted.len() == REMEMBERED {
+                    self.granted.pop_front();
+                }
+                self.granted.push_back(Granted { shard, bucket, at });
             }
             Event::Unwritten(waiter) => {
                 self.queue.unwritten(waiter, now);

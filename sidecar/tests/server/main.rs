@@ -10,6 +10,7 @@ mod common;
 mod cut_network;
 mod discord_answers;
 mod hostile;
+mod page;
 mod rules;
 mod session_starts;
 mod start;
