@@ -4,6 +4,7 @@
 const SPAN = 60_000; // what the time line shows
 const CHIPS = 12; // shards that a lane shows
 const LABELLED = 8; // more buckets than that have marks without numbers
+const ROWS = 16; // and share so many rows
 const DEAF = 25_000; // the server says something every ten seconds
 
 const at = (id) => document.getElementById(id);
@@ -142,7 +143,7 @@ function show() {
   at("token-dot").dataset.mood = leads ? moods[state.token] ?? "quiet" : "quiet";
 
   say("waiting", count(leads ? state.waiting : state.held));
-  say("waiting-note", leads ? `${many(state.held, "client is", "clients are")} held by this ${state.pod ? "pod" : "process"}` : "held by this pod");
+  say("waiting-note", leads ? `${count(state.held)} held by this ${state.pod ? "pod" : "process"}` : "held by this pod");
 
   lanes();
   marks();
@@ -210,7 +211,7 @@ function fill(lane, bucket) {
 
 function marks() {
   const dense = state.bucket_count > LABELLED;
-  const rows = dense ? 5 : Math.max(1, state.bucket_count);
+  const rows = dense ? ROWS : Math.max(1, state.bucket_count);
   const track = at("track");
   track.classList.toggle("dense", dense);
   track.style.setProperty("--rows", rows);
@@ -223,8 +224,7 @@ function marks() {
         mark.textContent = grant.shard;
         mark.title = `shard ${grant.shard}, bucket ${grant.bucket}`;
         mark.dataset.ago = grant.ago_ms;
-        const row = dense ? (grant.bucket / state.bucket_count) * rows : grant.bucket % rows;
-        mark.style.top = `calc(${row * height}% + 2px)`;
+        mark.style.top = `calc(${(grant.bucket % rows) * height}% + 1px)`;
         return mark;
       }),
   );
@@ -268,7 +268,7 @@ function tick() {
   const reserve = starts && starts.reserve ? `, ${count(starts.reserve)} in reserve` : "";
   const window = starts && (starts.reset_in_ms === null ? "no window is open" : `new ones in ${span(until(starts.reset_in_ms))}`);
   say("starts-note", starts ? window + reserve : !leads ? "the leader counts them" : state.token === "none" ? "not counted without a token" : "Discord has not said");
-  const asked = state.next_fetch_in_ms === null ? "Discord is being asked" : `Discord is asked in ${span(until(state.next_fetch_in_ms))}`;
+  const asked = state.next_fetch_in_ms === null ? "Discord is being asked" : `Discord is asked again in ${span(until(state.next_fetch_in_ms))}`;
   const quiet = { none: "Discord is not asked", missing: "Discord is not asked" }[state.token];
   const note = leads ? quiet ?? asked : "the leader asks Discord";
   say("token-note", state.trouble && leads && !state.why ? `${note}; last: ${state.trouble}` : note);
