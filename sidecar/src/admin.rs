@@ -1,4 +1,5 @@
-//! The admin port: probes, metrics and the state, for machines and people.
+//! The admin port: probes, metrics, the state and the page, for machines and
+//! people.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -7,13 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use gateway_queue_telemetry::Seldom;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -21,11 +24,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clock;
+use crate::events::Feed;
 use crate::handle::{Detail, Handle};
 use crate::metrics::Metrics;
+use crate::page;
 use crate::reach::Reach;
 use crate::standing::Role;
-use crate::state;
+use crate::state::{self, About, Snapshot};
 
 /// Probes, Prometheus and a person or two. One more ends the oldest.
 const MOST_CONNECTIONS: usize = 64;
@@ -33,13 +38,19 @@ const MOST_CONNECTIONS: usize = 64;
 /// A request whose head takes longer is cut off; so is an idle connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// So much is kept for one who watches and does not read.
+const MOST_BUFFERED: usize = 64 * 1024;
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const EVENTS: &str = "text/event-stream";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the admin port shows.
 #[derive(Debug)]
 pub struct Admin {
+    /// What does not change.
+    pub about: Arc<About>,
     /// The way to the queue.
     pub handle: Handle,
     /// Whether the leader answers.
@@ -53,7 +64,21 @@ pub struct Admin {
 
 /// Answers until `shutdown`.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) {
-    let admin = Arc::new(admin);
+    let port = Arc::new(Port {
+        admin,
+        feed: Feed::new(),
+    });
+    let looking = port.feed.run(|| {
+        let port = Arc::clone(&port);
+        async move { port.admin.look(Detail::Brief).await }
+    });
+    tokio::select! {
+        () = accept(listener, &port, &shutdown) => {}
+        () = looking => {}
+    }
+}
+
+async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &CancellationToken) {
     let refused = Seldom::minutely();
     let mut open = VecDeque::<AbortHandle>::new();
     loop {
@@ -79,16 +104,17 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
         {
             oldest.abort();
         }
-        let admin = Arc::clone(&admin);
+        let port = Arc::clone(port);
         let shutdown = shutdown.clone();
         let connection = tokio::spawn(async move {
             let service = service_fn(|request| {
-                let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+                let port = Arc::clone(&port);
+                async move { Ok::<_, Infallible>(port.answer(&request).await) }
             });
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(PATIENCE)
+                .max_buf_size(MOST_BUFFERED)
                 .serve_connection(TokioIo::new(stream), service);
             // A client that hangs up is nobody's news.
             let _ = shutdown.run_until_cancelled(serving).await;
@@ -97,62 +123,103 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
     }
 }
 
-impl Admin {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+/// The admin port while it is open.
+struct Port {
+    admin: Admin,
+    feed: Feed,
+}
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+impl Port {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+        let mut answer = self.find(request).await;
+        page::protect(answer.headers_mut());
+        answer
+    }
+
+    async fn find(&self, request: &Request<Incoming>) -> Response<Body> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         }
-        match request.uri().path() {
-            "/livez" => answer(StatusCode::OK, TEXT, "ok\n"),
-            "/readyz" if self.ready.load(Ordering::Relaxed) => answer(StatusCode::OK, TEXT, "ok\n"),
-            "/readyz" => answer(
+        let path = request.uri().path();
+        if let Some((kind, part)) = page::part(path) {
+            return answer(StatusCode::OK, kind, part);
+        }
+        match path {
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/readyz" if self.admin.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ok\n"),
+            "/readyz" => text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                TEXT,
                 "not yet: the Lease was not reached\n",
             ),
-            "/metrics" | "/state" => self.look(request.uri().path()).await,
-            _ => answer(
+            "/metrics" => {
+                let metrics = &self.admin.metrics;
+                let write = |seen: &Snapshot| metrics.page(seen).ok();
+                self.look(Detail::Numbers, OPENMETRICS, write).await
+            }
+            "/state" => {
+                let write = |seen: &Snapshot| {
+                    let json = state::json(seen, &self.admin.about, Timestamp::now());
+                    json.ok().map(|json| json + "\n")
+                };
+                self.look(Detail::Shards, JSON, write).await
+            }
+            "/events" if request.method() == Method::HEAD => answer(StatusCode::OK, EVENTS, ""),
+            "/events" => {
+                let events = StreamBody::new(self.feed.watch(Arc::clone(&self.admin.about)));
+                let mut answer = response(StatusCode::OK, EVENTS, events.boxed_unsync());
+                // An end is meant to be one: it makes room for others.
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(CONNECTION, close);
+                answer
+            }
+            _ => text(
                 StatusCode::NOT_FOUND,
-                TEXT,
-                "there are /livez, /readyz, /metrics and /state\n",
+                "there are /, a page, and /livez, /readyz, /metrics, /state and /events\n",
             ),
         }
     }
 
-    async fn look(&self, path: &str) -> Response<Full<Bytes>> {
-        let detail = match path {
-            "/metrics" => Detail::Numbers,
-            _ => Detail::Shards,
-        };
-        let looking = timeout(PATIENCE, self.handle.look(detail)).await;
-        let Ok(Some(mut snapshot)) = looking else {
-            return answer(
+    async fn look(
+        &self,
+        detail: Detail,
+        kind: &'static str,
+        write: impl FnOnce(&Snapshot) -> Option<String>,
+    ) -> Response<Body> {
+        let Some(snapshot) = self.admin.look(detail).await else {
+            return text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                TEXT,
                 "the queue does not answer\n",
             );
         };
-        if snapshot.role == Role::Follows && self.reach.is_silent(clock::now()) {
-            let why = "the leader does not answer; if it is gone, its Lease runs out soon";
-            snapshot.trouble = Some(why.to_owned());
-        }
-        let page = match path {
-            "/metrics" => self.metrics.page(&snapshot).ok().map(|p| (OPENMETRICS, p)),
-            _ => state::json(&snapshot).ok().map(|p| (JSON, p)),
-        };
-        match page {
-            Some((kind, page)) => answer(StatusCode::OK, kind, page),
-            None => answer(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                TEXT,
-                "cannot be written\n",
-            ),
+        match write(&snapshot) {
+            Some(page) => answer(StatusCode::OK, kind, page),
+            None => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot be written\n"),
         }
     }
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+impl Admin {
+    async fn look(&self, detail: Detail) -> Option<Snapshot> {
+        let looking = timeout(PATIENCE, self.handle.look(detail)).await;
+        let mut snapshot = looking.ok()??;
+        snapshot.leader_silent =
+            snapshot.role == Role::Follows && self.reach.is_silent(clock::now());
+        Some(snapshot)
+    }
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+    answer(status, TEXT, text)
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    response(status, kind, Full::new(body.into()).boxed_unsync())
+}
+
+fn response(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let kind = HeaderValue::from_static(kind);
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -15,7 +15,7 @@ use crate::moment::Moment;
 use crate::pacer::{Grant, WaiterId};
 use crate::permit::Permit;
 use crate::refusal::Refusal;
-use crate::state::Snapshot;
+use crate::state::{BRIEF_SHARDS, Snapshot};
 use crate::term::Term;
 
 /// Something happened to a waiter, or somebody wants to know.
@@ -50,6 +50,19 @@ pub enum Detail {
     Numbers,
     /// Also which shards. That takes a moment when many wait.
     Shards,
+    /// Also the first shards of each.
+    Brief,
+}
+
+impl Detail {
+    /// How many shards of each bucket are told at most.
+    pub(crate) fn most_shards(self) -> usize {
+        match self {
+            Self::Numbers => 0,
+            Self::Shards => usize::MAX,
+            Self::Brief => BRIEF_SHARDS,
+        }
+    }
 }
 
 /// What came of waiting.

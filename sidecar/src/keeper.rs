@@ -6,7 +6,7 @@
 
 mod telling;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,12 +33,16 @@ use crate::queue::{Config, Learned, Queue};
 use crate::refusal::Reason;
 use crate::secret::BotToken;
 use crate::standing::Standing;
+use crate::state::Granted;
 use crate::term::Term;
 use crate::token::Current;
 use crate::traces;
 
 /// How many events are taken before the turns are looked at again.
 const BATCH: usize = 256;
+
+/// So many of the last grants are remembered, for people.
+const REMEMBERED: usize = 64;
 
 /// One who waits for its turn.
 struct Waiter {
@@ -62,6 +66,8 @@ pub struct Keeper {
     leaving: Option<(String, Term, oneshot::Sender<Left>)>,
     alarm: Alarm,
     waiters: HashMap<WaiterId, Waiter>,
+    /// The last grants, the oldest first.
+    granted: VecDeque<Granted>,
     events: UnboundedReceiver<Event>,
     /// To make permits with.
     reports: UnboundedSender<Event>,
@@ -110,6 +116,7 @@ impl Keeper {
             leaving: None,
             alarm: Alarm::new()?,
             waiters: HashMap::new(),
+            granted: VecDeque::with_capacity(REMEMBERED),
             events,
             reports,
             tokens,
@@ -252,6 +259,10 @@ impl Keeper {
                 let (waited_ms, late_us) = (ms(waited), us(late));
                 debug!(shard, bucket, waited_ms, late_us, "granted");
                 traces::granted(&grant, at);
+                if self.granted.len() == REMEMBERED {
+                    self.granted.pop_front();
+                }
+                self.granted.push_back(Granted { shard, bucket, at });
             }
             Event::Unwritten(waiter) => {
                 self.queue.unwritten(waiter, now);

@@ -24,6 +24,7 @@ pub mod settings;
 pub mod standing;
 pub mod state;
 pub mod term;
+pub mod why;
 
 // They reach the world.
 pub mod admin;
@@ -32,6 +33,7 @@ pub mod candidate;
 pub mod client;
 pub mod clock;
 pub mod discord;
+pub mod events;
 pub mod gate;
 pub mod handle;
 pub mod hop;
@@ -39,6 +41,7 @@ pub mod http;
 pub mod keeper;
 pub mod lease;
 pub mod metrics;
+pub mod page;
 pub mod permit;
 pub mod room;
 pub mod route;

@@ -52,7 +52,7 @@ pub struct Lane {
     pub free_at: Moment,
     /// How many wait in it.
     pub waiting: usize,
-    /// Their shards, the next one first, when they were asked for.
+    /// Their shards, the next one first, as many as were asked for.
     pub shards: Vec<u32>,
 }
 
@@ -338,17 +338,14 @@ impl Pacer {
         !self.writing.is_empty()
     }
 
-    /// All buckets, for people to look at. With the `shards` that wait it
-    /// takes as long as there are waiters; without, as there are buckets.
-    pub fn lanes(&self, shards: bool) -> impl Iterator<Item = Lane> {
+    /// All buckets, for people to look at, with at most so many `shards` that
+    /// wait in each. It takes as long as these are many, or the buckets.
+    pub fn lanes(&self, shards: usize) -> impl Iterator<Item = Lane> {
         (0..).zip(&self.buckets).map(move |(bucket, lane)| Lane {
             bucket,
             free_at: lane.free_at,
             waiting: lane.line.len(),
-            shards: match shards {
-                true => lane.line.iter().map(|stander| stander.shard).collect(),
-                false => Vec::new(),
-            },
+            shards: lane.line.iter().take(shards).map(|s| s.shard).collect(),
         })
     }
 

@@ -262,7 +262,7 @@ impl Queue {
     }
 
     /// See [`Pacer::lanes`].
-    pub fn lanes(&self, shards: bool) -> impl Iterator<Item = Lane> {
+    pub fn lanes(&self, shards: usize) -> impl Iterator<Item = Lane> {
         self.pacer.lanes(shards)
     }
 }

@@ -27,6 +27,13 @@ pub struct Leader {
     pub address: SocketAddr,
 }
 
+impl Leader {
+    /// The pod that leads: its name in its term begins with that.
+    pub fn pod(&self) -> Option<&str> {
+        self.holder.rsplit_once('_').map(|(pod, _)| pod)
+    }
+}
+
 impl Standing {
     /// Nothing is known yet.
     pub const SEEKS: Self = Self {
@@ -112,5 +119,16 @@ mod tests {
             address: ([10, 0, 0, 1], 9091).into(),
         });
         assert_eq!(standing.role(Moment::ZERO), Role::Follows);
+    }
+
+    #[test]
+    fn the_pod_of_a_leader_is_known_by_its_name_in_its_term() {
+        let pod = |holder: &str| {
+            let holder = holder.to_owned();
+            let address = ([10, 0, 0, 1], 9091).into();
+            Leader { holder, address }.pod().map(str::to_owned)
+        };
+        assert_eq!(pod("my-bot-x_01ab-2").as_deref(), Some("my-bot-x"));
+        assert_eq!(pod("somebody"), None);
     }
 }

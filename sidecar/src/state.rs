@@ -1,6 +1,8 @@
 //! The queue as JSON, for people and their scripts. Pure.
 
+use std::cmp::Reverse;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use gateway_queue_logbook::{Hold, Token};
 use jiff::Timestamp;
@@ -10,24 +12,73 @@ use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::pacer::Lane;
 use crate::standing::Role;
+use crate::why;
+
+/// So many buckets, and so many shards of each, are enough to look at. There may
+/// be thousands.
+pub const BRIEF_BUCKETS: usize = 48;
+/// See [`BRIEF_BUCKETS`].
+pub const BRIEF_SHARDS: usize = 24;
+
+/// What does not change while the process runs.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The pod that this process runs in, if it is one.
+    pub pod: Option<Pod>,
+    /// The port that tells all this.
+    pub admin_port: u16,
+    /// Between two grants of one bucket.
+    pub spacing: Duration,
+    /// Session starts that are left untouched.
+    pub reserve: u64,
+}
+
+/// A pod of this queue.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
 
 /// The queue at one moment, for people.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // The names are those of the queue and its budget.
 pub struct Snapshot {
     pub taken: Moment,
     pub role: Role,
     pub leader: Option<SocketAddr>,
+    /// The pod of another leader.
+    pub leader_pod: Option<String>,
+    /// Another leader was asked in vain just now.
+    pub leader_silent: bool,
     pub token: Token,
     pub hold: Option<Hold>,
     pub trouble: Option<String>,
+    pub fetch_at: Option<Moment>,
     /// Clients that this process holds, here or at the leader.
     pub held: u64,
     pub max_concurrency: Option<u32>,
     pub limits: Option<Limits>,
     pub remaining: Option<u64>,
     pub reset_time: Option<Timestamp>,
+    /// Those in all buckets, and how many buckets there are: also when `lanes`
+    /// are not all of them.
+    pub waiting: usize,
+    pub buckets: usize,
     pub lanes: Vec<Lane>,
+    /// The last grants of this process, the oldest first.
+    pub granted: Vec<Granted>,
+}
+
+/// A grant that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // As above.
+pub struct Granted {
+    pub shard: u32,
+    pub bucket: u32,
+    pub at: Moment,
 }
 
 #[derive(Serialize)]
@@ -46,6 +97,19 @@ struct State<'a> {
     waiting: usize,
     /// The clients that this pod holds.
     held: u64,
+    /// A sentence about why nothing is granted, and what to do.
+    why: Option<String>,
+    pod: Option<&'a str>,
+    namespace: Option<&'a str>,
+    /// The pod that leads, this one or another.
+    leader_pod: Option<&'a str>,
+    version: &'static str,
+    admin_port: u16,
+    spacing_ms: u128,
+    next_fetch_in_ms: Option<u128>,
+    /// The newest first.
+    last_grants: Vec<LastGrant>,
+    bucket_count: usize,
     buckets: Vec<Bucket<'a>>,
 }
 
@@ -55,6 +119,15 @@ struct SessionStarts {
     remaining: u64,
     /// RFC 3339; null while no window is open.
     reset_time: Option<String>,
+    reset_in_ms: Option<i64>,
+    reserve: u64,
+}
+
+#[derive(Serialize)]
+struct LastGrant {
+    shard: u32,
+    bucket: u32,
+    ago_ms: u128,
 }
 
 #[derive(Serialize)]
@@ -64,44 +137,233 @@ struct Bucket<'a> {
     next_in_ms: Option<u128>,
     /// The shards that wait, the next one first.
     waiting: &'a [u32],
+    /// How many wait: `waiting` may be the first of them.
+    count: usize,
 }
 
-/// The JSON of /state.
+impl Snapshot {
+    /// Keeps what is enough to look at: the buckets in which most wait, those in
+    /// which somebody does first, and the first shards of each.
+    pub fn shorten(&mut self) {
+        if self.lanes.len() > BRIEF_BUCKETS {
+            self.lanes
+                .sort_by_key(|lane| (Reverse(lane.waiting), lane.bucket));
+            self.lanes.truncate(BRIEF_BUCKETS);
+        }
+        self.lanes
+            .sort_by_key(|lane| (lane.waiting == 0, lane.bucket));
+        for lane in &mut self.lanes {
+            lane.shards.truncate(BRIEF_SHARDS);
+        }
+    }
+
+    /// Whether there is anything new in it since `before`, but that time passed.
+    pub fn is_news_after(&self, before: &Self) -> bool {
+        let taken = before.taken;
+        Self {
+            taken,
+            ..self.clone()
+        } != *before
+    }
+}
+
+/// The JSON of /state and of /events, with all that the snapshot holds; `wall`
+/// is the wall clock's time when it was taken.
 ///
 /// # Errors
 ///
 /// When it cannot be written as JSON; it has no reason to.
-pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
+pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::Result<String> {
+    let pod = about.pod.as_ref();
+    let name = pod.map(|pod| pod.name.as_str());
+    let leads = snapshot.role == Role::Leads;
     let state = State {
         role: snapshot.role.word(),
         leader: snapshot.leader,
         token: snapshot.token.word(),
         hold: snapshot.hold.map(|hold| hold.word()),
-        trouble: snapshot.trouble.as_deref(),
+        trouble: match snapshot.leader_silent {
+            true => Some("the leader does not answer; if it is gone, its Lease runs out soon"),
+            false => snapshot.trouble.as_deref(),
+        },
         max_concurrency: snapshot.max_concurrency,
         recommended_shards: snapshot.limits.map(|limits| limits.shards),
-        session_starts: snapshot
-            .limits
-            .zip(snapshot.remaining)
-            .map(|(limits, remaining)| SessionStarts {
-                total: limits.total,
-                remaining,
-                reset_time: snapshot.reset_time.map(|time| time.to_string()),
-            }),
-        waiting: snapshot.lanes.iter().map(|lane| lane.waiting).sum(),
+        session_starts: snapshot.session_starts(about.reserve, wall),
+        waiting: snapshot.waiting,
         held: snapshot.held,
+        why: why::why(snapshot, about),
+        pod: name,
+        namespace: pod.map(|pod| pod.namespace.as_str()),
+        leader_pod: match leads {
+            true => name,
+            false => snapshot.leader_pod.as_deref(),
+        },
+        version: env!("CARGO_PKG_VERSION"),
+        admin_port: about.admin_port,
+        spacing_ms: about.spacing.as_millis(),
+        next_fetch_in_ms: snapshot
+            .fetch_at
+            .map(|at| at.since(snapshot.taken).as_millis()),
+        last_grants: snapshot.last_grants(),
+        bucket_count: snapshot.buckets,
         buckets: snapshot
             .lanes
             .iter()
             .map(|lane| Bucket {
                 bucket: lane.bucket,
-                next_in_ms: match (snapshot.hold, snapshot.role) {
-                    (None, Role::Leads) => Some(lane.free_at.since(snapshot.taken).as_millis()),
+                next_in_ms: match snapshot.hold {
+                    None if leads => Some(lane.free_at.since(snapshot.taken).as_millis()),
                     _ => None,
                 },
                 waiting: &lane.shards,
+                count: lane.waiting,
             })
             .collect(),
     };
-    serde_json::to_string(&state).map(|json| json + "\n")
+    serde_json::to_string(&state)
+}
+
+impl Snapshot {
+    fn session_starts(&self, reserve: u64, wall: Timestamp) -> Option<SessionStarts> {
+        let (limits, remaining) = self.limits.zip(self.remaining)?;
+        let left = |time: Timestamp| (time.as_millisecond() - wall.as_millisecond()).max(0);
+        Some(SessionStarts {
+            total: limits.total,
+            remaining,
+            reset_time: self.reset_time.map(|time| time.to_string()),
+            reset_in_ms: self.reset_time.map(left),
+            reserve,
+        })
+    }
+
+    fn last_grants(&self) -> Vec<LastGrant> {
+        let last = |granted: &Granted| LastGrant {
+            shard: granted.shard,
+            bucket: granted.bucket,
+            ago_ms: self.taken.since(granted.at).as_millis(),
+        };
+        self.granted.iter().rev().map(last).collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn about() -> About {
+        About {
+            pod: None,
+            admin_port: 9090,
+            spacing: Duration::from_millis(5250),
+            reserve: 0,
+        }
+    }
+
+    /// A leader with these lanes: how many wait in each bucket.
+    pub(crate) fn leader(lanes: &[usize]) -> Snapshot {
+        let lane = |(bucket, waiting): (u32, &usize)| Lane {
+            bucket,
+            free_at: Moment::ZERO,
+            waiting: *waiting,
+            shards: (0..*waiting as u32).collect(),
+        };
+        Snapshot {
+            taken: Moment::from_nanos(9_000_000_000),
+            role: Role::Leads,
+            leader: None,
+            leader_pod: None,
+            leader_silent: false,
+            token: Token::Accepted,
+            hold: None,
+            trouble: None,
+            fetch_at: None,
+            held: 0,
+            max_concurrency: Some(lanes.len() as u32),
+            limits: None,
+            remaining: None,
+            reset_time: None,
+            waiting: lanes.iter().sum(),
+            buckets: lanes.len(),
+            lanes: (0..).zip(lanes).map(lane).collect(),
+            granted: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn of_many_buckets_the_busiest_are_kept_and_the_rest_is_counted() {
+        let mut lanes = vec![0; 4096];
+        lanes[4000] = 9000;
+        (lanes[7], lanes[8]) = (1, 2);
+        let mut snapshot = leader(&lanes);
+        snapshot.shorten();
+        let kept: Vec<_> = snapshot.lanes.iter().map(|lane| lane.bucket).collect();
+        assert_eq!(kept.len(), BRIEF_BUCKETS);
+        assert_eq!(kept[..5], [7, 8, 4000, 0, 1]);
+        assert_eq!(snapshot.lanes[2].shards.len(), BRIEF_SHARDS);
+        let json = json(&snapshot, &about(), Timestamp::UNIX_EPOCH).unwrap();
+        assert!(json.contains(r#""bucket_count":4096,"#), "{json}");
+        assert!(json.contains(r#""waiting":9003,"#), "{json}");
+        assert!(json.contains(r#"23],"count":9000}"#), "{json}");
+        assert!(json.len() < 16_000, "{}", json.len());
+    }
+
+    #[test]
+    fn the_last_grant_comes_first_and_time_alone_is_no_news() {
+        let mut snapshot = leader(&[1]);
+        let before = snapshot.clone();
+        snapshot.taken = Moment::from_nanos(11_000_000_000);
+        assert!(!snapshot.is_news_after(&before));
+        for (shard, seconds) in [(3, 4), (4, 10)] {
+            snapshot.granted.push(Granted {
+                shard,
+                bucket: 0,
+                at: Moment::ZERO + Duration::from_secs(seconds),
+            });
+        }
+        assert!(snapshot.is_news_after(&before));
+        let json = json(&snapshot, &about(), Timestamp::UNIX_EPOCH).unwrap();
+        let grants = r#""last_grants":[{"shard":4,"bucket":0,"ago_ms":1000},{"shard":3,"bucket":0,"ago_ms":7000}]"#;
+        assert!(json.contains(grants), "{json}");
+    }
+
+    #[test]
+    fn who_does_not_lead_names_the_pod_that_does() {
+        let mut snapshot = leader(&[]);
+        let mut about = about();
+        about.pod = Some(Pod {
+            namespace: "bots".to_owned(),
+            name: "me".to_owned(),
+        });
+        let mut told = |role, pod: Option<&str>| {
+            snapshot.role = role;
+            snapshot.leader_pod = pod.map(str::to_owned);
+            json(&snapshot, &about, Timestamp::UNIX_EPOCH).unwrap()
+        };
+        assert!(told(Role::Leads, None).contains(r#""leader_pod":"me""#));
+        assert!(told(Role::Follows, Some("other")).contains(r#""leader_pod":"other""#));
+        assert!(told(Role::Lapsed, None).contains(r#""leader_pod":null"#));
+    }
+
+    #[test]
+    fn a_window_that_is_over_by_our_clock_resets_in_no_time() {
+        let mut snapshot = leader(&[1]);
+        snapshot.remaining = Some(3);
+        snapshot.limits = Some(Limits {
+            shards: 1,
+            total: 1000,
+            remaining: 3,
+            reset_after: Duration::from_secs(5),
+            max_concurrency: Some(1),
+        });
+        snapshot.reset_time = Some(Timestamp::from_second(100).unwrap());
+        for (wall, left) in [(70, 30_000), (100, 0), (170, 0)] {
+            let wall = Timestamp::from_second(wall).unwrap();
+            let json = json(&snapshot, &about(), wall).unwrap();
+            assert!(
+                json.contains(&format!(r#""reset_in_ms":{left},"#)),
+                "{json}"
+            );
+        }
+    }
 }

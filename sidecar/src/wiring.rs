@@ -30,6 +30,7 @@ use crate::queue::Config;
 use crate::route::Route;
 use crate::settings::{LeaseRef, Settings};
 use crate::standing::Standing;
+use crate::state::{About, Pod};
 use crate::term::Inheritance;
 use crate::{clock, room, token};
 
@@ -185,6 +186,15 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         Err(ran.map_or_else(Failed::System, |()| Failed::Ended))
     });
     let admin = Admin {
+        about: Arc::new(About {
+            pod: settings.lease.as_ref().map(|lease| Pod {
+                namespace: lease.namespace.clone(),
+                name: lease.pod.clone(),
+            }),
+            admin_port: admin_port.local_addr()?.port(),
+            spacing: config.spacing,
+            reserve,
+        }),
         handle,
         reach: Arc::clone(&route.reach),
         metrics: Arc::clone(&metrics),

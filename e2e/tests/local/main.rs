@@ -6,6 +6,7 @@
 
 mod fake;
 mod process;
+mod program;
 mod queue;
 mod resume;
 mod shards;

@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::logbook::Page;
 use crate::moment::Moment;
 use crate::secret::BotToken;
+use crate::standing::Leader;
 use crate::state::Snapshot;
 use crate::token::Current;
 
@@ -75,21 +76,32 @@ impl Keeper {
         let budget = self.queue.budget();
         let standing = self.standing.borrow();
         let leads = self.term.is_some();
+        let lanes: Vec<_> = match leads {
+            true => self.queue.lanes(detail.most_shards()).collect(),
+            false => Vec::new(),
+        };
+        let leader = standing.leader.as_ref();
         Snapshot {
             taken: now,
             role: standing.role(now),
-            leader: standing.leader.as_ref().map(|leader| leader.address),
+            leader: leader.map(|leader| leader.address),
+            leader_pod: leader.and_then(Leader::pod).map(str::to_owned),
+            leader_silent: false,
             token: budget.token(),
             hold: self.queue.hold().filter(|_| leads),
             trouble: self.trouble(),
+            fetch_at: self.queue.fetch_at().filter(|_| leads),
             held: u64::try_from(self.metrics.held()).unwrap_or(0),
             max_concurrency: self.queue.concurrency(),
             limits: budget.limits(),
             remaining: budget.remaining(),
             reset_time: self.reset_time,
-            lanes: match leads {
-                true => self.queue.lanes(detail == Detail::Shards).collect(),
-                false => Vec::new(),
+            waiting: lanes.iter().map(|lane| lane.waiting).sum(),
+            buckets: lanes.len(),
+            lanes,
+            granted: match detail {
+                Detail::Numbers => Vec::new(),
+                Detail::Shards | Detail::Brief => self.granted.iter().copied().collect(),
             },
         }
     }

@@ -267,7 +267,7 @@ fn the_admin_port_tells_the_state_and_is_no_queue() {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     assert!(metrics.ends_with("# EOF\n"));
-    let (status, page) = server.page("/");
+    let (status, page) = server.page("/elsewhere");
     assert_eq!(status, 404);
     assert!(page.contains("/state"));
 }

@@ -12,6 +12,7 @@ mod cut_network;
 mod discord_answers;
 mod hostile;
 mod logs;
+mod page;
 mod rules;
 mod session_starts;
 mod start;

@@ -1,0 +1,232 @@
+//! A browser without a screen, driven by WebDriver.
+
+use std::fmt::Debug;
+use std::process::Stdio;
+use std::time::Duration;
+
+use fantoccini::error::CmdError;
+use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::{Client, ClientBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::process::PATIENCE;
+
+const NEEDED: &str = "the tests of the page need a browser: on Debian, `apt-get install chromium \
+     chromium-driver`";
+
+/// Nothing of this asks for anything outside of this machine.
+const ARGUMENTS: [&str; 12] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-default-apps",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--window-size=1200,1000",
+];
+
+/// A browser with a profile of its own that shows one page. It ends with the
+/// test, its driver and all.
+pub(crate) struct Browser {
+    client: Client,
+    driver: Child,
+    _profile: tempfile::TempDir,
+}
+
+/// A screen, as the page sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Screen {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) dark: bool,
+}
+
+pub(crate) const DESK: Screen = Screen {
+    width: 1200,
+    height: 1000,
+    dark: false,
+};
+
+/// A command of this driver that WebDriver does not have.
+#[derive(Debug)]
+struct Own {
+    path: &'static str,
+    body: Value,
+}
+
+impl WebDriverCompatibleCommand for Own {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base.join(&format!(
+            "session/{}/{}",
+            session.unwrap_or_default(),
+            self.path
+        ))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(self.body.to_string()))
+    }
+}
+
+impl Browser {
+    /// Starts one, and opens the page.
+    pub(crate) async fn open(page: &str) -> Self {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            // With the browser, which outlives a driver that is killed.
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start chromedriver: {error}; {NEEDED}"));
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = timeout(PATIENCE, async {
+            loop {
+                let line = lines
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .expect("chromedriver ended");
+                if let Some((_, port)) = line.split_once("started successfully on port ") {
+                    return port.trim_end_matches('.').to_owned();
+                }
+            }
+        });
+        let port = port.await.expect("chromedriver does not name its port");
+        let profile = tempfile::tempdir().unwrap();
+        let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
+        arguments.push(format!("--user-data-dir={}", profile.path().display()));
+        let capabilities = json!({
+            "goog:chromeOptions": {"args": arguments},
+            "goog:loggingPrefs": {"browser": "ALL"},
+        });
+        let capabilities = capabilities.as_object().unwrap().clone();
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        let url = format!("http://127.0.0.1:{port}");
+        let client = match builder.capabilities(capabilities).connect(&url).await {
+            Ok(client) => client,
+            Err(error) => {
+                end(&driver);
+                panic!("the browser does not start: {error}; {NEEDED}");
+            }
+        };
+        let browser = Self {
+            client,
+            driver,
+            _profile: profile,
+        };
+        browser.look_on(DESK).await;
+        browser.client.goto(page).await.unwrap();
+        browser
+    }
+
+    /// From now on it has such a screen.
+    pub(crate) async fn look_on(&self, screen: Screen) {
+        let Screen {
+            width,
+            height,
+            dark,
+        } = screen;
+        let scheme = if dark { "dark" } else { "light" };
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}),
+        )
+        .await;
+        self.devtools(
+            "Emulation.setEmulatedMedia",
+            json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
+        )
+        .await;
+    }
+
+    async fn devtools(&self, command: &str, parameters: Value) {
+        let body = json!({"cmd": command, "params": parameters});
+        self.own("goog/cdp/execute", body).await.unwrap();
+    }
+
+    async fn own(&self, path: &'static str, body: Value) -> Result<Value, CmdError> {
+        self.client.issue_cmd(Own { path, body }).await
+    }
+
+    /// What a function's body returns in the page.
+    pub(crate) async fn ask(&self, script: &str) -> Value {
+        let answer = self.client.execute(script, Vec::new()).await;
+        answer.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// The words of one element, as they are seen.
+    pub(crate) async fn text(&self, selector: &str) -> String {
+        let script = format!("return document.querySelector({selector:?})?.innerText ?? '(none)'");
+        let text = self.ask(&script).await;
+        let words = text.as_str().unwrap_or_default().split_whitespace();
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Waits until the text of an element holds this.
+    pub(crate) async fn sees(&self, selector: &str, text: &str) {
+        let started = Instant::now();
+        while !self.text(selector).await.contains(text) {
+            if started.elapsed() > PATIENCE {
+                let page = self.text("body").await;
+                panic!("{selector} never had {text:?} in it; the page:\n{page}");
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Presses a key in the element that has the focus.
+    pub(crate) async fn press(&self, key: &str) {
+        let element = self.client.active_element().await.unwrap();
+        element.send_keys(key).await.unwrap();
+    }
+
+    /// Keeps a picture of the page as it is, where `PAGE_PICTURES` says.
+    pub(crate) async fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("PAGE_PICTURES") else {
+            return;
+        };
+        let picture = self.client.screenshot().await.unwrap();
+        let file = std::path::Path::new(&folder).join(format!("{name}.png"));
+        std::fs::write(file, picture).unwrap();
+    }
+
+    /// What the browser complained about since it was last asked: errors of the
+    /// script, and what the page's policy forbids.
+    pub(crate) async fn complaints(&self) -> Vec<String> {
+        let entries = self
+            .own("se/log", json!({"type": "browser"}))
+            .await
+            .unwrap();
+        let entries = entries.as_array().unwrap().iter();
+        entries.map(|entry| entry["message"].to_string()).collect()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        end(&self.driver);
+    }
+}
+
+fn end(driver: &Child) {
+    let group = driver.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}

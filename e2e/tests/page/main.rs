@@ -1,0 +1,17 @@
+//! The queue's page in a real browser: what it shows, and that everybody can
+//! use it. It needs Debian's `chromium` and `chromium-driver`.
+
+// clippy knows only the test functions themselves as tests.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod browser;
+mod leader;
+mod pods;
+#[allow(dead_code)] // The other tests use more of it.
+#[path = "../local/process.rs"]
+mod process;
+#[path = "../local/program.rs"]
+mod program;
+mod queue;
+mod shows;
+mod usable;

@@ -1,0 +1,144 @@
+//! Pods of a queue in this process, which the test tells who leads.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use gateway_queue::admin::{self, Admin};
+use gateway_queue::beat::Beat;
+use gateway_queue::budget::Rules;
+use gateway_queue::discord::Discord;
+use gateway_queue::http::{self, From};
+use gateway_queue::keeper::Keeper;
+use gateway_queue::logbook::Page;
+use gateway_queue::metrics::Metrics;
+use gateway_queue::moment::Moment;
+use gateway_queue::queue::Config;
+use gateway_queue::route::Route;
+use gateway_queue::standing::{Leader, Standing};
+use gateway_queue::state::{self, About};
+use gateway_queue::term::Inheritance;
+use gateway_queue::token::Current;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct Pod {
+    name: &'static str,
+    pub(crate) clients: SocketAddr,
+    peers: SocketAddr,
+    admin: SocketAddr,
+    standing: Arc<watch::Sender<Standing>>,
+}
+
+impl Pod {
+    /// One with two buckets and no token, which knows of no leader yet.
+    pub(crate) async fn start(name: &'static str) -> Self {
+        let spacing = Duration::from_secs(5);
+        let config = Config {
+            spacing,
+            start_guard: false,
+            place_kept: Duration::from_secs(60),
+            max_concurrency: 2,
+            rules: Rules {
+                interval: spacing,
+                reserve: 0,
+                refresh: Duration::from_secs(300),
+            },
+        };
+        let (standing, stands) = watch::channel(Standing::SEEKS);
+        let standing = Arc::new(standing);
+        let (_, tokens) = watch::channel(Current::None);
+        let (logbook, _) = watch::channel(Page::new(name));
+        let discord = Discord::new("http://127.0.0.1:1").unwrap();
+        let metrics = Arc::new(Metrics::new(0));
+        let counted = Arc::clone(&metrics);
+        let (keeper, handle) =
+            Keeper::new(config, 100, stands, tokens, discord, logbook, counted).unwrap();
+        tokio::spawn(keeper.run());
+        let route = Route {
+            handle: handle.clone(),
+            standing: Arc::clone(&standing),
+            beat: Arc::new(Beat::new(Duration::from_millis(250))),
+            reach: Arc::default(),
+            metrics: Arc::clone(&metrics),
+        };
+        let end = CancellationToken::new();
+        let (clients, for_clients) = listen().await;
+        let (peers, for_peers) = listen().await;
+        let (admin, for_admin) = listen().await;
+        let admin_port = Admin {
+            about: Arc::new(About {
+                pod: Some(state::Pod {
+                    namespace: "bots".to_owned(),
+                    name: name.to_owned(),
+                }),
+                admin_port: 9090,
+                spacing,
+                reserve: 0,
+            }),
+            handle,
+            reach: Arc::clone(&route.reach),
+            metrics,
+            ready: Arc::new(AtomicBool::new(true)),
+        };
+        tokio::spawn(admin::serve(for_admin, admin_port, end.clone()));
+        for (listener, from) in [(for_clients, From::Clients), (for_peers, From::Queues)] {
+            tokio::spawn(http::serve(listener, 100, from, route.clone(), end.clone()));
+        }
+        Self {
+            name,
+            clients,
+            peers,
+            admin,
+            standing,
+        }
+    }
+
+    pub(crate) fn page(&self) -> String {
+        format!("http://{}/", self.admin)
+    }
+
+    /// It leads until it is told otherwise.
+    pub(crate) fn lead(&self) {
+        let mut standing = Standing::alone(Inheritance::NOTHING);
+        if let Some(term) = &mut standing.term {
+            term.holder = self.holder();
+        }
+        self.standing.send_replace(standing);
+    }
+
+    /// It could not renew its Lease, and nobody has taken it.
+    pub(crate) fn lapse(&self) {
+        self.standing.send_modify(|standing| {
+            if let Some(term) = &mut standing.term {
+                term.until = Moment::ZERO;
+            }
+        });
+    }
+
+    pub(crate) fn follow(&self, leader: &Self) {
+        self.standing.send_replace(Standing {
+            leader: Some(Leader {
+                holder: leader.holder(),
+                address: leader.peers,
+            }),
+            ..Standing::SEEKS
+        });
+    }
+
+    /// Nobody leads any more, as far as it knows.
+    pub(crate) fn seek(&self) {
+        self.standing.send_replace(Standing::SEEKS);
+    }
+
+    fn holder(&self) -> String {
+        format!("{}_0123456789abcdef-1", self.name)
+    }
+}
+
+async fn listen() -> (SocketAddr, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    (listener.local_addr().unwrap(), listener)
+}

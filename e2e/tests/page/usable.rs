@@ -1,0 +1,188 @@
+//! That everybody can use the page: on a phone, in the dark, by keyboard, and
+//! with more buckets and shards than fit.
+
+use serde_json::{Value, json};
+
+use crate::browser::{Browser, DESK, Screen};
+use crate::process::TOKEN;
+use crate::queue::{Discord, Queue, granted};
+
+const PHONE: Screen = Screen {
+    width: 360,
+    height: 740,
+    dark: false,
+};
+
+/// Texts that have less contrast with what is behind them than people need
+/// (4.5, or 3 when they are large).
+const UNREADABLE: &str = r#"
+    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const over = (color, ground) => {
+        canvas.fillStyle = `rgb(${ground})`;
+        canvas.fillRect(0, 0, 1, 1);
+        canvas.fillStyle = color;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    };
+    const ground = (element) => element
+        ? over(getComputedStyle(element).backgroundColor, ground(element.parentElement))
+        : [255, 255, 255];
+    const light = (rgb) => rgb
+        .map((c) => c / 255)
+        .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, c, n) => sum + c * [0.2126, 0.7152, 0.0722][n], 0);
+    const found = [];
+    for (const element of document.body.querySelectorAll("*")) {
+        const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+        if (!own || !element.checkVisibility()) continue;
+        const style = getComputedStyle(element);
+        const behind = ground(element);
+        const pair = [light(over(style.color, behind)), light(behind)].sort((a, b) => b - a);
+        const contrast = (pair[0] + 0.05) / (pair[1] + 0.05);
+        const needed = parseFloat(style.fontSize) >= 24 ? 3 : 4.5;
+        if (contrast < needed) found.push(`${element.textContent}: ${contrast.toFixed(2)}`);
+    }
+    return found;
+"#;
+
+/// Elements that reach out of the screen to the right.
+const TOO_WIDE: &str = r#"
+    const width = document.documentElement.clientWidth;
+    const wide = [...document.body.querySelectorAll("*")]
+        .filter((e) => e.closest(".track") === null && e.getBoundingClientRect().right > width + 0.5)
+        .map((e) => `${e.tagName} ${e.id} ${e.className}: ${e.getBoundingClientRect().right}`);
+    if (document.documentElement.scrollWidth > width) wide.push("the page scrolls sideways");
+    return wide;
+"#;
+
+/// A queue in which much goes on, in a few buckets.
+async fn busy(discord: &Discord) -> (Queue, Vec<tokio::net::TcpStream>) {
+    let queue = Queue::start(&[
+        ("DISCORD_API", &discord.api),
+        ("DISCORD_TOKEN", TOKEN),
+        // The next grant is far away: nothing moves while one looks.
+        ("IDENTIFY_INTERVAL", "30s"),
+    ])
+    .await;
+    for shard in 0..4 {
+        granted(queue.ask(shard).await).await;
+    }
+    let mut waiters = Vec::new();
+    for shard in (4..23).chain([1004, 1008, 1012, 2000, 3000, 4000, 5000, 123_456_788]) {
+        waiters.push(queue.ask(shard).await);
+    }
+    (queue, waiters)
+}
+
+#[tokio::test]
+async fn it_fits_a_phone_and_can_be_read_by_day_and_by_night() {
+    let discord = Discord::start(&[("MAX_CONCURRENCY", "4")]).await;
+    let (queue, _waiters) = busy(&discord).await;
+    let browser = Browser::open(&queue.page).await;
+    browser.sees("#waiting", "27").await;
+    browser.sees("[data-bucket='0'] .line", "1 more").await;
+    let mut grounds = Vec::new();
+    for (name, width, height) in [("desk", 1200, 1000), ("phone", 360, 1300)] {
+        for dark in [false, true] {
+            let screen = Screen {
+                width,
+                height,
+                dark,
+            };
+            browser.look_on(screen).await;
+            assert_eq!(browser.ask(UNREADABLE).await, json!([]), "{screen:?}");
+            assert_eq!(browser.ask(TOO_WIDE).await, json!([]), "{screen:?}");
+            let ground = "return getComputedStyle(document.body).backgroundColor";
+            grounds.push(browser.ask(ground).await);
+            let scheme = if dark { "dark" } else { "light" };
+            browser.picture(&format!("{name}-{scheme}")).await;
+        }
+    }
+    assert_eq!((&grounds[0], &grounds[1]), (&grounds[2], &grounds[3]));
+    assert_ne!(grounds[0], grounds[1]);
+    assert_eq!(browser.complaints().await, [""; 0]);
+}
+
+/// What has the focus, and whether that can be seen.
+const FOCUS: &str = r#"
+    const e = document.activeElement;
+    const name = e.dataset.bucket ?? e.getAttribute("href") ?? e.id ?? e.tagName;
+    const box = e.getBoundingClientRect();
+    const seen = getComputedStyle(e).outlineStyle !== "none" && box.top >= 0 && box.bottom <= innerHeight;
+    return [name, seen];
+"#;
+
+#[tokio::test]
+async fn a_keyboard_reaches_everything_in_order_and_the_focus_is_seen() {
+    const TAB: &str = "\u{e004}";
+    let discord = Discord::start(&[("MAX_CONCURRENCY", "4")]).await;
+    let queue = Queue::start(&[
+        ("DISCORD_API", &discord.api),
+        ("DISCORD_TOKEN", TOKEN),
+        ("IDENTIFY_INTERVAL", "10s"),
+    ])
+    .await;
+    granted(queue.ask(2).await).await;
+    let waiter = queue.ask(6).await;
+    let browser = Browser::open(&queue.page).await;
+    // Who waits comes first.
+    browser.sees(".lane:first-child h3", "Bucket 2").await;
+    let mut order = Vec::new();
+    for _ in 0..7 {
+        browser.press(TAB).await;
+        let focus = browser.ask(FOCUS).await;
+        assert_eq!(focus[1], Value::Bool(true), "{focus} is not seen");
+        order.push(focus[0].as_str().unwrap().to_owned());
+    }
+    assert_eq!(order, ["#buckets", "2", "0", "1", "3", "state", "metrics"]);
+
+    // A lane that is moved keeps the focus.
+    browser
+        .ask("document.querySelector(\"[data-bucket='2']\").focus()")
+        .await;
+    granted(waiter).await;
+    browser.sees(".lane:first-child h3", "Bucket 0").await;
+    browser
+        .sees("[data-bucket='2'] .line", "nobody waits")
+        .await;
+    assert_eq!(browser.ask(FOCUS).await[0], "2");
+    // The skip link leads to the lanes.
+    browser.ask("document.querySelector('.skip').focus()").await;
+    browser.press("\u{e007}").await;
+    browser.press(TAB).await;
+    assert_eq!(browser.ask(FOCUS).await[0], "0");
+}
+
+#[tokio::test]
+async fn of_thousands_of_buckets_the_busy_ones_are_shown_and_the_rest_is_counted() {
+    let queue = Queue::start(&[("MAX_CONCURRENCY", "4096")]).await;
+    let mut waiters = Vec::new();
+    for bucket in 0..60 {
+        for round in 0..3 {
+            waiters.push(queue.ask(4000 + bucket + round * 4096).await);
+        }
+    }
+    let many: Vec<_> = (0..300).map(|n| 77 + n * 4096).collect();
+    for shard in many {
+        waiters.push(queue.ask(shard).await);
+    }
+    let browser = Browser::open(&queue.page).await;
+    browser.look_on(PHONE).await;
+    browser.sees("#waiting", "419").await;
+    browser.sees(".lane:first-child h3", "Bucket 77").await;
+    browser.sees(".lane:first-child h3", "299 wait").await;
+    browser.sees(".lane:first-child .line", "287 more").await;
+    browser
+        .sees("#more", "4,048 more buckets are not shown; 26 wait there.")
+        .await;
+    assert_eq!(
+        browser
+            .ask("return document.querySelectorAll('.lane').length")
+            .await,
+        48
+    );
+    assert_eq!(browser.ask(TOO_WIDE).await, json!([]));
+    browser.look_on(DESK).await;
+    browser.picture("many").await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+}

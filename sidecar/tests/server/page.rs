@@ -1,0 +1,221 @@
+//! The page, and those who watch it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::common::{Discord, LONG, Server, granted};
+
+const TOKEN: &str = "t0ken.of-the.bot";
+
+/// A request on the admin port whose answer goes on and on.
+fn open(server: &Server, method: &str, path: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(server.admin).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: q\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    BufReader::new(stream)
+}
+
+/// The head of an answer, in lower case.
+fn head(stream: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(stream.read_line(&mut head).unwrap() > 0, "closed: {head}");
+    }
+    head.to_ascii_lowercase()
+}
+
+/// The next line of the stream that holds this.
+fn line(stream: &mut BufReader<TcpStream>, text: &str) -> String {
+    let start = Instant::now();
+    let mut seen = String::new();
+    loop {
+        let mut line = String::new();
+        let read = stream.read_line(&mut line);
+        assert!(read.unwrap() > 0, "it ended, without {text}: {seen}");
+        assert!(start.elapsed() < LONG, "never {text}: {seen}");
+        if line.contains(text) {
+            return line;
+        }
+        seen += &line;
+    }
+}
+
+/// Whether the stream ends, after what was sent before.
+fn ends(mut stream: BufReader<TcpStream>) -> bool {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn the_page_and_its_parts_come_from_here_with_a_strict_policy() {
+    let server = Server::start(&[]);
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/page.js", "text/javascript; charset=utf-8"),
+        ("/page.css", "text/css; charset=utf-8"),
+        ("/icon.svg", "image/svg+xml"),
+        ("/state", "application/json"),
+        ("/nothing", "text/plain; charset=utf-8"),
+    ] {
+        let whole = head(&mut open(&server, "GET", path));
+        // The same, but for the moment at which it was said.
+        let without_date = |head: &str| {
+            let lines = head.lines().filter(|line| !line.starts_with("date:"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut only_head = open(&server, "HEAD", path);
+        let alone = head(&mut only_head);
+        if path != "/state" {
+            assert_eq!(without_date(&alone), without_date(&whole));
+        }
+        for line in [
+            &format!("content-type: {kind}"),
+            "x-content-type-options: nosniff",
+            "referrer-policy: no-referrer",
+            "cache-control: no-store",
+            "cross-origin-resource-policy: same-origin",
+        ] {
+            assert!(whole.contains(&format!("\r\n{line}\r\n")), "{whole}");
+        }
+        let (_, policy) = whole.split_once("content-security-policy: ").unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self';"));
+        assert!(!whole.contains("unsafe") && !whole.contains("access-control"));
+    }
+    let posted = head(&mut open(&server, "POST", "/"));
+    assert!(posted.starts_with("http/1.1 405 "), "{posted}");
+}
+
+#[test]
+fn who_watches_sees_a_waiter_and_then_its_grant() {
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "2s")]);
+    granted(&mut server.ask(7));
+    let mut stream = open(&server, "GET", "/events");
+    let head = head(&mut stream);
+    assert!(head.contains("content-type: text/event-stream\r\n"));
+    assert_eq!(head.matches("content-length").count(), 0);
+    let first = line(&mut stream, "data: ");
+    assert!(
+        first.contains(r#""last_grants":[{"shard":7,"bucket":0,"#),
+        "{first}"
+    );
+    let mut waiter = server.ask(8);
+    let waits = line(&mut stream, r#""waiting":[8],"count":1}"#);
+    assert!(waits.starts_with(r#"data: {"role":"leads","#), "{waits}");
+    assert!(!waits.contains(r#""next_in_ms":0,"#), "{waits}");
+    granted(&mut waiter);
+    let after = line(&mut stream, r#""last_grants":[{"shard":8,"#);
+    assert!(after.contains(r#""waiting":0,"#), "{after}");
+}
+
+#[test]
+fn a_head_request_about_the_events_is_answered_and_over() {
+    let server = Server::start(&[]);
+    let mut stream = open(&server, "HEAD", "/events");
+    assert!(head(&mut stream).contains("text/event-stream"));
+    let next = b"GET /livez HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n";
+    stream.get_mut().write_all(next).unwrap();
+    assert!(head(&mut stream).starts_with("http/1.1 200 "));
+}
+
+#[test]
+fn those_who_watch_do_not_keep_the_process_from_ending() {
+    let mut server = Server::start(&[]);
+    let mut streams: Vec<_> = (0..3).map(|_| open(&server, "GET", "/events")).collect();
+    for stream in &mut streams {
+        line(stream, "data: ");
+    }
+    let start = Instant::now();
+    server.signal("-TERM");
+    assert!(server.ended().success());
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(streams.into_iter().all(ends));
+}
+
+#[test]
+fn many_who_watch_end_the_oldest_and_keep_no_probe_out() {
+    let server = Server::start(&[]);
+    // One after the other, so that it is known who is the oldest.
+    let begin = |_| {
+        let mut stream = open(&server, "GET", "/events");
+        line(&mut stream, "data: ");
+        stream
+    };
+    let mut streams: Vec<_> = (0..40).map(begin).collect();
+    let mut last = streams.pop().unwrap();
+    for _ in 0..100 {
+        assert_eq!(server.page("/livez").0, 200);
+    }
+    assert!(ends(streams.remove(0)));
+    let _waiter = server.ask(1);
+    line(&mut last, r#""shard":1,"#);
+}
+
+#[test]
+fn who_watches_and_never_reads_takes_little_memory() {
+    let server = Server::start(&[("MAX_CONCURRENCY", "4096"), ("IDENTIFY_INTERVAL", "1h")]);
+    let mut reader = open(&server, "GET", "/events");
+    line(&mut reader, "data: ");
+    let before = server.memory();
+    let _deaf: Vec<_> = (0..15).map(|_| open(&server, "GET", "/events")).collect();
+    // Each is a change, and each event has some kilobytes.
+    for shard in 0..24 {
+        granted(&mut server.ask(shard));
+        line(
+            &mut reader,
+            &format!(r#""last_grants":[{{"shard":{shard},"#),
+        );
+    }
+    let more = server.memory().saturating_sub(before);
+    assert!(more < 8 * 1024, "{more} KiB");
+}
+
+#[test]
+fn what_is_not_read_here_is_not_told_there_and_the_token_nowhere() {
+    let discord = Discord::start();
+    discord.say_limits(1, 1000, 60_000);
+    let server = Server::start(&[("DISCORD_API", &discord.url), ("DISCORD_TOKEN", TOKEN)]);
+    let mut stream = open(&server, "GET", "/events");
+    granted(&mut server.ask(0));
+    let ask = format!("GET /?shard=1&token={TOKEN} HTTP/1.1\r\nhost: {TOKEN}\r\n\r\n");
+    let _waiter = server.send(ask.as_bytes());
+    let told = line(&mut stream, r#""waiting":[1]"#);
+    assert!(!told.contains("t0ken"), "{told}");
+    for path in ["/", "/page.js", "/page.css", "/state", "/metrics"] {
+        assert!(!server.page(path).1.contains("t0ken"), "{path}");
+    }
+    // Also not when it is what is wrong.
+    discord.say("401 Unauthorized", TOKEN);
+    let server = Server::start(&[("DISCORD_API", &discord.url), ("DISCORD_TOKEN", TOKEN)]);
+    let mut stream = open(&server, "GET", "/events");
+    let told = line(&mut stream, "token_rejected");
+    assert!(
+        told.contains(r#""why":"Discord rejects the token."#),
+        "{told}"
+    );
+    assert!(!told.contains("t0ken"), "{told}");
+}
+
+#[test]
+fn nobody_is_told_anything_while_nothing_changes() {
+    let server = Server::start(&[]);
+    let mut stream = open(&server, "GET", "/events");
+    line(&mut stream, "data: ");
+    // The end of the event, and of its chunk.
+    line(&mut stream, "");
+    line(&mut stream, "");
+    stream
+        .get_mut()
+        .set_read_timeout(Some(Duration::from_millis(900)))
+        .unwrap();
+    let mut more = String::new();
+    let error = stream.read_line(&mut more).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{more}");
+    let _waiter = server.ask(1);
+    stream.get_mut().set_read_timeout(Some(LONG)).unwrap();
+    line(&mut stream, r#""shard":1,"#);
+}
