@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Client, Resource as _};
@@ -106,7 +106,9 @@ impl Cluster {
     pub async fn create(&self, child: &Child, owner: &Owner) -> Result<(), Error> {
         let parameters = PatchParams::apply(MANAGER);
         let apply = Patch::Apply(&child.manifest);
-        self.patch(child.kind, owner, &apply, &parameters).await
+        self.patch(child.kind, owner, &apply, &parameters)
+            .await
+            .map(|_| ())
     }
 
     /// Creates the Lease of a GatewayQueue that never had a leader, unless there
@@ -166,7 +168,7 @@ impl Cluster {
         let force = PatchParams::apply(MANAGER).force();
         let refused = match self.patch(child.kind, owner, &apply, &force).await {
             Err(error) if error.is_invalid() => error,
-            result => return result,
+            result => return result.map(|_| ()),
         };
         let Some(mut overwrite) = overwrite(&child.manifest) else {
             return Err(refused);
@@ -177,8 +179,15 @@ impl Cluster {
             field_manager: Some(MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        self.patch(child.kind, owner, &overwrite, &by_us).await?;
-        self.patch(child.kind, owner, &apply, &force).await
+        let written = self.patch(child.kind, owner, &overwrite, &by_us).await?;
+        // What was written over is the operator's as an updater now, and would stay
+        // when a later spec does not apply it any more.
+        let disowned = json!({"metadata": {"uid": uid, "managedFields": applied_fields(&written)}});
+        self.patch(child.kind, owner, &Patch::Merge(&disowned), &by_us)
+            .await?;
+        self.patch(child.kind, owner, &apply, &force)
+            .await
+            .map(|_| ())
     }
 
     async fn patch(
@@ -187,12 +196,12 @@ impl Cluster {
         owner: &Owner,
         patch: &Patch<&Value>,
         parameters: &PatchParams,
-    ) -> Result<(), Error> {
+    ) -> Result<ObjectMeta, Error> {
         let api = self.objects(kind, owner);
         let call = || format!("apply the {}", of(kind, owner));
         self.limit(Verb::Patch, call, api.patch(&owner.name, parameters, patch))
             .await
-            .map(|_| ())
+            .map(|object| object.metadata)
     }
 
     /// Writes the status of a GatewayQueue, if it still is the object of
@@ -248,6 +257,48 @@ impl Cluster {
     }
 }
 
+/// The entries of managed fields, less what the operator holds as an updater.
+fn applied_fields(written: &ObjectMeta) -> Vec<ManagedFieldsEntry> {
+    let entries = written.managed_fields.iter().flatten();
+    let is_ours = |entry: &ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(MANAGER)
+            && entry.operation.as_deref() == Some("Update")
+            && entry.subresource.is_none()
+    };
+    entries.filter(|entry| !is_ours(entry)).cloned().collect()
+}
+
 fn of(kind: Kind, owner: &Owner) -> String {
     format!("{} {}/{}", kind.word(), owner.namespace, owner.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_operator_wrote_over_is_let_go_and_nothing_else() {
+        let written: ObjectMeta = serde_json::from_value(json!({"managedFields": [
+            {"manager": MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {}}},
+            {"manager": MANAGER, "operation": "Update", "fieldsV1": {"f:spec": {}}},
+            {"manager": MANAGER, "operation": "Update", "subresource": "status"},
+            {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {}}},
+        ]}))
+        .unwrap();
+        let left = applied_fields(&written);
+        let left = left.iter().map(|entry| {
+            let text = |field: &Option<String>| field.clone().unwrap_or_default();
+            let (operation, part) = (text(&entry.operation), text(&entry.subresource));
+            format!("{} {operation} {part}", text(&entry.manager))
+        });
+        let operator = |what: &str| format!("{MANAGER} {what}");
+        assert_eq!(
+            left.collect::<Vec<_>>(),
+            [
+                operator("Apply "),
+                operator("Update status"),
+                "kubectl Update ".to_owned()
+            ]
+        );
+    }
 }

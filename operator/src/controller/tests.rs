@@ -224,9 +224,9 @@ async fn a_list_that_someone_made_invalid_is_replaced_as_a_whole() {
     server.take_calls();
     *server.refuse.lock().unwrap() = Some(("/services/", 422, 1));
     reconcile(queue, context).await.unwrap();
-    // Refused, replaced, applied.
+    // Refused, replaced, disowned as what it was replaced by, applied.
     let service = "/api/v1/namespaces/shop/services/my-bot";
-    assert_eq!(server.take_writes(), [service; 3]);
+    assert_eq!(server.take_writes(), [service; 4]);
 }
 
 #[tokio::test]
