@@ -133,10 +133,24 @@ fn owns(manifest: &Value, observed: &ObjectMeta) -> bool {
                 metadata
                     .iter()
                     .filter(|(name, _)| !matches!(name.as_str(), "name" | "namespace"))
-                    .all(|(name, value)| covers_field(&owned, name, value))
+                    .all(|(name, value)| covers_metadata(&owned, name, value))
             }
             _ => covers_field(&owned, name, value),
         })
+}
+
+/// The same of a part of the metadata. Its maps and lists are owned entry by entry:
+/// when a hand takes over the only owner of a Lease that was created, the set that
+/// is left, empty, is of the list and not of what is in it.
+fn covers_metadata(owned: &[&Value], name: &str, value: &Value) -> bool {
+    let below = step(owned, &format!("f:{name}"));
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .all(|(name, value)| covers_field(&below, name, value)),
+        Value::Array(items) => items.iter().all(|item| covers_item(&below, item)),
+        _ => !below.is_empty(),
+    }
 }
 
 fn covers_field(owned: &[&Value], name: &str, value: &Value) -> bool {

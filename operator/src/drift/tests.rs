@@ -232,3 +232,16 @@ fn what_is_ours_and_not_going_already_is_left_over() {
     strangers.owner_references = None;
     assert!(!is_leftover(&owner(), &strangers));
 }
+
+#[test]
+fn an_owner_that_a_hand_took_over_is_drift_though_the_list_is_still_ours() {
+    // Of an object that was created: the list itself has an owner as well.
+    let mut created = fields();
+    created["f:metadata"]["f:ownerReferences"] = json!({".": {}, "k:{\"uid\":\"0001\"}": {}});
+    let ours = entry(MANAGER, "Update", created.clone());
+    let stands = |entries| standing(&child(), &owner(), Some(&observed(entries)));
+    assert_eq!(stands(vec![ours]), Standing::InPlace);
+    created["f:metadata"]["f:ownerReferences"] = json!({});
+    let left = entry(MANAGER, "Update", created);
+    assert!(matches!(stands(vec![left]), Standing::Drifted { .. }));
+}

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use http::{Method, Request, Response};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::client::Body;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::Receiver;
 
 use super::{Note, ObjectReference};
@@ -117,11 +117,23 @@ impl Server {
         };
         object["metadata"]["name"] = json!("my-bot");
         object["spec"] = object.get("spec").cloned().unwrap_or_else(|| json!({}));
-        // All of it is ours: an empty set stands for everything below.
+        let entries = |field: &str| -> Value {
+            let all = object["metadata"][field].as_object().into_iter().flatten();
+            all.map(|(key, _)| (format!("f:{key}"), json!({})))
+                .collect::<Map<_, _>>()
+                .into()
+        };
+        let owner = &object["metadata"]["ownerReferences"][0]["uid"];
+        let owner = format!("k:{}", json!({ "uid": owner }));
+        // All of it is ours. Where entries have no owners of their own, an empty set
+        // stands for everything below.
         object["metadata"]["managedFields"] = json!([ManagedFieldsEntry {
             manager: Some(MANAGER.to_owned()),
             fields_v1: Some(FieldsV1(json!({
-                "f:metadata": {"f:labels": {}, "f:annotations": {}, "f:ownerReferences": {}},
+                "f:metadata": {
+                    "f:labels": entries("labels"), "f:annotations": entries("annotations"),
+                    "f:ownerReferences": {owner: {}},
+                },
                 "f:spec": {}, "f:rules": {}, "f:roleRef": {}, "f:subjects": {},
                 "f:automountServiceAccountToken": {},
             }))),
