@@ -161,7 +161,7 @@ pub struct GatewayQueueSpec {
     #[serde(default = "default_interval")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(
-        r"self.matches('^([0-9]{1,7}([.][0-9]{1,3})?(ms|s|m))+$') && duration(self) >= duration('5s') && duration(self) <= duration('1h')"
+        r"self.matches('^([0-9]{1,7}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('5s') && duration(self) <= duration('1h')"
     ).message("interval must be a duration from 5s (Discord's own interval) to 1h, such as 5s, 5500ms or 1m"))]
     pub interval: String,
 
@@ -171,7 +171,7 @@ pub struct GatewayQueueSpec {
     #[serde(default = "default_margin")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(
-        r"self.matches('^([0-9]{1,7}([.][0-9]{1,3})?(ms|s|m))+$') && duration(self) <= duration('60s')"
+        r"self.matches('^([0-9]{1,7}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) <= duration('60s')"
     ).message("margin must be a duration from 0s to 60s, such as 250ms or 1s"))]
     pub margin: String,
 
