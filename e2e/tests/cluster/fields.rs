@@ -142,6 +142,21 @@ fn rows() -> Vec<Row> {
             json!({"team": "bots"}),
             json!({"crew": "2"}),
         ),
+        told(
+            "networkPolicy.enabled",
+            [json!(true), json!(false)],
+            &[(
+                "NetworkPolicy /spec/policyTypes",
+                json!(["Ingress"]),
+                Value::Null,
+            )],
+        ),
+        same(
+            "networkPolicy.from",
+            "NetworkPolicy /spec/ingress/0/from",
+            json!([{"podSelector": {"matchLabels": {"app": "bot"}}}]),
+            json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}, {"namespaceSelector": {}}]),
+        ),
         same(
             "image",
             "container /image",
@@ -167,6 +182,7 @@ fn rows() -> Vec<Row> {
     for row in &mut rows {
         match row.field {
             "tokenSecretRef.key" => row.beside["tokenSecretRef"] = json!({ "name": OWN }),
+            "networkPolicy.from" => row.beside["networkPolicy"] = json!({"enabled": true}),
             // Pods that no node takes, so that nothing has to be started.
             "replicas" => row.beside = json!({"pod": {"nodeSelector": {"nowhere": "true"}}}),
             _ => {}

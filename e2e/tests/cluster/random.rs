@@ -11,7 +11,8 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 use crate::api::{
-    ACCOUNT, Api, BINDING, BUDGET, CHILDREN, DEPLOYMENT, Kind, LEASE, ROLE, Refusal, SERVICE,
+    ACCOUNT, Api, BINDING, BUDGET, CHILDREN, DEPLOYMENT, Kind, LEASE, POLICY, ROLE, Refusal,
+    SERVICE,
 };
 use crate::children::{Children, differences, settle};
 use crate::kubectl::{Namespace, say};
@@ -113,8 +114,10 @@ impl Hand<'_> {
         let children = Children::of(self.api, self.namespace);
         let lacks = |queue: usize| {
             let name = format!("{prefix}-{queue}");
-            let pods = self.specs[queue]["replicas"].as_u64().unwrap();
-            let wanted = if pods > 1 { 7 } else { 6 };
+            let spec = &self.specs[queue];
+            let budget = spec["replicas"].as_u64() > Some(1);
+            let policy = spec["networkPolicy"]["enabled"] == true;
+            let wanted = 6 + usize::from(budget) + usize::from(policy);
             let found = children.named(&name).count();
             (found != wanted).then(|| format!("{name} has {found} children, not {wanted}"))
         };
@@ -176,6 +179,7 @@ fn spec(random: &mut Rng) -> Value {
     maybe("host", &[json!("::"), json!("0.0.0.0")]);
     maybe("interval", &[json!("6s"), json!("5500ms")]);
     maybe("sessionReserve", &[json!(0), json!(9)]);
+    maybe("networkPolicy.enabled", &[json!(true), json!(false)]);
     maybe("image", &[json!("a:1"), json!("b:2")]);
     maybe("logLevel", &[json!("debug"), json!("warn")]);
     maybe("service.type", &[json!("NodePort"), json!("ClusterIP")]);
@@ -344,6 +348,13 @@ fn inside(random: &mut Rng) -> (Kind, Value) {
             "remove",
             "/spec/selector/matchLabels".to_owned(),
             Value::Null,
+        ),
+        (POLICY, "replace", "/spec/ingress".to_owned(), json!([])),
+        (
+            POLICY,
+            "replace",
+            "/spec/ingress/0/ports/0/port".to_owned(),
+            json!(7),
         ),
         (
             ACCOUNT,
