@@ -1,0 +1,118 @@
+//! The rights that the chart gives the operator are those that the docs give the
+//! reasons for: neither has one that the other lacks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// The verbs of each resource.
+type Rights = BTreeMap<String, BTreeSet<String>>;
+
+#[derive(Deserialize)]
+struct Rule {
+    #[serde(rename = "apiGroups")]
+    groups: Vec<String>,
+    resources: Vec<String>,
+    verbs: Vec<String>,
+}
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    fs::read_to_string(root.join(path)).unwrap()
+}
+
+/// What is between two texts.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    let (_, rest) = text
+        .split_once(before)
+        .unwrap_or_else(|| panic!("{before:?} is not there"));
+    rest.split_once(after).map_or(rest, |(found, _)| found)
+}
+
+/// The rights of rules as the chart has them.
+fn chart(rules: &str) -> Rights {
+    // A name is not known before the chart is rendered, and no right.
+    let plain: Vec<&str> = rules.lines().filter(|line| !line.contains("{{")).collect();
+    let rules: Vec<Rule> = serde_saphyr::from_str(&plain.join("\n")).unwrap();
+    let mut rights = Rights::new();
+    for rule in &rules {
+        for resource in &rule.resources {
+            // The docs name this group: there are two kinds of events.
+            let resource = match rule.groups[0].as_str() {
+                "events.k8s.io" => format!("events.k8s.io/{resource}"),
+                _ => resource.clone(),
+            };
+            let verbs = rights.entry(resource).or_default();
+            verbs.extend(rule.verbs.iter().cloned());
+        }
+    }
+    rights
+}
+
+/// The rights of the rows of the docs: everywhere, and in its own namespace.
+fn docs() -> (Rights, Rights) {
+    let page = read("docs/gatewayqueue.md");
+    let table = between(&page, "\n## The operator's rights\n", "\n## ");
+    let (mut everywhere, mut own) = (Rights::new(), Rights::new());
+    let mut last = Vec::new();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(2);
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [right, reason] = cells[..] else {
+            panic!("not two cells: {row}");
+        };
+        assert!(reason.len() > 10, "no reason: {row}");
+        let (rights, right) = match right.strip_prefix("in its own namespace, ") {
+            Some(right) => (&mut own, right),
+            None => (&mut everywhere, right),
+        };
+        let (resources, verbs) = right.split_once(": ").unwrap();
+        if resources != "the same" {
+            last = resources.split(", ").map(str::to_owned).collect();
+        }
+        for resource in &last {
+            let all = rights.entry(resource.clone()).or_default();
+            all.extend(verbs.split(", ").map(str::to_owned));
+        }
+    }
+    (everywhere, own)
+}
+
+#[test]
+fn the_docs_give_a_reason_for_each_right_of_the_chart_and_for_no_other() {
+    let helpers = read("charts/gateway-queue-operator/templates/_helpers.tpl");
+    let rules = between(
+        &helpers,
+        "{{- define \"operator.rules\" -}}\n",
+        "{{- end -}}",
+    );
+    let (everywhere, own) = docs();
+    assert!(everywhere.len() > 10, "{everywhere:?}");
+    assert_eq!(chart(rules), everywhere);
+
+    let templates = read("charts/gateway-queue-operator/templates/rbac.yaml");
+    let leader = between(&templates, "-leader\n", "\n---\n");
+    assert_eq!(chart(between(leader, "\nrules:\n", "\n---\n")), own);
+}
+
+#[test]
+fn no_right_is_about_secrets_or_everything() {
+    let helpers = read("charts/gateway-queue-operator/templates/_helpers.tpl");
+    let rights = chart(between(
+        &helpers,
+        "{{- define \"operator.rules\" -}}\n",
+        "{{- end -}}",
+    ));
+    for (resource, verbs) in &rights {
+        assert!(
+            !resource.contains("secrets") && resource != "*",
+            "{rights:?}"
+        );
+        assert!(
+            !verbs.contains("*") && !verbs.contains("update"),
+            "{rights:?}"
+        );
+    }
+}
