@@ -9,6 +9,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod cluster;
+mod dashboard;
+mod dashboard;
 mod definition;
 mod examples;
 mod helm;

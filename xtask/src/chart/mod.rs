@@ -52,7 +52,7 @@ pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes) -> Result<()
         workspace,
         chart: workspace.root.join(CHART),
         helms: [tools.path("helm3"), programs::ensure(workspace)?.helm()],
-        promtool: debian::promtool(workspace)?,
+        promtool: debian::prometheus(workspace)?.promtool,
         tools,
         kubernetes,
         scratch: tempfile::tempdir().context("creating a folder")?,
@@ -91,9 +91,12 @@ pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes) -> Result<()
 pub(crate) fn variables(
     workspace: &Workspace,
     target: &Target,
-) -> Result<[(&'static str, OsString); 5]> {
+) -> Result<[(&'static str, OsString); 7]> {
     let tag = |name| -> Result<OsString> { Ok(target.image(name)?.tag.clone().into()) };
+    let prometheus = debian::prometheus(workspace)?;
     Ok([
+        ("PROMTOOL", prometheus.promtool.into()),
+        ("PROMETHEUS", prometheus.prometheus.into()),
         ("HELM3", programs::tools(workspace)?.path("helm3").into()),
         ("HELM4", target.kubernetes.helm.clone().into()),
         ("OPERATOR_TAG", tag("gateway-queue-operator")?),
