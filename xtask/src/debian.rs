@@ -10,15 +10,29 @@ use anyhow::{Context, Result, bail};
 use crate::process::{self, Logged, WhenStopped};
 use crate::workspace::Workspace;
 
-/// Finds promtool, or unpacks Debian's package into the cache.
+/// promtool and prometheus.
+#[derive(Clone, Debug)]
+pub(crate) struct Prometheus {
+    pub(crate) promtool: PathBuf,
+    pub(crate) prometheus: PathBuf,
+}
+
+/// Finds them, or unpacks Debian's package into the cache.
 ///
 /// # Errors
-/// When it is not there and apt-get cannot download it.
-pub(crate) fn promtool(workspace: &Workspace) -> Result<PathBuf> {
-    match process::find("promtool") {
-        Some(promtool) => Ok(promtool),
-        None => Ok(unpacked(workspace, "prometheus")?.join("usr/bin/promtool")),
-    }
+/// When they are not there and apt-get cannot download them.
+pub(crate) fn prometheus(workspace: &Workspace) -> Result<Prometheus> {
+    let (promtool, prometheus) = match (process::find("promtool"), process::find("prometheus")) {
+        (Some(promtool), Some(prometheus)) => (promtool, prometheus),
+        _ => {
+            let programs = unpacked(workspace, "prometheus")?.join("usr/bin");
+            (programs.join("promtool"), programs.join("prometheus"))
+        }
+    };
+    Ok(Prometheus {
+        promtool,
+        prometheus,
+    })
 }
 
 fn unpacked(workspace: &Workspace, package: &str) -> Result<PathBuf> {
@@ -31,7 +45,7 @@ fn unpacked(workspace: &Workspace, package: &str) -> Result<PathBuf> {
     }
     if process::find("apt-get").is_none() || process::find("dpkg-deb").is_none() {
         bail!(
-            "promtool is not in PATH, and there is no apt-get here to get it; install Prometheus"
+            "promtool and prometheus are not in PATH, and there is no apt-get here to get them; install Prometheus"
         );
     }
     progress.say(format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::kubernetes::{Kubernetes, wait_for};
+use crate::kubernetes::wait_for;
 use crate::process;
 use crate::target::Target;
 use crate::workspace::Workspace;
@@ -28,7 +28,7 @@ pub(crate) fn operator(workspace: &Workspace, target: &Target) -> Result<()> {
     look_before(target)?;
     let chart = workspace.root.join("charts/gateway-queue-operator");
     let values = values(target)?;
-    install(kubernetes, &chart, &values)?;
+    install(target, &chart, &values)?;
     // Helm does not wait long enough for what comes after a CRD.
     wait_for(
         "the API server to serve GatewayQueues",
@@ -51,7 +51,7 @@ fn values(target: &Target) -> Result<Vec<String>> {
     Ok(values)
 }
 
-fn install(kubernetes: &Kubernetes, chart: &Path, values: &[String]) -> Result<()> {
+fn install(target: &Target, chart: &Path, values: &[String]) -> Result<()> {
     let chart = chart.display().to_string();
     let mut arguments = vec!["upgrade", "--install", RELEASE, &chart];
     arguments.extend(["--namespace", NAMESPACE, "--create-namespace"]);
@@ -59,7 +59,11 @@ fn install(kubernetes: &Kubernetes, chart: &Path, values: &[String]) -> Result<(
     for value in values {
         arguments.extend(["--set-string", value]);
     }
-    process::output(&mut kubernetes.helm(&arguments))
+    if target.own {
+        // A test of the chart that was killed leaves the CRD to its release.
+        arguments.push("--take-ownership");
+    }
+    process::output(&mut target.kubernetes.helm(&arguments))
         .map(|_| ())
         .context("installing the chart")
 }

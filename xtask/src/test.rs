@@ -7,6 +7,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::chart;
 use crate::cluster;
 use crate::demo;
 use crate::install;
@@ -49,6 +50,7 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
 
     let foreign = choice.kubeconfig.is_some();
     let target = Target::prepare(workspace, choice)?;
+    chart::check(workspace, &target.kubernetes)?;
     install::operator(workspace, &target)?;
     let tested = on_the_cluster(workspace, &target, foreign);
     let gone = [
@@ -81,6 +83,7 @@ fn on_the_cluster(workspace: &Workspace, target: &Target, foreign: bool) -> Resu
         // A whole node works beside these, and they measure times.
         (THREADS.0, "4".into()),
     ];
+    chart_on_the_node(workspace, target, &variables)?;
     // Of the whole workspace, since with one package alone its dependencies are
     // compiled anew, with other features.
     let mut tests = vec!["test", "--workspace", "--test", "cluster"];
@@ -90,6 +93,24 @@ fn on_the_cluster(workspace: &Workspace, target: &Target, foreign: bool) -> Resu
         tests.extend(["--", "--skip", "faults", "--skip", "without_api_server"]);
     }
     cargo(workspace, "tests on the node", &tests, &variables)
+}
+
+/// By itself, since it changes the CustomResourceDefinition under the feet of all
+/// others.
+fn chart_on_the_node(
+    workspace: &Workspace,
+    target: &Target,
+    variables: &[(&str, OsString)],
+) -> Result<()> {
+    if !target.own {
+        workspace
+            .progress
+            .say("the chart is not upgraded and removed on a cluster that is not ours");
+        return Ok(());
+    }
+    let variables = [variables, &chart::variables(workspace, target)?].concat();
+    let tests = ["test", "--workspace", "--test", "chart"];
+    cargo(workspace, "the chart on the node", &tests, &variables)
 }
 
 fn checks(workspace: &Workspace) -> Result<()> {

@@ -98,7 +98,7 @@ const VALUES: &[&[&str]] = &[
         "prometheusRule.renderMode=alwaysRender",
         "prometheusRule.additionalLabels.release=prometheus",
         "prometheusRule.alertLabels.team=bots",
-        "prometheusRule.disabled={GatewayQueueGrantsLate,GatewayQueueOperatorDown,GatewayQueueOperatorErrors}",
+        "prometheusRule.disabled={GatewayQueueGrantsLate,GatewayQueueOperatorDown,GatewayQueueOperatorIdle,GatewayQueueOperatorErrors}",
     ],
     &[
         "dashboard.enabled=true",

@@ -5,6 +5,7 @@ mod dashboard;
 mod matrix;
 mod schemas;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +18,7 @@ use crate::interrupt;
 use crate::kubernetes::Kubernetes;
 use crate::process;
 use crate::programs::{self, Programs};
-use crate::target;
+use crate::target::{self, Target};
 use crate::workspace::Workspace;
 
 const CHART: &str = "charts/gateway-queue-operator";
@@ -51,7 +52,7 @@ pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes) -> Result<()
         workspace,
         chart: workspace.root.join(CHART),
         helms: [tools.path("helm3"), programs::ensure(workspace)?.helm()],
-        promtool: debian::promtool(workspace)?,
+        promtool: debian::prometheus(workspace)?.promtool,
         tools,
         kubernetes,
         scratch: tempfile::tempdir().context("creating a folder")?,
@@ -81,6 +82,27 @@ pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes) -> Result<()
         step(&check).with_context(|| format!("the chart: {what}"))?;
     }
     Ok(())
+}
+
+/// What the tests in e2e/tests/chart are told.
+///
+/// # Errors
+/// When a tool cannot be had.
+pub(crate) fn variables(
+    workspace: &Workspace,
+    target: &Target,
+) -> Result<[(&'static str, OsString); 7]> {
+    let tag = |name| -> Result<OsString> { Ok(target.image(name)?.tag.clone().into()) };
+    let prometheus = debian::prometheus(workspace)?;
+    Ok([
+        ("PROMTOOL", prometheus.promtool.into()),
+        ("PROMETHEUS", prometheus.prometheus.into()),
+        ("HELM3", programs::tools(workspace)?.path("helm3").into()),
+        ("HELM4", target.kubernetes.helm.clone().into()),
+        ("OPERATOR_TAG", tag("gateway-queue-operator")?),
+        ("QUEUE_TAG", tag("gateway-queue")?),
+        ("MONITORS", programs::monitors(workspace)?.into()),
+    ])
 }
 
 /// Writes the chart's README.

@@ -1,0 +1,281 @@
+//! A real Prometheus looks at a real queue and operator, with the alerts and
+//! the dashboard of the chart.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Namespace, TOKEN, run, variable, wait_for};
+use crate::definition::Definition;
+use crate::helm::{Helm, chart};
+
+/// What is empty while all is well: what holds, what fails, what is not answered.
+const EMPTY: [&str; 3] = [
+    "gateway_queue_hold",
+    "outcome=\"failed\"",
+    "outcome=\"nothing\"",
+];
+
+#[test]
+fn every_panel_shows_something_of_a_queue_that_is_well_and_no_alert_is_due() {
+    let _definition = Definition::present();
+    let namespace = &Namespace::new("dashboard");
+    let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
+    let chart = chart();
+    let install = [
+        "install",
+        "seen",
+        &chart,
+        "--set=crds.enabled=false",
+        &watch,
+    ];
+    Helm::Four
+        .apply(
+            namespace,
+            &[&install[..], &["--wait", "--timeout=2m"]].concat(),
+        )
+        .unwrap();
+    start_queue(namespace);
+
+    let folder = tempfile::tempdir().unwrap();
+    let rules = Helm::Four.run(
+        namespace,
+        &[
+            "template",
+            "seen",
+            &chart,
+            "--kube-version=1.35.4",
+            "--set=prometheusRule.renderMode=alwaysRender",
+            "--show-only=templates/prometheusrule.yaml",
+        ],
+    );
+    fs::write(folder.path().join("rules.yaml"), spec_of(&rules.unwrap())).unwrap();
+    fs::write(
+        folder.path().join("prometheus.yaml"),
+        configuration(namespace),
+    )
+    .unwrap();
+    let prometheus = Prometheus::start(folder.path());
+
+    // A turn for each bucket, and one that has to wait for another.
+    let queue = address(namespace, "app.kubernetes.io/instance=bot", 80);
+    let shards: Vec<_> = (0..3)
+        .map(|shard| thread::spawn(move || get(queue, &format!("/?shard={shard}"))))
+        .collect();
+    for shard in shards {
+        assert!(shard.join().unwrap().unwrap().contains("free to connect"));
+    }
+
+    let text = fs::read_to_string(format!("{chart}/files/dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let mut seen = 0;
+    for (title, expression) in expressions(&dashboard) {
+        if EMPTY.iter().any(|name| expression.contains(name)) {
+            assert!(
+                prometheus.asks(&expression).is_ok(),
+                "{title}: {expression}"
+            );
+            continue;
+        }
+        wait_for(&title, || match prometheus.asks(&expression)? {
+            0 => Err(format!("nothing comes of {expression}")),
+            _ => Ok(()),
+        });
+        seen += 1;
+    }
+    assert!(seen > 15, "only {seen} expressions were looked at");
+
+    let rules = wait_for("all rules to be looked at", || prometheus.rules());
+    assert!(rules.len() >= 10, "{rules:?}");
+    for (name, state) in rules {
+        assert_eq!(state, "inactive", "{name}");
+    }
+    Helm::Four
+        .run(namespace, &["uninstall", "seen", "--wait"])
+        .unwrap();
+}
+
+fn start_queue(namespace: &Namespace) {
+    let token = format!("--from-literal=token={TOKEN}");
+    namespace
+        .kubectl(&["create", "secret", "generic", "bot", &token])
+        .unwrap();
+    let api = format!(
+        "http://fake-discord.{}.svc:8080/api/v10",
+        variable("E2E_NAMESPACE")
+    );
+    let queue = json!({
+        "apiVersion": "gatewayqueue.dev/v1alpha1",
+        "kind": "GatewayQueue",
+        "metadata": {"name": "bot"},
+        "spec": {"tokenSecretRef": {"name": "bot"}, "discordApi": api, "port": 80},
+    });
+    namespace
+        .feed(&["apply", "--filename", "-"], &queue.to_string())
+        .unwrap();
+    namespace.wait_until_ready("bot");
+}
+
+/// With the labels that the PodMonitor and the ServiceMonitor give. JSON is YAML.
+fn configuration(namespace: &Namespace) -> String {
+    let queue = address(namespace, "app.kubernetes.io/instance=bot", 9090);
+    let operator = address(
+        namespace,
+        "app.kubernetes.io/name=gateway-queue-operator",
+        8080,
+    );
+    let name = namespace.name();
+    let target =
+        |address: SocketAddr, labels: Value| json!({"targets": [address], "labels": labels});
+    json!({
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [{"job_name": "all", "static_configs": [
+            target(queue, json!({"namespace": name, "gatewayqueue": "bot", "pod": "bot-0"})),
+            target(operator, json!({
+                "namespace": name,
+                "service": "seen-gateway-queue-operator-metrics",
+            })),
+        ]}],
+    })
+    .to_string()
+}
+
+/// A port of the only pod with this label, which our machine reaches.
+fn address(namespace: &Namespace, label: &str, port: u16) -> SocketAddr {
+    let path = "--output=jsonpath={.items[0].status.podIP}";
+    let selector = format!("--selector={label}");
+    let ip = namespace
+        .kubectl(&["get", "pods", &selector, path])
+        .unwrap();
+    SocketAddr::new(ip.parse().unwrap(), port)
+}
+
+/// What is under `spec:` of a rendered object.
+fn spec_of(object: &str) -> String {
+    let (_, spec) = object.split_once("\nspec:\n").unwrap();
+    let lines = spec
+        .lines()
+        .map(|line| line.strip_prefix("  ").unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What the panels ask, as Grafana would ask it, with the panels' titles.
+fn expressions(dashboard: &Value) -> Vec<(String, String)> {
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut found = Vec::new();
+    for panel in panels {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expression = target["expr"].as_str().unwrap();
+            let filled = BTreeMap::from([
+                ("$__rate_interval", "1m"),
+                ("$namespace", ".*"),
+                ("$gatewayqueue", ".*"),
+            ]);
+            let mut expression = expression.to_owned();
+            for (name, value) in filled {
+                expression = expression.replace(name, value);
+            }
+            assert!(!expression.contains('$'), "{expression}");
+            found.push((panel["title"].as_str().unwrap().to_owned(), expression));
+        }
+    }
+    found
+}
+
+/// Ends with the test.
+struct Prometheus {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Prometheus {
+    fn start(folder: &std::path::Path) -> Self {
+        let check = ["check", "config", "prometheus.yaml"];
+        let mut promtool = Command::new(variable("PROMTOOL"));
+        run(promtool.args(check).current_dir(folder), "").unwrap();
+        // It does not tell which port it was given.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let log = fs::File::create(folder.join("log")).unwrap();
+        let process = Command::new(variable("PROMETHEUS"))
+            .arg("--config.file=prometheus.yaml")
+            .arg("--storage.tsdb.path=data")
+            .arg(format!("--web.listen-address={address}"))
+            .current_dir(folder)
+            .stderr(log)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let prometheus = Self { process, address };
+        wait_for("Prometheus", || get(address, "/-/ready"));
+        prometheus
+    }
+
+    /// How many series come of an expression.
+    fn asks(&self, expression: &str) -> Result<usize, String> {
+        let mut path = "/api/v1/query?query=".to_owned();
+        for byte in expression.bytes() {
+            let _ = write!(path, "%{byte:02X}");
+        }
+        let said = self.json(&path)?;
+        match said["data"]["result"].as_array() {
+            Some(result) => Ok(result.len()),
+            None => Err(said.to_string()),
+        }
+    }
+
+    /// The alerts and their states, once each was looked at.
+    fn rules(&self) -> Result<Vec<(String, String)>, String> {
+        let said = self.json("/api/v1/rules")?;
+        let mut states = Vec::new();
+        for group in said["data"]["groups"].as_array().into_iter().flatten() {
+            for rule in group["rules"].as_array().into_iter().flatten() {
+                if rule["health"] != "ok" {
+                    return Err(rule.to_string());
+                }
+                let word = |name: &str| rule[name].as_str().unwrap_or_default().to_owned();
+                states.push((word("name"), word("state")));
+            }
+        }
+        Ok(states)
+    }
+
+    fn json(&self, path: &str) -> Result<Value, String> {
+        let said = get(self.address, path)?;
+        serde_json::from_str(&said).map_err(|error| format!("{error}: {said}"))
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The body of a 200, by HTTP/1.0, so that it is as long as the connection.
+fn get(address: SocketAddr, path: &str) -> Result<String, String> {
+    let exchange = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        Ok(said)
+    };
+    let said = exchange().map_err(|error| format!("{address}: {error}"))?;
+    let (head, body) = said.split_once("\r\n\r\n").unwrap_or((&said, ""));
+    match head.split_whitespace().nth(1) {
+        Some("200") => Ok(body.to_owned()),
+        _ => Err(said),
+    }
+}
