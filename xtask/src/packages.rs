@@ -1,4 +1,4 @@
-//! What the node needs from the operating system, installed when it is missing.
+//! What the node and the tests need from the operating system, installed when it is missing.
 
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,18 @@ pub(crate) const PUSH: &[Package] = &[Package {
     name: "skopeo",
     proof: Proof::Program("skopeo"),
 }];
+
+/// What the tests of the queue's page need.
+pub(crate) const BROWSER: &[Package] = &[
+    Package {
+        name: "chromium",
+        proof: Proof::Program("chromium"),
+    },
+    Package {
+        name: "chromium-driver",
+        proof: Proof::Program("chromedriver"),
+    },
+];
 
 /// Where the network plugins are: Debian's folder, then everybody else's.
 const PLUGIN_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];

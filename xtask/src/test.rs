@@ -12,6 +12,7 @@ use crate::cluster;
 use crate::demo;
 use crate::install;
 use crate::interrupt;
+use crate::packages;
 use crate::target::{Choice, Target};
 use crate::workspace::Workspace;
 
@@ -47,6 +48,7 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
     })?;
     let threads = [(THREADS.0, THREADS.1.into())];
     cargo(workspace, "unit tests", &["test", "--workspace"], &threads)?;
+    in_a_browser(workspace)?;
 
     let foreign = choice.kubeconfig.is_some();
     let target = Target::prepare(workspace, choice)?;
@@ -65,6 +67,15 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
     gone?;
     progress.say("all tests passed");
     Ok(())
+}
+
+fn in_a_browser(workspace: &Workspace) -> Result<()> {
+    let log = workspace.cache.join("browser.apt.log");
+    packages::ensure(&workspace.progress, packages::BROWSER, &log)?;
+    let tests = ["test", "--workspace", "--test", "page"];
+    // Each has a browser of its own, of many processes.
+    let threads = [(THREADS.0, "3".into())];
+    cargo(workspace, "tests in a browser", &tests, &threads)
 }
 
 fn on_the_cluster(workspace: &Workspace, target: &Target, foreign: bool) -> Result<()> {

@@ -1,21 +1,32 @@
 //! Who leads, and what is said when nobody does.
 
-use crate::browser::Browser;
+use serde_json::json;
+
+use crate::browser::{Browser, DESK};
 use crate::pods::Pod;
 use crate::queue::{ask, granted};
+use crate::usable::{PHONE, TOO_WIDE};
+
+/// As long as a name that Kubernetes makes may be.
+const LONG: &str = "a-bot-whose-name-is-as-long-as-it-may-be-7d9f8c6b5d-x2x9q";
 
 #[tokio::test]
 async fn a_pod_that_follows_says_who_leads_and_how_to_open_that_page() {
-    let (leader, follower) = (Pod::start("my-bot-1").await, Pod::start("my-bot-2").await);
+    let (leader, follower) = (Pod::start(LONG).await, Pod::start("my-bot-2").await);
     leader.lead();
     follower.follow(&leader);
     let browser = Browser::open(&follower.page()).await;
     browser.sees("#headline", "This pod follows").await;
-    browser.sees("#why", "my-bot-1 leads").await;
+    browser.sees("#why", &format!("{LONG} leads")).await;
     browser.sees("#pod", "bots/my-bot-2").await;
-    browser.sees("#leader", "my-bot-1").await;
-    let command = "kubectl --namespace bots port-forward pod/my-bot-1 9090";
-    browser.sees("#command", command).await;
+    browser.sees("#leader", LONG).await;
+    let command = format!("kubectl --namespace bots port-forward pod/{LONG} 9090");
+    browser.sees("#command", &command).await;
+    for screen in [PHONE, DESK] {
+        browser.look_on(screen).await;
+        assert_eq!(browser.ask(TOO_WIDE).await, json!([]), "{screen:?}");
+        browser.picture(&format!("follower-{}", screen.width)).await;
+    }
     granted(ask(follower.clients, 1).await).await;
     let _waiter = ask(follower.clients, 3).await;
     browser.sees("#waiting", "1").await;

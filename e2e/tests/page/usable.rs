@@ -7,7 +7,7 @@ use crate::browser::{Browser, DESK, Screen};
 use crate::process::TOKEN;
 use crate::queue::{Discord, Queue, granted};
 
-const PHONE: Screen = Screen {
+pub(crate) const PHONE: Screen = Screen {
     width: 360,
     height: 740,
     dark: false,
@@ -46,7 +46,7 @@ const UNREADABLE: &str = r#"
 "#;
 
 /// Elements that reach out of the screen to the right.
-const TOO_WIDE: &str = r#"
+pub(crate) const TOO_WIDE: &str = r#"
     const width = document.documentElement.clientWidth;
     const wide = [...document.body.querySelectorAll("*")]
         .filter((e) => e.closest(".track") === null && e.getBoundingClientRect().right > width + 0.5)
@@ -136,7 +136,7 @@ async fn a_keyboard_reaches_everything_in_order_and_the_focus_is_seen() {
     }
     assert_eq!(order, ["#buckets", "2", "0", "1", "3", "state", "metrics"]);
 
-    // A lane that is moved keeps the focus.
+    // A lane that is moved keeps the focus, as do those that others pass.
     browser
         .ask("document.querySelector(\"[data-bucket='2']\").focus()")
         .await;
@@ -146,11 +146,14 @@ async fn a_keyboard_reaches_everything_in_order_and_the_focus_is_seen() {
         .sees("[data-bucket='2'] .line", "nobody waits")
         .await;
     assert_eq!(browser.ask(FOCUS).await[0], "2");
+    let _waiter = queue.ask(10).await;
+    browser.sees(".lane:first-child h3", "Bucket 2").await;
+    assert_eq!(browser.ask(FOCUS).await[0], "2");
     // The skip link leads to the lanes.
     browser.ask("document.querySelector('.skip').focus()").await;
     browser.press("\u{e007}").await;
     browser.press(TAB).await;
-    assert_eq!(browser.ask(FOCUS).await[0], "0");
+    assert_eq!(browser.ask(FOCUS).await[0], "2");
 }
 
 #[tokio::test]
