@@ -16,6 +16,8 @@ pub struct Seen {
     #[serde(default, deserialize_with = "lenient")]
     pub leader: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
+    pub leader_pod: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     pub pod: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     pub version: Option<String>,
@@ -87,8 +89,11 @@ impl Seen {
     /// Why nothing is granted here; none when shards may identify. Who follows
     /// knows of its leader only whether it answers.
     pub fn why_not(&self) -> Option<String> {
+        // The queue's own sentence is the better one.
+        let why = self.why.as_deref().filter(|why| !why.is_empty());
         let words = match (self.role.as_str(), self.hold.as_deref()) {
             ("leads", None) => return None,
+            _ if why.is_some() => return why.map(str::to_owned),
             ("follows", _) => {
                 let silent = |trouble: &&String| trouble.starts_with("the leader ");
                 return self.trouble.as_ref().filter(silent).cloned();
@@ -104,10 +109,6 @@ impl Seen {
             ("seeks", _) => "nobody leads, as far as this pod knows",
             (other, _) => other,
         };
-        // The queue's own sentence is the better one.
-        if let Some(why) = self.why.as_deref().filter(|why| !why.is_empty()) {
-            return Some(why.to_owned());
-        }
         match self.trouble.as_deref() {
             Some(trouble) => Some(format!("{words}: {trouble}")),
             None => Some(words.to_owned()),
@@ -173,6 +174,10 @@ mod tests {
             (
                 r#"{"role":"follows","trouble":"the leader does not answer"}"#,
                 Some("the leader does not answer"),
+            ),
+            (
+                r#"{"role":"follows","why":"It does not answer."}"#,
+                Some("It does not answer."),
             ),
             (
                 r#"{"role":"leads","hold":"token_missing","trouble":"cannot read /t"}"#,

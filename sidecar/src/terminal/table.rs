@@ -144,7 +144,10 @@ fn leader(seen: &Seen) -> String {
     match (seen.role.as_str(), &seen.leader) {
         ("leads", _) => this,
         ("lapsed", _) => format!("{this}, whose right to grant has run out"),
-        ("follows", Some(leader)) => format!("the pod at {leader}; asked was {this}"),
+        ("follows", Some(address)) => match named(&seen.leader_pod) {
+            Some(pod) => format!("{pod}, at {address}; asked was {this}"),
+            None => format!("the pod at {address}; asked was {this}"),
+        },
         ("follows", None) => format!("another pod; asked was {this}"),
         _ => format!("not known; asked was {this}"),
     }
