@@ -1,6 +1,7 @@
 //! What a queue says of itself at /state, as far as it is understood here: it
 //! may be older or newer than this program. Pure.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -14,11 +15,13 @@ pub struct Seen {
     /// Whatever has none is no queue.
     pub role: String,
     #[serde(default, deserialize_with = "lenient")]
-    pub leader: Option<String>,
+    pub leader: Option<SocketAddr>,
     #[serde(default, deserialize_with = "lenient")]
     pub leader_pod: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     pub pod: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub admin_port: Option<u16>,
     #[serde(default, deserialize_with = "lenient")]
     pub version: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
@@ -113,6 +116,13 @@ impl Seen {
             Some(trouble) => Some(format!("{words}: {trouble}")),
             None => Some(words.to_owned()),
         }
+    }
+
+    /// Where the leader that this pod follows may be asked, as all pods of a queue have
+    /// the same settings. `own` is the port at which this pod was asked.
+    pub fn leader_admin(&self, own: u16) -> Option<SocketAddr> {
+        let leader = self.leader.filter(|_| self.role == "follows")?;
+        Some(SocketAddr::new(leader.ip(), self.admin_port.unwrap_or(own)))
     }
 
     /// Whether this says something new, not just that time has passed.

@@ -41,7 +41,8 @@ impl Line {
         Self(tone, text.into())
     }
 
-    fn field(tone: Tone, name: &str, value: &str) -> Self {
+    /// A line that names what it is about.
+    pub fn field(tone: Tone, name: &str, value: &str) -> Self {
         Self(tone, format!("{name:<15} {value}"))
     }
 }
