@@ -12,6 +12,7 @@ mod failures;
 mod leadership;
 mod server;
 mod sharing;
+mod telling;
 
 use server::{PREFIX, Server};
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
 use rustls::RootCertStore;
+use tokio::time::timeout;
 use url::Url;
 
 use super::seen::Seen;
@@ -15,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// 4096 buckets with thousands of shards are less than one.
 const MOST_BODY: usize = 16 * 1024 * 1024;
 
+/// Who follows says at once who leads; the leader may be out of reach from here.
+const LEADER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a queue answered.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -22,6 +26,15 @@ pub struct Answer {
     pub json: String,
     /// What is understood of it.
     pub seen: Seen,
+    /// What the leader says, if that is another pod and could be asked, too.
+    pub leader: Option<Seen>,
+}
+
+impl Answer {
+    /// What is known best: a pod that follows knows nothing of the buckets.
+    pub fn best(&self) -> &Seen {
+        self.leader.as_ref().unwrap_or(&self.seen)
+    }
 }
 
 /// Asks queues.
@@ -66,6 +79,29 @@ impl Asker {
         let (seen, json) = seen
             .zip(json)
             .ok_or("what answers there is no queue's admin port")?;
-        Ok(Answer { json, seen })
+        Ok(Answer {
+            json,
+            seen,
+            leader: None,
+        })
+    }
+
+    /// The same, and what its leader says, if that is another pod. Only for who is in
+    /// the cluster itself: elsewhere the addresses of pods may be somebody else's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Asker::ask`]; a leader that cannot be asked is no error.
+    pub async fn ask_the_leader_too(&self, url: &Url) -> Result<Answer, String> {
+        let mut answer = self.ask(url).await?;
+        let own = url.port_or_known_default().unwrap_or_default();
+        if let Some(leader) = answer.seen.leader_admin(own)
+            && let Ok(url) = Url::parse(&format!("http://{leader}/state"))
+            && let Ok(Ok(theirs)) = timeout(LEADER_PATIENCE, self.ask(&url)).await
+            && theirs.seen.role == "leads"
+        {
+            answer.leader = Some(theirs.seen);
+        }
+        Ok(answer)
     }
 }

@@ -239,8 +239,11 @@ pub fn queue(url: &str, asked: Result<&Seen, &str>) -> Finding {
             format!("the queue at {url} leads, but grants nothing: {why}"),
         ),
         ("follows", None) => {
-            let leader = seen.leader.as_deref().unwrap_or("another address");
-            Finding::ok(Subject::Leader, format!("the pod at {leader} leads"))
+            let words = match seen.leader {
+                Some(leader) => format!("the pod at {leader} leads"),
+                None => "another pod leads".to_owned(),
+            };
+            Finding::ok(Subject::Leader, words)
         }
         (_, why) => Finding::failed(
             Subject::Leader,

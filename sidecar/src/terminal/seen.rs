@@ -1,6 +1,7 @@
 //! What a queue says of itself at /state, as far as it is understood here: it
 //! may be older or newer than this program. Pure.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -14,9 +15,13 @@ pub struct Seen {
     /// Whatever has none is no queue.
     pub role: String,
     #[serde(default, deserialize_with = "lenient")]
-    pub leader: Option<String>,
+    pub leader: Option<SocketAddr>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub leader_pod: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     pub pod: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub admin_port: Option<u16>,
     #[serde(default, deserialize_with = "lenient")]
     pub version: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
@@ -87,8 +92,11 @@ impl Seen {
     /// Why nothing is granted here; none when shards may identify. Who follows
     /// knows of its leader only whether it answers.
     pub fn why_not(&self) -> Option<String> {
+        // The queue's own sentence is the better one.
+        let why = self.why.as_deref().filter(|why| !why.is_empty());
         let words = match (self.role.as_str(), self.hold.as_deref()) {
             ("leads", None) => return None,
+            _ if why.is_some() => return why.map(str::to_owned),
             ("follows", _) => {
                 let silent = |trouble: &&String| trouble.starts_with("the leader ");
                 return self.trouble.as_ref().filter(silent).cloned();
@@ -104,14 +112,17 @@ impl Seen {
             ("seeks", _) => "nobody leads, as far as this pod knows",
             (other, _) => other,
         };
-        // The queue's own sentence is the better one.
-        if let Some(why) = self.why.as_deref().filter(|why| !why.is_empty()) {
-            return Some(why.to_owned());
-        }
         match self.trouble.as_deref() {
             Some(trouble) => Some(format!("{words}: {trouble}")),
             None => Some(words.to_owned()),
         }
+    }
+
+    /// Where the leader that this pod follows may be asked, as all pods of a queue have
+    /// the same settings. `own` is the port at which this pod was asked.
+    pub fn leader_admin(&self, own: u16) -> Option<SocketAddr> {
+        let leader = self.leader.filter(|_| self.role == "follows")?;
+        Some(SocketAddr::new(leader.ip(), self.admin_port.unwrap_or(own)))
     }
 
     /// Whether this says something new, not just that time has passed.
@@ -173,6 +184,10 @@ mod tests {
             (
                 r#"{"role":"follows","trouble":"the leader does not answer"}"#,
                 Some("the leader does not answer"),
+            ),
+            (
+                r#"{"role":"follows","why":"It does not answer."}"#,
+                Some("It does not answer."),
             ),
             (
                 r#"{"role":"leads","hold":"token_missing","trouble":"cannot read /t"}"#,

@@ -12,7 +12,6 @@ use super::ask::{Answer, Asker};
 use super::duration::words;
 use super::paint::Tone;
 use super::screen::Screen;
-use super::seen::Seen;
 use super::table::{Line, print, table};
 use crate::client::Unusable;
 
@@ -47,7 +46,7 @@ pub async fn run(status: &Status) -> Result<u8, Unusable> {
 }
 
 async fn once(status: &Status, asker: &Asker, screen: &mut Screen) -> u8 {
-    let Answer { json, seen } = match asker.ask(&status.url).await {
+    let answer = match ask(status, asker).await {
         Ok(answer) => answer,
         Err(why) => {
             eprintln!("gateway-queue: {}", unreachable(status, &why));
@@ -56,38 +55,58 @@ async fn once(status: &Status, asker: &Asker, screen: &mut Screen) -> u8 {
     };
     // A closed pipe is the reader's wish.
     let _ = match status.output {
-        Output::Json => screen.write(&line(json)),
+        Output::Json => screen.write(&line(&answer.json)),
         Output::Text => {
             let mut room = screen.room();
             // It scrolls.
             room.rows = room.rows.max(60);
-            let lines = table(&seen, Timestamp::now(), room.rows);
+            let lines = lines(&answer, room.rows);
             screen.write(&print(&lines, room, screen.paint, "\n"))
         }
     };
-    match seen.why_not() {
+    match answer.best().why_not() {
         None => GRANTS,
         Some(_) => GRANTS_NOT,
     }
 }
 
+async fn ask(status: &Status, asker: &Asker) -> Result<Answer, String> {
+    match std::env::var_os("KUBERNETES_SERVICE_HOST") {
+        Some(_) => asker.ask_the_leader_too(&status.url).await,
+        None => asker.ask(&status.url).await,
+    }
+}
+
+/// The table of the leader, if that is another pod that could be asked.
+fn lines(answer: &Answer, rows: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if answer.leader.is_some() {
+        let pod = answer.seen.pod.as_deref().unwrap_or("a pod");
+        let asked = format!("{pod}, which follows; this is what the leader says");
+        lines.push(Line::field(Tone::Plain, "asked", &asked));
+    }
+    let rows = rows.saturating_sub(lines.len());
+    lines.extend(table(answer.best(), Timestamp::now(), rows));
+    lines
+}
+
 async fn watch(status: &Status, asker: &Asker, screen: &mut Screen) -> io::Result<()> {
-    let mut last: Option<Seen> = None;
+    let mut last: Option<Answer> = None;
     let mut lost: Option<Instant> = None;
     loop {
         let asked = Instant::now();
-        match (asker.ask(&status.url).await, status.output) {
-            (Ok(Answer { json, .. }), Output::Json) => {
+        match (ask(status, asker).await, status.output) {
+            (Ok(answer), Output::Json) => {
                 lost = None;
-                screen.write(&line(json))?;
+                screen.write(&line(&answer.json))?;
             }
-            (Ok(Answer { seen, .. }), Output::Text) => {
-                let news = last.as_ref().is_none_or(|last| seen.differs(last));
-                if screen.redraws() || news || lost.is_some() {
-                    frame(screen, &seen, None)?;
+            (Ok(answer), Output::Text) => {
+                let news = |last: &Answer| answer.best().differs(last.best());
+                if screen.redraws() || lost.is_some() || last.as_ref().is_none_or(news) {
+                    frame(screen, &answer, None)?;
                 }
                 lost = None;
-                last = Some(seen);
+                last = Some(answer);
             }
             (Err(why), Output::Json) => {
                 if lost.is_none() {
@@ -119,21 +138,15 @@ async fn watch(status: &Status, asker: &Asker, screen: &mut Screen) -> io::Resul
 }
 
 /// The whole table, below something that must be said first.
-fn frame(screen: &mut Screen, seen: &Seen, first: Option<String>) -> io::Result<()> {
+fn frame(screen: &mut Screen, answer: &Answer, first: Option<String>) -> io::Result<()> {
     let room = screen.room();
-    let mut lines: Vec<_> = first
-        .map(|text| Line::new(Tone::Bad, text))
-        .into_iter()
-        .collect();
-    lines.extend(table(
-        seen,
-        Timestamp::now(),
-        room.rows.saturating_sub(lines.len()),
-    ));
+    let first = first.map(|text| Line::new(Tone::Bad, text));
+    let mut all: Vec<_> = first.into_iter().collect();
+    all.extend(lines(answer, room.rows.saturating_sub(all.len())));
     if !screen.redraws() {
-        lines.push(Line::new(Tone::Plain, ""));
+        all.push(Line::new(Tone::Plain, ""));
     }
-    let text = print(&lines, room, screen.paint, screen.end_of_line());
+    let text = print(&all, room, screen.paint, screen.end_of_line());
     screen.show(&text)
 }
 
@@ -148,7 +161,7 @@ fn unreachable(status: &Status, why: &str) -> String {
 }
 
 /// The document in one line.
-fn line(json: String) -> String {
+fn line(json: &str) -> String {
     match json.trim_end() {
         one if !one.contains('\n') => format!("{one}\n"),
         // No queue writes it like that; but one document is one line.

@@ -41,7 +41,8 @@ impl Line {
         Self(tone, text.into())
     }
 
-    fn field(tone: Tone, name: &str, value: &str) -> Self {
+    /// A line that names what it is about.
+    pub fn field(tone: Tone, name: &str, value: &str) -> Self {
         Self(tone, format!("{name:<15} {value}"))
     }
 }
@@ -144,7 +145,10 @@ fn leader(seen: &Seen) -> String {
     match (seen.role.as_str(), &seen.leader) {
         ("leads", _) => this,
         ("lapsed", _) => format!("{this}, whose right to grant has run out"),
-        ("follows", Some(leader)) => format!("the pod at {leader}; asked was {this}"),
+        ("follows", Some(address)) => match named(&seen.leader_pod) {
+            Some(pod) => format!("{pod}, at {address}; asked was {this}"),
+            None => format!("the pod at {address}; asked was {this}"),
+        },
         ("follows", None) => format!("another pod; asked was {this}"),
         _ => format!("not known; asked was {this}"),
     }

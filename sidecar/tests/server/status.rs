@@ -1,7 +1,7 @@
 //! `gateway-queue status`, asked of a running queue: once, and again and again.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -98,8 +98,7 @@ fn what_cannot_be_asked_and_what_cannot_be_read_differ() {
     assert!(error.contains("Connection refused"), "{error}");
     let other = Port::take();
     let _other = other.listen(|_, mut stream| {
-        let _ =
-            std::io::Write::write_all(&mut stream, response("200 OK", &limits(1, 1, 1)).as_bytes());
+        let _ = stream.write_all(response("200 OK", &limits(1, 1, 1)).as_bytes());
     });
     let (code, _, error) = asked(&[&other.address.to_string()]);
     assert_eq!(code, 3);
@@ -117,6 +116,51 @@ fn what_cannot_be_asked_and_what_cannot_be_read_differ() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn in_the_cluster_a_pod_that_follows_shows_what_its_leader_says() {
+    let discord = Discord::start();
+    discord.say_limits(1, 0, 3_600_000);
+    let leader = Server::start(&[("DISCORD_API", &discord.url), ("DISCORD_TOKEN", "t0ken")]);
+    leader.wait_for_state(r#""hold":"session_starts_exhausted""#);
+    let follower = Port::take();
+    let admin_port = leader.admin.port();
+    let _follower = follower.listen(move |_, mut stream| {
+        let state = format!(
+            r#"{{"role":"follows","leader":"127.0.0.1:9091","pod":"bot-2","admin_port":{admin_port}}}"#
+        );
+        let _ = stream.write_all(response("200 OK", &state).as_bytes());
+    });
+    let address = follower.address.to_string();
+    let in_a_pod = |args: &[&str]| {
+        let mut command = status(args);
+        let output = command
+            .env("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (code, table) = in_a_pod(&[&address]);
+    assert_eq!(code, Some(1), "{table}");
+    assert!(
+        table.starts_with("asked           bot-2, which follows;"),
+        "{table}"
+    );
+    assert!(table.contains("granting        NO: "), "{table}");
+    // The document is that of who was asked.
+    let (code, json) = in_a_pod(&[&address, "--output=json"]);
+    assert!(
+        code == Some(1) && json.starts_with(r#"{"role":"follows""#),
+        "{json}"
+    );
+    // Elsewhere nobody else is asked.
+    let (code, table, _) = asked(&[&address]);
+    assert_eq!(code, 0, "{table}");
+    assert!(table.contains("granting        the leader does"), "{table}");
 }
 
 /// A `status --watch` under way, killed when dropped.
@@ -230,7 +274,7 @@ fn a_watch_shows_that_the_queue_is_lost_and_goes_on_when_it_is_back() {
     let port = Port::take();
     let answer = |_: &str, mut stream: std::net::TcpStream| {
         let state = r#"{"role":"leads","hold":null,"buckets":[]}"#;
-        let _ = std::io::Write::write_all(&mut stream, response("200 OK", state).as_bytes());
+        let _ = stream.write_all(response("200 OK", state).as_bytes());
     };
     let queue = port.listen(answer);
     let mut watch = Watch::start(&[&port.address.to_string()]);

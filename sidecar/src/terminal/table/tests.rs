@@ -69,13 +69,13 @@ BUCKET     NEXT IN   WAIT  SHARDS
 #[test]
 fn a_pod_that_does_not_lead_says_who_does() {
     let expected = "\
-leader          the pod at 10.0.0.7:9091; asked was my-bot-2
+leader          my-bot-1, at 10.0.0.7:9091; asked was my-bot-2
 token           unchecked
 session starts  not known
 granting        the leader does; ask it for its buckets
 waiting         0 in the buckets, 3 clients held here
 ";
-    let json = r#"{"role":"follows","leader":"10.0.0.7:9091","pod":"my-bot-2","token":"unchecked","waiting":0,"held":3,"buckets":[]}"#;
+    let json = r#"{"role":"follows","leader":"10.0.0.7:9091","leader_pod":"my-bot-1","pod":"my-bot-2","token":"unchecked","waiting":0,"held":3,"buckets":[]}"#;
     assert_eq!(
         drawn(json, Room::PAPER),
         expected.replace("unchecked", "not checked yet")
