@@ -134,10 +134,19 @@ impl Api {
 
     /// The text that is at a path.
     pub(crate) fn text(&self, path: &str) -> String {
+        self.fetch(path)
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// The same, when there is an answer.
+    pub(crate) fn answer(&self, path: &str) -> Option<String> {
+        self.fetch(path).ok()
+    }
+
+    fn fetch(&self, path: &str) -> reqwest::Result<String> {
         let response = self.http.get(format!("{}{path}", self.base));
         self.runtime
             .block_on(async { response.send().await?.error_for_status()?.text().await })
-            .unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     /// Makes an object.

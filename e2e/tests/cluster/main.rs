@@ -22,3 +22,4 @@ mod thousand;
 mod trouble;
 mod without_api_server;
 mod without_wide_rights;
+mod works_by_turns;
