@@ -33,11 +33,11 @@ impl Queue {
         let mut process = Process::start(program().await, Prints::ToStderr, &all);
         let listening = process.line(|line| line["message"] == "listening").await;
         let address = |key: &str| listening[key].as_str().unwrap().parse().unwrap();
-        let admin: SocketAddr = address("admin");
+        let admin: SocketAddr = address("admin_address");
         Self {
             page: format!("http://{admin}/"),
             admin,
-            clients: address("queue"),
+            clients: address("queue_address"),
             process,
         }
     }

@@ -72,7 +72,7 @@ async fn countdown(browser: &Browser) -> u32 {
 #[tokio::test]
 async fn used_up_session_starts_are_said_with_when_there_are_new_ones() {
     let discord = Discord::start(&[]).await;
-    let nothing = json!({"remaining": 0, "reset_after_ms": 3_600_000});
+    let nothing = json!({"remaining": 0, "reset_after_ms": 37_800_000});
     discord.set("limits", nothing).await;
     let queue = Queue::start(&[
         ("DISCORD_API", &discord.api),
@@ -93,7 +93,7 @@ async fn used_up_session_starts_are_said_with_when_there_are_new_ones() {
         .await;
     browser.sees("#starts", "0").await;
     browser.sees("#starts-total", "of 1,000").await;
-    browser.sees("#starts-note", "new ones in 60 min").await;
+    browser.sees("#starts-note", "new ones in 10 h ").await;
     browser.sees("[data-bucket='0'] .next", "held").await;
     browser.picture("exhausted").await;
     discord.set("limits", json!({"remaining": 100})).await;
