@@ -35,7 +35,7 @@ pub(crate) struct Pod {
 impl Pod {
     /// One with two buckets and no token, which knows of no leader yet.
     pub(crate) async fn start(name: &'static str) -> Self {
-        let spacing = Duration::from_secs(5);
+        let spacing = Duration::from_secs(60);
         let config = Config {
             spacing,
             start_guard: false,

@@ -15,7 +15,7 @@ async fn a_shard_that_waits_counts_down_and_is_then_granted() {
     let queue = Queue::start(&[
         ("DISCORD_API", &discord.api),
         ("DISCORD_TOKEN", TOKEN),
-        ("IDENTIFY_INTERVAL", "8s"),
+        ("IDENTIFY_INTERVAL", "20s"),
     ])
     .await;
     let browser = Browser::open(&queue.page).await;
@@ -134,7 +134,12 @@ async fn a_queue_that_goes_away_is_said_to_be_gone_until_it_is_back() {
     queue.end().await;
     browser.sees("#link", "not connected").await;
     browser.sees("#headline", "Not connected").await;
-    let queue = Queue::start(&[("ADMIN_PORT", &port), ("MAX_CONCURRENCY", "3")]).await;
+    let queue = Queue::start(&[
+        ("ADMIN_PORT", &port),
+        ("MAX_CONCURRENCY", "3"),
+        ("IDENTIFY_INTERVAL", "1m"),
+    ])
+    .await;
     browser.sees("#link", "live").await;
     browser.sees("#spacing", "3 buckets").await;
     granted(queue.ask(1).await).await;

@@ -7,7 +7,7 @@ pub(super) const TABLE: &[(&str, &str, &str)] = &[
     (
         "ADMIN_PORT",
         "9090",
-        "port of /livez, /readyz, /metrics and /state",
+        "port of the page, /livez, /readyz, /metrics and /state",
     ),
     (
         "DISCORD_TOKEN",

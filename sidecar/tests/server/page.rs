@@ -92,7 +92,7 @@ fn the_page_and_its_parts_come_from_here_with_a_strict_policy() {
 
 #[test]
 fn who_watches_sees_a_waiter_and_then_its_grant() {
-    let server = Server::start(&[("IDENTIFY_INTERVAL", "2s")]);
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "5s")]);
     granted(&mut server.ask(7));
     let mut stream = open(&server, "GET", "/events");
     let head = head(&mut stream);
