@@ -98,11 +98,8 @@ fn who_watches_sees_a_waiter_and_then_its_grant() {
     let head = head(&mut stream);
     assert!(head.contains("content-type: text/event-stream\r\n"));
     assert_eq!(head.matches("content-length").count(), 0);
-    let first = line(&mut stream, "data: ");
-    assert!(
-        first.contains(r#""last_grants":[{"shard":7,"bucket":0,"#),
-        "{first}"
-    );
+    // The client may read its grant before the queue knows that it was written.
+    line(&mut stream, r#""last_grants":[{"shard":7,"bucket":0,"#);
     let mut waiter = server.ask(8);
     let waits = line(&mut stream, r#""waiting":[8],"count":1}"#);
     assert!(waits.starts_with(r#"data: {"role":"leads","#), "{waits}");
