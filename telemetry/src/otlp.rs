@@ -45,12 +45,12 @@ pub(crate) struct Exporter {
 impl Exporter {
     /// None when the environment does not say to where.
     pub(crate) fn new(service: Service) -> Result<Option<Self>, Error> {
-        let set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
         let disabled = env::var("OTEL_SDK_DISABLED").is_ok_and(|v| v.eq_ignore_ascii_case("true"));
-        if disabled || !ENDPOINTS.iter().any(|name| set(&name)) {
+        if disabled || !ENDPOINTS.iter().any(|name| set(name)) {
             return Ok(None);
         }
-        for name in PROTOCOLS.iter().filter(|name| set(name)) {
+        for name in PROTOCOLS.into_iter().filter(|name| set(name)) {
             if env::var(name).ok().as_deref() != Some("http/protobuf") {
                 let why = format!("{name} is not accepted: it must be http/protobuf");
                 return Err(Error::Traces(why));
