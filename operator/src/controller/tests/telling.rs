@@ -1,12 +1,11 @@
 //! What is logged and traced of a reconcile.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::Mutex;
+use std::sync::Once;
 
 use tracing::span::{Attributes, Id};
-use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::Layer;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context as Around;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
@@ -16,45 +15,54 @@ use super::*;
 /// Its name, and that of its parent.
 type Span = (String, Option<String>);
 
-/// What this thread tells, while the guard lives.
-#[derive(Clone, Default)]
+/// What this thread has told.
+#[derive(Default)]
 struct Told {
-    lines: Arc<Mutex<Vec<u8>>>,
-    spans: Arc<Mutex<Vec<Span>>>,
+    lines: Vec<u8>,
+    spans: Vec<Span>,
 }
 
-impl Told {
-    fn listen() -> (Self, DefaultGuard) {
-        let told = Self::default();
+thread_local! {
+    static TOLD: RefCell<Told> = RefCell::default();
+}
+
+/// Listens for the whole program, as all tests are in it: what is not listened to where
+/// it is told first is not told to a listener of another thread either.
+fn listen() {
+    static LISTENS: Once = Once::new();
+    LISTENS.call_once(|| {
         let lines = tracing_subscriber::fmt::layer()
-            .with_writer(told.clone())
+            .with_writer(|| Lines)
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false);
-        let subscriber = tracing_subscriber::registry()
+        tracing_subscriber::registry()
             .with(lines)
-            .with(told.clone());
-        let guard = subscriber.set_default();
-        (told, guard)
-    }
-
-    fn lines(&self) -> Vec<Value> {
-        let text = String::from_utf8(self.lines.lock().unwrap().clone()).unwrap();
-        let ours = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        ours.filter(|line: &Value| {
-            line["target"]
-                .as_str()
-                .unwrap()
-                .starts_with("gateway_queue")
-        })
-        .collect()
-    }
+            .with(Spans)
+            .init();
+    });
+    TOLD.take();
 }
 
-impl io::Write for Told {
+/// The lines of this thread that are ours.
+fn lines() -> Vec<Value> {
+    let text = String::from_utf8(TOLD.take().lines).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let is_ours = |line: &Value| {
+        line["target"]
+            .as_str()
+            .unwrap()
+            .starts_with("gateway_queue")
+    };
+    lines.filter(is_ours).collect()
+}
+
+struct Lines;
+
+impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.lines.lock().unwrap().write(bytes)
+        TOLD.with_borrow_mut(|told| told.lines.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -62,15 +70,9 @@ impl io::Write for Told {
     }
 }
 
-impl MakeWriter<'_> for Told {
-    type Writer = Self;
+struct Spans;
 
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-impl<S: tracing::Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Told {
+impl<S: tracing::Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Spans {
     fn on_new_span(&self, span: &Attributes<'_>, id: &Id, around: Around<'_, S>) {
         if !span.metadata().target().starts_with("gateway_queue") {
             return;
@@ -79,19 +81,19 @@ impl<S: tracing::Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Told {
             .span(id)
             .and_then(|span| Some(span.parent()?.name().to_owned()));
         let name = span.metadata().name().to_owned();
-        self.spans.lock().unwrap().push((name, parent));
+        TOLD.with_borrow_mut(|told| told.spans.push((name, parent)));
     }
 }
 
 #[tokio::test]
 async fn a_reconcile_is_one_span_and_its_calls_are_in_it() {
-    let (told, _guard) = Told::listen();
+    listen();
     let server = Server::default();
     let (context, _writers) = context(&server);
     reconcile(Arc::new(queue(json!({}))), context)
         .await
         .unwrap();
-    let spans = told.spans.lock().unwrap().clone();
+    let spans = TOLD.take().spans;
     assert_eq!(spans[0], ("reconcile".to_owned(), None));
     let call = ("call".to_owned(), Some("reconcile".to_owned()));
     assert!(spans[1..].iter().all(|span| *span == call), "{spans:?}");
@@ -100,7 +102,7 @@ async fn a_reconcile_is_one_span_and_its_calls_are_in_it() {
 
 #[tokio::test]
 async fn each_line_says_which_queue_it_is_about() {
-    let (told, _guard) = Told::listen();
+    listen();
     let server = Server::default();
     let (context, _writers) = context(&server);
     let new = queue(json!({}));
@@ -108,7 +110,7 @@ async fn each_line_says_which_queue_it_is_about() {
     let failed = reconcile(Arc::new(new.clone()), Arc::clone(&context)).await;
     retry_later(stored(&new), &failed.unwrap_err(), Arc::clone(&context));
     reconcile(Arc::new(new), context).await.unwrap();
-    let lines = told.lines();
+    let lines = lines();
     for line in &lines {
         assert_eq!(
             (&line["namespace"], &line["queue"]),
