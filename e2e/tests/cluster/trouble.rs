@@ -238,7 +238,7 @@ fn a_strangers_service_is_left_alone_and_the_name_is_taken_once_it_is_free() {
     let name = place.namespace.name();
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "my-bot", "labels": {"of": "a stranger"}},
+        "metadata": {"name": "my-bot", "labels": {"of": "a-stranger"}},
         "spec": {"ports": [{"port": 1234}], "selector": {"app": "theirs"}},
     });
     let before = place.api.create(SERVICE, name, &service).unwrap();
