@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub(crate) const TOKEN: &str = "demo.token-of-no-bot";
 
 /// For what a node does that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A namespace with nothing in it, removed when dropped.
 pub(crate) struct Namespace(String);
@@ -53,7 +53,7 @@ impl Namespace {
 
     pub(crate) fn wait_until_ready(&self, queue: &str) {
         let queue = format!("gwq/{queue}");
-        let ready = ["wait", "--for=condition=Ready", &queue, "--timeout=90s"];
+        let ready = ["wait", "--for=condition=Ready", &queue, "--timeout=180s"];
         self.kubectl(&ready).unwrap();
     }
 }

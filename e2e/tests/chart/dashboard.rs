@@ -39,7 +39,7 @@ fn every_panel_shows_something_of_a_queue_that_is_well_and_no_alert_is_due() {
     Helm::Four
         .apply(
             namespace,
-            &[&install[..], &["--wait", "--timeout=2m"]].concat(),
+            &[&install[..], &["--wait", "--timeout=5m"]].concat(),
         )
         .unwrap();
     start_queue(namespace);

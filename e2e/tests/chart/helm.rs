@@ -65,7 +65,7 @@ impl Helm {
     /// `helm test`, which must say what it has looked at.
     pub(crate) fn test(self, namespace: &Namespace, release: &str) {
         let said = self
-            .run(namespace, &["test", release, "--timeout=2m"])
+            .run(namespace, &["test", release, "--timeout=5m"])
             .unwrap();
         assert!(
             said.contains("Phase:") && said.contains("Succeeded"),

@@ -30,7 +30,7 @@ fn queues_outlive_all_that_helm_does(helm: Helm) {
     namespace.apply_queue("bot");
     let uid = uid(namespace);
 
-    let wait = ["--wait", "--timeout=2m"];
+    let wait = ["--wait", "--timeout=5m"];
     let upgrade = [&["upgrade", RELEASE, &new], &wait[..]].concat();
     helm.apply(namespace, &upgrade).unwrap();
     assert!(

@@ -10,7 +10,6 @@
 
 mod cluster;
 mod dashboard;
-mod dashboard;
 mod definition;
 mod examples;
 mod helm;

@@ -23,7 +23,7 @@ fn each_metric_of_the_alerts_and_the_dashboard_is_one_of_a_real_queue_or_operato
     Helm::Four
         .apply(
             namespace,
-            &[&install[..], &["--wait", "--timeout=2m"]].concat(),
+            &[&install[..], &["--wait", "--timeout=5m"]].concat(),
         )
         .unwrap();
     namespace.apply_queue("bot");

@@ -58,7 +58,7 @@ fn one_pod_monitor_finds_the_pods_of_all_queues_and_a_service_monitor_the_operat
         "--set=prometheusRule.renderMode=failIfMissing",
         "--set=dashboard.enabled=true",
         "--wait",
-        "--timeout=2m",
+        "--timeout=5m",
     ];
     // What a cluster knows is told by the API server a moment later.
     wait_for("the release", || {

@@ -21,7 +21,7 @@ fn two_releases_of_one_name_serve_a_namespace_each() {
             "--set=crds.enabled=false",
             &watch,
         ];
-        let wait = ["--set=replicas=2", "--wait", "--timeout=2m"];
+        let wait = ["--set=replicas=2", "--wait", "--timeout=5m"];
         helm.apply(namespace, &[&install[..], &wait].concat())
             .unwrap();
     }

@@ -26,7 +26,7 @@ fn who_pastes_what_helm_prints_gets_a_first_grant() {
     ];
     helm.apply(
         namespace,
-        &[&install[..], &["--wait", "--timeout=2m"]].concat(),
+        &[&install[..], &["--wait", "--timeout=5m"]].concat(),
     )
     .unwrap();
     let notes = helm.run(namespace, &["get", "notes", "first"]).unwrap();

@@ -30,7 +30,7 @@ fn it_is_a_subchart_of_a_parent_with_its_own_global_and_a_condition() {
             .unwrap();
 
         let watch = format!("--set={PREFIX}watchNamespaces={{{}}}", namespace.name());
-        let on = ["upgrade", "bots", &parent, &watch, "--wait", "--timeout=2m"];
+        let on = ["upgrade", "bots", &parent, &watch, "--wait", "--timeout=5m"];
         helm.apply_below(namespace, PREFIX, &on).unwrap();
         assert_eq!(
             deployments(namespace),
