@@ -22,6 +22,9 @@ const NAMESPACE: &str = "gateway-queue-test";
 /// Most tests that take long mostly wait.
 const THREADS: (&str, &str) = ("RUST_TEST_THREADS", "8");
 
+/// What is off by default.
+const TRACES: &str = "gateway-queue/otel,gateway-queue-operator/otel";
+
 /// Runs all tests.
 ///
 /// # Errors
@@ -48,6 +51,9 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
     })?;
     let threads = [(THREADS.0, THREADS.1.into())];
     cargo(workspace, "unit tests", &["test", "--workspace"], &threads)?;
+    let traces = ["test", "--package", "gateway-queue", "--features", "otel"];
+    let traces = [&traces[..], &["--test", "otel"]].concat();
+    cargo(workspace, "tests of the traces", &traces, &[])?;
     in_a_browser(workspace)?;
 
     let foreign = choice.kubeconfig.is_some();
@@ -136,6 +142,8 @@ fn checks(workspace: &Workspace) -> Result<()> {
         "warnings",
     ];
     cargo(workspace, "lints", &clippy, &[])?;
+    let traced = [&clippy[..4], &["--features", TRACES], &clippy[4..]].concat();
+    cargo(workspace, "lints with traces", &traced, &[])?;
     let compile = ["test", "--quiet", "--workspace", "--no-run"];
     cargo(workspace, "compiling the tests", &compile, &[])
 }
