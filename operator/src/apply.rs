@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tracing::Instrument as _;
 
 use crate::MANAGER;
-use crate::api::{GatewayQueue, GatewayQueueStatus};
+use crate::api::{GatewayQueue, GatewayQueueSpec, GatewayQueueStatus};
 use crate::desired::{Child, Kind, Owner, first_lease};
 use crate::drift::overwrite;
 use crate::metrics::{Metrics, Verb};
@@ -116,9 +116,13 @@ impl Cluster {
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn create_first_lease(&self, owner: &Owner) -> Result<(), Error> {
+    pub async fn create_first_lease(
+        &self,
+        owner: &Owner,
+        spec: &GatewayQueueSpec,
+    ) -> Result<(), Error> {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &owner.namespace);
-        let lease = first_lease(owner);
+        let lease = first_lease(owner, spec);
         let by_us = PostParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
@@ -166,14 +170,11 @@ impl Cluster {
         }
         let apply = Patch::Apply(&manifest);
         let force = PatchParams::apply(MANAGER).force();
-        let refused = match self.patch(child.kind, owner, &apply, &force).await {
-            Err(error) if error.is_invalid() => error,
+        match self.patch(child.kind, owner, &apply, &force).await {
+            Err(error) if error.is_invalid() => {}
             result => return result.map(|_| ()),
-        };
-        let Some(mut overwrite) = overwrite(&child.manifest) else {
-            return Err(refused);
-        };
-        overwrite["metadata"] = json!({ "uid": uid });
+        }
+        let overwrite = overwrite(&manifest);
         let overwrite = Patch::Merge(&overwrite);
         let by_us = PatchParams {
             field_manager: Some(MANAGER.to_owned()),

@@ -27,6 +27,11 @@ impl Backoffs {
         delay(*count, jitter)
     }
 
+    /// Whether an object failed the last time.
+    pub fn has_failed(&self, object: &ObjectRef<Stored>) -> bool {
+        self.lock().contains_key(object)
+    }
+
     /// Forgets the failures of an object that went well, or is gone.
     pub fn forget(&self, object: &ObjectRef<Stored>) {
         self.lock().remove(object);

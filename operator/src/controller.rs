@@ -18,15 +18,17 @@ use tracing::Instrument as _;
 use crate::api::{GatewayQueue, Stored};
 use crate::apply::{self, Cluster};
 use crate::backoff::Backoffs;
+use crate::converge::Converged;
 use crate::desired::{self, Owner, QueueDefaults};
 use crate::events::Events;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
 use crate::observe::{Tell, Triggers, events_of, scoped};
 use crate::repairs::Repairs;
-use crate::status::Outcome;
+use crate::status::{Holder, Outcome};
 use crate::stores::Stores;
 use crate::tokens::Tokens;
+use crate::told::Told;
 
 /// How many GatewayQueues are worked on at the same time.
 const CONCURRENCY: u16 = 8;
@@ -56,13 +58,15 @@ pub struct Context {
     /// What is there.
     pub stores: Stores,
     /// Who shares a token.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// What queues are made of.
     pub defaults: QueueDefaults,
     /// The failures of each object.
     pub backoffs: Backoffs,
     /// The children that somebody keeps changing.
     pub repairs: Repairs,
+    /// What was told of each.
+    pub told: Told,
     /// Where events are left.
     pub events: Events,
     /// The counters.
@@ -123,6 +127,7 @@ pub fn controller(
                     let mut queue = ObjectRef::new(&gone.name);
                     queue.namespace = gone.namespace;
                     outcomes.backoffs.forget(&queue);
+                    outcomes.told.forget(&queue);
                 }
                 Err(error) => tracing::warn!(%error, "the controller stumbled"),
             }
@@ -133,14 +138,16 @@ pub fn controller(
 
 /// Notes who names which token, and has those looked at again whom that concerns.
 fn note_tokens(tokens: &Tokens, event: &Event<Stored>, tell: &Tell) {
+    let now = Instant::now();
     let concerned = match event {
-        Event::Apply(queue) | Event::InitApply(queue) => tokens.saw(queue),
-        Event::Delete(queue) => tokens.lost(queue),
+        Event::Apply(queue) => tokens.saw_live(queue, now),
+        Event::InitApply(queue) => tokens.saw(queue, now),
+        Event::Delete(queue) => tokens.lost(queue, now),
         Event::Init => {
             tokens.list_begins();
             Vec::new()
         }
-        Event::InitDone => tokens.list_ends(),
+        Event::InitDone => tokens.list_ends(now),
     };
     for (namespace, name) in concerned {
         tell.one(&namespace, &name);
@@ -190,19 +197,57 @@ fn retry_later(stored: Arc<Stored>, error: &Error, context: Arc<Context>) -> Act
     Action::requeue(wait)
 }
 
+/// How a GatewayQueue is named among those that are stored.
+pub(crate) fn reference(queue: &GatewayQueue) -> ObjectRef<Stored> {
+    let mut reference = ObjectRef::new(&queue.name_any());
+    reference.namespace = queue.namespace();
+    reference
+}
+
 impl Context {
+    /// Who grants by the token of this GatewayQueue, or may do so, in place of it.
+    fn holder_of_its_token(&self, queue: &GatewayQueue, owner: &Owner) -> Option<Holder> {
+        if let Some(older) = self.tokens.older(queue) {
+            return Some(Holder::Older(older));
+        }
+        let mark = desired::token_mark(queue.spec.token_secret_ref.as_ref()?);
+        // Who has the token already does not give it up for another's pods.
+        if queue.spec.replicas == 0 || self.stores.is_up(owner, &mark) {
+            return None;
+        }
+        let other = self.stores.other_user(owner, &mark)?;
+        Some(Holder::StillUp(other))
+    }
+
+    /// A fault of the API server that goes on is told in the status as well; a single
+    /// one is not.
+    fn or_say_so(
+        &self,
+        converged: Result<Converged, Error>,
+        queue: &GatewayQueue,
+    ) -> Result<Converged, Error> {
+        match converged {
+            Err(error) if self.backoffs.has_failed(&reference(queue)) => {
+                Ok(Converged::failed(error))
+            }
+            converged => converged,
+        }
+    }
+
     async fn reconcile(&self, queue: &GatewayQueue, now: Instant) -> Result<Action, Error> {
         if queue.metadata.deletion_timestamp.is_some() {
             // The children go by themselves, after their owner.
             return Ok(Action::await_change());
         }
+        let queue = &*self.told.newest(queue);
         let owner = Owner::of(queue)?;
-        let older = self.tokens.older(queue);
-        let (converged, mark) = match desired::children(queue, &self.defaults, older.is_some()) {
+        let other = self.holder_of_its_token(queue, &owner);
+        let (converged, mark) = match desired::children(queue, &self.defaults, other.is_some()) {
             Ok(children) => {
-                let mut converged = self.converge(queue, &children, &owner, now).await?;
-                if let (Some(older), Outcome::Applied) = (older, &converged.outcome) {
-                    converged.outcome = Outcome::TokenShared(older);
+                let converged = self.converge(queue, &children, &owner, now).await;
+                let mut converged = self.or_say_so(converged, queue)?;
+                if let (Some(other), Outcome::Applied) = (other, &converged.outcome) {
+                    converged.outcome = Outcome::TokenShared(other);
                 }
                 (converged, desired::deployment_mark(&children))
             }

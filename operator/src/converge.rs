@@ -8,8 +8,12 @@ use crate::apply;
 use crate::controller::{Context, Error};
 use crate::desired::{self, Child, Kind, Owner};
 use crate::drift::{Standing, is_leftover, standing};
+use crate::repairs::Over;
 use crate::status::Outcome;
-use crate::{api::GatewayQueue, events};
+use crate::{
+    api::{GatewayQueue, GatewayQueueSpec},
+    events,
+};
 
 /// What came of it.
 pub(crate) struct Converged {
@@ -50,6 +54,15 @@ impl Converged {
         Ok(false)
     }
 
+    /// Nothing more could be done.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self {
+            outcome: Outcome::Failed(error.to_string()),
+            error: Some(error),
+            again: None,
+        }
+    }
+
     fn look_again(&mut self, at: Instant) {
         self.again = self.again.into_iter().chain([at]).min();
     }
@@ -83,7 +96,16 @@ impl Context {
             .collect();
         if !strangers.is_empty() {
             converged.outcome = Outcome::NameTaken(strangers);
-            return Ok(converged);
+            // Nothing is begun beside a stranger's object. What is there already is
+            // kept as it shall be: a queue that has to stand down does so.
+            let mut all = children.iter().zip(&standings);
+            let begun = all.any(|(child, standing)| {
+                let ours = matches!(standing, Standing::Drifted { .. } | Standing::InPlace);
+                child.kind == Kind::Deployment && ours
+            });
+            if !begun {
+                return Ok(converged);
+            }
         }
         let absent = |kind| {
             let mut all = children.iter().zip(&standings);
@@ -94,17 +116,29 @@ impl Context {
         let never_led = absent(Kind::Lease)
             && absent(Kind::Deployment)
             && queue.status.is_none()
-            && !self.tokens.is_shared(queue)
+            && self.tokens.is_fresh(queue, now)
+            && self.stores.pods(owner).is_empty()
             && !self.stores.sightings.led_lately(owner, now);
         for (child, standing) in children.iter().zip(standings) {
-            if matches!(standing, Standing::Leaving | Standing::InPlace) {
-                continue;
-            }
-            if let Some(at) = self.repairs.not_before(owner, child.kind, &child.mark, now) {
+            let version = match &standing {
+                Standing::Leaving | Standing::InPlace | Standing::Stranger => continue,
+                Standing::OfAnotherToken { uid } => {
+                    self.remove(&mut converged, child.kind, owner, uid.as_deref())
+                        .await?;
+                    continue;
+                }
+                Standing::Drifted { version, .. } => version.as_deref(),
+                Standing::Absent => None,
+            };
+            let at = self
+                .repairs
+                .not_before(owner, child.kind, &child.mark, version, now);
+            if let Some(at) = at {
                 converged.look_again(at);
                 continue;
             }
             let first = never_led && child.kind == Kind::Lease;
+            let first = first.then_some(&queue.spec);
             let applied = self.put(child, owner, &standing, first).await;
             if converged.note(applied, child.kind)? {
                 let (namespace, name) = (&owner.namespace, &owner.name);
@@ -117,14 +151,26 @@ impl Context {
                 continue;
             };
             if children.iter().all(|child| child.kind != kind) && is_leftover(owner, &there) {
-                let deleted = self.cluster.delete(kind, owner, there.uid.as_deref()).await;
-                if converged.note(deleted, kind)? {
-                    let (namespace, name) = (&owner.namespace, &owner.name);
-                    tracing::info!(namespace, queue = name, kind = kind.word(), "deleted");
-                }
+                self.remove(&mut converged, kind, owner, there.uid.as_deref())
+                    .await?;
             }
         }
         Ok(converged)
+    }
+
+    async fn remove(
+        &self,
+        converged: &mut Converged,
+        kind: Kind,
+        owner: &Owner,
+        uid: Option<&str>,
+    ) -> Result<(), Error> {
+        let deleted = self.cluster.delete(kind, owner, uid).await;
+        if converged.note(deleted, kind)? {
+            let (namespace, name) = (&owner.namespace, &owner.name);
+            tracing::info!(namespace, queue = name, kind = kind.word(), "deleted");
+        }
+        Ok(())
     }
 
     /// How a child stands. One that the store does not have is asked for: the
@@ -142,24 +188,32 @@ impl Context {
         child: &Child,
         owner: &Owner,
         standing: &Standing,
-        never_led: bool,
+        never_led: Option<&GatewayQueueSpec>,
     ) -> Result<(), apply::Error> {
-        match standing {
-            Standing::Drifted { uid, .. } => {
+        match (standing, never_led) {
+            (Standing::Drifted { uid, .. }, _) => {
                 self.cluster.repair(child, owner, uid.as_deref()).await
             }
-            _ if never_led => self.cluster.create_first_lease(owner).await,
-            _ => self.cluster.create(child, owner).await,
+            (_, Some(spec)) => self.cluster.create_first_lease(owner, spec).await,
+            (_, None) => self.cluster.create(child, owner).await,
         }
     }
 
     /// What was applied already, and had to be applied again, somebody else has
     /// changed or deleted.
     fn note_repair(&self, child: &Child, owner: &Owner, standing: &Standing, now: Instant) {
-        let edited = matches!(standing, Standing::Drifted { edited: true, .. });
+        let over = match standing {
+            Standing::Drifted {
+                version, edited, ..
+            } => Over {
+                version: version.as_deref(),
+                edited: *edited,
+            },
+            _ => Over::default(),
+        };
         let count = self
             .repairs
-            .applied(owner, child.kind, &child.mark, edited, now);
+            .applied(owner, child.kind, &child.mark, over, now);
         if count > 0 {
             let note = events::repair(child.kind, owner, count);
             self.events.leave(owner, note);

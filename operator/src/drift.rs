@@ -7,10 +7,12 @@
 //! `metadata.managedFields`, so a field that is not ours any more was changed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
 use serde_json::{Map, Value};
 
 use crate::MANAGER;
-use crate::desired::{APPLIED, Child, Owner};
+use crate::api::GatewayQueue;
+use crate::desired::{APPLIED, Child, Owner, TOKEN};
 
 /// How a child stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +21,15 @@ pub enum Standing {
     Absent,
     /// There is one, and it is somebody else's. Never touched.
     Stranger,
-    /// It is ours, and on its way out: wait for its end.
+    /// It is on its way out: ours, or of a GatewayQueue of this name that was deleted.
+    /// Wait for its end.
     Leaving,
+    /// It is ours, and of another token than it shall be. Another has to take its
+    /// place.
+    OfAnotherToken {
+        /// The UID of the child.
+        uid: Option<String>,
+    },
     /// It is ours, and not as it shall be. Its UID keeps a repair from
     /// reaching another object that took its place meanwhile.
     Drifted {
@@ -28,6 +37,8 @@ pub enum Standing {
         uid: Option<String>,
         /// What is desired is what was applied: somebody else has changed it.
         edited: bool,
+        /// The version of the child that was seen.
+        version: Option<String>,
     },
     /// It is as it shall be.
     InPlace,
@@ -39,17 +50,48 @@ pub fn standing(child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> 
         return Standing::Absent;
     };
     if !is_ours(owner, observed) {
-        Standing::Stranger
+        match was_of_a_namesake(owner, observed) {
+            true => Standing::Leaving,
+            false => Standing::Stranger,
+        }
     } else if observed.deletion_timestamp.is_some() {
         Standing::Leaving
+    } else if is_of_another_token(&child.manifest["metadata"], observed) {
+        Standing::OfAnotherToken {
+            uid: observed.uid.clone(),
+        }
     } else if carries(&child.manifest["metadata"], observed) && owns(&child.manifest, observed) {
         Standing::InPlace
     } else {
         Standing::Drifted {
             uid: observed.uid.clone(),
             edited: was_edited(child, observed),
+            version: observed.resource_version.clone(),
         }
     }
+}
+
+/// Whether its owner was a GatewayQueue of this name before: the garbage collector
+/// will come.
+fn was_of_a_namesake(owner: &Owner, observed: &ObjectMeta) -> bool {
+    let owners = observed.owner_references.as_deref().unwrap_or_default();
+    owners.iter().any(|o| {
+        o.kind == GatewayQueue::kind(&())
+            && o.api_version.split('/').next() == Some(&GatewayQueue::group(&()))
+            && o.name == owner.name
+    })
+}
+
+/// Of a child that says of which token it is, in both.
+fn is_of_another_token(desired: &Value, observed: &ObjectMeta) -> bool {
+    let carried = observed
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(TOKEN));
+    let wanted = desired["labels"][TOKEN].as_str();
+    carried
+        .zip(wanted)
+        .is_some_and(|(carried, wanted)| carried != wanted)
 }
 
 /// Whether a drifted child does not tell of another spec.
@@ -71,24 +113,18 @@ fn is_ours(owner: &Owner, observed: &ObjectMeta) -> bool {
     owners.iter().any(|o| o.uid == owner.uid)
 }
 
-/// What has to be written over a child as a whole when applying its manifest
-/// gives something invalid: its lists of objects. A hand that changes the key of
-/// an item (the port of a Service, say) leaves an item that is not ours, and
-/// which applying does not remove. None when there is no such list.
-pub fn overwrite(manifest: &Value) -> Option<Value> {
-    match manifest {
-        Value::Array(items) if items.iter().any(Value::is_object) => Some(manifest.clone()),
-        Value::Object(fields) => {
-            let lists: Map<String, Value> = fields
-                .iter()
-                // Owners are never invalid together with others.
-                .filter(|(name, _)| *name != "metadata")
-                .filter_map(|(name, value)| Some((name.clone(), overwrite(value)?)))
-                .collect();
-            (!lists.is_empty()).then_some(Value::Object(lists))
-        }
-        _ => None,
+/// What is written over a child as a whole when applying its manifest gives
+/// something invalid. A hand that changes the key of an item of a list (the port of
+/// a Service, say) leaves an item that is not ours, and which applying does not
+/// remove. All of the manifest, so that one that is invalid by itself is refused
+/// here as well, and no half of it is written; but for the owners, a list that
+/// others may have added to.
+pub fn overwrite(manifest: &Value) -> Value {
+    let mut overwrite = manifest.clone();
+    if let Some(metadata) = overwrite["metadata"].as_object_mut() {
+        metadata.remove("ownerReferences");
     }
+    overwrite
 }
 
 /// Whether the labels and annotations are there with their values. The API

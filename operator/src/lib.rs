@@ -29,6 +29,7 @@ pub mod sightings;
 pub mod status;
 pub mod stores;
 pub mod tokens;
+pub mod told;
 
 /// The name under which the operator owns fields, and the value of
 /// `app.kubernetes.io/managed-by` on everything it makes.

@@ -24,7 +24,8 @@ use crate::MANAGER;
 use crate::api::Stored;
 use crate::desired::MANAGED_BY;
 use crate::sightings::Sightings;
-use crate::stores::{Stores, Writers, instance};
+use crate::stores::{Stores, Writers, instance, token};
+use crate::tokens::Tokens;
 
 /// The API of a kind in one namespace, or in all of them.
 pub fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
@@ -58,6 +59,7 @@ fn slim(pod: &mut Pod) {
 pub fn watch_children(
     client: &Client,
     namespace: Option<&str>,
+    tokens: &Arc<Tokens>,
     tasks: &mut JoinSet<()>,
 ) -> (Stores, Triggers) {
     let (stores, writers) = Stores::new();
@@ -81,11 +83,22 @@ pub fn watch_children(
         .filter(move |event| std::future::ready(is_news(&sightings, event, Instant::now())));
     tasks.spawn(forward(leases, own_name, tell.clone()));
     let pods = changes_of(client, namespace, pods, slim);
-    tasks.spawn(forward(
-        pods,
-        |pod| instance(pod).map(str::to_owned),
-        tell.clone(),
-    ));
+    let tokens = Arc::clone(tokens);
+    let concerned = move |pod: &Pod| {
+        let namespace = pod.namespace().unwrap_or_default();
+        // Those who wait until nobody grants by its token any more, too.
+        let mut queues: Vec<String> = token(pod)
+            .map(|mark| tokens.claimants(&namespace, mark))
+            .into_iter()
+            .flatten()
+            .map(|(_, name)| name)
+            .collect();
+        queues.extend(instance(pod).map(str::to_owned));
+        queues.sort();
+        queues.dedup();
+        queues
+    };
+    tasks.spawn(forward(pods, concerned, tell.clone()));
     let mut watch = Watch {
         client,
         namespace,
@@ -130,8 +143,8 @@ impl Watch<'_> {
 
 /// By name rather than by owner: a child whose owner was taken away is still in
 /// the way.
-fn own_name<K: Resource>(child: &K) -> Option<String> {
-    child.meta().name.clone()
+fn own_name<K: Resource>(child: &K) -> Vec<String> {
+    child.meta().name.clone().into_iter().collect()
 }
 
 /// A word to the controller.
@@ -241,10 +254,10 @@ fn is_news(sightings: &Sightings, event: &Event<Lease>, now: Instant) -> bool {
     }
 }
 
-/// Has the GatewayQueue of each object that changed looked at again.
+/// Has the GatewayQueues that each object which changed concerns looked at again.
 async fn forward<K>(
     events: impl Stream<Item = Event<K>> + Send,
-    queue: fn(&K) -> Option<String>,
+    queues: impl Fn(&K) -> Vec<String> + Send,
     tell: Tell,
 ) where
     K: Resource<DynamicType = ()>,
@@ -253,8 +266,9 @@ async fn forward<K>(
     while let Some(event) = events.next().await {
         match event {
             Event::Apply(child) | Event::Delete(child) => {
-                if let Some(name) = queue(&child) {
-                    tell.one(child.namespace().as_deref().unwrap_or_default(), &name);
+                let namespace = child.namespace().unwrap_or_default();
+                for name in queues(&child) {
+                    tell.one(&namespace, &name);
                 }
             }
             Event::InitDone => tell.all(),

@@ -39,7 +39,9 @@ impl Context {
             leader: &leader,
         };
         let new = status(queue, owner, evidence, wall_clock());
-        self.tell(owner, queue.status.as_ref(), &new).await?;
+        if self.tell(owner, queue.status.as_ref(), &new).await? {
+            self.told.note(queue, &new);
+        }
         Ok(leader)
     }
 
@@ -59,14 +61,15 @@ impl Context {
         Ok(Action::await_change())
     }
 
+    /// Whether there was something to tell.
     async fn tell(
         &self,
         owner: &Owner,
         before: Option<&GatewayQueueStatus>,
         new: &GatewayQueueStatus,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         if before == Some(new) {
-            return Ok(());
+            return Ok(false);
         }
         self.cluster.write_status(owner, new).await?;
         if let Some(note) = transition(before, new) {
@@ -82,7 +85,7 @@ impl Context {
             }
             self.events.leave(owner, note);
         }
-        Ok(())
+        Ok(true)
     }
 }
 

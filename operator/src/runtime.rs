@@ -23,6 +23,7 @@ use crate::observe::{Tell, watch_children};
 use crate::repairs::Repairs;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
+use crate::told::Told;
 
 /// Any error that ends the operator.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -99,15 +100,17 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     let mut tells = Vec::new();
     for namespace in scopes {
         let namespace = namespace.as_deref();
-        let (stores, triggers) = watch_children(&client, namespace, &mut tasks);
+        let tokens = Arc::<Tokens>::default();
+        let (stores, triggers) = watch_children(&client, namespace, &tokens, &mut tasks);
         tells.push(triggers.tell.clone());
         let context = Arc::new(Context {
             cluster: Cluster::new(client.clone(), metrics.clone()),
             stores: stores.clone(),
-            tokens: Tokens::default(),
+            tokens,
             defaults: defaults.clone(),
             backoffs: Backoffs::default(),
             repairs: Repairs::default(),
+            told: Told::default(),
             events: events.clone(),
             metrics: metrics.clone(),
             works: turn.clone(),

@@ -65,9 +65,19 @@ pub enum Outcome {
     },
     /// No children can be made of this spec.
     Invalid(String),
-    /// An older GatewayQueue, of this name, uses the same token. This one has
-    /// no pods.
-    TokenShared(String),
+    /// Another GatewayQueue has the token. This one has no pods.
+    TokenShared(Holder),
+    /// The API server, or what it asks, fails again and again.
+    Failed(String),
+}
+
+/// Who has a token, by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// An older GatewayQueue that names the same one.
+    Older(String),
+    /// One that does not name it any more, or is gone, and whose pods are still there.
+    StillUp(String),
 }
 
 /// What is known of a queue when its status is written.
@@ -157,7 +167,7 @@ fn conditions(
             ready(queue, owner, evidence, blocked, &progress, entry),
         ),
         (PROGRESSING, progressing),
-        (TOKEN_ACCEPTED, token_accepted(queue, outcome, entry)),
+        (TOKEN_ACCEPTED, token_accepted(queue, owner, outcome, entry)),
         (
             SESSION_STARTS_AVAILABLE,
             session_starts_available(queue, entry),

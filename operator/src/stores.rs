@@ -16,7 +16,7 @@ use kube::runtime::reflector::store::{Writer, WriterDropped};
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::{Resource, ResourceExt as _};
 
-use crate::desired::{INSTANCE, Kind, Owner};
+use crate::desired::{INSTANCE, Kind, Owner, TOKEN};
 use crate::sightings::Sightings;
 
 /// The children that are there. Of most kinds the metadata is enough.
@@ -155,6 +155,60 @@ impl Stores {
             .filter(|pod| is_its(pod))
             .collect()
     }
+}
+
+impl Stores {
+    /// Whether the pods of a GatewayQueue grant by the token of this mark already, or
+    /// are on their way to.
+    pub fn is_up(&self, owner: &Owner, mark: &str) -> bool {
+        self.deployment(owner)
+            .is_some_and(|deployment| uses(&deployment, mark))
+    }
+
+    /// Another GatewayQueue, also one that is gone, whose pods may grant by the token
+    /// of this mark.
+    pub fn other_user(&self, owner: &Owner, mark: &str) -> Option<String> {
+        let is_others = |object: &ObjectMeta| object.namespace.as_ref() == Some(&owner.namespace);
+        let deployments = self.deployments.state().into_iter();
+        let deployments = deployments
+            .filter(|d| is_others(&d.metadata) && uses(d, mark))
+            .map(|d| d.name_any());
+        let pods = self.pods.state().into_iter();
+        let pods = pods
+            .filter(|pod| is_others(&pod.metadata) && token(pod) == Some(mark) && may_grant(pod))
+            .filter_map(|pod| instance(&pod).map(str::to_owned));
+        deployments.chain(pods).find(|name| *name != owner.name)
+    }
+}
+
+/// Whether a Deployment has, or shall have, pods that grant by a token.
+fn uses(deployment: &Deployment, mark: &str) -> bool {
+    let spec = deployment.spec.as_ref();
+    let labels = spec
+        .and_then(|spec| spec.template.metadata.as_ref())
+        .and_then(|metadata| metadata.labels.as_ref());
+    let is_its = labels
+        .and_then(|labels| labels.get(TOKEN))
+        .map(String::as_str)
+        == Some(mark);
+    // Without a number Kubernetes takes one pod.
+    let wanted = spec.map_or(0, |spec| spec.replicas.unwrap_or(1));
+    let status = deployment.status.as_ref();
+    let there = status.and_then(|status| status.replicas).unwrap_or(0);
+    is_its && (wanted > 0 || there > 0)
+}
+
+/// The mark of the token by which a pod grants.
+pub(crate) fn token(pod: &Pod) -> Option<&str> {
+    pod.labels().get(TOKEN).map(String::as_str)
+}
+
+fn may_grant(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// The name of the GatewayQueue of a pod.

@@ -4,11 +4,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt as _};
 
-use crate::api::{GatewayQueue, Stored, TokenSecretRef};
+use crate::api::{GatewayQueue, Stored};
+use crate::desired::token_mark;
 
 /// The GatewayQueues that were seen with a token.
 #[derive(Debug, Default)]
@@ -19,8 +21,12 @@ pub struct Tokens {
 /// Namespace and name of a GatewayQueue.
 pub type Name = (String, String);
 
-/// Namespace, Secret and key.
-type Place = (String, String, String);
+/// Namespace, and the mark of Secret and key.
+type Place = (String, String);
+
+/// Whoever has granted by a token has stopped so long after its GatewayQueue was
+/// seen to go, or to name another one.
+const STOPPED: Duration = Duration::from_secs(60);
 
 /// Ordered by age; of the same second, by UID, so that all agree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +40,11 @@ struct Claim {
 struct Seen {
     places: HashMap<Name, (Place, Claim)>,
     claims: HashMap<Place, BTreeSet<Claim>>,
+    /// When a token lost one of those who named it.
+    freed: HashMap<Place, Instant>,
+    /// The UIDs of those that were seen to be made. (Of others it is not known what
+    /// they did before.)
+    born: HashSet<String>,
     /// Those that a list has brought so far, while one is under way.
     listed: Option<HashSet<Name>>,
 }
@@ -41,13 +52,24 @@ struct Seen {
 impl Tokens {
     /// Notes a GatewayQueue as it is. The names of those whose right to the token
     /// that may change.
-    pub fn saw(&self, queue: &Stored) -> Vec<Name> {
-        self.lock().saw(queue)
+    pub fn saw(&self, queue: &Stored, now: Instant) -> Vec<Name> {
+        self.lock().saw(queue, now)
+    }
+
+    /// The same of one that was not in a list: if it is new, it was just made.
+    pub fn saw_live(&self, queue: &Stored, now: Instant) -> Vec<Name> {
+        let mut seen = self.lock();
+        if queue.meta().generation == Some(1) && queue.status().is_none() {
+            seen.born.extend(queue.uid());
+        }
+        seen.saw(queue, now)
     }
 
     /// Notes that a GatewayQueue is gone. As in [`Tokens::saw`].
-    pub fn lost(&self, queue: &Stored) -> Vec<Name> {
-        self.lock().lost(&name_of(queue))
+    pub fn lost(&self, queue: &Stored, now: Instant) -> Vec<Name> {
+        let mut seen = self.lock();
+        seen.born.remove(&queue.uid().unwrap_or_default());
+        seen.lost(&name_of(queue), now)
     }
 
     /// A list of all begins: whoever is not in it is gone.
@@ -56,7 +78,7 @@ impl Tokens {
     }
 
     /// The list has ended. As in [`Tokens::saw`].
-    pub fn list_ends(&self) -> Vec<Name> {
+    pub fn list_ends(&self, now: Instant) -> Vec<Name> {
         let mut seen = self.lock();
         let listed = seen.listed.take().unwrap_or_default();
         let gone: Vec<Name> = seen
@@ -65,7 +87,7 @@ impl Tokens {
             .filter(|name| !listed.contains(*name))
             .cloned()
             .collect();
-        gone.iter().flat_map(|name| seen.lost(name)).collect()
+        gone.iter().flat_map(|name| seen.lost(name, now)).collect()
     }
 
     /// The name of the oldest GatewayQueue that uses the token of this one, if
@@ -77,13 +99,30 @@ impl Tokens {
         (oldest != own).then(|| oldest.name.clone())
     }
 
-    /// Whether any other GatewayQueue names the token of this one.
-    pub fn is_shared(&self, queue: &GatewayQueue) -> bool {
+    /// Whether it is known that nobody has granted by the token of this GatewayQueue
+    /// of late: it was seen to be made, alone with its token, and nobody has given up
+    /// that token a moment before.
+    pub fn is_fresh(&self, queue: &GatewayQueue, now: Instant) -> bool {
         let seen = self.lock();
-        let place = seen.places.get(&name_of(queue)).map(|(place, _)| place);
-        place
-            .and_then(|place| seen.claims.get(place))
-            .is_some_and(|claims| claims.len() > 1)
+        let born = queue.metadata.uid.as_ref();
+        if !born.is_some_and(|uid| seen.born.contains(uid)) {
+            return false;
+        }
+        let Some((place, _)) = seen.places.get(&name_of(queue)) else {
+            return true;
+        };
+        let alone = seen
+            .claims
+            .get(place)
+            .is_none_or(|claims| claims.len() == 1);
+        let freed = seen.freed.get(place);
+        alone && freed.is_none_or(|at| now.saturating_duration_since(*at) >= STOPPED)
+    }
+
+    /// Those who name the token of this mark.
+    pub fn claimants(&self, namespace: &str, mark: &str) -> Vec<Name> {
+        let place = (namespace.to_owned(), mark.to_owned());
+        self.lock().claimants(&place)
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -93,13 +132,13 @@ impl Tokens {
 }
 
 impl Seen {
-    fn saw(&mut self, queue: &Stored) -> Vec<Name> {
+    fn saw(&mut self, queue: &Stored, now: Instant) -> Vec<Name> {
         let name = name_of(queue);
         if let Some(listed) = &mut self.listed {
             listed.insert(name.clone());
         }
         let Some(place) = place_of(queue) else {
-            return self.lost(&name);
+            return self.lost(&name, now);
         };
         let claim = Claim {
             since: queue.creation_timestamp().map(|time| time.0),
@@ -110,7 +149,7 @@ impl Seen {
         if self.places.get(&name) == Some(&new) {
             return Vec::new();
         }
-        let mut touched = self.lost(&name);
+        let mut touched = self.lost(&name, now);
         touched.extend(self.claimants(&new.0));
         self.claims
             .entry(new.0.clone())
@@ -120,10 +159,13 @@ impl Seen {
         touched
     }
 
-    fn lost(&mut self, name: &Name) -> Vec<Name> {
+    fn lost(&mut self, name: &Name, now: Instant) -> Vec<Name> {
         let Some((place, claim)) = self.places.remove(name) else {
             return Vec::new();
         };
+        self.freed
+            .retain(|_, at| now.saturating_duration_since(*at) < STOPPED);
+        self.freed.insert(place.clone(), now);
         if let Some(claims) = self.claims.get_mut(&place) {
             claims.remove(&claim);
             if claims.is_empty() {
@@ -149,8 +191,8 @@ fn name_of(queue: &impl Resource) -> Name {
 }
 
 fn place_of(queue: &Stored) -> Option<Place> {
-    let TokenSecretRef { name, key } = queue.token()?.clone();
-    Some((queue.namespace().unwrap_or_default(), name, key))
+    let mark = token_mark(queue.token()?);
+    Some((queue.namespace().unwrap_or_default(), mark))
 }
 
 #[cfg(test)]
@@ -182,7 +224,7 @@ mod tests {
     }
 
     fn saw(tokens: &Tokens, queue: &GatewayQueue) -> Vec<Name> {
-        tokens.saw(&stored(queue))
+        tokens.saw(&stored(queue), Instant::now())
     }
 
     fn name(name: &str) -> Name {
@@ -199,12 +241,10 @@ mod tests {
         assert_eq!(saw(&tokens, &old), [name("young")]);
         assert_eq!(tokens.older(&young).as_deref(), Some("old"));
         assert_eq!(tokens.older(&old), None);
-        assert!(tokens.is_shared(&old) && tokens.is_shared(&young));
         // The same once more is no news.
         assert_eq!(saw(&tokens, &old), []);
-        assert_eq!(tokens.lost(&stored(&old)), [name("young")]);
+        assert_eq!(tokens.lost(&stored(&old), Instant::now()), [name("young")]);
         assert_eq!(tokens.older(&young), None);
-        assert!(!tokens.is_shared(&young));
     }
 
     #[test]
@@ -255,7 +295,7 @@ mod tests {
         tokens.list_begins();
         assert_eq!(saw(&tokens, &young), []);
         assert_eq!(tokens.older(&young).as_deref(), Some("old"));
-        assert_eq!(tokens.list_ends(), [name("young")]);
+        assert_eq!(tokens.list_ends(Instant::now()), [name("young")]);
         assert_eq!(tokens.older(&young), None);
         // But not who is there and cannot be read.
         saw(&tokens, &old);
@@ -264,8 +304,50 @@ mod tests {
         let mut broken = serde_json::to_value(&old).unwrap();
         broken["spec"]["port"] = json!("x");
         let broken = serde_json::from_value(broken).unwrap();
-        assert_eq!(tokens.saw(&broken), []);
-        assert_eq!(tokens.list_ends(), []);
+        assert_eq!(tokens.saw(&broken, Instant::now()), []);
+        assert_eq!(tokens.list_ends(Instant::now()), []);
         assert_eq!(tokens.older(&young).as_deref(), Some("old"));
+    }
+
+    /// One that is made now.
+    fn born(name: &str, secret: &str) -> GatewayQueue {
+        let mut born = queue(name, 1, Some(secret));
+        born.metadata.generation = Some(1);
+        born
+    }
+
+    #[test]
+    fn only_who_was_seen_to_be_made_alone_with_its_token_is_fresh() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let (a, b) = (born("a", "s"), born("b", "s"));
+        // From a list, nobody knows.
+        tokens.saw(&stored(&a), now);
+        assert!(!tokens.is_fresh(&a, now));
+        tokens.saw_live(&stored(&a), now);
+        assert!(tokens.is_fresh(&a, now));
+        tokens.saw_live(&stored(&b), now);
+        assert!(!tokens.is_fresh(&a, now) && !tokens.is_fresh(&b, now));
+        // Whose turn it is then has a predecessor.
+        tokens.lost(&stored(&a), now);
+        let late = now + STOPPED;
+        assert!(!tokens.is_fresh(&b, now) && tokens.is_fresh(&b, late));
+    }
+
+    #[test]
+    fn who_takes_up_a_token_under_another_name_is_not_fresh() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let (before, after) = (born("before", "s"), born("after", "s"));
+        tokens.saw_live(&stored(&before), now);
+        tokens.lost(&stored(&before), now);
+        tokens.saw_live(&stored(&after), now);
+        assert!(!tokens.is_fresh(&after, now));
+        let other = born("other", "t");
+        tokens.saw_live(&stored(&other), now);
+        assert!(tokens.is_fresh(&other, now));
+        // Nor is who was changed before it was seen for the first time.
+        let mut changed = born("changed", "u");
+        changed.metadata.generation = Some(2);
+        tokens.saw_live(&stored(&changed), now);
+        assert!(!tokens.is_fresh(&changed, now));
     }
 }

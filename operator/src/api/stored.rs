@@ -73,6 +73,14 @@ impl From<Raw> for Stored {
 }
 
 impl Stored {
+    /// What was told of it.
+    pub fn status(&self) -> Option<&GatewayQueueStatus> {
+        match self {
+            Self::Queue(queue) => queue.status.as_ref(),
+            Self::Unreadable(unreadable) => unreadable.status.as_ref(),
+        }
+    }
+
     /// Where its token is, if it has one.
     pub fn token(&self) -> Option<&TokenSecretRef> {
         match self {

@@ -34,6 +34,11 @@ async fn reconcile(queue: Arc<GatewayQueue>, context: Arc<Context>) -> Result<Ac
     super::reconcile(stored(&queue), context).await
 }
 
+/// Notes a GatewayQueue as its watch does when it was just made.
+fn born(context: &Context, queue: &GatewayQueue) {
+    context.tokens.saw_live(&stored(queue), Instant::now());
+}
+
 /// Whether this operator works, for good.
 fn works(works: bool) -> watch::Receiver<bool> {
     watch::channel(works).1
@@ -56,7 +61,7 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
     let context = Context {
         cluster: Cluster::new(Client::new(service, "default"), metrics.clone()),
         stores,
-        tokens: Tokens::default(),
+        tokens: Arc::default(),
         defaults: QueueDefaults {
             image: "gateway-queue:1".to_owned(),
             image_pull_policy: None,
@@ -64,6 +69,7 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
         },
         backoffs: Backoffs::default(),
         repairs: Repairs::default(),
+        told: Told::default(),
         events,
         metrics,
         works: works(true),
@@ -71,15 +77,26 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
     (Arc::new(context), writers)
 }
 
+/// What a watch brings.
+fn put<K>(writer: &mut kube::runtime::reflector::store::Writer<K>, object: Value)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + 'static,
+{
+    let object = serde_json::from_value(object).unwrap();
+    writer.apply_watcher_event(&Event::Apply(object));
+}
+
+/// A pod of the GatewayQueue of this name, with more labels.
+fn pod(queue: &str, labels: Value) -> Value {
+    let mut pod = json!({"metadata": {
+        "name": format!("{queue}-7d9f"), "namespace": "shop", "labels": labels,
+    }});
+    pod["metadata"]["labels"][desired::INSTANCE] = json!(queue);
+    pod
+}
+
 /// What the watches would bring: everything that the server has by now.
 fn observe(server: &Server, writers: &mut Writers) {
-    fn put<K>(writer: &mut kube::runtime::reflector::store::Writer<K>, object: Value)
-    where
-        K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + 'static,
-    {
-        let object = serde_json::from_value(object).unwrap();
-        writer.apply_watcher_event(&Event::Apply(object));
-    }
     let Writers {
         service_accounts,
         roles,
@@ -111,6 +128,7 @@ fn told(queue: &GatewayQueue, server: &Server) -> Arc<GatewayQueue> {
 async fn applied(server: &Server) -> (Arc<GatewayQueue>, Arc<Context>, Writers) {
     let (context, mut writers) = context(server);
     let queue = queue(json!({}));
+    born(&context, &queue);
     reconcile(Arc::new(queue.clone()), Arc::clone(&context))
         .await
         .unwrap();

@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::volumes::{TOKEN_FILE, mounts, volumes};
-use super::{Error, Owner, QueueDefaults};
+use super::{Error, Owner, QueueDefaults, TOKEN, token_label};
 use crate::api::{
     ADMIN_PORT, GatewayQueueSpec, ImagePullPolicy, PEER_PORT, PodSettings, parse_duration,
 };
@@ -63,7 +63,7 @@ pub(super) fn deployment(
             },
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(owner.labels(pod.labels.as_ref())),
+                    labels: Some(pod_labels(owner, spec, &pod)),
                     annotations: pod.annotations.clone(),
                     ..ObjectMeta::default()
                 }),
@@ -73,6 +73,20 @@ pub(super) fn deployment(
         }),
         status: None,
     })
+}
+
+/// With the mark of the token by which the pod grants, if there is one.
+fn pod_labels(
+    owner: &Owner,
+    spec: &GatewayQueueSpec,
+    pod: &PodSettings,
+) -> BTreeMap<String, String> {
+    let mut labels = owner.labels(pod.labels.as_ref());
+    labels.remove(TOKEN);
+    if spec.token_secret_ref.is_some() {
+        labels.insert(TOKEN.to_owned(), token_label(spec));
+    }
+    labels
 }
 
 fn pod_spec(

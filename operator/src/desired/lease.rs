@@ -5,13 +5,21 @@
 use gateway_queue_logbook::{RELEASED, Release};
 use k8s_openapi::api::coordination::v1::Lease;
 
-use super::Owner;
+use super::{Owner, TOKEN, token_label};
+use crate::api::GatewayQueueSpec;
 
 /// The Lease as it is applied. Blank, it may have come in the place of one that
 /// somebody leads by, and the pods wait until that leader must have stopped.
-pub(super) fn lease(owner: &Owner) -> Lease {
+///
+/// It is of one token: what the last leader left says nothing about another one, of
+/// which another queue may have granted a moment ago. So it carries the token's mark,
+/// and one that carries another is replaced.
+pub(super) fn lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
+    let mut metadata = owner.metadata();
+    let labels = metadata.labels.get_or_insert_default();
+    labels.insert(TOKEN.to_owned(), token_label(spec));
     Lease {
-        metadata: owner.metadata(),
+        metadata,
         spec: None,
     }
 }
@@ -19,8 +27,8 @@ pub(super) fn lease(owner: &Owner) -> Lease {
 /// The Lease of a GatewayQueue that never had a leader: it says so, and the first
 /// pod need not wait. It is for a create, never for an apply: the first leader
 /// removes those words, and to apply them would put them back.
-pub fn first_lease(owner: &Owner) -> Lease {
-    let mut lease = lease(owner);
+pub fn first_lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
+    let mut lease = lease(owner, spec);
     let never_led = (RELEASED.to_owned(), Release::NeverLed.write());
     lease.metadata.annotations = Some([never_led].into());
     lease
@@ -29,24 +37,41 @@ pub fn first_lease(owner: &Owner) -> Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::desired::tests::{owner, queue};
+
+    fn spec(secret: Option<&str>) -> GatewayQueueSpec {
+        let token = secret.map(|name| serde_json::json!({"name": name}));
+        queue(serde_json::json!({"tokenSecretRef": token})).spec
+    }
+
+    #[test]
+    fn a_lease_carries_the_mark_of_its_token_and_not_its_name() {
+        let mark = |secret| {
+            let labels = lease(&owner(), &spec(secret)).metadata.labels.unwrap();
+            labels[TOKEN].clone()
+        };
+        assert_eq!(mark(None), "none");
+        assert_eq!(mark(Some("a")), mark(Some("a")));
+        assert_ne!(mark(Some("a")), mark(Some("b")));
+        assert!(!mark(Some("discord")).contains("discord"));
+    }
 
     #[test]
     fn spec_and_annotations_are_left_to_the_queue() {
-        let lease = serde_json::to_value(lease(&owner())).unwrap();
+        let lease = serde_json::to_value(lease(&owner(), &spec(None))).unwrap();
         assert_eq!(lease.get("spec"), None);
         assert_eq!(lease["metadata"].get("annotations"), None);
     }
 
     #[test]
     fn the_first_lease_says_that_nobody_ever_led_and_is_the_same_otherwise() {
-        let mut first = first_lease(&owner());
+        let mut first = first_lease(&owner(), &spec(None));
         let annotations = first.metadata.annotations.take().unwrap();
         assert_eq!(annotations.len(), 1);
         assert_eq!(
             Release::read(&annotations[RELEASED]),
             Some(Release::NeverLed)
         );
-        assert_eq!(first, lease(&owner()));
+        assert_eq!(first, lease(&owner(), &spec(None)));
     }
 }

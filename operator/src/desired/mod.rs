@@ -27,7 +27,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::MANAGER;
-use crate::api::{GatewayQueue, ImagePullPolicy};
+use crate::api::{GatewayQueue, GatewayQueueSpec, ImagePullPolicy, TokenSecretRef};
 
 pub use lease::first_lease;
 
@@ -36,6 +36,14 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// The label that says of which GatewayQueue an object is.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
+
+/// The label that says by which token a pod grants, and a Lease is led: a mark of the
+/// Secret and its key. Of pods that have one, whose they are: a token is in use for
+/// as long as there is a pod with it.
+pub const TOKEN: &str = "gatewayqueue.dev/token";
+
+/// The value of [`TOKEN`] for a queue without one.
+const NO_TOKEN: &str = "none";
 
 /// The annotation on a child that tells of what the operator applied. When it
 /// differs from what would be applied now, the child is applied again; values
@@ -251,7 +259,7 @@ pub fn children(
         child(Kind::RoleBinding, &role_binding::role_binding(&owner))?,
     ];
     if !stands_down {
-        children.push(unmarked(Kind::Lease, &lease::lease(&owner))?);
+        children.push(unmarked(Kind::Lease, &lease::lease(&owner, &spec))?);
     }
     let service = service::service(&owner, &spec.service);
     children.push(child(Kind::Service, &service)?);
@@ -275,6 +283,24 @@ pub fn children(
     Ok(children)
 }
 
+/// 64 bits tell two versions of one object apart, and the Secrets of a namespace.
+fn mark_of(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Stands for a token, by the place where it is: the value of [`TOKEN`].
+pub fn token_mark(token: &TokenSecretRef) -> String {
+    // No name has a line break in it.
+    mark_of(format!("{}\n{}", token.name, token.key).as_bytes())
+}
+
+/// The value of [`TOKEN`] for a queue of this spec.
+fn token_label(spec: &GatewayQueueSpec) -> String {
+    let token = spec.token_secret_ref.as_ref();
+    token.map_or_else(|| NO_TOKEN.to_owned(), token_mark)
+}
+
 /// A child that carries its mark.
 fn child(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
     let mut child = unmarked(kind, object)?;
@@ -285,9 +311,7 @@ fn child(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
 /// A child that does not: the annotations of the Lease are the queue's.
 fn unmarked(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
     let manifest = serde_json::to_value(object)?;
-    let digest = Sha256::digest(serde_json::to_vec(&manifest)?);
-    // 64 bits tell two versions of one object apart.
-    let mark = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let mark = mark_of(&serde_json::to_vec(&manifest)?);
     Ok(Child {
         kind,
         manifest,

@@ -104,6 +104,7 @@ fn drifted() -> Standing {
     Standing::Drifted {
         uid: Some("0042".to_owned()),
         edited: true,
+        version: None,
     }
 }
 
@@ -122,12 +123,43 @@ fn an_object_without_our_uid_is_a_strangers_whatever_its_labels_say() {
     let mut other = applied();
     other.owner_references = None;
     assert_eq!(is(&other), Standing::Stranger);
-    // The GatewayQueue was deleted and made anew under the same name.
     other.owner_references = Some(vec![OwnerReference {
         uid: "0000".to_owned(),
+        name: "my-bot".to_owned(),
+        kind: "Deployment".to_owned(),
+        api_version: "apps/v1".to_owned(),
         ..OwnerReference::default()
     }]);
     assert_eq!(is(&other), Standing::Stranger);
+}
+
+#[test]
+fn a_child_of_a_queue_of_this_name_that_was_deleted_is_on_its_way_out() {
+    let mut before = applied();
+    before.owner_references = Some(vec![OwnerReference {
+        uid: "0000".to_owned(),
+        name: "my-bot".to_owned(),
+        kind: "GatewayQueue".to_owned(),
+        api_version: "gatewayqueue.dev/v1alpha1".to_owned(),
+        ..OwnerReference::default()
+    }]);
+    assert_eq!(is(&before), Standing::Leaving);
+    let owners = before.owner_references.as_mut().unwrap();
+    owners[0].name = "other".to_owned();
+    assert_eq!(is(&before), Standing::Stranger);
+}
+
+#[test]
+fn a_lease_of_another_token_has_to_go_and_one_that_says_nothing_is_taken_on() {
+    let mut lease = child();
+    lease.manifest["metadata"]["labels"][TOKEN] = json!("new");
+    let mut observed = applied();
+    let stands = |observed: &ObjectMeta| standing(&lease, &owner(), Some(observed));
+    assert!(matches!(stands(&observed), Standing::Drifted { .. }));
+    let labels = observed.labels.get_or_insert_default();
+    labels.insert(TOKEN.to_owned(), "old".to_owned());
+    let uid = Some("0042".to_owned());
+    assert_eq!(stands(&observed), Standing::OfAnotherToken { uid });
 }
 
 #[test]
@@ -144,6 +176,7 @@ fn another_mark_is_drift() {
     let of_another_spec = Standing::Drifted {
         uid: Some("0042".to_owned()),
         edited: false,
+        version: None,
     };
     assert_eq!(is(&old), of_another_spec);
     old.annotations = None;
@@ -211,15 +244,15 @@ fn a_child_without_managed_fields_is_applied_again() {
 }
 
 #[test]
-fn lists_of_objects_are_what_a_repair_may_have_to_overwrite() {
+fn a_repair_writes_over_the_whole_child_but_for_its_owners() {
     let manifest = json!({
         "kind": "Service",
-        "metadata": {"ownerReferences": [{"uid": "0001"}]},
-        "spec": {"type": "ClusterIP", "args": ["a"], "ports": [{"port": 80}]},
+        "metadata": {"uid": "0042", "labels": {"a": "b"}, "ownerReferences": [{"uid": "0001"}]},
+        "spec": {"type": "ClusterIP", "ports": [{"port": 80}]},
     });
-    let expected = json!({"spec": {"ports": [{"port": 80}]}});
-    assert_eq!(overwrite(&manifest), Some(expected));
-    assert_eq!(overwrite(&json!({"spec": {"args": ["a"]}})), None);
+    let mut expected = manifest.clone();
+    expected["metadata"] = json!({"uid": "0042", "labels": {"a": "b"}});
+    assert_eq!(overwrite(&manifest), expected);
 }
 
 #[test]

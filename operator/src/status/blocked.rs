@@ -1,7 +1,7 @@
 //! Why a queue has no pods, or none of the present spec, whatever its Deployment
 //! says: something is in the way, or it shall have none.
 
-use super::{Outcome, Verdict, sentence};
+use super::{Holder, Outcome, Verdict, sentence};
 use crate::api::GatewayQueue;
 use crate::desired::{Kind, Owner};
 
@@ -13,7 +13,15 @@ pub(super) fn blocked(queue: &GatewayQueue, owner: &Owner, outcome: &Outcome) ->
             format!("The API server refuses the {}: {message}", kind.word()),
         )),
         Outcome::Invalid(message) => Some(Verdict::not("InvalidSpec", sentence(message))),
-        Outcome::TokenShared(older) => Some(token_shared(queue, older)),
+        Outcome::TokenShared(holder) => Some(token_shared(queue, owner, holder)),
+        Outcome::Failed(message) => Some(Verdict::not(
+            "ApplyFailed",
+            format!(
+                "{}. It is tried again, later and later; see that the API server and its admission \
+                 webhooks work",
+                sentence(message)
+            ),
+        )),
         Outcome::Applied if queue.spec.replicas == 0 => Some(scaled_to_zero(owner)),
         Outcome::Applied => None,
     }
@@ -33,19 +41,25 @@ fn name_taken(owner: &Owner, kinds: &[Kind]) -> Verdict {
 }
 
 /// Two queues would pace one token as if it were two.
-pub(super) fn token_shared(queue: &GatewayQueue, older: &str) -> Verdict {
+pub(super) fn token_shared(queue: &GatewayQueue, owner: &Owner, holder: &Holder) -> Verdict {
     let (secret, key) = match &queue.spec.token_secret_ref {
         Some(token) => (token.name.as_str(), token.key.as_str()),
         None => ("(none)", "(none)"),
     };
-    Verdict::not(
-        "TokenShared",
-        format!(
-            "The GatewayQueue {older} is older and uses Secret {secret}, key {key} already: two \
-             queues of one token would break Discord's limits. This one has no pods; \
-             let the shards call {older}, or delete one of the two"
+    let message = match holder {
+        Holder::Older(older) => format!(
+            "The GatewayQueue {older} is older and names Secret {secret}, key {key} already: two \
+             queues of one token would break Discord's limits. This one has no pods. Let the shards \
+             call {older}, if it has pods itself, or delete one of the two"
         ),
-    )
+        Holder::StillUp(other) => format!(
+            "Pods of the GatewayQueue {other} still use Secret {secret}, key {key}. This one has no \
+             pods until they are gone. If they do not go by themselves, see \
+             `kubectl -n {} get deployments,pods -l app.kubernetes.io/instance={other}`",
+            owner.namespace
+        ),
+    };
+    Verdict::not("TokenShared", message)
 }
 
 fn scaled_to_zero(owner: &Owner) -> Verdict {

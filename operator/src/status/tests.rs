@@ -330,11 +330,11 @@ fn token_and_session_starts_have_a_condition_each() {
 
 #[test]
 fn who_shares_a_token_is_told_with_whom() {
-    let shared = Outcome::TokenShared("elder".to_owned());
+    let shared = Outcome::TokenShared(Holder::Older("elder".to_owned()));
     let status = status_of(&with_token(), &shared, Some(&available()), None);
     let (ready, reason, message) = ready(&status);
     assert_eq!((ready, reason), ("False", "TokenShared"));
-    assert!(message.contains("GatewayQueue elder is older and uses Secret discord, key bot"));
+    assert!(message.contains("GatewayQueue elder is older and names Secret discord, key bot"));
     let shared = ("False".to_owned(), "TokenShared".to_owned());
     assert_eq!(told(&status, TOKEN_ACCEPTED), shared);
     assert_eq!(told(&status, PROGRESSING), shared);

@@ -5,6 +5,7 @@ use gateway_queue_logbook::{Entry, Hold, Token};
 use super::blocked::token_shared;
 use super::{Outcome, State, Verdict};
 use crate::api::GatewayQueue;
+use crate::desired::Owner;
 
 /// Nobody leads: what was known is old.
 fn unknown() -> Verdict {
@@ -15,6 +16,7 @@ fn unknown() -> Verdict {
 /// Whether Discord takes the token.
 pub(super) fn token_accepted(
     queue: &GatewayQueue,
+    owner: &Owner,
     outcome: &Outcome,
     entry: Option<&Entry>,
 ) -> Verdict {
@@ -22,8 +24,8 @@ pub(super) fn token_accepted(
         let message = "The queue has no token, and asks Discord nothing";
         return Verdict::holds("NoToken", message);
     };
-    if let Outcome::TokenShared(older) = outcome {
-        return token_shared(queue, older);
+    if let Outcome::TokenShared(holder) = outcome {
+        return token_shared(queue, owner, holder);
     }
     let place = format!("Secret {}, key {}", token.name, token.key);
     let Some(entry) = entry else {

@@ -145,6 +145,36 @@ async fn a_budget_that_cannot_be_deleted_is_told_and_tried_again() {
     assert!(!server.objects.lock().unwrap().contains_key(path));
 }
 
+#[tokio::test]
+async fn a_fault_that_goes_on_is_told_and_a_single_one_is_not() {
+    let server = Server::default();
+    *server.refuse.lock().unwrap() = Some(("/services/", 500, 2));
+    let (context, _writers) = context(&server);
+    let queue = Arc::new(queue(json!({})));
+    for told in [false, true] {
+        let result = reconcile(Arc::clone(&queue), Arc::clone(&context)).await;
+        let error = result.unwrap_err();
+        let writes = server.take_writes();
+        assert_eq!(
+            writes.contains(&format!("{PREFIX}/status")),
+            told,
+            "{writes:?}"
+        );
+        retry_later(stored(&queue), &error, Arc::clone(&context));
+    }
+    assert_eq!(reason(&server), "ApplyFailed");
+    let message = server.status()["conditions"][0]["message"].clone();
+    assert!(
+        message
+            .as_str()
+            .unwrap()
+            .contains("it is forbidden here (500)"),
+        "{message}"
+    );
+    reconcile(told(&queue, &server), context).await.unwrap();
+    assert_eq!(reason(&server), "RolloutUnderWay");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_never_answered_ends_in_time_and_names_itself() {
     for place in WRITES {

@@ -179,8 +179,9 @@ async fn the_lease_of_a_new_queue_says_that_nobody_ever_led() {
 }
 
 /// The calls for a Lease that is not there: how it is made.
-async fn remade(server: &Server, queue: GatewayQueue, context: Arc<Context>) -> Vec<Method> {
-    reconcile(Arc::new(queue), context).await.unwrap();
+async fn remade(server: &Server, its: GatewayQueue, context: Arc<Context>) -> Vec<Method> {
+    born(&context, &queue(json!({})));
+    reconcile(Arc::new(its), context).await.unwrap();
     let calls = server.take_calls().into_iter();
     calls
         .filter(|(method, path)| path.starts_with(LEASES) && *method != Method::GET)
@@ -199,6 +200,12 @@ async fn a_lease_that_may_have_had_a_leader_is_made_anew_without_a_word() {
     assert_eq!(remade(&server, known, fresh).await, blank);
     assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
 
+    // There is a pod of its name.
+    let server = Server::default();
+    let (fresh, mut writers) = context(&server);
+    put(&mut writers.pods, pod("my-bot", json!({})));
+    assert_eq!(remade(&server, queue(json!({})), fresh).await, blank);
+
     // There is a Deployment, so there may be pods.
     let server = Server::default();
     applied(&server).await;
@@ -212,7 +219,7 @@ async fn a_lease_that_may_have_had_a_leader_is_made_anew_without_a_word() {
     let server = Server::default();
     let (fresh, _writers) = context(&server);
     let owner = Owner::of(&queue(json!({}))).unwrap();
-    let mut lease = first_lease(&owner);
+    let mut lease = first_lease(&owner, &queue(json!({})).spec);
     lease.spec = serde_json::from_value(json!({"holderIdentity": "my-bot-7d9f_1"})).unwrap();
     fresh.stores.sightings.saw(&lease, Instant::now());
     fresh.stores.sightings.lost(&lease);
@@ -220,12 +227,46 @@ async fn a_lease_that_may_have_had_a_leader_is_made_anew_without_a_word() {
 }
 
 #[tokio::test]
+async fn a_queue_that_was_there_before_the_operator_may_have_had_a_leader() {
+    let server = Server::default();
+    let (context, _writers) = context(&server);
+    let queue = queue(json!({}));
+    context.tokens.saw(&stored(&queue), Instant::now());
+    reconcile(Arc::new(queue), context).await.unwrap();
+    assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
+}
+
+#[tokio::test]
+async fn a_lease_of_another_token_is_replaced_by_a_blank_one() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    let mut other = (*queue).clone();
+    other.spec.token_secret_ref = serde_json::from_value(json!({"name": "discord"})).unwrap();
+    reconcile(Arc::new(other.clone()), Arc::clone(&context))
+        .await
+        .unwrap();
+    let lease = format!("{LEASES}/my-bot");
+    assert!(!server.objects.lock().unwrap().contains_key(&lease));
+    let gone = serde_json::from_value(json!({"metadata": {"name": "my-bot", "namespace": "shop"}}));
+    writers
+        .leases
+        .apply_watcher_event(&Event::Delete(gone.unwrap()));
+    let other = told(&other, &server);
+    reconcile(other, Arc::clone(&context)).await.unwrap();
+    let made = server.object("leases");
+    assert_eq!(made["metadata"].get("annotations"), None);
+    assert_ne!(made["metadata"]["labels"][desired::TOKEN], "none");
+}
+
+#[tokio::test]
 async fn a_lease_that_another_made_first_is_looked_at_before_anything_else() {
     let server = Server::default();
     let (first, _writers) = context(&server);
     let owner = Owner::of(&queue(json!({}))).unwrap();
-    first.cluster.create_first_lease(&owner).await.unwrap();
-    let error = first.cluster.create_first_lease(&owner).await.unwrap_err();
+    let spec = queue(json!({})).spec;
+    let create = || first.cluster.create_first_lease(&owner, &spec);
+    create().await.unwrap();
+    let error = create().await.unwrap_err();
     assert_eq!(error.refusal(), None, "it is tried again: {error}");
 }
 

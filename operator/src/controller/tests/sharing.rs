@@ -21,8 +21,8 @@ async fn the_younger_of_two_that_share_a_token_has_no_pods_until_the_elder_is_go
     let server = Server::default();
     let (context, mut writers) = context(&server);
     let young = queue(json!({"tokenSecretRef": {"name": "discord"}}));
-    context.tokens.saw(&stored(&elder()));
-    context.tokens.saw(&stored(&young));
+    context.tokens.saw(&stored(&elder()), Instant::now());
+    context.tokens.saw(&stored(&young), Instant::now());
     let done = reconcile(Arc::new(young.clone()), Arc::clone(&context)).await;
     assert_eq!(done.unwrap(), Action::await_change());
     assert_eq!(reason(&server), "TokenShared");
@@ -30,7 +30,7 @@ async fn the_younger_of_two_that_share_a_token_has_no_pods_until_the_elder_is_go
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
     assert_eq!(server.take_notes(), ["TokenShared"]);
 
-    let again = context.tokens.lost(&stored(&elder()));
+    let again = context.tokens.lost(&stored(&elder()), Instant::now());
     assert_eq!(again, [("shop".to_owned(), "my-bot".to_owned())]);
     let deployment = serde_json::from_value(server.object("deployments")).unwrap();
     writers
@@ -43,14 +43,122 @@ async fn the_younger_of_two_that_share_a_token_has_no_pods_until_the_elder_is_go
     assert_eq!(lease["metadata"].get("annotations"), None);
 }
 
+/// The label of a pod that grants by the token of the elder.
+fn by_its_token() -> Value {
+    let mark = desired::token_mark(&elder().spec.token_secret_ref.unwrap());
+    json!({ desired::TOKEN: mark })
+}
+
+fn replicas(server: &Server) -> Value {
+    server.object("deployments")["spec"]["replicas"].clone()
+}
+
+#[tokio::test]
+async fn a_queue_waits_until_the_pods_of_one_that_gave_the_token_up_are_gone() {
+    let server = Server::default();
+    let (context, mut writers) = context(&server);
+    let heir = queue(json!({"tokenSecretRef": {"name": "discord"}}));
+    born(&context, &heir);
+    // Its GatewayQueue is deleted, or names another token by now.
+    let left = pod("gone", by_its_token());
+    put(&mut writers.pods, left.clone());
+    reconcile(Arc::new(heir.clone()), Arc::clone(&context))
+        .await
+        .unwrap();
+    assert_eq!(
+        (replicas(&server), reason(&server)),
+        (json!(0), json!("TokenShared"))
+    );
+    let said = server.status()["conditions"][0]["message"].clone();
+    assert!(
+        said.as_str()
+            .unwrap()
+            .contains("Pods of the GatewayQueue gone still use")
+    );
+    assert!(!server.objects.lock().unwrap().contains_key(LEASE));
+
+    let left = serde_json::from_value(left).unwrap();
+    writers.pods.apply_watcher_event(&Event::Delete(left));
+    put(&mut writers.deployments, server.object("deployments"));
+    reconcile(told(&heir, &server), context).await.unwrap();
+    assert_eq!(replicas(&server), 1);
+    // Blank: one of them may have granted a moment ago.
+    assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
+}
+
+#[tokio::test]
+async fn a_queue_waits_for_a_deployment_that_will_have_pods_and_not_for_one_that_has_ended() {
+    for (wanted, there, waits) in [(1, 0, true), (0, 1, true), (0, 0, false)] {
+        let server = Server::default();
+        let (context, mut writers) = context(&server);
+        let of_another = json!({
+            "metadata": {"name": "gone", "namespace": "shop"},
+            "spec": {"replicas": wanted, "selector": {}, "template": {
+                "metadata": {"labels": by_its_token()},
+            }},
+            "status": {"replicas": there},
+        });
+        put(&mut writers.deployments, of_another);
+        let heir = queue(json!({"tokenSecretRef": {"name": "discord"}}));
+        reconcile(Arc::new(heir), context).await.unwrap();
+        assert_eq!(replicas(&server) == 0, waits, "{wanted} {there}");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_has_the_token_keeps_its_pods_whoever_else_has_some() {
+    let server = Server::default();
+    let (context, mut writers) = context(&server);
+    let queue = queue(json!({"tokenSecretRef": {"name": "discord"}}));
+    born(&context, &queue);
+    reconcile(Arc::new(queue.clone()), Arc::clone(&context))
+        .await
+        .unwrap();
+    put(&mut writers.deployments, server.object("deployments"));
+    put(&mut writers.pods, pod("younger", by_its_token()));
+    reconcile(told(&queue, &server), context).await.unwrap();
+    assert_eq!(replicas(&server), 1);
+    assert_ne!(reason(&server), "TokenShared");
+}
+
+#[tokio::test]
+async fn a_queue_stands_down_also_when_a_stranger_has_one_of_its_names() {
+    let server = Server::default();
+    let (queue, context, mut writers) = applied(&server).await;
+    let budget = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
+    let strangers = json!({"metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
+    server
+        .objects
+        .lock()
+        .unwrap()
+        .insert(budget.to_owned(), strangers);
+    put(&mut writers.deployments, server.object("deployments"));
+    let mut scaled = (*queue).clone();
+    scaled.spec.replicas = 2;
+    reconcile(Arc::new(scaled.clone()), Arc::clone(&context))
+        .await
+        .unwrap();
+    assert_eq!(
+        (replicas(&server), reason(&server)),
+        (json!(2), json!("NameTaken"))
+    );
+    scaled.spec.token_secret_ref = elder().spec.token_secret_ref;
+    let now = Instant::now();
+    context.tokens.saw(&stored(&elder()), now);
+    context.tokens.saw(&stored(&scaled), now);
+    reconcile(Arc::new(scaled), context).await.unwrap();
+    assert_eq!(replicas(&server), 0);
+    assert!(!server.objects.lock().unwrap().contains_key(LEASE));
+}
+
 #[tokio::test]
 async fn a_lease_is_taken_from_a_queue_that_has_to_stand_down() {
     let server = Server::default();
     let (queue, context, _writers) = applied(&server).await;
     let mut young = (*queue).clone();
     young.spec.token_secret_ref = elder().spec.token_secret_ref;
-    context.tokens.saw(&stored(&elder()));
-    context.tokens.saw(&stored(&young));
+    context.tokens.saw(&stored(&elder()), Instant::now());
+    context.tokens.saw(&stored(&young), Instant::now());
     reconcile(Arc::new(young), context).await.unwrap();
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
     assert_eq!(server.object("deployments")["spec"]["replicas"], 0);
@@ -63,8 +171,8 @@ async fn of_two_that_are_made_at_the_same_time_neither_starts_at_once() {
     let mut younger = elder();
     younger.metadata.uid = Some("0002".to_owned());
     let older = queue(json!({"tokenSecretRef": {"name": "discord"}}));
-    context.tokens.saw(&stored(&older));
-    context.tokens.saw(&stored(&younger));
+    context.tokens.saw(&stored(&older), Instant::now());
+    context.tokens.saw(&stored(&younger), Instant::now());
     reconcile(Arc::new(older), context).await.unwrap();
     assert_eq!(server.object("deployments")["spec"]["replicas"], 1);
     let lease = server.object("leases");
