@@ -46,6 +46,13 @@ impl Error {
         matches!(status.code, 400 | 403 | 422).then_some(status.message.as_str())
     }
 
+    /// Whether the namespace is on its way out, in which nothing is made any more.
+    pub fn namespace_ends(&self) -> bool {
+        let details = self.status().and_then(|status| status.details.as_ref());
+        let mut causes = details.into_iter().flat_map(|details| &details.causes);
+        causes.any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     fn is_missing(&self) -> bool {
         self.status().is_some_and(|status| status.code == 404)
     }

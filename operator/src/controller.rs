@@ -177,7 +177,11 @@ pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Act
             Stored::Unreadable(unreadable) => context.report_unreadable(unreadable).await,
         }
     };
-    let result = reconciling.instrument(span.clone()).await;
+    let result = match reconciling.instrument(span.clone()).await {
+        // Nothing is made there any more, and what is there goes, this one too.
+        Err(Error::Call(error)) if error.namespace_ends() => Ok(Action::await_change()),
+        result => result,
+    };
     span.record("outcome", if result.is_ok() { "done" } else { "failed" });
     context
         .metrics

@@ -43,7 +43,7 @@ impl Converged {
         let Err(error) = result else {
             return Ok(true);
         };
-        let Some(message) = error.refusal() else {
+        let Some(message) = error.refusal().filter(|_| !error.namespace_ends()) else {
             return Err(error.into());
         };
         if self.error.is_none() {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, Kind};
+use crate::api::{Api, Kind, QUEUE, queue};
 use crate::children::settle;
 use crate::kubectl::Namespace;
 use crate::life::PATIENCE;
@@ -100,14 +100,14 @@ fn what_the_first_crd_stored_is_valid_under_the_present_one() {
         labelled.unwrap_or_else(|refusal| panic!("{wanted}: {refusal:?}"));
         // As the operator that goes with the present CRD reads it.
         let again = api.create(
-            crate::api::QUEUE,
+            QUEUE,
             namespace.name(),
-            &crate::api::queue(&name, &paused(&after["spec"])),
+            &queue(&name, &paused(&after["spec"])),
         );
         again.unwrap_or_else(|refusal| panic!("{wanted}: {refusal:?}"));
     }
     settle(PATIENCE, || {
-        let queues = api.list(crate::api::QUEUE, namespace.name());
+        let queues = api.list(QUEUE, namespace.name());
         let unread = queues
             .iter()
             .filter(|queue| queue["status"]["conditions"][0]["reason"] != "ScaledToZero");
@@ -115,7 +115,7 @@ fn what_the_first_crd_stored_is_valid_under_the_present_one() {
     });
 }
 
-/// The same without pods, and with a Secret of nobody else.
+/// The same without pods.
 fn paused(spec: &Value) -> Value {
     let mut spec = spec.clone();
     spec["replicas"] = json!(0);

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api::{
-    ACCOUNT, Api, BINDING, DEPLOYMENT, Kind, LEASE, POD, QUEUE, ROLE, SERVICE, queue,
-};
+use crate::api::{ACCOUNT, Api, BINDING, DEPLOYMENT, Kind, LEASE, QUEUE, ROLE, SERVICE, queue};
 use crate::children::settle;
 use crate::kubectl::{Namespace, OPERATOR, say};
 
@@ -77,7 +75,7 @@ fn a_thousand_queues_are_made_and_then_the_operator_only_watches() {
     ));
     // Else nobody is counted, and the minute would prove nothing.
     let least = u64::try_from(QUEUES * 7).unwrap();
-    assert!(busy.rest >= least && busy.watches > 0, "{busy}");
+    assert!(busy.rest >= least, "{busy}");
 
     let (mut last, mut since) = (busy, Instant::now());
     settle(QUIET_WITHIN, || {
@@ -230,9 +228,6 @@ impl<'a> Counters<'a> {
                 .into_iter()
                 .collect()
         });
-        // Its pods watch from before: let them come again under our names.
-        let pods = api.list(POD, system);
-        assert!(!pods.is_empty());
         counters
     }
 

@@ -117,6 +117,9 @@ fn whole_life(api: &Api, namespace: &Namespace) {
         });
     };
     let apply = |queue: &str, spec: Value| api.apply_queue(name, queue, &spec).unwrap();
+    let with = |secret: &str| json!({"replicas": 0, "discordApi": discord_api(), "tokenSecretRef": {"name": secret}});
+    // Made long before the other of its token: ages are whole seconds.
+    apply("older", with("shared"));
     apply("my-bot", json!({}));
     says("my-bot", "Granting");
     apply("my-bot", json!({"replicas": 2, "port": 80}));
@@ -153,8 +156,6 @@ fn whole_life(api: &Api, namespace: &Namespace) {
     apply("taken", json!({"replicas": 0}));
     says("taken", "NameTaken");
     // One token of two: the younger gives up the Lease that it had.
-    let with = |secret: &str| json!({"replicas": 0, "discordApi": discord_api(), "tokenSecretRef": {"name": secret}});
-    apply("older", with("shared"));
     apply("younger", with("own"));
     says("younger", "ScaledToZero");
     apply("younger", with("shared"));

@@ -186,3 +186,18 @@ async fn a_call_that_is_never_answered_ends_in_time_and_names_itself() {
         assert!(error.contains("no answer within"), "{place}: {error}");
     }
 }
+
+#[tokio::test]
+async fn in_a_namespace_that_ends_nothing_is_made_nor_said_nor_tried_again() {
+    let server = Server::default();
+    server
+        .ends
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    let (context, _writers) = context(&server);
+    let queue = Arc::new(queue(json!({})));
+    let action = reconcile(queue, context).await.unwrap();
+    assert_eq!(action, Action::await_change());
+    // The first refusal says it all.
+    assert_eq!(server.take_writes().len(), 1);
+    assert_eq!(server.take_notes(), [] as [String; 0]);
+}

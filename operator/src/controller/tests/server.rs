@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::{Method, Request, Response};
@@ -21,6 +22,8 @@ pub(super) struct Server {
     pub(super) hide: Arc<Mutex<Option<Refusals>>>,
     /// A part of a path that is never answered.
     pub(super) hang: Arc<Mutex<Option<&'static str>>>,
+    /// The namespace is on its way out.
+    pub(super) ends: Arc<AtomicBool>,
     /// What is left for the events.
     pub(super) notes: Arc<Mutex<Option<Notes>>>,
 }
@@ -82,6 +85,9 @@ impl Server {
                 Some(object) => respond(200, object),
                 None => failure(404, "not found"),
             };
+        }
+        if self.ends.load(Ordering::Relaxed) {
+            return ending();
         }
         let body = body.collect_bytes().await.unwrap();
         let mut object: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -211,6 +217,18 @@ impl Server {
 fn respond(code: u16, body: &Value) -> Response<Body> {
     let body = Body::from(serde_json::to_vec(body).unwrap());
     Response::builder().status(code).body(body).unwrap()
+}
+
+/// The answer to whoever makes something in a namespace that ends.
+fn ending() -> Response<Body> {
+    let causes = json!([{"reason": "NamespaceTerminating", "field": "metadata.namespace",
+                         "message": "namespace shop is being terminated"}]);
+    respond(
+        403,
+        &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
+                "reason": "Forbidden", "details": {"causes": causes},
+                "message": "services \"my-bot\" is forbidden: unable to create new content"}),
+    )
 }
 
 fn failure(code: u16, message: &str) -> Response<Body> {
