@@ -26,8 +26,9 @@ fn queues_outlive_all_that_helm_does(helm: Helm) {
     // Of that time there is no image any more; today's operator has not all of
     // its rights by the first chart, so it is not waited for.
     let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
-    let first = ["install", RELEASE, &old, &watch, "--take-ownership"];
-    helm.apply(namespace, &first).unwrap();
+    let first = ["install", RELEASE, &old, &watch];
+    helm.apply(namespace, &[&first[..], helm.takes_over()].concat())
+        .unwrap();
     assert!(!Definition::has_replicas());
     namespace.apply_queue("bot");
     let uid = uid(namespace);
