@@ -60,8 +60,9 @@ fn install(target: &Target, chart: &Path, values: &[String]) -> Result<()> {
         arguments.extend(["--set-string", value]);
     }
     if target.own {
-        // A test of the chart that was killed leaves the CRD to its release.
-        arguments.push("--take-ownership");
+        // A test of the chart that was killed leaves the CRD to its release, and
+        // a person who applied one by hand is an owner of its fields.
+        arguments.extend(["--take-ownership", "--force-conflicts"]);
     }
     process::output(&mut target.kubernetes.helm(&arguments))
         .map(|_| ())

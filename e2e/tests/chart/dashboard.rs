@@ -4,17 +4,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Namespace, TOKEN, run, variable, wait_for};
+use crate::cluster::{Namespace, run, variable, wait_for};
 use crate::definition::Definition;
 use crate::helm::{Helm, chart};
+use crate::queue::{self, get};
 
 /// What is empty while all is well: what holds, what fails, what is not answered.
 const EMPTY: [&str; 3] = [
@@ -42,7 +41,7 @@ fn every_panel_shows_something_of_a_queue_that_is_well_and_no_alert_is_due() {
             &[&install[..], &["--wait", "--timeout=5m"]].concat(),
         )
         .unwrap();
-    start_queue(namespace);
+    queue::start(namespace, 1);
 
     let folder = tempfile::tempdir().unwrap();
     let rules = Helm::Four.run(
@@ -65,9 +64,9 @@ fn every_panel_shows_something_of_a_queue_that_is_well_and_no_alert_is_due() {
     let prometheus = Prometheus::start(folder.path());
 
     // A turn for each bucket, and one that has to wait for another.
-    let queue = address(namespace, "app.kubernetes.io/instance=bot", 80);
+    let port = address(namespace, queue::PODS, 80);
     let shards: Vec<_> = (0..3)
-        .map(|shard| thread::spawn(move || get(queue, &format!("/?shard={shard}"))))
+        .map(|shard| thread::spawn(move || get(port, &format!("/?shard={shard}"))))
         .collect();
     for shard in shards {
         assert!(shard.join().unwrap().unwrap().contains("free to connect"));
@@ -102,30 +101,9 @@ fn every_panel_shows_something_of_a_queue_that_is_well_and_no_alert_is_due() {
         .unwrap();
 }
 
-fn start_queue(namespace: &Namespace) {
-    let token = format!("--from-literal=token={TOKEN}");
-    namespace
-        .kubectl(&["create", "secret", "generic", "bot", &token])
-        .unwrap();
-    let api = format!(
-        "http://fake-discord.{}.svc:8080/api/v10",
-        variable("E2E_NAMESPACE")
-    );
-    let queue = json!({
-        "apiVersion": "gatewayqueue.dev/v1alpha1",
-        "kind": "GatewayQueue",
-        "metadata": {"name": "bot"},
-        "spec": {"tokenSecretRef": {"name": "bot"}, "discordApi": api, "port": 80},
-    });
-    namespace
-        .feed(&["apply", "--filename", "-"], &queue.to_string())
-        .unwrap();
-    namespace.wait_until_ready("bot");
-}
-
 /// With the labels that the PodMonitor and the ServiceMonitor give. JSON is YAML.
 fn configuration(namespace: &Namespace) -> String {
-    let queue = address(namespace, "app.kubernetes.io/instance=bot", 9090);
+    let queue = address(namespace, queue::PODS, 9090);
     let operator = address(
         namespace,
         "app.kubernetes.io/name=gateway-queue-operator",
@@ -148,14 +126,12 @@ fn configuration(namespace: &Namespace) -> String {
     .to_string()
 }
 
-/// A port of the only pod with this label, which our machine reaches.
 fn address(namespace: &Namespace, label: &str, port: u16) -> SocketAddr {
-    let path = "--output=jsonpath={.items[0].status.podIP}";
-    let selector = format!("--selector={label}");
-    let ip = namespace
-        .kubectl(&["get", "pods", &selector, path])
-        .unwrap();
-    SocketAddr::new(ip.parse().unwrap(), port)
+    let found = queue::addresses(namespace, label, port);
+    let [address] = found[..] else {
+        panic!("not one pod with {label} but {found:?}");
+    };
+    address
 }
 
 /// What is under `spec:` of a rendered object.
@@ -259,23 +235,5 @@ impl Drop for Prometheus {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-}
-
-/// The body of a 200, by HTTP/1.0, so that it is as long as the connection.
-fn get(address: SocketAddr, path: &str) -> Result<String, String> {
-    let exchange = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
-        let mut said = String::new();
-        stream.read_to_string(&mut said)?;
-        Ok(said)
-    };
-    let said = exchange().map_err(|error| format!("{address}: {error}"))?;
-    let (head, body) = said.split_once("\r\n\r\n").unwrap_or((&said, ""));
-    match head.split_whitespace().nth(1) {
-        Some("200") => Ok(body.to_owned()),
-        _ => Err(said),
     }
 }

@@ -24,6 +24,15 @@ impl Helm {
         }
     }
 
+    /// What makes it install a definition that is another release's, or was made
+    /// by hand. helm 4 knows who wrote which field.
+    pub(crate) fn takes_over(self) -> &'static [&'static str] {
+        match self {
+            Self::Three => &["--take-ownership"],
+            Self::Four => &["--take-ownership", "--force-conflicts"],
+        }
+    }
+
     fn command(self, namespace: &Namespace) -> Command {
         let mut command = Command::new(match self {
             Self::Three => variable("HELM3"),

@@ -1,4 +1,5 @@
-//! From the first chart to its removal, and back.
+//! From the first chart to its removal, and back. (That the chart serves all
+//! namespaces by default is what all tests of the cluster live by.)
 
 use crate::cluster::{Namespace, wait_for};
 use crate::definition::Definition;
@@ -24,14 +25,16 @@ fn queues_outlive_all_that_helm_does(helm: Helm) {
 
     // Of that time there is no image any more; today's operator has not all of
     // its rights by the first chart, so it is not waited for.
-    let first = ["install", RELEASE, &old, "--take-ownership"];
-    helm.apply(namespace, &first).unwrap();
+    let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
+    let first = ["install", RELEASE, &old, &watch];
+    helm.apply(namespace, &[&first[..], helm.takes_over()].concat())
+        .unwrap();
     assert!(!Definition::has_replicas());
     namespace.apply_queue("bot");
     let uid = uid(namespace);
 
     let wait = ["--wait", "--timeout=5m"];
-    let upgrade = [&["upgrade", RELEASE, &new], &wait[..]].concat();
+    let upgrade = [&["upgrade", RELEASE, &new, &watch], &wait[..]].concat();
     helm.apply(namespace, &upgrade).unwrap();
     assert!(
         Definition::has_replicas(),
@@ -70,7 +73,7 @@ fn queues_outlive_all_that_helm_does(helm: Helm) {
         .kubectl(&["get", "deployment/bot", "service/bot", "lease/bot"])
         .unwrap();
 
-    let again = [&["install", RELEASE, &new], &wait[..]].concat();
+    let again = [&["install", RELEASE, &new, &watch], &wait[..]].concat();
     helm.apply(namespace, &again).unwrap();
     helm.test(namespace, RELEASE);
     assert_eq!(uid, self::uid(namespace));

@@ -19,3 +19,4 @@ mod monitors;
 mod neighbours;
 mod notes;
 mod parent;
+mod queue;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::cluster::{Namespace, kubectl, wait_for};
+use crate::cluster::Namespace;
 use crate::definition::Definition;
 use crate::helm::{Helm, chart};
+use crate::queue::{self, get};
 
 #[test]
 fn each_metric_of_the_alerts_and_the_dashboard_is_one_of_a_real_queue_or_operator() {
@@ -26,25 +27,25 @@ fn each_metric_of_the_alerts_and_the_dashboard_is_one_of_a_real_queue_or_operato
             &[&install[..], &["--wait", "--timeout=5m"]].concat(),
         )
         .unwrap();
-    namespace.apply_queue("bot");
-    namespace.wait_until_ready("bot");
+    queue::start(namespace, 2);
+    // Some things are told only once they have happened: a turn at the leader,
+    // and one at the other, who asks the leader.
+    let ports = queue::addresses(namespace, queue::PODS, 80);
+    assert_eq!(ports.len(), 2);
+    for (shard, port) in ports.into_iter().enumerate() {
+        get(port, &format!("/?shard={shard}")).unwrap();
+    }
 
-    let place = format!("/api/v1/namespaces/{}", namespace.name());
-    let pod = [
-        "get",
-        "pods",
-        "--selector=app.kubernetes.io/instance=bot",
-        "--output=jsonpath={.items[0].metadata.name}",
-    ];
-    let pod = namespace.kubectl(&pod).unwrap();
-    let operator =
-        format!("{place}/services/seen-gateway-queue-operator-metrics:admin/proxy/metrics");
-    let queue = format!("{place}/pods/{pod}:9090/proxy/metrics");
-    // An endpoint comes a moment after its pod.
-    let page = |path: &str| wait_for(path, || kubectl(&["get", "--raw", path]));
-    let there: BTreeSet<String> = [page(&operator), page(&queue)]
-        .iter()
-        .flat_map(|page| names_told(page))
+    let operator = queue::addresses(
+        namespace,
+        "app.kubernetes.io/name=gateway-queue-operator",
+        8080,
+    );
+    let queues = queue::addresses(namespace, queue::PODS, 9090);
+    let there: BTreeSet<String> = [operator, queues]
+        .concat()
+        .into_iter()
+        .flat_map(|port| names_told(&get(port, "/metrics").unwrap()))
         .collect();
 
     let mut asked = BTreeSet::new();
@@ -64,8 +65,7 @@ fn each_metric_of_the_alerts_and_the_dashboard_is_one_of_a_real_queue_or_operato
 }
 
 /// The names by which Prometheus knows what a page tells. A counter is named
-/// without its `_total` there. What is not known, such as max_concurrency before
-/// Discord has told it, may be absent, but is described.
+/// without its `_total` there.
 fn names_told(page: &str) -> Vec<String> {
     let mut names = Vec::new();
     for line in page.lines() {

@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::cluster::{Namespace, TOKEN, run, variable};
 use crate::definition::Definition;
 use crate::helm::{Helm, chart};
+use crate::queue;
 
 const GRANT: &str = r#"{"message": "You're free to connect now! :)"}"#;
 
@@ -33,7 +34,7 @@ fn who_pastes_what_helm_prints_gets_a_first_grant() {
     assert!(notes.contains("stays when it\ngoes"), "{notes}");
 
     let blocks = blocks(&notes);
-    let [queue, call, page, why, test] = &blocks[..] else {
+    let [apply, call, page, why, test] = &blocks[..] else {
         panic!("not five things to type, but {}: {notes}", blocks.len());
     };
     let folder = tempfile::tempdir().unwrap();
@@ -45,7 +46,7 @@ fn who_pastes_what_helm_prints_gets_a_first_grant() {
             std::env::var("PATH").unwrap(),
         ];
         // Forwarding ends with the shell.
-        let script = format!("trap 'kill $(jobs -p) 2>/dev/null' EXIT\n{script}");
+        let script = format!("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}");
         let mut shell = Command::new("bash");
         shell
             .args(["-e", "-c", &script])
@@ -56,13 +57,10 @@ fn who_pastes_what_helm_prints_gets_a_first_grant() {
     std::os::unix::fs::symlink(variable("HELM4"), folder.path().join("helm")).unwrap();
 
     // There is no way to Discord from here.
-    let api = format!(
-        "http://fake-discord.{}.svc:8080/api/v10",
-        variable("E2E_NAMESPACE")
-    );
+    let api = queue::discord_api();
     let field = "  tokenSecretRef:\n";
-    assert!(queue.contains(field), "{queue}");
-    type_in(&queue.replace(field, &format!("  discordApi: {api}\n{field}")));
+    assert!(apply.contains(field), "{apply}");
+    type_in(&apply.replace(field, &format!("  discordApi: {api}\n{field}")));
 
     // Somebody else may have the ports that are shown.
     let port = free_port();
@@ -70,7 +68,9 @@ fn who_pastes_what_helm_prints_gets_a_first_grant() {
     assert!(said.contains(GRANT), "{said}");
 
     let port = free_port();
-    let forward = page.replace("9090:9090", &format!("{port}:9090"));
+    let forward = page
+        .trim_end()
+        .replace("9090:9090", &format!("{port}:9090"));
     let look = format!(
         "{forward} &\ncurl --silent --retry 9 --retry-connrefused http://127.0.0.1:{port}/"
     );

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Check, schemas};
 use crate::programs;
+use crate::target;
 
 /// Values that change which objects there are, or their shape. Each is rendered
 /// by itself and together with all that can go with it.
@@ -113,6 +114,9 @@ const VALUES: &[&[&str]] = &[
     &["fullnameOverride=a-name-that-is-as-long-as-a-name-of-kubernetes-may-be-for-labels"],
 ];
 
+/// Where values are shown to people.
+const DOCS: &str = "docs/observe.md";
+
 /// What makes the chart render all that it can: the background of each line.
 const ALL: &[&str] = &[
     "podMonitor.renderMode=alwaysRender",
@@ -151,6 +155,7 @@ pub(super) fn check(check: &Check<'_>) -> Result<()> {
             count += 1;
         }
     }
+    count += shown_values(check, &rendered)?;
     let said = conform(check, &folder, &rendered)?;
     let progress = &check.workspace.progress;
     progress.say(format!("  {count} renderings: {}", said.trim()));
@@ -169,6 +174,39 @@ fn no_cluster_scope(text: &str, values: &[&str]) -> Result<()> {
         Some(line) if scoped => bail!("with {values:?} there is a `{line}`"),
         _ => Ok(()),
     }
+}
+
+/// The values that the docs show, as people would use them.
+fn shown_values(check: &Check<'_>, rendered: &Path) -> Result<usize> {
+    let text = target::read(check.workspace, DOCS)?;
+    let blocks: Vec<&str> = yaml_blocks(&text).collect();
+    if blocks.is_empty() {
+        bail!("{DOCS} shows no values: how are they fenced?");
+    }
+    for (number, values) in blocks.iter().enumerate() {
+        let file = check.scratch.path().join(format!("shown-{number}.yaml"));
+        fs::write(&file, values).context("writing values")?;
+        let values = format!("--values={}", file.display());
+        let background: Vec<String> = ALL.iter().map(|v| format!("--set={v}")).collect();
+        let mut arguments = vec!["--namespace=discord", &values];
+        arguments.extend(background.iter().map(String::as_str));
+        for (helm, number) in check.helms.iter().zip([3, 4]) {
+            let text = check.render(helm, &arguments)?;
+            let file = rendered.join(format!("{}-{number}.yaml", file_name(&file)));
+            fs::write(file, text).context("writing what is rendered")?;
+        }
+    }
+    Ok(2 * blocks.len())
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_stem().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn yaml_blocks(text: &str) -> impl Iterator<Item = &str> {
+    let rest = text.split("\n```yaml\n").skip(1);
+    rest.filter_map(|block| Some(block.split_once("\n```")?.0))
 }
 
 fn examples_conform(check: &Check<'_>, schemas: &Path) -> Result<()> {
@@ -195,6 +233,12 @@ fn conform(check: &Check<'_>, schemas: &Path, what: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_found_between_their_fences() {
+        let text = "a\n```yaml\nb: c\n```\nd\n```console\n$ e\n```\n";
+        assert_eq!(yaml_blocks(text).collect::<Vec<_>>(), ["b: c"]);
+    }
 
     #[test]
     fn a_cluster_role_beside_a_list_of_namespaces_is_found() {
