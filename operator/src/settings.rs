@@ -329,8 +329,16 @@ fn image(name: &str) -> Option<String> {
 fn secrets(list: &str) -> Option<Vec<String>> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
     let fits = |name: &str| (1..=253).contains(&name.len()) && name.chars().all(allowed);
-    let names: Vec<String> = list.split(',').map(|name| name.trim().to_owned()).collect();
-    names.iter().all(|name| fits(name)).then_some(names)
+    let mut names: Vec<String> = Vec::new();
+    for name in list.split(',').map(str::trim) {
+        // A pod may name each Secret only once.
+        if fits(name) && !names.iter().any(|before| before == name) {
+            names.push(name.to_owned());
+        } else if !fits(name) {
+            return None;
+        }
+    }
+    Some(names)
 }
 
 /// The names in a list with commas between. None when one is no name.

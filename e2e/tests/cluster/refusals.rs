@@ -1,6 +1,6 @@
 //! What the API server says to a wrong spec: which field, and what is accepted.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::api::{Api, QUEUE, queue};
 use crate::kubectl::Namespace;
@@ -125,6 +125,9 @@ fn texts() -> Vec<Row> {
         (json!({"discordApi": "https://discord.com/api#v10"}), API),
         (json!({"discordApi": "https://"}), API),
         (json!({"discordApi": ""}), API),
+        (json!({"discordApi": "https://discord.com:0/api"}), API),
+        (json!({"discordApi": "http://proxy:65536"}), API),
+        (json!({"discordApi": "http://proxy:999999/"}), API),
         (json!({"image": ""}), &["spec.image", "at least 1 chars"]),
         (
             json!({"image": "a b"}),
@@ -182,6 +185,7 @@ fn durations() -> Vec<Row> {
 
 fn parts() -> Vec<Row> {
     let long: Vec<_> = (0..17).map(|n| json!({"name": format!("s-{n}")})).collect();
+    let many: Map<_, _> = (0..33).map(|n| (format!("a-{n}"), json!("x"))).collect();
     vec![
         (
             json!({"tokenSecretRef": {"name": "my-bot"}, "maxConcurrency": 2}),
@@ -202,6 +206,10 @@ fn parts() -> Vec<Row> {
         (
             json!({"tokenSecretRef": {"name": "My_Bot"}}),
             &["spec.tokenSecretRef.name", "a-z0-9"],
+        ),
+        (
+            json!({"tokenSecretRef": {"name": "a..b"}}),
+            &["spec.tokenSecretRef.name", "should match"],
         ),
         (
             json!({"tokenSecretRef": {"name": "a", "key": "a/b"}}),
@@ -235,12 +243,32 @@ fn parts() -> Vec<Row> {
             &["spec.service.labels.a", "may not be more than 63"],
         ),
         (
+            json!({"service": {"labels": {"a": "-x"}}}),
+            &["spec.service.labels.a", "should match"],
+        ),
+        (
+            json!({"service": {"annotations": {"a": "x".repeat(4097)}}}),
+            &["spec.service.annotations.a", "may not be more than 4096"],
+        ),
+        (
+            json!({"service": {"annotations": many}}),
+            &["spec.service.annotations", "at most 32 items"],
+        ),
+        (
+            json!({"networkPolicy": {"from": []}}),
+            &["networkPolicy.from has no effect while networkPolicy.enabled is false"],
+        ),
+        (
             json!({"imagePullSecrets": [{}]}),
             &["spec.imagePullSecrets[0].name", "Required"],
         ),
         (
             json!({"imagePullSecrets": [{"name": "A"}]}),
             &["spec.imagePullSecrets[0].name", "a-z0-9"],
+        ),
+        (
+            json!({"imagePullSecrets": [{"name": "a.-b"}]}),
+            &["spec.imagePullSecrets[0].name", "should match"],
         ),
         (
             json!({"imagePullSecrets": [{"name": "a"}, {"name": "a"}]}),
@@ -254,7 +282,24 @@ fn parts() -> Vec<Row> {
 }
 
 fn pods() -> Vec<Row> {
+    let spread = |skew| json!({"maxSkew": skew, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"});
     vec![
+        (
+            json!({"pod": {"topologySpreadConstraints": [spread(1), spread(2)]}}),
+            &["spec.pod.topologySpreadConstraints[1]", "Duplicate"],
+        ),
+        (
+            json!({"pod": {"labels": {"a": "b/c"}}}),
+            &["spec.pod.labels.a", "should match"],
+        ),
+        (
+            json!({"pod": {"nodeSelector": {"a": "b-"}}}),
+            &["spec.pod.nodeSelector.a", "should match"],
+        ),
+        (
+            json!({"pod": {"priorityClassName": "a..b"}}),
+            &["spec.pod.priorityClassName", "should match"],
+        ),
         (
             json!({"pod": {"terminationGracePeriodSeconds": -1}}),
             &[

@@ -186,9 +186,10 @@ pub struct GatewayQueueSpec {
     /// Discord's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
+    // Not by a pattern of the port: that would cost more than an API server allows.
     #[x_kube(validation = Rule::new(
-        r"isURL(self) && self.matches('^https?://[^/?#@[:space:]]+(/[^?#@[:space:]]*)?$')"
-    ).message("discordApi must be an http or https URL without credentials, query or fragment, such as https://discord.com/api/v10"))]
+        r"isURL(self) && self.matches('^https?://[^/?#@[:space:]]+(/[^?#@[:space:]]*)?$') && (url(self).getPort() == '' || (size(url(self).getPort()) <= 5 && int(url(self).getPort()) >= 1 && int(url(self).getPort()) <= 65535))"
+    ).message("discordApi must be an http or https URL without credentials, query or fragment, with a port from 1 to 65535 if it names one, such as https://discord.com/api/v10"))]
     pub discord_api: Option<String>,
 
     /// The Service in front of the queue. It has the name of this object.
@@ -235,7 +236,7 @@ pub struct TokenSecretRef {
     /// The name of the Secret.
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+        regex(pattern = schema::SUBDOMAIN)
     )]
     pub name: String,
     /// The key in the Secret under which the token is.
@@ -259,7 +260,7 @@ pub struct ImagePullSecret {
     /// The name of the Secret.
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+        regex(pattern = schema::SUBDOMAIN)
     )]
     pub name: String,
 }

@@ -46,14 +46,14 @@ pub struct PodSettings {
 
     /// How pods are spread over zones and nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::embedded_list::<TopologySpreadConstraint, 16>")]
+    #[schemars(schema_with = "schema::spread_constraints")]
     pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,
 
     /// The PriorityClass of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+        regex(pattern = schema::SUBDOMAIN)
     )]
     pub priority_class_name: Option<String>,
 

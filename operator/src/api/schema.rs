@@ -1,6 +1,7 @@
 //! Pieces of schema that the derive does not make as the API server and we
 //! want them: bounded maps, and the types of Kubernetes without their manual.
 
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -9,14 +10,23 @@ use serde_json::json;
 /// The notation of a quantity, as the API server itself checks it in CRDs.
 const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
-/// Labels: the API server checks the notation when the child is applied.
+/// The names of most objects, such as a Secret: a DNS subdomain as of RFC 1123.
+pub(super) const SUBDOMAIN: &str =
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// The notation of a label's value, which may be empty.
+pub(super) const LABEL_VALUE: &str = r"^([a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?)?$";
+
+/// Labels. The notation of a key is checked when the child is applied: a schema
+/// has no words for keys.
 pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
-    map_of(json!({"type": "string", "maxLength": 63}), 64)
+    let value = json!({"type": "string", "maxLength": 63, "pattern": LABEL_VALUE});
+    map_of(value, 64)
 }
 
-/// Annotations.
+/// Annotations: all of an object may have 256 KiB together, and others add some.
 pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
-    map_of(json!({"type": "string", "maxLength": 16384}), 64)
+    map_of(json!({"type": "string", "maxLength": 4096}), 32)
 }
 
 /// Amounts of compute resources by their names.
@@ -57,6 +67,16 @@ pub(super) fn embedded_list<T: JsonSchema, const MOST: usize>(
         "items": bounded::<T>(generator),
         "x-kubernetes-list-type": "atomic",
     })
+}
+
+/// An optional list of spread constraints. A pod may have one of each key and
+/// way only: two would have every apply of the Deployment fail.
+pub(super) fn spread_constraints(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = embedded_list::<TopologySpreadConstraint, 16>(generator);
+    schema.insert("x-kubernetes-list-type".to_owned(), json!("map"));
+    let keys = json!(["topologyKey", "whenUnsatisfiable"]);
+    schema.insert("x-kubernetes-list-map-keys".to_owned(), keys);
+    schema
 }
 
 /// Conditions, one of each type.

@@ -97,6 +97,22 @@ fn every_wrong_spec_is_refused_with_what_is_accepted() {
             json!({"discordApi": "https://host/?a=b"}),
             "query or fragment",
         ),
+        (
+            json!({"discordApi": "https://host:0/api"}),
+            "a port from 1 to 65535",
+        ),
+        (
+            json!({"discordApi": "http://host:65536"}),
+            "a port from 1 to 65535",
+        ),
+        (
+            json!({"discordApi": "http://host:99999999999999999999/"}),
+            "a port from 1 to 65535",
+        ),
+        (
+            json!({"networkPolicy": {"from": [{}]}}),
+            "networkPolicy.from has no effect while networkPolicy.enabled is false",
+        ),
     ];
     for (spec, message) in table {
         let refusals = refusals("my-bot", spec.clone());
@@ -134,6 +150,9 @@ fn every_right_spec_is_accepted() {
         json!({"tokenSecretRef": {"name": "my-bot"}}),
         json!({"discordApi": "http://fake-discord.default.svc:8080/api/v10"}),
         json!({"discordApi": "https://discord.com"}),
+        json!({"discordApi": "http://[2001:db8::1]:65535/api"}),
+        json!({"discordApi": "http://proxy:1"}),
+        json!({"networkPolicy": {"enabled": true, "from": []}}),
     ] {
         assert_eq!(
             refusals("my-bot", spec.clone()),
@@ -142,6 +161,54 @@ fn every_right_spec_is_accepted() {
         );
         serde_json::from_value::<GatewayQueueSpec>(spec).unwrap();
     }
+}
+
+#[test]
+fn a_pod_has_one_spread_constraint_of_each_key_and_way() {
+    let pod = &schema()["properties"]["spec"]["properties"]["pod"];
+    let list = &pod["properties"]["topologySpreadConstraints"];
+    assert_eq!(list["x-kubernetes-list-type"], "map");
+    let keys = json!(["topologyKey", "whenUnsatisfiable"]);
+    assert_eq!(list["x-kubernetes-list-map-keys"], keys);
+    // A key that may be missing needs a default.
+    for key in keys.as_array().unwrap() {
+        let required = list["items"]["required"].as_array().unwrap();
+        assert!(required.contains(key), "{key} is not in {required:?}");
+    }
+}
+
+#[test]
+fn names_and_the_values_of_labels_have_the_notation_of_kubernetes() {
+    let mut patterns = std::collections::BTreeMap::new();
+    walk("", &schema()["properties"]["spec"], &mut |path, s| {
+        if let Some(pattern) = s["pattern"].as_str() {
+            patterns.insert(path.to_owned(), pattern.to_owned());
+        }
+    });
+    for path in [
+        ".tokenSecretRef.name",
+        ".imagePullSecrets[].name",
+        ".pod.priorityClassName",
+    ] {
+        assert_eq!(patterns[path], schema::SUBDOMAIN, "{path}");
+    }
+    for path in [".pod.labels[]", ".pod.nodeSelector[]", ".service.labels[]"] {
+        assert_eq!(patterns[path], schema::LABEL_VALUE, "{path}");
+    }
+}
+
+#[test]
+fn all_annotations_together_fit_into_an_object() {
+    // What Kubernetes takes of keys and values together.
+    const MOST: u64 = 256 * 1024;
+    walk("", &schema()["properties"]["spec"], &mut |path, s| {
+        if path.ends_with(".annotations") {
+            let values = s["additionalProperties"]["maxLength"].as_u64().unwrap();
+            // A key: a prefix, a slash and a name.
+            let all = s["maxProperties"].as_u64().unwrap() * (253 + 1 + 63 + values);
+            assert!(all < MOST, "{path} may have {all} bytes");
+        }
+    });
 }
 
 #[test]

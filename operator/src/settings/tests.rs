@@ -41,7 +41,7 @@ fn a_flag_wins_over_its_variable() {
     let variables = [
         ("QUEUE_IMAGE", "q:1"),
         ("QUEUE_IMAGE_PULL_POLICY", "Always"),
-        ("QUEUE_IMAGE_PULL_SECRETS", "one, my.two"),
+        ("QUEUE_IMAGE_PULL_SECRETS", "one, my.two,one"),
         ("WATCH_NAMESPACE", "a"),
         ("ADMIN_PORT", "1"),
         ("LOG_FORMAT", "text"),
