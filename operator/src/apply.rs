@@ -73,7 +73,7 @@ impl Error {
 }
 
 /// The API server's own words, without what kube prints around them.
-fn words(error: &kube::Error) -> String {
+pub(crate) fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         other => other.to_string(),

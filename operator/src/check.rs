@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::GatewayQueue;
+use crate::apply;
 use crate::runtime::BoxError;
 use crate::settings::Check;
 
@@ -95,7 +96,8 @@ async fn takes_a_queue(namespace: &str) -> Result<(), BoxError> {
         dry_run: true,
         ..PostParams::default()
     };
-    let taken = queues.create(&dry_run, &queue).await?;
+    let taken = queues.create(&dry_run, &queue).await;
+    let taken = taken.map_err(|error| apply::words(&error))?;
     // A definition without our schema would take anything and fill in nothing.
     match taken.data["spec"]["port"].is_number() {
         true => Ok(()),
