@@ -21,7 +21,7 @@ const MOST_WAITING: usize = 256;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Note {
     /// Whether somebody should look at it.
     pub warns: bool,
@@ -29,6 +29,9 @@ pub struct Note {
     pub reason: String,
     /// A sentence.
     pub message: String,
+    /// The child that it is about, if it is about one. Events of one reason are
+    /// counted as one, but not those about different children.
+    pub child: Option<ObjectReference>,
 }
 
 /// Where notes are left. Clones share it.
@@ -95,7 +98,7 @@ fn event(note: Note) -> Event {
         reason: note.reason,
         note: Some(clip(note.message)),
         action: "Reconcile".to_owned(),
-        secondary: None,
+        secondary: note.child,
     }
 }
 
@@ -118,6 +121,7 @@ pub fn transition(before: Option<&GatewayQueueStatus>, after: &GatewayQueueStatu
         warns: !NORMAL.contains(&new.reason.as_str()),
         reason: new.reason,
         message: new.message,
+        child: None,
     })
 }
 
@@ -138,12 +142,29 @@ pub fn repair(kind: Kind, owner: &Owner, count: u32) -> Note {
         warns: true,
         reason: "ChildPutBack".to_owned(),
         message,
+        child: Some(child(kind, owner)),
+    }
+}
+
+/// A child as events name it.
+fn child(kind: Kind, owner: &Owner) -> ObjectReference {
+    let resource = kind.resource();
+    ObjectReference {
+        api_version: Some(resource.api_version),
+        kind: Some(resource.kind),
+        name: Some(owner.name.clone()),
+        namespace: Some(owner.namespace.clone()),
+        ..ObjectReference::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::time::Duration;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::desired::tests::owner;
@@ -183,16 +204,102 @@ mod tests {
             warns: true,
             reason: "ChildRefused".to_owned(),
             message: "é".repeat(900),
+            child: None,
         };
         let note = event(note).note.unwrap();
         assert!((990..=1024).contains(&note.len()));
     }
 
     #[test]
-    fn notes_that_nobody_publishes_are_dropped_and_nobody_waits() {
-        let (events, _kept) = Events::new();
+    fn to_leave_more_notes_than_fit_never_waits_and_the_earliest_are_kept() {
+        let (events, mut kept) = Events::new();
         for count in 0..2000 {
-            events.leave(&owner(), repair(Kind::Service, &owner(), count));
+            let mut note = repair(Kind::Service, &owner(), 1);
+            note.message = count.to_string();
+            events.leave(&owner(), note);
         }
+        let kept = std::iter::from_fn(|| kept.try_recv().ok());
+        let kept: Vec<_> = kept.map(|(_, note)| note.message).collect();
+        let earliest: Vec<_> = (0..MOST_WAITING).map(|count| count.to_string()).collect();
+        assert_eq!(kept, earliest);
+    }
+
+    /// Publishes these notes to an API server that answers the nth call, from
+    /// nought, as `answers` says: with a code, or never. What it was called with.
+    async fn published(notes: Vec<Note>, answers: impl Fn(usize) -> Option<u16>) -> Vec<Value> {
+        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let (events, receiver) = Events::new();
+        for note in notes {
+            events.leave(&owner(), note);
+        }
+        // Nobody is left to leave any.
+        drop(events);
+        let client = Client::new(service, "default");
+        let publishing = tokio::spawn(publish(client, Some("operator-1".to_owned()), receiver));
+        let mut calls = Vec::new();
+        let mut unanswered = Vec::new();
+        while let Some((request, send)) = handle.next_request().await {
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let event: Value = serde_json::from_slice(&body).unwrap();
+            let answer = answers(calls.len());
+            calls.push(event.clone());
+            let Some(code) = answer else {
+                unanswered.push(send);
+                continue;
+            };
+            let answer = match code {
+                201 => event,
+                code => json!({"kind": "Status", "status": "Failure", "code": code}),
+            };
+            let answer = Body::from(serde_json::to_vec(&answer).unwrap());
+            send.send_response(Response::builder().status(code).body(answer).unwrap());
+        }
+        publishing.await.unwrap();
+        calls
+    }
+
+    fn told(reason: &str) -> Note {
+        transition(None, &status("False", reason, "a sentence")).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_fails_or_hangs_costs_its_own_event_and_no_other() {
+        let reasons = ["NoLeader", "TokenMissing", "Granting"];
+        let started = tokio::time::Instant::now();
+        let calls = published(reasons.map(told).to_vec(), |call| match call {
+            0 => Some(500),
+            1 => None,
+            _ => Some(201),
+        });
+        let limit = LIMIT + Duration::from_secs(1);
+        let calls = tokio::time::timeout(limit, calls).await.unwrap();
+        let called: Vec<_> = calls.iter().map(|call| call["reason"].clone()).collect();
+        assert_eq!(called, reasons);
+        assert_eq!(started.elapsed().as_secs(), LIMIT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_children_that_were_put_back_are_two_events_that_name_them() {
+        let of = |kind, count| repair(kind, &owner(), count);
+        let notes = vec![
+            of(Kind::Service, 1),
+            of(Kind::Deployment, 1),
+            of(Kind::Service, 2),
+        ];
+        let calls = published(notes, |_| Some(201)).await;
+        let related = |call: &Value| {
+            let related = &call["related"];
+            let text = |field| related[field].as_str().unwrap_or_default().to_owned();
+            (text("apiVersion"), text("kind"), text("name"))
+        };
+        let text = |api: &str, kind: &str| (api.to_owned(), kind.to_owned(), owner().name);
+        let (service, deployment) = (text("v1", "Service"), text("apps/v1", "Deployment"));
+        assert_eq!(
+            calls.iter().map(related).collect::<Vec<_>>(),
+            [service.clone(), deployment, service]
+        );
+        // The third is the first once more.
+        let series = calls.iter().map(|call| call["series"]["count"].as_i64());
+        assert_eq!(series.collect::<Vec<_>>(), [None, None, Some(2)]);
     }
 }

@@ -106,9 +106,11 @@ pub fn status(
     evidence: Evidence<'_>,
     now: Timestamp,
 ) -> GatewayQueueStatus {
-    // Only a leader writes the logbook. Without one it is old.
+    // Only a leader writes the logbook. Without one it is old. Whoever leads grants
+    // also while something is in the way of the spec, but for a queue that stands
+    // down: its pods are on their way out.
     let (leader, entry) = match (evidence.outcome, evidence.leader) {
-        (Outcome::Applied, Leader::Pod { name, .. }) => (
+        (outcome, Leader::Pod { name, .. }) if !matches!(outcome, Outcome::TokenShared(_)) => (
             Some(name.clone()),
             evidence
                 .lease
@@ -167,10 +169,13 @@ fn conditions(
             ready(queue, owner, evidence, blocked, &progress, entry),
         ),
         (PROGRESSING, progressing),
-        (TOKEN_ACCEPTED, token_accepted(queue, owner, outcome, entry)),
+        (
+            TOKEN_ACCEPTED,
+            token_accepted(queue, owner, evidence, entry),
+        ),
         (
             SESSION_STARTS_AVAILABLE,
-            session_starts_available(queue, entry),
+            session_starts_available(queue, evidence, entry),
         ),
     ];
     let before = Before {

@@ -13,8 +13,8 @@ use crate::desired::{APPLIED, Owner};
 
 /// See the module.
 pub(super) struct Progress {
-    /// Whether all pods are of the newest spec, and one of them is ready. One is
-    /// enough to grant; the others come when they can.
+    /// Whether all pods there are of the newest spec, and one of them is ready.
+    /// One is enough to grant; the others come when they can.
     pub(super) can_grant: bool,
     /// Whether something is still under way.
     pub(super) verdict: Verdict,
@@ -103,11 +103,11 @@ struct Count {
 
 impl Count {
     fn can_grant(&self) -> bool {
-        self.updated == self.wanted && self.all == self.updated && self.available > 0
+        self.all == self.updated && self.available > 0
     }
 
     fn is_complete(&self) -> bool {
-        self.can_grant() && self.available == self.wanted
+        self.can_grant() && self.updated == self.wanted && self.available == self.wanted
     }
 
     fn complete(&self) -> String {

@@ -196,7 +196,7 @@ fn what_cannot_be_applied_is_said_before_all_else() {
     let (_, reason, message) = ready(&taken);
     assert_eq!(reason, "NameTaken");
     assert!(message.contains("my-bot: Service, Deployment"), "{message}");
-    assert_eq!((&taken.url, &taken.leader), (&None, &None));
+    assert_eq!(taken.url, None);
     assert_eq!((&taken.replicas, &taken.selector), (&None, &None));
 
     let refused = of(&Outcome::Refused {
@@ -212,6 +212,45 @@ fn what_cannot_be_applied_is_said_before_all_else() {
 
     let invalid = of(&Outcome::Invalid("spec.interval is wrong".to_owned()));
     assert_eq!(ready(&invalid).1, "InvalidSpec");
+}
+
+#[test]
+fn who_leads_is_told_also_while_something_is_in_the_way_of_the_spec() {
+    let invalid = Outcome::Invalid("spec.interval is wrong".to_owned());
+    let refused = Outcome::Refused {
+        kind: Kind::Service,
+        message: "no".to_owned(),
+    };
+    let taken = Outcome::NameTaken(vec![Kind::Service]);
+    for outcome in [invalid, refused, taken] {
+        let of = |lease: Option<Lease>| {
+            status_of(&with_token(), &outcome, Some(&available()), lease.as_ref())
+        };
+        let led = of(Some(lease(&entry(None))));
+        assert_eq!(ready(&led).0, "False", "{outcome:?}");
+        assert_eq!(led.leader.as_deref(), Some("my-bot-7d9f"), "{outcome:?}");
+        assert!(led.session_starts.is_some(), "{outcome:?}");
+        let accepted = ("True".to_owned(), "Accepted".to_owned());
+        assert_eq!(told(&led, TOKEN_ACCEPTED), accepted, "{outcome:?}");
+        // A pod leads, and has not said anything yet.
+        let silent = of(Some(Lease::default()));
+        assert_eq!(unknown(&silent), "SessionStartsUnknown", "{outcome:?}");
+        let unchecked = ("Unknown".to_owned(), "Unchecked".to_owned());
+        assert_eq!(told(&silent, TOKEN_ACCEPTED), unchecked, "{outcome:?}");
+        assert_eq!(unknown(&of(None)), "NoLeader", "{outcome:?}");
+    }
+    let shared = Outcome::TokenShared(Holder::Older("elder".to_owned()));
+    let lease = lease(&entry(None));
+    let leaving = status_of(&with_token(), &shared, Some(&available()), Some(&lease));
+    assert_eq!(leaving.leader, None);
+    assert_eq!(unknown(&leaving), "TokenShared");
+}
+
+/// Why it is not known whether there are session starts.
+fn unknown(status: &GatewayQueueStatus) -> String {
+    let (state, reason) = told(status, SESSION_STARTS_AVAILABLE);
+    assert_eq!(state, "Unknown");
+    reason
 }
 
 #[test]

@@ -3,33 +3,54 @@
 use gateway_queue_logbook::{Entry, Hold, Token};
 
 use super::blocked::token_shared;
-use super::{Outcome, State, Verdict};
+use super::{Evidence, Outcome, State, Verdict};
 use crate::api::GatewayQueue;
 use crate::desired::Owner;
+use crate::leader::Leader;
 
-/// Nobody leads: what was known is old.
-fn unknown() -> Verdict {
-    let message = "Only a pod that leads knows, and none does: see the condition Ready";
-    Verdict::of(State::Unknown, "NoLeader", message)
+/// Why it is not known whether Discord takes the token.
+const UNCHECKED: &str = "Unchecked";
+
+/// Why it is not known whether there are session starts.
+const UNKNOWN: &str = "SessionStartsUnknown";
+
+/// Why there is nothing to tell: nobody leads, and what was known is old, or the
+/// leader has not written yet, which has the reason `silent`.
+fn unknown(evidence: Evidence<'_>, silent: &'static str) -> Verdict {
+    let (reason, message) = match (evidence.outcome, evidence.leader) {
+        (Outcome::TokenShared(_), _) => (
+            "TokenShared",
+            "This queue stands down, and asks Discord nothing: see the condition Ready".to_owned(),
+        ),
+        (_, Leader::Pod { name, .. }) => (
+            silent,
+            format!("The pod {name} leads, and has not told yet what it knows"),
+        ),
+        (_, Leader::Lost { .. } | Leader::Nobody) => (
+            "NoLeader",
+            "Only a pod that leads knows, and none does: see the condition Ready".to_owned(),
+        ),
+    };
+    Verdict::of(State::Unknown, reason, message)
 }
 
 /// Whether Discord takes the token.
 pub(super) fn token_accepted(
     queue: &GatewayQueue,
     owner: &Owner,
-    outcome: &Outcome,
+    evidence: Evidence<'_>,
     entry: Option<&Entry>,
 ) -> Verdict {
     let Some(token) = &queue.spec.token_secret_ref else {
         let message = "The queue has no token, and asks Discord nothing";
         return Verdict::holds("NoToken", message);
     };
-    if let Outcome::TokenShared(holder) = outcome {
+    if let Outcome::TokenShared(holder) = evidence.outcome {
         return token_shared(queue, owner, holder);
     }
     let place = format!("Secret {}, key {}", token.name, token.key);
     let Some(entry) = entry else {
-        return unknown();
+        return unknown(evidence, UNCHECKED);
     };
     match entry.token {
         Token::Accepted => Verdict::holds("Accepted", format!("Discord accepts it ({place})")),
@@ -41,20 +62,24 @@ pub(super) fn token_accepted(
         // A pod of the spec before may lead for a moment yet.
         Token::Unchecked | Token::None => Verdict::of(
             State::Unknown,
-            "Unchecked",
+            UNCHECKED,
             format!("Discord has not said anything about it yet ({place})"),
         ),
     }
 }
 
 /// Whether there are session starts to grant.
-pub(super) fn session_starts_available(queue: &GatewayQueue, entry: Option<&Entry>) -> Verdict {
+pub(super) fn session_starts_available(
+    queue: &GatewayQueue,
+    evidence: Evidence<'_>,
+    entry: Option<&Entry>,
+) -> Verdict {
     if queue.spec.token_secret_ref.is_none() {
         let message = "The queue has no token, and counts no session starts";
         return Verdict::holds("NoToken", message);
     }
     let Some(entry) = entry else {
-        return unknown();
+        return unknown(evidence, UNKNOWN);
     };
     // It grants what it knows to be there, also when Discord cannot be asked.
     let trouble = entry.detail.as_ref().map_or_else(String::new, |detail| {
@@ -75,7 +100,7 @@ pub(super) fn session_starts_available(queue: &GatewayQueue, entry: Option<&Entr
         ),
         _ => Verdict::of(
             State::Unknown,
-            "SessionStartsUnknown",
+            UNKNOWN,
             format!("Discord has not told how many are left{trouble}"),
         ),
     }

@@ -1,6 +1,7 @@
 //! What keeps a pod from running, in the words of the kubelet and the scheduler,
 //! and what to do about it.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
@@ -18,21 +19,31 @@ pub(super) struct Trouble {
     pub(super) message: String,
 }
 
-/// The trouble of the first pod by name that has one. A pod that is on its way
-/// out has none that matters.
+/// The trouble of the newest pod that has one: an older one may tell of a spec
+/// that is no more. Pods that have failed for good come last: they stay until
+/// somebody deletes them, and others took their places long ago. A pod that is on
+/// its way out has no trouble that matters.
 pub(super) fn trouble(pods: &[Arc<Pod>]) -> Option<Trouble> {
     let mut staying: Vec<&Arc<Pod>> = pods
         .iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .collect();
-    staying.sort_by_key(|pod| pod.name_any());
+    staying.sort_by_key(|pod| {
+        let made = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        (has_failed(pod), Reverse(made), pod.name_any())
+    });
     staying.into_iter().find_map(|pod| trouble_of(pod))
+}
+
+fn has_failed(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    phase == Some("Failed")
 }
 
 fn trouble_of(pod: &Pod) -> Option<Trouble> {
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
-    if status.phase.as_deref() == Some("Failed") {
+    if has_failed(pod) {
         let why = status.message.as_deref().or(status.reason.as_deref());
         return Some(Trouble {
             reason: "PodFailed",
@@ -205,6 +216,32 @@ mod tests {
         let (reason, message) = told(container(waiting, json!({})));
         assert_eq!(reason, "PodFailed");
         assert_eq!(message, "Pod my-bot-1 cannot be started: non-root");
+    }
+
+    #[test]
+    fn the_newest_pod_is_told_of_first_and_one_that_failed_for_good_last() {
+        let waiting = |reason: &str| {
+            container(
+                json!({"waiting": {"reason": reason, "message": "no such host"}}),
+                json!({}),
+            )
+        };
+        let made = |mut pod: Arc<Pod>, day: u8| {
+            let time = json!(format!("2026-11-{day:02}T12:00:00Z"));
+            let metadata = &mut Arc::get_mut(&mut pod).unwrap().metadata;
+            metadata.creation_timestamp = serde_json::from_value(time).unwrap();
+            pod
+        };
+        let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"});
+        let evicted = made(pod("my-bot-1", evicted), 23);
+        let older = made(pod("my-bot-2", waiting("CreateContainerConfigError")), 16);
+        let newest = made(pod("my-bot-3", waiting("ImagePullBackOff")), 22);
+        let reason = |pods: &[Arc<Pod>]| trouble(pods).unwrap().message;
+        let all = [evicted.clone(), older.clone(), newest];
+        assert!(reason(&all).contains("pod my-bot-3"), "{}", reason(&all));
+        let two = [evicted.clone(), older];
+        assert!(reason(&two).contains("Pod my-bot-2"), "{}", reason(&two));
+        assert!(reason(&[evicted]).contains("Pod my-bot-1 has failed"));
     }
 
     #[test]

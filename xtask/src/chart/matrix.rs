@@ -115,7 +115,7 @@ const VALUES: &[&[&str]] = &[
 ];
 
 /// Where values are shown to people.
-const DOCS: &str = "docs/observe.md";
+const DOCS: &str = "docs/monitoring.md";
 
 /// What makes the chart render all that it can: the background of each line.
 const ALL: &[&str] = &[

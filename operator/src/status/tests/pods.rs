@@ -81,6 +81,31 @@ fn a_pod_that_stands_by_and_is_away_makes_nobody_wait() {
 }
 
 #[test]
+fn a_second_pod_that_a_quota_refuses_takes_no_turns_from_the_first() {
+    let mut one_of_two = deployment(json!({
+        "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
+        "conditions": [
+            {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"},
+        ],
+    }));
+    one_of_two.spec.as_mut().unwrap().replicas = Some(2);
+    let queue = queue(json!({"replicas": 2}));
+    let lease = lease(&entry(None));
+    let of = |deployment: &Deployment| {
+        status_of(&queue, &Outcome::Applied, Some(deployment), Some(&lease))
+    };
+    let status = of(&one_of_two);
+    assert_eq!(ready(&status).1, "Granting");
+    let refused = ("False".to_owned(), "PodRefused".to_owned());
+    assert_eq!(told(&status, PROGRESSING), refused);
+    // One that is granted its turn by a pod of the spec before is not Ready.
+    let mut older = one_of_two;
+    let counts = older.status.as_mut().unwrap();
+    (counts.replicas, counts.updated_replicas) = (Some(2), Some(1));
+    assert_eq!(ready(&of(&older)).1, "PodRefused");
+}
+
+#[test]
 fn a_queue_without_pods_says_how_to_start_it() {
     let queue = queue(json!({"replicas": 0}));
     let mut none = deployment(json!({"observedGeneration": 2}));
