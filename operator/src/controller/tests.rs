@@ -163,6 +163,31 @@ async fn a_second_reconcile_makes_no_call() {
 }
 
 #[tokio::test]
+async fn what_others_wrote_into_the_status_goes_and_then_all_is_quiet() {
+    let server = Server::default();
+    let (queue, context, _writers) = applied(&server).await;
+    let expected = server.status();
+    let status = format!("{PREFIX}/status");
+    let edited = {
+        let mut objects = server.objects.lock().unwrap();
+        let edited = &mut objects.get_mut(&status).unwrap()["status"];
+        edited["leader"] = json!("somebody");
+        edited["sessionStarts"] = json!({"total": 1, "remaining": 1, "resetTime": null});
+        let other = json!({"type": "Other", "status": "True", "reason": "Why", "message": "",
+            "lastTransitionTime": "2026-11-23T12:00:00Z"});
+        edited["conditions"].as_array_mut().unwrap().push(other);
+        drop(objects);
+        told(&queue, &server)
+    };
+    server.take_calls();
+    reconcile(edited, Arc::clone(&context)).await.unwrap();
+    assert_eq!(server.take_writes(), [status]);
+    assert_eq!(server.status(), expected);
+    reconcile(told(&queue, &server), context).await.unwrap();
+    assert_eq!(server.take_calls(), []);
+}
+
+#[tokio::test]
 async fn a_store_that_lags_behind_costs_a_look_and_no_write() {
     let server = Server::default();
     let (context, _writers) = context(&server);
