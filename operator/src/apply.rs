@@ -16,7 +16,7 @@ use crate::desired::{Child, Kind, Owner, first_lease};
 use crate::drift::overwrite;
 use crate::metrics::{Metrics, Verb};
 
-/// The client by itself tries again for hours. Here the controller decides.
+/// A reconcile does not wait for longer: the controller tries it again.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A call that failed.

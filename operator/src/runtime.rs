@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use gateway_queue_telemetry::{Format, Service};
-use kube::Client;
+use kube::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -15,6 +15,7 @@ use crate::admin::{self, Readiness};
 use crate::api::LogFormat;
 use crate::apply::Cluster;
 use crate::backoff::Backoffs;
+use crate::client::Clients;
 use crate::controller::{Context, controller};
 use crate::election;
 use crate::events::{self, Events};
@@ -65,7 +66,10 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         log_filter: _,
     } = settings;
     let stop = stop_on_signal()?;
-    let client = Client::try_default().await?;
+    let Clients {
+        work: client,
+        election,
+    } = Clients::of(Config::infer().await?)?;
     let scopes: Vec<Option<String>> = match watch_namespaces.is_empty() {
         true => vec![None],
         false => watch_namespaces.into_iter().map(Some).collect(),
@@ -138,7 +142,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     // The next operator's turn comes when this one has done nothing any more.
     let idle = CancellationToken::new();
     let standing = candidacy.map(|candidacy| {
-        let standing = election::stand(client, candidacy, works, idle.clone());
+        let standing = election::stand(election, candidacy, works, idle.clone());
         tokio::spawn(standing)
     });
     tokio::select! {
