@@ -22,6 +22,7 @@ pub mod events;
 pub mod leader;
 pub mod metrics;
 pub mod observe;
+mod parts;
 pub mod repairs;
 pub mod report;
 pub mod runtime;

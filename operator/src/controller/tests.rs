@@ -67,6 +67,7 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
         events,
         metrics,
         works: works(true),
+        places: Arc::new(Semaphore::new(1)),
     };
     (Arc::new(context), writers)
 }
@@ -299,6 +300,24 @@ async fn an_operator_that_stands_by_makes_no_call() {
     let action = reconcile(Arc::new(queue(json!({}))), Arc::new(context)).await;
     assert_eq!(action.unwrap(), Action::await_change());
     assert_eq!(server.take_calls(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconcile_waits_for_a_place_that_those_of_other_namespaces_share() {
+    let (here, there) = (Server::default(), Server::default());
+    let (first, _writers) = context(&here);
+    let (second, _more) = context(&there);
+    let mut second = Arc::into_inner(second).unwrap();
+    second.places = Arc::clone(&first.places);
+    // The one place there is is taken until the first has given up.
+    *here.hang.lock().unwrap() = Some("/serviceaccounts/");
+    let started = tokio::time::Instant::now();
+    let slow = tokio::spawn(reconcile(Arc::new(queue(json!({}))), first));
+    tokio::task::yield_now().await;
+    let waited = reconcile(Arc::new(queue(json!({}))), Arc::new(second)).await;
+    waited.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(10));
+    assert!(slow.await.unwrap().is_err());
 }
 
 #[tokio::test]
