@@ -13,6 +13,7 @@ mod leadership;
 mod server;
 mod sharing;
 mod telling;
+mod watching;
 
 use server::{PREFIX, Server};
 

@@ -149,7 +149,8 @@ impl Server {
             return failure(415, "this does not replace the status of one object");
         }
         let mut objects = self.objects.lock().unwrap();
-        let metadata = json!({"name": "my-bot", "uid": "0001"});
+        // Which GatewayQueues there are, only the watch knows.
+        let metadata = json!({ "uid": test["value"] });
         let object = objects
             .entry(path.to_owned())
             .or_insert_with(|| json!({ "metadata": metadata, "spec": {} }));
