@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
-use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 use tracing::Instrument as _;
 
@@ -16,7 +16,7 @@ use crate::desired::{Child, Kind, Owner, first_lease};
 use crate::drift::overwrite;
 use crate::metrics::{Metrics, Verb};
 
-/// The client by itself tries again for hours. Here the controller decides.
+/// A reconcile does not wait for longer: the controller tries it again.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A call that failed.
@@ -213,7 +213,7 @@ impl Cluster {
     }
 
     /// Writes the status of a GatewayQueue, if it still is the object of
-    /// `owner`.
+    /// `owner`. What others wrote into it goes.
     ///
     /// # Errors
     /// When the call fails.
@@ -229,14 +229,22 @@ impl Cluster {
                 owner.namespace, owner.name
             )
         };
-        let patch = Patch::Apply(json!({
-            "apiVersion": GatewayQueue::api_version(&()),
-            "kind": GatewayQueue::kind(&()),
-            "metadata": {"uid": owner.uid},
-            "status": status,
-        }));
-        let parameters = PatchParams::apply(MANAGER).force();
-        let patched = api.patch_status(&owner.name, &parameters, &patch);
+        // Neither an apply, which leaves the fields of others, so that the status
+        // would never be what it shall be, nor a merge, for which the API server
+        // does not look at the uid when it writes a status.
+        let patch = json!([
+            {"op": "test", "path": "/metadata/uid", "value": owner.uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]);
+        let by_us = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patched = async {
+            let patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
+            let patch: Patch<()> = Patch::Json(patch);
+            api.patch_status(&owner.name, &by_us, &patch).await
+        };
         self.limit(Verb::PatchStatus, call, patched)
             .await
             .map(|_| ())

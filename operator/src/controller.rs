@@ -11,7 +11,7 @@ use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{Controller, WatchStreamExt as _};
 use kube::{Client, ResourceExt as _};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -30,8 +30,8 @@ use crate::stores::Stores;
 use crate::tokens::Tokens;
 use crate::told::Told;
 
-/// How many GatewayQueues are worked on at the same time.
-const CONCURRENCY: u16 = 8;
+/// How many GatewayQueues are worked on at the same time, in all namespaces together.
+pub const CONCURRENCY: u16 = 8;
 
 /// A change comes as several events, one for each child. They are answered
 /// together, once the stores have taken them up.
@@ -73,6 +73,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Whether this operator works, or stands by for another that does.
     pub works: watch::Receiver<bool>,
+    /// A place for each reconcile, shared by the controllers of all namespaces.
+    pub places: Arc<Semaphore>,
 }
 
 /// The controller of one namespace, or of all. It ends after `stop`, when the
@@ -160,6 +162,10 @@ fn note_tokens(tokens: &Tokens, event: &Event<Stored>, tell: &Tell) {
 /// # Errors
 /// See [`Error`].
 pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Action, Error> {
+    let Ok(_place) = context.places.acquire().await else {
+        // Never: nobody closes it.
+        return Ok(Action::await_change());
+    };
     if !*context.works.borrow() {
         // All are looked at when this operator's turn comes.
         return Ok(Action::await_change());

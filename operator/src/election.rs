@@ -123,3 +123,6 @@ fn tell(works: &watch::Sender<bool>, new: bool) {
         (false, _) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Data walks one way: [`observe`] the cluster, build what is [`desired`],
 //! compare ([`drift`]), [`apply`] what differs ([`converge`]), and tell the truth
 //! about it ([`leader`], [`status`], [`report`]). Of several operators one does
-//! so ([`election`]). Only `observe`, `apply`, `events`, `election`, `admin`,
+//! so ([`election`]). Only `observe`, `apply`, `events`, `election`, `client`, `admin`,
 //! `check` and `runtime` do IO.
 
 pub mod admin;
@@ -12,6 +12,7 @@ pub mod api;
 pub mod apply;
 pub mod backoff;
 pub mod check;
+pub mod client;
 pub mod controller;
 pub mod converge;
 pub mod desired;
@@ -21,6 +22,7 @@ pub mod events;
 pub mod leader;
 pub mod metrics;
 pub mod observe;
+mod parts;
 pub mod repairs;
 pub mod report;
 pub mod runtime;

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use gateway_queue_telemetry::{Format, Service};
-use kube::Client;
+use kube::Config;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +14,13 @@ use crate::admin::{self, Readiness};
 use crate::api::LogFormat;
 use crate::apply::Cluster;
 use crate::backoff::Backoffs;
-use crate::controller::{Context, controller};
+use crate::client::Clients;
+use crate::controller::{CONCURRENCY, Context, controller};
 use crate::election;
 use crate::events::{self, Events};
 use crate::metrics::Metrics;
 use crate::observe::{Tell, watch_children};
+use crate::parts::Parts;
 use crate::repairs::Repairs;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
@@ -66,7 +67,10 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         log_filter: _,
     } = settings;
     let stop = stop_on_signal()?;
-    let client = Client::try_default().await?;
+    let Clients {
+        work: client,
+        election,
+    } = Clients::of(Config::infer().await?)?;
     let scopes: Vec<Option<String>> = match watch_namespaces.is_empty() {
         true => vec![None],
         false => watch_namespaces.into_iter().map(Some).collect(),
@@ -76,9 +80,10 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     let listener = admin::listen(admin_port)
         .await
         .map_err(|error| format!("cannot listen on the admin port {admin_port}: {error}"))?;
-    // Whatever is in here ends with this function.
-    let mut tasks = JoinSet::new();
-    tasks.spawn(admin::serve(listener, Arc::clone(&readiness), registry));
+    // Whatever is in here ends with this function, and not before.
+    let mut parts = Parts::default();
+    let serving = admin::serve(listener, Arc::clone(&readiness), registry);
+    parts.run("the admin port", serving);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         queue_image = defaults.image,
@@ -94,14 +99,22 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
 
     let (events, notes) = Events::new();
     let instance = std::env::var("POD_NAME").ok();
-    tasks.spawn(events::publish(client.clone(), instance, notes));
+    let publishing = events::publish(client.clone(), instance, notes);
+    parts.run("the publishing of events", publishing);
     let (works, turn) = watch::channel(candidacy.is_none());
-    let mut controllers = Vec::new();
+    let places = Arc::new(Semaphore::new(usize::from(CONCURRENCY)));
+    let mut controllers = Parts::default();
     let mut tells = Vec::new();
     for namespace in scopes {
         let namespace = namespace.as_deref();
+        let place = namespace.map_or_else(
+            || "all namespaces".to_owned(),
+            |namespace| format!("namespace {namespace}"),
+        );
+        let mut watches = JoinSet::new();
         let tokens = Arc::<Tokens>::default();
-        let (stores, triggers) = watch_children(&client, namespace, &tokens, &mut tasks);
+        let (stores, triggers) = watch_children(&client, namespace, &tokens, &mut watches);
+        parts.run_all(format!("a watch of {place}"), watches);
         tells.push(triggers.tell.clone());
         let context = Arc::new(Context {
             cluster: Cluster::new(client.clone(), metrics.clone()),
@@ -114,6 +127,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             events: events.clone(),
             metrics: metrics.clone(),
             works: turn.clone(),
+            places: Arc::clone(&places),
         });
         let (readiness, stop) = (Arc::clone(&readiness), stop.clone());
         let of = namespace.map(str::to_owned);
@@ -129,7 +143,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             stop.clone(),
             listed,
         );
-        controllers.push(async move {
+        controllers.run(format!("the controller of {place}"), async move {
             // Before the children are known, each would seem to be missing.
             let filled = stop.run_until_cancelled(stores.wait_until_ready()).await;
             if let Some(Ok(())) = filled {
@@ -137,28 +151,44 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             }
         });
     }
-    tasks.spawn(follow(turn, tells, metrics));
+    parts.run("the word of whose turn it is", follow(turn, tells, metrics));
     // The next operator's turn comes when this one has done nothing any more.
     let idle = CancellationToken::new();
-    let standing = candidacy.map(|candidacy| {
-        let standing = election::stand(client, candidacy, works, idle.clone());
-        tokio::spawn(standing)
-    });
-    tokio::select! {
-        _ = join_all(controllers) => {}
-        () = too_long(&stop) => tracing::warn!("reconciles were cut off"),
+    let mut standing = Parts::default();
+    if let Some(candidacy) = candidacy {
+        let election = election::stand(election, candidacy, works, idle.clone());
+        standing.run("the election", election);
     }
+    let fault = tokio::select! {
+        fault = all_end(&mut controllers, &stop) => fault,
+        Some(ended) = parts.next_end() => Some(ended),
+        Some(ended) = standing.next_end() => Some(ended),
+        () = too_long(&stop) => {
+            tracing::warn!("reconciles were cut off");
+            None
+        }
+    };
+    controllers.end().await;
     idle.cancel();
-    if let Some(standing) = standing {
-        let _ = standing.await;
-    }
-    match stop.is_cancelled() {
-        true => {
+    while standing.next_end().await.is_some() {}
+    match fault {
+        None => {
             tracing::info!("stopped");
             Ok(())
         }
-        false => Err("the controller ended by itself".into()),
+        Some(fault) => Err(fault.into()),
     }
+}
+
+/// Waits until all controllers have ended, as they do after `stop`. What to say of
+/// one that ended before.
+async fn all_end(controllers: &mut Parts, stop: &CancellationToken) -> Option<String> {
+    while let Some(ended) = controllers.next_end().await {
+        if !stop.is_cancelled() {
+            return Some(ended);
+        }
+    }
+    None
 }
 
 /// Has every GatewayQueue looked at when this operator's turn comes: what happened
@@ -171,7 +201,8 @@ async fn follow(mut turn: watch::Receiver<bool>, tells: Vec<Tell>, metrics: Metr
             tells.iter().for_each(Tell::all);
         }
         if turn.changed().await.is_err() {
-            return;
+            // There is no election: this operator is alone, and works for good.
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -202,4 +233,31 @@ fn stop_on_signal() -> Result<CancellationToken, BoxError> {
         }
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_controller_of_several_that_ends_is_named_but_not_after_the_signal() {
+        let stop = CancellationToken::new();
+        let mut controllers = Parts::default();
+        controllers.run("the controller of a", stop.clone().cancelled_owned());
+        controllers.run("the controller of b", std::future::ready(()));
+        let ended = Some("the controller of b ended by itself".to_owned());
+        assert_eq!(all_end(&mut controllers, &stop).await, ended);
+        stop.cancel();
+        assert_eq!(all_end(&mut controllers, &stop).await, None);
+    }
+
+    #[tokio::test]
+    async fn an_operator_without_an_election_works_for_good() {
+        let (works, turn) = watch::channel(true);
+        drop(works);
+        let (metrics, _) = Metrics::new();
+        let following = follow(turn, Vec::new(), metrics);
+        let ended = tokio::time::timeout(Duration::from_millis(50), following).await;
+        assert!(ended.is_err(), "it ended");
+    }
 }

@@ -13,6 +13,7 @@ mod leadership;
 mod server;
 mod sharing;
 mod telling;
+mod watching;
 
 use server::{PREFIX, Server};
 
@@ -73,6 +74,7 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
         events,
         metrics,
         works: works(true),
+        places: Arc::new(Semaphore::new(1)),
     };
     (Arc::new(context), writers)
 }
@@ -178,6 +180,31 @@ async fn a_second_reconcile_makes_no_call() {
     let action = reconcile(queue, context).await.unwrap();
     assert_eq!(server.take_calls(), []);
     assert_eq!(action, Action::await_change());
+}
+
+#[tokio::test]
+async fn what_others_wrote_into_the_status_goes_and_then_all_is_quiet() {
+    let server = Server::default();
+    let (queue, context, _writers) = applied(&server).await;
+    let expected = server.status();
+    let status = format!("{PREFIX}/status");
+    let edited = {
+        let mut objects = server.objects.lock().unwrap();
+        let edited = &mut objects.get_mut(&status).unwrap()["status"];
+        edited["leader"] = json!("somebody");
+        edited["sessionStarts"] = json!({"total": 1, "remaining": 1, "resetTime": null});
+        let other = json!({"type": "Other", "status": "True", "reason": "Why", "message": "",
+            "lastTransitionTime": "2026-11-23T12:00:00Z"});
+        edited["conditions"].as_array_mut().unwrap().push(other);
+        drop(objects);
+        told(&queue, &server)
+    };
+    server.take_calls();
+    reconcile(edited, Arc::clone(&context)).await.unwrap();
+    assert_eq!(server.take_writes(), [status]);
+    assert_eq!(server.status(), expected);
+    reconcile(told(&queue, &server), context).await.unwrap();
+    assert_eq!(server.take_calls(), []);
 }
 
 #[tokio::test]
@@ -292,6 +319,24 @@ async fn an_operator_that_stands_by_makes_no_call() {
     let action = reconcile(Arc::new(queue(json!({}))), Arc::new(context)).await;
     assert_eq!(action.unwrap(), Action::await_change());
     assert_eq!(server.take_calls(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconcile_waits_for_a_place_that_those_of_other_namespaces_share() {
+    let (here, there) = (Server::default(), Server::default());
+    let (first, _writers) = context(&here);
+    let (second, _more) = context(&there);
+    let mut second = Arc::into_inner(second).unwrap();
+    second.places = Arc::clone(&first.places);
+    // The one place there is is taken until the first has given up.
+    *here.hang.lock().unwrap() = Some("/serviceaccounts/");
+    let started = tokio::time::Instant::now();
+    let slow = tokio::spawn(reconcile(Arc::new(queue(json!({}))), first));
+    tokio::task::yield_now().await;
+    let waited = reconcile(Arc::new(queue(json!({}))), Arc::new(second)).await;
+    waited.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(10));
+    assert!(slow.await.unwrap().is_err());
 }
 
 #[tokio::test]

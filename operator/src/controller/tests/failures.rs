@@ -108,8 +108,9 @@ async fn a_status_that_is_written_for_another_object_of_the_name_is_refused_and_
         result
             .unwrap_err()
             .to_string()
-            .contains("another uid (409)")
+            .contains("the request is invalid (422)")
     );
+    assert_eq!(server.status(), json!({}));
 }
 
 #[tokio::test]

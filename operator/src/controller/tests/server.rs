@@ -101,15 +101,12 @@ impl Server {
         if parts.method == Method::POST && self.objects.lock().unwrap().contains_key(&path) {
             return failure(409, "there is one already");
         }
-        let applies = parts
-            .headers
-            .get(http::header::CONTENT_TYPE)
-            .is_some_and(|kind| {
-                kind.to_str()
-                    .unwrap()
-                    .starts_with("application/apply-patch")
-            });
-        if applies {
+        let kind = parts.headers.get(http::header::CONTENT_TYPE);
+        let kind = kind.map_or("", |kind| kind.to_str().unwrap());
+        if path.ends_with("/status") {
+            return self.write_status(&path, kind, &object);
+        }
+        if kind.starts_with("application/apply-patch") {
             let there = self.objects.lock().unwrap().get(&path).cloned();
             let query = parts.uri.query().unwrap_or_default();
             if let Some(why) = there.and_then(|there| conflict(query, &object, &there)) {
@@ -117,10 +114,7 @@ impl Server {
             }
             self.apply_annotations(&path, &mut object);
         }
-        object["metadata"]["uid"] = match path.ends_with("/status") {
-            true => json!("0001"),
-            false => json!("0042"),
-        };
+        object["metadata"]["uid"] = json!("0042");
         object["metadata"]["name"] = json!("my-bot");
         object["spec"] = object.get("spec").cloned().unwrap_or_else(|| json!({}));
         let entries = |field: &str| -> Value {
@@ -147,6 +141,30 @@ impl Server {
         }]);
         self.objects.lock().unwrap().insert(path, object.clone());
         respond(200, &object)
+    }
+
+    /// Replaces the status of the object of a UID. Any other way to write it would
+    /// leave what others wrote, or not look at the UID.
+    fn write_status(&self, path: &str, kind: &str, patch: &Value) -> Response<Body> {
+        let (test, add) = (&patch[0], &patch[1]);
+        let does = |step: &Value, op, path| step["op"] == op && step["path"] == path;
+        if kind != "application/json-patch+json"
+            || !does(test, "test", "/metadata/uid")
+            || !does(add, "add", "/status")
+        {
+            return failure(415, "this does not replace the status of one object");
+        }
+        let mut objects = self.objects.lock().unwrap();
+        // Which GatewayQueues there are, only the watch knows.
+        let metadata = json!({ "uid": test["value"] });
+        let object = objects
+            .entry(path.to_owned())
+            .or_insert_with(|| json!({ "metadata": metadata, "spec": {} }));
+        if object["metadata"]["uid"] != test["value"] {
+            return failure(422, "the request is invalid");
+        }
+        object["status"] = add["value"].clone();
+        respond(200, object)
     }
 
     /// Keeps the annotations that were never applied, and removes those that

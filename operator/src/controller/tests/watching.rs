@@ -1,0 +1,77 @@
+//! From what the API server lists to the reconciles.
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::observe::watch_children;
+
+/// A client whose watches list `queues`, and nothing of any other kind, and bring
+/// nothing more.
+fn listing(queues: Value) -> Client {
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    tokio::spawn(async move {
+        let mut watches = Vec::new();
+        while let Some((request, send)) = handle.next_request().await {
+            let uri = request.uri();
+            if uri.query().unwrap_or_default().contains("watch=true") {
+                watches.push(send);
+                continue;
+            }
+            let items = match uri.path().ends_with("/gatewayqueues") {
+                true => queues.clone(),
+                false => json!([]),
+            };
+            let list = json!({"metadata": {"resourceVersion": "1"}, "items": items});
+            let body = Body::from(serde_json::to_vec(&list).unwrap());
+            send.send_response(Response::new(body));
+        }
+    });
+    Client::new(service, "default")
+}
+
+/// Why the queue of this name is not ready, as far as it was told.
+fn reason(server: &Server, name: &str) -> Option<Value> {
+    let path = format!("/apis/gatewayqueue.dev/v1alpha1/namespaces/shop/gatewayqueues/{name}");
+    let objects = server.objects.lock().unwrap();
+    let object = objects.get(&format!("{path}/status"))?;
+    Some(object["status"]["conditions"][0]["reason"].clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_cannot_be_read_is_told_so_and_keeps_no_other_from_its_turn() {
+    let server = Server::default();
+    let (context, _writers) = context(&server);
+    let broken = json!({
+        "metadata": {"name": "broken", "namespace": "shop", "uid": "0002", "generation": 1},
+        "spec": {"port": "abc"},
+    });
+    let client = listing(json!([broken, queue(json!({}))]));
+    let mut watches = JoinSet::new();
+    let (stores, triggers) = watch_children(&client, None, &Arc::default(), &mut watches);
+    let mut context = Arc::into_inner(context).unwrap();
+    context.stores = stores;
+    let stop = CancellationToken::new();
+    let run = controller(
+        client,
+        None,
+        triggers,
+        Arc::new(context),
+        stop.clone(),
+        || {},
+    );
+    let running = tokio::spawn(run);
+    let told = async {
+        while reason(&server, "broken").is_none() || reason(&server, "my-bot").is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+    let seen = (reason(&server, "broken"), reason(&server, "my-bot"));
+    assert!(told.is_ok(), "only so much was told: {seen:?}");
+    let expected = ["InvalidSpec", "RolloutUnderWay"].map(|reason| Some(json!(reason)));
+    assert_eq!([seen.0, seen.1], expected);
+    // The one that can be read has its children, too.
+    server.object("deployments");
+    stop.cancel();
+    running.await.unwrap();
+}
