@@ -237,6 +237,7 @@ impl Context {
         queue: &GatewayQueue,
     ) -> Result<Converged, Error> {
         match converged {
+            Err(Error::Call(error)) if error.namespace_ends() => Err(error.into()),
             Err(error) if self.backoffs.has_failed(&reference(queue)) => {
                 Ok(Converged::failed(error))
             }

@@ -15,6 +15,9 @@ const OPERATOR: &str = "gateway-queue-operator";
 /// Tells of what was applied: it differs where a name differs.
 const MARK: &str = "gatewayqueue.dev/applied";
 
+/// Tells of which token a Lease or a pod is: it differs where a Secret differs.
+const TOKEN: &str = "gatewayqueue.dev/token";
+
 /// All children in a namespace, by the word of their kind and their name.
 pub(crate) struct Children(BTreeMap<(&'static str, String), Value>);
 
@@ -181,6 +184,8 @@ fn anonymous(value: &mut Value, name: &str) {
             for (key, value) in fields {
                 match key.as_str() {
                     MARK => *value = "MARK".into(),
+                    // Each has a Secret of its own.
+                    TOKEN if *value != "none" => *value = "TOKEN".into(),
                     "uid" => *value = "UID".into(),
                     _ => anonymous(value, name),
                 }

@@ -24,7 +24,7 @@ pub struct PodSettings {
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: Option<BTreeMap<String, String>>,
 
-    /// The compute resources of the queue's container. When absent, it asks
+    /// The compute resources of the queue's container. When absent or empty, it asks
     /// for 10m of CPU and 32Mi of memory, and is limited to 256Mi of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

@@ -20,7 +20,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::volumes::{TOKEN_FILE, mounts, volumes};
 use super::{Error, Owner, QueueDefaults, TOKEN, token_label};
 use crate::api::{
-    ADMIN_PORT, GatewayQueueSpec, ImagePullPolicy, PEER_PORT, PodSettings, parse_duration,
+    ADMIN_PORT, GatewayQueueSpec, ImagePullPolicy, PEER_PORT, PodSettings, Resources,
+    parse_duration,
 };
 
 /// The names of the ports: where shards ask for their turn, where the probes and
@@ -301,7 +302,15 @@ fn resources(pod: &PodSettings) -> ResourceRequirements {
             .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())));
         Some(pairs.collect::<BTreeMap<_, _>>())
     };
-    match &pod.resources {
+    let is_empty = |resources: &&Resources| {
+        let Resources { limits, requests } = resources;
+        let empty =
+            |amounts: &Option<BTreeMap<_, _>>| amounts.as_ref().is_none_or(BTreeMap::is_empty);
+        empty(limits) && empty(requests)
+    };
+    // Nothing asked for is as no asking: whoever takes away what there was leaves
+    // something empty, or nothing, as the API server has it.
+    match pod.resources.as_ref().filter(|asked| !is_empty(asked)) {
         Some(asked) => ResourceRequirements {
             limits: asked.limits.clone(),
             requests: asked.requests.clone(),

@@ -4,7 +4,10 @@
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::process::{Process, command, proc, words};
 use crate::kubectl::{Namespace, wait_for};
@@ -62,6 +65,17 @@ impl Drop for Cut {
     }
 }
 
+/// When the API server was started again, and when it was ready after that.
+static STARTS: Mutex<Vec<(Timestamp, Timestamp)>> = Mutex::new(Vec::new());
+
+/// Whether the API server was starting then, or had just started. It may serve before
+/// it has read who may do what, and says no to everybody meanwhile.
+pub(crate) fn api_server_was_starting(at: Timestamp) -> bool {
+    let starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut starts = starts.iter();
+    starts.any(|(started, ready)| (*started..*ready + Duration::from_secs(1)).contains(&at))
+}
+
 /// The node's API server, killed.
 pub(crate) struct Down {
     /// The first process of the node, which adopts all others.
@@ -110,10 +124,13 @@ impl Down {
 
     /// Starts it as it was, and returns when it serves.
     pub(crate) fn back(self, namespace: &Namespace) {
+        let started = Timestamp::now();
         drop(self);
         wait_for("the API server to be back", Duration::from_secs(60), || {
             namespace.kubectl(&["get", "--raw=/readyz"]).ok()
         });
+        let mut starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+        starts.push((started, Timestamp::now()));
     }
 }
 

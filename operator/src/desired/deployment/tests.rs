@@ -246,3 +246,22 @@ fn the_pod_is_made_as_the_platform_asks() {
     assert_eq!(pod["terminationGracePeriodSeconds"], 5);
     assert_eq!(pod["imagePullSecrets"], json!([{"name": "registry"}]));
 }
+
+#[test]
+fn empty_resources_are_those_of_a_spec_without_any() {
+    let of = |pod: serde_json::Value| {
+        let spec = queue(json!({ "pod": pod })).spec;
+        resources(&spec.pod.unwrap_or_default())
+    };
+    let default = of(json!({}));
+    assert!(default.limits.is_some());
+    for empty in [
+        json!({}),
+        json!({"limits": {}}),
+        json!({"requests": {}, "limits": null}),
+    ] {
+        assert_eq!(of(json!({"resources": empty})), default);
+    }
+    let asked = of(json!({"resources": {"requests": {"cpu": "1"}}}));
+    assert_eq!(asked.limits, None);
+}
