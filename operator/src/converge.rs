@@ -9,7 +9,7 @@ use crate::controller::{Context, Error};
 use crate::desired::{self, Child, Kind, Owner};
 use crate::drift::{Standing, is_leftover, standing};
 use crate::repairs::Over;
-use crate::status::Outcome;
+use crate::status::{Outcome, was_applied};
 use crate::{
     api::{GatewayQueue, GatewayQueueSpec},
     events,
@@ -143,7 +143,7 @@ impl Context {
             if converged.note(applied, child.kind)? {
                 let (namespace, name) = (&owner.namespace, &owner.name);
                 tracing::info!(namespace, queue = name, kind = child.kind.word(), "applied");
-                self.note_repair(child, owner, &standing, now);
+                self.note_repair(queue, child, owner, &standing, now);
             }
         }
         for kind in Kind::OPTIONAL {
@@ -167,6 +167,8 @@ impl Context {
     ) -> Result<(), Error> {
         let deleted = self.cluster.delete(kind, owner, uid).await;
         if converged.note(deleted, kind)? {
+            // If it is made again one day, nobody else has deleted it.
+            self.repairs.forget(owner, kind);
             let (namespace, name) = (&owner.namespace, &owner.name);
             tracing::info!(namespace, queue = name, kind = kind.word(), "deleted");
         }
@@ -201,7 +203,14 @@ impl Context {
 
     /// What was applied already, and had to be applied again, somebody else has
     /// changed or deleted.
-    fn note_repair(&self, child: &Child, owner: &Owner, standing: &Standing, now: Instant) {
+    fn note_repair(
+        &self,
+        queue: &GatewayQueue,
+        child: &Child,
+        owner: &Owner,
+        standing: &Standing,
+        now: Instant,
+    ) {
         let over = match standing {
             Standing::Drifted {
                 version, edited, ..
@@ -209,7 +218,12 @@ impl Context {
                 version: version.as_deref(),
                 edited: *edited,
             },
-            _ => Over::default(),
+            // It was there, however long ago that was, and whichever operator made it.
+            _ => Over {
+                version: None,
+                edited: !Kind::OPTIONAL.contains(&child.kind)
+                    && was_applied(queue.status.as_ref(), queue.metadata.generation),
+            },
         };
         let count = self
             .repairs

@@ -97,6 +97,11 @@ impl Repairs {
         count
     }
 
+    /// Forgets a child that the operator has deleted itself.
+    pub fn forget(&self, owner: &Owner, kind: Kind) {
+        self.lock().remove(&key(owner, kind));
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Made>> {
         // Each note is whole, whatever happened to another thread.
         self.made.lock().unwrap_or_else(PoisonError::into_inner)

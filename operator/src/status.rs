@@ -98,6 +98,24 @@ pub struct Evidence<'a> {
     pub leader: &'a Leader,
 }
 
+/// Whether a status says that the children were applied from the spec of this
+/// generation.
+pub fn was_applied(status: Option<&GatewayQueueStatus>, generation: Option<i64>) -> bool {
+    const NOT: [&str; 5] = [
+        "ApplyFailed",
+        "ChildRefused",
+        "InvalidSpec",
+        "NameTaken",
+        "TokenShared",
+    ];
+    status.is_some_and(|status| {
+        let mut conditions = status.conditions.iter().flatten();
+        let said = conditions.find(|c| c.type_ == PROGRESSING);
+        status.observed_generation == generation
+            && said.is_some_and(|said| !NOT.contains(&said.reason.as_str()))
+    })
+}
+
 /// The status of `queue` at `now`. It equals the one that is there when there is
 /// nothing to say: the time of a transition moves only when a condition flips.
 pub fn status(

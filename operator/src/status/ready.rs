@@ -5,9 +5,10 @@ use gateway_queue_logbook::{Entry, Hold};
 
 use super::leaderless::leaderless;
 use super::progress::Progress;
-use super::{Evidence, Verdict};
+use super::{Evidence, State, Verdict, look};
 use crate::api::{GatewayQueue, parse_duration};
 use crate::desired::Owner;
+use crate::leader::Leader;
 
 /// `blocked` is why there are no pods, if there shall be none.
 pub(super) fn ready(
@@ -18,27 +19,47 @@ pub(super) fn ready(
     progress: &Progress,
     entry: Option<&Entry>,
 ) -> Verdict {
-    if let Some(verdict) = blocked {
+    if let Some(mut verdict) = blocked {
+        verdict.message.push_str(&meanwhile(evidence, entry));
         return verdict;
     }
     if !progress.can_grant {
         let Verdict {
-            reason, message, ..
+            state,
+            reason,
+            mut message,
         } = progress.verdict.clone();
+        // Of a rollout that goes on it is said already.
+        if state != State::True {
+            message.push_str(&meanwhile(evidence, entry));
+        }
         return Verdict::not(reason, message);
     }
     if let Some(verdict) = leaderless(owner, evidence.leader) {
         return verdict;
     }
     let Some(entry) = entry else {
+        // A moment of each start, and nothing to warn of.
+        let logs = look("logs", owner);
         return Verdict::not(
-            "NotReady",
-            format!("The leader has not written to the Lease {} yet", owner.name),
+            "RolloutUnderWay",
+            format!("The leader is about to tell how it is. If it stays so, see `{logs}`"),
         );
     };
     match entry.hold {
         Some(hold) => held(queue, owner, hold, entry),
-        None => Verdict::holds("Granting", granting(queue, entry)),
+        None => Verdict::holds("Granting", granting(queue, entry) + &trouble(entry)),
+    }
+}
+
+/// That turns are granted all the same, if they are: the first that a person wants to
+/// know of something that is wrong.
+fn meanwhile(evidence: Evidence<'_>, entry: Option<&Entry>) -> String {
+    match (evidence.leader, entry) {
+        (Leader::Pod { name, .. }, Some(entry)) if entry.hold.is_none() => {
+            format!(". Shards are granted their turns meanwhile, by {name}")
+        }
+        _ => String::new(),
     }
 }
 
@@ -52,15 +73,15 @@ fn held(queue: &GatewayQueue, owner: &Owner, hold: Hold, entry: &Entry) -> Verdi
         Hold::TokenMissing => Verdict::not(
             "TokenMissing",
             format!(
-                "Secret {secret} has no key {key}, does not exist, or holds no token there{}. \
-                 Create it, such as with `kubectl -n {} create secret generic {secret} \
-                 --from-file={key}=FILE`, or mend it. The queue takes it up by itself, within two \
-                 minutes",
+                "Secret {secret} does not exist, has no key {key}, or holds no token there. Put the \
+                 token of a file into it with `kubectl -n {namespace} create secret generic {secret} \
+                 --from-file={key}=FILE --dry-run=client -o yaml | kubectl -n {namespace} apply -f -`. \
+                 The queue takes it up by itself, within two minutes{}",
                 entry
                     .detail
                     .as_ref()
-                    .map_or_else(String::new, |detail| format!(" (the queue says: {detail})")),
-                owner.namespace
+                    .map_or_else(String::new, |detail| format!(" (it says: {detail})")),
+                namespace = owner.namespace
             ),
         ),
         Hold::TokenRejected => Verdict::not(
@@ -98,6 +119,13 @@ fn held(queue: &GatewayQueue, owner: &Owner, hold: Hold, entry: &Entry) -> Verdi
             format!("No session start{of} is left{reserve}. Shards are granted again {until}")
         }),
     }
+}
+
+/// What is known is granted, also when Discord cannot be asked for more.
+fn trouble(entry: &Entry) -> String {
+    entry.detail.as_ref().map_or_else(String::new, |detail| {
+        format!(". Discord could not be asked again: {detail}")
+    })
 }
 
 fn granting(queue: &GatewayQueue, entry: &Entry) -> String {

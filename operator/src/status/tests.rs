@@ -119,7 +119,8 @@ fn a_queue_that_grants_is_ready_and_tells_what_it_knows() {
     assert_eq!((ready, reason), ("True", "Granting"));
     assert_eq!(
         message,
-        "Up to 16 shards, one of each bucket, may identify every 5.25s"
+        "Up to 16 shards, one of each bucket, may identify every 5.25s. Discord could not be asked \
+         again: it answered 503"
     );
     assert_eq!(status.observed_generation, Some(3));
     assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc"));
@@ -146,7 +147,7 @@ fn a_hold_says_why_and_what_to_do() {
         (
             Hold::TokenMissing,
             "TokenMissing",
-            "Secret discord has no key bot, does not exist, or holds no token",
+            "Secret discord does not exist, has no key bot, or holds no token",
         ),
         (
             Hold::TokenMissing,
@@ -207,7 +208,8 @@ fn what_cannot_be_applied_is_said_before_all_else() {
     assert_eq!(reason, "ChildRefused");
     assert_eq!(
         message,
-        "The API server refuses the Deployment: bad toleration"
+        "The API server refuses the Deployment: bad toleration. Shards are granted their turns \
+         meanwhile, by my-bot-7d9f"
     );
 
     let invalid = of(&Outcome::Invalid("spec.interval is wrong".to_owned()));

@@ -82,6 +82,10 @@ pub fn table(seen: &Seen, now: Timestamp, rows: usize) -> Vec<Line> {
         },
         Line::field(Tone::Plain, "waiting", &waiting(seen)),
     ];
+    // What is known is granted, also when Discord cannot be asked for more.
+    if let (None, Some(trouble)) = (seen.why_not(), &seen.trouble) {
+        lines.push(Line::field(Tone::Bad, "trouble", trouble));
+    }
     if !seen.last_grants.is_empty() {
         lines.push(Line::field(Tone::Plain, "last grants", &last_grants(seen)));
     }

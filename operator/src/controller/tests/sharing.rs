@@ -203,6 +203,29 @@ async fn a_child_that_somebody_keeps_changing_is_put_back_later_and_later() {
 }
 
 #[tokio::test]
+async fn a_child_that_was_deleted_is_told_also_by_an_operator_that_did_not_make_it() {
+    let server = Server::default();
+    let (queue, _before, _) = applied(&server).await;
+    let service = "/api/v1/namespaces/shop/services/my-bot";
+    server.objects.lock().unwrap().remove(service);
+    let (restarted, mut writers) = context(&server);
+    put(&mut writers.deployments, server.object("deployments"));
+    reconcile(queue, restarted).await.unwrap();
+    assert_eq!(server.take_notes(), ["ChildPutBack"]);
+    // What was refused before was never there.
+    let server = Server::default();
+    *server.refuse.lock().unwrap() = Some(("/services/", 403, 1));
+    let (context, _writers) = context(&server);
+    let new = super::queue(json!({}));
+    reconcile(Arc::new(new.clone()), Arc::clone(&context))
+        .await
+        .unwrap_err();
+    server.take_notes();
+    reconcile(told(&new, &server), context).await.unwrap();
+    assert_eq!(server.take_notes(), ["RolloutUnderWay"]);
+}
+
+#[tokio::test]
 async fn a_queue_that_cannot_be_read_says_so_once_and_is_not_touched() {
     let server = Server::default();
     let (context, _writers) = context(&server);

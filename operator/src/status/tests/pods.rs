@@ -151,7 +151,7 @@ fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
     assert_eq!(of(Some(&available())).0, "NoLeader");
     let blank = Lease::default();
     let silent = status_of(&with_token(), &applied, Some(&available()), Some(&blank));
-    assert_eq!(ready(&silent).1, "NotReady");
+    assert_eq!(ready(&silent).1, "RolloutUnderWay");
     assert_eq!(silent.leader.as_deref(), Some("my-bot-7d9f"));
 }
 
