@@ -97,6 +97,16 @@ impl Repairs {
         count
     }
 
+    /// Whether a child was applied of late, and not deleted since.
+    pub fn knows(&self, owner: &Owner, kind: Kind) -> bool {
+        self.lock().contains_key(&key(owner, kind))
+    }
+
+    /// Notes that a child is gone because it is not wanted.
+    pub fn forget(&self, owner: &Owner, kind: Kind) {
+        self.lock().remove(&key(owner, kind));
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Made>> {
         // Each note is whole, whatever happened to another thread.
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
