@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use futures::future::try_join_all;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::apply;
 use crate::controller::{Context, Error};
@@ -147,12 +148,16 @@ impl Context {
             }
         }
         for kind in Kind::OPTIONAL {
-            let Some(there) = self.stores.metadata(kind, owner) else {
+            if children.iter().any(|child| child.kind == kind) {
                 continue;
-            };
-            if children.iter().all(|child| child.kind != kind) && is_leftover(owner, &there) {
+            }
+            let there = self.unwanted(kind, owner).await?;
+            if let Some(there) = there.filter(|there| is_leftover(owner, there)) {
                 self.remove(&mut converged, kind, owner, there.uid.as_deref())
                     .await?;
+            }
+            if converged.error.is_none() {
+                self.repairs.forget(owner, kind);
             }
         }
         Ok(converged)
@@ -173,6 +178,19 @@ impl Context {
             tracing::info!(namespace, queue = name, kind = kind.word(), "deleted");
         }
         Ok(())
+    }
+
+    /// What there is of a kind that is not asked for. Once, after one was applied,
+    /// also what the store does not have: somebody may have taken its label.
+    async fn unwanted(
+        &self,
+        kind: Kind,
+        owner: &Owner,
+    ) -> Result<Option<ObjectMeta>, apply::Error> {
+        match self.stores.metadata(kind, owner) {
+            None if self.repairs.knows(owner, kind) => self.cluster.find(kind, owner).await,
+            there => Ok(there),
+        }
     }
 
     /// How a child stands. One that the store does not have is asked for: the

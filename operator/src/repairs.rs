@@ -97,7 +97,12 @@ impl Repairs {
         count
     }
 
-    /// Forgets a child that the operator has deleted itself.
+    /// Whether a child was applied of late, and not deleted since.
+    pub fn knows(&self, owner: &Owner, kind: Kind) -> bool {
+        self.lock().contains_key(&key(owner, kind))
+    }
+
+    /// Notes that a child is gone because the operator did not want it any more.
     pub fn forget(&self, owner: &Owner, kind: Kind) {
         self.lock().remove(&key(owner, kind));
     }

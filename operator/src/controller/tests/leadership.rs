@@ -295,6 +295,26 @@ async fn the_budget_for_disruptions_goes_when_one_pod_is_left() {
     assert!(server.take_calls().contains(&deleted));
 }
 
+/// Without it no watch tells of the budget.
+#[tokio::test]
+async fn a_budget_for_disruptions_whose_label_somebody_took_goes_too() {
+    let server = Server::default();
+    let (queue, context, _writers) = applied(&server).await;
+    let scaled = |replicas| {
+        let mut queue = told(&queue, &server);
+        Arc::make_mut(&mut queue).spec.replicas = replicas;
+        queue
+    };
+    context.reconcile(&scaled(2), Instant::now()).await.unwrap();
+    context.reconcile(&scaled(1), Instant::now()).await.unwrap();
+    assert!(!server.objects.lock().unwrap().contains_key(BUDGET));
+    // Once is enough.
+    server.take_calls();
+    context.reconcile(&scaled(1), Instant::now()).await.unwrap();
+    let calls = server.take_calls();
+    assert!(calls.iter().all(|(_, path)| path != BUDGET), "{calls:?}");
+}
+
 #[tokio::test]
 async fn a_strangers_budget_for_disruptions_is_left_alone() {
     let server = Server::default();
