@@ -34,7 +34,7 @@ fn who_pastes_what_helm_prints_gets_a_first_grant() {
     assert!(notes.contains("stays when it\ngoes"), "{notes}");
 
     let blocks = blocks(&notes);
-    let [apply, call, page, why, test] = &blocks[..] else {
+    let [apply, why, call, page, test] = &blocks[..] else {
         panic!("not five things to type, but {}: {notes}", blocks.len());
     };
     let folder = tempfile::tempdir().unwrap();
