@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, QUEUE, SERVICE, queue};
+use crate::api::{Api, CHILDREN, POD, QUEUE, SERVICE, queue};
 use crate::children::{Children, settle};
 use crate::kubectl::{Namespace, discord_api, operator_image, shards_image};
 
@@ -274,6 +274,15 @@ fn of_two_with_one_token_the_younger_stands_down_and_takes_over_when_the_older_g
     assert_eq!(younger["spec"]["replicas"], 0);
     assert_eq!(place.ready("older").0, "Granting");
     place.api.delete(QUEUE, name, "older").unwrap();
+    // The garbage collector takes its time beside a thousand queues that go.
+    settle(PATIENCE * 3, || {
+        let pods = place.api.list(POD, name);
+        let left = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/instance"] == "older");
+        left.map(|pod| format!("{} is still there", pod["metadata"]["name"]))
+            .collect()
+    });
     place.says("younger", "Granting", &[]);
     place.no_flood("younger");
 }

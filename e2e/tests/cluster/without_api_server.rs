@@ -12,7 +12,7 @@ use gateway_queue_e2e::waits::{Figures, grants, tell};
 use crate::faults::node::Down;
 use crate::faults::pair::Pair;
 use crate::faults::{LEASE, back_within, no_connection_closed, none_too_early, print};
-use crate::kubectl::Namespace;
+use crate::kubectl::{Namespace, wait_for};
 
 #[test]
 fn without_the_api_server_the_queue_holds_says_so_and_goes_on_by_itself() {
@@ -54,13 +54,16 @@ fn without_the_api_server_the_queue_holds_says_so_and_goes_on_by_itself() {
     assert!(state.contains(r#""role":"lapsed""#), "{state}");
     let metric = r#"gateway_queue_role{role="lapsed"} 1"#;
     assert!(metrics.lines().any(|line| line == metric), "{metrics}");
-    let log = namespace.kubectl(&["logs", &leader.name]).unwrap();
+    // The last of it when it looks at the Lease the next time.
     for said in [
         "cannot reach the Lease",
         "nothing is granted until the Lease can be renewed",
         "the Lease can be reached again",
     ] {
-        assert!(log.contains(said), "{said:?} is not in\n{log}");
+        wait_for(&format!("{said:?} in the log"), LEASE * 2, || {
+            let log = namespace.kubectl(&["logs", &leader.name]).unwrap();
+            log.contains(said).then_some(())
+        });
     }
     queue.ready();
 }
