@@ -57,7 +57,7 @@ impl Row {
 
 #[test]
 fn every_field_of_the_spec_is_set_changed_and_removed() {
-    let namespace = Namespace::new("fields");
+    let namespace = Namespace::alone("fields");
     let api = Api::new(&namespace);
     let rows = rows();
     assert_eq!(

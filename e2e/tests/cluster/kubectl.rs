@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 /// The token that the fake Discord takes.
 pub(crate) const TOKEN: &str = "demo.token-of-no-bot";
 
-/// All tests need the API server; one takes it away, and is alone meanwhile.
+/// All tests need the API server, and many measure times. Who takes it away, or keeps
+/// the machine busy, is alone meanwhile.
 static API_SERVER: RwLock<()> = RwLock::new(());
 
 /// A namespace with nothing in it, removed when dropped.

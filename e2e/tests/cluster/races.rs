@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 #[test]
 fn deleted_in_the_middle_of_its_creation_a_queue_leaves_nothing_and_can_come_again() {
-    let namespace = Namespace::new("races");
+    let namespace = Namespace::alone("races");
     let name = namespace.name();
     let api = Api::new(&namespace);
     let seed = std::env::var("SEED").ok();

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn after_two_hundred_random_edits_all_is_as_if_freshly_applied() {
-    let namespace = Namespace::new("random");
+    let namespace = Namespace::alone("random");
     let api = Api::new(&namespace);
     let seed = std::env::var("SEED").ok();
     let seed = seed.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
