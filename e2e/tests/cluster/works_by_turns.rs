@@ -12,8 +12,9 @@ use crate::kubectl::{Namespace, OPERATOR, say, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// An operator that is told to end hands on its Lease.
-const HANDED_ON: Duration = Duration::from_secs(15);
+/// An operator that is told to end releases its Lease. The other looks when the one
+/// that it saw last would have run out: after 15 s at most.
+const HANDED_ON: Duration = Duration::from_secs(20);
 
 /// One that is gone without a word has it for as long as it is held, and the
 /// library looks again a while later.
