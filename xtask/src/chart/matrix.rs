@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Check, schemas};
+use super::{CRD, Check, schemas};
 use crate::programs;
 use crate::target;
 
@@ -131,6 +131,8 @@ pub(super) fn check(check: &Check<'_>) -> Result<()> {
     let folder = check.scratch.path().join("schemas");
     fs::create_dir(&folder).context("creating a folder for schemas")?;
     schemas::of_api_server(check.kubernetes, &folder)?;
+    let definition = check.workspace.root.join(CRD);
+    schemas::of_our_own(check.kubernetes, &definition, &folder)?;
     schemas::of_monitors(&programs::monitors(check.workspace)?, &folder)?;
     let rendered = check.scratch.path().join("rendered");
     fs::create_dir(&rendered).context("creating a folder for what is rendered")?;

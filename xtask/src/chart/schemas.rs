@@ -51,16 +51,35 @@ pub(super) fn of_monitors(definitions: &Path, folder: &Path) -> Result<()> {
         let path = definitions.join(name);
         let text =
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let definition: Value = serde_json::from_str(&text)?;
-        let spec = &definition["spec"];
-        let version = &spec["versions"][0];
-        let mut schema = version["schema"]["openAPIV3Schema"].clone();
-        close(&mut schema, true);
-        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (group, kind) = (word(&spec["group"]), word(&spec["names"]["kind"]));
-        write(folder, &group, &word(&version["name"]), &kind, &schema)?;
+        of_definition(&serde_json::from_str(&text)?, folder)?;
     }
     Ok(())
+}
+
+/// Writes the schema of our own definition as it is in `file`: the API server
+/// has none yet, or that of another version.
+///
+/// # Errors
+/// When the file cannot be read as a definition.
+pub(super) fn of_our_own(kubernetes: &Kubernetes, file: &Path, folder: &Path) -> Result<()> {
+    let file = file.display().to_string();
+    let create = ["create", "--dry-run=client", "--validate=false"];
+    let text =
+        kubernetes.kubectl(&[&create[..], &["--output=json", "--filename", &file]].concat())?;
+    of_definition(&serde_json::from_str(&text)?, folder)
+}
+
+fn of_definition(definition: &Value, folder: &Path) -> Result<()> {
+    let spec = &definition["spec"];
+    let version = &spec["versions"][0];
+    let mut schema = version["schema"]["openAPIV3Schema"].clone();
+    if schema.is_null() {
+        bail!("a definition without a schema");
+    }
+    close(&mut schema, true);
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (group, kind) = (word(&spec["group"]), word(&spec["names"]["kind"]));
+    write(folder, &group, &word(&version["name"]), &kind, &schema)
 }
 
 fn of_document(document: &Value, folder: &Path) -> Result<usize> {
@@ -148,6 +167,22 @@ fn write(folder: &Path, group: &str, version: &str, kind: &str, schema: &Value) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_definition_is_written_by_its_group_and_kind_and_one_without_a_schema_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = json!({"properties": {"spec": {"type": "object"}}});
+        let mut definition = json!({"spec": {
+            "group": "example.dev", "names": {"kind": "Queue"},
+            "versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}}],
+        }});
+        of_definition(&definition, folder.path()).unwrap();
+        let text = fs::read_to_string(folder.path().join("queue-example-v1.json")).unwrap();
+        assert!(text.contains(r#""additionalProperties":false"#), "{text}");
+
+        definition["spec"]["versions"] = json!([]);
+        assert!(of_definition(&definition, folder.path()).is_err());
+    }
 
     #[test]
     fn a_kind_is_written_with_all_that_it_refers_to_and_takes_nothing_else() {
