@@ -118,7 +118,8 @@ pub const PEER_PORT: i32 = 9091;
 #[serde(rename_all = "camelCase")]
 pub struct GatewayQueueSpec {
     /// The IP on which the queue listens in its pod: 0.0.0.0 or :: for all
-    /// addresses. A loopback address is refused: no Service reaches it.
+    /// addresses. A loopback address is refused: no Service reaches it. Defaults to
+    /// 0.0.0.0.
     #[serde(default = "default_host")]
     #[schemars(length(max = 45))]
     #[x_kube(validation = Rule::new("isIP(self) && !ip(self).isLoopback()").message(
@@ -127,7 +128,8 @@ pub struct GatewayQueueSpec {
     pub host: String,
 
     /// The port on which the queue listens in its pod, from 1 to 65535. Ports
-    /// 9090 and 9091 belong to the queue itself. Clients use service.port.
+    /// 9090 and 9091 belong to the queue itself. Clients use service.port. Defaults
+    /// to 5000.
     #[serde(default = "default_port")]
     #[schemars(range(min = 1, max = 65535))]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 65535 && self != 9090 && self != 9091").message(
@@ -142,7 +144,7 @@ pub struct GatewayQueueSpec {
 
     /// How many pods the queue has, from 0 to 10. One of them leads and grants;
     /// the others hold clients too, ask the leader for their turns, and one of
-    /// them takes over when it goes. With 0 nobody is granted anything.
+    /// them takes over when it goes. With 0 nobody is granted anything. Defaults to 1.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 0, max = 10))]
     #[x_kube(validation = Rule::new("self >= 0 && self <= 10").message(
@@ -157,7 +159,7 @@ pub struct GatewayQueueSpec {
     pub max_concurrency: Option<i32>,
 
     /// The time that Discord wants between two identifies of one bucket, as a
-    /// duration from 5s to 1h.
+    /// duration from 5s to 1h. Defaults to 5s.
     #[serde(default = "default_interval")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(
@@ -167,7 +169,8 @@ pub struct GatewayQueueSpec {
 
     /// What is added to the interval, since it is Discord that measures, and
     /// the way from a grant to the identify takes its own time: a duration from
-    /// 0s to 60s. 500ms suits libraries that dial only after the grant.
+    /// 0s to 60s. 500ms suits libraries that dial only after the grant. Defaults to
+    /// 250ms.
     #[serde(default = "default_margin")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(
@@ -176,7 +179,7 @@ pub struct GatewayQueueSpec {
     pub margin: String,
 
     /// How many session starts to leave untouched, say for a deploy by hand:
-    /// from 0 to 1000000. Only with a token.
+    /// from 0 to 1000000. Only with a token. Defaults to 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub session_reserve: i32,
@@ -213,11 +216,12 @@ pub struct GatewayQueueSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub image_pull_secrets: Option<Vec<ImagePullSecret>>,
 
-    /// The least severe messages that the queue logs.
+    /// The least severe messages that the queue logs. Defaults to info.
     #[serde(default)]
     pub log_level: LogLevel,
 
     /// The form of the queue's log lines: text for people, json for machines.
+    /// Defaults to text.
     #[serde(default)]
     pub log_format: LogFormat,
 
@@ -239,7 +243,7 @@ pub struct TokenSecretRef {
         regex(pattern = schema::SUBDOMAIN)
     )]
     pub name: String,
-    /// The key in the Secret under which the token is.
+    /// The key in the Secret under which the token is. Defaults to token.
     #[serde(default = "default_token_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,

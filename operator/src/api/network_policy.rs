@@ -18,6 +18,7 @@ pub struct NetworkPolicySettings {
     /// Whether there is a NetworkPolicy. It lets everybody reach the admin port
     /// (probes, metrics, the page), only the queue's own pods the peer port, and
     /// those in `from` the port where shards ask. What the pods send is not limited.
+    /// Defaults to false.
     #[serde(default)]
     pub enabled: bool,
 

@@ -10,11 +10,11 @@ use super::schema;
 /// The Service in front of the queue.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ServiceSettings {
-    /// Who can reach the queue: ClusterIP is the cluster alone.
+    /// Who can reach the queue: ClusterIP is the cluster alone. Defaults to ClusterIP.
     #[serde(default, rename = "type")]
     pub type_: ServiceType,
     /// The port that clients use, from 1 to 65535. With 80 it is not part of
-    /// the URL.
+    /// the URL. Defaults to 80.
     #[serde(default = "default_service_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,

@@ -291,6 +291,28 @@ fn every_field_is_described() {
 }
 
 #[test]
+fn every_default_is_told_since_kubectl_explain_does_not_print_it() {
+    let mut told = 0;
+    walk("", &schema()["properties"]["spec"], &mut |path, schema| {
+        let default = match &schema["default"] {
+            Value::String(word) => word.clone(),
+            // An object's is what its fields say.
+            Value::Null | Value::Object(_) => return,
+            other => other.to_string(),
+        };
+        let words = schema["description"].as_str().unwrap_or_default();
+        let words: Vec<_> = words.split_whitespace().collect();
+        let sentence = format!("Defaults to {default}.");
+        assert!(
+            words.join(" ").contains(&sentence),
+            "{path} does not say {sentence:?}"
+        );
+        told += 1;
+    });
+    assert!(told >= 10, "{told}");
+}
+
+#[test]
 fn the_installed_definition_is_the_one_of_the_types() {
     let yaml = crd_yaml().unwrap();
     // The annotation that a client-side apply writes holds the object as JSON,
