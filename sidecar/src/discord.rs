@@ -99,7 +99,10 @@ async fn read(mut response: Response) -> Outcome {
             }
             Ok(None) => break,
             // It has answered, if not to the end.
-            Err(error) => return Outcome::Useless(reason(&error)),
+            Err(error) => {
+                let error = error.with_url(response.url().clone());
+                return Outcome::Useless(reason(&error));
+            }
         }
     }
     match Limits::parse(&body) {
@@ -114,13 +117,17 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
+/// Names the host, which need not be Discord's own. No more of the URL: a proxy may
+/// have a secret in its path.
 fn reason(error: &reqwest::Error) -> String {
     let what = match () {
         () if error.is_timeout() => "no answer from Discord in time",
         () if error.is_connect() => "cannot connect to Discord",
         () => "no whole answer from Discord",
     };
-    format!("{what}: {}", client::cause(error))
+    let host = error.url().and_then(|url| url.host_str());
+    let place = host.map_or_else(String::new, |host| format!(" at {host}"));
+    format!("{what}{place}: {}", client::cause(error))
 }
 
 #[cfg(test)]

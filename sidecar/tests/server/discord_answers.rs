@@ -282,7 +282,7 @@ fn a_redirect_is_never_followed() {
 
 #[test]
 fn what_is_no_whole_http_is_no_answer() {
-    const CUT: &str = "no whole answer from Discord: ";
+    const CUT: &str = "no whole answer from Discord at 127.0.0.1: ";
     let cut = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{}", good());
     let chunks =
         format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{{\r\nt0ken{TOKEN}\r\n");

@@ -18,7 +18,8 @@ fn a_discord_that_comes_after_the_start_is_found_within_the_backoff() {
     let started = Instant::now();
     let mut client = server.ask(0);
     let line = server.wait_for_log("cannot fetch the session starts");
-    assert!(line.contains("cannot connect to Discord"), "{line}");
+    let reason = "cannot connect to Discord at 127.0.0.1: ";
+    assert!(line.contains(reason), "{line}");
     server.wait_for_state(UNKNOWN);
     assert!(is_silent(&client));
     discord.come();
