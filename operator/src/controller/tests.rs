@@ -288,7 +288,7 @@ async fn a_refused_child_is_told_and_tried_again() {
     assert_eq!(condition["reason"], "ChildRefused");
     assert_eq!(
         condition["message"],
-        "The API server refuses the Service: it is forbidden here"
+        "The API server refuses the Service (made of spec.service): it is forbidden here"
     );
     // The Deployment is there all the same.
     server.object("deployments");

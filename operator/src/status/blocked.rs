@@ -10,7 +10,11 @@ pub(super) fn blocked(queue: &GatewayQueue, owner: &Owner, outcome: &Outcome) ->
         Outcome::NameTaken(kinds) => Some(name_taken(owner, kinds)),
         Outcome::Refused { kind, message } => Some(Verdict::not(
             "ChildRefused",
-            format!("The API server refuses the {}: {message}", kind.word()),
+            format!(
+                "The API server refuses the {}{}: {message}",
+                kind.word(),
+                made_of(*kind)
+            ),
         )),
         Outcome::Invalid(message) => Some(Verdict::not("InvalidSpec", sentence(message))),
         Outcome::TokenShared(holder) => Some(token_shared(queue, owner, holder)),
@@ -24,6 +28,21 @@ pub(super) fn blocked(queue: &GatewayQueue, owner: &Owner, outcome: &Outcome) ->
         )),
         Outcome::Applied if queue.spec.replicas == 0 => Some(scaled_to_zero(owner)),
         Outcome::Applied => None,
+    }
+}
+
+/// Where in the spec to look for what the API server does not like. Its message names
+/// fields of the child.
+fn made_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Deployment => " (made of spec.pod, spec.image and others)",
+        Kind::Service => " (made of spec.service)",
+        Kind::NetworkPolicy => " (made of spec.networkPolicy)",
+        Kind::ServiceAccount
+        | Kind::Role
+        | Kind::RoleBinding
+        | Kind::Lease
+        | Kind::PodDisruptionBudget => "",
     }
 }
 

@@ -208,7 +208,8 @@ fn what_cannot_be_applied_is_said_before_all_else() {
     assert_eq!(reason, "ChildRefused");
     assert_eq!(
         message,
-        "The API server refuses the Deployment: bad toleration. Shards are granted their turns \
+        "The API server refuses the Deployment (made of spec.pod, spec.image and others): bad \
+         toleration. Shards are granted their turns \
          meanwhile, by my-bot-7d9f"
     );
 
