@@ -77,6 +77,14 @@ fn of_definition(definition: &Value, folder: &Path) -> Result<()> {
         bail!("a definition without a schema");
     }
     close(&mut schema, true);
+    // Every object has these; a definition need not name them.
+    for (name, type_) in [
+        ("apiVersion", "string"),
+        ("kind", "string"),
+        ("metadata", "object"),
+    ] {
+        schema["properties"][name] = json!({ "type": type_ });
+    }
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (group, kind) = (word(&spec["group"]), word(&spec["names"]["kind"]));
     write(folder, &group, &word(&version["name"]), &kind, &schema)
@@ -178,7 +186,9 @@ mod tests {
         }});
         of_definition(&definition, folder.path()).unwrap();
         let text = fs::read_to_string(folder.path().join("queue-example-v1.json")).unwrap();
-        assert!(text.contains(r#""additionalProperties":false"#), "{text}");
+        let schema: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(schema["additionalProperties"], json!(false));
+        assert_eq!(schema["properties"]["metadata"]["type"], "object");
 
         definition["spec"]["versions"] = json!([]);
         assert!(of_definition(&definition, folder.path()).is_err());
