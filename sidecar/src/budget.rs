@@ -148,6 +148,10 @@ impl Budget {
     /// What Discord may not have counted at `now`, for a successor; none when
     /// that cannot be known.
     pub fn uncounted(&self, now: Moment) -> Option<u64> {
+        // Nothing is counted here, and the successor may have a token.
+        if self.token == Token::None {
+            return None;
+        }
         let from = now - self.rules.interval * 2;
         let own = self.recent.iter().filter(|at| **at >= from).count() as u64;
         let inherited = match self.uncounted {

@@ -7,6 +7,9 @@ use gateway_queue_logbook::{Entry, TOKEN_MARK, Token};
 
 use crate::limits::Limits;
 
+/// No leader has less between two grants of a bucket: Discord's interval.
+const INTERVAL: Duration = Duration::from_secs(5);
+
 /// A page of the logbook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -62,10 +65,11 @@ impl LastKnown {
     }
 
     /// Less the most that can have been granted after it was written. A leader
-    /// writes it with each renewal, and may grant for less than `duration`
-    /// after one.
+    /// writes it with each renewal, and may grant for less than `duration` after
+    /// one. Its settings may have been others than ours, of which is `spacing`.
     pub fn less_unseen(mut self, duration: Duration, spacing: Duration) -> Self {
-        let turns = duration.as_nanos() / spacing.as_nanos().max(1) + 1;
+        let spacing = spacing.min(INTERVAL).as_nanos().max(1);
+        let turns = duration.as_nanos() / spacing + 1;
         let buckets = u128::from(self.limits.max_concurrency.unwrap_or(u32::MAX));
         let unseen = u64::try_from(turns * buckets).unwrap_or(u64::MAX);
         self.limits.remaining = self.limits.remaining.saturating_sub(unseen);
@@ -113,8 +117,10 @@ mod tests {
         assert_eq!(known.limits.remaining, 500);
         let seconds = Duration::from_secs;
         // In 15 s a bucket has turns at 0, 5, 10 and 15.
-        let known = known.less_unseen(seconds(15), seconds(5));
-        assert_eq!(known.limits.remaining, 500 - 4 * 16);
+        for ours in [5, 3600] {
+            let known = known.clone().less_unseen(seconds(15), seconds(ours));
+            assert_eq!(known.limits.remaining, 500 - 4 * 16);
+        }
         let known = known.less_unseen(seconds(3600), seconds(5));
         assert_eq!(known.limits.remaining, 0);
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gateway_queue_logbook::{ADDRESS, Left, RELEASED, Release};
+use gateway_queue_logbook::{ADDRESS, Left, RELEASED, Release, TOKEN_MARK};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -85,7 +85,9 @@ impl Record {
         duration: Duration,
         now: Timestamp,
     ) -> Value {
-        let annotations = json!({RELEASED: null, ADDRESS: address});
+        // What is in the logbook is older than this term. Who takes the Lease after
+        // one who never wrote must not go by it.
+        let annotations = json!({RELEASED: null, ADDRESS: address, TOKEN_MARK: null});
         let spec = json!({
             "holderIdentity": holder,
             "leaseDurationSeconds": duration.as_secs(),
@@ -179,7 +181,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let now: Timestamp = "2026-11-24T03:04:05.000006789Z".parse().unwrap();
         let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7",
-            "annotations": {RELEASED: "never-led", "other": "stays"}}});
+            "annotations": {RELEASED: "never-led", TOKEN_MARK: "0badcafe", "other": "stays"}}});
         let parse = |stored: &Value| Record::parse(stored.to_string().as_bytes()).unwrap();
         let new = parse(&stored);
         assert_eq!(new.lease.release, Some(Release::NeverLed));
@@ -199,6 +201,8 @@ mod tests {
         assert_eq!(taken.lease.duration, Some(fifteen));
         assert_eq!(taken.lease.address.as_deref(), Some("10.0.0.1:9091"));
         assert_eq!((taken.lease.release, taken.transitions), (None, 1));
+        assert_eq!(taken.annotations.get(TOKEN_MARK), None);
+        assert!(taken.annotations.contains_key("other"));
         assert_eq!(stored["spec"]["renewTime"], "2026-11-24T03:04:05.000006Z");
 
         let annotations = BTreeMap::from([("a", Some("b".to_owned())), ("other", None)]);

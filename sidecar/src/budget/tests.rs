@@ -298,6 +298,16 @@ fn without_a_token_there_is_no_budget() {
 }
 
 #[test]
+fn what_is_granted_without_a_token_is_not_said_to_be_counted() {
+    let none = Budget::new(RULES, Token::None, Some(0), at(0));
+    assert_eq!(none.uncounted(at(1)), None);
+    let mut counts = budget(false);
+    fetch(&mut counts, 0, says(9, 60, 1));
+    grant(&mut counts, 1);
+    assert_eq!(counts.uncounted(at(2)), Some(1));
+}
+
+#[test]
 fn only_grants_that_an_answer_can_miss_are_remembered() {
     let mut budget = budget(false);
     fetch(&mut budget, 0, says(100_000, 3600, 1));

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use gateway_queue::election::{Answer, Lease, Write};
+use gateway_queue::limits::Limits;
 use gateway_queue_logbook::{Left, Release};
+
+use crate::story::Broken;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
@@ -15,27 +18,33 @@ pub(crate) enum Request {
 /// What a write puts into the Lease.
 #[derive(Clone, Debug)]
 pub(crate) enum Patch {
-    Take { holder: String, duration: Duration },
-    Renew,
+    Take {
+        holder: String,
+        duration: Duration,
+    },
+    /// With what is known of the session starts.
+    Renew(Option<Limits>),
     Release(Left),
 }
 
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) lease: Option<Lease>,
+    /// What its logbook says of the session starts.
+    pub(crate) page: Option<Limits>,
     pub(crate) up: bool,
-    /// Broken: it does not look at versions.
-    ignores_versions: bool,
+    broken: Broken,
     versions: u64,
     uids: u64,
 }
 
 impl Server {
-    pub(crate) fn new(ignores_versions: bool) -> Self {
+    pub(crate) fn new(broken: Broken) -> Self {
         Self {
             lease: None,
+            page: None,
             up: true,
-            ignores_versions,
+            broken,
             versions: 0,
             uids: 0,
         }
@@ -44,6 +53,7 @@ impl Server {
     /// Somebody makes a Lease where there is none, blank or like an old one.
     pub(crate) fn create(&mut self, like: Option<Lease>) {
         self.uids += 1;
+        self.page = self.page.filter(|_| like.is_some());
         let blank = Lease {
             uid: String::new(),
             version: String::new(),
@@ -85,7 +95,8 @@ impl Server {
             Request::Read => return (Answer::Lease(lease.clone()), false),
             Request::Write(write, patch) => (write, patch),
         };
-        let same_version = self.ignores_versions || write.version == lease.version;
+        let same_version = write.version == lease.version;
+        let same_version = same_version || self.broken == Broken::NoCompareAndSwap;
         if write.uid != lease.uid || !same_version {
             return (Answer::Conflict, false);
         }
@@ -96,8 +107,10 @@ impl Server {
                 lease.holder = Some(holder);
                 lease.duration = Some(duration);
                 lease.release = None;
+                // It is of the leader before.
+                self.page = None;
             }
-            Patch::Renew => {}
+            Patch::Renew(page) => self.page = page,
             Patch::Release(left) => {
                 lease.holder = None;
                 // As text, as it is in the annotation.

@@ -3,7 +3,7 @@
 use gateway_queue::budget::Outcome;
 use gateway_queue::election::{Answer, Lease};
 
-use crate::api::Request;
+use crate::api::{Patch, Request};
 use crate::clock::{MILLI, SECOND, True};
 use crate::signals::Input;
 use crate::story::{Fault, How, Network, Remake, Target};
@@ -49,7 +49,7 @@ impl World {
                         self.terminate(pod, 0);
                     }
                 }
-                self.doomed = (how_many - 1, within);
+                self.doomed = (how_many - 1, within, how);
             }
             Fault::Rollout(settings, pause) => {
                 self.settings = settings;
@@ -97,7 +97,7 @@ impl World {
         self.after(length, Event::Start);
     }
 
-    fn cut(&mut self, pod: usize, length: True) {
+    pub(crate) fn cut(&mut self, pod: usize, length: True) {
         self.pods[pod].cut = true;
         self.after(length, Event::Reconnect(pod));
     }
@@ -120,12 +120,17 @@ impl World {
         if self.pods[pod].cut || (!self.server.up && self.dice.bool()) {
             return;
         }
+        let takes = matches!(&request, Request::Write(_, Patch::Take { .. }));
+        let page = self.server.page.filter(|_| takes);
         let (answer, changed) = match self.server.up {
             true => self.server.serve(request),
             false => (Answer::Failed, false),
         };
         self.note(|| format!("request {id} of pod {pod}: {answer:?}"));
         self.seen.conflicts += u64::from(answer == Answer::Conflict);
+        if changed && takes {
+            self.pods[pod].page = page;
+        }
         if changed && self.pods[pod].asked() != Some(id) {
             self.seen.applied_after_the_time_out += 1;
         }
@@ -181,7 +186,7 @@ impl World {
             stale: 0,
             repeated: 0,
         };
-        self.doomed = (0, 0);
+        self.doomed = (0, 0, How::Terminated);
         self.discord.be_generous(self.now);
         self.discord_takes = SOON;
         self.server.up = true;
@@ -189,7 +194,7 @@ impl World {
         self.calm_since = Some(self.now);
         for ((at, _), event) in std::mem::take(&mut self.events) {
             let delay = match event {
-                Event::Fault(_) | Event::Replace(_) => continue,
+                Event::Fault(_) | Event::Replace(_) | Event::Cut(_) => continue,
                 Event::Alarm(..) | Event::Kill(_) => at - self.now,
                 _ => self.dice.u64(0..SOON),
             };

@@ -132,3 +132,18 @@ fn a_grant_that_is_written_without_a_look_at_the_clock_breaks_the_spacing() {
 fn a_candidate_that_waits_half_as_long_leads_with_another() {
     finds(Broken::HalfTheWait, Rule::TwoLeaders);
 }
+
+#[test]
+fn a_release_record_that_hides_what_discord_may_not_have_counted_breaks_the_budget() {
+    finds(Broken::UncountedForgotten, Rule::Budget);
+}
+
+#[test]
+fn a_logbook_that_is_believed_as_it_is_breaks_the_budget() {
+    finds(Broken::PageBelieved, Rule::Budget);
+}
+
+#[test]
+fn candidates_that_never_lead_are_silent() {
+    finds(Broken::NeverTakes, Rule::Silence);
+}

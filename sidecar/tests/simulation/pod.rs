@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gateway_queue::budget::{Outcome, Rules};
-use gateway_queue::election::{Answer, Config, Election, Kind, Step, Write};
+use gateway_queue::election::{Answer, Config, Election, Kind, LONGEST, Step, Write};
+use gateway_queue::limits::Limits;
+use gateway_queue::logbook::LastKnown;
 use gateway_queue::moment::Moment;
 use gateway_queue::pacer::WaiterId;
 use gateway_queue::queue::{Config as QueueConfig, Learned, Queue};
@@ -52,6 +54,8 @@ pub(crate) struct Pod {
     pub(crate) gone: bool,
     /// Nothing goes between it and the API server.
     pub(crate) cut: bool,
+    /// What the logbook said when it took the Lease.
+    pub(crate) page: Option<Limits>,
     /// When its timer fires.
     pub(crate) alarm: Option<True>,
     /// Its term, and the end of its right, as they were checked last.
@@ -84,6 +88,7 @@ impl Pod {
             stop_at_grant: None,
             gone: false,
             cut: false,
+            page: None,
             alarm: None,
             checked: None,
         }
@@ -157,6 +162,11 @@ impl Pod {
                     self.send(Request::Read, out);
                     None
                 }
+                Step::Write(write)
+                    if matches!(write.kind, Kind::Take(_)) && self.broken == Broken::NeverTakes =>
+                {
+                    None
+                }
                 Step::Write(write) => {
                     let patch = self.patch(&write, now);
                     self.send(Request::Write(write, patch), out);
@@ -211,7 +221,19 @@ impl Pod {
             true => Token::Unchecked,
             false => Token::None,
         };
-        let queue = Queue::inheriting(&config, token, &term.inheritance, now);
+        let mut queue = Queue::inheriting(&config, token, &term.inheritance, now);
+        if let (Token::Unchecked, Some(limits)) = (token, self.page.take()) {
+            let known = LastKnown {
+                token_mark: String::new(),
+                limits,
+            };
+            let less = match self.broken {
+                Broken::PageBelieved => known,
+                _ => known.less_unseen(LONGEST, spacing),
+            };
+            queue.adopt(less.limits, now);
+            out.push(Effect::Adopted);
+        }
         out.push(Effect::Leads {
             released: term.inheritance.uncounted.is_some(),
         });
@@ -250,9 +272,23 @@ impl Pod {
                 holder: holder.clone(),
                 duration: believed(&self.settings, self.broken),
             },
-            Kind::Renew => Patch::Renew,
+            Kind::Renew => Patch::Renew(self.known()),
             Kind::Release => Patch::Release(self.left(&write.uid, now)),
         }
+    }
+
+    /// For the logbook.
+    fn known(&self) -> Option<Limits> {
+        let queue = &self.lead.as_ref()?.queue;
+        let budget = queue.budget();
+        let limits = budget
+            .limits()
+            .filter(|_| budget.token() == Token::Accepted)?;
+        Some(Limits {
+            remaining: budget.remaining()?,
+            max_concurrency: queue.concurrency(),
+            ..limits
+        })
     }
 
     fn left(&self, lease: &str, now: Moment) -> Left {
@@ -271,6 +307,9 @@ impl Pod {
                 let free_at = granted.map(|at| *at + self.settings.spacing);
                 *wait = free_at.map_or(Duration::ZERO, |at| at.since(now));
             }
+        }
+        if self.broken == Broken::UncountedForgotten {
+            left.uncounted = Some(0);
         }
         left
     }

@@ -54,6 +54,8 @@ pub(crate) enum Effect {
     Leads {
         released: bool,
     },
+    /// That term began with what the logbook said.
+    Adopted,
     WakeAt(Moment),
     Gone,
 }

@@ -21,6 +21,12 @@ pub(crate) enum Broken {
     NoFence,
     /// A candidate waits half as long as leaders believe in themselves.
     HalfTheWait,
+    /// A release record does not tell what Discord may not have counted.
+    UncountedForgotten,
+    /// What the logbook says is believed, as if nothing had been granted since.
+    PageBelieved,
+    /// A candidate never takes the Lease.
+    NeverTakes,
 }
 
 /// The settings of a pod.
@@ -227,7 +233,10 @@ fn fault(settings: &Settings, dice: &mut Rng) -> Fault {
             Fault::Delete(remake, up_to(10, dice), dice.bool())
         }
         91..95 => Fault::Label(dice.u8(1..4)),
-        95..98 => Fault::DiscordDown(up_to(30, dice)),
+        95..98 => {
+            let most = pick(&[30, 150], dice);
+            Fault::DiscordDown(up_to(most, dice))
+        }
         _ => Fault::MoreBuckets,
     }
 }

@@ -13,7 +13,7 @@ use crate::discord::Discord;
 use crate::judge::{Judge, Rule, Violation};
 use crate::pod::Pod;
 use crate::signals::{Effect, Input};
-use crate::story::{self, Broken, Fault, First, Network, Settings, Story};
+use crate::story::{self, Broken, Fault, First, How, Network, Settings, Story};
 
 /// How long a pod waits for an answer, by its own clock.
 const TIME_OUT: Duration = Duration::from_secs(5);
@@ -40,6 +40,7 @@ pub(crate) enum Event {
     Replace(usize),
     /// The grace of a pod is over.
     Kill(usize),
+    Cut(usize),
     Reconnect(usize),
     ShowAll,
     ServerUp,
@@ -65,10 +66,11 @@ pub(crate) struct Seen {
     pub(crate) released_before_any_grant: u64,
     pub(crate) without_session_starts: u64,
     pub(crate) made_again: u64,
+    pub(crate) adopted: u64,
 }
 
 impl Seen {
-    pub(crate) fn counts(&self) -> [u64; 9] {
+    pub(crate) fn counts(&self) -> [u64; 10] {
         [
             self.grants,
             self.after_a_release,
@@ -79,6 +81,7 @@ impl Seen {
             self.released_before_any_grant,
             self.without_session_starts,
             self.made_again,
+            self.adopted,
         ]
     }
 
@@ -92,6 +95,7 @@ impl Seen {
         self.released_before_any_grant += other.released_before_any_grant;
         self.without_session_starts += other.without_session_starts;
         self.made_again += other.made_again;
+        self.adopted += other.adopted;
     }
 }
 
@@ -117,8 +121,8 @@ pub(crate) struct World {
     pub(crate) discord_takes: True,
     pub(crate) events: BTreeMap<(True, u64), Event>,
     pub(crate) calm_since: Option<True>,
-    /// How many leaders to come get a SIGTERM, and how soon.
-    pub(crate) doomed: (u8, True),
+    /// How many leaders to come end, how soon, and how.
+    pub(crate) doomed: (u8, True, How),
     pub(crate) seen: Seen,
     pub(crate) granted_at: Option<True>,
     order: u64,
@@ -138,13 +142,13 @@ pub(crate) fn play(seed: u64, broken: Broken, trace: bool) -> End {
         settings: story.settings,
         network: story.network,
         pods: Vec::new(),
-        server: Server::new(broken == Broken::NoCompareAndSwap),
+        server: Server::new(broken),
         discord: Discord::new(&mut dice),
         discord_takes: story.discord,
         dice,
         events: BTreeMap::new(),
         calm_since: None,
-        doomed: (0, 0),
+        doomed: (0, 0, How::Terminated),
         seen: Seen::default(),
         granted_at: None,
         order: 0,
@@ -237,6 +241,7 @@ impl World {
             }
             Event::Replace(_) => {}
             Event::Kill(pod) => self.pods[pod].gone = true,
+            Event::Cut(pod) => self.cut(pod, 40 * SECOND),
             Event::Reconnect(pod) => {
                 self.pods[pod].cut = false;
                 self.show(pod);
@@ -350,10 +355,18 @@ impl World {
                 if self.doomed.0 > 0 {
                     self.doomed.0 -= 1;
                     let delay = self.dice.u64(0..=self.doomed.1);
-                    self.start();
-                    self.terminate(pod, delay);
+                    match self.doomed.2 {
+                        How::Cut if self.dice.bool() => {
+                            self.after(delay, Event::Cut(pod));
+                        }
+                        _ => {
+                            self.start();
+                            self.terminate(pod, delay);
+                        }
+                    }
                 }
             }
+            Effect::Adopted => self.seen.adopted += 1,
             Effect::WakeAt(at) => {
                 let at = self.pods[pod].clock.when(at).max(self.now);
                 if self.pods[pod].alarm != Some(at) {
