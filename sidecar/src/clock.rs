@@ -15,14 +15,19 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 
 use crate::moment::Moment;
+use crate::query;
 
 const SECOND: u64 = 1_000_000_000;
+
+/// What this clock says as the machine boots. Who has waited elsewhere came before
+/// that, perhaps, and has a moment of its own all the same.
+const BOOT: u64 = query::OLDEST.as_secs() * SECOND;
 
 /// The present moment.
 pub fn now() -> Moment {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Boottime);
     // The boot clock starts at 0 and its nanoseconds are below a second.
-    Moment::from_nanos(tv_sec as u64 * SECOND + tv_nsec as u64)
+    Moment::from_nanos(BOOT + tv_sec as u64 * SECOND + tv_nsec as u64)
 }
 
 /// Rings at a moment that may be moved at any time.
@@ -61,7 +66,7 @@ impl Alarm {
             return Ok(());
         }
         // To the kernel, 0 is never.
-        let nanos = at.map_or(0, |at| at.as_nanos().max(1));
+        let nanos = at.map_or(0, |at| at.as_nanos().saturating_sub(BOOT).max(1));
         let timespec = |nanos: u64| Timespec {
             tv_sec: (nanos / SECOND) as i64,
             tv_nsec: (nanos % SECOND) as i64,

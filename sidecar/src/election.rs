@@ -27,7 +27,7 @@ use crate::term::{Inheritance, Term};
 pub const LONGEST: Duration = Duration::from_secs(30);
 
 /// The pause after a request that failed, at first and at most.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
 /// The settings.
 #[derive(Clone, Debug)]

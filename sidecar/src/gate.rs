@@ -21,6 +21,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
+use tracing::warn;
 
 use crate::clock;
 use crate::permit::Permit;
@@ -162,7 +163,15 @@ impl Gate {
             written => written,
         };
         self.state().lift = Some(Box::pin(sleep(ACKNOWLEDGE_WITHIN * 2)));
-        permit.written(clock::now());
+        let at = clock::now();
+        if !permit.is_valid(at) {
+            // No program can close this gap, but people shall know of it.
+            warn!(
+                "a grant was written after the right to it had ended: this process was stopped in \
+                 the very moment between"
+            );
+        }
+        permit.written(at);
         written
     }
 

@@ -56,7 +56,10 @@ pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<Beat>) -> Said {
         StatusCode::OK if body == GRANT && held.is_fresh(clock::now()) => {
             Said::Granted(Permit::relayed(held))
         }
-        StatusCode::TOO_MANY_REQUESTS => Refusal::parse(&body).map_or(Said::Nothing, Said::Refused),
+        // Who did not opt in is answered with nothing but a grant.
+        StatusCode::TOO_MANY_REQUESTS if hop.wait.is_some() => {
+            Refusal::parse(&body).map_or(Said::Nothing, Said::Refused)
+        }
         _ => Said::Nothing,
     }
 }

@@ -15,7 +15,7 @@ use std::time::{self, Duration};
 use gateway_queue_telemetry::Seldom;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -71,34 +71,39 @@ pub enum From {
 struct Door {
     from: From,
     route: Route,
+    /// This process is to end.
+    leaving: CancellationToken,
     /// For shards that cannot be read.
     unclear: Seldom,
 }
 
-/// Accepts connections until `shutdown`. Beyond `most` new ones wait in the
-/// kernel's queue, unanswered, as all others wait.
+/// Accepts connections until `end`. Beyond `most` new ones wait in the kernel's
+/// queue, unanswered, as all others wait. From `leaving` on, a connection ends with
+/// its next answer: clients keep them, and would come back here for ever.
 pub async fn serve(
     listener: TcpListener,
     most: usize,
     from: From,
     route: Route,
-    shutdown: CancellationToken,
+    leaving: CancellationToken,
+    end: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(most));
     let door = Arc::new(Door {
         from,
         route,
+        leaving,
         unclear: Seldom::minutely(),
     });
     let refused = Seldom::minutely();
     loop {
         let seat = tokio::select! {
             Ok(seat) = Arc::clone(&room).acquire_owned() => seat,
-            () = shutdown.cancelled() => return,
+            () = end.cancelled() => return,
         };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
+            () = end.cancelled() => return,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -219,11 +224,16 @@ impl Visit {
     }
 
     fn answer(&self, turn: Option<Turn>) -> Answer {
-        match turn {
-            Some(Turn::Granted(permit)) => Ok(grant(&self.gate, permit)),
-            Some(Turn::Refused(refusal)) => Ok(refuse(&self.gate, &refusal)),
-            Some(Turn::Moved) | None => Err(Close),
+        let mut response = match turn {
+            Some(Turn::Granted(permit)) => grant(&self.gate, permit),
+            Some(Turn::Refused(refusal)) => refuse(&self.gate, &refusal),
+            Some(Turn::Moved) | None => return Err(Close),
+        };
+        if self.door.leaving.is_cancelled() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
         }
+        Ok(response)
     }
 
     fn malformed(self, malformed: Malformed) -> Response<Full<Bytes>> {

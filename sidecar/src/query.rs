@@ -62,7 +62,7 @@ pub fn parse(query: Option<&str>) -> Result<Ask, Malformed> {
 }
 
 /// No client has waited longer, as far as a leader believes.
-const OLDEST: Duration = Duration::from_secs(7 * 86_400);
+pub(crate) const OLDEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// What one queue asks another for a client that it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

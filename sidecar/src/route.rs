@@ -2,11 +2,12 @@
 //! leader. When the leader changes it goes on to the next, and keeps its place
 //! by how long it has waited already.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
 
 use crate::beat::Beat;
@@ -23,6 +24,14 @@ use crate::term::Term;
 
 /// The pause after a leader said nothing, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// A leader that kept a question for so long has heard it: it is not silent.
+const LISTENS: Duration = Duration::from_secs(2);
+
+/// A grant may be on its way while the next leader is known already. One that gives
+/// way closes its hops at once. Of one that is lost nothing comes any more, but then
+/// the next has to wait longer than this before it grants.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// A leader that was asked to answer within the client's patience may take so
 /// much longer for its refusal to come.
@@ -116,29 +125,6 @@ impl Route {
             if leads {
                 return None;
             }
-            let asked = async {
-                let Some(Leader { holder, address }) = leader.clone() else {
-                    return std::future::pending().await;
-                };
-                let hop = Hop {
-                    leader: holder,
-                    shard,
-                    age: clock::now().since(arrived),
-                    wait: left(deadline),
-                };
-                match hop::ask(address, &hop, &self.beat).await {
-                    Said::Granted(permit) => Some(Turn::Granted(permit)),
-                    Said::Refused(refusal) => Some(Turn::Refused(refusal)),
-                    Said::Nothing => {
-                        self.metrics.hopped("nothing");
-                        if pause > BACKOFF.0 && self.reach.silent(clock::now()) {
-                            warn!(leader = %address, "the leader does not answer");
-                        }
-                        sleep(pause).await;
-                        None
-                    }
-                }
-            };
             let changed = async {
                 // Its sender is ours: it cannot be gone.
                 let _ = standing.wait_for(|s| s.leads() || s.leader != leader).await;
@@ -146,25 +132,53 @@ impl Route {
             let grace = leader.as_ref().map_or(Duration::ZERO, |_| GRACE);
             let overdue = deadline.map(|deadline| deadline + grace);
             let step = async {
-                tokio::select! {
-                    turn = asked => Some(turn),
-                    () = changed => None,
+                tokio::pin!(changed);
+                let Some(Leader { holder, address }) = leader.clone() else {
+                    changed.await;
+                    return None;
+                };
+                let hop = Hop {
+                    leader: holder,
+                    shard,
+                    age: clock::now().since(arrived),
+                    wait: left(deadline),
+                };
+                let asked_at = clock::now();
+                let asked = hop::ask(address, &hop, &self.beat);
+                let (said, moved) = hear(asked, changed.as_mut()).await;
+                match said {
+                    Said::Granted(permit) => return Some(Turn::Granted(permit)),
+                    Said::Refused(refusal) => return Some(Turn::Refused(refusal)),
+                    Said::Nothing if moved => pause = BACKOFF.0,
+                    Said::Nothing => {
+                        self.metrics.hopped("nothing");
+                        if clock::now().since(asked_at) > LISTENS {
+                            pause = BACKOFF.0;
+                        }
+                        if pause > BACKOFF.0 && self.reach.silent(clock::now()) {
+                            warn!(leader = %address, "the leader does not answer");
+                        }
+                        tokio::select! {
+                            () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
+                            () = changed => pause = BACKOFF.0,
+                        }
+                    }
                 }
+                None
             };
             let step = match overdue {
                 Some(overdue) => timeout_at(overdue, step).await,
                 None => Ok(step.await),
             };
             match step {
-                Ok(Some(Some(turn))) => {
+                Ok(Some(turn)) => {
                     self.metrics.hopped(match turn {
                         Turn::Granted(_) => "granted",
                         Turn::Refused(_) | Turn::Moved => "refused",
                     });
                     return Some(turn);
                 }
-                Ok(Some(None)) => pause = (pause * 2).min(BACKOFF.1),
-                Ok(None) => pause = BACKOFF.0,
+                Ok(None) => {}
                 Err(_) => {
                     self.metrics.refused(Reason::NoLeader.word());
                     return Some(Turn::Refused(Refusal {
@@ -176,6 +190,22 @@ impl Route {
             }
         }
     }
+}
+
+/// What the leader says, and whether it has ceased to be that before it did.
+async fn hear(
+    asked: impl Future<Output = Said>,
+    changed: Pin<&mut impl Future<Output = ()>>,
+) -> (Said, bool) {
+    tokio::pin!(asked);
+    tokio::select! {
+        // A grant that has come is not lost to a change that has come, too.
+        biased;
+        said = &mut asked => return (said, false),
+        () = changed => {}
+    }
+    let said = timeout(LAST_WORD, asked).await;
+    (said.unwrap_or(Said::Nothing), true)
 }
 
 /// What is left of a client's patience.

@@ -175,7 +175,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
             let ran = candidate.run().await;
             Err(ran.map_or_else(Failed::System, |()| Failed::Ended))
         });
-        let serving = http::serve(peer_port, most, From::Queues, route.clone(), end.clone());
+        let (route, leaving) = (route.clone(), shutdown.clone());
+        let serving = http::serve(peer_port, most, From::Queues, route, leaving, end.clone());
         parts.spawn(async move {
             serving.await;
             Ok(())
@@ -205,7 +206,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         admin::serve(admin_port, admin, until).await;
         Ok(())
     });
-    let serving = http::serve(queue_port, most, From::Clients, route, end.clone());
+    let leaving = shutdown.clone();
+    let serving = http::serve(queue_port, most, From::Clients, route, leaving, end.clone());
     parts.spawn(async move {
         serving.await;
         Ok(())

@@ -31,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 
 const SPACING: Duration = Duration::from_millis(300);
 
+/// So long nothing is granted but the first.
+const NEVER: Duration = Duration::from_secs(3600);
+
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(10);
 
@@ -38,18 +41,24 @@ struct Pod {
     clients: SocketAddr,
     peers: SocketAddr,
     route: Route,
+    /// Told to end.
+    leaving: CancellationToken,
 }
 
 impl Pod {
-    /// A queue with one bucket and no token that does not lead.
     async fn start() -> Self {
+        Self::spaced(SPACING).await
+    }
+
+    /// A queue with one bucket and no token that does not lead.
+    async fn spaced(spacing: Duration) -> Self {
         let config = Config {
-            spacing: SPACING,
+            spacing,
             start_guard: false,
             place_kept: Duration::from_secs(60),
             max_concurrency: 1,
             rules: Rules {
-                interval: SPACING,
+                interval: spacing,
                 reserve: 0,
                 refresh: LONG,
             },
@@ -70,17 +79,20 @@ impl Pod {
             reach: Arc::default(),
             metrics,
         };
+        let leaving = CancellationToken::new();
         let mut addresses = Vec::new();
         for from in [From::Clients, From::Queues] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
-            let end = CancellationToken::new();
-            tokio::spawn(http::serve(listener, 100, from, route.clone(), end));
+            let (leaving, end) = (leaving.clone(), CancellationToken::new());
+            let serving = http::serve(listener, 100, from, route.clone(), leaving, end);
+            tokio::spawn(serving);
         }
         Self {
             clients: addresses[0],
             peers: addresses[1],
             route,
+            leaving,
         }
     }
 
@@ -112,6 +124,14 @@ impl Pod {
     /// Its name whenever it leads.
     fn holder(&self) -> String {
         format!("pod_{}", self.peers.port())
+    }
+
+    /// How many waiters went away before their turn.
+    async fn gone(&self) -> u64 {
+        let snapshot = self.route.handle.look(Detail::Shards).await.unwrap();
+        let page = self.route.metrics.page(&snapshot).unwrap();
+        let line = |line: &str| Some(line.strip_prefix("gateway_queue_cancelled_total ")?.parse());
+        page.lines().find_map(line).unwrap().unwrap()
     }
 
     /// A hop that asks this one.
@@ -173,7 +193,7 @@ async fn who_waits_on_a_pod_that_does_not_lead_is_granted_by_the_leader() {
 
 #[tokio::test]
 async fn who_hangs_up_is_cancelled_through_the_hop() {
-    let (leader, follower) = (Pod::start().await, Pod::start().await);
+    let (leader, follower) = (Pod::spaced(NEVER).await, Pod::start().await);
     leader.lead(1);
     follower.follow(&leader);
     granted(&mut leader.ask("shard=0").await).await;
@@ -181,6 +201,115 @@ async fn who_hangs_up_is_cancelled_through_the_hop() {
     leader.wait_for(&[1]).await;
     drop(client);
     leader.wait_for(&[]).await;
+    assert_eq!(leader.gone().await, 1);
+}
+
+/// A leader that answers a hop only as it is told to.
+struct FakeLeader(TcpListener);
+
+impl FakeLeader {
+    async fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn lead(&self, follower: &Pod) {
+        let leader = Leader {
+            holder: "fake".to_owned(),
+            address: self.0.local_addr().unwrap(),
+        };
+        follower.stand(None, Some(leader));
+    }
+
+    /// The next hop, heard.
+    async fn hop(&self) -> TcpStream {
+        let (mut hop, _) = timeout(LONG, self.0.accept()).await.unwrap().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert_ne!(hop.read_buf(&mut head).await.unwrap(), 0);
+        }
+        hop
+    }
+
+    /// Grants without letting the follower run.
+    fn grant(hop: &TcpStream) {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", GRANT.len());
+        let grant = [head.as_bytes(), GRANT].concat();
+        assert_eq!(hop.try_write(&grant).unwrap(), grant.len());
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_is_on_its_way_when_the_leader_changes_is_not_lost() {
+    // Whichever of the two is seen first.
+    for grants_first in [true, false] {
+        let (fake, follower) = (FakeLeader::start().await, Pod::start().await);
+        fake.lead(&follower);
+        let mut client = follower.ask("shard=1").await;
+        let hop = fake.hop().await;
+        if grants_first {
+            FakeLeader::grant(&hop);
+        }
+        follower.stand(None, None);
+        if !grants_first {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            FakeLeader::grant(&hop);
+        }
+        granted(&mut client).await;
+    }
+}
+
+#[tokio::test]
+async fn who_asked_a_leader_that_is_lost_goes_on_to_the_next() {
+    let (fake, next, follower) = (
+        FakeLeader::start().await,
+        Pod::start().await,
+        Pod::start().await,
+    );
+    fake.lead(&follower);
+    let mut client = follower.ask("shard=1").await;
+    // It says nothing, and its connection stays.
+    let _hop = fake.hop().await;
+    next.lead(1);
+    follower.follow(&next);
+    granted(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_grant_that_lay_in_the_socket_of_a_frozen_process_is_thrown_away() {
+    // The grant and the end of the freeze are seen in any order.
+    for _ in 0..20 {
+        let (fake, follower) = (FakeLeader::start().await, Pod::start().await);
+        fake.lead(&follower);
+        let mut client = follower.ask("shard=1").await;
+        let hop = fake.hop().await;
+        FakeLeader::grant(&hop);
+        let thawed = clock::now() + Duration::from_secs(1);
+        follower.route.beat.beat(thawed);
+        // It asks again, and has not answered.
+        let _again = fake.hop().await;
+        let quiet = timeout(Duration::from_millis(5), client.read(&mut [0])).await;
+        assert!(quiet.is_err(), "an old grant was passed on");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_is_to_end_keeps_no_connection_for_a_next_request() {
+    let (leader, follower) = (Pod::start().await, Pod::start().await);
+    leader.lead(1);
+    follower.follow(&leader);
+    let kept = "GET /?shard=1 HTTP/1.1\r\nhost: q\r\n\r\n";
+    let mut client = TcpStream::connect(follower.clients).await.unwrap();
+    client.write_all(kept.as_bytes()).await.unwrap();
+    let mut answered = vec![0; 1024];
+    let read = client.read(&mut answered).await.unwrap();
+    assert!(answered[..read].ends_with(GRANT));
+
+    follower.leaving.cancel();
+    client.write_all(kept.as_bytes()).await.unwrap();
+    // To the end of the connection.
+    let text = answer(&mut client).await;
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    assert!(text.contains("connection: close\r\n"), "{text}");
 }
 
 #[tokio::test]
@@ -294,19 +423,26 @@ async fn a_leader_whose_right_ran_out_holds_until_it_has_it_again() {
 
 #[tokio::test]
 async fn after_a_gap_the_leader_is_asked_again_and_the_place_is_kept() {
-    let (leader, follower) = (Pod::start().await, Pod::start().await);
+    let (leader, follower) = (Pod::spaced(NEVER).await, Pod::start().await);
     leader.lead(1);
     follower.follow(&leader);
     granted(&mut leader.ask("shard=0").await).await;
-    let mut client = follower.ask("shard=1").await;
+    let _client = follower.ask("shard=1").await;
     leader.wait_for(&[1]).await;
+    let _later = follower.ask("shard=2").await;
+    leader.wait_for(&[1, 2]).await;
+    assert_eq!(leader.gone().await, 0);
     // As if the process had been frozen for a second.
     follower
         .route
         .beat
         .beat(clock::now() + Duration::from_secs(1));
-    granted(&mut client).await;
-    assert_eq!(leader.waiting().await, [0_u32; 0]);
+    let start = Instant::now();
+    while leader.gone().await < 2 {
+        assert!(start.elapsed() < LONG, "they were not asked for again");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    leader.wait_for(&[1, 2]).await;
 }
 
 #[tokio::test]

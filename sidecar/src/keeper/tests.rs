@@ -8,9 +8,17 @@ use crate::handle::{Detail, Turn, Waiting};
 use crate::pacer::Lane;
 use crate::term::Inheritance;
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// A keeper without a token, with one bucket and an hour between two grants.
 fn keeper(most: usize) -> (Keeper, Handle) {
-    let hour = Duration::from_secs(3600);
+    let (keeper, handle, _) = led(most);
+    (keeper, handle)
+}
+
+/// The same, with what tells it whether it leads.
+fn led(most: usize) -> (Keeper, Handle, watch::Sender<Standing>) {
+    let hour = HOUR;
     let config = Config {
         spacing: hour,
         start_guard: false,
@@ -24,10 +32,12 @@ fn keeper(most: usize) -> (Keeper, Handle) {
     };
     let (_, tokens) = watch::channel(Current::None);
     let (logbook, _) = watch::channel(Page::new("test"));
-    let (_, standing) = watch::channel(Standing::alone(Inheritance::NOTHING));
+    let (leads, standing) = watch::channel(Standing::alone(Inheritance::NOTHING));
     let discord = Discord::new("http://127.0.0.1:1").unwrap();
     let metrics = Arc::new(Metrics::new(0));
-    Keeper::new(config, most, standing, tokens, discord, logbook, metrics).unwrap()
+    let made = Keeper::new(config, most, standing, tokens, discord, logbook, metrics);
+    let (keeper, handle) = made.unwrap();
+    (keeper, handle, leads)
 }
 
 fn start(most: usize) -> Handle {
@@ -112,4 +122,22 @@ async fn a_waiter_has_its_seat_until_the_keeper_knows_that_it_is_gone() {
     drop(second);
     let _third = third.await.unwrap();
     assert_eq!(look(&keeper).await.shards, [3]);
+}
+
+#[tokio::test]
+async fn what_is_left_is_not_told_while_a_grant_is_on_its_way() {
+    let (keeper, handle, leads) = led(9);
+    tokio::spawn(keeper.run());
+    let term = leads.borrow().term.clone().unwrap();
+    let permit = turn(handle.enqueue(1, clock::now()).await).await;
+    leads.send_replace(Standing::SEEKS);
+    let mut left = Box::pin(handle.left("uid", term));
+    let told = tokio::time::timeout(Duration::from_millis(50), &mut left).await;
+    assert!(told.is_err(), "it would miss the grant");
+    permit.written(clock::now());
+    let waits = left.await.unwrap().waits;
+    let [wait] = waits[..] else {
+        panic!("one bucket: {waits:?}");
+    };
+    assert!(HOUR - wait < Duration::from_secs(10), "{wait:?}");
 }
