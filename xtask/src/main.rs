@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::target::Choice;
 use crate::workspace::Workspace;
@@ -64,6 +65,7 @@ fn run() -> Result<()> {
         return Ok(());
     };
     interrupt::listen()?;
+    open_many_files();
     let workspace = Workspace::find()?;
     match command.as_str() {
         "cluster" => {
@@ -97,6 +99,17 @@ fn run() -> Result<()> {
         },
         "crd" => end(&mut arguments).and_then(|()| crd::generate(&workspace)),
         other => bail!("no command {other:?}\n\n{HELP}"),
+    }
+}
+
+/// Tests have a thousand connections, and a shell has a limit of as many. What is
+/// started from here inherits ours. Refused, it is as it was.
+fn open_many_files() {
+    const ENOUGH: u64 = 20_000;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < ENOUGH) {
+        limit.current = Some(limit.maximum.map_or(ENOUGH, |most| most.min(ENOUGH)));
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 

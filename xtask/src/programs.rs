@@ -75,7 +75,8 @@ pub(crate) fn tools(workspace: &Workspace) -> Result<Programs> {
 pub(crate) fn monitors(workspace: &Workspace) -> Result<PathBuf> {
     const MODULE: &str = "github.com/prometheus-operator/prometheus-operator";
     let go = go::find(TOOLS.oldest_go, TOOLS.what)?;
-    let sources = go::sources(&go, &workspace.root.join("xtask/monitors"), MODULE)?;
+    let folder = workspace.root.join("xtask/monitors");
+    let sources = go::again(&workspace.progress, || go::sources(&go, &folder, MODULE))?;
     Ok(sources.join("jsonnet/prometheus-operator"))
 }
 
@@ -118,12 +119,12 @@ fn built(workspace: &Workspace, module: &Module) -> Result<Programs> {
         .arg(building.path().join(""))
         .args(module.packages)
         .current_dir(&folder);
-    Logged {
+    let logged = || Logged {
         doing: &doing,
         log: cache.join(format!("build-{}.log", module.folder)),
         when_stopped: WhenStopped::End,
-    }
-    .run(progress, &build)?;
+    };
+    go::again(progress, || logged().run(progress, &build))?;
     for (from, to) in module.renamed {
         fs::rename(building.path().join(from), building.path().join(to))
             .with_context(|| format!("naming {to}"))?;

@@ -93,10 +93,16 @@ fn every_panel_shows_something_of_a_queue_that_is_well_and_no_alert_is_due() {
 
     let rules = wait_for("all rules to be looked at", || prometheus.rules());
     assert!(rules.len() >= 10, "{rules:?}");
-    // One may be pending for a moment, for the shard that waited a second ago.
+    // One may be pending for a moment, for the shard that waited a second ago. Two
+    // look back for minutes, on a machine that is busy: those must not be due.
+    const LOOK_BACK: [&str; 2] = ["GatewayQueueGrantsLate", "GatewayQueueOperatorErrors"];
     wait_for("no alert to be due, or about to be", || {
         let rules = prometheus.rules()?;
-        match rules.iter().find(|(_, state)| state != "inactive") {
+        let harmless = |name: &str, state: &str| match LOOK_BACK.contains(&name) {
+            true => state != "firing",
+            false => state == "inactive",
+        };
+        match rules.iter().find(|(name, state)| !harmless(name, state)) {
             Some((name, state)) => Err(format!("{name} is {state}")),
             None => Ok(()),
         }

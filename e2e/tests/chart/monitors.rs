@@ -1,5 +1,7 @@
 //! With the definitions of prometheus-operator in the cluster.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::cluster::{Namespace, kubectl, variable, wait_for};
@@ -7,6 +9,9 @@ use crate::definition::Definition;
 use crate::helm::{Helm, chart};
 
 const KINDS: [&str; 3] = ["podmonitors", "prometheusrules", "servicemonitors"];
+
+/// How long the API server may tell of a group that is gone.
+const GONE: Duration = Duration::from_secs(60);
 
 /// The definitions, removed when dropped, unless they were there before.
 struct Monitors(Vec<String>);
@@ -31,7 +36,13 @@ impl Monitors {
 impl Drop for Monitors {
     fn drop(&mut self) {
         for name in &self.0 {
-            let _ = kubectl(&["delete", "crd", name, "--wait=false"]);
+            let _ = kubectl(&["delete", "crd", name, "--timeout=60s"]);
+        }
+        // A chart that is installed next must not find what goes.
+        let group = ["get", "--raw", "/apis/monitoring.coreos.com/v1"];
+        let start = Instant::now();
+        while !self.0.is_empty() && kubectl(&group).is_ok() && start.elapsed() < GONE {
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
 }

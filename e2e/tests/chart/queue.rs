@@ -17,7 +17,7 @@ pub(crate) fn discord_api() -> String {
     format!("http://fake-discord.{namespace}.svc:8080/api/v10")
 }
 
-/// The queue `bot`, once it grants.
+/// The queue `bot`, once it grants and all its pods are ready.
 pub(crate) fn start(namespace: &Namespace, replicas: u32) {
     let token = format!("--from-literal=token={TOKEN}");
     let secret = ["create", "secret", "generic", "bot", &token];
@@ -37,6 +37,9 @@ pub(crate) fn start(namespace: &Namespace, replicas: u32) {
         .feed(&["apply", "--filename", "-"], &queue.to_string())
         .unwrap();
     namespace.wait_until_ready("bot");
+    // That is said as soon as one pod grants.
+    let all = ["rollout", "status", "deployment/bot", "--timeout=180s"];
+    namespace.kubectl(&all).unwrap();
 }
 
 /// A port of each pod with this label; our machine reaches the pods.

@@ -46,7 +46,8 @@ fn a_queue_is_applied_called_and_deleted() {
         times.push(Instant::now());
     }
     let apart = times[1] - times[0];
-    assert!(apart > Duration::from_millis(5100), "{apart:?}");
+    // Discord's rule; each way from the queue to here takes its own time.
+    assert!(apart > Duration::from_secs(5), "{apart:?}");
     drop(forward);
 
     let children = namespace.children();
@@ -64,7 +65,8 @@ fn a_queue_is_applied_called_and_deleted() {
         );
     }
     namespace.kubectl(&["delete", "gwq", "my-bot"]).unwrap();
-    wait_for("everything that it made to be gone", PATIENCE, || {
+    // What other tests left is collected before.
+    wait_for("everything that it made to be gone", PATIENCE * 3, || {
         namespace.children().is_empty().then_some(())
     });
     // What is the user's stays.

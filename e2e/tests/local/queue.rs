@@ -38,6 +38,8 @@ impl Queue {
                 ("DISCORD_TOKEN", TOKEN),
                 ("DISCORD_API", &fake.api()),
                 ("IDENTIFY_INTERVAL", "1s"),
+                // All processes of all tests start at the same time.
+                ("IDENTIFY_MARGIN", "1s"),
                 ("ALLOW_UNSAFE_INTERVAL", "true"),
                 ("REFRESH_INTERVAL", "1s"),
                 ("LOG_FORMAT", "json"),

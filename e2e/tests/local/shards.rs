@@ -13,7 +13,7 @@ const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// The interval that the tests' fake enforces, and what the queue keeps.
 const INTERVAL_MS: f64 = 1000.0;
-const SPACING_MS: f64 = 1250.0;
+const SPACING_MS: f64 = 2000.0;
 
 /// A bot of `count` shards of 6, from `from` on.
 fn bot(fake: &Fake, queue: &str, token: &str, from: u32, count: u32) -> Process {

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use crate::common::{GRANT, LONG, Server, answer, closed_silently, granted};
+use crate::common::{GRANT, LONG, Server, answer, closed_silently, granted, machine};
 
 const SPACING: Duration = Duration::from_millis(500);
 
@@ -13,6 +13,7 @@ const SLACK: Duration = Duration::from_millis(150);
 
 #[test]
 fn turns_come_at_the_interval_and_in_order() {
+    let _timed = machine::timed();
     let server = Server::start(&[]);
     let start = granted(&mut server.ask(0));
     let mut clients: Vec<_> = (1..4)

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::common::fake::{Port, limits, response};
-use crate::common::{Server, granted};
+use crate::common::{Server, granted, machine};
 
 /// Every bad answer quotes it; nothing of ours may.
 const TOKEN: &str = "t0ken.of-the.bot";
@@ -95,6 +95,7 @@ fn is_held_and_then_granted(Bad { name, why, talk }: Bad) {
 
 /// All at the same time, as each is mostly waiting.
 fn all_are_held(answers: Vec<Bad>) {
+    let _busy = machine::busy();
     thread::scope(|scope| {
         for bad in answers {
             scope.spawn(move || is_held_and_then_granted(bad));

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Discord, LONG, Server, closed_silently, granted};
+use crate::common::{Discord, LONG, Server, closed_silently, granted, machine};
 use socket2::{Domain, Socket, Type};
 
 const SPACING: Duration = Duration::from_millis(500);
@@ -22,6 +22,7 @@ const GROWTH: u64 = 4 * 1024;
 
 #[test]
 fn garbage_gets_not_a_byte_and_who_waits_meanwhile_is_granted_after_it() {
+    let _busy = machine::busy();
     // GARBAGE=N plays the same again; each request is one further.
     let first: u64 = std::env::var("GARBAGE").map_or(1, |seed| seed.parse().unwrap());
     // While there is no token nobody has a turn.
@@ -187,6 +188,7 @@ fn a_shard_that_cannot_be_read_waits_as_shard_0_and_is_told_nothing() {
 
 #[test]
 fn who_closes_its_half_of_the_connection_is_gone_and_takes_no_turn() {
+    let _timed = machine::timed();
     let spacing = Duration::from_secs(2);
     let server = Server::start(&[("IDENTIFY_INTERVAL", "2s")]);
     let start = granted(&mut server.ask(0));
@@ -218,6 +220,7 @@ fn who_closes_its_half_of_the_connection_is_gone_and_takes_no_turn() {
 
 #[test]
 fn who_sends_without_end_is_cut_off_and_nobody_waits_for_it() {
+    let _busy = machine::busy();
     let server = Server::start(&[]);
     granted(&mut server.ask(0));
     let before = server.memory();
@@ -309,6 +312,7 @@ fn a_client_that_trickles_is_closed_after_30_s_and_nobody_waits_for_it() {
 
 #[test]
 fn who_never_reads_its_answers_is_closed_and_nobody_waits_for_it() {
+    let _busy = machine::busy();
     // Each turn comes at once, so that answers pile up until the kernel has waited
     // a second for one of them to be acknowledged.
     let server = Server::start(&[("MAX_CONCURRENCY", "4096"), ("RUST_LOG", "info")]);
@@ -356,6 +360,7 @@ fn never_read(queue: SocketAddr, first: u32) {
 
 #[test]
 fn a_thousand_clients_may_come_at_the_same_moment() {
+    let _busy = machine::busy();
     let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
     // It has no chance to accept them one by one.
     server.signal("-STOP");

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::fake::{Fake, Port, limits, response};
-use crate::common::{LONG, Server, granted};
+use crate::common::{LONG, Server, granted, machine};
 
 /// The interval, and so the spacing.
 const D: Duration = Duration::from_millis(500);
@@ -31,6 +31,8 @@ struct Discord {
     port: Port,
     says: Arc<Mutex<String>>,
     here: Option<Fake>,
+    /// All tests here measure times.
+    _timed: machine::Timed,
 }
 
 impl Discord {
@@ -39,6 +41,7 @@ impl Discord {
             port: Port::take(),
             says: Arc::default(),
             here: None,
+            _timed: machine::timed(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::common::{Discord, GRANT, Server, answer, granted};
+use crate::common::{Discord, GRANT, Server, answer, granted, machine};
 
 fn ask(server: &Server, query: &str) -> TcpStream {
     server.send(format!("GET /?{query} HTTP/1.1\r\nhost: q\r\n\r\n").as_bytes())
@@ -60,6 +60,7 @@ fn who_does_not_is_told_where_it_stands_and_when_to_come_back() {
 
 #[test]
 fn a_place_is_kept_over_refusals_and_the_connection_stays() {
+    let _timed = machine::timed();
     let server = Server::start(&[]);
     let start = granted(&mut server.ask(0));
     let mut patient = ask(&server, "shard=1&wait=0");

@@ -6,7 +6,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::interrupt;
 use crate::process;
+use crate::progress::Progress;
 
 /// A Go that is new enough.
 ///
@@ -54,6 +56,23 @@ pub(super) fn sources(go: &Path, folder: &Path, module: &str) -> Result<PathBuf>
     let said: Value = serde_json::from_str(&said).context("reading what Go downloaded")?;
     let folder = said["Dir"].as_str().context("Go names no folder")?;
     Ok(folder.into())
+}
+
+/// Does what downloads modules up to three times: Go itself gives up at the first
+/// download that breaks off, and keeps what it has.
+///
+/// # Errors
+/// The last one.
+pub(super) fn again<T>(progress: &Progress, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..2 {
+        match work() {
+            Err(error) if !interrupt::requested() => {
+                progress.say(format!("once more, since it failed: {error:#}"));
+            }
+            done => return done,
+        }
+    }
+    work()
 }
 
 /// Reads `go1.26.8`, or what a build of Go from its repository calls itself.

@@ -12,7 +12,7 @@ use crate::kubectl::{Namespace, wait_for};
 
 #[test]
 fn a_rollout_with_forty_waiting_closes_no_connection_and_loses_no_slot() {
-    let namespace = Namespace::new("rollout");
+    let namespace = Namespace::alone("rollout");
     let queue = Queue::plain(&namespace, 1, 8);
     let before = queue.leader();
     let service = queue.service();

@@ -11,7 +11,7 @@ use crate::kubectl::{Namespace, wait_for};
 
 #[test]
 fn scaling_from_one_to_three_to_one_under_load_loses_no_slot_and_no_connection() {
-    let namespace = Namespace::new("scale");
+    let namespace = Namespace::alone("scale");
     let queue = Queue::plain(&namespace, 1, 4);
     let before = queue.leader();
     let service = queue.service();

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 #[test]
 fn a_rollout_under_forty_real_shards_is_unknown_to_discord_and_to_them() {
-    let namespace = Namespace::new("shards");
+    let namespace = Namespace::alone("shards");
     namespace.create_secret("my-bot");
     let fake = include_str!("../../../manifests/fake-discord.yaml");
     let fake = with(fake, "MAX_CONCURRENCY", "2", "8");

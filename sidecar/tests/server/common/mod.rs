@@ -1,6 +1,7 @@
 //! The real binary on loopback, and a Discord of a few lines.
 
 pub(crate) mod fake;
+pub(crate) mod machine;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
