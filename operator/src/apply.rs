@@ -19,6 +19,11 @@ use crate::metrics::{Metrics, Verb};
 /// A reconcile does not wait for longer: the controller tries it again.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// The version of no object. An apply that names it creates an object where there
+/// is none, and is a conflict with one that is there: an apply alone would share a
+/// stranger's object with it.
+const NO_VERSION: &str = "1";
+
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -105,14 +110,16 @@ impl Cluster {
             .map(|found| found.map(|object| object.metadata))
     }
 
-    /// Creates a child. When another one made an object of this name a moment
-    /// ago, the fields that it set are a conflict, since nothing is forced.
+    /// Creates a child. When somebody made an object of this name a moment ago,
+    /// that is a conflict, and nothing of it is touched.
     ///
     /// # Errors
     /// When the call fails.
     pub async fn create(&self, child: &Child, owner: &Owner) -> Result<(), Error> {
         let parameters = PatchParams::apply(MANAGER);
-        let apply = Patch::Apply(&child.manifest);
+        let mut manifest = child.manifest.clone();
+        manifest["metadata"]["resourceVersion"] = json!(NO_VERSION);
+        let apply = Patch::Apply(&manifest);
         self.patch(child.kind, owner, &apply, &parameters)
             .await
             .map(|_| ())

@@ -64,6 +64,9 @@ fn a_queue_is_applied_called_and_deleted() {
             "{child} in {children}"
         );
     }
+    for child in children.lines().filter(|line| line.ends_with("/my-bot")) {
+        is_not_created_again(&namespace, child);
+    }
     namespace.kubectl(&["delete", "gwq", "my-bot"]).unwrap();
     // What other tests left is collected before.
     wait_for("everything that it made to be gone", PATIENCE * 3, || {
@@ -71,6 +74,32 @@ fn a_queue_is_applied_called_and_deleted() {
     });
     // What is the user's stays.
     namespace.kubectl(&["get", "secret", "my-bot"]).unwrap();
+}
+
+/// The operator creates a child by an apply that names the version of no object:
+/// the API server must refuse that for one that is there.
+fn is_not_created_again(namespace: &Namespace, child: &str) {
+    let there = namespace
+        .kubectl(&["get", child, "--output", "json"])
+        .unwrap();
+    let there: serde_json::Value = serde_json::from_str(&there).unwrap();
+    let create = json!({
+        "apiVersion": there["apiVersion"],
+        "kind": there["kind"],
+        "metadata": {"name": "my-bot", "resourceVersion": "1", "labels": {"by": "a-stranger"}},
+    });
+    let apply = [
+        "apply",
+        "--server-side",
+        "--field-manager=stranger",
+        "--filename",
+        "-",
+    ];
+    let refused = namespace.feed(&apply, &create.to_string()).unwrap_err();
+    assert!(
+        refused.contains("the object has been modified"),
+        "{child}: {refused}"
+    );
 }
 
 #[test]

@@ -109,9 +109,21 @@ impl Server {
         if kind.starts_with("application/apply-patch") {
             let there = self.objects.lock().unwrap().get(&path).cloned();
             let query = parts.uri.query().unwrap_or_default();
-            if let Some(why) = there.and_then(|there| conflict(query, &object, &there)) {
-                return failure(409, why);
+            let creates = !object["metadata"]["resourceVersion"].is_null();
+            match there {
+                Some(_) if creates => return failure(409, "the object has been modified"),
+                Some(there) => {
+                    if let Some(why) = conflict(query, &object, &there) {
+                        return failure(409, why);
+                    }
+                }
+                // What a stranger makes in this moment would be taken over.
+                None if !creates && object["metadata"]["uid"].is_null() => {
+                    return failure(400, "this is no way to create an object");
+                }
+                None => {}
             }
+            object["metadata"]["resourceVersion"] = Value::Null;
             self.apply_annotations(&path, &mut object);
         }
         object["metadata"]["uid"] = json!("0042");
