@@ -22,6 +22,17 @@ const NAMESPACE: &str = "gateway-queue-test";
 /// Most tests that take long mostly wait.
 const THREADS: (&str, &str) = ("RUST_TEST_THREADS", "8");
 
+/// The tests that need a node or a browser, which a plain `cargo test` leaves out.
+const BY_NAME: [&str; 7] = [
+    "--workspace",
+    "--test",
+    "page",
+    "--test",
+    "chart",
+    "--test",
+    "cluster",
+];
+
 /// What is off by default.
 const TRACES: &str = "gateway-queue/otel,gateway-queue-operator/otel";
 
@@ -142,10 +153,15 @@ fn checks(workspace: &Workspace) -> Result<()> {
         "warnings",
     ];
     cargo(workspace, "lints", &clippy, &[])?;
+    // A name is not looked at beside `--all-targets`.
+    let by_name = [&["clippy", "--quiet"], &BY_NAME[..], &clippy[4..]].concat();
+    cargo(workspace, "lints of the tests on a node", &by_name, &[])?;
     let traced = [&clippy[..4], &["--features", TRACES], &clippy[4..]].concat();
     cargo(workspace, "lints with traces", &traced, &[])?;
     let compile = ["test", "--quiet", "--workspace", "--no-run"];
-    cargo(workspace, "compiling the tests", &compile, &[])
+    cargo(workspace, "compiling the tests", &compile, &[])?;
+    let by_name = [&compile[..], &BY_NAME[1..]].concat();
+    cargo(workspace, "compiling the tests on a node", &by_name, &[])
 }
 
 /// Runs cargo to its end, with its output where the person sees it.

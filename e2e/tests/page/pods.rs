@@ -85,7 +85,9 @@ impl Pod {
         };
         tokio::spawn(admin::serve(for_admin, admin_port, end.clone()));
         for (listener, from) in [(for_clients, From::Clients), (for_peers, From::Queues)] {
-            tokio::spawn(http::serve(listener, 100, from, route.clone(), end.clone()));
+            let (leaving, end) = (CancellationToken::new(), end.clone());
+            let serving = http::serve(listener, 100, from, route.clone(), leaving, end);
+            tokio::spawn(serving);
         }
         Self {
             name,
