@@ -58,6 +58,11 @@ impl Error {
         causes.any(|cause| cause.reason == "NamespaceTerminating")
     }
 
+    /// Whether somebody else was quicker.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 409)
+    }
+
     fn is_missing(&self) -> bool {
         self.status().is_some_and(|status| status.code == 404)
     }

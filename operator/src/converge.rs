@@ -215,8 +215,22 @@ impl Context {
                 self.cluster.repair(child, owner, uid.as_deref()).await
             }
             (_, Some(spec)) => self.cluster.create_first_lease(owner, spec).await,
-            (_, None) => self.cluster.create(child, owner).await,
+            (_, None) => match self.cluster.create(child, owner).await {
+                // Another operator was quicker, or a call of ours that was given up.
+                Err(error) if error.is_conflict() && self.is_ours(child, owner).await? => Ok(()),
+                created => created,
+            },
         }
+    }
+
+    /// Whether there is a child of ours by now. What it lacks, its watch will tell.
+    async fn is_ours(&self, child: &Child, owner: &Owner) -> Result<bool, apply::Error> {
+        let there = self.cluster.find(child.kind, owner).await?;
+        let standing = standing(child, owner, there.as_ref());
+        Ok(matches!(
+            standing,
+            Standing::InPlace | Standing::Drifted { .. }
+        ))
     }
 
     /// What was applied already, and had to be applied again, somebody else has

@@ -90,7 +90,8 @@ pub struct Write {
 /// What to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Become the holder, by this name, and remove the release record.
+    /// Become the holder, by this name, and remove what was the last leader's: the
+    /// release record, and the mark that makes its logbook count.
     Take(String),
     /// Say that one still holds it.
     Renew,

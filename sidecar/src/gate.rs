@@ -164,11 +164,11 @@ impl Gate {
         };
         self.state().lift = Some(Box::pin(sleep(ACKNOWLEDGE_WITHIN * 2)));
         let at = clock::now();
-        if !permit.is_valid(at) {
+        if !permit.is_relayed() && !permit.is_valid(at) {
             // No program can close this gap, but people shall know of it.
             warn!(
-                "a grant was written after the right to it had ended: this process was stopped in \
-                 the very moment between"
+                "a grant may have been written after the right to it had ended: this process was \
+                 stopped in that very moment"
             );
         }
         permit.written(at);

@@ -224,22 +224,26 @@ impl Visit {
     }
 
     fn answer(&self, turn: Option<Turn>) -> Answer {
-        let mut response = match turn {
-            Some(Turn::Granted(permit)) => grant(&self.gate, permit),
-            Some(Turn::Refused(refusal)) => refuse(&self.gate, &refusal),
-            Some(Turn::Moved) | None => return Err(Close),
-        };
-        if self.door.leaving.is_cancelled() {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
+        match turn {
+            Some(Turn::Granted(permit)) => Ok(self.last(grant(&self.gate, permit))),
+            Some(Turn::Refused(refusal)) => Ok(self.last(refuse(&self.gate, &refusal))),
+            Some(Turn::Moved) | None => Err(Close),
         }
-        Ok(response)
     }
 
     fn malformed(self, malformed: Malformed) -> Response<Full<Bytes>> {
         self.door.route.metrics.refused("malformed");
         self.gate.authorise_refusal();
-        answer(StatusCode::BAD_REQUEST, malformed.json().into())
+        self.last(answer(StatusCode::BAD_REQUEST, malformed.json().into()))
+    }
+
+    /// The last answer on its connection, if this process is to end.
+    fn last(&self, mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+        if self.door.leaving.is_cancelled() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response
     }
 }
 

@@ -28,10 +28,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// A leader that kept a question for so long has heard it: it is not silent.
 const LISTENS: Duration = Duration::from_secs(2);
 
-/// A grant may be on its way while the next leader is known already. One that gives
-/// way closes its hops at once. Of one that is lost nothing comes any more, but then
-/// the next has to wait longer than this before it grants.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// A grant may be on its way while the next leader is known already, and a packet of
+/// it may have to be sent again, which takes 200 ms at least. A leader that gives way
+/// closes its hops at once, so that this is waited for only if it cannot.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// A leader that was asked to answer within the client's patience may take so
 /// much longer for its refusal to come.

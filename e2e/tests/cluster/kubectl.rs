@@ -96,8 +96,8 @@ impl Namespace {
 
     /// The names of everything that a GatewayQueue makes, one a line.
     pub(crate) fn children(&self) -> String {
-        let kinds =
-            "deployments,replicasets,pods,services,leases,roles,rolebindings,serviceaccounts";
+        let kinds = "deployments,replicasets,pods,services,leases,roles,rolebindings,\
+                     serviceaccounts,poddisruptionbudgets,networkpolicies";
         let mine = "--selector=app.kubernetes.io/managed-by=gateway-queue-operator";
         self.kubectl(&["get", kinds, mine, "--output", "name"])
             .unwrap()

@@ -20,6 +20,8 @@ fn a_queue_is_applied_called_and_deleted() {
         "tokenSecretRef": {"name": "my-bot"},
         "discordApi": discord_api(),
         "port": 5000,
+        "replicas": 2,
+        "networkPolicy": {"enabled": true},
     });
     namespace.apply_queue("my-bot", &spec).unwrap();
     let wait = [
@@ -58,6 +60,8 @@ fn a_queue_is_applied_called_and_deleted() {
         "lease.coordination.k8s.io/my-bot",
         "role.rbac.authorization.k8s.io/my-bot",
         "rolebinding.rbac.authorization.k8s.io/my-bot",
+        "poddisruptionbudget.policy/my-bot",
+        "networkpolicy.networking.k8s.io/my-bot",
     ] {
         assert!(
             children.lines().any(|line| line == child),

@@ -243,6 +243,46 @@ async fn a_strangers_object_is_left_alone_and_nothing_is_made_beside_it() {
     assert_eq!(action, Action::requeue(NAME_TAKEN_AGAIN));
 }
 
+fn put_there(server: &Server, path: String, object: &Value) {
+    let mut objects = server.objects.lock().unwrap();
+    objects.insert(path, object.clone());
+}
+
+/// As if the Service were made between the look and the create.
+fn is_not_seen_at_first(server: &Server) {
+    *server.hide.lock().unwrap() = Some(("/services/", 404, 1));
+}
+
+#[tokio::test]
+async fn what_a_stranger_makes_in_the_moment_before_a_create_is_not_touched() {
+    let server = Server::default();
+    let service = "/api/v1/namespaces/shop/services/my-bot".to_owned();
+    let object = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
+    put_there(&server, service, &object);
+    let (context, _writers) = context(&server);
+    let queue = Arc::new(queue(json!({})));
+    is_not_seen_at_first(&server);
+    reconcile(Arc::clone(&queue), Arc::clone(&context))
+        .await
+        .unwrap_err();
+    assert_eq!(server.object("services"), object);
+    reconcile(queue, context).await.unwrap();
+    assert_eq!(server.status()["conditions"][0]["reason"], "NameTaken");
+}
+
+#[tokio::test]
+async fn what_another_operator_makes_in_that_moment_is_taken_as_made() {
+    let server = Server::default();
+    let (queue, _, _) = applied(&server).await;
+    let made = server.object("services");
+    // One whose caches are empty yet.
+    let (other, _writers) = context(&server);
+    is_not_seen_at_first(&server);
+    reconcile(queue, other).await.unwrap();
+    assert_eq!(server.object("services"), made);
+}
+
 #[tokio::test]
 async fn a_child_that_was_changed_is_put_back_by_its_uid() {
     let server = Server::default();

@@ -168,6 +168,7 @@ fn who_hangs_up_is_known_at_once_also_after_a_body_or_a_pipelined_request() {
 
 #[test]
 fn who_hung_up_takes_no_turn() {
+    let _timed = machine::timed();
     let server = Server::start(&[]);
     let start = granted(&mut server.ask(0));
     let gone = server.ask(1);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::common::{Discord, Server, granted};
+use crate::common::{Discord, Server, granted, machine};
 
 const TOKEN: &str = "t0ken.of-the.bot";
 
@@ -18,6 +18,7 @@ fn start(discord: &Discord, more: &[(&str, &str)]) -> Server {
 
 #[test]
 fn discord_says_how_many_buckets_there_are() {
+    let _timed = machine::timed();
     let discord = Discord::start();
     discord.say_limits(4, 1000, 60_000);
     let server = start(&discord, &[]);

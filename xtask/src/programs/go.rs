@@ -58,8 +58,9 @@ pub(super) fn sources(go: &Path, folder: &Path, module: &str) -> Result<PathBuf>
     Ok(folder.into())
 }
 
-/// Does what downloads modules up to three times: Go itself gives up at the first
-/// download that breaks off, and keeps what it has.
+/// Does what may download modules up to three times: Go itself gives up at the first
+/// download that breaks off, and keeps what it has. What fails for another reason
+/// fails again soon.
 ///
 /// # Errors
 /// The last one.
