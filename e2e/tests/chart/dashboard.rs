@@ -26,21 +26,8 @@ const EMPTY: [&str; 3] = [
 fn every_panel_shows_something_of_a_queue_that_is_well_and_no_alert_is_due() {
     let _definition = Definition::present();
     let namespace = &Namespace::new("dashboard");
-    let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
     let chart = chart();
-    let install = [
-        "install",
-        "seen",
-        &chart,
-        "--set=crds.enabled=false",
-        &watch,
-    ];
-    Helm::Four
-        .apply(
-            namespace,
-            &[&install[..], &["--wait", "--timeout=5m"]].concat(),
-        )
-        .unwrap();
+    Helm::Four.install(namespace, "seen", &[]).unwrap();
     queue::start(namespace, 1);
 
     let folder = tempfile::tempdir().unwrap();

@@ -47,6 +47,21 @@ impl Helm {
         run(self.command(namespace).args(arguments), "")
     }
 
+    /// Installs our chart for this namespace alone, beside the definition that is
+    /// there, or upgrades it, and waits until it works.
+    pub(crate) fn install(
+        self,
+        namespace: &Namespace,
+        release: &str,
+        more: &[&str],
+    ) -> Result<String, String> {
+        let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
+        let (chart, beside) = (chart(), "--set=crds.enabled=false");
+        let install = ["upgrade", "--install", release, &chart, beside, &watch];
+        let wait = ["--wait", "--timeout=5m"];
+        self.apply(namespace, &[&install[..], &wait, more].concat())
+    }
+
     /// `install` or `upgrade`, with our images.
     pub(crate) fn apply(self, namespace: &Namespace, arguments: &[&str]) -> Result<String, String> {
         self.apply_below(namespace, "", arguments)

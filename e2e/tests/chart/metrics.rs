@@ -12,21 +12,8 @@ use crate::queue::{self, get};
 fn each_metric_of_the_alerts_and_the_dashboard_is_one_of_a_real_queue_or_operator() {
     let _definition = Definition::present();
     let namespace = &Namespace::new("metrics");
-    let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
     let chart = chart();
-    let install = [
-        "install",
-        "seen",
-        &chart,
-        "--set=crds.enabled=false",
-        &watch,
-    ];
-    Helm::Four
-        .apply(
-            namespace,
-            &[&install[..], &["--wait", "--timeout=5m"]].concat(),
-        )
-        .unwrap();
+    Helm::Four.install(namespace, "seen", &[]).unwrap();
     queue::start(namespace, 2);
     // Some things are told only once they have happened: a turn at the leader,
     // and one at the other, who asks the leader.

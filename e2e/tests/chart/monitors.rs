@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cluster::{Namespace, kubectl, variable, wait_for};
 use crate::definition::Definition;
-use crate::helm::{Helm, chart};
+use crate::helm::Helm;
 
 const KINDS: [&str; 3] = ["podmonitors", "prometheusrules", "servicemonitors"];
 
@@ -53,28 +53,14 @@ fn one_pod_monitor_finds_the_pods_of_all_queues_and_a_service_monitor_the_operat
     let helm = Helm::Four;
     let namespace = &Namespace::new("monitors");
     let _monitors = Monitors::present();
-    let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
-    let chart = chart();
-    let install = [
-        "upgrade",
-        "--install",
-        "seen",
-        &chart,
-        "--set=crds.enabled=false",
-        &watch,
-    ];
     let must = [
         "--set=podMonitor.renderMode=failIfMissing",
         "--set=serviceMonitor.renderMode=failIfMissing",
         "--set=prometheusRule.renderMode=failIfMissing",
         "--set=dashboard.enabled=true",
-        "--wait",
-        "--timeout=5m",
     ];
     // What a cluster knows is told by the API server a moment later.
-    wait_for("the release", || {
-        helm.apply(namespace, &[&install[..], &must].concat())
-    });
+    wait_for("the release", || helm.install(namespace, "seen", &must));
     for queue in ["one", "two"] {
         namespace.apply_queue(queue);
     }

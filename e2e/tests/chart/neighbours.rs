@@ -2,7 +2,7 @@
 
 use crate::cluster::{Namespace, kubectl};
 use crate::definition::Definition;
-use crate::helm::{Helm, chart};
+use crate::helm::Helm;
 
 const RELEASE: &str = "twin";
 
@@ -12,17 +12,7 @@ fn two_releases_of_one_name_serve_a_namespace_each() {
     let namespaces = [Namespace::new("one"), Namespace::new("two")];
     let pairs = Helm::BOTH.iter().zip(&namespaces);
     for (helm, namespace) in pairs.clone() {
-        let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
-        let chart = chart();
-        let install = [
-            "install",
-            RELEASE,
-            &chart,
-            "--set=crds.enabled=false",
-            &watch,
-        ];
-        let wait = ["--set=replicas=2", "--wait", "--timeout=5m"];
-        helm.apply(namespace, &[&install[..], &wait].concat())
+        helm.install(namespace, RELEASE, &["--set=replicas=2"])
             .unwrap();
     }
     // Nothing of them is for the whole cluster.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::cluster::{Namespace, TOKEN, run, variable};
 use crate::definition::Definition;
-use crate::helm::{Helm, chart};
+use crate::helm::Helm;
 use crate::queue;
 
 const GRANT: &str = r#"{"message": "You're free to connect now! :)"}"#;
@@ -16,20 +16,7 @@ fn who_pastes_what_helm_prints_gets_a_first_grant() {
     let _definition = Definition::present();
     let helm = Helm::Four;
     let namespace = &Namespace::new("notes");
-    let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
-    let chart = chart();
-    let install = [
-        "install",
-        "first",
-        &chart,
-        "--set=crds.enabled=false",
-        &watch,
-    ];
-    helm.apply(
-        namespace,
-        &[&install[..], &["--wait", "--timeout=5m"]].concat(),
-    )
-    .unwrap();
+    helm.install(namespace, "first", &[]).unwrap();
     let notes = helm.run(namespace, &["get", "notes", "first"]).unwrap();
     assert!(notes.contains("stays when it\ngoes"), "{notes}");
 
