@@ -4,182 +4,22 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+mod fake_leader;
+mod pod;
+
 use std::time::Duration;
 
-use gateway_queue::beat::Beat;
-use gateway_queue::budget::Rules;
 use gateway_queue::clock;
-use gateway_queue::discord::Discord;
 use gateway_queue::handle::Detail;
-use gateway_queue::http::{self, From, GRANT};
-use gateway_queue::keeper::Keeper;
-use gateway_queue::logbook::Page;
-use gateway_queue::metrics::Metrics;
-use gateway_queue::moment::Moment;
-use gateway_queue::queue::Config;
-use gateway_queue::route::Route;
-use gateway_queue::standing::{Leader, Standing};
-use gateway_queue::term::{Inheritance, Term};
-use gateway_queue::token::Current;
+use gateway_queue::http::GRANT;
+use gateway_queue::standing::Standing;
+use gateway_queue::term::Inheritance;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
 
-const SPACING: Duration = Duration::from_millis(300);
-
-/// So long nothing is granted but the first.
-const NEVER: Duration = Duration::from_secs(3600);
-
-/// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(10);
-
-struct Pod {
-    clients: SocketAddr,
-    peers: SocketAddr,
-    route: Route,
-    /// Told to end.
-    leaving: CancellationToken,
-}
-
-impl Pod {
-    async fn start() -> Self {
-        Self::spaced(SPACING).await
-    }
-
-    /// A queue with one bucket and no token that does not lead.
-    async fn spaced(spacing: Duration) -> Self {
-        let config = Config {
-            spacing,
-            start_guard: false,
-            place_kept: Duration::from_secs(60),
-            max_concurrency: 1,
-            rules: Rules {
-                interval: spacing,
-                reserve: 0,
-                refresh: LONG,
-            },
-        };
-        let (standing, stands) = watch::channel(Standing::SEEKS);
-        let (_, tokens) = watch::channel(Current::None);
-        let (logbook, _) = watch::channel(Page::new("test"));
-        let discord = Discord::new("http://127.0.0.1:1").unwrap();
-        let metrics = Arc::new(Metrics::new(0));
-        let counted = Arc::clone(&metrics);
-        let (keeper, handle) =
-            Keeper::new(config, 100, stands, tokens, discord, logbook, counted).unwrap();
-        tokio::spawn(keeper.run());
-        let route = Route {
-            handle,
-            standing: Arc::new(standing),
-            beat: Arc::new(Beat::new(Duration::from_millis(250))),
-            reach: Arc::default(),
-            metrics,
-        };
-        let leaving = CancellationToken::new();
-        let mut addresses = Vec::new();
-        for from in [From::Clients, From::Queues] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            addresses.push(listener.local_addr().unwrap());
-            let (leaving, end) = (leaving.clone(), CancellationToken::new());
-            let serving = http::serve(listener, 100, from, route.clone(), leaving, end);
-            tokio::spawn(serving);
-        }
-        Self {
-            clients: addresses[0],
-            peers: addresses[1],
-            route,
-            leaving,
-        }
-    }
-
-    fn stand(&self, term: Option<Term>, leader: Option<Leader>) {
-        self.route.standing.send_replace(Standing {
-            term,
-            known: None,
-            leader,
-        });
-    }
-
-    fn lead(&self, number: u64) {
-        let mut standing = Standing::alone(Inheritance::NOTHING);
-        if let Some(term) = &mut standing.term {
-            term.number = number;
-            term.holder = self.holder();
-        }
-        self.route.standing.send_replace(standing);
-    }
-
-    fn follow(&self, other: &Self) {
-        let leader = Leader {
-            holder: other.holder(),
-            address: other.peers,
-        };
-        self.stand(None, Some(leader));
-    }
-
-    /// Its name whenever it leads.
-    fn holder(&self) -> String {
-        format!("pod_{}", self.peers.port())
-    }
-
-    /// How many waiters went away before their turn.
-    async fn gone(&self) -> u64 {
-        let snapshot = self.route.handle.look(Detail::Shards).await.unwrap();
-        let page = self.route.metrics.page(&snapshot).unwrap();
-        let line = |line: &str| Some(line.strip_prefix("gateway_queue_cancelled_total ")?.parse());
-        page.lines().find_map(line).unwrap().unwrap()
-    }
-
-    /// A hop that asks this one.
-    async fn hop(&self) -> TcpStream {
-        let query = format!("leader={}&shard=1&age=5", self.holder());
-        send(self.peers, &query).await
-    }
-
-    async fn ask(&self, query: &str) -> TcpStream {
-        send(self.clients, query).await
-    }
-
-    /// The shards that wait here.
-    async fn waiting(&self) -> Vec<u32> {
-        let snapshot = self.route.handle.look(Detail::Shards).await.unwrap();
-        snapshot.lanes.into_iter().flat_map(|l| l.shards).collect()
-    }
-
-    async fn wait_for(&self, shards: &[u32]) {
-        let start = Instant::now();
-        while self.waiting().await != shards {
-            assert!(start.elapsed() < LONG, "{:?}", self.waiting().await);
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-}
-
-async fn send(to: SocketAddr, query: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(to).await.unwrap();
-    let request = format!("GET /?{query} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    stream
-}
-
-async fn answer(stream: &mut TcpStream) -> String {
-    let mut text = String::new();
-    let reading = timeout(LONG, stream.read_to_string(&mut text)).await;
-    reading.expect("no answer, and not closed").unwrap();
-    text
-}
-
-/// Reads the grant, and says when it came.
-async fn granted(stream: &mut TcpStream) -> Moment {
-    let text = answer(stream).await;
-    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
-    assert!(text.as_bytes().ends_with(GRANT), "{text}");
-    clock::now()
-}
+use fake_leader::FakeLeader;
+use pod::{LONG, NEVER, Pod, SPACING, answer, granted, send};
 
 #[tokio::test]
 async fn who_waits_on_a_pod_that_does_not_lead_is_granted_by_the_leader() {
@@ -202,40 +42,6 @@ async fn who_hangs_up_is_cancelled_through_the_hop() {
     drop(client);
     leader.wait_for(&[]).await;
     assert_eq!(leader.gone().await, 1);
-}
-
-/// A leader that answers a hop only as it is told to.
-struct FakeLeader(TcpListener);
-
-impl FakeLeader {
-    async fn start() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
-    }
-
-    fn lead(&self, follower: &Pod) {
-        let leader = Leader {
-            holder: "fake".to_owned(),
-            address: self.0.local_addr().unwrap(),
-        };
-        follower.stand(None, Some(leader));
-    }
-
-    /// The next hop, heard.
-    async fn hop(&self) -> TcpStream {
-        let (mut hop, _) = timeout(LONG, self.0.accept()).await.unwrap().unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            assert_ne!(hop.read_buf(&mut head).await.unwrap(), 0);
-        }
-        hop
-    }
-
-    /// Grants without letting the follower run.
-    fn grant(hop: &TcpStream) {
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", GRANT.len());
-        let grant = [head.as_bytes(), GRANT].concat();
-        assert_eq!(hop.try_write(&grant).unwrap(), grant.len());
-    }
 }
 
 #[tokio::test]

@@ -1,0 +1,178 @@
+//! A queue of which the test says whether it leads, and its clients.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_queue::beat::Beat;
+use gateway_queue::budget::Rules;
+use gateway_queue::clock;
+use gateway_queue::discord::Discord;
+use gateway_queue::handle::Detail;
+use gateway_queue::http::{self, From, GRANT};
+use gateway_queue::keeper::Keeper;
+use gateway_queue::logbook::Page;
+use gateway_queue::metrics::Metrics;
+use gateway_queue::moment::Moment;
+use gateway_queue::queue::Config;
+use gateway_queue::route::Route;
+use gateway_queue::standing::{Leader, Standing};
+use gateway_queue::term::{Inheritance, Term};
+use gateway_queue::token::Current;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const SPACING: Duration = Duration::from_millis(300);
+
+/// So long nothing is granted but the first.
+pub(crate) const NEVER: Duration = Duration::from_secs(3600);
+
+/// Longer than anything here takes.
+pub(crate) const LONG: Duration = Duration::from_secs(10);
+
+pub(crate) struct Pod {
+    pub(crate) clients: SocketAddr,
+    pub(crate) peers: SocketAddr,
+    pub(crate) route: Route,
+    /// Told to end.
+    pub(crate) leaving: CancellationToken,
+}
+
+impl Pod {
+    pub(crate) async fn start() -> Self {
+        Self::spaced(SPACING).await
+    }
+
+    /// A queue with one bucket and no token that does not lead.
+    pub(crate) async fn spaced(spacing: Duration) -> Self {
+        let config = Config {
+            spacing,
+            start_guard: false,
+            place_kept: Duration::from_secs(60),
+            max_concurrency: 1,
+            rules: Rules {
+                interval: spacing,
+                reserve: 0,
+                refresh: LONG,
+            },
+        };
+        let (standing, stands) = watch::channel(Standing::SEEKS);
+        let (_, tokens) = watch::channel(Current::None);
+        let (logbook, _) = watch::channel(Page::new("test"));
+        let discord = Discord::new("http://127.0.0.1:1").unwrap();
+        let metrics = Arc::new(Metrics::new(0));
+        let counted = Arc::clone(&metrics);
+        let (keeper, handle) =
+            Keeper::new(config, 100, stands, tokens, discord, logbook, counted).unwrap();
+        tokio::spawn(keeper.run());
+        let route = Route {
+            handle,
+            standing: Arc::new(standing),
+            beat: Arc::new(Beat::new(Duration::from_millis(250))),
+            reach: Arc::default(),
+            metrics,
+        };
+        let leaving = CancellationToken::new();
+        let mut addresses = Vec::new();
+        for from in [From::Clients, From::Queues] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            let (leaving, end) = (leaving.clone(), CancellationToken::new());
+            let serving = http::serve(listener, 100, from, route.clone(), leaving, end);
+            tokio::spawn(serving);
+        }
+        Self {
+            clients: addresses[0],
+            peers: addresses[1],
+            route,
+            leaving,
+        }
+    }
+
+    pub(crate) fn stand(&self, term: Option<Term>, leader: Option<Leader>) {
+        self.route.standing.send_replace(Standing {
+            term,
+            known: None,
+            leader,
+        });
+    }
+
+    pub(crate) fn lead(&self, number: u64) {
+        let mut standing = Standing::alone(Inheritance::NOTHING);
+        if let Some(term) = &mut standing.term {
+            term.number = number;
+            term.holder = self.holder();
+        }
+        self.route.standing.send_replace(standing);
+    }
+
+    pub(crate) fn follow(&self, other: &Self) {
+        let leader = Leader {
+            holder: other.holder(),
+            address: other.peers,
+        };
+        self.stand(None, Some(leader));
+    }
+
+    /// Its name whenever it leads.
+    pub(crate) fn holder(&self) -> String {
+        format!("pod_{}", self.peers.port())
+    }
+
+    /// How many waiters went away before their turn.
+    pub(crate) async fn gone(&self) -> u64 {
+        let snapshot = self.route.handle.look(Detail::Shards).await.unwrap();
+        let page = self.route.metrics.page(&snapshot).unwrap();
+        let line = |line: &str| Some(line.strip_prefix("gateway_queue_cancelled_total ")?.parse());
+        page.lines().find_map(line).unwrap().unwrap()
+    }
+
+    /// A hop that asks this one.
+    pub(crate) async fn hop(&self) -> TcpStream {
+        let query = format!("leader={}&shard=1&age=5", self.holder());
+        send(self.peers, &query).await
+    }
+
+    pub(crate) async fn ask(&self, query: &str) -> TcpStream {
+        send(self.clients, query).await
+    }
+
+    /// The shards that wait here.
+    pub(crate) async fn waiting(&self) -> Vec<u32> {
+        let snapshot = self.route.handle.look(Detail::Shards).await.unwrap();
+        snapshot.lanes.into_iter().flat_map(|l| l.shards).collect()
+    }
+
+    pub(crate) async fn wait_for(&self, shards: &[u32]) {
+        let start = Instant::now();
+        while self.waiting().await != shards {
+            assert!(start.elapsed() < LONG, "{:?}", self.waiting().await);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+pub(crate) async fn send(to: SocketAddr, query: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let request = format!("GET /?{query} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+pub(crate) async fn answer(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    let reading = timeout(LONG, stream.read_to_string(&mut text)).await;
+    reading.expect("no answer, and not closed").unwrap();
+    text
+}
+
+/// Reads the grant, and says when it came.
+pub(crate) async fn granted(stream: &mut TcpStream) -> Moment {
+    let text = answer(stream).await;
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    assert!(text.as_bytes().ends_with(GRANT), "{text}");
+    clock::now()
+}
