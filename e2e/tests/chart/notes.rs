@@ -25,7 +25,7 @@ fn who_pastes_what_helm_prints_gets_a_first_grant() {
         panic!("not five things to type, but {}: {notes}", blocks.len());
     };
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("TOKEN"), TOKEN).unwrap();
+    fs::write(folder.path().join("FILE"), TOKEN).unwrap();
     let type_in = |script: &str| {
         let path = [
             parent(&variable("KUBECTL")),
