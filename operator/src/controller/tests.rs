@@ -222,10 +222,7 @@ async fn a_store_that_lags_behind_costs_a_look_and_no_write() {
 #[tokio::test]
 async fn a_strangers_object_is_left_alone_and_nothing_is_made_beside_it() {
     let server = Server::default();
-    let service = "/api/v1/namespaces/shop/services/my-bot".to_owned();
-    let object = json!({"apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
-    server.objects.lock().unwrap().insert(service, object);
+    put_a_strangers_service(&server);
     let (context, _writers) = context(&server);
     let action = reconcile(Arc::new(queue(json!({}))), context)
         .await
@@ -243,9 +240,13 @@ async fn a_strangers_object_is_left_alone_and_nothing_is_made_beside_it() {
     assert_eq!(action, Action::requeue(NAME_TAKEN_AGAIN));
 }
 
-fn put_there(server: &Server, path: String, object: &Value) {
+fn put_a_strangers_service(server: &Server) -> Value {
+    let path = "/api/v1/namespaces/shop/services/my-bot".to_owned();
+    let service = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
     let mut objects = server.objects.lock().unwrap();
-    objects.insert(path, object.clone());
+    objects.insert(path, service.clone());
+    service
 }
 
 /// As if the Service were made between the look and the create.
@@ -256,17 +257,14 @@ fn is_not_seen_at_first(server: &Server) {
 #[tokio::test]
 async fn what_a_stranger_makes_in_the_moment_before_a_create_is_not_touched() {
     let server = Server::default();
-    let service = "/api/v1/namespaces/shop/services/my-bot".to_owned();
-    let object = json!({"apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
-    put_there(&server, service, &object);
+    let service = put_a_strangers_service(&server);
     let (context, _writers) = context(&server);
     let queue = Arc::new(queue(json!({})));
     is_not_seen_at_first(&server);
     reconcile(Arc::clone(&queue), Arc::clone(&context))
         .await
         .unwrap_err();
-    assert_eq!(server.object("services"), object);
+    assert_eq!(server.object("services"), service);
     reconcile(queue, context).await.unwrap();
     assert_eq!(server.status()["conditions"][0]["reason"], "NameTaken");
 }

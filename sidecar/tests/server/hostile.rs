@@ -271,6 +271,7 @@ fn push(mut stream: TcpStream, more: &str) {
 
 #[test]
 fn a_client_that_trickles_is_closed_after_30_s_and_nobody_waits_for_it() {
+    let _timed = machine::timed();
     let server = Server::start(&[]);
     granted(&mut server.ask(0));
     let start = Instant::now();
@@ -300,7 +301,7 @@ fn a_client_that_trickles_is_closed_after_30_s_and_nobody_waits_for_it() {
         }
         let asked = Instant::now();
         granted(&mut server.ask(0));
-        assert!(asked.elapsed() < IN_TIME * 3, "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < IN_TIME, "{:?}", asked.elapsed());
     }
     let after = server.memory();
     assert!(after < before + GROWTH, "{before} KiB, then {after} KiB");
