@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::kubectl::Namespace;
 
@@ -38,16 +38,23 @@ impl Forward {
         }
     }
 
-    /// Sends a request and reads all that comes until the other side closes.
-    pub(crate) fn exchange(&self, request: &str) -> String {
+    /// Sends a request and reads all that comes until the other side closes, which
+    /// may be later than the last byte. When that came, too.
+    pub(crate) fn exchange(&self, request: &str) -> (String, Instant) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let (mut answer, mut came) = (Vec::new(), Instant::now());
+        let mut chunk = [0; 1024];
+        loop {
+            match stream.read(&mut chunk).unwrap() {
+                0 => return (String::from_utf8(answer).unwrap(), came),
+                read => answer.extend_from_slice(&chunk[..read]),
+            }
+            came = Instant::now();
+        }
     }
 }
 
