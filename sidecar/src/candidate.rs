@@ -1,222 +1,365 @@
-//! Takes part in the election: reads, writes and watches the Lease as the
-//! election says, and tells the others what came of it.
+//! One pod's part in the election, without IO.
+//!
+//! The candidate owns the [`Election`], the Lease as it was last read, what was
+//! written to it, and the [`Standing`] that follows. Its caller owns the clocks and
+//! the network:
+//!
+//! 1. [`Candidate::step`] returns the next [`Action`].
+//! 2. The caller executes it and reports the result: [`Candidate::answered`] for a
+//!    request, [`Candidate::settled`] for a handover, [`Candidate::noticed`] and
+//!    [`Candidate::watch_ended`] for the watch.
+//! 3. After each call, [`Candidate::standing`] is the standing to publish, and
+//!    [`Candidate::events`] are the events to log and count.
+//!
+//! There is at most one request at a time: while one is in flight, `step` returns
+//! [`Action::Wait`]. [`Candidate::resign`] and [`Candidate::publish`] may be called at any
+//! time. JSON goes in and out as the API server has it, so a simulation drives
+//! this exactly as [`crate::candidate_task`] does.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use gateway_queue_logbook::Left;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use serde_json::Value;
 
-use crate::clock::{self, Alarm};
 use crate::election::{Answer, Config, Election, Kind, LONGEST, Step, Write};
-use crate::handle::Handle;
-use crate::lease::{Failure, Lease, Watch};
 use crate::logbook::{LastKnown, Page};
-use crate::metrics::Metrics;
 use crate::moment::Moment;
-use crate::record::{self, Record};
+use crate::record::{self, Failure, Record};
 use crate::standing::{Leader, Standing};
+use crate::term::Term;
 
-/// News are written no sooner than this after the last write.
+/// News is written no sooner than this after the last write.
 const NEWS_PAUSE: Duration = Duration::from_secs(2);
 
-/// A watch that failed is begun again after this time.
+/// A watch that ended is started again after this time.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 
-/// What a leader wrote longer ago, by its own wall clock, is not started from.
+/// The longest age, by this pod's wall clock, of a page that is started from.
 const YOUNG: SignedDuration = SignedDuration::from_mins(5);
 
-/// How long the keeper may take to bring its grants to an end.
-const SETTLE: Duration = Duration::from_secs(2);
-
-/// What a candidate works with.
-pub struct Candidate {
-    lease: Lease,
-    config: Config,
-    /// Where this process takes hops.
-    address: String,
-    election: Election,
-    alarm: Alarm,
-    last: Option<Record>,
-    /// The Lease that it took, as the last leader had left it not long ago.
-    inherited: Option<Record>,
-    watch: Option<Watch>,
-    /// Not before this.
-    watch_at: Moment,
-    /// Leads no more when it is cancelled.
-    resign: CancellationToken,
-    /// Cancelled when there is nothing to release any more.
-    left: CancellationToken,
-    keeper: Handle,
-    pages: watch::Receiver<Page>,
-    written: Option<Page>,
-    written_at: Moment,
-    standing: Arc<watch::Sender<Standing>>,
-    ready: Arc<AtomicBool>,
-    metrics: Arc<Metrics>,
-    /// What failed last and has not succeeded since, so that it is said once.
-    failing: Option<&'static str>,
-    /// Whether the right to grant has run out, likewise.
-    lapsed: bool,
+/// What the caller has to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Read the Lease, then call [`Candidate::answered`].
+    Read,
+    /// Send this merge patch to the Lease, then call [`Candidate::answered`].
+    Patch(Value),
+    /// End the grants of this term and ask the queue task what it hands over to
+    /// the next leader of the Lease with this UID, then call [`Candidate::settled`].
+    Settle {
+        /// The UID of the Lease.
+        lease: String,
+        /// The term that ends.
+        term: Term,
+    },
+    /// Watch the Lease from this resource version on, in place of any older watch,
+    /// and call [`Candidate::step`] again.
+    Watch(String),
+    /// Close the watch and call [`Candidate::step`] again.
+    Unwatch,
+    /// Wait until this moment or the next input; for an input alone without one.
+    Wait(Option<Moment>),
 }
 
-/// The way to the world, for [`Candidate::new`].
+/// A kind of request to the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Reads the Lease.
+    Read,
+    /// Becomes the holder.
+    Take,
+    /// Stays the holder.
+    Renew,
+    /// Leaves the Lease with a release record.
+    Release,
+}
+
+impl Request {
+    /// The name in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Take => "take",
+            Self::Renew => "renew",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Something to log or count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request ended.
+    Asked {
+        /// Which.
+        request: Request,
+        /// Whether it did what it was for.
+        succeeded: bool,
+    },
+    /// The Lease was read for the first time: the pod is ready.
+    Ready,
+    /// Requests of this kind fail. Reported once until they succeed again.
+    Unreachable {
+        /// Which requests.
+        request: Request,
+        /// A sentence that quotes the API server.
+        error: String,
+    },
+    /// Requests of this kind succeed again.
+    Reachable(Request),
+    /// The right to grant ran out before a renewal succeeded.
+    Lapsed,
+    /// The right to grant is back, or the term is over.
+    LapseEnded,
+    /// This pod is the leader under this name.
+    Leads(String),
+    /// This pod is the leader no more, and why.
+    LeadsNoMore(&'static str),
+    /// The leader is a process that ran in this pod before it was restarted.
+    FormerSelfLeads(String),
+    /// Another pod is the leader.
+    OtherLeads(Leader),
+}
+
+/// A request in flight, or about to be sent.
 #[derive(Debug)]
-#[allow(missing_docs)] // As in `Candidate`.
-pub struct Ways {
-    pub lease: Lease,
-    pub address: String,
-    pub keeper: Handle,
-    pub pages: watch::Receiver<Page>,
-    pub standing: Arc<watch::Sender<Standing>>,
-    pub ready: Arc<AtomicBool>,
-    pub metrics: Arc<Metrics>,
-    pub resign: CancellationToken,
-    pub left: CancellationToken,
+enum Pending {
+    /// A read, a take or a renewal; with the page that a renewal writes.
+    Sent(Request, Option<Page>),
+    /// The queue task is asked for the handover that this write publishes.
+    Settling(Write),
+    /// The handover is ready to be written.
+    Settled(Write, Left),
+}
+
+/// One pod that takes part in the election.
+#[derive(Debug)]
+pub struct Candidate {
+    config: Config,
+    /// Where this process takes forwarded requests: `IP:PORT`.
+    address: String,
+    election: Election,
+    pending: Option<Pending>,
+    /// The Lease as it was last read.
+    last: Option<Record>,
+    /// The Lease before this pod took it, if its last leader wrote it not long ago.
+    inherited: Option<Record>,
+    watching: bool,
+    /// No watch is started before this.
+    watch_at: Moment,
+    /// What the leader publishes with its next renewal.
+    page: Page,
+    /// The page on the Lease; none unless the last write was a renewal.
+    written: Option<Page>,
+    written_at: Moment,
+    /// What failed last and has not succeeded since.
+    failing: Option<Request>,
+    /// Whether the right to grant has run out.
+    lapsed: bool,
+    /// Whether the Lease was ever read.
+    ready: bool,
+    standing: Standing,
+    events: Vec<Event>,
 }
 
 impl Candidate {
-    /// One who has not seen the Lease yet.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel has no timer.
-    pub fn new(config: Config, ways: Ways) -> std::io::Result<Self> {
-        Ok(Self {
+    /// Returns a candidate that has not read the Lease yet. Its leaders' forwarded
+    /// requests go to `address`.
+    pub fn new(config: Config, address: SocketAddr, page: Page) -> Self {
+        Self {
             election: Election::new(config.clone()),
             config,
-            lease: ways.lease,
-            address: ways.address,
-            alarm: Alarm::new()?,
+            address: address.to_string(),
+            pending: None,
             last: None,
             inherited: None,
-            watch: None,
+            watching: false,
             watch_at: Moment::ZERO,
-            resign: ways.resign,
-            left: ways.left,
-            keeper: ways.keeper,
-            pages: ways.pages,
+            page,
             written: None,
             written_at: Moment::ZERO,
-            standing: ways.standing,
-            ready: ways.ready,
-            metrics: ways.metrics,
             failing: None,
             lapsed: false,
-        })
+            ready: false,
+            standing: Standing::SEEKS,
+            events: Vec::new(),
+        }
     }
 
-    /// Runs for ever.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel's timer fails.
-    pub async fn run(mut self) -> std::io::Result<()> {
-        loop {
-            self.tell();
-            let now = clock::now();
-            if self.has_news() {
-                self.election.renew_by(self.written_at + NEWS_PAUSE);
+    /// Returns where this pod stands, as of the last call that took the time.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Returns the events since the last call, the oldest first.
+    pub fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Returns the term that is still to be released, after the candidate resigned.
+    pub fn releasing(&self) -> Option<&Term> {
+        self.election.releasing()
+    }
+
+    /// Returns whether it resigned and has nothing to release any more.
+    pub fn has_left(&self) -> bool {
+        self.election.has_left()
+    }
+
+    /// Returns whether it was told to lead no more.
+    pub fn has_resigned(&self) -> bool {
+        self.election.has_resigned()
+    }
+
+    /// Returns what to do now. `wall` is the wall clock's time: it is written to the
+    /// Lease for people, and bounds the age of a page that is started from.
+    pub fn step(&mut self, now: Moment, wall: Timestamp) -> Action {
+        self.update(now);
+        match self.pending.take() {
+            Some(Pending::Settled(write, left)) => {
+                self.pending = Some(Pending::Sent(Request::Release, None));
+                return Action::Patch(record::release(&write, left, wall));
             }
-            match self.election.step(now) {
-                Step::Read => {
-                    let lease = self.lease.clone();
-                    let answer = self.ask(lease.read()).await;
-                    self.answered(answer, None);
-                }
-                Step::Write(write) => self.write(write).await,
-                Step::Wait(until) => self.wait(until, now).await?,
+            Some(pending) => {
+                self.pending = Some(pending);
+                return Action::Wait(None);
+            }
+            None => {}
+        }
+        if self.has_news() {
+            self.election.renew_by(self.written_at + NEWS_PAUSE);
+        }
+        match self.election.step(now) {
+            Step::Read => {
+                self.pending = Some(Pending::Sent(Request::Read, None));
+                Action::Read
+            }
+            Step::Write(write) => self.write(write, now, wall),
+            Step::Wait(until) => self.wait(until, now),
+        }
+    }
+
+    /// Takes the result of a request: the Lease after it.
+    pub fn answered(&mut self, answer: Result<Record, Failure>, now: Moment) {
+        let Some(Pending::Sent(request, page)) = self.pending.take() else {
+            return;
+        };
+        if answer.is_ok() && request != Request::Read {
+            self.written = page;
+            self.written_at = now;
+        }
+        self.conclude(request, answer, now);
+    }
+
+    /// Takes what the queue task hands over; none when it could not say in time.
+    pub fn settled(&mut self, left: Option<Left>, now: Moment) {
+        let Some(Pending::Settling(write)) = self.pending.take() else {
+            return;
+        };
+        match left {
+            Some(left) => self.pending = Some(Pending::Settled(write, left)),
+            None => {
+                let error = "a grant is still being written".to_owned();
+                self.conclude(Request::Release, Err(Failure::Other(error)), now);
             }
         }
     }
 
-    /// Waits for a request, and resigns at once if it has to meanwhile.
-    async fn ask(
-        &mut self,
-        request: impl Future<Output = Result<Record, Failure>>,
-    ) -> Result<Record, Failure> {
-        tokio::pin!(request);
-        if !self.election.has_resigned() {
-            tokio::select! {
-                answer = &mut request => return answer,
-                () = self.resign.cancelled() => self.resign(),
-            }
-        }
-        request.await
+    /// Takes a change of the Lease that the watch reported.
+    pub fn noticed(&mut self, record: Record, now: Moment) {
+        let lease = record.lease.clone();
+        self.last = Some(record);
+        self.election.noticed(lease, now);
+        self.update(now);
     }
 
-    fn resign(&mut self) {
+    /// The watch ended: the Lease may have changed unseen.
+    pub fn watch_ended(&mut self, now: Moment) {
+        self.watching = false;
+        self.watch_at = now + WATCH_PAUSE;
+        self.election.doubt();
+    }
+
+    /// Replaces what the leader publishes.
+    pub fn publish(&mut self, page: &Page) {
+        if self.page != *page {
+            self.page = page.clone();
+        }
+    }
+
+    /// Leads no more, and never again.
+    pub fn resign(&mut self, now: Moment) {
         self.election.resign();
-        self.tell();
+        self.update(now);
     }
 
-    async fn write(&mut self, write: Write) {
-        let wall = Timestamp::now();
-        let mut page = None;
-        let patch = match (&write.kind, &self.last) {
+    fn write(&mut self, write: Write, now: Moment, wall: Timestamp) -> Action {
+        let duration = self.config.duration;
+        let (request, page, patch) = match (&write.kind, &self.last) {
             (Kind::Take(holder), Some(last)) => {
                 let renewed = last.renewed.map_or(Timestamp::MIN, |at| at + YOUNG);
                 self.inherited = (renewed > wall).then(|| last.clone());
-                last.take(&write, holder, &self.address, self.config.duration, wall)
-            }
-            (Kind::Renew, _) => {
-                let new = self.pages.borrow_and_update().clone();
-                let annotations = new.annotations();
-                let duration = self.config.duration;
-                let patch = record::renew(&write, &annotations, &self.address, duration, wall);
-                page = Some(new);
-                patch
-            }
-            (Kind::Release, _) => {
-                // Once no grant is on its way, what is left can be told.
-                let left = match self.election.releasing() {
-                    Some(term) => {
-                        let left = self.keeper.left(&write.uid, term.clone());
-                        timeout(SETTLE, left).await.ok().flatten()
-                    }
-                    None => None,
-                };
-                match left {
-                    Some(left) => record::release(&write, left, Timestamp::now()),
-                    None => {
-                        let why = "a grant is still being written";
-                        let answer = Err(Failure::Other(why.to_owned()));
-                        return self.answered(answer, Some(&write.kind));
-                    }
-                }
+                let patch = last.take(&write, holder, &self.address, duration, wall);
+                (Request::Take, None, patch)
             }
             (Kind::Take(_), None) => {
                 // It cannot want to take what it has never read.
-                return self.answered(Err(Failure::Missing), Some(&write.kind));
+                self.conclude(Request::Take, Err(Failure::Missing), now);
+                return Action::Wait(Some(now));
+            }
+            (Kind::Renew, _) => {
+                let page = self.page.clone();
+                let annotations = page.annotations();
+                let patch = record::renew(&write, &annotations, &self.address, duration, wall);
+                (Request::Renew, Some(page), patch)
+            }
+            (Kind::Release, _) => {
+                let Some(term) = self.election.releasing().cloned() else {
+                    self.conclude(Request::Release, Err(Failure::Missing), now);
+                    return Action::Wait(Some(now));
+                };
+                // Once no grant is in flight, what is left can be stated.
+                let lease = write.uid.clone();
+                self.pending = Some(Pending::Settling(write));
+                return Action::Settle { lease, term };
             }
         };
-        let lease = self.lease.clone();
-        let answer = self.ask(lease.patch(&patch)).await;
-        if answer.is_ok() {
-            self.written_at = clock::now();
-            self.written = page;
-        }
-        self.answered(answer, Some(&write.kind));
+        self.pending = Some(Pending::Sent(request, page));
+        Action::Patch(patch)
     }
 
-    fn answered(&mut self, answer: Result<Record, Failure>, kind: Option<&Kind>) {
-        let doing = match kind {
-            None => "read",
-            Some(Kind::Take(_)) => "take",
-            Some(Kind::Renew) => "renew",
-            Some(Kind::Release) => "release",
+    fn wait(&mut self, until: Option<Moment>, now: Moment) -> Action {
+        let holds = self.election.term().or(self.election.releasing()).is_some();
+        if holds && self.watching {
+            self.watching = false;
+            return Action::Unwatch;
+        }
+        let version = self.election.lease().map(|lease| lease.version.clone());
+        let unwatched = version.filter(|_| !holds && !self.watching);
+        let Some(version) = unwatched else {
+            return Action::Wait(until);
         };
-        self.metrics.asked_lease(doing, answer.is_ok());
+        if self.watch_at <= now {
+            self.watching = true;
+            return Action::Watch(version);
+        }
+        Action::Wait(until.into_iter().chain([self.watch_at]).min())
+    }
+
+    fn conclude(&mut self, request: Request, answer: Result<Record, Failure>, now: Moment) {
+        self.events.push(Event::Asked {
+            request,
+            succeeded: answer.is_ok(),
+        });
         let (answer, failure) = match answer {
             Ok(record) => {
                 let lease = record.lease.clone();
                 self.last = Some(record);
-                if !self.ready.swap(true, Ordering::Relaxed) {
-                    info!("the Lease was read");
+                if !self.ready {
+                    self.ready = true;
+                    self.events.push(Event::Ready);
                 }
                 (Answer::Lease(lease), None)
             }
@@ -226,70 +369,29 @@ impl Candidate {
         };
         match (failure, self.failing) {
             (Some(error), None) => {
-                warn!(%error, doing, "cannot reach the Lease");
-                self.failing = Some(doing);
+                let error = error.to_string();
+                self.events.push(Event::Unreachable { request, error });
+                self.failing = Some(request);
             }
             (None, Some(failing))
-                if failing == doing
-                    // Who leads no more has nothing to renew.
-                    || (failing == "renew" && self.election.term().is_none()) =>
+                if failing == request
+                    // A pod that leads no more has nothing to renew.
+                    || (failing == Request::Renew && self.election.term().is_none()) =>
             {
-                info!(doing, "the Lease can be reached again");
+                self.events.push(Event::Reachable(request));
                 self.failing = None;
             }
             _ => {}
         }
-        self.election.answered(answer, clock::now());
+        self.election.answered(answer, now);
+        self.update(now);
     }
 
-    async fn wait(&mut self, until: Option<Moment>, now: Moment) -> std::io::Result<()> {
-        let leads = self.election.term().is_some();
-        if leads {
-            self.watch = None;
-        } else if self.watch.is_none() && self.watch_at <= now {
-            let version = self.election.lease().map(|lease| &lease.version);
-            self.watch = version.map(|version| self.lease.watch(version));
-        }
-        let unseen = self.watch.is_none() && self.election.lease().is_some();
-        let watch_at = (!leads && unseen).then_some(self.watch_at);
-        let until = until.into_iter().chain(watch_at).min();
-        self.alarm.set(until)?;
-        let changed = async {
-            match &mut self.watch {
-                Some(watch) => watch.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            rang = self.alarm.ring() => rang?,
-            change = changed => match change {
-                Some(record) => {
-                    let lease = record.lease.clone();
-                    self.last = Some(record);
-                    self.election.noticed(lease, clock::now());
-                }
-                None => {
-                    self.watch = None;
-                    self.watch_at = clock::now() + WATCH_PAUSE;
-                    self.election.doubt();
-                }
-            },
-            Ok(()) = self.pages.changed(), if leads => {}
-            () = self.resign.cancelled(), if !self.election.has_resigned() => self.resign(),
-        }
-        Ok(())
-    }
-
-    /// Whether there is something that people look out for.
+    /// Returns whether the page has something that people look out for.
     fn has_news(&self) -> bool {
-        if self.election.term().is_none() {
-            return false;
-        }
-        let page = self.pages.borrow();
-        match &self.written {
-            Some(written) => page.entry.is_news_after(&written.entry),
-            None => true,
-        }
+        let written = self.written.as_ref();
+        let is_news = written.is_none_or(|old| self.page.entry.is_news_after(&old.entry));
+        self.election.term().is_some() && is_news
     }
 
     fn why_no_more(&self) -> &'static str {
@@ -302,65 +404,65 @@ impl Candidate {
         }
     }
 
-    /// Whether `holder` is a process that ran in this pod.
+    /// Returns whether `holder` is a process that ran in this pod.
     fn is_former_self(&self, holder: &str) -> bool {
         let pod = |identity: &str| Some(identity.rsplit_once('_')?.0.to_owned());
         pod(holder) == pod(&self.config.identity)
     }
 
-    /// Says what changed.
-    fn tell(&mut self) {
-        let now = clock::now();
-        if self.election.has_left() {
-            self.left.cancel();
-        }
+    /// Derives the standing from the election, and reports what changed.
+    fn update(&mut self, now: Moment) {
         let lapsed = self.election.term().is_some_and(|term| term.until <= now);
         match (self.lapsed, lapsed) {
-            (false, true) => warn!("nothing is granted until the Lease can be renewed"),
-            (true, false) => info!("the Lease was renewed, or another pod has it"),
+            (false, true) => self.events.push(Event::Lapsed),
+            (true, false) => self.events.push(Event::LapseEnded),
             _ => {}
         }
         self.lapsed = lapsed;
-        let leader = self.election.leader();
-        let mut standing = Standing {
-            term: self.election.term().cloned(),
-            known: None,
-            leader: leader.and_then(|(holder, address)| {
-                Some(Leader {
-                    holder: holder.to_owned(),
-                    address: address.parse().ok()?,
-                })
-            }),
-        };
-        self.standing.send_if_modified(|before| {
-            let number = |standing: &Standing| standing.term.as_ref().map(|term| term.number);
-            if number(before) == number(&standing) {
-                standing.known = before.known.take();
-            } else if standing.term.is_some() {
-                let holder = standing.term.as_ref().map(|term| &term.holder);
-                info!(holder, "this pod leads");
-                // What is there now the last leader has written.
-                standing.known = self.inherited.as_ref().and_then(|last| {
-                    let known = LastKnown::read(&last.annotations)?;
-                    Some(known.less_unseen(LONGEST, self.config.spacing))
-                });
-            } else {
-                info!(why = self.why_no_more(), "this pod leads no more");
-            }
-            if before.leader != standing.leader
-                && let Some(Leader { holder, address }) = &standing.leader
-            {
-                match self.is_former_self(holder) {
-                    true => info!(
-                        holder,
-                        "this pod led before it was restarted: its term has to end"
-                    ),
-                    false => info!(holder, leader = %address, "another pod leads"),
+
+        let term = self.election.term().cloned();
+        let number = |term: &Option<Term>| term.as_ref().map(|term| term.number);
+        if number(&self.standing.term) != number(&term) {
+            self.standing.known = None;
+            self.events.push(match &term {
+                Some(term) => {
+                    // Only the last leader can have written what is there now.
+                    self.standing.known = self.known();
+                    Event::Leads(term.holder.clone())
                 }
-            }
-            let modified = before.term != standing.term || before.leader != standing.leader;
-            *before = standing;
-            modified
-        });
+                None => Event::LeadsNoMore(self.why_no_more()),
+            });
+        }
+        self.standing.term = term;
+
+        let leader = self.leader();
+        if self.standing.leader != leader
+            && let Some(leader) = &leader
+        {
+            self.events.push(match self.is_former_self(&leader.holder) {
+                true => Event::FormerSelfLeads(leader.holder.clone()),
+                false => Event::OtherLeads(leader.clone()),
+            });
+        }
+        self.standing.leader = leader;
+    }
+
+    /// Returns what the last leader knew of the session starts, less what it may
+    /// have granted since.
+    fn known(&self) -> Option<LastKnown> {
+        let known = LastKnown::read(&self.inherited.as_ref()?.annotations)?;
+        Some(known.less_unseen(LONGEST, self.config.spacing))
+    }
+
+    fn leader(&self) -> Option<Leader> {
+        let (holder, address) = self.election.leader()?;
+        Some(Leader {
+            holder: holder.to_owned(),
+            address: address.parse().ok()?,
+        })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+mod tests;

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::client::{self, Unusable};
-use crate::record::Record;
+use crate::record::{Failure, Record};
 use crate::settings::LeaseRef;
 
 /// What the kubelet mounts into each pod.
@@ -49,20 +49,6 @@ pub struct Lease {
     patience: Duration,
     url: String,
     watch_url: String,
-}
-
-/// Why a request came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// There is no such Lease.
-    #[error("the Lease is not there")]
-    Missing,
-    /// The Lease, or its version, is another one by now.
-    #[error("somebody else has written to the Lease")]
-    Conflict,
-    /// Anything else. A sentence that quotes the API server.
-    #[error("{0}")]
-    Other(String),
 }
 
 impl Lease {

@@ -6,6 +6,7 @@
 
 // Pure.
 pub mod budget;
+pub mod candidate;
 pub mod command;
 pub mod election;
 pub mod limits;
@@ -29,7 +30,7 @@ pub mod why;
 // They reach the world.
 pub mod admin;
 pub mod beat;
-pub mod candidate;
+pub mod candidate_task;
 pub mod client;
 pub mod clock;
 pub mod discord;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::election::{Lease, Write};
 
 /// A Lease, and what else is on it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// What the election must know.
     pub lease: Lease,
@@ -22,6 +22,20 @@ pub struct Record {
     pub renewed: Option<Timestamp>,
     /// All annotations; the logbook is among them.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Why a request came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// There is no such Lease.
+    #[error("the Lease is not there")]
+    Missing,
+    /// The Lease, or its version, is another one by now.
+    #[error("somebody else has written to the Lease")]
+    Conflict,
+    /// Anything else. A sentence that quotes the API server.
+    #[error("{0}")]
+    Other(String),
 }
 
 #[derive(Deserialize)]

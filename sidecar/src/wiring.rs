@@ -17,7 +17,8 @@ use tracing::{info, warn};
 use crate::admin::{self, Admin};
 use crate::beat::Beat;
 use crate::budget::Rules;
-use crate::candidate::{Candidate, Ways};
+use crate::candidate::Candidate;
+use crate::candidate_task::{CandidateTask, Ways};
 use crate::client::Unusable;
 use crate::discord::Discord;
 use crate::election;
@@ -161,7 +162,6 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         let ways = Ways {
             lease: Lease::in_cluster(lease, |name| std::env::var(name).ok())
                 .map_err(Failed::Cluster)?,
-            address: SocketAddr::new(lease.ip, peer_port.local_addr()?.port()).to_string(),
             keeper: handle.clone(),
             pages,
             standing,
@@ -170,9 +170,12 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
             resign: shutdown.clone(),
             left: left.clone(),
         };
-        let candidate = Candidate::new(election(lease, settings.spacing()), ways)?;
+        let address = SocketAddr::new(lease.ip, peer_port.local_addr()?.port());
+        let config = election(lease, settings.spacing());
+        let candidate = Candidate::new(config, address, Page::new(&lease.pod));
+        let task = CandidateTask::new(candidate, ways)?;
         parts.spawn(async move {
-            let ran = candidate.run().await;
+            let ran = task.run().await;
             Err(ran.map_or_else(Failed::System, |()| Failed::Ended))
         });
         let (route, leaving) = (route.clone(), shutdown.clone());
