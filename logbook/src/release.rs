@@ -48,8 +48,9 @@ impl Release {
         }
     }
 
-    /// Reads what [`Release::write`] wrote. None for anything else, which is
-    /// then as good as no record: the Lease is waited out.
+    /// Reads what [`Release::write`] wrote. None for anything else, and for numbers
+    /// that no leader can have written: that is as good as no record, and the Lease
+    /// is waited out.
     pub fn read(text: &str) -> Option<Self> {
         if text == NEVER_LED {
             return Some(Self::NeverLed);
@@ -57,28 +58,39 @@ impl Release {
         let (lease, rest) = text.split_once(' ')?;
         let (uncounted, rest) = rest.split_once(' ')?;
         let (spacing, waits) = rest.split_once(' ')?;
-        let waits = match waits {
-            "" => Ok(Vec::new()),
-            waits => waits
-                .split(',')
-                .map(|millis| millis.parse().map(Duration::from_millis))
-                .collect(),
+        let waits = waits.split(',').filter(|_| !waits.is_empty());
+        let waits = waits.map(wait).collect::<Option<Vec<_>>>()?;
+        let uncounted = match uncounted {
+            UNKNOWN => None,
+            uncounted => Some(uncounted.parse().ok().filter(|n| *n <= MAX_UNCOUNTED)?),
         };
+        (waits.len() <= MAX_WAITS).then_some(())?;
         Some(Self::Left(Left {
             lease: lease.to_owned(),
-            waits: waits.ok()?,
-            spacing: Duration::from_millis(spacing.parse().ok()?),
-            uncounted: match uncounted {
-                UNKNOWN => None,
-                uncounted => Some(uncounted.parse().ok()?),
-            },
+            waits,
+            spacing: wait(spacing)?,
+            uncounted,
         }))
     }
+}
+
+fn wait(millis: &str) -> Option<Duration> {
+    let wait = Duration::from_millis(millis.parse().ok()?);
+    (wait <= MAX_WAIT).then_some(wait)
 }
 
 fn millis(length: &Duration) -> String {
     length.as_nanos().div_ceil(1_000_000).to_string()
 }
+
+/// A leader has at most this many buckets.
+const MAX_WAITS: usize = 4096;
+
+/// Spacing is at most two days, plus what each leader adds for its clock.
+const MAX_WAIT: Duration = Duration::from_hours(72);
+
+/// Far more than the grants of all buckets in two intervals.
+const MAX_UNCOUNTED: u64 = 1_000_000;
 
 const NEVER_LED: &str = "never-led";
 const UNKNOWN: &str = "unknown";

@@ -36,7 +36,8 @@ const NEWS_PAUSE: Duration = Duration::from_secs(2);
 /// A watch that ended is started again after this time.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 
-/// The longest age, by this pod's wall clock, of a page that is started from.
+/// The longest age of a page that is started from. The clocks of two nodes differ, so
+/// a page may also be from the future, by as much.
 const YOUNG: SignedDuration = SignedDuration::from_mins(5);
 
 /// What the caller has to do next.
@@ -299,8 +300,9 @@ impl Candidate {
         let duration = self.config.duration;
         let (request, page, patch) = match (&write.kind, &self.last) {
             (Kind::Take(holder), Some(last)) => {
-                let renewed = last.renewed.map_or(Timestamp::MIN, |at| at + YOUNG);
-                self.inherited = (renewed > wall).then(|| last.clone());
+                let age = last.renewed.map(|at| wall.duration_since(at).abs());
+                let young = age.is_some_and(|age| age < YOUNG);
+                self.inherited = young.then(|| last.clone());
                 let patch = last.take(&write, holder, &self.address, duration, wall);
                 (Request::Take, None, patch)
             }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +76,7 @@ impl CandidateTask {
     pub async fn run(mut self) -> std::io::Result<()> {
         loop {
             self.candidate.publish(&self.ways.pages.borrow_and_update());
-            let action = self.candidate.step(clock::now(), Timestamp::now());
+            let action = self.candidate.step(clock::now(), clock::wall());
             self.publish();
             match action {
                 Action::Read => {

@@ -7,7 +7,9 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::SystemTime;
 
+use jiff::Timestamp;
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
@@ -28,6 +30,12 @@ pub fn now() -> Moment {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Boottime);
     // The boot clock starts at 0 and its nanoseconds are below a second.
     Moment::from_nanos(BOOT + tv_sec as u64 * SECOND + tv_nsec as u64)
+}
+
+/// The wall clock's time, for people and for what is compared in minutes. A clock
+/// that is set beyond the last date there is shows that date.
+pub fn wall() -> Timestamp {
+    Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX)
 }
 
 /// Rings at a moment that may be moved at any time.

@@ -380,7 +380,8 @@ impl Election {
 
     fn renewed(&mut self, sent: Moment) {
         if let Some(term) = &mut self.term {
-            let until = sent + (self.config.duration - self.config.margin);
+            let right = self.config.duration.saturating_sub(self.config.margin);
+            let until = sent + right;
             term.until = term.until.max(until);
             self.renew_at = sent + self.config.renew_every;
         }

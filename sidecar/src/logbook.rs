@@ -47,10 +47,13 @@ pub struct LastKnown {
 
 impl LastKnown {
     /// Reads it from the annotations of the Lease; none when the last leader
-    /// did not know it, or nobody led.
+    /// did not know it, nobody led, or it cannot be true.
     pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let entry = Entry::read(annotations).filter(|entry| entry.token == Token::Accepted)?;
         let starts = entry.session_starts?;
+        if starts.remaining > starts.total {
+            return None;
+        }
         Some(Self {
             token_mark: annotations.get(TOKEN_MARK)?.clone(),
             limits: Limits {
@@ -137,6 +140,9 @@ mod tests {
             page.entry.token = token;
             assert_eq!(read(&page), None);
         }
+        let mut impossible = page();
+        impossible.entry.session_starts.as_mut().unwrap().remaining = 1001;
+        assert_eq!(read(&impossible), None);
         let mut unmarked = page();
         unmarked.token_mark = None;
         assert_eq!(read(&unmarked), None);

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use gateway_queue_logbook::{ADDRESS, Left, RELEASED, Release, TOKEN_MARK};
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::election::{Lease, Write};
+
+/// `leaseTransitions` is an int32, and the API server refuses a greater number.
+const MAX_TRANSITIONS: u64 = i32::MAX as u64;
 
 /// A Lease, and what else is on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,54 +40,46 @@ pub enum Failure {
     Other(String),
 }
 
-#[derive(Deserialize)]
-struct Stored {
-    metadata: Metadata,
-    #[serde(default)]
-    spec: Spec,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    uid: String,
-    resource_version: String,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Spec {
-    holder_identity: Option<String>,
-    lease_duration_seconds: Option<u32>,
-    lease_transitions: Option<u64>,
-    renew_time: Option<String>,
-}
-
 impl Record {
-    /// Reads a Lease from JSON; none when it is not one.
+    /// Reads a Lease from JSON. Returns none without the parts that every decision
+    /// depends on: UID, version and holder. Any other field that cannot be read is
+    /// as good as absent, which is always the longer wait.
     pub fn parse(json: &[u8]) -> Option<Self> {
-        let Stored { metadata, spec } = serde_json::from_slice(json).ok()?;
-        let Metadata {
-            uid,
-            resource_version: version,
-            annotations,
-        } = metadata;
-        let seconds = spec.lease_duration_seconds;
+        let lease: Value = serde_json::from_slice(json).ok()?;
+        let (metadata, spec) = (&lease["metadata"], &lease["spec"]);
+        if !spec.is_object() && !spec.is_null() {
+            return None;
+        }
+        let holder = match &spec["holderIdentity"] {
+            Value::Null => None,
+            Value::String(holder) => Some(holder.clone()).filter(|holder| !holder.is_empty()),
+            _ => return None,
+        };
+        // An empty one would make a write unconditional.
+        let identifier = |field: &str| {
+            let value = metadata[field].as_str()?;
+            Some(value.to_owned()).filter(|value| !value.is_empty())
+        };
+        let text =
+            |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        let annotations = metadata["annotations"].as_object();
+        let annotations: BTreeMap<String, String> =
+            annotations.into_iter().flatten().filter_map(text).collect();
+        let release = annotations.get(RELEASED);
+        let renewed = spec["renewTime"].as_str();
         Some(Self {
             lease: Lease {
-                uid,
-                version,
-                holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
-                duration: seconds.map(|s| Duration::from_secs(s.into())),
-                release: annotations
-                    .get(RELEASED)
-                    .and_then(|text| Release::read(text)),
+                uid: identifier("uid")?,
+                version: identifier("resourceVersion")?,
+                holder,
+                duration: spec["leaseDurationSeconds"]
+                    .as_u64()
+                    .map(Duration::from_secs),
+                release: release.and_then(|text| Release::read(text)),
                 address: annotations.get(ADDRESS).cloned(),
             },
-            transitions: spec.lease_transitions.unwrap_or(0),
-            renewed: spec.renew_time.and_then(|time| time.parse().ok()),
+            transitions: spec["leaseTransitions"].as_u64().unwrap_or(0),
+            renewed: renewed.and_then(|time| time.parse().ok()),
             annotations,
         })
     }
@@ -105,7 +99,7 @@ impl Record {
         let spec = json!({
             "holderIdentity": holder,
             "leaseDurationSeconds": duration.as_secs(),
-            "leaseTransitions": self.transitions + 1,
+            "leaseTransitions": self.transitions.saturating_add(1).min(MAX_TRANSITIONS),
             "acquireTime": micros(now),
             "renewTime": micros(now),
         });
@@ -154,8 +148,9 @@ fn patch(write: &Write, annotations: Value, spec: Value) -> Value {
     })
 }
 
-/// As Kubernetes writes a MicroTime.
+/// As Kubernetes writes a MicroTime. It reads no year with a sign.
 fn micros(time: Timestamp) -> String {
+    let time = time.max(Timestamp::UNIX_EPOCH);
     time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
