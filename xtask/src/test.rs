@@ -9,8 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::chart;
 use crate::cluster;
-use crate::demo;
-use crate::install;
+use crate::demo::Scenario;
 use crate::interrupt;
 use crate::packages;
 use crate::target::{Choice, Target};
@@ -70,7 +69,6 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
     let foreign = choice.kubeconfig.is_some();
     let target = Target::prepare(workspace, choice)?;
     chart::check(workspace, &target.kubernetes)?;
-    install::operator(workspace, &target)?;
     let tested = on_the_cluster(workspace, &target, foreign);
     let gone = [
         "delete",
@@ -98,7 +96,7 @@ fn in_a_browser(workspace: &Workspace) -> Result<()> {
 fn on_the_cluster(workspace: &Workspace, target: &Target, foreign: bool) -> Result<()> {
     let progress = &workspace.progress;
     progress.say("the main job: eight shards in four pods on the node");
-    let summary = demo::scenario(workspace, target, NAMESPACE)?;
+    let summary = Scenario::prepare(workspace, target.clone(), NAMESPACE)?.run()?;
     println!("\n{}\n", summary.line());
     summary.verdict()?;
 

@@ -5,13 +5,16 @@ mod failure;
 mod report;
 mod watch;
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::json;
 
 use self::report::Summary;
 use crate::install;
 use crate::kubernetes::{Kubernetes, wait_for};
+use crate::progress::Progress;
 use crate::target::{self, Choice, Target};
 use crate::workspace::Workspace;
 
@@ -32,84 +35,167 @@ const SPACING: Duration = Duration::from_millis(5250);
 /// early.
 pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
     let target = Target::prepare(workspace, choice)?;
-    install::operator(workspace, &target)?;
-    let namespace = "gateway-queue-demo";
-    let summary = scenario(workspace, &target, namespace)?;
-    look_around(&target, namespace);
+    let scenario = Scenario::prepare(workspace, target, "gateway-queue-demo")?;
+    let summary = scenario.run()?;
+    look_around(&scenario.target, scenario.namespace);
     println!("\n{}", summary.line());
     summary.verdict()
 }
 
-/// The demo on a cluster that has the operator, in a namespace of its own that
-/// is made anew.
-///
-/// # Errors
-/// When a step fails; what a person needs to find the cause is printed.
-pub(crate) fn scenario(workspace: &Workspace, target: &Target, namespace: &str) -> Result<Summary> {
-    play(workspace, target, namespace).inspect_err(|_| failure::tell(&target.kubernetes, namespace))
+/// The scenario of the demo: a cluster with the operator, and a new namespace with a
+/// token and a fake Discord.
+pub(crate) struct Scenario<'a> {
+    workspace: &'a Workspace,
+    target: Target,
+    namespace: &'static str,
+    /// The Secret with the token.
+    secret: String,
 }
 
-fn play(workspace: &Workspace, target: &Target, namespace: &str) -> Result<Summary> {
-    let progress = &workspace.progress;
-    let kubernetes = &target.kubernetes;
-    let image = target.reference("gateway-queue-e2e")?;
-    let manifest = |path: &str| -> Result<String> {
-        let text = target::read(workspace, path)?;
-        if !text.contains(IMAGE) {
-            bail!("{path} does not name the image {IMAGE}, which is to be replaced");
+impl<'a> Scenario<'a> {
+    /// Installs the operator and creates the namespace. What an earlier run left in it is
+    /// deleted.
+    ///
+    /// # Errors
+    /// When a step fails; what a person needs to find the cause is printed.
+    pub(crate) fn prepare(
+        workspace: &'a Workspace,
+        target: Target,
+        namespace: &'static str,
+    ) -> Result<Self> {
+        let progress = &workspace.progress;
+        let kubernetes = &target.kubernetes;
+        thread::scope(|scope| {
+            let deletion = scope.spawn(|| delete_earlier(progress, kubernetes, namespace));
+            install::operator(workspace, &target)?;
+            let deletion = deletion.join();
+            deletion.map_err(|_| anyhow!("the deletion of {namespace} panicked"))?
+        })?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let scenario = Self {
+            workspace,
+            target,
+            namespace,
+            secret: format!("{QUEUE}-{}", now.unwrap_or_default().as_secs()),
+        };
+        scenario.set_up().inspect_err(|_| scenario.explain())?;
+        Ok(scenario)
+    }
+
+    /// Applies a GatewayQueue and a bot, and waits until all shards are ready.
+    ///
+    /// # Errors
+    /// When a step fails; what a person needs to find the cause is printed.
+    pub(crate) fn run(&self) -> Result<Summary> {
+        self.shards().inspect_err(|_| self.explain())
+    }
+
+    fn set_up(&self) -> Result<()> {
+        let Self {
+            namespace, secret, ..
+        } = self;
+        let progress = &self.workspace.progress;
+        let kubernetes = &self.target.kubernetes;
+        progress.say(format!("a namespace: {namespace}"));
+        kubernetes.kubectl(&["create", "namespace", namespace])?;
+        // For the operator a token is its Secret's name and key. It cannot know that the
+        // Discord of this run is a new one.
+        progress.say(format!(
+            "the bot's token: Secret {secret} (a new name for each run, as a new queue waits \
+             30 s before it uses a token that another queue used less than a minute ago)"
+        ));
+        let create = ["create", "secret", "generic", secret];
+        let token = "--from-literal=token=demo.token-of-no-bot";
+        self.kubectl(&[&create[..], &[token]].concat())?;
+        progress.say("a fake Discord that enforces the rules, with max_concurrency 2");
+        let discord = self.manifest("e2e/manifests/fake-discord.yaml")?;
+        kubernetes.apply(namespace, &discord)?;
+        rolled_out(kubernetes, namespace, "deployment/fake-discord")
+    }
+
+    fn shards(&self) -> Result<Summary> {
+        let progress = &self.workspace.progress;
+        let kubernetes = &self.target.kubernetes;
+        progress.say(
+            "kubectl apply: the GatewayQueue of examples/minimal.yaml, pointed at that Discord",
+        );
+        kubernetes.apply(self.namespace, &self.queue()?)?;
+        let queue = format!("gatewayqueue/{QUEUE}");
+        let waiting = ["wait", "--for=condition=Ready", &queue, "--timeout=90s"];
+        self.kubectl(&waiting)
+            .context("waiting for the GatewayQueue to be Ready")?;
+        print!("\n{}\n", self.kubectl(&["get", "gwq"])?);
+
+        progress.say(format!("a bot: {SHARDS} shards in four pods, all at once"));
+        kubernetes.apply(self.namespace, &self.manifest("e2e/manifests/bot.yaml")?)?;
+        let record = watch::until_ready(kubernetes, self.namespace, SHARDS)?;
+        Ok(Summary::of(&record, SHARDS, BUCKETS, SPACING))
+    }
+
+    /// The example, changed as a user would change it, with kubectl's own means.
+    fn queue(&self) -> Result<String> {
+        let example = self.workspace.root.join("examples/minimal.yaml");
+        let api = format!("http://fake-discord.{}.svc:8080/api/v10", self.namespace);
+        let spec = json!({"discordApi": api, "tokenSecretRef": {"name": self.secret}});
+        let patch = json!({ "spec": spec }).to_string();
+        let example = example.display().to_string();
+        let patching = ["patch", "--local", "--filename", &example];
+        let how = ["--type", "merge", "--patch", &patch, "--output", "yaml"];
+        let kubernetes = &self.target.kubernetes;
+        kubernetes.kubectl(&[&patching[..], &how].concat())
+    }
+
+    /// A manifest with the image and the Secret of this run.
+    fn manifest(&self, path: &str) -> Result<String> {
+        let mut text = target::read(self.workspace, path)?;
+        let image = self.target.reference("gateway-queue-e2e")?;
+        let secret = |name: &str| format!("name: {name}\n                  key: token");
+        for (from, to) in [
+            (IMAGE.to_owned(), image),
+            (secret(QUEUE), secret(&self.secret)),
+        ] {
+            if !text.contains(&from) {
+                bail!("{path} does not contain {from:?}, which is to be replaced");
+            }
+            text = text.replace(&from, &to);
         }
-        Ok(text.replace(IMAGE, &image))
-    };
+        Ok(text)
+    }
 
-    progress.say(format!("a namespace: {namespace}"));
-    kubernetes.kubectl(&["delete", "namespace", namespace, "--ignore-not-found"])?;
-    kubernetes.kubectl(&["create", "namespace", namespace])?;
-    let secret = ["create", "secret", "generic", QUEUE];
-    let token = "--from-literal=token=demo.token-of-no-bot";
-    kubernetes.kubectl(&[&["--namespace", namespace], &secret[..], &[token]].concat())?;
+    fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let within = ["--namespace", self.namespace];
+        let kubernetes = &self.target.kubernetes;
+        kubernetes.kubectl(&[&within[..], arguments].concat())
+    }
 
-    progress.say("a fake Discord that enforces the rules, with max_concurrency 2");
-    kubernetes.apply(namespace, &manifest("e2e/manifests/fake-discord.yaml")?)?;
-    rolled_out(kubernetes, namespace, "deployment/fake-discord")?;
-
-    progress
-        .say("kubectl apply: the GatewayQueue of examples/minimal.yaml, pointed at that Discord");
-    kubernetes.apply(namespace, &queue(workspace, kubernetes, namespace)?)?;
-    let waiting = [
-        "wait",
-        "--for=condition=Ready",
-        "gatewayqueue/my-bot",
-        "--timeout=90s",
-    ];
-    kubernetes
-        .kubectl(&[&["--namespace", namespace], &waiting[..]].concat())
-        .context("waiting for the GatewayQueue to be Ready")?;
-    print!(
-        "\n{}\n",
-        kubernetes.kubectl(&["--namespace", namespace, "get", "gwq"])?
-    );
-
-    progress.say(format!("a bot: {SHARDS} shards in four pods, all at once"));
-    kubernetes.apply(namespace, &manifest("e2e/manifests/bot.yaml")?)?;
-    let record = watch::until_ready(kubernetes, namespace, SHARDS)?;
-    Ok(Summary::of(&record, SHARDS, BUCKETS, SPACING))
+    fn explain(&self) {
+        failure::tell(&self.target.kubernetes, self.namespace);
+    }
 }
 
-/// The example, changed as a user would change it, with kubectl's own means.
-fn queue(workspace: &Workspace, kubernetes: &Kubernetes, namespace: &str) -> Result<String> {
-    let example = workspace.root.join("examples/minimal.yaml");
-    let api = format!("http://fake-discord.{namespace}.svc:8080/api/v10");
-    let patch = serde_json::json!({"spec": {"discordApi": api}}).to_string();
-    let example = example.display().to_string();
-    let patching = [
-        "patch",
-        "--local",
-        "--filename",
-        &example,
-        "--type",
-        "merge",
+/// Deletes the namespace of an earlier run, and before it the shards: shards without
+/// a Discord ask the queue again and again, and a queue with waiting clients does not end.
+fn delete_earlier(progress: &Progress, kubernetes: &Kubernetes, namespace: &str) -> Result<()> {
+    let there = [
+        "get",
+        "namespace",
+        namespace,
+        "--ignore-not-found",
+        "--output=name",
     ];
-    kubernetes.kubectl(&[&patching[..], &["--patch", &patch, "--output", "yaml"]].concat())
+    if kubernetes.kubectl(&there)?.trim().is_empty() {
+        return Ok(());
+    }
+    progress.say(format!(
+        "deleting the namespace {namespace} of an earlier run"
+    ));
+    let shards = ["delete", "statefulset", "bot", "--ignore-not-found"];
+    let to_the_last_pod = ["--cascade=foreground", "--timeout=60s"];
+    // If this fails, the deletion of the namespace takes longer.
+    let _ =
+        kubernetes.kubectl(&[&["--namespace", namespace], &shards[..], &to_the_last_pod].concat());
+    kubernetes.kubectl(&["delete", "namespace", namespace, "--ignore-not-found"])?;
+    Ok(())
 }
 
 fn rolled_out(kubernetes: &Kubernetes, namespace: &str, what: &str) -> Result<()> {
