@@ -35,6 +35,7 @@ const HELP: &str =
 
     cargo xtask demo                    shows the whole thing at work on a real node
     cargo xtask test                    formatting, lints, unit tests, and the tests on a real node
+    cargo xtask test --only SUITE       that suite and what it needs; also more than one
     cargo xtask cluster up              brings up a real single-node Kubernetes on this machine
     cargo xtask cluster down            removes it without a trace
     cargo xtask cluster status          says what there is of it; exit status 0 when it is well
@@ -80,8 +81,12 @@ fn run() -> Result<()> {
                 other => bail!("cluster {other}: not one of up, down, status, kubeconfig"),
             }
         }
-        "demo" => demo::run(&workspace, choice(&mut arguments)?),
-        "test" => test::run(&workspace, choice(&mut arguments)?),
+        "demo" => demo::run(&workspace, choice(&mut arguments, None)?),
+        "test" => {
+            let mut only = Vec::new();
+            let choice = choice(&mut arguments, Some(&mut only))?;
+            test::run(&workspace, choice, &only)
+        }
         "image" => {
             let registry = option(&mut arguments, "push")?;
             let images = image::build(&workspace)?;
@@ -122,17 +127,18 @@ fn word(arguments: &mut lexopt::Parser) -> Result<Option<String>> {
     }
 }
 
-/// On which cluster.
-fn choice(arguments: &mut lexopt::Parser) -> Result<Choice> {
+/// On which cluster; and for a command with suites, which of them.
+fn choice(arguments: &mut lexopt::Parser, mut only: Option<&mut Vec<String>>) -> Result<Choice> {
     let mut choice = Choice::default();
     while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("kubeconfig") => choice.kubeconfig = Some(arguments.value()?.into()),
-            Long("registry") => {
+        match (argument, only.as_deref_mut()) {
+            (Long("kubeconfig"), _) => choice.kubeconfig = Some(arguments.value()?.into()),
+            (Long("registry"), _) => {
                 let registry = arguments.value()?.string()?;
                 choice.registry = Some(registry.trim_end_matches('/').to_owned());
             }
-            other => return Err(other.unexpected().into()),
+            (Long("only"), Some(only)) => only.push(arguments.value()?.string()?),
+            (other, _) => return Err(other.unexpected().into()),
         }
     }
     if choice.registry.is_some() && choice.kubeconfig.is_none() {

@@ -2,7 +2,7 @@
 //! of life, and none of them outliving a command that was interrupted.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -80,6 +80,15 @@ pub(crate) struct Logged<'a> {
     pub(crate) when_stopped: WhenStopped,
 }
 
+/// What is printed while a program runs. Its output goes to the log in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// A line of progress every 15 seconds.
+    Logged,
+    /// The program's output.
+    Shown,
+}
+
 /// What becomes of a program when the command that runs it is told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhenStopped {
@@ -93,9 +102,28 @@ impl Logged<'_> {
     /// Runs `command` to its end, with a line of progress every 15 seconds.
     ///
     /// # Errors
-    /// When it cannot be started, fails (with the end of its log), or the person
-    /// at the keyboard interrupted it; then it is ended first.
+    /// When it cannot be started, fails (with the end of its log), or was interrupted. An
+    /// interrupted program is ended first.
     pub(crate) fn run(&self, progress: &Progress, command: &Command) -> Result<()> {
+        let status = self.status(progress, command, Output::Logged)?;
+        if !status.success() {
+            let line = shown(command);
+            bail!("`{line}` failed ({status}); {}", tail(&self.log));
+        }
+        Ok(())
+    }
+
+    /// Runs `command` to its end, and returns its exit status.
+    ///
+    /// # Errors
+    /// When it cannot be started, or was interrupted. An interrupted program is ended
+    /// first.
+    pub(crate) fn status(
+        &self,
+        progress: &Progress,
+        command: &Command,
+        output: Output,
+    ) -> Result<ExitStatus> {
         let line = shown(command);
         if let Some(folder) = self.log.parent() {
             fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -113,11 +141,19 @@ impl Logged<'_> {
             .process_group(0)
             .spawn()
             .with_context(|| format!("could not start `{line}`"))?;
-        let status = self.wait(progress, &mut child)?;
-        if !status.success() {
-            bail!("`{line}` failed ({status}); {}", tail(&self.log));
+        match output {
+            Output::Logged => self.wait(&mut child, &mut self.heartbeat(progress)),
+            Output::Shown => {
+                let mut log = File::open(&self.log).context("following a log")?;
+                let mut show = || {
+                    // A closed standard output does not end the command.
+                    let _ = io::copy(&mut log, &mut io::stdout().lock());
+                };
+                let status = self.wait(&mut child, &mut show)?;
+                show();
+                Ok(status)
+            }
         }
-        Ok(())
     }
 
     /// The same command, but ended by the kernel when we are killed outright:
@@ -144,9 +180,8 @@ impl Logged<'_> {
         tied
     }
 
-    fn wait(&self, progress: &Progress, child: &mut Child) -> Result<ExitStatus> {
-        let started = Instant::now();
-        let mut said = started;
+    /// Waits for the end of `child`, and calls `poll` every 50 ms until then.
+    fn wait(&self, child: &mut Child, poll: &mut dyn FnMut()) -> Result<ExitStatus> {
         loop {
             if let Some(status) = child.try_wait().context("waiting for a program")? {
                 return Ok(status);
@@ -155,16 +190,25 @@ impl Logged<'_> {
                 end_group(child);
                 return Err(Interrupted).with_context(|| format!("stopped {}", self.doing));
             }
-            if said.elapsed() >= HEARTBEAT {
-                said = Instant::now();
-                let (lines, last) = last_line(&self.log);
-                let seconds = started.elapsed().as_secs();
-                progress.say(format!(
-                    "  still {} ({seconds} s, {lines} lines of log, last: {last})",
-                    self.doing
-                ));
-            }
+            poll();
             thread::sleep(LOOK);
+        }
+    }
+
+    fn heartbeat(&self, progress: &Progress) -> impl FnMut() {
+        let started = Instant::now();
+        let mut said = started;
+        move || {
+            if said.elapsed() < HEARTBEAT {
+                return;
+            }
+            said = Instant::now();
+            let (lines, last) = last_line(&self.log);
+            let seconds = started.elapsed().as_secs();
+            progress.say(format!(
+                "  still {} ({seconds} s, {lines} lines of log, last: {last})",
+                self.doing
+            ));
         }
     }
 }
@@ -222,7 +266,7 @@ fn last_line(log: &Path) -> (usize, String) {
 /// The last 16 KiB, for a program may have logged for hours.
 fn end_of(log: &Path) -> String {
     const ENOUGH: u64 = 16 * 1024;
-    let read = || -> std::io::Result<Vec<u8>> {
+    let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(ENOUGH)))?;

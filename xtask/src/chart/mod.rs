@@ -45,7 +45,7 @@ struct Check<'a> {
 /// is generated. The schemas are made from this cluster's API server.
 ///
 /// # Errors
-/// At the first thing that is wrong, or when a tool cannot be had.
+/// When anything is wrong, with all that is; or when a tool cannot be had.
 pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes) -> Result<()> {
     let tools = programs::tools(workspace)?;
     let check = Check {
@@ -76,10 +76,16 @@ pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes) -> Result<()
             matrix::check,
         ),
     ];
+    let mut wrong = Vec::new();
     for (what, step) in steps {
         interrupt::check()?;
         workspace.progress.say(format!("the chart: {what}"));
-        step(&check).with_context(|| format!("the chart: {what}"))?;
+        if let Err(error) = step(&check) {
+            wrong.push(format!("the chart: {what}: {error:#}"));
+        }
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
     }
     Ok(())
 }

@@ -1,0 +1,166 @@
+//! The results of the suites, as text. Pure.
+
+use std::fmt::Write as _;
+
+/// The result of one suite.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) suite: &'static str,
+    pub(super) seconds: u64,
+    pub(super) verdict: Verdict,
+}
+
+/// How a suite ended.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Passed,
+    /// With the failed tests, or another cause.
+    Failed(String),
+    /// This suite, which it needs, did not pass.
+    NotRun(&'static str),
+}
+
+/// The first of the needed suites that did not pass.
+pub(super) fn unmet(needs: &[&'static str], outcomes: &[Outcome]) -> Option<&'static str> {
+    let passed = |name: &str| {
+        let mut of_it = outcomes.iter().filter(|outcome| outcome.suite == name);
+        of_it.any(|outcome| matches!(outcome.verdict, Verdict::Passed))
+    };
+    needs.iter().copied().find(|need| !passed(need))
+}
+
+/// The names of the suites that failed.
+pub(super) fn failed(outcomes: &[Outcome]) -> Vec<&'static str> {
+    let failed = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Failed(_));
+    let failed = outcomes.iter().filter(failed);
+    failed.map(|outcome| outcome.suite).collect()
+}
+
+/// A table of all suites, followed by the failures.
+pub(super) fn summary(outcomes: &[Outcome]) -> String {
+    let mut text = String::from("  seconds  suite\n");
+    let mut failures = String::new();
+    for Outcome {
+        suite,
+        seconds,
+        verdict,
+    } in outcomes
+    {
+        // Writing to a String cannot fail.
+        let _ = match verdict {
+            Verdict::Passed => writeln!(text, "{seconds:>9}  {suite:<14} passed"),
+            Verdict::NotRun(need) => {
+                writeln!(text, "{:>9}  {suite:<14} not run: it needs {need}", "-")
+            }
+            Verdict::Failed(why) => {
+                let _ = writeln!(failures, "\n{suite} failed: {}", why.trim_end());
+                writeln!(text, "{seconds:>9}  {suite:<14} FAILED")
+            }
+        };
+    }
+    text + &failures
+}
+
+/// The tests that failed, as `cargo test` lists them, each with its target.
+pub(super) fn failed_tests(log: &str) -> Vec<String> {
+    let (mut target, mut section, mut failed) = ("", None, Vec::new());
+    for line in log.lines() {
+        if let Some(running) = line.trim_start().strip_prefix("Running ") {
+            // Without the hashed name of its binary.
+            target = running.split(" (").next().unwrap_or(running);
+        } else if let Some(package) = line.trim_start().strip_prefix("Doc-tests ") {
+            target = package;
+        } else if line == "failures:" {
+            // There are two such sections: the tests' output, then their names.
+            section = Some(Vec::new());
+        } else if line.starts_with("test result: FAILED") {
+            failed.extend(section.take().into_iter().flatten());
+        } else if let (Some(names), Some(name)) = (&mut section, line.strip_prefix("    ")) {
+            names.push(format!("{target}: {name}"));
+        }
+    }
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(suite: &'static str, seconds: u64, verdict: Verdict) -> Outcome {
+        Outcome {
+            suite,
+            seconds,
+            verdict,
+        }
+    }
+
+    fn outcomes() -> [Outcome; 3] {
+        [
+            outcome("lints", 45, Verdict::Failed("a hint\n    of it\n".into())),
+            outcome("unit", 312, Verdict::Passed),
+            outcome("demo", 0, Verdict::NotRun("lints")),
+        ]
+    }
+
+    #[test]
+    fn the_summary_has_each_suite_and_its_seconds_and_the_failures_last() {
+        assert_eq!(
+            summary(&outcomes()),
+            "  seconds  suite
+       45  lints          FAILED
+      312  unit           passed
+        -  demo           not run: it needs lints
+
+lints failed: a hint
+    of it
+"
+        );
+        assert_eq!(failed(&outcomes()), ["lints"]);
+    }
+
+    #[test]
+    fn a_suite_waits_for_all_that_it_needs() {
+        let outcomes = outcomes();
+        assert_eq!(unmet(&["unit"], &outcomes), None);
+        assert_eq!(unmet(&["unit", "lints"], &outcomes), Some("lints"));
+        assert_eq!(unmet(&["demo"], &outcomes), Some("demo"));
+        assert_eq!(unmet(&["unknown"], &outcomes), Some("unknown"));
+    }
+
+    #[test]
+    fn failed_tests_are_named_with_their_target_whatever_they_printed() {
+        let log = "     Running unittests src/lib.rs (target/debug/deps/a-0123)
+running 2 tests
+test one ... ok
+test result: ok. 2 passed; 0 failed; 0 ignored
+     Running tests/server/main.rs (target/debug/deps/server-0123)
+test logs::two ... FAILED
+
+failures:
+
+---- logs::two stdout ----
+failures:
+    not a test
+
+failures:
+    logs::two
+    rules::away::three
+
+test result: FAILED. 1 passed; 2 failed; 0 ignored
+   Doc-tests gateway_queue_client
+
+failures:
+    client/src/lib.rs - HttpQueue (line 3)
+
+test result: FAILED. 0 passed; 1 failed
+";
+        assert_eq!(
+            failed_tests(log),
+            [
+                "tests/server/main.rs: logs::two",
+                "tests/server/main.rs: rules::away::three",
+                "gateway_queue_client: client/src/lib.rs - HttpQueue (line 3)",
+            ]
+        );
+    }
+}
