@@ -6,6 +6,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 /// The token that the fake Discord takes.
 pub(crate) const TOKEN: &str = "demo.token-of-no-bot";
 
@@ -111,7 +113,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.tell();
+            self.explain();
         }
         let _ = self
             .command(&["delete", "namespace", &self.name, "--wait=false"])
@@ -120,29 +122,26 @@ impl Drop for Namespace {
 }
 
 impl Namespace {
-    /// What a person needs to find out why a test failed.
-    fn tell(&self) {
+    /// Prints the state, the events and the logs: what a person needs to find the cause
+    /// of a failure.
+    fn explain(&self) {
         let queue = "--selector=app.kubernetes.io/name=gateway-queue";
-        let operator = [
-            "logs",
-            "--namespace",
-            "gateway-queue-system",
-            "deployment/gateway-queue-operator",
-            "--tail=60",
-        ];
+        let logs = ["logs", queue, "--prefix", "--tail=100"];
+        let operator = format!("deployment/{}", OPERATOR.1);
+        let operator = ["logs", "--namespace", OPERATOR.0, &operator, "--tail=100"];
         for arguments in [
-            &["describe", "gwq"][..],
-            &["get", "all,leases,endpointslices", "--output", "wide"],
-            &["get", "events"],
-            &["logs", queue, "--tail=60"],
+            &["get", "all,leases,endpointslices", "--output=wide"][..],
+            &["describe", "gwq"],
+            &["describe", "pods"],
+            &["get", "leases", "--output=yaml"],
+            &["get", "events", "--sort-by=.metadata.creationTimestamp"],
+            &logs,
+            // Of containers that ended; pods that never restarted have none.
+            &[&logs[..], &["--previous"]].concat(),
             &operator,
         ] {
-            let said = self.kubectl(arguments);
-            println!(
-                "--- kubectl {}\n{}",
-                arguments.join(" "),
-                said.unwrap_or_else(|e| e)
-            );
+            let output = self.kubectl(arguments).unwrap_or_else(|error| error);
+            println!("--- kubectl {}\n{output}", arguments.join(" "));
         }
     }
 }
@@ -155,6 +154,13 @@ pub(crate) fn discord_api() -> String {
 /// The address of a fake Discord in another namespace.
 pub(crate) fn discord_api_in(namespace: &str) -> String {
     format!("http://fake-discord.{namespace}.svc:8080/api/v10")
+}
+
+/// The start of this run of `cargo xtask test`. Older lines of the operator's log belong
+/// to earlier runs.
+pub(crate) fn run_started() -> Timestamp {
+    let second = variable("E2E_STARTED").parse().unwrap();
+    Timestamp::from_second(second).unwrap()
 }
 
 /// Where the operator is, and its name there.

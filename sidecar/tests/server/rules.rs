@@ -195,8 +195,7 @@ fn a_fetch_is_less_the_grants_of_the_two_intervals_before_it() {
     server.wait_for_state(r#""remaining":6"#);
     // Sent 700 ms after them, with the same number: it may not count them.
     discord.asked(2);
-    server.wait_for_log("Discord told the limits");
-    server.wait_for_log("Discord told the limits");
+    server.wait_for_page("/metrics", "fetches_total{outcome=\"limits\"} 2\n");
     let state = server.page("/state").1;
     assert!(state.contains(r#""remaining":6"#), "{state}");
     // Sent 1.4 s after them, it does.

@@ -48,7 +48,7 @@ fn while_discord_does_not_answer_well_everybody_is_held() {
         discord.say(status, body);
         let server = start(&discord, &[]);
         let mut client = server.ask(0);
-        server.wait_for_log("cannot fetch the session starts");
+        server.trouble();
         server.wait_for_state(r#""waiting":1"#);
         if status.starts_with("401") {
             server.wait_for_state(r#""hold":"token_rejected""#);
@@ -85,7 +85,6 @@ fn a_token_file_may_come_later_and_change() {
     let file = folder.path().join("token");
     let server = start(&discord, &[("DISCORD_TOKEN_FILE", file.to_str().unwrap())]);
     let mut client = server.ask(0);
-    server.wait_for_log("there is no token");
     server.wait_for_state(r#""hold":"token_missing","trouble":"cannot read /"#);
     assert_eq!(server.page("/readyz").0, 200);
     fs::write(&file, "first").unwrap();

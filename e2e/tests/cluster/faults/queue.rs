@@ -106,6 +106,14 @@ impl<'a> Queue<'a> {
         self.pods().into_iter().find(|pod| pod.ip == address.ip())
     }
 
+    /// The holder of the Lease, which differs for each process and term. Empty if the Lease
+    /// is released.
+    pub(crate) fn holder(&self) -> String {
+        let lease = self.lease();
+        let holder = lease["spec"]["holderIdentity"].as_str();
+        holder.unwrap_or_default().to_owned()
+    }
+
     /// The name of the pod that leads, as the operator says.
     pub(crate) fn leader_in_the_status(&self) -> String {
         let queue = self.get(&["gwq", NAME]);

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_gateway-queue");
 
 /// What the original answers.
@@ -112,9 +114,31 @@ impl Server {
 
     /// Waits until /state holds this.
     pub(crate) fn wait_for_state(&self, text: &str) {
+        self.wait_for_page("/state", text);
+    }
+
+    /// Waits until an admin page holds this.
+    pub(crate) fn wait_for_page(&self, path: &str, text: &str) {
         let start = Instant::now();
-        while !self.page("/state").1.contains(text) {
-            assert!(start.elapsed() < LONG, "{}", self.page("/state").1);
+        loop {
+            let page = self.page(path).1;
+            if page.contains(text) {
+                return;
+            }
+            assert!(start.elapsed() < LONG, "no {text} in {page}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until /state reports an error of Discord's API, and returns it.
+    pub(crate) fn trouble(&self) -> String {
+        let start = Instant::now();
+        loop {
+            let state: Value = serde_json::from_str(&self.page("/state").1).unwrap();
+            if let Some(trouble) = state["trouble"].as_str() {
+                return trouble.to_owned();
+            }
+            assert!(start.elapsed() < LONG, "no trouble in {state}");
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -17,9 +17,9 @@ fn a_discord_that_comes_after_the_start_is_found_within_the_backoff() {
     let server = discord.serves(&[]);
     let started = Instant::now();
     let mut client = server.ask(0);
-    let line = server.wait_for_log("cannot fetch the session starts");
+    let trouble = server.trouble();
     let reason = "cannot connect to Discord at 127.0.0.1: ";
-    assert!(line.contains(reason), "{line}");
+    assert!(trouble.contains(reason), "{trouble}");
     server.wait_for_state(UNKNOWN);
     assert!(is_silent(&client));
     discord.come();
@@ -47,7 +47,7 @@ fn a_discord_that_goes_away_or_falls_silent_later_changes_nothing() {
                     discord.asked(2);
                 } else {
                     discord.here = None;
-                    server.wait_for_log("cannot connect to Discord");
+                    server.wait_for_state("cannot connect to Discord");
                 }
                 for (n, client) in (1..4).zip(&mut clients) {
                     assert_took("a grant", granted(client) - first, D * n);
