@@ -173,27 +173,36 @@ impl<'a> Scenario<'a> {
     }
 }
 
-/// Deletes the namespace of an earlier run, and before it the shards: shards without
-/// a Discord ask the queue again and again, and a queue with waiting clients does not end.
+/// Deletes the namespace of an earlier run once its pods are gone, the shards first.
+/// The deletion of a namespace waits for half of the longest grace period of its pods,
+/// which is five minutes for a queue. And a queue does not end while shards that have
+/// lost their Discord ask it again and again.
 fn delete_earlier(progress: &Progress, kubernetes: &Kubernetes, namespace: &str) -> Result<()> {
-    let there = [
-        "get",
-        "namespace",
-        namespace,
-        "--ignore-not-found",
-        "--output=name",
-    ];
-    if kubernetes.kubectl(&there)?.trim().is_empty() {
+    let get = ["get", "namespace", namespace, "--ignore-not-found"];
+    let found = kubernetes.kubectl(&[&get[..], &["--output=name"]].concat())?;
+    if found.trim().is_empty() {
         return Ok(());
     }
     progress.say(format!(
         "deleting the namespace {namespace} of an earlier run"
     ));
-    let shards = ["delete", "statefulset", "bot", "--ignore-not-found"];
-    let to_the_last_pod = ["--cascade=foreground", "--timeout=60s"];
-    // If this fails, the deletion of the namespace takes longer.
-    let _ =
-        kubernetes.kubectl(&[&["--namespace", namespace], &shards[..], &to_the_last_pod].concat());
+    let within = ["--namespace", namespace];
+    let delete = [&within[..], &["delete", "--ignore-not-found"]].concat();
+    let gone = [
+        &within[..],
+        &["wait", "--for=delete", "--timeout=30s", "pod"],
+    ]
+    .concat();
+    let shards = ["statefulset/bot"];
+    let others = ["gatewayqueue/my-bot", "deployment/fake-discord"];
+    for (objects, pods) in [
+        (&shards[..], "--selector=app.kubernetes.io/name=bot"),
+        (&others, "--all"),
+    ] {
+        // If these fail, the deletion of the namespace takes longer.
+        let _ = kubernetes.kubectl(&[&delete[..], objects].concat());
+        let _ = kubernetes.kubectl(&[&gone[..], &[pods]].concat());
+    }
     kubernetes.kubectl(&["delete", "namespace", namespace, "--ignore-not-found"])?;
     Ok(())
 }
