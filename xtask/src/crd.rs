@@ -1,7 +1,5 @@
 //! `cargo xtask crd`: the schema, generated from the type.
 
-use std::process::Command;
-
 use anyhow::{Result, bail};
 
 use crate::files;
@@ -22,7 +20,7 @@ pub(crate) fn generate(workspace: &Workspace) -> Result<()> {
     workspace
         .progress
         .say("generating the CRD from the operator's type");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = process::cargo();
     cargo
         .args([
             "run",

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -124,7 +123,7 @@ fn compile(workspace: &Workspace) -> Result<PathBuf> {
     let progress = &workspace.progress;
     let triple = host_triple()?;
     progress.say("building the images' binaries");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = process::cargo();
     cargo.args(["build", "--release", "--bins", "--target", &triple]);
     // Whatever cargo was configured to: this is where the binaries are looked for.
     cargo.arg("--target-dir").arg(&workspace.target);

@@ -289,6 +289,21 @@ pub(crate) fn command(program: &str) -> Command {
     command
 }
 
+/// Cargo, without the variables that `cargo run` sets for the package of its program.
+/// When they change, some build scripts run again, and everything that depends on them
+/// is compiled again.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+        if prefixes.iter().any(|prefix| text.starts_with(prefix)) {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}
+
 /// Where [`command`] finds a program.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     search_path()

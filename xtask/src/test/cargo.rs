@@ -2,12 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::report;
-use crate::process::{Logged, Output, WhenStopped, tail};
+use crate::process::{self, Logged, Output, WhenStopped, tail};
 use crate::workspace::Workspace;
 
 /// Runs cargo to its end. The log has the name of the suite.
@@ -22,7 +21,7 @@ pub(super) fn run(
 ) -> Result<()> {
     let line = arguments.join(" ");
     workspace.progress.say(format!("  cargo {line}"));
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = process::cargo();
     cargo
         .args(arguments)
         .envs(variables.iter().map(|(name, value)| (name, value)))

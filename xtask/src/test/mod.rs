@@ -64,7 +64,7 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice, only: &[String]) -> Res
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
-    workspace.progress.say("all tests passed");
+    workspace.progress.say("all suites passed");
     Ok(())
 }
 

@@ -61,25 +61,38 @@ pub(super) fn summary(outcomes: &[Outcome]) -> String {
     text + &failures
 }
 
-/// The tests that failed, as `cargo test` lists them, each with its target.
+/// The tests that failed, as `cargo test` lists them, each with its target; and the
+/// targets that ended without a result, because they crashed.
 pub(super) fn failed_tests(log: &str) -> Vec<String> {
-    let (mut target, mut section, mut failed) = ("", None, Vec::new());
+    let (mut running, mut section, mut failed) = (None, None, Vec::new());
+    let crashed = |target: &str| format!("{target}: ended without a result");
     for line in log.lines() {
-        if let Some(running) = line.trim_start().strip_prefix("Running ") {
-            // Without the hashed name of its binary.
-            target = running.split(" (").next().unwrap_or(running);
-        } else if let Some(package) = line.trim_start().strip_prefix("Doc-tests ") {
-            target = package;
+        if let Some(target) = target(line) {
+            failed.extend(running.replace(target).map(crashed));
         } else if line == "failures:" {
             // There are two such sections: the tests' output, then their names.
             section = Some(Vec::new());
-        } else if line.starts_with("test result: FAILED") {
-            failed.extend(section.take().into_iter().flatten());
+        } else if line.starts_with("test result: ") {
+            let names = section.take().unwrap_or_default();
+            let target = running.take().unwrap_or_default();
+            if line.starts_with("test result: FAILED") {
+                failed.extend(names.iter().map(|name| format!("{target}: {name}")));
+            }
         } else if let (Some(names), Some(name)) = (&mut section, line.strip_prefix("    ")) {
-            names.push(format!("{target}: {name}"));
+            names.push(name);
         }
     }
+    failed.extend(running.map(crashed));
     failed
+}
+
+/// The target whose tests begin with this line of `cargo test`.
+fn target(line: &str) -> Option<&str> {
+    if let Some(target) = line.strip_prefix("     Running ") {
+        // Without the hashed name of its binary.
+        return target.split(" (").next();
+    }
+    line.strip_prefix("   Doc-tests ")
 }
 
 #[cfg(test)]
@@ -147,6 +160,9 @@ failures:
     rules::away::three
 
 test result: FAILED. 1 passed; 2 failed; 0 ignored
+     Running tests/crash.rs (target/debug/deps/crash-0123)
+running 2 tests
+test one ... ok
    Doc-tests gateway_queue_client
 
 failures:
@@ -159,6 +175,7 @@ test result: FAILED. 0 passed; 1 failed
             [
                 "tests/server/main.rs: logs::two",
                 "tests/server/main.rs: rules::away::three",
+                "tests/crash.rs: ended without a result",
                 "gateway_queue_client: client/src/lib.rs - HttpQueue (line 3)",
             ]
         );

@@ -187,8 +187,8 @@ fn lint(run: &Run<'_>, suite: &str, targets: &[&str]) -> Result<()> {
     )
 }
 
-/// `cargo test`, of the whole workspace where it can be: with one package alone its
-/// dependencies are compiled anew, with other features.
+/// `cargo test`. All suites test the whole workspace: for one package alone its
+/// dependencies are compiled again, with other features.
 fn tests(run: &Run<'_>, suite: &str, which: &[&str], variables: &[(&str, OsString)]) -> Result<()> {
     let arguments = [&["test", "--no-fail-fast"][..], which].concat();
     cargo::run(run.workspace, suite, &arguments, variables)
@@ -202,8 +202,7 @@ fn compile(run: &mut Run<'_>) -> Result<()> {
 }
 
 fn traces(run: &mut Run<'_>) -> Result<()> {
-    let traces = ["--package", "gateway-queue", "--features", "otel"];
-    let traces = [&traces[..], &["--test", "otel"]].concat();
+    let traces = [&["--workspace"][..], &TRACES, &["--test", "otel"]].concat();
     tests(run, "traces", &traces, &[])
 }
 
