@@ -158,22 +158,28 @@ impl Pacer {
     }
 
     /// A waiter of `shard` that came at `now`. It takes the oldest place that
-    /// is kept for its shard. True when there was one. `id` must be new.
+    /// is kept for its shard. True when one was kept. `id` must be new.
     pub fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
         self.offer_from(id, shard, now, now)
     }
 
-    /// As [`Pacer::offer`], of a waiter that came to somebody else before: it
-    /// stands before those who came after `arrived`.
+    /// As [`Pacer::offer`], of a waiter that came to another queue at `arrived`. Its
+    /// place is the older one of that and of the place that is kept for its shard.
     pub fn offer_from(&mut self, id: WaiterId, shard: u32, arrived: Moment, now: Moment) -> bool {
         let kept = self.places.take(shard, now);
-        let place = kept.unwrap_or_else(|| {
-            self.seq += 1;
-            Place {
-                arrived,
-                seq: self.seq,
+        let place = match kept {
+            Some(kept) => Place {
+                arrived: kept.arrived.min(arrived),
+                seq: kept.seq,
+            },
+            None => {
+                self.seq += 1;
+                Place {
+                    arrived,
+                    seq: self.seq,
+                }
             }
-        });
+        };
         let waiter = Waiter {
             shard,
             place,

@@ -96,6 +96,27 @@ fn across_buckets_who_came_first_is_picked_first() {
 }
 
 #[test]
+fn of_a_kept_place_and_the_time_waited_elsewhere_the_older_counts() {
+    let mut pacer = pacer(1);
+    let hour = 3600.0;
+    pacer.offer(id(0), 0, at(hour));
+    assert_eq!(grants(&mut pacer, at(hour)), [0]);
+    // Its place is a second old; by its age it has waited for an hour.
+    pacer.offer(id(1), 7, at(hour));
+    pacer.cancel(id(1), at(hour));
+    pacer.offer_from(id(2), 9, at(hour - 99.0), at(hour + 1.0));
+    assert!(pacer.offer_from(id(3), 7, at(1.0), at(hour + 1.0)));
+    // And the other way round: the place is older than the age.
+    pacer.offer_from(id(4), 8, at(0.0), at(hour + 1.0));
+    pacer.cancel(id(4), at(hour + 1.0));
+    assert!(pacer.offer_from(id(5), 8, at(hour), at(hour + 1.0)));
+    let order: Vec<_> = (1..=3)
+        .flat_map(|turn| grants(&mut pacer, at(hour + 5.0 * f64::from(turn))))
+        .collect();
+    assert_eq!(order, [8, 7, 9]);
+}
+
+#[test]
 fn a_head_that_leaves_makes_room_for_the_one_behind_it() {
     let mut pacer = pacer(1);
     for n in 0..3 {
