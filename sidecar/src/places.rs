@@ -4,15 +4,28 @@
 //! discord.py after 60 s. In a long queue it would start at the end each time
 //! and never be granted. So its place is kept for a while, for the next request
 //! of the same shard id. An empty place never takes a slot.
+//!
+//! Anybody can make up shard ids, so both the memory and the time of each step
+//! are bounded: there are at most [`MOST`] empty places, in three sorted trees
+//! whose nodes are small and of a fixed size, and a step removes at most
+//! [`EXPIRED_EACH`] expired ones. Those that are left over are never taken.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// No more empty places than this are kept: who makes waiters come and go at
-/// that rate is no Discord bot, and memory must have a bound.
-const MOST: usize = 200_000;
+/// No more empty places than this are kept. The largest bots have half as many
+/// shards.
+pub const MOST: usize = 32_768;
+
+/// The memory of one of them, in bytes, when the nodes of the trees are as empty as
+/// they may be.
+pub const MEMORY_EACH: u64 = 256;
+
+/// How many expired places one step removes, which takes microseconds. A step adds
+/// one at most, so that they cannot pile up.
+const EXPIRED_EACH: usize = 16;
 
 /// Where a waiter stands: who came earlier goes first, and of two that came at
 /// the same moment the one that was seen first.
@@ -24,13 +37,25 @@ pub struct Place {
     pub seq: u64,
 }
 
+impl Place {
+    const FIRST: Self = Self {
+        arrived: Moment::ZERO,
+        seq: 0,
+    };
+    const LAST: Self = Self {
+        arrived: Moment::from_nanos(u64::MAX),
+        seq: u64::MAX,
+    };
+}
+
 /// The empty places.
 #[derive(Debug)]
 pub(crate) struct Places {
     kept_for: Duration,
-    /// Whose it was, and until when it is kept.
-    empty: BTreeMap<Place, (u32, Moment)>,
-    by_shard: HashMap<u32, BTreeSet<Place>>,
+    /// Whose it was.
+    empty: BTreeMap<Place, u32>,
+    /// Until when it is kept.
+    by_shard: BTreeMap<(u32, Place), Moment>,
     expiring: BTreeSet<(Moment, Place)>,
 }
 
@@ -39,7 +64,7 @@ impl Places {
         Self {
             kept_for,
             empty: BTreeMap::new(),
-            by_shard: HashMap::new(),
+            by_shard: BTreeMap::new(),
             expiring: BTreeSet::new(),
         }
     }
@@ -48,8 +73,8 @@ impl Places {
     pub(crate) fn leave(&mut self, shard: u32, place: Place, now: Moment) {
         self.forget_expired(now);
         let until = now + self.kept_for;
-        self.empty.insert(place, (shard, until));
-        self.by_shard.entry(shard).or_default().insert(place);
+        self.empty.insert(place, shard);
+        self.by_shard.insert((shard, place), until);
         self.expiring.insert((until, place));
         // Who came last has the least to lose.
         if self.empty.len() > MOST
@@ -62,29 +87,27 @@ impl Places {
     /// The oldest empty place of `shard`, which is then taken.
     pub(crate) fn take(&mut self, shard: u32, now: Moment) -> Option<Place> {
         self.forget_expired(now);
-        let place = *self.by_shard.get(&shard)?.first()?;
+        let of_shard = (shard, Place::FIRST)..=(shard, Place::LAST);
+        let mut of_shard = self.by_shard.range(of_shard);
+        let (&(_, place), _) = of_shard.find(|(_, until)| **until > now)?;
         self.forget(place);
         Some(place)
     }
 
     fn forget_expired(&mut self, now: Moment) {
-        while let Some((until, place)) = self.expiring.first().copied()
-            && until <= now
-        {
-            self.forget(place);
+        for _ in 0..EXPIRED_EACH {
+            match self.expiring.first().copied() {
+                Some((until, place)) if until <= now => self.forget(place),
+                _ => return,
+            }
         }
     }
 
     fn forget(&mut self, place: Place) {
-        let Some((shard, until)) = self.empty.remove(&place) else {
-            return;
-        };
-        self.expiring.remove(&(until, place));
-        if let Some(of_shard) = self.by_shard.get_mut(&shard) {
-            of_shard.remove(&place);
-            if of_shard.is_empty() {
-                self.by_shard.remove(&shard);
-            }
+        let shard = self.empty.remove(&place);
+        let until = shard.and_then(|shard| self.by_shard.remove(&(shard, place)));
+        if let Some(until) = until {
+            self.expiring.remove(&(until, place));
         }
     }
 }
@@ -146,6 +169,26 @@ mod tests {
         assert_eq!(places.expiring.len(), MOST);
         assert_eq!(places.take(MOST as u32, at(1)), None);
         assert_eq!(places.take(0, at(1)), Some(place(0)));
+    }
+
+    #[test]
+    fn many_that_expire_at_once_are_forgotten_a_few_at_each_step_and_never_taken() {
+        let mut places = Places::new(KEPT);
+        for seq in 1..MOST as u64 {
+            places.leave(7, place(seq), at(0));
+        }
+        places.leave(7, place(1 << 32), at(59));
+        // All but the last have expired, and it is taken nevertheless.
+        assert_eq!(places.take(7, at(60)), Some(place(1 << 32)));
+        let mut before = places.empty.len();
+        while !places.empty.is_empty() {
+            assert_eq!(places.take(7, at(61)), None);
+            let after = places.empty.len();
+            assert!(after < before && before - after <= EXPIRED_EACH);
+            assert_eq!(after, places.by_shard.len());
+            assert_eq!(after, places.expiring.len());
+            before = after;
+        }
     }
 
     #[test]

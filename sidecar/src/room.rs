@@ -5,11 +5,17 @@ use std::io;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::places;
+
 /// File descriptors that are kept for other things than clients.
 const OTHER_FILES: u64 = 128;
 
-/// Memory that is kept for other things than clients.
+/// Memory that is kept for other things than clients and the places of those who
+/// went away.
 const OTHER_MEMORY: u64 = 32 << 20;
+
+/// Memory that is kept for the places of those who went away.
+const PLACES_MEMORY: u64 = places::MOST as u64 * places::MEMORY_EACH;
 
 /// What the worst client makes us and the kernel hold: a head and a pipeline as
 /// long as they may be. An honest one takes a third of it.
@@ -41,7 +47,8 @@ pub fn most_clients() -> io::Result<usize> {
 
 fn room(files: Option<u64>, memory: Option<u64>) -> usize {
     let files = files.unwrap_or(1 << 20).saturating_sub(OTHER_FILES);
-    let memory = memory.unwrap_or(u64::MAX).saturating_sub(OTHER_MEMORY);
+    let memory = memory.unwrap_or(u64::MAX);
+    let memory = memory.saturating_sub(OTHER_MEMORY + PLACES_MEMORY);
     let most = files.min(memory / MEMORY_EACH);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     most.clamp(1, tokio::sync::Semaphore::MAX_PERMITS)
@@ -56,7 +63,9 @@ mod tests {
         let gib = 1 << 30;
         assert_eq!(room(Some(1024), Some(gib)), 896);
         assert_eq!(room(Some(1024), None), 896);
-        assert_eq!(room(Some(1 << 20), Some(256 << 20)), 7168);
+        // 256 MiB, less 32 for other things and 8 for places.
+        assert_eq!(room(Some(1 << 20), Some(256 << 20)), 6912);
+        assert_eq!(room(Some(1 << 20), Some(64 << 20)), 768);
         assert_eq!(room(None, None), (1 << 20) - 128);
         assert_eq!(room(Some(10), Some(gib)), 1);
         assert_eq!(room(None, Some(1)), 1);
