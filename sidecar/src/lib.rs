@@ -7,6 +7,7 @@
 // Pure.
 pub mod budget;
 pub mod candidate;
+mod cgroup;
 pub mod command;
 pub mod election;
 pub mod limits;

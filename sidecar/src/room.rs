@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::places;
+use crate::{cgroup, places};
 
 /// File descriptors that are kept for other things than clients.
 const OTHER_FILES: u64 = 128;
@@ -21,13 +22,6 @@ const PLACES_MEMORY: u64 = places::MOST as u64 * places::MEMORY_EACH;
 /// long as they may be. An honest one takes a third of it.
 const MEMORY_EACH: u64 = 32 << 10;
 
-/// What limits the memory of this process and those beside it, in both versions
-/// of control groups; a container sees its own.
-const MEMORY_LIMITS: [&str; 2] = [
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-];
-
 /// As many clients as the system lets us have. Who would be one too many must
 /// not cost all the others their places: out of memory, the kernel kills us.
 ///
@@ -39,10 +33,22 @@ pub fn most_clients() -> io::Result<usize> {
     files.current = files.maximum;
     // The soft limit is for programs that use select(2); this is none.
     setrlimit(Resource::Nofile, files)?;
-    let memory = MEMORY_LIMITS
+    Ok(room(files.maximum, memory_limit(Path::new("/"))))
+}
+
+/// The most memory that the control groups of this process allow, in bytes, on a
+/// system whose root folder is `root`; none when nothing limits it.
+fn memory_limit(root: &Path) -> Option<u64> {
+    let read = |path: &Path| {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        fs::read_to_string(root.join(path)).ok()
+    };
+    let text = |path| read(Path::new(path)).unwrap_or_default();
+    cgroup::limit_files(&text("/proc/self/cgroup"), &text("/proc/self/mountinfo"))
         .iter()
-        .find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
-    Ok(room(files.maximum, memory))
+        // The limit may also be "max".
+        .filter_map(|file| read(file)?.trim().parse().ok())
+        .min()
 }
 
 fn room(files: Option<u64>, memory: Option<u64>) -> usize {
@@ -69,5 +75,53 @@ mod tests {
         assert_eq!(room(None, None), (1 << 20) - 128);
         assert_eq!(room(Some(10), Some(gib)), 1);
         assert_eq!(room(None, Some(1)), 1);
+    }
+
+    /// A system with these files in it.
+    fn system(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn the_smallest_limit_on_the_way_to_the_root_counts() {
+        let v2 = "31 23 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let service = [
+            ("proc/self/cgroup", "0::/system.slice/my-bot.service\n"),
+            ("proc/self/mountinfo", v2),
+        ];
+        let own = "sys/fs/cgroup/system.slice/my-bot.service/memory.max";
+        let slice = "sys/fs/cgroup/system.slice/memory.max";
+        for (own_limit, slice_limit, limit) in [
+            ("67108864\n", "max\n", Some(64 << 20)),
+            ("67108864\n", "33554432\n", Some(32 << 20)),
+            ("max\n", "33554432\n", Some(32 << 20)),
+            ("max\n", "max\n", None),
+            ("", "99999999999999999999999\n", None),
+        ] {
+            let limits = [(own, own_limit), (slice, slice_limit)];
+            let root = system(&[service, limits].concat());
+            assert_eq!(memory_limit(root.path()), limit);
+        }
+        assert_eq!(memory_limit(system(&[]).path()), None);
+    }
+
+    #[test]
+    fn in_version_one_no_limit_is_a_number_that_limits_nothing() {
+        let root = system(&[
+            ("proc/self/cgroup", "9:memory:/bots\n0::/\n"),
+            (
+                "proc/self/mountinfo",
+                "36 32 0:31 / /cg/memory rw - cgroup cgroup rw,memory\n",
+            ),
+            ("cg/memory/bots/memory.limit_in_bytes", "268435456\n"),
+            ("cg/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ]);
+        assert_eq!(memory_limit(root.path()), Some(256 << 20));
     }
 }

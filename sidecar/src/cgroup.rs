@@ -1,0 +1,167 @@
+//! Where the kernel says how much memory this process may use. Pure.
+//!
+//! A control group limits its processes and all groups within it, so the smallest
+//! limit counts of those from the group of this process up to the root. What is
+//! above the mount cannot be seen: in a container, that is the host.
+
+use std::path::{Component, Path, PathBuf};
+
+/// The files that may hold a limit, in both versions of control groups, for the
+/// texts of `/proc/self/cgroup` and `/proc/self/mountinfo`.
+pub(crate) fn limit_files(groups: &str, mounts: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for mount in mounts.lines().filter_map(Mount::parse) {
+        let group = groups
+            .lines()
+            .filter_map(Group::parse)
+            .find(|group| group.version == mount.version);
+        // What no mount shows is above it, as is what is unknown.
+        let below = group
+            .and_then(|group| group.path.strip_prefix(&mount.root).ok())
+            .filter(|path| path.components().all(|c| matches!(c, Component::Normal(_))))
+            .unwrap_or(Path::new(""));
+        let file = match mount.version {
+            Version::One => "memory.limit_in_bytes",
+            Version::Two => "memory.max",
+        };
+        files.extend(
+            below
+                .ancestors()
+                .map(|group| mount.point.join(group).join(file)),
+        );
+    }
+    files
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// A control group of this process: `ID:CONTROLLERS:PATH`.
+struct Group<'a> {
+    version: Version,
+    path: &'a Path,
+}
+
+impl<'a> Group<'a> {
+    /// None when it does not limit memory.
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut parts = line.splitn(3, ':');
+        let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let version = match (id, controllers) {
+            ("0", "") => Version::Two,
+            (_, names) if names.split(',').any(|name| name == "memory") => Version::One,
+            _ => return None,
+        };
+        let path = Path::new(path);
+        Some(Self { version, path })
+    }
+}
+
+/// A mount of control groups: `ID PARENT DEVICE ROOT POINT OPTIONS [TAGS] - TYPE
+/// SOURCE OPTIONS`.
+struct Mount {
+    version: Version,
+    /// The group that is mounted,
+    root: PathBuf,
+    /// and where.
+    point: PathBuf,
+}
+
+impl Mount {
+    /// None when it is a mount of something else.
+    fn parse(line: &str) -> Option<Self> {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut system = system.split(' ');
+        let version = match (system.next()?, system.nth(1)) {
+            ("cgroup2", _) => Version::Two,
+            ("cgroup", Some(options)) if options.split(',').any(|o| o == "memory") => Version::One,
+            _ => return None,
+        };
+        let mut paths = mount.split(' ').skip(3);
+        Some(Self {
+            version,
+            root: unescape(paths.next()?).into(),
+            point: unescape(paths.next()?).into(),
+        })
+    }
+}
+
+/// The kernel writes a space, a tab, a line feed and a backslash as octal numbers.
+fn unescape(path: &str) -> String {
+    path.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const V2: &str =
+        "31 23 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    fn files(groups: &str, mounts: &str) -> Vec<String> {
+        limit_files(groups, mounts)
+            .into_iter()
+            .map(|path| path.to_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_container_with_a_namespace_of_its_own_sees_one_group() {
+        let mounts = format!("22 1 0:20 / /proc rw - proc proc rw\n{V2}");
+        let one = ["/sys/fs/cgroup/memory.max"];
+        assert_eq!(files("0::/\n", &mounts), one);
+        // Moved out of its namespace, or nothing known of it.
+        assert_eq!(files("0::/../other\n", &mounts), one);
+        assert_eq!(files("", &mounts), one);
+        assert_eq!(files("0::/\n", ""), [""; 0]);
+    }
+
+    #[test]
+    fn a_service_of_systemd_is_limited_by_each_slice_above_it() {
+        let files = files("0::/system.slice/bots.slice/my bot.service\n", V2);
+        let expected = [
+            "/sys/fs/cgroup/system.slice/bots.slice/my bot.service/memory.max",
+            "/sys/fs/cgroup/system.slice/bots.slice/memory.max",
+            "/sys/fs/cgroup/system.slice/memory.max",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn in_version_one_the_controller_of_memory_counts() {
+        let groups = "11:cpuset:/a\n9:cpu,memory:/docker/abc/inner\n1:name=systemd:/b\n0::/c\n";
+        let mounts = "\
+            36 32 0:31 /docker/abc /sys/fs/cgroup/memory ro master:15 - cgroup cgroup rw,cpu,memory\n\
+            37 32 0:32 / /sys/fs/cgroup/cpuset ro - cgroup cgroup rw,cpuset\n\
+            38 32 0:33 / /sys/fs/cgroup/uni\\040fied ro - cgroup2 cgroup2 rw\n";
+        let expected = [
+            "/sys/fs/cgroup/memory/inner/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/uni fied/c/memory.max",
+            "/sys/fs/cgroup/uni fied/memory.max",
+        ];
+        assert_eq!(files(groups, mounts), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_in_them_no_file_is_outside_of_the_mount(
+            groups in "(0|1|:|/|\\.\\.|memory|,|\n|\\PC){0,40}",
+            mounts in "(0|/|\\.\\.| |\n|\\PC){0,40}",
+        ) {
+            let _ = limit_files(&groups, &mounts);
+            for file in files(&groups, V2) {
+                prop_assert!(file.starts_with("/sys/fs/cgroup/") && !file.contains("/../"));
+            }
+        }
+    }
+}
