@@ -2,6 +2,11 @@
 //!
 //! Discord resets the token of a bot that uses up its session starts, so this
 //! never fails open: what is not known is not granted. Pure, like the pacer.
+//!
+//! When few session starts are left, what Discord said a while ago is not
+//! enough: other programs with the same token may have used the rest. Then an
+//! answer is good for one grant, at the moment at which it arrives
+//! ([`Budget::may_grant`]), and the next grant asks again ([`Budget::check_at`]).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,6 +21,16 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 
 /// The shortest time there is.
 const INSTANT: Duration = Duration::from_nanos(1);
+
+/// With fewer session starts than so many for each bucket the budget is low,
+const LOW_PER_BUCKET: u64 = 2;
+/// and with less than this fraction of all, which is 2 %.
+const LOW_FRACTION: u64 = 50;
+
+/// With a low budget an answer is good for this fraction of what it says is left,
+/// and for one grant at least. Only a bot with hundreds of buckets has more than
+/// one; without it, its last session starts would take hours.
+const CHECKED_FRACTION: u64 = 16;
 
 /// How often a rejected token is tried again.
 const REJECTED_AGAIN: Duration = Duration::from_secs(60);
@@ -96,6 +111,9 @@ pub struct Budget {
     earliest: Moment,
     /// The next fetch, when nothing asks for an earlier one.
     refresh_at: Moment,
+    /// How many grants the last answer is good for while the budget is low, and
+    /// until when.
+    checked: (u64, Moment),
     backoff: Duration,
     /// The pause of those who were told "0 left, and no window is open".
     empty_backoff: Duration,
@@ -122,6 +140,7 @@ impl Budget {
             sent: None,
             earliest: now,
             refresh_at: now,
+            checked: (0, now),
             backoff: BACKOFF.0,
             empty_backoff: rules.interval,
             trouble: None,
@@ -158,7 +177,7 @@ impl Budget {
             _ if now >= self.settled_at => 0,
             uncounted => uncounted?,
         };
-        Some(own + self.writing + inherited)
+        Some(own.saturating_add(self.writing).saturating_add(inherited))
     }
 
     /// Why nothing may be granted; none when something may.
@@ -172,6 +191,40 @@ impl Budget {
                 <= self.rules.reserve)
                 .then_some(Hold::SessionStartsExhausted),
         }
+    }
+
+    /// Whether so few session starts are left that each grant needs a new answer.
+    pub fn is_low(&self) -> bool {
+        let Some(known) = &self.known else {
+            return false;
+        };
+        let buckets = known.limits.max_concurrency.unwrap_or(self.buckets);
+        let left = self.available(known).saturating_sub(self.rules.reserve);
+        left < u64::from(buckets) * LOW_PER_BUCKET
+            || left.saturating_mul(LOW_FRACTION) < known.limits.total
+    }
+
+    /// Whether a waiter whose turn has come may be granted, while the last answer is
+    /// new.
+    pub fn has_grants(&self) -> bool {
+        self.hold().is_none() && (self.checked.0 > 0 || !self.is_low())
+    }
+
+    /// Whether a waiter whose turn has come may be granted at `now`.
+    pub fn may_grant(&self, now: Moment) -> bool {
+        self.has_grants() && (now < self.checked.1 || !self.is_low())
+    }
+
+    /// When to fetch for a grant that is due at `due`; none when none is needed, or
+    /// one is under way.
+    pub fn check_at(&self, due: Moment) -> Option<Moment> {
+        let needed = self.sent.is_none() && self.hold().is_none() && self.is_low();
+        needed.then(|| due.max(self.earliest))
+    }
+
+    /// Nobody could be granted on the last answer: who comes later needs another.
+    pub fn unused(&mut self) {
+        self.checked.0 = 0;
     }
 
     /// The state of the token.
@@ -194,9 +247,10 @@ impl Budget {
         self.trouble.as_deref()
     }
 
-    /// A grant is on its way. Call it only while [`Budget::hold`] is none.
+    /// A grant is on its way. Call it only while [`Budget::may_grant`].
     pub fn granted(&mut self) {
         self.writing += 1;
+        self.checked.0 = self.checked.0.saturating_sub(1);
     }
 
     /// That grant went out, or may have.
@@ -240,6 +294,7 @@ impl Budget {
         self.known = None;
         self.sent = None;
         self.refresh_at = now;
+        self.checked = (0, now);
         self.backoff = BACKOFF.0;
         self.empty_backoff = self.rules.interval;
         self.trouble = None;
@@ -254,7 +309,7 @@ impl Budget {
             (Some(known), Some(Hold::SessionStartsExhausted)) => {
                 // Held only for what Discord may not have counted: look again
                 // as soon as it must have.
-                let gone = known.used + self.writing;
+                let gone = known.used.saturating_add(self.writing);
                 let certain = known.limits.remaining.saturating_sub(gone);
                 let settle = match certain > self.rules.reserve {
                     true => known.certain_at,
@@ -330,7 +385,7 @@ impl Budget {
             limits,
             ask_at: now + limits.reset_after,
             used: since.len() as u64,
-            doubtful: before.len() as u64 + guessed,
+            doubtful: guessed.saturating_add(before.len() as u64),
             certain_at: match guessed {
                 0 => last,
                 _ => last.max(self.settled_at),
@@ -340,8 +395,9 @@ impl Budget {
         self.trouble = None;
         self.backoff = BACKOFF.0;
         self.refresh_at = now + self.rules.refresh;
-        let left = self.available(&known) > self.rules.reserve;
-        match (limits.reset_after.is_zero(), left) {
+        let left = self.available(&known).saturating_sub(self.rules.reserve);
+        self.checked = ((left / CHECKED_FRACTION).max(1), now + self.rules.interval);
+        match (limits.reset_after.is_zero(), left > 0) {
             // No window, and nothing left: nobody says when that ends.
             (true, false) => {
                 known.ask_at = now + self.empty_backoff;
@@ -356,7 +412,8 @@ impl Budget {
     }
 
     fn available(&self, known: &Known) -> u64 {
-        let gone = known.used + known.doubtful + self.writing;
+        let gone = known.used.saturating_add(known.doubtful);
+        let gone = gone.saturating_add(self.writing);
         known.limits.remaining.saturating_sub(gone)
     }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AGE, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use rustls::RootCertStore;
 
@@ -67,8 +67,10 @@ impl Discord {
                 return Ok(Outcome::Useless(why.to_owned()));
             };
             authorization.set_sensitive(true);
-            let response = request.header(AUTHORIZATION, authorization).send().await?;
-            Ok(read(response).await)
+            let request = request
+                .header(AUTHORIZATION, authorization)
+                .header(CACHE_CONTROL, "no-cache");
+            Ok(read(request.send().await?).await)
         }
     }
 }
@@ -90,6 +92,10 @@ async fn read(mut response: Response) -> Outcome {
         }
         status => return Outcome::Useless(format!("Discord answered {}", status.as_u16())),
     }
+    if !is_new(response.headers()) {
+        let why = "the answer is from a cache (its Age is not 0), not from Discord";
+        return Outcome::Useless(why.to_owned());
+    }
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
@@ -109,6 +115,15 @@ async fn read(mut response: Response) -> Outcome {
         Ok(limits) => Outcome::Limits(limits),
         Err(why) => Outcome::Useless(why),
     }
+}
+
+/// Whether no cache has kept the answer: what was left a while ago may be used by now.
+fn is_new(headers: &HeaderMap) -> bool {
+    let zero = |age: &HeaderValue| {
+        let age = age.as_bytes().trim_ascii();
+        !age.is_empty() && age.iter().all(|digit| *digit == b'0')
+    };
+    headers.get_all(AGE).iter().all(zero)
 }
 
 /// Seconds, whole or decimal.
@@ -149,5 +164,21 @@ mod tests {
         ] {
             assert_eq!(read(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_new_unless_it_has_an_age() {
+        let is_new = |ages: &[&[u8]]| {
+            let age = |age: &&[u8]| (AGE, HeaderValue::from_bytes(age).unwrap());
+            super::is_new(&ages.iter().map(age).collect())
+        };
+        assert!(is_new(&[]) && is_new(&[b"0"]) && is_new(&[b" 00"]));
+        for age in [
+            "1", "86400", "-1", "-0", "0.5", "soon", "", "1e9", "\u{660}",
+        ] {
+            assert!(!is_new(&[age.as_bytes()]), "{age}");
+            assert!(!is_new(&[b"0", age.as_bytes()]), "{age}");
+        }
+        assert!(!is_new(&[b"\xff"]));
     }
 }

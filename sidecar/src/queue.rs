@@ -144,7 +144,7 @@ impl Queue {
     pub fn give_up(&mut self, id: WaiterId, now: Moment) -> Option<Refusal> {
         let standing = self.pacer.standing(id, now)?;
         self.pacer.cancel(id, now);
-        let hold = self.budget.hold();
+        let hold = self.hold();
         let away = match hold {
             // Half of the way, so that it is back before its turn.
             None => standing.turn_at.since(now) / 2,
@@ -160,12 +160,16 @@ impl Queue {
     /// The next waiter that may identify now. The caller writes the grant and
     /// says [`Queue::written`] or [`Queue::unwritten`].
     pub fn grant(&mut self, now: Moment) -> Option<Grant> {
-        if self.budget.hold().is_some() {
+        if !self.budget.may_grant(now) {
+            self.budget.unused();
             self.open_since = None;
             return None;
         }
         let open_since = *self.open_since.get_or_insert(now);
-        let grant = self.pacer.grant(now)?;
+        let Some(grant) = self.pacer.grant(now) else {
+            self.budget.unused();
+            return None;
+        };
         self.budget.granted();
         Some(Grant {
             allowed: grant.allowed.max(open_since),
@@ -229,21 +233,28 @@ impl Queue {
 
     /// When to fetch the limits next.
     pub fn fetch_at(&self) -> Option<Moment> {
-        self.budget.fetch_at()
+        let check = |due| self.budget.check_at(due);
+        let check = self.pacer.wake_at().and_then(check);
+        self.budget.fetch_at().into_iter().chain(check).min()
     }
 
-    /// When to look again if nothing happens before: for a grant or a fetch.
+    /// When to look again if nothing happens before: for a grant or a fetch. Ask
+    /// after [`Queue::grant`] has granted what it can.
     pub fn wake_at(&self) -> Option<Moment> {
-        let grant = match self.budget.hold() {
-            Some(_) => None,
-            None => self.pacer.wake_at(),
+        let grant = match self.budget.has_grants() {
+            true => self.pacer.wake_at(),
+            // Perhaps after the fetch.
+            false => None,
         };
         grant.into_iter().chain(self.fetch_at()).min()
     }
 
-    /// Why nothing is granted, when nothing is.
+    /// Why nothing is granted, when nothing is. A pause until Discord has been
+    /// asked again is not a reason; that it does not answer then is one.
     pub fn hold(&self) -> Option<Hold> {
-        self.budget.hold()
+        let unanswered = self.budget.is_low() && self.budget.trouble().is_some();
+        let unknown = unanswered.then_some(Hold::SessionStartsUnknown);
+        self.budget.hold().or(unknown)
     }
 
     /// The session starts.

@@ -246,7 +246,12 @@ fn the_peer_takes_a_whole_window_for_one_of_24_hours() {
     );
     let end = 25 * HOUR;
     assert_eq!(times(&peer(first, &asks, end)), [0, 5 * SECOND, 24 * HOUR]);
-    let story = [&asks[..], &[next]].concat();
+    // It has counted both by then; we ask, as others may have used some.
+    let used_up = Says {
+        remaining: 0,
+        ..first
+    };
+    let story = [&asks[..], &[(6 * SECOND, Discord(used_up)), next]].concat();
     assert_eq!(
         times(&ours(forgetful(), first, &story, end)),
         [0, 5 * SECOND, 60 * SECOND]
@@ -270,6 +275,12 @@ fn the_peer_forgets_what_discord_has_not_counted_yet() {
     );
     let mut config = forgetful();
     config.rules.refresh = Duration::from_secs(6);
+    // It has counted them when it must have.
+    let counted = Says {
+        remaining: 0,
+        ..first
+    };
+    let story = [&story[..], &[(9 * SECOND, Discord(counted))]].concat();
     let end = 11 * SECOND;
     assert_eq!(times(&ours(config, first, &story, end)), [0, 5 * SECOND]);
 }

@@ -66,7 +66,7 @@ fn each_broken_queue_is_caught_by_the_rule_that_it_breaks() {
 
 #[test]
 fn the_histories_reach_every_corner() {
-    let mut sum = [0; 6];
+    let mut sum = [0; 7];
     for history in fixed_histories() {
         let seen = play(&history, Queue::new).unwrap_or_else(|v| panic!("{v}\n{history:#?}"));
         let counts = [
@@ -76,6 +76,7 @@ fn the_histories_reach_every_corner() {
             seen.changes_in_flight,
             seen.exhausted,
             seen.restarts,
+            seen.on_a_low_budget,
         ];
         for (sum, count) in sum.iter_mut().zip(counts) {
             *sum += count;

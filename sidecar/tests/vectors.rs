@@ -34,7 +34,8 @@ struct Story {
     now: Moment,
     queue: Queue,
     /// What Discord says; none when it does not answer.
-    discord: Option<Limits>,
+    /// What it says, less what was granted since, and when its window ends.
+    discord: Option<(Limits, Moment)>,
     waiters: HashMap<u32, Vec<WaiterId>>,
     last: u64,
     grants: Vec<(u32, f64)>,
@@ -93,13 +94,15 @@ impl Story {
                 assert!(self.queue.cancel(id, self.now));
             }
             Discord(m, remaining, reset_after) => {
-                self.discord = Some(Limits {
+                let reset_after = Duration::from_secs(reset_after);
+                let limits = Limits {
                     shards: 1,
                     total: 1000,
                     remaining,
-                    reset_after: Duration::from_secs(reset_after),
+                    reset_after,
                     max_concurrency: Some(m),
-                });
+                };
+                self.discord = Some((limits, self.now + reset_after));
             }
             Restart => {
                 self.config.start_guard = true;
@@ -127,12 +130,18 @@ impl Story {
             let waiters = self.waiters.get_mut(&grant.shard).unwrap();
             waiters.retain(|id| *id != grant.waiter);
             self.grants.push((grant.shard, seconds(self.now)));
+            if let Some((limits, _)) = &mut self.discord {
+                limits.remaining = limits.remaining.saturating_sub(1);
+            }
         }
         if self.queue.fetch_at().is_some_and(|at| at <= self.now) {
             self.fetches.push(seconds(self.now));
             self.queue.fetching(self.now);
             let outcome = match self.discord {
-                Some(limits) => Outcome::Limits(limits),
+                Some((limits, window_ends)) => Outcome::Limits(Limits {
+                    reset_after: window_ends.since(self.now),
+                    ..limits
+                }),
                 None => Outcome::Unreachable("refused".to_owned()),
             };
             self.queue.fetched(outcome, self.now, 0.0);
@@ -225,8 +234,39 @@ fn used_up_session_starts_hold_until_discord_says_more() {
     let later = [(59.0, Discord(16, 1000, 86_400))];
     let events = discord.into_iter().chain(ask(0..16, 0.0)).chain(later);
     let story = Story::new(1, Token::Unchecked).play(events);
-    assert_eq!(story.times(), [vec![0.0; 3], vec![60.0; 13]].concat());
-    assert_eq!(story.fetches[..2], [0.0, 60.0]);
+    // One for each answer. That at 10 may not have counted the first two yet.
+    let times: Vec<_> = story.times().iter().map(|at| at.round()).collect();
+    assert_eq!(times, [vec![0.0, 5.0, 15.0], vec![60.0; 13]].concat());
+    let fetches: Vec<_> = story.fetches.iter().map(|at| at.round()).collect();
+    assert_eq!(fetches[..5], [0.0, 5.0, 10.0, 15.0, 60.0]);
+}
+
+#[test]
+fn what_others_use_of_the_last_session_starts_is_not_granted() {
+    for buckets in [1, 16] {
+        let discord = [(0.0, Discord(buckets, 12, 3600))];
+        let others = [(100.0, Discord(buckets, 2, 3500))];
+        let events = discord.into_iter().chain(others).chain(ask(0..12, 101.0));
+        let story = Story::new(1, Token::Unchecked).play(events);
+        assert_eq!(story.times().len(), 2, "{:?}", story.grants);
+        // Discord has been silent since 0: the first does not wait.
+        assert_eq!(story.times()[0], 101.0);
+    }
+}
+
+#[test]
+fn the_last_session_starts_are_granted_when_nobody_else_uses_them() {
+    for buckets in [1, 16] {
+        let discord = [(0.0, Discord(buckets, 12, 3600))];
+        let events = discord.into_iter().chain(ask(0..13, 100.0));
+        let story = Story::new(1, Token::Unchecked).play(events);
+        let times: Vec<_> = story.times().iter().map(|at| at.round()).collect();
+        // At the interval; but for the last, Discord must have counted the one before.
+        let mut expected: Vec<_> = (0..11).map(|n| 100.0 + 5.0 * f64::from(n)).collect();
+        expected.push(160.0);
+        assert_eq!(times, expected, "{:?}", story.fetches);
+        assert!(story.fetches.windows(2).all(|f| f[1] - f[0] >= 5.0));
+    }
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const RULES: Rules = Rules {
@@ -315,4 +317,168 @@ fn only_grants_that_an_answer_can_miss_are_remembered() {
         grant(&mut budget, now);
     }
     assert!(budget.recent.len() <= 11);
+}
+
+fn low(budget: &mut Budget, sent: u64, remaining: u64) {
+    fetch(budget, sent, says(remaining, 86_400, 1));
+    assert!(budget.is_low());
+}
+
+#[test]
+fn a_low_budget_is_less_than_two_for_each_bucket_or_two_percent_of_all() {
+    for (buckets, remaining, is_low) in [
+        (1, 20, false),
+        (1, 19, true),
+        (16, 32, false),
+        (16, 31, true),
+        (4096, 999, true),
+    ] {
+        let mut budget = budget(false);
+        fetch(&mut budget, 0, says(remaining, 60, buckets));
+        assert_eq!(budget.is_low(), is_low, "{buckets} {remaining}");
+    }
+    let rules = Rules {
+        reserve: 100,
+        ..RULES
+    };
+    let mut reserved = Budget::new(rules, Token::Unchecked, Some(0), at(0));
+    fetch(&mut reserved, 0, says(119, 60, 1));
+    assert!(reserved.is_low());
+    let none = Budget::new(RULES, Token::None, Some(0), at(0));
+    assert!(!none.is_low() && none.may_grant(at(0)));
+}
+
+#[test]
+fn with_a_low_budget_an_answer_is_good_for_one_grant_of_its_moment() {
+    let mut budget = budget(false);
+    low(&mut budget, 0, 12);
+    assert!(budget.may_grant(at(0)));
+    grant(&mut budget, 0);
+    assert!(!budget.may_grant(at(0)));
+    // The next one asks, at its time and after an interval of silence.
+    assert_eq!(budget.check_at(at(3)), Some(at(5)));
+    assert_eq!(budget.check_at(at(7)), Some(at(7)));
+    low(&mut budget, 7, 11);
+    assert!(budget.may_grant(at(7)));
+    // Nobody came for it: who comes now needs another.
+    budget.unused();
+    assert!(!budget.may_grant(at(7)));
+    low(&mut budget, 12, 11);
+    // The process was suspended between the answer and the grant.
+    assert!(!budget.may_grant(at(17)));
+}
+
+#[test]
+fn with_hundreds_of_buckets_an_answer_is_good_for_a_sixteenth_of_what_is_left() {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, says(320, 86_400, 512));
+    let mut grants = 0;
+    while budget.may_grant(at(0)) {
+        grant(&mut budget, 0);
+        grants += 1;
+    }
+    assert_eq!(grants, 20);
+}
+
+#[test]
+fn with_a_low_budget_no_grant_is_made_while_discord_is_away() {
+    for outcome in [
+        Outcome::Unreachable("x".to_owned()),
+        Outcome::Useless("x".to_owned()),
+        Outcome::RateLimited(Duration::from_secs(3600)),
+        Outcome::Rejected,
+    ] {
+        let mut budget = budget(false);
+        low(&mut budget, 0, 12);
+        budget.unused();
+        fetch(&mut budget, 6, outcome.clone());
+        assert!(!budget.may_grant(at(6)), "{outcome:?}");
+        let next = budget.check_at(at(6)).or(budget.fetch_at());
+        assert!(next > Some(at(6)), "{outcome:?}");
+        if let Outcome::RateLimited(_) = outcome {
+            assert_eq!(next, Some(at(3606)));
+        }
+    }
+}
+
+#[test]
+fn what_a_predecessor_knew_is_not_enough_for_a_low_budget() {
+    let mut budget = Budget::new(RULES, Token::Unchecked, Some(0), at(0));
+    let Outcome::Limits(limits) = says(12, 0, 1) else {
+        unreachable!()
+    };
+    budget.adopt(limits, at(0));
+    assert!(!budget.may_grant(at(0)));
+    assert_eq!(budget.check_at(at(0)), Some(at(0)));
+}
+
+/// Numbers as they come from Discord, from a Lease and from settings.
+fn number() -> impl Strategy<Value = u64> {
+    const EXTREMES: [u64; 10] = [
+        0,
+        1,
+        2,
+        19,
+        20,
+        1 << 31,
+        1 << 32,
+        1 << 63,
+        u64::MAX - 1,
+        u64::MAX,
+    ];
+    prop_oneof![prop::sample::select(&EXTREMES[..]), any::<u64>()]
+}
+
+fn extreme_outcome() -> impl Strategy<Value = Outcome> {
+    let time = (number(), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns));
+    let limits = (number(), number(), number(), prop::option::of(1..=4096_u32));
+    prop_oneof![
+        3 => limits.prop_map(|(total, remaining, ms, max_concurrency)| {
+            Outcome::Limits(Limits {
+                shards: u32::MAX,
+                total,
+                remaining,
+                reset_after: Duration::from_millis(ms),
+                max_concurrency,
+            })
+        }),
+        1 => time.prop_map(Outcome::RateLimited),
+        1 => Just(Outcome::Rejected),
+        1 => Just(Outcome::Useless(String::new())),
+        1 => Just(Outcome::Unreachable(String::new())),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_number_panics_or_wraps_or_grants_more_than_it_says(
+        (reserve, uncounted) in (number(), prop::option::of(number())),
+        steps in prop::collection::vec((0..30_u64, extreme_outcome(), 0..3_usize), 1..12),
+    ) {
+        let rules = Rules { reserve, ..RULES };
+        let mut budget = Budget::new(rules, Token::Unchecked, uncounted, at(0));
+        let (mut now, mut said) = (0, None);
+        for (later, outcome, grants) in steps {
+            now += later;
+            prop_assert!(budget.fetch_at().is_some());
+            budget.fetching(at(now));
+            budget.fetched(outcome.clone(), at(now), 1.0);
+            match outcome {
+                Outcome::Limits(limits) => said = Some(limits.remaining),
+                Outcome::Rejected => said = None,
+                _ => {}
+            }
+            for _ in 0..grants {
+                let _ = (budget.check_at(at(u64::MAX)), budget.uncounted(at(now)));
+                if !budget.may_grant(at(now)) {
+                    break;
+                }
+                let left = said.take_if(|_| true);
+                prop_assert!(left.is_some_and(|left| left > reserve));
+                budget.granted();
+                budget.written(at(now));
+                said = left.map(|left| left - 1);
+            }
+        }
+    }
 }

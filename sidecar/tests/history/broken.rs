@@ -30,12 +30,14 @@ pub(crate) enum Fault {
     NeverAsksAgain,
     AsksTooOften,
     NobodyServedForAWhile,
+    OldAnswersOnALowBudget,
+    ManyGrantsForOneAnswerOnALowBudget,
 }
 
 use Fault::*;
 
 /// Each fault, and the rule that it breaks.
-pub(crate) const FAULTS: [(Fault, Rule); 16] = [
+pub(crate) const FAULTS: [(Fault, Rule); 18] = [
     (SpacingShortByOneNanosecond, Rule::Spacing),
     (NoStartGuard, Rule::Spacing),
     (ClocksForgottenWhenBucketsChange, Rule::Spacing),
@@ -52,6 +54,8 @@ pub(crate) const FAULTS: [(Fault, Rule); 16] = [
     (NeverAsksAgain, Rule::Fetches),
     (AsksTooOften, Rule::Fetches),
     (NobodyServedForAWhile, Rule::Waste),
+    (OldAnswersOnALowBudget, Rule::Budget),
+    (ManyGrantsForOneAnswerOnALowBudget, Rule::Budget),
 ];
 
 pub(crate) struct Broken {
@@ -63,6 +67,7 @@ pub(crate) struct Broken {
     came: u64,
     window: Option<(Limits, Moment)>,
     answered: Moment,
+    last_answer: Option<Limits>,
 }
 
 impl Broken {
@@ -84,6 +89,7 @@ impl Broken {
             came: 0,
             window: None,
             answered: now,
+            last_answer: None,
         };
         broken.open_if_unknown(token, now);
         broken
@@ -152,6 +158,18 @@ impl Turns for Broken {
                 now,
             );
         }
+        let again = match self.fault {
+            OldAnswersOnALowBudget => true,
+            ManyGrantsForOneAnswerOnALowBudget => self.answered == now,
+            _ => false,
+        };
+        if again
+            && self.queue.budget().is_low()
+            && self.queue.fetch_at().is_some()
+            && let Some(limits) = self.last_answer
+        {
+            self.pretend(limits, now);
+        }
         // Nobody goes until the eighth has come.
         if self.is(NobodyServedForAWhile) && self.came == 7 {
             return None;
@@ -187,6 +205,7 @@ impl Turns for Broken {
         if let Outcome::Limits(limits) = &outcome {
             let window = limits.reset_after;
             self.window = (!window.is_zero()).then_some((*limits, now + window));
+            self.last_answer = limits.max_concurrency.map(|_| *limits);
         }
         match (self.fault, &outcome) {
             (OpenWhenAFetchFails, Outcome::Unreachable(_) | Outcome::Useless(_)) => {

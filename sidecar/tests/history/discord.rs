@@ -53,6 +53,12 @@ impl Discord {
         self.max_concurrency = says.max_concurrency;
     }
 
+    /// Others use some of what is left.
+    pub(crate) fn others_use(&mut self, session_starts: u64, now: Moment) {
+        self.go_on(now);
+        self.remaining = self.remaining.saturating_sub(session_starts);
+    }
+
     /// A shard identifies, and it is counted only then.
     pub(crate) fn identify(&mut self, counted_at: Moment) {
         self.uncounted.push(counted_at);

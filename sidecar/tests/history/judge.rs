@@ -36,7 +36,11 @@ struct Given {
 /// What Discord said last.
 #[derive(Clone, Copy, Debug)]
 struct Told {
+    total: u64,
     remaining: u64,
+    /// When it said so, and for how many grants of that moment it is good.
+    at: Moment,
+    good_for: u64,
     /// Grants before this are in it.
     sees_until: Moment,
     guessed: u64,
@@ -158,6 +162,21 @@ impl Judge {
         Some(left.saturating_sub(self.config.rules.reserve))
     }
 
+    /// With so little left each grant needs an answer of its own, as others may use
+    /// the rest: fewer than two for each bucket, or than 2 % of all.
+    pub(crate) fn is_low(&self) -> bool {
+        let (Some(told), Some(left)) = (self.told, self.available()) else {
+            return false;
+        };
+        left < 2 * self.free_at.len() as u64 || 50 * left < told.total
+    }
+
+    /// Whether the last answer allows a grant at this moment.
+    fn is_checked(&self, now: Moment) -> bool {
+        let good = |told: Told| told.at == now && told.good_for > 0;
+        !self.is_low() || self.told.is_some_and(good)
+    }
+
     fn open(&self) -> bool {
         match self.token {
             Token::None => true,
@@ -204,9 +223,13 @@ impl Judge {
         })?;
         let reserve = self.config.rules.reserve as i64;
         let in_truth = token == Token::None || truly_left.is_none_or(|left| left > reserve);
-        hold_that(in_truth && self.open(), Rule::Budget, now, || {
-            format!("{id:?} with {truly_left:?} left in truth, {told:?}")
-        })?;
+        let checked = self.is_checked(now);
+        hold_that(
+            in_truth && self.open() && checked,
+            Rule::Budget,
+            now,
+            || format!("{id:?} with {truly_left:?} left in truth, {told:?}"),
+        )?;
 
         let waiter = self.waiting[found];
         let bucket = self.bucket(waiter.shard);
@@ -233,6 +256,9 @@ impl Judge {
             )
         })?;
         self.waiting.remove(found);
+        if let Some(told) = &mut self.told {
+            told.good_for = told.good_for.saturating_sub(1);
+        }
         let era = self.era;
         let written = None;
         self.given.push(Given {
@@ -288,12 +314,19 @@ impl Judge {
 
     /// The queue has said that nobody may go now, and sleeps until `wake_at`.
     pub(crate) fn sleeps(
-        &self,
+        &mut self,
         wake_at: Option<Moment>,
         fetch_at: Option<Moment>,
         now: Moment,
     ) -> Verdict {
-        let next = self.heads().into_iter().map(|(at, _, id)| (at, id)).min();
+        let heads = self.heads().into_iter().map(|(at, _, id)| (at, id)).min();
+        // With a low budget it is Discord that must be asked by then.
+        let next = heads.filter(|(at, _)| !self.is_low() || (*at <= now && self.is_checked(now)));
+        let unchecked = heads.filter(|_| next.is_none() && !self.failed);
+        let check_by = unchecked.map(|(at, _)| at.max(self.silent_until));
+        if let Some(told) = &mut self.told {
+            told.good_for = 0;
+        }
         let sleeps_over = |at: Moment| wake_at.is_none_or(|wake| wake > at);
         let wasted = next.is_some_and(|(at, _)| at <= now || sleeps_over(at));
         hold_that(!wasted, Rule::Waste, now, || {
@@ -305,11 +338,16 @@ impl Judge {
         let asks = !matches!(self.token, Token::None | Token::Missing) && self.fetch_sent.is_none();
         let in_time = match fetch_at {
             None => !asks,
-            Some(at) => asks && at <= self.ask_by() && !sleeps_over(at),
+            Some(at) => {
+                let by = self.ask_by().min(check_by.unwrap_or(self.ask_by()));
+                asks && at <= by && !sleeps_over(at)
+            }
         };
         hold_that(in_time, Rule::Fetches, now, || {
             let (by, token) = (self.ask_by(), self.token);
-            format!("next {fetch_at:?}, wakes {wake_at:?}, wanted by {by:?}: {token:?}")
+            format!(
+                "next {fetch_at:?}, wakes {wake_at:?}, wanted by {by:?} and {check_by:?}: {token:?}"
+            )
         })
     }
 
@@ -361,7 +399,10 @@ impl Judge {
                     let window = limits.reset_after;
                     self.token = Token::Accepted;
                     self.told = Some(Told {
+                        total: limits.total,
                         remaining: limits.remaining,
+                        at: now,
+                        good_for: 0,
                         sees_until: sent - rules.interval * 2,
                         guessed: if guess {
                             u64::from(self.most_buckets) * 2
@@ -370,6 +411,10 @@ impl Judge {
                         },
                         reset_at: (!window.is_zero()).then_some(now + window),
                     });
+                    let good_for = self.available().map_or(0, |left| (left / 16).max(1));
+                    if let Some(told) = &mut self.told {
+                        told.good_for = good_for;
+                    }
                     self.failed = false;
                     self.silent_until = now + rules.interval;
                     self.ask_by = now + rules.refresh.max(rules.interval);

@@ -63,6 +63,8 @@ pub(crate) enum Step {
     /// One of those who went away asks again.
     Return(usize),
     Says(Says),
+    /// Others with the same token use so many session starts.
+    Others(u64),
     Discord(Mood),
     TokenGone,
     TokenNew,
@@ -115,7 +117,7 @@ fn says() -> impl Strategy<Value = Says> {
         1 => Just(0_u64),
         4 => 1..12_u64,
         3 => 12..60_u64,
-        1 => Just(1000),
+        14 => 100..=1000_u64,
     ];
     let reset_after_s = prop_oneof![Just(0_u64), 1..90_u64, Just(3600)];
     let max_concurrency = prop_oneof![
@@ -149,6 +151,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => any::<prop::sample::Index>().prop_map(|i| Step::Leave(i.index(64))),
         8 => any::<prop::sample::Index>().prop_map(|i| Step::Return(i.index(64))),
         8 => says().prop_map(Step::Says),
+        8 => (1..=10_u64).prop_map(Step::Others),
         4 => mood().prop_map(Step::Discord),
         1 => Just(Step::TokenGone),
         2 => Just(Step::TokenNew),

@@ -85,6 +85,7 @@ pub(crate) struct Seen {
     pub(crate) changes_in_flight: u32,
     pub(crate) exhausted: u32,
     pub(crate) restarts: u32,
+    pub(crate) on_a_low_budget: u32,
 }
 
 /// A grant on its way.
@@ -199,6 +200,7 @@ impl<Q: Turns, F: Fn(&Config, Token, Moment) -> Q> Player<Q, F> {
             }
             Step::Return(_) => {}
             Step::Says(says) => self.discord.says(says, self.now),
+            Step::Others(n) => self.discord.others_use(n, self.now),
             Step::Discord(mood) => self.discord.mood = mood,
             Step::TokenGone if self.token != Token::None => self.token_changed(Token::Missing),
             Step::TokenNew if self.token != Token::None => self.token_changed(Token::Unchecked),
@@ -302,6 +304,7 @@ impl<Q: Turns, F: Fn(&Config, Token, Moment) -> Q> Player<Q, F> {
 
     fn take_off(&mut self, grant: Grant) -> Verdict {
         self.seen.grants += 1;
+        self.seen.on_a_low_budget += u32::from(self.judge.is_low());
         let in_air = self.flights.iter().filter(|f| f.written.is_none()).count();
         let left = self.discord.left().map(|left| left - in_air as i64);
         let waiter = self.judge.granted(&grant, left, self.now)?;

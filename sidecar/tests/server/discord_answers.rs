@@ -253,6 +253,21 @@ fn no_status_but_200_has_an_answer_in_it() {
 }
 
 #[test]
+fn an_answer_that_a_cache_has_kept_is_no_answer() {
+    const CACHED: &str = "the answer is from a cache (its Age is not 0), not from Discord";
+    let ages = ["1", "-1", "soon", "", "18446744073709551616", "0\r\nage: 7"];
+    let answers = ages.map(|age| {
+        let status = format!("200 OK\r\nage: {age}");
+        says(
+            status.clone(),
+            CACHED,
+            response(&status, &limits(1, 1000, 9)),
+        )
+    });
+    all_are_held(answers.into());
+}
+
+#[test]
 fn a_redirect_is_never_followed() {
     let target = Port::take();
     let seen = Arc::new(AtomicUsize::new(0));
@@ -327,7 +342,7 @@ fn what_is_known_stays_in_force_through_bad_answers() {
         for bad in bad {
             scope.spawn(move || {
                 let port = Port::take();
-                let says = Arc::new(Mutex::new(response("200 OK", &limits(2, 9, 60_000))));
+                let says = Arc::new(Mutex::new(response("200 OK", &limits(2, 900, 60_000))));
                 let now = Arc::clone(&says);
                 let discord = port.listen(move |_, mut stream| {
                     let _ = stream.write_all(now.lock().unwrap().as_bytes());
@@ -341,7 +356,7 @@ fn what_is_known_stays_in_force_through_bad_answers() {
                 granted(&mut server.ask(2));
                 let state = server.page("/state").1;
                 assert!(state.contains(r#""hold":null"#), "{bad}: {state}");
-                assert!(state.contains(r#""remaining":6"#), "{bad}: {state}");
+                assert!(state.contains(r#""remaining":897"#), "{bad}: {state}");
                 assert!(state.contains(r#""max_concurrency":2"#), "{bad}: {state}");
                 assert!(!state.contains(r#""trouble":null"#), "{bad}: {state}");
                 assert!(asked >= 2, "{bad}");

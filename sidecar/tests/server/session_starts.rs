@@ -1,9 +1,13 @@
 //! The binary and Discord: limits, outages, tokens.
 
 use std::fs;
+use std::io::Read;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Discord, Server, granted, machine};
+use crate::common::fake::limits;
+use crate::common::{Discord, LONG, Server, granted, machine};
 
 const TOKEN: &str = "t0ken.of-the.bot";
 
@@ -67,14 +71,111 @@ fn used_up_session_starts_hold_until_discord_has_opened_a_new_window() {
     let server = start(&discord, &[]);
     let start = Instant::now();
     granted(&mut server.ask(0));
+    discord.say_limits(16, 1, 1500);
     granted(&mut server.ask(1));
+    discord.say_limits(16, 0, 1500);
     let mut third = server.ask(2);
     server.wait_for_state(r#""hold":"session_starts_exhausted""#);
     server.wait_for_state(r#""remaining":0"#);
+    // Once more when nobody can know what Discord has counted, then when the window
+    // ends.
+    let asked = discord.requests().len();
     discord.say_limits(16, 1000, 86_400_000);
     let took = granted(&mut third) - start;
     assert!(took > Duration::from_millis(1400), "{took:?}");
-    assert_eq!(discord.requests().len(), 2);
+    assert_eq!(discord.requests().len(), asked + 1);
+}
+
+#[test]
+fn what_others_use_of_the_last_session_starts_is_not_granted() {
+    for buckets in [1, 16] {
+        let discord = Discord::start();
+        discord.say_limits(buckets, 12, 86_400_000);
+        let server = start(&discord, &[]);
+        server.wait_for_state(r#""remaining":12,"#);
+        // Others use ten of them, and one of ours is counted as soon as it is granted.
+        discord.say_limits(buckets, 2, 86_400_000);
+        let (grants, granted) = channel();
+        for shard in 0..12 {
+            let (grants, mut client) = (grants.clone(), server.ask(shard));
+            thread::spawn(move || {
+                let mut byte = [0];
+                if client.read_exact(&mut byte).is_ok() {
+                    let _ = grants.send(());
+                }
+            });
+        }
+        drop(grants);
+        for left in [1, 0] {
+            granted.recv_timeout(LONG).unwrap();
+            discord.say_limits(buckets, left, 86_400_000);
+        }
+        server.wait_for_state(r#""hold":"session_starts_exhausted""#);
+        // Eight intervals: Discord is asked no more, and nobody is granted.
+        let third = granted.recv_timeout(Duration::from_secs(4));
+        assert!(third.is_err(), "a third grant");
+        let metrics = server.page("/metrics").1;
+        assert!(
+            metrics.contains("gateway_queue_grants_total 2\n"),
+            "{metrics}"
+        );
+        for request in discord.requests() {
+            let request = request.to_ascii_lowercase();
+            assert!(request.contains("\r\ncache-control: no-cache\r\n"));
+        }
+    }
+}
+
+#[test]
+fn the_last_session_starts_are_granted_when_nobody_else_uses_them() {
+    let discord = Discord::start();
+    discord.say_limits(16, 6, 86_400_000);
+    let server = start(&discord, &[]);
+    server.wait_for_state(r#""remaining":6,"#);
+    let mut clients: Vec<_> = (0..6).map(|shard| server.ask(shard)).collect();
+    let start = Instant::now();
+    for (left, client) in (0..6).rev().zip(&mut clients) {
+        granted(client);
+        discord.say_limits(16, left, 86_400_000);
+    }
+    // One interval for each, one more for the last; and how long a busy machine takes.
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    // Never more often than once per interval.
+    let most = took.as_millis() / 500 + 3;
+    let asked = discord.requests().len();
+    assert!(asked as u128 <= most, "{asked} in {took:?}");
+}
+
+#[test]
+fn a_low_budget_holds_while_discord_does_not_answer_and_goes_on_when_it_does() {
+    for (status, body) in [
+        ("500 Oops", ""),
+        ("200 OK", "<html>"),
+        ("200 OK\r\nage: 1", &*limits(1, 9, 86_400_000)),
+        ("429 Slow Down\r\nretry-after: 1", ""),
+    ] {
+        let discord = Discord::start();
+        discord.say_limits(1, 9, 86_400_000);
+        let server = start(&discord, &[]);
+        server.wait_for_state(r#""remaining":9,"#);
+        discord.say(status, body);
+        let mut client = server.ask(0);
+        server.wait_for_log("cannot fetch the session starts");
+        server.wait_for_state(r#""hold":"session_starts_unknown""#);
+        assert!(
+            server.page("/state").1.contains(r#""waiting":1,"#),
+            "{status}"
+        );
+        let metrics = server.page("/metrics").1;
+        assert!(
+            metrics.contains("gateway_queue_grants_total 0\n"),
+            "{status}"
+        );
+        discord.say_limits(1, 9, 86_400_000);
+        granted(&mut client);
+        server.wait_for_state(r#""hold":null,"trouble":null"#);
+    }
 }
 
 #[test]
