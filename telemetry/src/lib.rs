@@ -3,18 +3,27 @@
 
 mod seldom;
 mod spans;
+mod text;
 mod units;
 
 #[cfg(feature = "otel")]
 mod otlp;
 
+use std::fmt::{self, Debug};
 use std::io::IsTerminal;
 
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Layer, Registry};
+
+use text::{LineWriter, Lines};
 
 pub use seldom::Seldom;
 pub use spans::{Fields, ended};
+pub use text::{chain, escaped, escaped_json};
 pub use units::{ms, us};
 
 /// Who logs.
@@ -73,18 +82,7 @@ pub fn start(service: Service, format: Format, filter: &str) -> Result<Telemetry
     let wanted = targets(filter, service.quiet)?;
     let painted = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(painted)
-        .with_writer(std::io::stderr);
-    let lines = match format {
-        Format::Text => lines.boxed(),
-        Format::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed(),
-    };
+    let lines = lines(format, painted, std::io::stderr);
     // A line says itself what it is about; spans are for traces alone.
     let events = filter_fn(|metadata| metadata.is_event());
     let log = tracing_subscriber::registry().with(lines.with_filter(wanted.and(events)));
@@ -108,6 +106,48 @@ pub fn start(service: Service, format: Format, filter: &str) -> Result<Telemetry
         let Service { .. } = service;
         log.try_init()?;
         Ok(Telemetry {})
+    }
+}
+
+/// Writes each event as one line.
+fn lines<W>(
+    format: Format,
+    painted: bool,
+    writer: impl Fn() -> W + Send + Sync + 'static,
+) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: std::io::Write + 'static,
+{
+    let escaping = match format {
+        Format::Text => Lines::Text { painted },
+        Format::Json => Lines::Json,
+    };
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(painted)
+        .with_writer(move || LineWriter::new(writer(), escaping));
+    match format {
+        Format::Text => lines.fmt_fields(debug_fn(field).delimited(" ")).boxed(),
+        Format::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed(),
+    }
+}
+
+/// As the formatter of its own writes it, which lets the escape characters of some
+/// values pass.
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    let value = escaped(&value);
+    let name = field.name().trim_start_matches("r#");
+    if name == "message" {
+        write!(writer, "{value}")
+    } else if writer.has_ansi_escapes() {
+        write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}")
+    } else {
+        write!(writer, "{name}={value}")
     }
 }
 

@@ -1,0 +1,203 @@
+//! Text for people: errors with their causes, and nothing that drives a terminal.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// An error and its causes on one line: `cannot connect: Connection refused`.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some errors say what their cause says.
+        if !text.contains(&cause_text) {
+            let _ = write!(text, ": {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Text from outside, as it may be shown on a terminal: control characters, and those
+/// that change the direction of the text, are escaped.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    replaced(text, |c, escapes| {
+        escapes.extend(c.escape_default());
+    })
+}
+
+/// The same for a JSON document, which stays the same document.
+pub fn escaped_json(json: &str) -> Cow<'_, str> {
+    replaced(json, |c, escapes| match c {
+        // Allowed between values alone.
+        '\n' | '\r' | '\t' => escapes.push(' '),
+        // None of them is outside of the Basic Multilingual Plane.
+        c => {
+            let _ = write!(escapes, "\\u{:04x}", u32::from(c));
+        }
+    })
+}
+
+fn replaced(text: &str, replace: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    if !text.contains(drives_a_terminal) {
+        return Cow::Borrowed(text);
+    }
+    let mut escapes = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if drives_a_terminal(c) {
+            replace(c, &mut escapes);
+        } else {
+            escapes.push(c);
+        }
+    }
+    Cow::Owned(escapes)
+}
+
+fn drives_a_terminal(c: char) -> bool {
+    let turns_text = matches!(
+        c,
+        '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+    );
+    c.is_control() || turns_text
+}
+
+/// How the lines of a log are escaped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lines {
+    /// For people. With colours, escape characters are those of the colours: the
+    /// formatter has escaped all others.
+    Text {
+        /// Whether there are colours.
+        painted: bool,
+    },
+    /// One JSON object a line.
+    Json,
+}
+
+/// Writes each event as one line, whatever its fields hold.
+#[derive(Debug)]
+pub(crate) struct LineWriter<W> {
+    inner: W,
+    lines: Lines,
+}
+
+impl<W> LineWriter<W> {
+    pub(crate) fn new(inner: W, lines: Lines) -> Self {
+        Self { inner, lines }
+    }
+
+    fn line(&self, event: &str) -> String {
+        let event = event.strip_suffix('\n').unwrap_or(event);
+        let line = match self.lines {
+            Lines::Text { painted: true } => event
+                .split('\x1b')
+                .map(escaped)
+                .collect::<Vec<_>>()
+                .join("\x1b"),
+            Lines::Text { painted: false } => escaped(event).into_owned(),
+            Lines::Json => escaped_json(event).into_owned(),
+        };
+        line + "\n"
+    }
+}
+
+impl<W: Write> Write for LineWriter<W> {
+    /// The formatter writes each event in one piece.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let line = self.line(&String::from_utf8_lossy(event));
+        self.inner.write_all(line.as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+    use tracing_subscriber::prelude::*;
+
+    use super::*;
+    use crate::Format;
+
+    const EVIL: &str = "a\x1b[31m\u{9b}2J\r\n\t\x07\u{202e}b\x7fö";
+
+    #[test]
+    fn nothing_that_drives_a_terminal_is_left() {
+        assert_eq!(
+            escaped(EVIL),
+            "a\\u{1b}[31m\\u{9b}2J\\r\\n\\t\\u{7}\\u{202e}b\\u{7f}ö"
+        );
+        assert!(matches!(escaped("plain ö"), Cow::Borrowed(_)));
+        let json = "{\"a\": \"\u{9b}2J\u{202e}\",\r\n\t\"b\": 1}";
+        assert_eq!(
+            escaped_json(json),
+            "{\"a\": \"\\u009b2J\\u202e\",   \"b\": 1}"
+        );
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot ask{}", .0.as_ref().map_or("", |_| ": it is away"))]
+    struct Failed(Option<u8>, #[source] io::Error);
+
+    #[test]
+    fn an_error_has_its_causes_once() {
+        let away = io::Error::other("it is away");
+        assert_eq!(chain(&Failed(None, away)), "cannot ask: it is away");
+        let away = io::Error::other("it is away");
+        assert_eq!(chain(&Failed(Some(1), away)), "cannot ask: it is away");
+    }
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Shared {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn a_log_line_is_one_line_and_drives_no_terminal_whatever_its_fields_hold() {
+        for format in [Format::Text, Format::Json] {
+            for painted in [false, true] {
+                let log = Shared::default();
+                let sink = log.clone();
+                let layer = crate::lines(format, painted, move || sink.clone());
+                let subscriber = tracing_subscriber::registry().with(layer);
+                tracing::subscriber::with_default(subscriber, || {
+                    tracing::warn!(error = %EVIL, debug = ?EVIL, text = EVIL, "said {EVIL}");
+                });
+                let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+                assert_eq!(log.matches('\n').count(), 1, "{log:?}");
+                // Colours alone.
+                let rest = log.trim_end().replace("\x1b[", "");
+                assert!(painted || rest == log.trim_end(), "{log:?}");
+                assert!(!rest.contains(drives_a_terminal), "{log:?}");
+                assert!(!log.contains("\x1b[31m"), "{log:?}");
+            }
+        }
+    }
+}
