@@ -1,5 +1,6 @@
 //! What `check` found, and how it says so. Pure.
 
+use gateway_queue_telemetry::{escaped, escaped_json};
 use serde::Serialize;
 
 use super::paint::{Paint, Tone};
@@ -129,7 +130,7 @@ pub fn text(findings: &[Finding], paint: Paint) -> String {
         format!(
             "{verdict} {:<15} {}\n",
             finding.subject.word(),
-            finding.words
+            escaped(&finding.words)
         )
     });
     lines.collect()
@@ -167,7 +168,7 @@ pub fn json(findings: &[Finding]) -> serde_json::Result<String> {
         exit_code: exit_code(findings),
         checks: checks.collect(),
     };
-    serde_json::to_string(&document).map(|json| json + "\n")
+    serde_json::to_string(&document).map(|json| escaped_json(&json).into_owned() + "\n")
 }
 
 #[cfg(test)]
@@ -190,6 +191,16 @@ FAIL     token           it is empty; put one there
 skipped  dns             there is no token to ask with
 ";
         assert_eq!(text(&three(), Paint::None), expected);
+    }
+
+    #[test]
+    fn what_others_say_drives_no_terminal() {
+        let evil = [Finding::ok(Subject::Leader, "a\x1b[31m\nok\u{9b}b")];
+        assert_eq!(
+            text(&evil, Paint::None),
+            "ok       leader          a\\u{1b}[31m\\nok\\u{9b}b\n"
+        );
+        assert!(json(&evil).unwrap().contains(r"a\u001b[31m\nok\u009bb"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use gateway_queue_telemetry::{escaped, escaped_json};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
@@ -49,7 +50,7 @@ async fn once(status: &Status, asker: &Asker, screen: &mut Screen) -> u8 {
     let answer = match ask(status, asker).await {
         Ok(answer) => answer,
         Err(why) => {
-            eprintln!("gateway-queue: {}", unreachable(status, &why));
+            eprintln!("gateway-queue: {}", escaped(&unreachable(status, &why)));
             return UNREACHABLE;
         }
     };
@@ -110,7 +111,8 @@ async fn watch(status: &Status, asker: &Asker, screen: &mut Screen) -> io::Resul
             }
             (Err(why), Output::Json) => {
                 if lost.is_none() {
-                    eprintln!("gateway-queue: {}; trying again", unreachable(status, &why));
+                    let why = unreachable(status, &why);
+                    eprintln!("gateway-queue: {}; trying again", escaped(&why));
                 }
                 lost.get_or_insert(asked);
             }
@@ -160,11 +162,7 @@ fn unreachable(status: &Status, why: &str) -> String {
     format!("no queue can be asked at {}: {why}", status.url)
 }
 
-/// The document in one line.
+/// The document in one line, with nothing in it that drives a terminal.
 fn line(json: &str) -> String {
-    match json.trim_end() {
-        one if !one.contains('\n') => format!("{one}\n"),
-        // No queue writes it like that; but one document is one line.
-        many => many.lines().map(str::trim).collect::<String>() + "\n",
-    }
+    escaped_json(json.trim_end()).into_owned() + "\n"
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway_queue_telemetry::escaped;
 use jiff::Timestamp;
 
 use super::duration::words;
@@ -51,13 +52,15 @@ impl Line {
 pub fn print(lines: &[Line], room: Room, paint: Paint, end_of_line: &str) -> String {
     let mut text = String::new();
     for Line(tone, line) in lines.iter().take(room.rows) {
+        // What a server says must not drive the terminal.
+        let line = escaped(line);
         let fits: String = match line.chars().count() > room.columns {
             true => line
                 .chars()
                 .take(room.columns.saturating_sub(1))
                 .chain(['…'])
                 .collect(),
-            false => line.clone(),
+            false => line.into_owned(),
         };
         text.push_str(&paint.apply(*tone, &fits));
         text.push_str(end_of_line);

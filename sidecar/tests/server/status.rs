@@ -91,6 +91,37 @@ fn json_is_the_state_as_it_is() {
 }
 
 #[test]
+fn what_a_hostile_server_says_cannot_drive_the_terminal() {
+    let evil = "\\u001b]0;x\\u0007\\u001b[31m\\u009b2J\\r\\n\\u202egood\u{9b}1m\u{7f}";
+    let body = format!(
+        r#"{{"role":"{evil}","pod":"{evil}","version":"{evil}","token":"{evil}","hold":"{evil}",
+            "trouble":"{evil}","why":"{evil}","leader_pod":"{evil}","leader":"{evil}",
+            "session_starts":{{"total":1,"remaining":1,"reset_time":"{evil}"}}}}"#
+    );
+    let port = Port::take();
+    let _server = port.listen(move |_, mut stream| {
+        let _ = stream.write_all(response("200 OK", &body).as_bytes());
+    });
+    let address = port.address.to_string();
+    for args in [&[address.as_str()][..], &[&address, "--output", "json"]] {
+        let (_, shown, errors) = asked(args);
+        let wild = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(
+            !shown.contains(wild) && !errors.contains(wild),
+            "{shown:?} {errors:?}"
+        );
+        assert!(shown.contains("good"), "{shown:?}");
+        if args.len() > 1 {
+            let one: serde_json::Value = serde_json::from_str(&shown).unwrap();
+            assert!(
+                one["pod"].as_str().unwrap().starts_with("\u{1b}]0;x"),
+                "{shown:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_asked_and_what_cannot_be_read_differ() {
     let nobody = Port::take();
     let (code, table, error) = asked(&[&nobody.address.to_string()]);
