@@ -10,11 +10,8 @@ use crate::budget::{Budget, Outcome, Rules};
 use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::pacer::{Grant, Lane, MOST_BUCKETS, Pacer, WaiterId};
-use crate::refusal::Refusal;
+use crate::refusal::{self, Refusal};
 use crate::term::Inheritance;
-
-/// Nobody is told to come back sooner.
-const SOONEST_RETRY: Duration = Duration::from_millis(250);
 
 /// When to come back if there may be news at any moment, or never.
 const NEWS_RETRY: Duration = Duration::from_secs(5);
@@ -153,7 +150,7 @@ impl Queue {
         Some(Refusal {
             reason: hold.into(),
             position: Some(standing.ahead + 1),
-            retry_after: away.min(self.place_kept / 2).max(SOONEST_RETRY),
+            retry_after: refusal::retry_after(away, self.place_kept),
         })
     }
 

@@ -70,6 +70,20 @@ pub struct Refusal {
     pub retry_after: Duration,
 }
 
+/// The shortest time for which a place may be kept: `Retry-After` has whole seconds,
+/// and half of the time must be left for the way back.
+pub const SHORTEST_PLACE_KEPT: Duration = Duration::from_secs(2);
+
+/// Nobody is told to come back sooner.
+const SOONEST_RETRY: Duration = Duration::from_millis(250);
+
+/// When to come back if the turn is `away`, and the place is kept for `kept`: never
+/// later than after half of that, in whole seconds either.
+pub fn retry_after(away: Duration, kept: Duration) -> Duration {
+    let latest = Duration::from_secs(kept.as_secs() / 2);
+    away.min(latest).max(SOONEST_RETRY)
+}
+
 #[derive(Deserialize, Serialize)]
 struct Body<'a> {
     #[serde(borrow)]
@@ -86,6 +100,14 @@ struct MalformedBody {
 }
 
 impl Refusal {
+    /// Nobody leads, or this process ends: a place may be kept with a leader that
+    /// cannot be reached at the moment, for [`SHORTEST_PLACE_KEPT`] at least.
+    pub const NO_LEADER: Self = Self {
+        reason: Reason::NoLeader,
+        position: None,
+        retry_after: Duration::from_secs(1),
+    };
+
     /// Milliseconds, rounded up: nobody shall come back too early.
     pub fn retry_after_ms(&self) -> u64 {
         u64::try_from(self.retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
@@ -145,7 +167,28 @@ fn json(body: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn who_honours_retry_after_is_back_while_its_place_is_kept(
+            away in 0..u64::MAX,
+            kept in 2_000_000_000..=86_400_000_000_000_u64,
+        ) {
+            let kept = Duration::from_nanos(kept);
+            let told = Refusal {
+                retry_after: retry_after(Duration::from_nanos(away), kept),
+                ..Refusal::NO_LEADER
+            };
+            for told in [told, Refusal::NO_LEADER] {
+                let header = Duration::from_secs(told.retry_after_seconds());
+                let exact = Duration::from_millis(told.retry_after_ms());
+                prop_assert!(exact <= header && header <= kept / 2, "{header:?} of {kept:?}");
+            }
+        }
+    }
 
     #[test]
     fn times_are_rounded_up() {

@@ -37,9 +37,6 @@ const LAST_WORD: Duration = Duration::from_millis(250);
 /// much longer for its refusal to come.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// When to come back if nobody leads.
-const NO_LEADER_RETRY: Duration = Duration::from_secs(2);
-
 /// The ways to wherever a waiter may wait. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -181,11 +178,7 @@ impl Route {
                 Ok(None) => {}
                 Err(_) => {
                     self.metrics.refused(Reason::NoLeader.word());
-                    return Some(Turn::Refused(Refusal {
-                        reason: Reason::NoLeader,
-                        position: None,
-                        retry_after: NO_LEADER_RETRY,
-                    }));
+                    return Some(Turn::Refused(Refusal::NO_LEADER));
                 }
             }
         }
