@@ -1,15 +1,17 @@
 //! The socket of a client, behind a gate that lets out only grants.
 //!
 //! Old clients take *any* answer for their turn. hyper answers some things by
-//! itself, with 400 to a bad request line, say; so each byte has to pass here, and
+//! itself, with 400 to a bad request line, say; so each message has to pass here, and
 //! what was not authorised closes the connection instead.
 //!
 //! The gate also reads ahead while a client waits: hyper does not see the end
-//! of a connection while its buffer holds something unread.
+//! of a connection while its buffer holds something unread. And it closes the
+//! connection of a client that is too slow to ask, or that has been idle for long.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,19 +19,24 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Sleep, sleep};
 use tracing::warn;
 
 use crate::clock;
+use crate::framing::{self, MAX_MESSAGE_BYTES};
 use crate::permit::Permit;
 
-/// What hyper says to a client that asks whether to send its body. It is kept
-/// back: nothing comes before a grant. Clients send their body all the same,
-/// after a moment.
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// A client has this long for the head of a request, from its connection or from
+/// the first byte after an answer.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection is kept for a next request. Pools of clients keep theirs
+/// for 90 s at most; who ends it first must be the client, or its request is lost.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A client that sends more than this while it waits is cut off.
 const MOST_AHEAD: usize = 4 * 1024;
@@ -44,6 +51,9 @@ pub(crate) const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(5))
     .with_retries(3);
 
+/// So long it takes [`KEEPALIVE`] to notice that.
+pub(crate) const VANISHED_AFTER: Duration = Duration::from_secs(25);
+
 /// One client's socket. Clones share it: hyper has one, the handler another.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Inner>);
@@ -52,22 +62,63 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     stream: TcpStream,
     state: Mutex<State>,
+    /// Tells the connection that has been idle for the longest to end.
+    crowded: Arc<Notify>,
     /// Given back when the connection ends.
     _seat: OwnedSemaphorePermit,
 }
 
 /// The right to write one answer.
 #[derive(Debug)]
-enum Pass {
-    /// Only what says 200.
-    Grant(Permit),
-    /// Only what says 429 or 400, to a client that opted in to them.
-    Refusal,
+struct Pass {
+    /// For a grant. There is none for a refusal, to a client that opted in to it.
+    permit: Option<Permit>,
+    /// How many bytes come behind the head.
+    body_bytes: usize,
+}
+
+impl Pass {
+    fn allows(&self, status: [u8; 3]) -> bool {
+        match self.permit {
+            Some(_) => &status == b"200",
+            None => &status == b"429" || &status == b"400",
+        }
+    }
+}
+
+/// How long the client may take for what it has to do next.
+struct Limit(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Limit {
+    fn head() -> Self {
+        Self(Box::pin(sleep(HEAD_TIMEOUT)))
+    }
+
+    fn idle(crowded: Arc<Notify>) -> Self {
+        Self(Box::pin(async move {
+            tokio::select! {
+                () = sleep(IDLE_TIMEOUT) => {}
+                () = crowded.notified() => {}
+            }
+        }))
+    }
+}
+
+impl fmt::Debug for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Limit")
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     pass: Option<Pass>,
+    /// What hyper has written of a message that is not whole yet.
+    unsent: Vec<u8>,
+    /// There is none while a request is served.
+    limit: Option<Limit>,
+    /// Since an answer, nothing came.
+    idle: bool,
     /// When the time limit of the last grant may go: a next request alone, which
     /// may have been sent before, proves nothing about its acknowledgement.
     lift: Option<Pin<Box<Sleep>>>,
@@ -76,12 +127,17 @@ struct State {
 }
 
 impl Gate {
-    /// Puts a gate before a socket, which takes a seat among all connections.
+    /// Puts a gate before a socket, which takes a seat among all connections. Of
+    /// those that are idle, `crowded` ends the one that is so for the longest.
     ///
     /// # Errors
     ///
     /// When the socket is closed already.
-    pub fn new(stream: TcpStream, seat: OwnedSemaphorePermit) -> io::Result<Self> {
+    pub fn new(
+        stream: TcpStream,
+        seat: OwnedSemaphorePermit,
+        crowded: Arc<Notify>,
+    ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&KEEPALIVE)?;
@@ -90,19 +146,37 @@ impl Gate {
         socket.set_tcp_notsent_lowat(1)?;
         Ok(Self(Arc::new(Inner {
             stream,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                limit: Some(Limit::head()),
+                ..State::default()
+            }),
+            crowded,
             _seat: seat,
         })))
     }
 
-    /// Opens the gate for one grant.
-    pub fn authorise(&self, permit: Permit) {
-        self.state().pass = Some(Pass::Grant(permit));
+    /// The head of a request is here: how long it waits is no longer up to the client.
+    pub fn request_began(&self) {
+        let mut state = self.state();
+        state.limit = None;
+        state.idle = false;
     }
 
-    /// Opens the gate for one refusal, to a client that opted in.
-    pub fn authorise_refusal(&self) {
-        self.state().pass = Some(Pass::Refusal);
+    /// Opens the gate for one grant with a body of this length.
+    pub fn authorise(&self, permit: Permit, body_bytes: usize) {
+        self.state().pass = Some(Pass {
+            permit: Some(permit),
+            body_bytes,
+        });
+    }
+
+    /// Opens the gate for one refusal with a body of this length, to a client that
+    /// opted in.
+    pub fn authorise_refusal(&self, body_bytes: usize) {
+        self.state().pass = Some(Pass {
+            permit: None,
+            body_bytes,
+        });
     }
 
     /// Waits until the client hangs up, or sends more than may be kept.
@@ -139,21 +213,52 @@ impl Gate {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes what hyper writes, and sends each answer as soon as it is whole.
+    ///
+    /// `100 Continue` is kept back: nothing comes before a grant. Clients send
+    /// their body all the same, after a moment.
+    fn take(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut unsent = mem::take(&mut self.state().unsent);
+        unsent.extend_from_slice(bytes);
+        while let Some(head) = framing::head(&unsent)? {
+            if head.is_interim() {
+                unsent.drain(..head.bytes);
+                continue;
+            }
+            let pass = self.state().pass.take();
+            let Some(pass) = pass.filter(|pass| pass.allows(head.status)) else {
+                return Err(io::Error::other("this was not authorised"));
+            };
+            let end = head.bytes + pass.body_bytes;
+            if unsent.len() < end {
+                self.state().pass = Some(pass);
+                break;
+            }
+            self.send(pass, &unsent[..end])?;
+            unsent.drain(..end);
+            let mut state = self.state();
+            state.limit = Some(Limit::idle(Arc::clone(&self.0.crowded)));
+            state.idle = true;
+        }
+        if unsent.len() > MAX_MESSAGE_BYTES {
+            return Err(io::Error::other("this is longer than any answer"));
+        }
+        if !unsent.is_empty() {
+            self.state().unsent = unsent;
+        }
+        Ok(())
+    }
+
     /// Writes a whole answer or nothing: what a socket does not take at once
     /// would arrive at a time that nobody knows.
-    fn write(&self, answer: &[u8]) -> io::Result<usize> {
-        let status = answer.strip_prefix(b"HTTP/1.").and_then(|a| a.get(2..5));
-        let permit = match (self.state().pass.take(), status) {
-            (Some(Pass::Grant(permit)), Some(b"200")) => permit,
-            (Some(Pass::Refusal), Some(b"429" | b"400")) => return self.write_whole(answer),
-            _ => return Err(io::Error::other("this was not authorised")),
+    fn send(&self, pass: Pass, answer: &[u8]) -> io::Result<()> {
+        let Some(permit) = pass.permit else {
+            return self.write_whole(answer);
         };
-        let socket = SockRef::from(&self.0.stream);
-        // What the kernel knows now, not what epoll last told.
-        if let Ok(0) = socket.peek(&mut [MaybeUninit::uninit()]) {
+        if self.has_gone() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        socket.set_tcp_user_timeout(Some(ACKNOWLEDGE_WITHIN))?;
+        SockRef::from(&self.0.stream).set_tcp_user_timeout(Some(ACKNOWLEDGE_WITHIN))?;
         if !permit.is_valid(clock::now()) {
             return Err(io::Error::other("the right to grant has ended"));
         }
@@ -175,20 +280,31 @@ impl Gate {
         written
     }
 
-    fn write_whole(&self, answer: &[u8]) -> io::Result<usize> {
+    /// Whether the client has closed its end: what the kernel knows now, not what
+    /// epoll last reported, and also when something unread comes before it.
+    fn has_gone(&self) -> bool {
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut fds = [PollFd::new(&self.0.stream, gone)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let polled = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now)));
+        polled.is_ok() && fds[0].revents().intersects(gone)
+    }
+
+    fn write_whole(&self, answer: &[u8]) -> io::Result<()> {
         match self.0.stream.try_write(answer)? {
             written if written < answer.len() => Err(io::ErrorKind::WriteZero.into()),
-            written => Ok(written),
+            _ => Ok(()),
         }
     }
-}
 
-impl Read for Gate {
-    fn poll_read(
-        self: Pin<&mut Self>,
+    fn poll_stream(
+        &self,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
+        buf: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<usize>> {
         {
             let ahead = &mut self.state().ahead;
             if !ahead.is_empty() {
@@ -198,7 +314,7 @@ impl Read for Gate {
                 if ahead.is_empty() {
                     *ahead = Vec::new();
                 }
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(n));
             }
         }
         loop {
@@ -210,7 +326,7 @@ impl Read for Gate {
             match self.0.stream.try_read(&mut chunk[..most]) {
                 Ok(n) => {
                     buf.put_slice(&chunk[..n]);
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ok(n));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
@@ -219,18 +335,39 @@ impl Read for Gate {
     }
 }
 
+impl Read for Gate {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.poll_stream(cx, &mut buf);
+        let mut state = self.state();
+        match read {
+            Poll::Ready(read) => {
+                if mem::take(&mut state.idle) {
+                    state.limit = Some(Limit::head());
+                }
+                Poll::Ready(read.map(|_| ()))
+            }
+            Poll::Pending => match &mut state.limit {
+                Some(limit) => {
+                    ready!(limit.0.as_mut().poll(cx));
+                    Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+                }
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
 impl Write for Gate {
-    /// hyper hands over the head and the body of a small answer in one piece,
-    /// as this does not say that it could write them separately.
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Poll::Ready(match buf {
-            CONTINUE => Ok(CONTINUE.len()),
-            answer => self.write(answer),
-        })
+        Poll::Ready(self.take(buf).map(|()| buf.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -243,144 +380,4 @@ impl Write for Gate {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-    use tokio::sync::Semaphore;
-    use tokio::sync::mpsc::unbounded_channel;
-
-    use super::*;
-    use crate::handle::Event;
-    use crate::moment::Moment;
-    use crate::pacer::{Grant, WaiterId};
-
-    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
-
-    async fn pair() -> (Gate, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
-        let (server, _) = listener.accept().await.unwrap();
-        let seat = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        (Gate::new(server, seat).unwrap(), client.unwrap())
-    }
-
-    fn grant() -> Grant {
-        Grant {
-            waiter: WaiterId(7),
-            shard: 0,
-            bucket: 0,
-            arrived: Moment::ZERO,
-            allowed: Moment::ZERO,
-        }
-    }
-
-    async fn write(gate: &mut Gate, bytes: &[u8]) -> io::Result<usize> {
-        poll_fn(|cx| Pin::new(&mut *gate).poll_write(cx, bytes)).await
-    }
-
-    #[tokio::test]
-    async fn a_grant_goes_out_once_and_says_when() {
-        let (events, mut reports) = unbounded_channel();
-        let (mut gate, mut client) = pair().await;
-        let before = clock::now();
-        gate.authorise(Permit::own(grant(), Moment::from_nanos(u64::MAX), events));
-        assert_eq!(write(&mut gate, ANSWER).await.unwrap(), ANSWER.len());
-        let Some(Event::Written { at, .. }) = reports.recv().await else {
-            panic!("not written");
-        };
-        assert!(at >= before && at <= clock::now());
-        write(&mut gate, ANSWER).await.unwrap_err();
-        drop(gate);
-        let mut received = Vec::new();
-        client.read_to_end(&mut received).await.unwrap();
-        assert_eq!(received, ANSWER);
-    }
-
-    #[tokio::test]
-    async fn nothing_goes_out_without_a_permit() {
-        let (mut gate, mut client) = pair().await;
-        write(&mut gate, ANSWER).await.unwrap_err();
-        drop(gate);
-        let mut received = Vec::new();
-        client.read_to_end(&mut received).await.unwrap();
-        assert_eq!(received, b"");
-    }
-
-    #[tokio::test]
-    async fn a_grant_whose_leader_was_frozen_beyond_its_right_is_not_written() {
-        let (events, mut reports) = unbounded_channel();
-        let (mut gate, _client) = pair().await;
-        gate.authorise(Permit::own(grant(), clock::now(), events));
-        write(&mut gate, ANSWER).await.unwrap_err();
-        assert!(matches!(reports.recv().await, Some(Event::Unwritten(_))));
-    }
-
-    #[tokio::test]
-    async fn a_relayed_grant_is_not_written_after_a_gap() {
-        let beat = Arc::new(crate::beat::Beat::new(Duration::ZERO));
-        let (mut gate, _client) = pair().await;
-        gate.authorise(Permit::relayed(beat.hold()));
-        write(&mut gate, ANSWER).await.unwrap();
-        gate.authorise(Permit::relayed(beat.hold()));
-        beat.beat(clock::now() + Duration::from_secs(1));
-        write(&mut gate, ANSWER).await.unwrap_err();
-    }
-
-    #[tokio::test]
-    async fn a_pass_is_for_its_own_kind_of_answer() {
-        let (events, mut reports) = unbounded_channel();
-        let bad = b"HTTP/1.1 400 Bad Request\r\n\r\n";
-        let late = b"HTTP/1.0 429 Too Many Requests\r\n\r\n";
-        let (mut gate, _client) = pair().await;
-        gate.authorise(Permit::own(grant(), Moment::from_nanos(u64::MAX), events));
-        write(&mut gate, bad).await.unwrap_err();
-        assert!(matches!(reports.recv().await, Some(Event::Unwritten(_))));
-        for (answer, authorised) in [(&bad[..], true), (&late[..], true), (ANSWER, false)] {
-            gate.authorise_refusal();
-            assert_eq!(write(&mut gate, answer).await.is_ok(), authorised);
-            write(&mut gate, answer).await.unwrap_err();
-        }
-    }
-
-    #[tokio::test]
-    async fn a_grant_for_a_client_that_has_just_gone_is_not_written() {
-        let (events, mut reports) = unbounded_channel();
-        let (mut gate, client) = pair().await;
-        drop(client);
-        gate.authorise(Permit::own(grant(), Moment::from_nanos(u64::MAX), events));
-        write(&mut gate, ANSWER).await.unwrap_err();
-        assert!(matches!(
-            reports.recv().await,
-            Some(Event::Unwritten(WaiterId(7)))
-        ));
-    }
-
-    #[tokio::test]
-    async fn what_was_read_ahead_is_read_first_and_then_the_rest() {
-        let (mut gate, mut client) = pair().await;
-        client.write_all(b"ahead").await.unwrap();
-        let looked = tokio::time::timeout(Duration::from_millis(50), gate.gone()).await;
-        assert!(looked.is_err());
-        client.write_all(b", rest").await.unwrap();
-        let mut received = Vec::new();
-        while received.len() < 11 {
-            let mut buffer = [0; 4];
-            let mut buffer = hyper::rt::ReadBuf::new(&mut buffer);
-            poll_fn(|cx| Pin::new(&mut gate).poll_read(cx, buffer.unfilled()))
-                .await
-                .unwrap();
-            received.extend_from_slice(buffer.filled());
-        }
-        assert_eq!(received, b"ahead, rest");
-    }
-
-    #[tokio::test]
-    async fn who_sends_without_end_while_it_waits_is_gone() {
-        let (gate, mut client) = pair().await;
-        let flood =
-            tokio::spawn(async move { while client.write_all(&[b'x'; 4096]).await.is_ok() {} });
-        gate.gone().await;
-        drop(gate);
-        flood.await.unwrap();
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 //! Whatever its method, path, headers or body, a request waits for its turn. It
 //! is answered with the grant or, when there cannot be one, not at all: the
 //! connection is closed. Only who says how long it wants to wait is told when
-//! that is over. Nothing of a request is logged or kept but its shard and its
+//! that is over, or when this process ends before. Nothing of a request is logged or kept but its shard and its
 //! wait, since some clients put the bot's token into bodies and URLs.
 
 use std::future::{self, Future};
@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{self, Duration};
 
+use futures::FutureExt as _;
 use gateway_queue_telemetry::Seldom;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
@@ -19,11 +20,11 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFT
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::clock;
@@ -33,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::permit::Permit;
 use crate::query::{self, Ask, Hop, Malformed};
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
 use crate::traces::Waiting;
 
@@ -49,8 +50,12 @@ const MOST_HEAD: usize = 8 * 1024;
 /// A body is thrown away up to this size; more closes the connection.
 const MOST_BODY: usize = 64 * 1024;
 
-/// A client has this long for the head of a request, and again for its body.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A client has this long for the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the last answers may take when the process ends. None of them waits
+/// for anything but this machine.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Closes the connection without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -73,13 +78,22 @@ struct Door {
     route: Route,
     /// This process is to end.
     leaving: CancellationToken,
+    /// It ends now.
+    end: CancellationToken,
+    /// The requests that wait.
+    waiting: TaskTracker,
+    room: Arc<Semaphore>,
+    /// Ends the connection that has been idle for the longest.
+    crowded: Arc<Notify>,
     /// For shards that cannot be read.
     unclear: Seldom,
 }
 
-/// Accepts connections until `end`. Beyond `most` new ones wait in the kernel's
-/// queue, unanswered, as all others wait. From `leaving` on, a connection ends with
-/// its next answer: clients keep them, and would come back here for ever.
+/// Accepts connections until `end`, at most `most` at a time: the next one waits,
+/// unanswered, as all others wait, and those behind it in the kernel's queue. From
+/// `leaving` on, a connection ends with its next answer: clients keep them, and would
+/// come back here for ever. At the end, those who opted in to other answers than the
+/// grant are refused, and all others closed.
 pub async fn serve(
     listener: TcpListener,
     most: usize,
@@ -88,28 +102,33 @@ pub async fn serve(
     leaving: CancellationToken,
     end: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(most));
     let door = Arc::new(Door {
         from,
         route,
         leaving,
+        end: end.clone(),
+        waiting: TaskTracker::new(),
+        room: Arc::new(Semaphore::new(most)),
+        crowded: Arc::default(),
         unclear: Seldom::minutely(),
     });
+    let _ = end.run_until_cancelled(accept(&listener, &door)).await;
+    drop(listener);
+    door.waiting.close();
+    let _ = timeout(LAST_ANSWERS, door.waiting.wait()).await;
+}
+
+async fn accept(listener: &TcpListener, door: &Arc<Door>) {
     let refused = Seldom::minutely();
     loop {
-        let seat = tokio::select! {
-            Ok(seat) = Arc::clone(&room).acquire_owned() => seat,
-            () = end.cancelled() => return,
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = end.cancelled() => return,
-        };
-        match accepted {
+        match listener.accept().await {
             Ok((stream, _)) => {
+                let Some(seat) = door.seat().await else {
+                    return;
+                };
                 // It ends with its client, or with the process. An error is a
                 // client that hung up or was cut off: nobody's news.
-                if let Ok(connection) = connection(stream, seat, &door) {
+                if let Ok(connection) = connection(stream, seat, door) {
                     tokio::spawn(connection);
                 }
             }
@@ -130,15 +149,16 @@ fn connection(
     seat: OwnedSemaphorePermit,
     door: &Arc<Door>,
 ) -> io::Result<impl Future<Output = hyper::Result<()>> + Send + use<>> {
-    let gate = Gate::new(stream, seat)?;
+    let gate = Gate::new(stream, seat, Arc::clone(&door.crowded))?;
     let visit = Visit {
         gate: gate.clone(),
         door: Arc::clone(door),
+        is_head: false,
     };
     let service = service_fn(move |request| visit.clone().handle(request));
     Ok(http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        // The gate has time limits of its own.
+        .header_read_timeout(None)
         .max_buf_size(MOST_HEAD)
         .serve_connection(gate, service))
 }
@@ -148,6 +168,8 @@ fn connection(
 struct Visit {
     gate: Gate,
     door: Arc<Door>,
+    /// Its method is HEAD: the answer has no body.
+    is_head: bool,
 }
 
 type Answer = Result<Response<Full<Bytes>>, Close>;
@@ -157,7 +179,12 @@ impl Visit {
     /// it holds 4 KiB, and a future keeps a place for all that it was ever
     /// given. For the same reason those who just wait have a future of their
     /// own: they are many.
-    fn handle(self, request: Request<Incoming>) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+    fn handle(
+        mut self,
+        request: Request<Incoming>,
+    ) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+        self.gate.request_began();
+        self.is_head = request.method() == Method::HEAD;
         if self.door.from == From::Queues {
             let hop = Hop::parse(request.uri().query());
             return Box::pin(self.hop(hop));
@@ -198,11 +225,21 @@ impl Visit {
 
     async fn turn(self, shard: u32, arrived: Moment, deadline: Option<Instant>) -> Answer {
         let _held = Held::new(&self.door.route.metrics);
+        let _waiting = self.door.waiting.token();
         let waiting = Waiting::new(shard, arrived);
         let turn = tokio::select! {
             biased;
             () = self.gate.gone() => return Err(Close),
             turn = self.door.route.turn(shard, arrived, deadline) => turn,
+            () = self.door.end.cancelled() => None,
+        };
+        let turn = match turn {
+            // This process ends: only who opted in may be told.
+            None | Some(Turn::Moved) if deadline.is_some() => {
+                self.door.route.metrics.refused(Reason::NoLeader.word());
+                Some(Turn::Refused(Refusal::NO_LEADER))
+            }
+            turn => turn,
         };
         match &turn {
             Some(Turn::Granted(permit)) if permit.is_relayed() => waiting.ended("forwarded"),
@@ -219,29 +256,57 @@ impl Visit {
             biased;
             () = self.gate.gone() => return Err(Close),
             turn = self.door.route.hop(hop) => turn,
+            // The pod that asked goes on to the next leader.
+            () = self.door.end.cancelled() => None,
         };
         self.answer(turn)
     }
 
     fn answer(&self, turn: Option<Turn>) -> Answer {
         match turn {
-            Some(Turn::Granted(permit)) => Ok(self.last(grant(&self.gate, permit))),
-            Some(Turn::Refused(refusal)) => Ok(self.last(refuse(&self.gate, &refusal))),
+            Some(Turn::Granted(permit)) => Ok(self.grant(permit)),
+            Some(Turn::Refused(refusal)) => Ok(self.refuse(&refusal)),
             Some(Turn::Moved) | None => Err(Close),
         }
     }
 
-    fn malformed(self, malformed: Malformed) -> Response<Full<Bytes>> {
-        self.door.route.metrics.refused("malformed");
-        self.gate.authorise_refusal();
-        self.last(answer(StatusCode::BAD_REQUEST, malformed.json().into()))
+    fn grant(&self, permit: Permit) -> Response<Full<Bytes>> {
+        self.gate.authorise(permit, self.body_bytes(GRANT));
+        self.response(StatusCode::OK, Bytes::from_static(GRANT))
     }
 
-    /// The last answer on its connection, if this process is to end.
-    fn last(&self, mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    fn refuse(&self, refusal: &Refusal) -> Response<Full<Bytes>> {
+        let json = refusal.json();
+        self.gate
+            .authorise_refusal(self.body_bytes(json.as_bytes()));
+        let mut response = self.response(StatusCode::TOO_MANY_REQUESTS, json.into());
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, refusal.retry_after_seconds().into());
+        headers.insert(X_RETRY_AFTER_MS, refusal.retry_after_ms().into());
+        response
+    }
+
+    fn malformed(&self, malformed: Malformed) -> Response<Full<Bytes>> {
+        self.door.route.metrics.refused("malformed");
+        let json = malformed.json();
+        self.gate
+            .authorise_refusal(self.body_bytes(json.as_bytes()));
+        self.response(StatusCode::BAD_REQUEST, json.into())
+    }
+
+    /// How many bytes of the body are sent behind its head.
+    fn body_bytes(&self, body: &[u8]) -> usize {
+        if self.is_head { 0 } else { body.len() }
+    }
+
+    fn response(&self, status: StatusCode, json: Bytes) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(json));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // The last answer on its connection, if this process is to end.
         if self.door.leaving.is_cancelled() {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -263,28 +328,6 @@ impl Drop for Held {
     }
 }
 
-fn grant(gate: &Gate, permit: Permit) -> Response<Full<Bytes>> {
-    gate.authorise(permit);
-    answer(StatusCode::OK, Bytes::from_static(GRANT))
-}
-
-fn refuse(gate: &Gate, refusal: &Refusal) -> Response<Full<Bytes>> {
-    gate.authorise_refusal();
-    let mut response = answer(StatusCode::TOO_MANY_REQUESTS, refusal.json().into());
-    let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, refusal.retry_after_seconds().into());
-    headers.insert(X_RETRY_AFTER_MS, refusal.retry_after_ms().into());
-    response
-}
-
-fn answer(status: StatusCode, json: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(json));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-}
-
 /// Reads a body to its end: hyper does not notice a client that hangs up while
 /// a part of its body is unread.
 async fn discard(mut body: Incoming) -> Result<(), Close> {
@@ -299,10 +342,24 @@ async fn discard(mut body: Incoming) -> Result<(), Close> {
         }
         Ok(())
     };
-    timeout(PATIENCE, reading).await.unwrap_or(Err(Close))
+    timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(Close))
 }
 
 impl Door {
+    /// A seat for one more connection. While there is none, those that are idle have
+    /// to go, the one that is so for the longest first. None when there are no seats
+    /// any more.
+    async fn seat(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(seat) = Arc::clone(&self.room).try_acquire_owned() {
+            return Some(seat);
+        }
+        self.crowded.notify_one();
+        let seat = Arc::clone(&self.room).acquire_owned().await.ok()?;
+        // If another connection has made room, none has to any more.
+        let _ = self.crowded.notified().now_or_never();
+        Some(seat)
+    }
+
     fn unclear(&self) {
         self.route.metrics.unreadable_shards.inc();
         if let Some(unsaid) = self.unclear.says(time::Instant::now()) {

@@ -10,6 +10,7 @@ pub mod candidate;
 mod cgroup;
 pub mod command;
 pub mod election;
+mod framing;
 pub mod limits;
 mod line;
 pub mod logbook;

@@ -122,6 +122,35 @@ async fn a_pod_that_is_to_end_keeps_no_connection_for_a_next_request() {
 }
 
 #[tokio::test]
+async fn a_pod_that_ends_refuses_those_who_opted_in_and_closes_all_others() {
+    let (leader, follower) = (Pod::spaced(NEVER).await, Pod::start().await);
+    leader.lead(1);
+    follower.follow(&leader);
+    granted(&mut leader.ask("shard=0").await).await;
+    let mut told = follower.ask("shard=1&wait=60").await;
+    leader.wait_for(&[1]).await;
+    let mut closed = follower.ask("shard=2").await;
+    leader.wait_for(&[1, 2]).await;
+    let query = format!("leader={}&shard=3&age=0", leader.holder());
+    let mut hop = send(leader.peers, &query).await;
+    leader.wait_for(&[1, 2, 3]).await;
+
+    follower.leaving.cancel();
+    follower.end.cancel();
+    let text = answer(&mut told).await;
+    assert!(text.starts_with("HTTP/1.1 429 "), "{text}");
+    assert!(text.contains("connection: close\r\n"), "{text}");
+    assert!(text.contains(r#""reason":"no_leader""#), "{text}");
+    assert_eq!(answer(&mut closed).await, "");
+    // Their places at the leader are free.
+    leader.wait_for(&[3]).await;
+
+    // The pod that asked is not answered: it asks the next leader.
+    leader.end.cancel();
+    assert_eq!(answer(&mut hop).await, "");
+}
+
+#[tokio::test]
 async fn waiters_go_on_to_the_next_leader_and_stand_there_as_they_stood_here() {
     let (old, new) = (Pod::spaced(NEVER).await, Pod::start().await);
     old.lead(1);

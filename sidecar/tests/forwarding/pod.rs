@@ -43,6 +43,8 @@ pub(crate) struct Pod {
     pub(crate) route: Route,
     /// Told to end.
     pub(crate) leaving: CancellationToken,
+    /// Ends.
+    pub(crate) end: CancellationToken,
 }
 
 impl Pod {
@@ -79,12 +81,12 @@ impl Pod {
             reach: Arc::default(),
             metrics,
         };
-        let leaving = CancellationToken::new();
+        let (leaving, end) = (CancellationToken::new(), CancellationToken::new());
         let mut addresses = Vec::new();
         for from in [From::Clients, From::Queues] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
-            let (leaving, end) = (leaving.clone(), CancellationToken::new());
+            let (leaving, end) = (leaving.clone(), end.clone());
             let serving = http::serve(listener, 100, from, route.clone(), leaving, end);
             tokio::spawn(serving);
         }
@@ -93,6 +95,7 @@ impl Pod {
             peers: addresses[1],
             route,
             leaving,
+            end,
         }
     }
 
