@@ -1,9 +1,12 @@
 //! One question of this pod to the pod that leads, for one client.
 
+use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_queue_telemetry::chain;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -13,10 +16,11 @@ use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tracing::debug;
 
 use crate::beat::Beat;
 use crate::clock;
-use crate::gate::KEEPALIVE;
+use crate::gate::{KEEPALIVE, VANISHED_AFTER};
 use crate::http::GRANT;
 use crate::permit::Permit;
 use crate::query::Hop;
@@ -27,6 +31,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 
 /// Neither a grant nor a refusal is longer.
 const MOST_BODY: usize = 1024;
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What the leader said.
 #[derive(Debug)]
@@ -47,10 +53,14 @@ pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<Beat>) -> Said {
     let exchanged = tokio::select! {
         exchanged = exchange(address, hop) => exchanged,
         // Whatever comes now may be old: ask again.
-        () = held.gap() => None,
+        () = held.gap() => Err("this process was suspended".into()),
     };
-    let Some((status, body)) = exchanged else {
-        return Said::Nothing;
+    let (status, body) = match exchanged {
+        Ok(answer) => answer,
+        Err(error) => {
+            debug!(leader = %address, error = chain(&*error), "forwarded request failed");
+            return Said::Nothing;
+        }
     };
     match status {
         StatusCode::OK if body == GRANT && held.is_fresh(clock::now()) => {
@@ -66,23 +76,17 @@ pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<Beat>) -> Said {
 
 /// Never by a proxy, and never on a connection that somebody else uses: its
 /// end is how the leader knows that the client is gone.
-async fn exchange(address: SocketAddr, hop: &Hop) -> Option<(StatusCode, Bytes)> {
-    let stream = timeout(CONNECT, TcpStream::connect(address))
-        .await
-        .ok()?
-        .ok()?;
-    stream.set_nodelay(true).ok()?;
-    SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE).ok()?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+async fn exchange(address: SocketAddr, hop: &Hop) -> Result<(StatusCode, Bytes), BoxError> {
+    let stream = connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(format!("/?{}", hop.query()))
         .header(HOST, address.to_string())
-        .body(Empty::<Bytes>::new())
-        .ok()?;
+        .body(Empty::<Bytes>::new())?;
     let answer = async {
-        let response = sender.send_request(request).await.ok()?;
+        let response = sender.send_request(request).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MOST_BODY);
-        Some((status, body.collect().await.ok()?.to_bytes()))
+        Ok((status, body.collect().await?.to_bytes()))
     };
     tokio::pin!(connection);
     tokio::pin!(answer);
@@ -92,4 +96,36 @@ async fn exchange(address: SocketAddr, hop: &Hop) -> Option<(StatusCode, Bytes)>
     }
     // All that came was handed over before the connection ended.
     answer.await
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = timeout(CONNECT, TcpStream::connect(address)).await??;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    // Keepalive sees a leader that vanishes while it is silent; this one that does
+    // so before it has acknowledged the request.
+    socket.set_tcp_user_timeout(Some(VANISHED_AFTER))?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_leader_that_acknowledges_nothing_is_given_up_like_one_that_is_silent() {
+        let listener = TcpListener::bind("[::1]:0").await.unwrap();
+        let stream = connect(listener.local_addr().unwrap()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(VANISHED_AFTER));
+        let probes =
+            socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        assert_eq!(
+            socket.tcp_keepalive_time().unwrap() + probes,
+            VANISHED_AFTER
+        );
+    }
 }
