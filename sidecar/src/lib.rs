@@ -43,11 +43,13 @@ pub mod hop;
 pub mod http;
 pub mod keeper;
 pub mod lease;
+mod listen;
 pub mod metrics;
 pub mod page;
 pub mod permit;
 pub mod room;
 pub mod route;
+mod tasks;
 pub mod token;
 pub mod traces;
 

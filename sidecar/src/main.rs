@@ -1,5 +1,6 @@
 //! `gateway-queue`: arguments in, exit code out.
 
+use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use gateway_queue::command::{Command, Refused};
 use gateway_queue::settings::{LogFormat, Settings};
 use gateway_queue::terminal::{check, status};
 use gateway_queue::wiring;
-use gateway_queue_telemetry::{Format, Service, Telemetry};
+use gateway_queue_telemetry::{Format, Service, Telemetry, chain, escaped};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -41,7 +42,7 @@ fn say(command: impl Future<Output = Result<u8, Unusable>>) -> ExitCode {
         .and_then(|runtime| runtime.block_on(command));
     match ended {
         Ok(code) => ExitCode::from(code),
-        Err(error) => fail(&error),
+        Err(error) => fail(&*error),
     }
 }
 
@@ -105,7 +106,7 @@ fn log(settings: &Settings) -> Result<Telemetry, gateway_queue_telemetry::Error>
 }
 
 /// One line on standard error.
-fn fail(why: &dyn std::fmt::Display) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "gateway-queue: {why}");
+fn fail(why: &(dyn Error + 'static)) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "gateway-queue: {}", escaped(&chain(why)));
     ExitCode::FAILURE
 }

@@ -4,7 +4,7 @@ mod table;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use jiff::SignedDuration;
 use self::table::TABLE;
 use crate::election::LONGEST;
 use crate::pacer::MOST_BUCKETS;
+use crate::refusal::SHORTEST_PLACE_KEPT;
 use crate::secret::BotToken;
 
 /// Discord's interval between two identifies of one bucket.
@@ -68,7 +69,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // `TABLE` documents each.
 pub struct Settings {
-    pub host: IpAddr,
+    pub host: Option<IpAddr>,
     pub port: u16,
     pub admin_port: u16,
     pub token: TokenSource,
@@ -182,8 +183,10 @@ struct Source {
 
 impl Source {
     fn settings(&self) -> Result<Settings, Invalid> {
+        // Each setting is read, whether the others make use of it or not.
         let interval = self.duration("IDENTIFY_INTERVAL")?;
-        if interval < INTERVAL && !self.boolean("ALLOW_UNSAFE_INTERVAL")? {
+        let allow_unsafe_interval = self.boolean("ALLOW_UNSAFE_INTERVAL")?;
+        if interval < INTERVAL && !allow_unsafe_interval {
             return self.refuse(
                 "IDENTIFY_INTERVAL",
                 "5s or more, as Discord demands (tests may set ALLOW_UNSAFE_INTERVAL=true)",
@@ -197,7 +200,7 @@ impl Source {
             return self.refuse("REFRESH_INTERVAL", "a duration above zero, such as 5m");
         }
         Ok(Settings {
-            host: self.read("HOST", "an IP address, such as 0.0.0.0 or ::")?,
+            host: self.address("HOST")?,
             port: self.port("PORT")?,
             admin_port: self.port("ADMIN_PORT")?,
             token: self.token()?,
@@ -208,7 +211,7 @@ impl Source {
             start_guard: self.boolean("START_GUARD")?,
             session_reserve: self.read("SESSION_RESERVE", "a whole number, 0 or more")?,
             refresh_interval,
-            place_kept: self.duration("PLACE_KEPT")?,
+            place_kept: self.place_kept()?,
             lease: self.lease()?,
             log_format: match self.text("LOG_FORMAT").as_str() {
                 "text" => LogFormat::Text,
@@ -254,6 +257,48 @@ impl Source {
         }
     }
 
+    /// An IPv4 address in the clothes of IPv6 is the IPv4 address.
+    fn address(&self, name: &str) -> Result<Option<IpAddr>, Invalid> {
+        let given = self.given(name).map(|_| {
+            let ip: IpAddr = self.read(name, "an IP address, such as 10.0.0.1, 0.0.0.0 or ::")?;
+            Ok(ip.to_canonical())
+        });
+        given.transpose()
+    }
+
+    /// The name of a Kubernetes object. It becomes a part of a URL.
+    fn object_name(&self, name: &str, dots: bool) -> Result<Option<String>, Invalid> {
+        let Some(value) = self.given(name) else {
+            return Ok(None);
+        };
+        let (most, accepted) = match dots {
+            true => (253, "a name of lower case letters, digits, '-' and '.'"),
+            false => (63, "a name of lower case letters, digits and '-'"),
+        };
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let fits = value.len() <= most
+            && value.starts_with(plain)
+            && value.ends_with(plain)
+            && value
+                .chars()
+                .all(|c| plain(c) || c == '-' || (dots && c == '.'))
+            && !value.contains("..");
+        match fits {
+            true => Ok(Some(value)),
+            false => self.refuse(name, accepted),
+        }
+    }
+
+    fn place_kept(&self) -> Result<Duration, Invalid> {
+        match self.duration("PLACE_KEPT")? {
+            kept if kept < SHORTEST_PLACE_KEPT => self.refuse(
+                "PLACE_KEPT",
+                "a duration from 2s to a day: clients are told in whole seconds when to come back",
+            ),
+            kept => Ok(kept),
+        }
+    }
+
     fn port(&self, name: &str) -> Result<u16, Invalid> {
         // 0 lets the system choose; the log then says which.
         self.read(name, "a port, 0 to 65535")
@@ -281,18 +326,26 @@ impl Source {
     }
 
     /// A lone word that is no level would silence everything: it is taken for
-    /// the name of a module.
+    /// the name of a module. So is one with a space before it.
     fn log_filter(&self) -> Result<String, Invalid> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let level = |word: &str| {
+            let word = word.trim().to_ascii_lowercase();
+            LEVELS.contains(&word.as_str()).then_some(word)
+        };
+        let module = |name: &str| {
+            let name = name.trim();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_-:.".contains(c);
+            (!name.is_empty() && name.chars().all(plain)).then(|| name.to_owned())
+        };
         let filter = self.text("RUST_LOG");
-        let level = |word: &str| LEVELS.contains(&word.trim().to_ascii_lowercase().as_str());
-        let readable = filter.split(',').all(|part| match part.split_once('=') {
-            Some((module, word)) => !module.trim().is_empty() && level(word),
+        let parts = filter.split(',').map(|part| match part.split_once('=') {
+            Some((name, word)) => Some(format!("{}={}", module(name)?, level(word)?)),
             None => level(part),
         });
-        match readable {
-            true => Ok(filter),
-            false => self.refuse(
+        match parts.collect::<Option<Vec<_>>>() {
+            Some(parts) => Ok(parts.join(",")),
+            None => self.refuse(
                 "RUST_LOG",
                 "a level (off, error, warn, info, debug, trace), or a list such as info,gateway_queue=debug",
             ),
@@ -315,35 +368,26 @@ impl Source {
     fn token(&self) -> Result<TokenSource, Invalid> {
         // Here an empty value is not "none": without a token nothing limits the
         // session starts, and that must not come from a variable left empty.
+        let token = self.given.get("DISCORD_TOKEN").map(|token| {
+            BotToken::parse(token)
+                .map_err(|why| Invalid(format!("DISCORD_TOKEN is not accepted: {why}")))
+        });
+        let token = token.transpose()?;
         match self.given.get("DISCORD_TOKEN_FILE") {
-            Some(path) if path.is_empty() => {
-                return self.refuse(
-                    "DISCORD_TOKEN_FILE",
-                    "the path of a file, or not set at all",
-                );
-            }
-            Some(path) => return Ok(TokenSource::File(path.into())),
-            None => {}
+            Some(path) if path.is_empty() => self.refuse(
+                "DISCORD_TOKEN_FILE",
+                "the path of a file, or not set at all",
+            ),
+            Some(path) => Ok(TokenSource::File(path.into())),
+            None => Ok(token.map_or(TokenSource::None, TokenSource::Given)),
         }
-        let Some(token) = self.given.get("DISCORD_TOKEN") else {
-            return Ok(TokenSource::None);
-        };
-        BotToken::parse(token)
-            .map(TokenSource::Given)
-            .map_err(|why| Invalid(format!("DISCORD_TOKEN is not accepted: {why}")))
     }
 
     fn lease(&self) -> Result<Option<LeaseRef>, Invalid> {
-        let Some(name) = self.given("LEASE_NAME") else {
-            return Ok(None);
-        };
-        let with = |variable| {
-            self.given(variable).ok_or_else(|| {
-                Invalid(format!(
-                    "{variable} is missing: with LEASE_NAME it must be set, too"
-                ))
-            })
-        };
+        let name = self.object_name("LEASE_NAME", true)?;
+        let namespace = self.object_name("LEASE_NAMESPACE", false)?;
+        let pod = self.object_name("POD_NAME", true)?;
+        let ip = self.address("POD_IP")?;
         let duration = self.duration("LEASE_DURATION")?;
         if duration > LONGEST || duration < SHORTEST || duration.subsec_nanos() > 0 {
             return self.refuse("LEASE_DURATION", "whole seconds, 3s to 30s");
@@ -360,20 +404,32 @@ impl Source {
                 "above zero, and at most half of LEASE_DURATION less LEASE_MARGIN",
             );
         }
-        let pod = with("POD_NAME")?;
-        with("POD_IP")?;
+        let peer_port = self.port("PEER_PORT")?;
+        let grace = self.duration("SHUTDOWN_GRACE")?;
+        let Some(name) = name else {
+            return Ok(None);
+        };
         Ok(Some(LeaseRef {
-            namespace: with("LEASE_NAMESPACE")?,
+            namespace: with_lease("LEASE_NAMESPACE", namespace)?,
             name,
-            pod,
-            ip: self.read("POD_IP", "an IP address")?,
+            pod: with_lease("POD_NAME", pod)?,
+            ip: with_lease("POD_IP", ip)?,
             duration,
             renew_every,
             margin,
-            peer_port: self.port("PEER_PORT")?,
-            grace: self.duration("SHUTDOWN_GRACE")?,
+            peer_port,
+            grace,
         }))
     }
+}
+
+/// What must be set if LEASE_NAME is.
+fn with_lease<T>(variable: &str, value: Option<T>) -> Result<T, Invalid> {
+    value.ok_or_else(|| {
+        Invalid(format!(
+            "{variable} is missing: with LEASE_NAME it must be set, too"
+        ))
+    })
 }
 
 impl Settings {
@@ -382,14 +438,11 @@ impl Settings {
         self.interval + self.margin
     }
 
-    /// Where the admin port listens: on all addresses, so that probes reach it;
-    /// but who keeps the queue to this machine keeps all of it.
-    pub fn admin_host(&self) -> IpAddr {
-        match self.host {
-            host if host.is_loopback() => host,
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        }
+    /// Where the admin and peer ports listen; none for every address of both
+    /// families, so that probes and other pods reach them. But who keeps the queue to
+    /// this machine keeps all of it.
+    pub fn admin_host(&self) -> Option<IpAddr> {
+        self.host.filter(IpAddr::is_loopback)
     }
 }
 

@@ -1,17 +1,16 @@
 //! Puts the parts together, and ends them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use gateway_queue_telemetry::ms;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
@@ -25,6 +24,7 @@ use crate::election;
 use crate::http::{self, From};
 use crate::keeper::Keeper;
 use crate::lease::Lease;
+use crate::listen::{self, listen};
 use crate::logbook::Page;
 use crate::metrics::Metrics;
 use crate::queue::Config;
@@ -32,13 +32,9 @@ use crate::route::Route;
 use crate::settings::{LeaseRef, Settings};
 use crate::standing::Standing;
 use crate::state::{About, Pod};
+use crate::tasks::{Exited, Tasks};
 use crate::term::Inheritance;
 use crate::{clock, room, token};
-
-/// So many clients may come at the same moment, as all shards do after a restart
-/// of a bot. Beyond it the kernel lets them try again after 1 s, 3 s ..., and
-/// they lose the order in which they came. (The kernel's `somaxconn` caps it.)
-const BACKLOG: u32 = 4096;
 
 /// How long nobody must wait here before a pod that is to end does so: the
 /// Service learns of it late.
@@ -51,41 +47,26 @@ const LOOK: Duration = Duration::from_millis(250);
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// A port cannot be had.
-    #[error("cannot listen on {address} ({variable}): {source}{}", hint(source))]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Which setting says so.
-        variable: &'static str,
-        /// What the kernel says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] listen::Failed),
     /// No TLS or DNS for Discord.
-    #[error("cannot prepare to ask Discord: {0}")]
-    Discord(Unusable),
+    #[error("cannot prepare to ask Discord")]
+    Discord(#[source] Unusable),
     /// LEASE_NAME is set, but this is no pod with a service account.
-    #[error("LEASE_NAME is set, but this is no pod that can reach its cluster: {0}")]
-    Cluster(Unusable),
+    #[error("LEASE_NAME is set, but this is no pod that can reach its cluster")]
+    Cluster(#[source] Unusable),
     /// The kernel refuses something basic.
-    #[error("the system refuses: {0}")]
+    #[error("the system refuses")]
     System(#[from] io::Error),
-    /// A part ended that never ends.
-    #[error("a part of the queue ended by itself")]
-    Ended,
-}
-
-fn hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::PermissionDenied => "; ports below 1024 are for root, mostly",
-        io::ErrorKind::AddrInUse => "; another program has it",
-        _ => "",
-    }
+    /// A task exited that never does.
+    #[error(transparent)]
+    Exited(#[from] Exited),
 }
 
 /// Runs the queue until `shutdown`. Alone, it ends at once then: those who wait
-/// see their connection closed without an answer, and ask the next queue. In the
-/// cluster it forwards them to the next leader, until nobody waits or its grace
-/// is over.
+/// see their connection closed without an answer, and ask the next queue; who said
+/// how long it wants to wait is refused. In the cluster it forwards them to the next
+/// leader before, until nobody waits or its grace is over.
 ///
 /// # Errors
 ///
@@ -156,7 +137,8 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     // What ends when this process has nobody to forward any more.
     let end = CancellationToken::new();
     let left = CancellationToken::new();
-    let mut parts = JoinSet::new();
+    let mut tasks = Tasks::default();
+    let servers = TaskTracker::new();
     if let Some(lease) = &settings.lease {
         let peer_port = listen("PEER_PORT", settings.admin_host(), lease.peer_port)?;
         let ways = Ways {
@@ -174,21 +156,13 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         let config = election(lease, settings.spacing());
         let candidate = Candidate::new(config, address, Page::new(&lease.pod));
         let task = CandidateTask::new(candidate, ways)?;
-        parts.spawn(async move {
-            let ran = task.run().await;
-            Err(ran.map_or_else(Failed::System, |()| Failed::Ended))
-        });
+        tasks.spawn("election", async { Ok(task.run().await?) });
         let (route, leaving) = (route.clone(), shutdown.clone());
         let serving = http::serve(peer_port, most, From::Queues, route, leaving, end.clone());
-        parts.spawn(async move {
-            serving.await;
-            Ok(())
-        });
+        let serving = servers.track_future(serving);
+        tasks.spawn("peer port", async { Ok(serving.await) });
     }
-    parts.spawn(async move {
-        let ran = keeper.run().await;
-        Err(ran.map_or_else(Failed::System, |()| Failed::Ended))
-    });
+    tasks.spawn("queue", async { Ok(keeper.run().await?) });
     let admin = Admin {
         about: Arc::new(About {
             pod: settings.lease.as_ref().map(|lease| Pod {
@@ -204,17 +178,12 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         metrics: Arc::clone(&metrics),
         ready,
     };
-    let until = end.clone();
-    parts.spawn(async move {
-        admin::serve(admin_port, admin, until).await;
-        Ok(())
-    });
+    let serving = admin::serve(admin_port, admin, end.clone());
+    tasks.spawn("admin port", async { Ok(serving.await) });
     let leaving = shutdown.clone();
     let serving = http::serve(queue_port, most, From::Clients, route, leaving, end.clone());
-    parts.spawn(async move {
-        serving.await;
-        Ok(())
-    });
+    let serving = servers.track_future(serving);
+    tasks.spawn("queue port", async { Ok(serving.await) });
 
     let leave = async {
         shutdown.cancelled().await;
@@ -224,11 +193,14 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     };
     let ended = tokio::select! {
         () = leave => Ok(()),
-        Some(ended) = parts.join_next() => ended.unwrap_or(Err(Failed::Ended)),
+        exited = tasks.exited() => Err(Failed::from(exited)),
     };
     end.cancel();
-    // The clients' connections go with the runtime, unanswered.
-    parts.shutdown().await;
+    // Who opted in is refused; each of them has a time limit. All other connections
+    // go with the runtime, unanswered.
+    servers.close();
+    servers.wait().await;
+    tasks.shutdown().await;
     ended
 }
 
@@ -268,23 +240,4 @@ async fn forwarded(metrics: &Metrics, left: &CancellationToken, lease: &LeaseRef
     if !left.is_cancelled() {
         warn!("the Lease could not be released: the next leader has to wait it out");
     }
-}
-
-fn listen(variable: &'static str, host: IpAddr, port: u16) -> Result<TcpListener, Failed> {
-    let address = SocketAddr::new(host, port);
-    let bind = || {
-        let socket = match host {
-            IpAddr::V4(_) => TcpSocket::new_v4()?,
-            IpAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // The port may be had again while old connections to it time out.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    bind().map_err(|source| Failed::Listen {
-        address,
-        variable,
-        source,
-    })
 }

@@ -2,7 +2,11 @@
 
 /// Every setting: its variable, its default, and what it means.
 pub(super) const TABLE: &[(&str, &str, &str)] = &[
-    ("HOST", "0.0.0.0", "IP address where the queue listens"),
+    (
+        "HOST",
+        "",
+        "IP address where the queue listens; all of IPv4 and IPv6 when absent",
+    ),
     ("PORT", "80", "port where the queue listens"),
     (
         "ADMIN_PORT",

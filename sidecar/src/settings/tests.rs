@@ -1,4 +1,10 @@
+use std::net::Ipv6Addr;
+use std::os::unix::ffi::OsStringExt;
+
+use proptest::prelude::*;
+
 use super::*;
+use crate::clock;
 
 fn read(args: &[&str], environment: &[(&str, &str)]) -> Result<Command, Invalid> {
     Settings::read(args.iter().map(Into::into), |name| {
@@ -21,10 +27,7 @@ fn refusal(environment: &[(&str, &str)]) -> String {
 #[test]
 fn the_defaults_are_the_originals_and_discords() {
     let settings = settings(&[]);
-    assert_eq!(
-        (settings.host.to_string().as_str(), settings.port),
-        ("0.0.0.0", 80)
-    );
+    assert_eq!((settings.host, settings.port), (None, 80));
     assert_eq!(settings.spacing(), Duration::from_millis(5250));
     assert_eq!(settings.refresh_interval, Duration::from_secs(300));
     assert_eq!(settings.token, TokenSource::None);
@@ -41,7 +44,8 @@ fn a_flag_wins_over_the_environment_and_an_empty_value_is_none() {
         panic!("no settings");
     };
     assert_eq!((settings.port, settings.lease.clone()), (2, None));
-    assert_eq!(settings.admin_host().to_string(), "::");
+    assert_eq!(settings.host, Some(Ipv6Addr::UNSPECIFIED.into()));
+    assert_eq!(settings.admin_host(), None);
 }
 
 #[test]
@@ -112,6 +116,129 @@ fn tests_may_go_below_discords_interval_but_not_to_zero() {
 }
 
 #[test]
+fn every_setting_is_checked_whether_it_is_used_or_not() {
+    for (name, value) in [
+        ("ALLOW_UNSAFE_INTERVAL", "perhaps"),
+        ("LEASE_NAMESPACE", "No Namespace"),
+        ("LEASE_DURATION", "1s"),
+        ("LEASE_MARGIN", "9s"),
+        ("LEASE_RENEW", "0s"),
+        ("POD_NAME", "my_pod"),
+        ("POD_IP", "10.0.0"),
+        ("PEER_PORT", "99999"),
+        ("SHUTDOWN_GRACE", "2 days"),
+        ("PLACE_KEPT", "1s"),
+        ("PLACE_KEPT", "1999ms"),
+        ("IDENTIFY_MARGIN", "18446744073709551615s"),
+        ("IDENTIFY_INTERVAL", "18446744073709551615s"),
+        ("REFRESH_INTERVAL", "9223372036854775807s"),
+    ] {
+        let line = read(&[], &[(name, value)]).expect_err(name).to_string();
+        assert!(line.starts_with(&format!("{name}={value:?} ")), "{line}");
+    }
+    // A token that does not count, as there is a file.
+    let both = [
+        ("DISCORD_TOKEN", "not a token"),
+        ("DISCORD_TOKEN_FILE", "/t"),
+    ];
+    assert!(refusal(&both).starts_with("DISCORD_TOKEN is not accepted"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_environment_is_valid_settings_or_an_error_that_names_a_variable(
+        environment in environment(),
+    ) {
+        let read = Settings::read([], |name| {
+            environment.get(name).map(|value| OsString::from_vec(value.clone()))
+        });
+        match read {
+            Ok(Command::Run(settings)) => {
+                // What is computed from them later on.
+                prop_assert!(settings.spacing() >= settings.interval);
+                prop_assert!(settings.place_kept >= Duration::from_secs(2));
+                let _ = settings.admin_host();
+                let _ = clock::now() + settings.spacing() * MOST_BUCKETS;
+                if let Some(lease) = &settings.lease {
+                    prop_assert!(lease.margin + lease.renew_every * 2 <= lease.duration);
+                }
+            }
+            Ok(Command::Print(text)) => prop_assert!(false, "{}", text),
+            Err(invalid) => {
+                let line = invalid.to_string();
+                let named = TABLE.iter().any(|row| line.starts_with(row.0));
+                prop_assert!(named && !line.chars().any(char::is_control), "{line}");
+                prop_assert!(!line.contains("hunter2"), "{line}");
+                let token = environment.get("DISCORD_TOKEN").and_then(|t| str::from_utf8(t).ok());
+                if let Some(token) = token.filter(|token| token.len() > 9)
+                    && line.starts_with("DISCORD_TOKEN is")
+                {
+                    prop_assert!(!line.contains(token), "{line}");
+                }
+            }
+        }
+    }
+}
+
+/// Any bytes for any of the variables, mostly such as may be accepted.
+fn environment() -> impl Strategy<Value = HashMap<&'static str, Vec<u8>>> {
+    let name = prop::sample::select(TABLE).prop_map(|row| row.0);
+    let usual = prop::sample::select(
+        &[
+            "",
+            "0",
+            "1",
+            "-1",
+            "true",
+            "false",
+            "perhaps",
+            "::",
+            "::1",
+            "10.0.0.1",
+            "nowhere",
+            "info",
+            "text",
+            "json",
+            "/t",
+            "bot",
+            "bots",
+            "65535",
+            "65536",
+            "0s",
+            "1ns",
+            "999ms",
+            "2s",
+            "3s",
+            "5s",
+            "15s",
+            "1500ms",
+            "30s",
+            "24h",
+            "86401s",
+            "18446744073709551615",
+            "18446744073709551615s",
+            "9223372036854775807s",
+            "9223372036854775807ns",
+            "-1s",
+            "1e999s",
+            "http://h",
+            "https://u:hunter2@h/",
+            "http://h/?t=hunter2",
+            "a-token.with spaces",
+            "a-token.with\u{7f}",
+        ][..],
+    );
+    let text = prop_oneof![
+        8 => usual.prop_map(|text| text.as_bytes().to_vec()),
+        1 => "\\PC{0,60}".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..60),
+    ];
+    prop::collection::hash_map(name, text, 0..8)
+}
+
+#[test]
 fn the_token_is_neither_printed_nor_a_flag() {
     let settings = settings(&[("DISCORD_TOKEN", "sup3r.secret")]);
     assert!(matches!(settings.token, TokenSource::Given(_)));
@@ -152,16 +279,36 @@ fn a_token_that_was_left_empty_or_is_no_text_is_not_taken_for_none() {
 
 #[test]
 fn a_queue_that_is_kept_to_this_machine_keeps_its_admin_port_there() {
-    assert!(
-        settings(&[("HOST", "127.0.0.1")])
-            .admin_host()
-            .is_loopback()
+    for (host, admin) in [
+        ("127.0.0.1", Some("127.0.0.1")),
+        ("::1", Some("::1")),
+        ("::ffff:127.0.0.2", Some("127.0.0.2")),
+        ("10.0.0.1", None),
+        ("0.0.0.0", None),
+        ("::", None),
+        ("", None),
+    ] {
+        let host = settings(&[("HOST", host)]).admin_host();
+        assert_eq!(host.map(|ip| ip.to_string()).as_deref(), admin);
+    }
+}
+
+#[test]
+fn a_log_filter_means_what_it_seems_to_mean() {
+    let filter = |text| settings(&[("RUST_LOG", text)]).log_filter;
+    assert_eq!(
+        filter("INFO, gateway_queue = debug"),
+        "info,gateway_queue=debug"
     );
-    assert!(
-        settings(&[("HOST", "10.0.0.1")])
-            .admin_host()
-            .is_unspecified()
-    );
+    for text in [
+        "info,a[{b=info",
+        "=info",
+        "info,",
+        "a=b=info",
+        "info gateway_queue=debug",
+    ] {
+        assert!(refusal(&[("RUST_LOG", text)]).contains("a level"), "{text}");
+    }
 }
 
 #[test]

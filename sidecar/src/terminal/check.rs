@@ -1,6 +1,6 @@
 //! `gateway-queue check`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use jiff::Timestamp;
 use url::Url;
@@ -87,7 +87,8 @@ async fn leader(settings: &Settings) -> Result<Finding, Unusable> {
             Err(failure) => judge::no_lease(&name, &failure.to_string()),
         });
     }
-    let address = SocketAddr::new(here(settings.admin_host()), settings.admin_port);
+    let here = settings.admin_host().unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let address = SocketAddr::new(here, settings.admin_port);
     let url = Url::parse(&format!("http://{address}/state"))?;
     let asked = Asker::new()?.ask(&url).await;
     let seen = asked.as_ref().map(|answer| &answer.seen);
@@ -95,13 +96,4 @@ async fn leader(settings: &Settings) -> Result<Finding, Unusable> {
         &format!("http://{address}"),
         seen.map_err(String::as_str),
     ))
-}
-
-/// Where this machine reaches what listens at `host`.
-fn here(host: IpAddr) -> IpAddr {
-    match host {
-        host if !host.is_unspecified() => host,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    }
 }

@@ -1,6 +1,8 @@
 //! The binary and its clients: who is answered, with what, and when.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{GRANT, LONG, Server, answer, closed_silently, granted, machine};
@@ -227,6 +229,63 @@ fn sigterm_ends_it_at_once_and_answers_nobody() {
         assert!(server.ended().success());
         assert!(start.elapsed() < Duration::from_secs(2));
     }
+}
+
+#[test]
+fn sigterm_tells_those_who_opted_in_and_closes_all_others() {
+    let mut server = Server::start(&[]);
+    granted(&mut server.ask(0));
+    let waiting: Vec<_> = (0..20).map(|_| server.ask(0)).collect();
+    let opted_in: Vec<_> = (0..20)
+        .map(|_| server.send(b"GET /?shard=0&wait=60 HTTP/1.1\r\nhost: q\r\n\r\n"))
+        .collect();
+    server.wait_for_state(r#""waiting":40"#);
+    server.signal("-TERM");
+    for mut client in opted_in {
+        let (head, body) = answer(&mut client);
+        assert!(head.starts_with("http/1.1 429 "), "{head}");
+        assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+        assert!(body.starts_with(r#"{"reason":"no_leader","#), "{body}");
+        assert!(closed_silently(client));
+    }
+    assert!(waiting.into_iter().all(closed_silently));
+    assert!(server.ended().success());
+}
+
+#[test]
+fn a_connection_that_has_been_idle_for_half_a_minute_serves_a_next_request() {
+    let server = Server::start(&[]);
+    let mut client = server.ask(0);
+    granted(&mut client);
+    // As long as hyper, Go and Node keep one in their pools, or nearly.
+    thread::sleep(Duration::from_secs(35));
+    client
+        .write_all(b"GET /?shard=0 HTTP/1.1\r\nhost: q\r\n\r\n")
+        .unwrap();
+    granted(&mut client);
+}
+
+#[test]
+fn an_expectation_with_its_body_right_behind_it_is_granted() {
+    let server = Server::start(&[("MAX_CONCURRENCY", "4096")]);
+    thread::scope(|scope| {
+        for client in 0..8 {
+            let queue = server.queue;
+            scope.spawn(move || {
+                for n in 0..250 {
+                    let request = format!(
+                        "POST /?shard={} HTTP/1.1\r\nhost: q\r\nexpect: 100-continue\r\n\
+                         content-length: 1\r\n\r\nx",
+                        client * 512 + n
+                    );
+                    let mut stream = TcpStream::connect(queue).unwrap();
+                    stream.set_read_timeout(Some(LONG)).unwrap();
+                    stream.write_all(request.as_bytes()).unwrap();
+                    granted(&mut stream);
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ pub(crate) mod fake;
 pub(crate) mod machine;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -90,7 +90,12 @@ impl Server {
 
     /// A new connection to the queue with this sent on it.
     pub(crate) fn send(&self, bytes: &[u8]) -> TcpStream {
-        let mut stream = TcpStream::connect(self.queue).unwrap();
+        self.send_to(self.queue.ip(), bytes)
+    }
+
+    /// The same by another address of this machine.
+    pub(crate) fn send_to(&self, ip: IpAddr, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect((ip, self.queue.port())).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         stream.write_all(bytes).unwrap();
         stream
@@ -102,7 +107,12 @@ impl Server {
 
     /// The body of an admin page.
     pub(crate) fn page(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.admin).unwrap();
+        self.page_at(self.admin.ip(), path)
+    }
+
+    /// The same by another address of this machine.
+    pub(crate) fn page_at(&self, ip: IpAddr, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect((ip, self.admin.port())).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();

@@ -1,0 +1,131 @@
+//! Where the ports listen.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use rustix::io::Errno;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// So many clients may come at the same moment, as all shards do after a restart
+/// of a bot. Beyond it the kernel lets them try again after 1 s, 3 s ..., and
+/// they lose the order in which they came. (The kernel's `somaxconn` caps it.)
+const BACKLOG: u32 = 4096;
+
+/// A port that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({variable}): {source}{}", hint(source))]
+pub struct Failed {
+    address: SocketAddr,
+    /// Which setting says so.
+    variable: &'static str,
+    source: io::Error,
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are for root, mostly",
+        io::ErrorKind::AddrInUse => "; another program has it",
+        io::ErrorKind::AddrNotAvailable => "; HOST must be an address of this machine",
+        _ => "",
+    }
+}
+
+/// Listens at `host`, else at every address of both families.
+///
+/// # Errors
+///
+/// When the port cannot be had.
+pub(crate) fn listen(
+    variable: &'static str,
+    host: Option<IpAddr>,
+    port: u16,
+) -> Result<TcpListener, Failed> {
+    let at = |ip| {
+        let address = SocketAddr::new(ip, port);
+        bind(address).map_err(|source| Failed {
+            address,
+            variable,
+            source,
+        })
+    };
+    match host {
+        Some(ip) => at(ip),
+        None => match at(Ipv6Addr::UNSPECIFIED.into()) {
+            Err(failed) if has_no_ipv6(&failed.source) => at(Ipv4Addr::UNSPECIFIED.into()),
+            bound => bound,
+        },
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        let socket = TcpSocket::new_v6()?;
+        // What `::` means must not depend on the machine (net.ipv6.bindv6only).
+        SockRef::from(&socket).set_only_v6(false)?;
+        socket
+    };
+    // The port may be had again while old connections to it time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Whether the kernel was built or started without IPv6, or has no address of it.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_host_both_families_are_answered() {
+        let listener = listen("PORT", None, 0).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for ip in [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv6Addr::LOCALHOST.into(),
+        ] {
+            TcpStream::connect((ip, port)).await.unwrap();
+            listener.accept().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_is_taken_at_its_word_but_for_the_one_that_means_all() {
+        let loopback = |ip: &str| Some(ip.parse::<IpAddr>().unwrap());
+        for (host, v4, v6) in [
+            ("127.0.0.1", true, false),
+            ("0.0.0.0", true, false),
+            ("::1", false, true),
+            ("::", true, true),
+        ] {
+            let listener = listen("PORT", loopback(host), 0).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let connects = |ip: IpAddr| async move { TcpStream::connect((ip, port)).await.is_ok() };
+            assert_eq!(connects(Ipv4Addr::LOCALHOST.into()).await, v4, "{host}");
+            assert_eq!(connects(Ipv6Addr::LOCALHOST.into()).await, v6, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_another_program_has_is_no_lack_of_ipv6() {
+        let taken = listen("PORT", None, 0).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let failed = listen("PORT", None, port).unwrap_err().to_string();
+        assert!(failed.starts_with(&format!("cannot listen on [::]:{port} (PORT): ")));
+        assert!(failed.ends_with("; another program has it"), "{failed}");
+        for (errno, none) in [(Errno::AFNOSUPPORT, true), (Errno::ACCESS, false)] {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            assert_eq!(has_no_ipv6(&error), none);
+        }
+    }
+}
