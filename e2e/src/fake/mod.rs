@@ -15,7 +15,7 @@ pub mod rules;
 pub mod settings;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -86,8 +86,13 @@ impl Fake {
     }
 }
 
+/// `[::]` takes IPv4, too, and is IPv4 alone on a machine without IPv6.
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot listen at {address}: {e}")))
+    let bound = match TcpListener::bind(address).await {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|e| io::Error::new(e.kind(), format!("cannot listen at {address}: {e}")))
 }

@@ -1,6 +1,6 @@
 //! What a fake Discord is told at its start.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::settings::{Token, Unusable, Variables};
 /// The settings of a fake Discord, from the environment.
 #[derive(Debug)]
 pub struct Settings {
-    /// `LISTEN`, 0.0.0.0:8080: REST and gateway.
+    /// `LISTEN`, [::]:8080: REST and gateway.
     pub listen: SocketAddr,
-    /// `CONTROL`, 0.0.0.0:8081: the record and the switches.
+    /// `CONTROL`, [::]:8081: the record and the switches.
     pub control: SocketAddr,
     /// `DISCORD_TOKEN`: the one token that is accepted.
     pub token: Token,
@@ -35,7 +35,7 @@ impl Settings {
     pub fn read(variables: &Variables<'_>) -> Result<Self, Unusable> {
         let address = "an address and a port, such as 0.0.0.0:8080";
         let count = "a number above zero";
-        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         Ok(Self {
             listen: variables.optional("LISTEN", address)?.unwrap_or(any(8080)),
             control: variables.optional("CONTROL", address)?.unwrap_or(any(8081)),
@@ -72,7 +72,7 @@ mod tests {
     fn a_token_is_enough_and_the_rest_is_as_at_discord() {
         let lookup = |name: &str| (name == "DISCORD_TOKEN").then(|| "token".to_owned());
         let settings = Settings::read(&Variables::new(&lookup)).unwrap();
-        assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
+        assert_eq!(settings.listen.to_string(), "[::]:8080");
         assert_eq!(settings.allowance.interval, Duration::from_secs(5));
         assert_eq!(settings.allowance.total, 1000);
         assert_eq!(settings.allowance.window, Duration::from_secs(86_400));

@@ -117,15 +117,16 @@ pub const PEER_PORT: i32 = 9091;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayQueueSpec {
-    /// The IP on which the queue listens in its pod: 0.0.0.0 or :: for all
-    /// addresses. A loopback address is refused: no Service reaches it. Defaults to
-    /// 0.0.0.0.
-    #[serde(default = "default_host")]
+    /// The IP address on which the queue listens in its pod. A loopback address is
+    /// refused: no Service reaches it. When absent, the queue listens on every address
+    /// of IPv4 and IPv6. 0.0.0.0 stands for all of IPv4 alone: leave it out in a cluster
+    /// without IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
     #[x_kube(validation = Rule::new("isIP(self) && !ip(self).isLoopback()").message(
         "host must be an IP address that other pods can reach, such as 0.0.0.0 (all addresses) or ::, and not a name or a loopback address"
     ))]
-    pub host: String,
+    pub host: Option<String>,
 
     /// The port on which the queue listens in its pod, from 1 to 65535. Ports
     /// 9090 and 9091 belong to the queue itself. Clients use service.port. Defaults
@@ -330,10 +331,6 @@ impl LogFormat {
             Self::Json => "json",
         }
     }
-}
-
-fn default_host() -> String {
-    "0.0.0.0".to_owned()
 }
 
 fn default_port() -> i32 {

@@ -208,7 +208,6 @@ fn affinity(owner: &Owner, asked: Option<Affinity>) -> Affinity {
 fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<EnvVar>, Error> {
     let shutdown_grace = (termination_grace(pod) - CLOSING).max(0);
     let mut env = vec![
-        value("HOST", &spec.host),
         value("PORT", spec.port),
         value("ADMIN_PORT", ADMIN_PORT),
         value("PEER_PORT", PEER_PORT),
@@ -223,6 +222,9 @@ fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<
         value("LOG_FORMAT", spec.log_format.word()),
         value("RUST_LOG", spec.log_level.word()),
     ];
+    if let Some(host) = &spec.host {
+        env.insert(0, value("HOST", host));
+    }
     if spec.token_secret_ref.is_some() {
         env.push(value("DISCORD_TOKEN_FILE", TOKEN_FILE));
     }

@@ -37,7 +37,7 @@ fn told(field: &'static str, values: [Value; 2], seen: &[(&'static str, Value, V
 pub(super) fn rows() -> Vec<Row> {
     let text = |value: &str| json!(value);
     let mut rows = vec![
-        same("host", "env HOST", text("::"), text("10.1.2.3")),
+        same("host", "env HOST", text("0.0.0.0"), text("10.1.2.3")),
         told(
             "port",
             [json!(6000), json!(80)],

@@ -78,6 +78,13 @@ fn nothing_about_leadership_makes_a_pod_ready_or_not() {
 }
 
 #[test]
+fn a_queue_listens_on_both_families_unless_its_spec_names_an_address() {
+    assert!(!env_of(json!({})).contains_key("HOST"));
+    let env = env_of(json!({"host": "0.0.0.0"}));
+    assert_eq!(env["HOST"].as_deref(), Some("0.0.0.0"));
+}
+
+#[test]
 fn the_spec_reaches_the_queue_as_its_environment() {
     let env = env_of(json!({
         "host": "::", "port": 80, "interval": "5.5s", "margin": "1m", "sessionReserve": 10,
