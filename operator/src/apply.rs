@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway_queue_telemetry::chain;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Client;
@@ -86,7 +87,7 @@ impl Error {
 pub(crate) fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-        other => other.to_string(),
+        other => chain(other),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use gateway_queue_telemetry::{chain, escaped};
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -57,7 +58,7 @@ async fn all(check: Check) -> Result<(), BoxError> {
             Ok(()) => println!("ok      {what}"),
             Err(error) => {
                 failed += 1;
-                println!("FAILED  {what}: {error}");
+                println!("FAILED  {what}: {}", escaped(&chain(&**error)));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
-use gateway_queue_telemetry::ms;
+use gateway_queue_telemetry::{chain, ms};
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::{self, Event};
@@ -131,7 +131,7 @@ pub fn controller(
                     outcomes.backoffs.forget(&queue);
                     outcomes.told.forget(&queue);
                 }
-                Err(error) => tracing::warn!(%error, "the controller stumbled"),
+                Err(error) => tracing::warn!(error = chain(&error), "the controller stumbled"),
             }
             std::future::ready(())
         });

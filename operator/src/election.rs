@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use gateway_queue_telemetry::chain;
 use kube::Client;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 use tokio::sync::watch;
@@ -53,7 +54,13 @@ pub async fn stand(
         let Candidacy {
             namespace, lease, ..
         } = &candidacy;
-        tracing::warn!(%error, ?wait, namespace, lease, "cannot take part in the election of an operator; trying again");
+        tracing::warn!(
+            error = chain(&error),
+            ?wait,
+            namespace,
+            lease,
+            "cannot take part in the election of an operator; trying again"
+        );
         let pause = tokio::time::sleep(wait.mul_f64(0.5 + 0.5 * fastrand::f64()));
         if stop.run_until_cancelled(pause).await.is_none() {
             break;
@@ -64,7 +71,10 @@ pub async fn stand(
         let released = tokio::time::timeout(RELEASE, release(&client, &candidacy)).await;
         match released {
             Ok(Ok(())) => tracing::info!("the Lease of the operator is released"),
-            Ok(Err(error)) => tracing::warn!(%error, "the Lease of the operator is not released"),
+            Ok(Err(error)) => tracing::warn!(
+                error = chain(&error),
+                "the Lease of the operator is not released"
+            ),
             Err(_) => tracing::warn!("the Lease of the operator is not released in time"),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use gateway_queue_telemetry::chain;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::Resource as _;
@@ -83,7 +84,7 @@ pub async fn publish(
         let publishing = recorder.publish(&event, &regarding);
         match tokio::time::timeout(LIMIT, publishing).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "an event was not published"),
+            Ok(Err(error)) => tracing::debug!(error = chain(&error), "an event was not published"),
             Err(_) => tracing::debug!("an event was not published in time"),
         }
     }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use gateway_queue_operator::{api, check, runtime, settings};
+use gateway_queue_telemetry::{chain, escaped};
 
 fn main() -> ExitCode {
     let command =
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gateway-queue-operator: {error}");
+            eprintln!("gateway-queue-operator: {}", escaped(&chain(&*error)));
             ExitCode::FAILURE
         }
     }

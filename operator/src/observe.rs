@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures::{Stream, StreamExt as _, pin_mut};
+use gateway_queue_telemetry::chain;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -186,7 +187,7 @@ where
         .reflect(writer)
         .filter_map(|event| {
             if let Err(error) = &event {
-                tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted; trying again");
+                tracing::warn!(kind = %K::kind(&()), error = chain(error), "watch interrupted; trying again");
             }
             std::future::ready(event.ok())
         })

@@ -1,6 +1,7 @@
-//! The parts of the operator that run side by side. One that ends, or panics, is
-//! never missed: it says so by its name.
+//! The tasks of the operator that run side by side. One that exits is reported with its
+//! name and the cause.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
@@ -22,8 +23,8 @@ impl Parts {
         let part = AssertUnwindSafe(part).catch_unwind();
         self.0.spawn(async move {
             match part.await {
-                Ok(()) => format!("{name} ended by itself"),
-                Err(_) => format!("{name} panicked"),
+                Ok(()) => exited(&name, "it returned"),
+                Err(panic) => exited(&name, &format!("it panicked: {}", message(&*panic))),
             }
         });
     }
@@ -52,6 +53,17 @@ impl Parts {
     }
 }
 
+fn exited(name: &str, cause: &str) -> String {
+    format!("task {name} exited unexpectedly: {cause}")
+}
+
+/// The message of a panic.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let formatted = panic.downcast_ref::<String>().map(String::as_str);
+    let literal = || panic.downcast_ref::<&str>().copied();
+    formatted.or_else(literal).unwrap_or("without a message")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,13 +72,13 @@ mod tests {
     async fn a_part_that_ends_or_panics_is_named() {
         let mut parts = Parts::default();
         assert_eq!(parts.next_end().await, None);
-        parts.run("the watch of Services", std::future::pending());
-        parts.run("the admin port", std::future::ready(()));
-        let ended = Some("the admin port ended by itself".to_owned());
+        parts.run("watch of Services", std::future::pending());
+        parts.run("admin port", std::future::ready(()));
+        let ended = Some("task admin port exited unexpectedly: it returned".to_owned());
         assert_eq!(parts.next_end().await, ended);
-        parts.run("the election", async { panic!("on purpose") });
-        let ended = Some("the election panicked".to_owned());
-        assert_eq!(parts.next_end().await, ended);
+        parts.run("election", async { panic!("on purpose") });
+        let ended = "task election exited unexpectedly: it panicked: on purpose";
+        assert_eq!(parts.next_end().await.as_deref(), Some(ended));
         parts.end().await;
     }
 
@@ -77,13 +89,14 @@ mod tests {
             tasks.spawn(std::future::pending());
             tasks.spawn(async move { assert!(!panics, "on purpose") });
             let mut parts = Parts::default();
-            parts.run_all("a watch", tasks);
-            let how = if panics {
-                "panicked"
+            parts.run_all("watch", tasks);
+            let cause = if panics {
+                "it panicked: on purpose"
             } else {
-                "ended by itself"
+                "it returned"
             };
-            assert_eq!(parts.next_end().await, Some(format!("a watch {how}")));
+            let exited = format!("task watch exited unexpectedly: {cause}");
+            assert_eq!(parts.next_end().await, Some(exited));
         }
     }
 }

@@ -83,7 +83,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     // Whatever is in here ends with this function, and not before.
     let mut parts = Parts::default();
     let serving = admin::serve(listener, Arc::clone(&readiness), registry);
-    parts.run("the admin port", serving);
+    parts.run("admin port", serving);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         queue_image = defaults.image,
@@ -100,7 +100,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     let (events, notes) = Events::new();
     let instance = std::env::var("POD_NAME").ok();
     let publishing = events::publish(client.clone(), instance, notes);
-    parts.run("the publishing of events", publishing);
+    parts.run("event recorder", publishing);
     let (works, turn) = watch::channel(candidacy.is_none());
     let places = Arc::new(Semaphore::new(usize::from(CONCURRENCY)));
     let mut controllers = Parts::default();
@@ -114,7 +114,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         let mut watches = JoinSet::new();
         let tokens = Arc::<Tokens>::default();
         let (stores, triggers) = watch_children(&client, namespace, &tokens, &mut watches);
-        parts.run_all(format!("a watch of {place}"), watches);
+        parts.run_all(format!("watch of {place}"), watches);
         tells.push(triggers.tell.clone());
         let context = Arc::new(Context {
             cluster: Cluster::new(client.clone(), metrics.clone()),
@@ -143,7 +143,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             stop.clone(),
             listed,
         );
-        controllers.run(format!("the controller of {place}"), async move {
+        controllers.run(format!("controller of {place}"), async move {
             // Before the children are known, each would seem to be missing.
             let filled = stop.run_until_cancelled(stores.wait_until_ready()).await;
             if let Some(Ok(())) = filled {
@@ -151,13 +151,13 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             }
         });
     }
-    parts.run("the word of whose turn it is", follow(turn, tells, metrics));
+    parts.run("leadership observer", follow(turn, tells, metrics));
     // The next operator's turn comes when this one has done nothing any more.
     let idle = CancellationToken::new();
     let mut standing = Parts::default();
     if let Some(candidacy) = candidacy {
         let election = election::stand(election, candidacy, works, idle.clone());
-        standing.run("the election", election);
+        standing.run("election", election);
     }
     let fault = tokio::select! {
         fault = all_end(&mut controllers, &stop) => fault,
@@ -243,9 +243,9 @@ mod tests {
     async fn one_controller_of_several_that_ends_is_named_but_not_after_the_signal() {
         let stop = CancellationToken::new();
         let mut controllers = Parts::default();
-        controllers.run("the controller of a", stop.clone().cancelled_owned());
-        controllers.run("the controller of b", std::future::ready(()));
-        let ended = Some("the controller of b ended by itself".to_owned());
+        controllers.run("controller of a", stop.clone().cancelled_owned());
+        controllers.run("controller of b", std::future::ready(()));
+        let ended = Some("task controller of b exited unexpectedly: it returned".to_owned());
         assert_eq!(all_end(&mut controllers, &stop).await, ended);
         stop.cancel();
         assert_eq!(all_end(&mut controllers, &stop).await, None);

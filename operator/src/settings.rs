@@ -225,12 +225,18 @@ impl Flags {
             LogFormat::ALL.into_iter().find(|f| f.word() == word)
         })?;
         let log_filter = LOG_FILTER.read(None, &variable, |filter| {
+            // A space would be a part of the name of a target.
+            let filter = filter
+                .split(',')
+                .map(str::trim)
+                .collect::<Vec<_>>()
+                .join(",");
             // A lone word that is no level is taken for a target, and silences
             // all others.
             let mut lone = filter.split(',').filter(|part| !part.contains('='));
             let levels = lone.all(|word| word.parse::<LevelFilter>().is_ok());
             let readable = levels && filter.parse::<Targets>().is_ok();
-            readable.then(|| filter.to_owned())
+            readable.then_some(filter)
         })?;
         Ok(Settings {
             defaults: QueueDefaults {
@@ -258,6 +264,11 @@ impl Setting {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, Error> {
         let read = self.read(flag, variable, parse)?;
+        self.set(read)
+    }
+
+    /// The value, without which nothing can be done.
+    fn set<T>(&self, read: Option<T>) -> Result<T, Error> {
         read.ok_or(Error::Unset {
             name: self.name,
             accepted: self.accepted,
@@ -293,13 +304,17 @@ fn candidacy(
     namespace: Option<OsString>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<Candidacy>, Error> {
-    let Some(lease) = LEASE.read(lease, &variable, object_name)? else {
+    // Each is read, whether there is an election or not.
+    let lease = LEASE.read(lease, &variable, object_name)?;
+    let namespace = LEASE_NAMESPACE.read(namespace, &variable, namespace_name)?;
+    let identity = POD_NAME.read(None, &variable, object_name)?;
+    let Some(lease) = lease else {
         return Ok(None);
     };
     Ok(Some(Candidacy {
-        namespace: LEASE_NAMESPACE.needed(namespace, &variable, namespace_name)?,
+        namespace: LEASE_NAMESPACE.set(namespace)?,
         lease,
-        identity: POD_NAME.needed(None, &variable, object_name)?,
+        identity: POD_NAME.set(identity)?,
     }))
 }
 

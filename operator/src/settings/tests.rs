@@ -1,3 +1,8 @@
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStringExt;
+
+use proptest::prelude::*;
+
 use super::*;
 
 fn read_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Command, Error> {
@@ -156,4 +161,72 @@ fn an_operator_that_stands_for_election_says_where_and_who_it_is() {
         (candidacy.lease.as_str(), candidacy.namespace.as_str()),
         ("other", "bots")
     );
+}
+
+#[test]
+fn every_setting_is_checked_whether_it_is_used_or_not() {
+    for (name, value) in [("LEADER_ELECTION_NAMESPACE", "a.b"), ("POD_NAME", "My_Pod")] {
+        let variables = [("QUEUE_IMAGE", "q"), (name, value)];
+        let message = read_with(&[], &variables).expect_err(name).to_string();
+        assert!(
+            message.contains(&format!("{name}) is {value:?}"))
+                || message.starts_with(&format!("{name} is {value:?}")),
+            "{message}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_environment_is_valid_settings_or_an_error_that_names_a_variable(
+        environment in environment(),
+    ) {
+        let read = Command::read([], |name| {
+            environment.get(name).map(|value| OsString::from_vec(value.clone()))
+        });
+        match read {
+            Ok(Command::Run(settings)) => {
+                prop_assert!(settings.admin_port > 0 && !settings.defaults.image.is_empty());
+                prop_assert!(settings.log_filter.parse::<Targets>().is_ok());
+            }
+            Ok(other) => prop_assert!(false, "{:?}", other),
+            Err(error) => {
+                let line = error.to_string();
+                prop_assert!(VARIABLES.iter().any(|name| line.contains(name)), "{line}");
+                prop_assert!(!line.chars().any(char::is_control), "{line}");
+            }
+        }
+    }
+}
+
+const VARIABLES: [&str; 10] = [
+    "QUEUE_IMAGE",
+    "QUEUE_IMAGE_PULL_POLICY",
+    "QUEUE_IMAGE_PULL_SECRETS",
+    "WATCH_NAMESPACE",
+    "LEADER_ELECTION_LEASE",
+    "LEADER_ELECTION_NAMESPACE",
+    "POD_NAME",
+    "ADMIN_PORT",
+    "LOG_FORMAT",
+    "RUST_LOG",
+];
+
+/// Any bytes for any of the variables, mostly such as may be accepted.
+fn environment() -> impl Strategy<Value = HashMap<&'static str, Vec<u8>>> {
+    let name = prop::sample::select(&VARIABLES[..]);
+    let usual = prop::sample::select(
+        &[
+            "", "q:1", "a", "a,b", "a.b", "A", "Always", "65535", "65536", "0", "-1", "json",
+            "info", "a=loud",
+        ][..],
+    );
+    let text = prop_oneof![
+        8 => usual.prop_map(|text| text.as_bytes().to_vec()),
+        1 => "\\PC{0,60}".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..300),
+    ];
+    prop::collection::hash_map(name, text, 0..10)
 }
