@@ -15,7 +15,8 @@ use crate::moment::Moment;
 use crate::pacer::{Grant, WaiterId};
 use crate::permit::Permit;
 use crate::refusal::Refusal;
-use crate::state::{BRIEF_SHARDS, Snapshot};
+pub use crate::state::Detail;
+use crate::state::Snapshot;
 use crate::term::Term;
 
 /// Something happened to a waiter, or somebody wants to know.
@@ -41,28 +42,6 @@ pub(crate) enum Event {
     /// What is left for the next leader of this Lease after this term, once no
     /// grant is on its way any more.
     Left(String, Term, oneshot::Sender<Left>),
-}
-
-/// How closely to look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detail {
-    /// How many wait in each bucket.
-    Numbers,
-    /// Also which shards. That takes a moment when many wait.
-    Shards,
-    /// Also the first shards of each.
-    Brief,
-}
-
-impl Detail {
-    /// How many shards of each bucket are told at most.
-    pub(crate) fn most_shards(self) -> usize {
-        match self {
-            Self::Numbers => 0,
-            Self::Shards => usize::MAX,
-            Self::Brief => BRIEF_SHARDS,
-        }
-    }
 }
 
 /// What came of waiting.

@@ -27,6 +27,7 @@ pub mod settings;
 pub mod standing;
 pub mod state;
 pub mod term;
+pub mod term_queue;
 pub mod why;
 
 // They reach the world.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use gateway_queue_logbook::Token;
 use sha2::{Digest, Sha256};
 
 /// A bot token, checked to fit into a header. Nothing prints it: its `Debug`
@@ -60,6 +61,36 @@ impl BotToken {
 impl fmt::Debug for BotToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BotToken(…)")
+    }
+}
+
+/// What is known of the token at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Current {
+    /// None is configured.
+    None,
+    /// There should be one, and this is why there is none.
+    Missing(String),
+    /// Here it is.
+    Token(BotToken),
+}
+
+impl Current {
+    /// Its state before Discord has said anything about it.
+    pub fn state(&self) -> Token {
+        match self {
+            Self::None => Token::None,
+            Self::Missing(_) => Token::Missing,
+            Self::Token(_) => Token::Unchecked,
+        }
+    }
+
+    /// The token, if there is one.
+    pub fn token(&self) -> Option<&BotToken> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Missing(_) | Self::None => None,
+        }
     }
 }
 

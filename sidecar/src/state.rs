@@ -72,6 +72,28 @@ pub struct Snapshot {
     pub granted: Vec<Granted>,
 }
 
+/// How closely to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// How many wait in each bucket.
+    Numbers,
+    /// Also which shards. That takes a moment when many wait.
+    Shards,
+    /// Also the first shards of each.
+    Brief,
+}
+
+impl Detail {
+    /// How many shards of each bucket are told at most.
+    pub(crate) fn most_shards(self) -> usize {
+        match self {
+            Self::Numbers => 0,
+            Self::Shards => usize::MAX,
+            Self::Brief => BRIEF_SHARDS,
+        }
+    }
+}
+
 /// A grant that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // As above.

@@ -7,10 +7,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use gateway_queue_logbook::Token;
 use tokio::sync::watch;
 
 use crate::secret::BotToken;
+pub use crate::secret::Current;
 use crate::settings::TokenSource;
 
 /// How often the file is read. The kubelet swaps symbolic links to whole folders, and
@@ -19,28 +19,6 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// No token is longer.
 const MOST: u64 = 4096;
-
-/// What is known of the token at this moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Current {
-    /// None is configured.
-    None,
-    /// There should be one, and this is why there is none.
-    Missing(String),
-    /// Here it is.
-    Token(BotToken),
-}
-
-impl Current {
-    /// Its state before Discord has said anything about it.
-    pub fn state(&self) -> Token {
-        match self {
-            Self::None => Token::None,
-            Self::Missing(_) => Token::Missing,
-            Self::Token(_) => Token::Unchecked,
-        }
-    }
-}
 
 /// The token as it is now, and as it will be. A file is read by a thread of
 /// its own, since a file system may hang; it ends when nobody listens.
@@ -107,6 +85,8 @@ fn read(path: &Path) -> Current {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use gateway_queue_logbook::Token;
 
     use super::*;
 

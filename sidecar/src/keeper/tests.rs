@@ -6,6 +6,7 @@ use super::*;
 use crate::budget::Rules;
 use crate::handle::{Detail, Turn, Waiting};
 use crate::pacer::Lane;
+use crate::refusal::Reason;
 use crate::term::Inheritance;
 
 const HOUR: Duration = Duration::from_secs(3600);
