@@ -252,10 +252,11 @@ impl Keeper {
             .queue
             .fetched(outcome, now, Timestamp::now(), fastrand::f64());
         match learned {
-            Learned::Limits {
+            None => {}
+            Some(Learned::Limits {
                 limits,
                 concurrency_was,
-            } => {
+            }) => {
                 let Limits {
                     total,
                     remaining,
@@ -273,7 +274,7 @@ impl Keeper {
                     false => info!(total, remaining, max_concurrency, "Discord told the limits"),
                 }
             }
-            Learned::Trouble => {
+            Some(Learned::Trouble) => {
                 let why = self.queue.trouble().unwrap_or_default();
                 let next_try = self.queue.fetch_at().map(|at| ms(at.since(now)));
                 warn!(

@@ -2,7 +2,8 @@
 //!
 //! Counters and histograms are kept as things happen. Gauges are made from a
 //! snapshot of the queue when somebody asks, so that they cost nothing in
-//! between and always agree with /state.
+//! between and always agree with /state. A gauge that only a leader knows is
+//! absent on every other pod, so that an alert never reads a stale one.
 
 use std::fmt;
 use std::time::Duration;
@@ -197,6 +198,8 @@ impl Metrics {
 
     fn gauges(&self, snapshot: &Snapshot) -> Registry {
         let mut registry = Registry::with_prefix("gateway_queue");
+        let view = snapshot.leader_view.as_ref();
+        let limits = view.and_then(|view| view.limits);
         let mut gauge = |name: &str, help: &str, value: Option<u64>| {
             if let Some(value) = value {
                 let gauge = Gauge::<i64>::default();
@@ -207,22 +210,22 @@ impl Metrics {
         gauge(
             "max_concurrency",
             "Buckets; absent while unknown",
-            snapshot.max_concurrency.map(u64::from),
+            view.and_then(|view| view.max_concurrency).map(u64::from),
         );
         gauge(
             "recommended_shards",
             "Shards that Discord recommends",
-            snapshot.limits.map(|limits| limits.shards.into()),
+            limits.map(|limits| limits.shards.into()),
         );
         gauge(
             "session_starts_limit",
             "Session starts of a whole window",
-            snapshot.limits.map(|limits| limits.total),
+            limits.map(|limits| limits.total),
         );
         gauge(
             "session_starts_remaining",
             "Session starts that are left by our count, the reserve included; absent while unknown",
-            snapshot.remaining,
+            view.and_then(|view| view.remaining),
         );
         gauge(
             "session_starts_reserve",
@@ -232,8 +235,7 @@ impl Metrics {
         gauge(
             "session_starts_reset_timestamp_seconds",
             "When the open window ends; absent when none is open",
-            snapshot
-                .reset_time
+            view.and_then(|view| view.reset_time)
                 .and_then(|time| time.as_second().try_into().ok()),
         );
         let waiting = Family::<BucketLabels, Gauge>::default();
@@ -245,13 +247,16 @@ impl Metrics {
             waiting.get_or_create(&labels).set(waiters);
         }
         registry.register("waiting", "Waiters in each bucket", waiting);
-        let holds = Family::<ReasonLabels, Gauge>::default();
-        for hold in Hold::ALL {
-            let labels = ReasonLabels {
-                reason: hold.word(),
-            };
-            let holding = snapshot.hold == Some(hold);
-            holds.get_or_create(&labels).set(holding.into());
+        if let Some(view) = view {
+            let holds = Family::<ReasonLabels, Gauge>::default();
+            for hold in Hold::ALL {
+                let labels = ReasonLabels {
+                    reason: hold.word(),
+                };
+                let holding = view.hold == Some(hold);
+                holds.get_or_create(&labels).set(holding.into());
+            }
+            registry.register("hold", "1 for the reason why nothing is granted", holds);
         }
         let roles = Family::<RoleLabels, Gauge>::default();
         for role in Role::ALL {
@@ -260,7 +265,6 @@ impl Metrics {
             roles.get_or_create(&labels).set(plays.into());
         }
         registry.register("role", "1 for what this process does with waiters", roles);
-        registry.register("hold", "1 for the reason why nothing is granted", holds);
         registry
     }
 }

@@ -53,22 +53,34 @@ pub struct Snapshot {
     pub leader_pod: Option<String>,
     /// Another leader was asked in vain just now.
     pub leader_silent: bool,
+    /// On a pod that may not grant, what the pod itself sees of the token: only a
+    /// leader knows what Discord says of it.
     pub token: Token,
-    pub hold: Option<Hold>,
+    /// Likewise.
     pub trouble: Option<String>,
-    pub fetch_at: Option<Moment>,
     /// Clients that this process holds, here or at the leader.
     pub held: u64,
-    pub max_concurrency: Option<u32>,
-    pub limits: Option<Limits>,
-    pub remaining: Option<u64>,
-    pub reset_time: Option<Timestamp>,
+    /// What only a leader knows; none on a pod that may not grant, as another
+    /// pod may be the leader.
+    pub leader_view: Option<LeaderView>,
     /// Those in all buckets, and how many buckets there are: also when `lanes`
     /// are not all of them.
     pub waiting: usize,
     pub buckets: usize,
     pub lanes: Vec<Lane>,
-    /// The last grants of this process, the oldest first.
+}
+
+/// What only a leader knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // As above.
+pub struct LeaderView {
+    pub hold: Option<Hold>,
+    pub fetch_at: Option<Moment>,
+    pub max_concurrency: Option<u32>,
+    pub limits: Option<Limits>,
+    pub remaining: Option<u64>,
+    pub reset_time: Option<Timestamp>,
+    /// The last grants of this term, the oldest first.
     pub granted: Vec<Granted>,
 }
 
@@ -198,45 +210,46 @@ impl Snapshot {
 pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::Result<String> {
     let pod = about.pod.as_ref();
     let name = pod.map(|pod| pod.name.as_str());
-    let leads = snapshot.role == Role::Leads;
+    let view = snapshot.leader_view.as_ref();
     let state = State {
         role: snapshot.role.word(),
         leader: snapshot.leader,
         token: snapshot.token.word(),
-        hold: snapshot.hold.map(|hold| hold.word()),
+        hold: view.and_then(|view| view.hold).map(|hold| hold.word()),
         trouble: match snapshot.leader_silent {
             true => Some("the leader does not answer; if it is gone, its Lease runs out soon"),
             false => snapshot.trouble.as_deref(),
         },
-        max_concurrency: snapshot.max_concurrency,
-        recommended_shards: snapshot.limits.map(|limits| limits.shards),
-        session_starts: snapshot.session_starts(about.reserve, wall),
+        max_concurrency: view.and_then(|view| view.max_concurrency),
+        recommended_shards: view
+            .and_then(|view| view.limits)
+            .map(|limits| limits.shards),
+        session_starts: view.and_then(|view| view.session_starts(about.reserve, wall)),
         waiting: snapshot.waiting,
         held: snapshot.held,
         why: why::why(snapshot, about),
         pod: name,
         namespace: pod.map(|pod| pod.namespace.as_str()),
-        leader_pod: match leads {
-            true => name,
-            false => snapshot.leader_pod.as_deref(),
+        leader_pod: match view {
+            Some(_) => name,
+            None => snapshot.leader_pod.as_deref(),
         },
         version: env!("CARGO_PKG_VERSION"),
         admin_port: about.admin_port,
         spacing_ms: about.spacing.as_millis(),
-        next_fetch_in_ms: snapshot
-            .fetch_at
+        next_fetch_in_ms: view
+            .and_then(|view| view.fetch_at)
             .map(|at| at.since(snapshot.taken).as_millis()),
-        last_grants: snapshot.last_grants(),
+        last_grants: view.map_or_else(Vec::new, |view| view.last_grants(snapshot.taken)),
         bucket_count: snapshot.buckets,
         buckets: snapshot
             .lanes
             .iter()
             .map(|lane| Bucket {
                 bucket: lane.bucket,
-                next_in_ms: match snapshot.hold {
-                    None if leads => Some(lane.free_at.since(snapshot.taken).as_millis()),
-                    _ => None,
-                },
+                next_in_ms: view
+                    .filter(|view| view.hold.is_none())
+                    .map(|_| lane.free_at.since(snapshot.taken).as_millis()),
                 waiting: &lane.shards,
                 count: lane.waiting,
             })
@@ -245,7 +258,7 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
     serde_json::to_string(&state)
 }
 
-impl Snapshot {
+impl LeaderView {
     fn session_starts(&self, reserve: u64, wall: Timestamp) -> Option<SessionStarts> {
         let (limits, remaining) = self.limits.zip(self.remaining)?;
         let left = |time: Timestamp| (time.as_millisecond() - wall.as_millisecond()).max(0);
@@ -258,11 +271,11 @@ impl Snapshot {
         })
     }
 
-    fn last_grants(&self) -> Vec<LastGrant> {
+    fn last_grants(&self, now: Moment) -> Vec<LastGrant> {
         let last = |granted: &Granted| LastGrant {
             shard: granted.shard,
             bucket: granted.bucket,
-            ago_ms: self.taken.since(granted.at).as_millis(),
+            ago_ms: now.since(granted.at).as_millis(),
         };
         self.granted.iter().rev().map(last).collect()
     }
@@ -297,19 +310,25 @@ pub(crate) mod tests {
             leader_pod: None,
             leader_silent: false,
             token: Token::Accepted,
-            hold: None,
             trouble: None,
-            fetch_at: None,
             held: 0,
-            max_concurrency: Some(lanes.len() as u32),
-            limits: None,
-            remaining: None,
-            reset_time: None,
+            leader_view: Some(LeaderView {
+                hold: None,
+                fetch_at: None,
+                max_concurrency: Some(lanes.len() as u32),
+                limits: None,
+                remaining: None,
+                reset_time: None,
+                granted: Vec::new(),
+            }),
             waiting: lanes.iter().sum(),
             buckets: lanes.len(),
             lanes: (0..).zip(lanes).map(lane).collect(),
-            granted: Vec::new(),
         }
+    }
+
+    pub(crate) fn view(snapshot: &mut Snapshot) -> &mut LeaderView {
+        snapshot.leader_view.as_mut().unwrap()
     }
 
     #[test]
@@ -337,7 +356,7 @@ pub(crate) mod tests {
         snapshot.taken = Moment::from_nanos(11_000_000_000);
         assert!(!snapshot.is_news_after(&before));
         for (shard, seconds) in [(3, 4), (4, 10)] {
-            snapshot.granted.push(Granted {
+            view(&mut snapshot).granted.push(Granted {
                 shard,
                 bucket: 0,
                 at: Moment::ZERO + Duration::from_secs(seconds),
@@ -359,6 +378,7 @@ pub(crate) mod tests {
         });
         let mut told = |role, pod: Option<&str>| {
             snapshot.role = role;
+            snapshot.leader_view.take_if(|_| role != Role::Leads);
             snapshot.leader_pod = pod.map(str::to_owned);
             json(&snapshot, &about, Timestamp::UNIX_EPOCH).unwrap()
         };
@@ -370,15 +390,16 @@ pub(crate) mod tests {
     #[test]
     fn a_window_that_is_over_by_our_clock_resets_in_no_time() {
         let mut snapshot = leader(&[1]);
-        snapshot.remaining = Some(3);
-        snapshot.limits = Some(Limits {
+        let view = view(&mut snapshot);
+        view.remaining = Some(3);
+        view.limits = Some(Limits {
             shards: 1,
             total: 1000,
             remaining: 3,
             reset_after: Duration::from_secs(5),
             max_concurrency: Some(1),
         });
-        snapshot.reset_time = Some(Timestamp::from_second(100).unwrap());
+        view.reset_time = Some(Timestamp::from_second(100).unwrap());
         for (wall, left) in [(70, 30_000), (100, 0), (170, 0)] {
             let wall = Timestamp::from_second(wall).unwrap();
             let json = json(&snapshot, &about(), wall).unwrap();

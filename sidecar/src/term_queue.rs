@@ -21,7 +21,7 @@ use crate::queue::{Config, Learned, Queue};
 use crate::refusal::{Reason, Refusal};
 use crate::secret::{BotToken, Current};
 use crate::standing::{Leader, Standing};
-use crate::state::{Detail, Granted, Snapshot};
+use crate::state::{Detail, Granted, LeaderView, Snapshot};
 use crate::term::Term;
 
 /// How many of the last grants are kept, for people.
@@ -40,34 +40,38 @@ pub enum TokenChange {
     None,
 }
 
-/// The queue of the present or last term, and this process's place in the
+/// The queue of the term in which this process leads, and its place in the
 /// election.
 #[derive(Debug)]
 pub struct TermQueue {
     config: Config,
     standing: Standing,
-    /// That of the last term, once it has ended.
-    queue: Queue,
-    /// The number of the term that the queue is of.
-    begun: Option<u64>,
-    /// The last grants, the oldest first.
-    granted: VecDeque<Granted>,
-    reset_time: Option<Timestamp>,
+    /// The term that began last. Once it has ended, what it left is handed over,
+    /// and nothing else of it is used.
+    last: Option<Led>,
     token: Current,
     /// The last token that was there, and its mark.
     last_token: Option<(BotToken, String)>,
+}
+
+/// What belongs to one term, and is of no use in another.
+#[derive(Debug)]
+struct Led {
+    /// Of the term.
+    number: u64,
+    queue: Queue,
+    reset_time: Option<Timestamp>,
+    /// The last grants, the oldest first.
+    granted: VecDeque<Granted>,
 }
 
 impl TermQueue {
     /// The queue of a process that stands here, at `now`.
     pub fn new(config: Config, standing: Standing, token: Current, now: Moment) -> Self {
         let mut new = Self {
-            queue: Queue::new(&config, token.state(), now),
             config,
             standing: Standing::SEEKS,
-            begun: None,
-            granted: VecDeque::with_capacity(MAX_GRANTED),
-            reset_time: None,
+            last: None,
             last_token: token.token().map(marked),
             token,
         };
@@ -89,15 +93,19 @@ impl TermQueue {
 
     fn begin(&mut self, term: &Term, now: Moment) {
         let token = self.token.state();
-        self.begun = Some(term.number);
-        self.queue = Queue::inheriting(&self.config, token, &term.inheritance, now);
-        self.reset_time = None;
+        let mut queue = Queue::inheriting(&self.config, token, &term.inheritance, now);
         if let Some(known) = self.standing.known.take()
             && Some(&known.token_mark) == self.token_mark()
             && token == Token::Unchecked
         {
-            self.queue.adopt(known.limits, now);
+            queue.adopt(known.limits, now);
         }
+        self.last = Some(Led {
+            number: term.number,
+            queue,
+            reset_time: None,
+            granted: VecDeque::with_capacity(MAX_GRANTED),
+        });
     }
 
     fn token_mark(&self) -> Option<&String> {
@@ -120,9 +128,24 @@ impl TermQueue {
         term.map_or(Moment::ZERO, |term| term.until)
     }
 
+    /// What belongs to the present term, if this process has one.
+    fn led(&self) -> Option<&Led> {
+        self.last.as_ref().filter(|_| self.has_term())
+    }
+
+    /// The same, while this process may grant.
+    fn granting(&self, now: Moment) -> Option<&Led> {
+        self.led().filter(|_| self.may_grant(now))
+    }
+
+    fn granting_mut(&mut self, now: Moment) -> Option<&mut Led> {
+        let may_grant = self.may_grant(now);
+        self.last.as_mut().filter(|_| may_grant)
+    }
+
     /// When to look again if nothing happens before, for a grant or a fetch.
     pub fn wake_at(&self, now: Moment) -> Option<Moment> {
-        self.queue.wake_at().filter(|_| self.may_grant(now))
+        self.granting(now)?.queue.wake_at()
     }
 
     /// A waiter joins. Returns whether it returned to a place that was kept for
@@ -135,18 +158,21 @@ impl TermQueue {
         arrived: Moment,
         now: Moment,
     ) -> Option<bool> {
-        self.has_term()
-            .then(|| self.queue.offer_from(waiter, shard, arrived, now))
+        let has_term = self.has_term();
+        let led = self.last.as_mut().filter(|_| has_term)?;
+        Some(led.queue.offer_from(waiter, shard, arrived, now))
     }
 
     /// A waiter disconnected. Returns whether it was waiting.
     pub fn cancel(&mut self, waiter: WaiterId, now: Moment) -> bool {
-        self.queue.cancel(waiter, now)
+        self.last
+            .as_mut()
+            .is_some_and(|led| led.queue.cancel(waiter, now))
     }
 
     /// A waiter waits no longer. None when it was not waiting, as it was granted.
     pub fn give_up(&mut self, waiter: WaiterId, now: Moment) -> Option<Refusal> {
-        let mut refusal = self.queue.give_up(waiter, now)?;
+        let mut refusal = self.last.as_mut()?.queue.give_up(waiter, now)?;
         if !self.may_grant(now) {
             refusal.reason = Reason::NoLeader;
         }
@@ -157,19 +183,18 @@ impl TermQueue {
     /// written. The caller reports [`TermQueue::written`] or
     /// [`TermQueue::unwritten`].
     pub fn grant(&mut self, now: Moment) -> Option<(Grant, Moment)> {
-        if !self.may_grant(now) {
-            return None;
-        }
-        Some((self.queue.grant(now)?, self.until()))
+        let until = self.until();
+        Some((self.granting_mut(now)?.queue.grant(now)?, until))
     }
 
     /// The grant was written at `at`, or may have been.
     pub fn written(&mut self, grant: &Grant, at: Moment) {
-        self.queue.written(grant.waiter, at);
-        if self.granted.len() == MAX_GRANTED {
-            self.granted.pop_front();
+        let Some(led) = &mut self.last else { return };
+        led.queue.written(grant.waiter, at);
+        if led.granted.len() == MAX_GRANTED {
+            led.granted.pop_front();
         }
-        self.granted.push_back(Granted {
+        led.granted.push_back(Granted {
             shard: grant.shard,
             bucket: grant.bucket,
             at,
@@ -178,39 +203,43 @@ impl TermQueue {
 
     /// Not a byte of the grant was written.
     pub fn unwritten(&mut self, waiter: WaiterId, now: Moment) {
-        self.queue.unwritten(waiter, now);
+        if let Some(led) = &mut self.last {
+            led.queue.unwritten(waiter, now);
+        }
     }
 
     /// The token to fetch the limits with, when that is due. The caller reports
     /// [`TermQueue::fetched`], unless a term or the token changes before.
     pub fn fetch_due(&mut self, now: Moment) -> Option<BotToken> {
-        if !self.may_grant(now) || self.queue.fetch_at().is_none_or(|at| at > now) {
-            return None;
-        }
+        self.granting(now)?
+            .queue
+            .fetch_at()
+            .filter(|at| *at <= now)?;
         let token = self.token.token()?.clone();
-        self.queue.fetching(now);
+        self.granting_mut(now)?.queue.fetching(now);
         Some(token)
     }
 
     /// The fetch ended at `now`, which is `wall` on the wall clock. `jitter` is
-    /// anything from 0 to 1.
+    /// anything from 0 to 1. None when it was void.
     pub fn fetched(
         &mut self,
         outcome: Outcome,
         now: Moment,
         wall: Timestamp,
         jitter: f64,
-    ) -> Learned {
-        let learned = self.queue.fetched(outcome, now, jitter);
+    ) -> Option<Learned> {
+        let has_term = self.has_term();
+        let led = self.last.as_mut().filter(|_| has_term)?;
+        let learned = led.queue.fetched(outcome, now, jitter);
         if let Learned::Limits { limits, .. } = &learned {
-            self.reset_time = steady(self.reset_time, reset_time(limits, wall));
+            led.reset_time = steady(led.reset_time, reset_time(limits, wall));
         }
-        learned
+        Some(learned)
     }
 
     /// The token changed. A fetch with the old one is void.
     pub fn token_changed(&mut self, token: Current, now: Moment) -> TokenChange {
-        self.reset_time = None;
         let last = self.last_token.as_ref().map(|(last, _)| last);
         let change = match &token {
             Current::Token(new) if last == Some(new) => TokenChange::Returned,
@@ -221,9 +250,12 @@ impl TermQueue {
             Current::Missing(why) => TokenChange::Missing(why.clone()),
             Current::None => TokenChange::None,
         };
-        match change {
-            TokenChange::Returned => self.queue.token_returned(now),
-            _ => self.queue.token_changed(token.state(), now),
+        if let Some(led) = &mut self.last {
+            led.reset_time = None;
+            match change {
+                TokenChange::Returned => led.queue.token_returned(now),
+                _ => led.queue.token_changed(token.state(), now),
+            }
         }
         self.token = token;
         change
@@ -232,68 +264,79 @@ impl TermQueue {
     /// What the next leader of this Lease must know after `term`; none while
     /// the term lasts or a grant is still being written.
     pub fn handover(&self, lease: &str, term: &Term, now: Moment) -> Option<Left> {
-        if self.has_term() || self.queue.is_writing() {
+        let last = self.last.as_ref();
+        if self.has_term() || last.is_some_and(|led| led.queue.is_writing()) {
             return None;
         }
-        // A process that is told to end while it takes the Lease never begins.
-        Some(match self.begun == Some(term.number) {
-            true => self.queue.left(lease, now),
-            false => term.inheritance.left(lease, self.config.spacing, now),
+        Some(match last.filter(|led| led.number == term.number) {
+            Some(led) => led.queue.left(lease, now),
+            // A process that is told to end while it takes the Lease never begins.
+            None => term.inheritance.left(lease, self.config.spacing, now),
         })
     }
 
-    /// Why nothing is granted; none when something may be.
+    /// Why nothing is granted in this term; none when something may be.
     pub fn hold(&self) -> Option<Hold> {
-        self.queue.hold()
+        self.led()?.queue.hold()
     }
 
-    /// What Discord reported last.
+    /// What Discord reported last in this term.
     pub fn limits(&self) -> Option<Limits> {
-        self.queue.budget().limits()
+        self.led()?.queue.budget().limits()
     }
 
     /// When to fetch the limits next.
     pub fn fetch_at(&self) -> Option<Moment> {
-        self.queue.fetch_at()
+        self.led()?.queue.fetch_at()
     }
 
-    /// The last error of the token or of Discord, for a person.
+    /// The last error of the token, or of Discord in this term, for a person.
     pub fn trouble(&self) -> Option<String> {
+        self.trouble_of(self.led())
+    }
+
+    fn trouble_of(&self, led: Option<&Led>) -> Option<String> {
         match &self.token {
             Current::Missing(why) => Some(why.clone()),
-            _ => self.queue.budget().trouble().map(str::to_owned),
+            _ => led?.queue.budget().trouble().map(str::to_owned),
         }
     }
 
-    /// What a leader publishes on its Lease, as `holder`.
+    /// What a leader publishes on its Lease, as `holder`. It is on the Lease only
+    /// if no one else has led meanwhile, so a right that has lapsed is no reason
+    /// to leave anything out.
     pub fn page(&self, holder: &str) -> Page {
-        let budget = self.queue.budget();
-        let session_starts = budget.limits().zip(budget.remaining());
+        let mut entry = Entry {
+            token: self.token.state(),
+            detail: self.trouble(),
+            ..Entry::new(holder)
+        };
+        if let Some(led) = self.led() {
+            let budget = led.queue.budget();
+            let session_starts = budget.limits().zip(budget.remaining());
+            entry.token = budget.token();
+            entry.hold = led.queue.hold();
+            entry.max_concurrency = led.queue.concurrency();
+            entry.recommended_shards = budget.limits().map(|limits| limits.shards);
+            entry.session_starts = session_starts.map(|(limits, remaining)| SessionStarts {
+                total: limits.total,
+                remaining,
+                reset_time: led.reset_time,
+            });
+        }
         Page {
-            entry: Entry {
-                holder: holder.to_owned(),
-                token: budget.token(),
-                hold: self.queue.hold(),
-                detail: self.trouble(),
-                max_concurrency: self.queue.concurrency(),
-                recommended_shards: budget.limits().map(|limits| limits.shards),
-                session_starts: session_starts.map(|(limits, remaining)| SessionStarts {
-                    total: limits.total,
-                    remaining,
-                    reset_time: self.reset_time,
-                }),
-            },
+            entry,
             token_mark: self.token_mark().cloned(),
         }
     }
 
     /// The queue at `now`, for people. This process holds `held` clients.
     pub fn snapshot(&self, detail: Detail, held: u64, now: Moment) -> Snapshot {
-        let budget = self.queue.budget();
-        let has_term = self.has_term();
-        let lanes: Vec<_> = match has_term {
-            true => self.queue.lanes(detail.most_shards()).collect(),
-            false => Vec::new(),
+        let granting = self.granting(now);
+        // Who waits here is known here, even if the right to grant has lapsed.
+        let lanes: Vec<_> = match self.led() {
+            Some(led) => led.queue.lanes(detail.most_shards()).collect(),
+            None => Vec::new(),
         };
         let leader = self.standing.leader.as_ref();
         Snapshot {
@@ -302,18 +345,27 @@ impl TermQueue {
             leader: leader.map(|leader| leader.address),
             leader_pod: leader.and_then(Leader::pod).map(str::to_owned),
             leader_silent: false,
-            token: budget.token(),
-            hold: self.queue.hold().filter(|_| has_term),
-            trouble: self.trouble(),
-            fetch_at: self.queue.fetch_at().filter(|_| has_term),
+            token: granting.map_or(self.token.state(), |led| led.queue.budget().token()),
+            trouble: self.trouble_of(granting),
             held,
+            leader_view: granting.map(|led| led.view(detail)),
+            waiting: lanes.iter().map(|lane| lane.waiting).sum(),
+            buckets: lanes.len(),
+            lanes,
+        }
+    }
+}
+
+impl Led {
+    fn view(&self, detail: Detail) -> LeaderView {
+        let budget = self.queue.budget();
+        LeaderView {
+            hold: self.queue.hold(),
+            fetch_at: self.queue.fetch_at(),
             max_concurrency: self.queue.concurrency(),
             limits: budget.limits(),
             remaining: budget.remaining(),
             reset_time: self.reset_time,
-            waiting: lanes.iter().map(|lane| lane.waiting).sum(),
-            buckets: lanes.len(),
-            lanes,
             granted: match detail {
                 Detail::Numbers => Vec::new(),
                 Detail::Shards | Detail::Brief => self.granted.iter().copied().collect(),
@@ -345,3 +397,7 @@ fn steady(old: Option<Timestamp>, new: Option<Timestamp>) -> Option<Timestamp> {
         new
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

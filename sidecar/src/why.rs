@@ -37,7 +37,8 @@ fn hold(snapshot: &Snapshot, about: &About) -> Option<String> {
     // Its own sentence, as it came about.
     let trouble = snapshot.trouble.as_deref().map(sentence);
     let trouble = trouble.as_deref().unwrap_or("").trim();
-    let why = match snapshot.hold? {
+    let view = snapshot.leader_view.as_ref()?;
+    let why = match view.hold? {
         Hold::TokenMissing => {
             let remedy = match about.pod {
                 Some(_) => "Create the Secret that the GatewayQueue names, with that key",
@@ -65,7 +66,7 @@ fn hold(snapshot: &Snapshot, about: &About) -> Option<String> {
                 0 => "All session starts are used up.".to_owned(),
                 n => format!("All session starts but the {n} in reserve are used up."),
             };
-            let until = match snapshot.reset_time {
+            let until = match view.reset_time {
                 Some(time) => {
                     format!(
                         "Discord gives new ones at {}",
@@ -100,7 +101,7 @@ fn sentence(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::state::Pod;
-    use crate::state::tests::{about, leader};
+    use crate::state::tests::{about, leader, view};
 
     #[test]
     fn every_hold_has_a_sentence_that_says_what_to_do() {
@@ -108,7 +109,7 @@ mod tests {
         let mut about = about();
         assert_eq!(why(&snapshot, &about), None);
         for hold in Hold::ALL {
-            snapshot.hold = Some(hold);
+            view(&mut snapshot).hold = Some(hold);
             for trouble in [None, Some("it broke")] {
                 snapshot.trouble = trouble.map(str::to_owned);
                 let why = why(&snapshot, &about).unwrap();
@@ -118,7 +119,7 @@ mod tests {
                 assert_eq!(why.contains("It broke."), quotes && trouble.is_some());
             }
         }
-        snapshot.hold = Some(Hold::TokenMissing);
+        view(&mut snapshot).hold = Some(Hold::TokenMissing);
         assert!(
             why(&snapshot, &about)
                 .unwrap()
@@ -135,8 +136,8 @@ mod tests {
     fn used_up_session_starts_come_with_the_time_of_new_ones() {
         let mut snapshot = leader(&[1]);
         let mut about = about();
-        snapshot.hold = Some(Hold::SessionStartsExhausted);
-        snapshot.reset_time = Some("2026-11-25T02:00:00Z".parse().unwrap());
+        view(&mut snapshot).hold = Some(Hold::SessionStartsExhausted);
+        view(&mut snapshot).reset_time = Some("2026-11-25T02:00:00Z".parse().unwrap());
         let said = why(&snapshot, &about).unwrap();
         assert!(said.contains("at 2026-11-25 02:00:00 UTC"), "{said}");
         about.reserve = 20;
@@ -147,7 +148,7 @@ mod tests {
     #[test]
     fn without_a_leader_the_session_starts_are_not_the_reason() {
         let mut snapshot = leader(&[]);
-        snapshot.hold = Some(Hold::SessionStartsExhausted);
+        view(&mut snapshot).hold = Some(Hold::SessionStartsExhausted);
         for (role, word) in [(Role::Seeks, "No pod leads"), (Role::Lapsed, "renew")] {
             snapshot.role = role;
             assert!(why(&snapshot, &about()).unwrap().contains(word));
