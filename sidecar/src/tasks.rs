@@ -26,6 +26,18 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
+    /// As [`Tasks::spawn`], for one that cannot fail.
+    pub(crate) fn run(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.spawn(name, async {
+            task.await;
+            Ok(())
+        });
+    }
+
     /// Runs one more. Must be called within a tokio runtime.
     pub(crate) fn spawn(
         &mut self,

@@ -160,7 +160,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         let (route, leaving) = (route.clone(), shutdown.clone());
         let serving = http::serve(peer_port, most, From::Queues, route, leaving, end.clone());
         let serving = servers.track_future(serving);
-        tasks.spawn("peer port", async { Ok(serving.await) });
+        tasks.run("peer port", serving);
     }
     tasks.spawn("queue", async { Ok(keeper.run().await?) });
     let admin = Admin {
@@ -179,11 +179,11 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         ready,
     };
     let serving = admin::serve(admin_port, admin, end.clone());
-    tasks.spawn("admin port", async { Ok(serving.await) });
+    tasks.run("admin port", serving);
     let leaving = shutdown.clone();
     let serving = http::serve(queue_port, most, From::Clients, route, leaving, end.clone());
     let serving = servers.track_future(serving);
-    tasks.spawn("queue port", async { Ok(serving.await) });
+    tasks.run("queue port", serving);
 
     let leave = async {
         shutdown.cancelled().await;
