@@ -364,10 +364,14 @@ impl Read for Gate {
 impl Write for Gate {
     fn poll_write(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.take(buf).map(|()| buf.len()))
+        let taken = self.take(buf);
+        // hyper has asked for the next request before its answer, and does not ask
+        // again by itself; only then the time limit is looked at.
+        cx.waker().wake_by_ref();
+        Poll::Ready(taken.map(|()| buf.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
