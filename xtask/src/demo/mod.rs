@@ -5,10 +5,9 @@ mod failure;
 mod report;
 mod watch;
 
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use self::report::Summary;
@@ -21,6 +20,9 @@ use crate::workspace::Workspace;
 /// How the parts of the demo are named in their manifests.
 const QUEUE: &str = "my-bot";
 const IMAGE: &str = "gateway-queue-e2e:dev";
+
+/// The label of the namespaces that the demo and the tests create.
+const KIND: &str = "gateway-queue-e2e";
 
 /// Four pods of two shards; two buckets; 5 s and the margin of 250 ms between
 /// two identifies of a bucket. As the manifests have it.
@@ -37,7 +39,7 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
     let target = Target::prepare(workspace, choice)?;
     let scenario = Scenario::prepare(workspace, target, "gateway-queue-demo")?;
     let summary = scenario.run()?;
-    look_around(&scenario.target, scenario.namespace);
+    look_around(&scenario.target, &scenario.namespace);
     println!("\n{}", summary.line());
     summary.verdict()
 }
@@ -47,39 +49,35 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
 pub(crate) struct Scenario<'a> {
     workspace: &'a Workspace,
     target: Target,
-    namespace: &'static str,
-    /// The Secret with the token.
-    secret: String,
+    namespace: String,
 }
 
 impl<'a> Scenario<'a> {
-    /// Installs the operator and creates the namespace. What an earlier run left in it is
-    /// deleted.
+    /// Installs the operator and creates a namespace whose name begins with `kind`. Those
+    /// of earlier runs are deleted.
     ///
     /// # Errors
     /// When a step fails; what a person needs to find the cause is printed.
     pub(crate) fn prepare(
         workspace: &'a Workspace,
         target: Target,
-        namespace: &'static str,
+        kind: &'static str,
     ) -> Result<Self> {
-        let progress = &workspace.progress;
-        let kubernetes = &target.kubernetes;
-        thread::scope(|scope| {
-            let deletion = scope.spawn(|| delete_earlier(progress, kubernetes, namespace));
-            install::operator(workspace, &target)?;
-            let deletion = deletion.join();
-            deletion.map_err(|_| anyhow!("the deletion of {namespace} panicked"))?
-        })?;
+        delete_earlier(&workspace.progress, &target.kubernetes, kind)?;
+        install::operator(workspace, &target)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let scenario = Self {
             workspace,
             target,
-            namespace,
-            secret: format!("{QUEUE}-{}", now.unwrap_or_default().as_secs()),
+            namespace: format!("{kind}-{}", now.unwrap_or_default().as_secs()),
         };
-        scenario.set_up().inspect_err(|_| scenario.explain())?;
+        scenario.set_up(kind).inspect_err(|_| scenario.explain())?;
         Ok(scenario)
+    }
+
+    /// The namespace.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// Applies a GatewayQueue and a bot, and waits until all shards are ready.
@@ -90,23 +88,19 @@ impl<'a> Scenario<'a> {
         self.shards().inspect_err(|_| self.explain())
     }
 
-    fn set_up(&self) -> Result<()> {
-        let Self {
-            namespace, secret, ..
-        } = self;
+    fn set_up(&self, kind: &str) -> Result<()> {
         let progress = &self.workspace.progress;
         let kubernetes = &self.target.kubernetes;
-        progress.say(format!("a namespace: {namespace}"));
-        kubernetes.kubectl(&["create", "namespace", namespace])?;
-        // For the operator a token is its Secret's name and key. It cannot know that the
-        // Discord of this run is a new one.
+        let namespace = &self.namespace;
         progress.say(format!(
-            "the bot's token: Secret {secret} (a new name for each run, as a new queue waits \
-             30 s before it uses a token that another queue used less than a minute ago)"
+            "a namespace: {namespace} (new for each run: a new queue waits 30 s if one of the same \
+             name granted less than a minute ago)"
         ));
-        let create = ["create", "secret", "generic", secret];
+        kubernetes.kubectl(&["create", "namespace", namespace])?;
+        let label = format!("{KIND}={kind}");
+        kubernetes.kubectl(&["label", "namespace", namespace, &label])?;
         let token = "--from-literal=token=demo.token-of-no-bot";
-        self.kubectl(&[&create[..], &[token]].concat())?;
+        self.kubectl(&["create", "secret", "generic", QUEUE, token])?;
         progress.say("a fake Discord that enforces the rules, with max_concurrency 2");
         let discord = self.manifest("e2e/manifests/fake-discord.yaml")?;
         kubernetes.apply(namespace, &discord)?;
@@ -119,7 +113,7 @@ impl<'a> Scenario<'a> {
         progress.say(
             "kubectl apply: the GatewayQueue of examples/minimal.yaml, pointed at that Discord",
         );
-        kubernetes.apply(self.namespace, &self.queue()?)?;
+        kubernetes.apply(&self.namespace, &self.queue()?)?;
         let queue = format!("gatewayqueue/{QUEUE}");
         let waiting = ["wait", "--for=condition=Ready", &queue, "--timeout=90s"];
         self.kubectl(&waiting)
@@ -127,8 +121,8 @@ impl<'a> Scenario<'a> {
         print!("\n{}\n", self.kubectl(&["get", "gwq"])?);
 
         progress.say(format!("a bot: {SHARDS} shards in four pods, all at once"));
-        kubernetes.apply(self.namespace, &self.manifest("e2e/manifests/bot.yaml")?)?;
-        let record = watch::until_ready(kubernetes, self.namespace, SHARDS)?;
+        kubernetes.apply(&self.namespace, &self.manifest("e2e/manifests/bot.yaml")?)?;
+        let record = watch::until_ready(kubernetes, &self.namespace, SHARDS)?;
         Ok(Summary::of(&record, SHARDS, BUCKETS, SPACING))
     }
 
@@ -136,8 +130,7 @@ impl<'a> Scenario<'a> {
     fn queue(&self) -> Result<String> {
         let example = self.workspace.root.join("examples/minimal.yaml");
         let api = format!("http://fake-discord.{}.svc:8080/api/v10", self.namespace);
-        let spec = json!({"discordApi": api, "tokenSecretRef": {"name": self.secret}});
-        let patch = json!({ "spec": spec }).to_string();
+        let patch = json!({"spec": {"discordApi": api}}).to_string();
         let example = example.display().to_string();
         let patching = ["patch", "--local", "--filename", &example];
         let how = ["--type", "merge", "--patch", &patch, "--output", "yaml"];
@@ -145,65 +138,46 @@ impl<'a> Scenario<'a> {
         kubernetes.kubectl(&[&patching[..], &how].concat())
     }
 
-    /// A manifest with the image and the Secret of this run.
+    /// A manifest with the image of this run.
     fn manifest(&self, path: &str) -> Result<String> {
-        let mut text = target::read(self.workspace, path)?;
-        let image = self.target.reference("gateway-queue-e2e")?;
-        let secret = |name: &str| format!("name: {name}\n                  key: token");
-        for (from, to) in [
-            (IMAGE.to_owned(), image),
-            (secret(QUEUE), secret(&self.secret)),
-        ] {
-            if !text.contains(&from) {
-                bail!("{path} does not contain {from:?}, which is to be replaced");
-            }
-            text = text.replace(&from, &to);
+        let text = target::read(self.workspace, path)?;
+        if !text.contains(IMAGE) {
+            bail!("{path} does not name the image {IMAGE}, which is to be replaced");
         }
-        Ok(text)
+        let image = self.target.reference("gateway-queue-e2e")?;
+        Ok(text.replace(IMAGE, &image))
     }
 
     fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let within = ["--namespace", self.namespace];
+        let within = ["--namespace", &self.namespace];
         let kubernetes = &self.target.kubernetes;
         kubernetes.kubectl(&[&within[..], arguments].concat())
     }
 
     fn explain(&self) {
-        failure::tell(&self.target.kubernetes, self.namespace);
+        failure::tell(&self.target.kubernetes, &self.namespace);
     }
 }
 
-/// Deletes the namespace of an earlier run once its pods are gone, the shards first.
-/// The deletion of a namespace waits for half of the longest grace period of its pods,
-/// which is five minutes for a queue. And a queue does not end while shards that have
-/// lost their Discord ask it again and again.
-fn delete_earlier(progress: &Progress, kubernetes: &Kubernetes, namespace: &str) -> Result<()> {
-    let get = ["get", "namespace", namespace, "--ignore-not-found"];
-    let found = kubernetes.kubectl(&[&get[..], &["--output=name"]].concat())?;
-    if found.trim().is_empty() {
-        return Ok(());
+/// Deletes the namespaces of earlier runs, and does not wait for that: it takes half of
+/// the longest grace period of a pod, which is five minutes for a queue. Their pods end
+/// within seconds, as the shards no longer ask the queue.
+fn delete_earlier(progress: &Progress, kubernetes: &Kubernetes, kind: &str) -> Result<()> {
+    let selector = format!("--selector={KIND}={kind}");
+    let names = ["get", "namespaces", &selector, "--output=name"];
+    for namespace in kubernetes.kubectl(&names)?.lines() {
+        let Some(name) = namespace.strip_prefix("namespace/") else {
+            continue;
+        };
+        progress.say(format!("deleting the {namespace} of an earlier run"));
+        for objects in ["statefulsets", "gatewayqueues", "deployments"] {
+            let delete = ["delete", objects, "--all", "--wait=false"];
+            // If this fails, the pods end later.
+            let _ = kubernetes.kubectl(&[&["--namespace", name], &delete[..]].concat());
+        }
+        let delete = ["delete", namespace, "--ignore-not-found", "--wait=false"];
+        kubernetes.kubectl(&delete)?;
     }
-    progress.say(format!(
-        "deleting the namespace {namespace} of an earlier run"
-    ));
-    let within = ["--namespace", namespace];
-    let delete = [&within[..], &["delete", "--ignore-not-found"]].concat();
-    let gone = [
-        &within[..],
-        &["wait", "--for=delete", "--timeout=30s", "pod"],
-    ]
-    .concat();
-    let shards = ["statefulset/bot"];
-    let others = ["gatewayqueue/my-bot", "deployment/fake-discord"];
-    for (objects, pods) in [
-        (&shards[..], "--selector=app.kubernetes.io/name=bot"),
-        (&others, "--all"),
-    ] {
-        // If these fail, the deletion of the namespace takes longer.
-        let _ = kubernetes.kubectl(&[&delete[..], objects].concat());
-        let _ = kubernetes.kubectl(&[&gone[..], &[pods]].concat());
-    }
-    kubernetes.kubectl(&["delete", "namespace", namespace, "--ignore-not-found"])?;
     Ok(())
 }
 

@@ -124,17 +124,10 @@ impl Run<'_> {
     }
 
     fn remove_namespace(&self) {
-        if let Some(target) = &self.target {
-            let gone = [
-                "delete",
-                "namespace",
-                suites::NAMESPACE,
-                "--ignore-not-found",
-            ];
+        if let (Some(target), Some(scenario)) = (&self.target, &self.scenario) {
+            let delete = ["delete", "namespace", scenario.namespace(), "--wait=false"];
             // If this fails, the next run deletes it.
-            let _ = target
-                .kubernetes
-                .kubectl(&[&gone[..], &["--wait=false"]].concat());
+            let _ = target.kubernetes.kubectl(&delete);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::demo::Scenario;
 use crate::packages;
 use crate::target::Target;
 
-/// The namespace of the demo's scenario in the tests.
+/// How the namespace of the demo's scenario begins in the tests.
 pub(super) const NAMESPACE: &str = "gateway-queue-test";
 
 /// The suite that starts beside the first ones.
@@ -245,7 +245,7 @@ fn chart_on_the_node(run: &mut Run<'_>) -> Result<()> {
         return Ok(());
     }
     let of_the_chart = chart::variables(run.workspace, target)?;
-    let variables = [&variables(run, target)[..], &of_the_chart].concat();
+    let variables = [&variables(run, target)?[..], &of_the_chart].concat();
     tests(
         run,
         "chart-on-node",
@@ -263,22 +263,22 @@ fn on_the_cluster(run: &mut Run<'_>) -> Result<()> {
             .say("faults are not played on a cluster that is not ours: they need its processes");
         which.extend(["--", "--skip", "faults", "--skip", "without_api_server"]);
     }
-    tests(run, "cluster", &which, &variables(run, target))
+    tests(run, "cluster", &which, &variables(run, target)?)
 }
 
 /// The environment of the tests on the node.
-fn variables(run: &Run<'_>, target: &Target) -> [(&'static str, OsString); 6] {
+fn variables(run: &Run<'_>, target: &Target) -> Result<[(&'static str, OsString); 6]> {
     let kubernetes = &target.kubernetes;
     let started = run.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-    [
+    Ok([
         ("KUBECONFIG", kubernetes.kubeconfig.clone().into()),
         ("KUBECTL", kubernetes.kubectl.clone().into()),
         ("HELM", kubernetes.helm.clone().into()),
-        ("E2E_NAMESPACE", NAMESPACE.into()),
+        ("E2E_NAMESPACE", run.scenario()?.namespace().into()),
         ("E2E_STARTED", started.as_secs().to_string().into()),
         // A whole node works beside these, and they measure times.
         threads(4),
-    ]
+    ])
 }
 
 #[cfg(test)]
