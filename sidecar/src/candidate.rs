@@ -40,6 +40,11 @@ const WATCH_PAUSE: Duration = Duration::from_secs(2);
 /// a page may also be from the future, by as much.
 const YOUNG: SignedDuration = SignedDuration::from_mins(5);
 
+/// A pod that is to end, and for so long got no other answer than that the Lease does not
+/// exist or that it may not have it, has no successor to forward to. Shorter gaps
+/// are a Lease that the operator makes again, or an API server that starts.
+const GONE_AFTER: Duration = Duration::from_secs(5);
+
 /// What the caller has to do next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -122,6 +127,8 @@ pub enum Event {
     FormerSelfLeads(String),
     /// Another pod is the leader.
     OtherLeads(Leader),
+    /// The queue is gone: see [`Candidate::is_gone`].
+    Gone,
 }
 
 /// A request in flight, or about to be sent.
@@ -161,6 +168,9 @@ pub struct Candidate {
     lapsed: bool,
     /// Whether the Lease was ever read.
     ready: bool,
+    /// Since when every answer to a pod that is to end was that there is no Lease for it.
+    gone_since: Option<Moment>,
+    gone: bool,
     standing: Standing,
     events: Vec<Event>,
 }
@@ -184,6 +194,8 @@ impl Candidate {
             failing: None,
             lapsed: false,
             ready: false,
+            gone_since: None,
+            gone: false,
             standing: Standing::SEEKS,
             events: Vec::new(),
         }
@@ -207,6 +219,12 @@ impl Candidate {
     /// Returns whether it resigned and has nothing to release any more.
     pub fn has_left(&self) -> bool {
         self.election.has_left()
+    }
+
+    /// Returns whether this pod is to end and its Lease is gone, or refused to it, for
+    /// good: the GatewayQueue was deleted, and nobody will lead after it.
+    pub fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Returns whether it was told to lead no more.
@@ -355,6 +373,7 @@ impl Candidate {
             request,
             succeeded: answer.is_ok(),
         });
+        self.look_whether_gone(&answer, now);
         let (answer, failure) = match answer {
             Ok(record) => {
                 let lease = record.lease.clone();
@@ -367,7 +386,9 @@ impl Candidate {
             }
             Err(Failure::Conflict) => (Answer::Conflict, None),
             Err(failure @ Failure::Missing) => (Answer::Missing, Some(failure)),
-            Err(failure @ Failure::Other(_)) => (Answer::Failed, Some(failure)),
+            Err(failure @ (Failure::Denied(_) | Failure::Other(_))) => {
+                (Answer::Failed, Some(failure))
+            }
         };
         match (failure, self.failing) {
             (Some(error), None) => {
@@ -387,6 +408,19 @@ impl Candidate {
         }
         self.election.answered(answer, now);
         self.update(now);
+    }
+
+    fn look_whether_gone(&mut self, answer: &Result<Record, Failure>, now: Moment) {
+        let gone = matches!(answer, Err(Failure::Missing | Failure::Denied(_)));
+        if !gone || !self.election.has_resigned() {
+            self.gone_since = None;
+            return;
+        }
+        let since = *self.gone_since.get_or_insert(now);
+        if now.since(since) >= GONE_AFTER && !self.gone {
+            self.gone = true;
+            self.events.push(Event::Gone);
+        }
     }
 
     /// Returns whether the page has something that people look out for.

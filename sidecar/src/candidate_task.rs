@@ -42,6 +42,9 @@ pub struct Ways {
     pub resign: CancellationToken,
     /// Cancelled when the candidate has nothing to release any more.
     pub left: CancellationToken,
+    /// Cancelled when this pod is to end and its queue is gone: see
+    /// [`Candidate::is_gone`].
+    pub gone: CancellationToken,
 }
 
 /// A candidate and its connections.
@@ -153,6 +156,9 @@ impl CandidateTask {
         if self.candidate.has_left() {
             self.ways.left.cancel();
         }
+        if self.candidate.is_gone() {
+            self.ways.gone.cancel();
+        }
     }
 
     fn report(&self, event: Event) {
@@ -181,6 +187,7 @@ impl CandidateTask {
             Event::OtherLeads(leader) => {
                 info!(holder = leader.holder, leader = %leader.address, "another pod leads");
             }
+            Event::Gone => info!("the Lease is gone: nobody will lead after this pod"),
         }
     }
 }

@@ -5,22 +5,23 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
+use url::form_urlencoded::byte_serialize;
 
 use crate::client::{self, Unusable};
 use crate::record::{Failure, Record};
 use crate::settings::LeaseRef;
+use crate::trust::{Limits, Trust};
 
 /// What the kubelet mounts into each pod.
 const CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -36,57 +37,77 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// The API server ends a watch after this time, and another is begun.
 const WATCH: Duration = Duration::from_secs(300);
 
-/// A Lease has some kilobytes; 4096 buckets make it 30.
-const MOST_EVENT: usize = 256 * 1024;
+/// A Lease has some kilobytes; 4096 buckets make it 30. etcd stores nothing larger
+/// than 1.5 MiB.
+const MAX_OBJECT_BYTES: usize = 2 * 1024 * 1024;
 
 /// An answer that is no Lease is quoted up to this length.
 const MOST_QUOTED: usize = 300;
 
-/// A way to the Lease.
+/// Where the API server is, and the files that the kubelet keeps up to date.
+#[derive(Clone, Debug)]
+pub struct ApiServer {
+    /// The URL without a path.
+    pub url: String,
+    /// The certificates of the authorities that it may be certified by, in PEM.
+    pub ca: PathBuf,
+    /// The token of this pod.
+    pub token: PathBuf,
+}
+
+impl ApiServer {
+    /// The API server of the cluster that this pod runs in, as the kubelet describes it.
+    ///
+    /// # Errors
+    ///
+    /// When this is no pod.
+    pub fn of_this_pod(environment: impl Fn(&str) -> Option<String>) -> Result<Self, Unusable> {
+        let given = |name: &str| environment(name).ok_or(format!("{name} is not set"));
+        Ok(Self {
+            url: address(
+                &given("KUBERNETES_SERVICE_HOST")?,
+                &given("KUBERNETES_SERVICE_PORT")?,
+            ),
+            ca: CA.into(),
+            token: TOKEN.into(),
+        })
+    }
+}
+
+/// The client of one Lease.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    client: Client,
+    trust: Arc<Trust>,
+    token: PathBuf,
     patience: Duration,
     url: String,
     watch_url: String,
 }
 
 impl Lease {
-    /// The Lease in the cluster that this pod runs in; `environment` says where the API
-    /// server is.
+    /// Returns the client of this Lease at this API server.
     ///
     /// # Errors
     ///
-    /// When this is no pod with a service account.
-    pub fn in_cluster(
-        lease: &LeaseRef,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Unusable> {
-        let given = |name: &str| environment(name).ok_or(format!("{name} is not set"));
-        let server = address(
-            &given("KUBERNETES_SERVICE_HOST")?,
-            &given("KUBERNETES_SERVICE_PORT")?,
-        );
-        let mut roots = RootCertStore::empty();
-        let certificates =
-            CertificateDer::pem_file_iter(CA).map_err(|error| format!("{CA}: {error}"))?;
-        for certificate in certificates {
-            roots.add(certificate?)?;
-        }
-        // Never by a proxy that was meant for the outside.
-        let client = client::client(roots, WATCH * 2, |builder| {
-            builder.no_proxy().connect_timeout(PATIENCE)
-        })?;
+    /// When its certificate authorities cannot be read.
+    pub fn new(lease: &LeaseRef, api_server: ApiServer) -> Result<Self, Unusable> {
+        let ApiServer { url, ca, token } = api_server;
         let LeaseRef {
             namespace, name, ..
         } = lease;
         // A leader must have time for three requests between a renewal that is
         // due and the end of its right.
-        let spare = lease.duration - lease.margin - lease.renew_every;
-        let leases = format!("{server}/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
+        let busy = lease.margin.saturating_add(lease.renew_every);
+        let spare = lease.duration.saturating_sub(busy);
+        let leases = format!("{url}/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
         let seconds = WATCH.as_secs();
+        let limits = Limits {
+            connect: PATIENCE,
+            answer: WATCH * 2,
+        };
         Ok(Self {
-            client,
+            trust: Arc::new(Trust::new(ca, limits)?),
+            token,
             patience: (spare / 3).min(PATIENCE),
             url: format!("{leases}/{name}"),
             watch_url: format!(
@@ -101,7 +122,7 @@ impl Lease {
     ///
     /// When the API server does not answer within 5 s or less, or refuses.
     pub async fn read(&self) -> Result<Record, Failure> {
-        self.send(self.client.get(&self.url)).await
+        self.send(self.trust.client().get(&self.url)).await
     }
 
     /// Changes it, as a merge patch says, and tells what it is then.
@@ -110,8 +131,8 @@ impl Lease {
     ///
     /// As [`Lease::read`]. Unless it is a conflict, it may have been done.
     pub async fn patch(&self, patch: &Value) -> Result<Record, Failure> {
-        let request = self
-            .client
+        let client = self.trust.client();
+        let request = client
             .patch(&self.url)
             .header(CONTENT_TYPE, "application/merge-patch+json")
             .body(patch.to_string());
@@ -121,10 +142,12 @@ impl Lease {
     /// Watches it from this version on. Must be called within a tokio runtime.
     pub fn watch(&self, version: &str) -> Watch {
         let (sender, changes) = mpsc::channel(16);
+        let version: String = byte_serialize(version.as_bytes()).collect();
         let url = format!("{}&resourceVersion={version}", self.watch_url);
-        let request = self.client.get(url);
+        let request = self.trust.client().get(url);
+        let authorization = authorization(&self.token);
         let task = tokio::spawn(async move {
-            if let Err(error) = pass_on(request, sender).await {
+            if let Err(error) = pass_on(request, authorization, sender).await {
                 debug!(%error, "cannot watch the Lease");
             }
         });
@@ -135,11 +158,11 @@ impl Lease {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Record, Failure> {
-        let request = request.header(AUTHORIZATION, authorization()?);
+        let request = request.header(AUTHORIZATION, authorization(&self.token)?);
         let whole = async {
             let response = request.send().await.map_err(failed)?;
             match response.status() {
-                StatusCode::OK => response.bytes().await.map_err(failed),
+                StatusCode::OK => whole_body(response).await,
                 _ => Err(refusal(response).await),
             }
         };
@@ -164,13 +187,22 @@ impl Watch {
     }
 }
 
-async fn pass_on(request: RequestBuilder, changes: mpsc::Sender<Record>) -> Result<(), Failure> {
-    let request = request.header(AUTHORIZATION, authorization()?);
-    let response = timeout(PATIENCE, request.send()).await;
-    let mut response = response.map_err(|_| late(PATIENCE))?.map_err(failed)?;
-    if response.status() != StatusCode::OK {
-        return Err(refusal(response).await);
-    }
+async fn pass_on(
+    request: RequestBuilder,
+    authorization: Result<HeaderValue, Failure>,
+    changes: mpsc::Sender<Record>,
+) -> Result<(), Failure> {
+    let request = request.header(AUTHORIZATION, authorization?);
+    let begun = async {
+        let response = request.send().await.map_err(failed)?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            _ => Err(refusal(response).await),
+        }
+    };
+    let mut response = timeout(PATIENCE, begun)
+        .await
+        .map_err(|_| late(PATIENCE))??;
     let mut buffer = Vec::new();
     loop {
         let chunk = timeout(SILENCE, response.chunk()).await;
@@ -188,7 +220,7 @@ async fn pass_on(request: RequestBuilder, changes: mpsc::Sender<Record>) -> Resu
                 return Ok(());
             }
         }
-        if buffer.len() > MOST_EVENT {
+        if buffer.len() > MAX_OBJECT_BYTES {
             return Err(Failure::Other("an event that is too long".to_owned()));
         }
     }
@@ -213,25 +245,41 @@ fn late(patience: Duration) -> Failure {
 }
 
 /// The kubelet renews the token in its file.
-fn authorization() -> Result<HeaderValue, Failure> {
-    let token = fs::read_to_string(TOKEN).map_err(|e| Failure::Other(format!("{TOKEN}: {e}")))?;
+fn authorization(file: &Path) -> Result<HeaderValue, Failure> {
+    let shown = file.display();
+    let token = fs::read_to_string(file).map_err(|e| Failure::Other(format!("{shown}: {e}")))?;
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-        .map_err(|_| Failure::Other(format!("{TOKEN} does not fit into a header")))?;
+        .map_err(|_| Failure::Other(format!("{shown} does not fit into a header")))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
+async fn whole_body(mut response: Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > MAX_OBJECT_BYTES {
+            return Err(Failure::Other("an answer that is too long".to_owned()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
 async fn refusal(response: Response) -> Failure {
-    let status = match response.status() {
-        StatusCode::NOT_FOUND => return Failure::Missing,
-        StatusCode::CONFLICT => return Failure::Conflict,
-        status => status.as_u16(),
-    };
-    let body = response.text().await.unwrap_or_default();
+    let status = response.status();
+    let body = whole_body(response).await.unwrap_or_default();
+    let body = String::from_utf8_lossy(&body);
     let said: Value = serde_json::from_str(&body).unwrap_or_default();
     let message = said["message"].as_str().unwrap_or(&body);
     let message: String = message.chars().take(MOST_QUOTED).collect();
-    Failure::Other(format!("the API server answered {status}: {message}"))
+    let message = format!("the API server answered {}: {message}", status.as_u16());
+    match status {
+        // A proxy, or an API server that starts, says 404 of everything.
+        StatusCode::NOT_FOUND if said["reason"] == "NotFound" => Failure::Missing,
+        StatusCode::CONFLICT => Failure::Conflict,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Denied(message),
+        _ => Failure::Other(message),
+    }
 }
 
 fn address(host: &str, port: &str) -> String {
@@ -265,18 +313,7 @@ mod tests {
 
     #[test]
     fn outside_of_a_pod_it_says_what_is_missing() {
-        let lease = LeaseRef {
-            namespace: "n".to_owned(),
-            name: "l".to_owned(),
-            pod: "p".to_owned(),
-            ip: [10, 0, 0, 1].into(),
-            duration: Duration::from_secs(15),
-            renew_every: Duration::from_secs(5),
-            margin: Duration::from_millis(1500),
-            peer_port: 9091,
-            grace: Duration::ZERO,
-        };
-        let error = Lease::in_cluster(&lease, |_| None).unwrap_err();
+        let error = ApiServer::of_this_pod(|_| None).unwrap_err();
         assert_eq!(error.to_string(), "KUBERNETES_SERVICE_HOST is not set");
     }
 }

@@ -53,6 +53,7 @@ pub mod route;
 mod tasks;
 pub mod token;
 pub mod traces;
+mod trust;
 
 // All together.
 pub mod wiring;

@@ -35,6 +35,10 @@ pub enum Failure {
     /// The Lease, or its version, is another one by now.
     #[error("somebody else has written to the Lease")]
     Conflict,
+    /// The API server knows this pod no more, or refuses it the Lease. A sentence that
+    /// quotes it.
+    #[error("{0}")]
+    Denied(String),
     /// Anything else. A sentence that quotes the API server.
     #[error("{0}")]
     Other(String),

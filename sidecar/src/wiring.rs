@@ -23,7 +23,7 @@ use crate::discord::Discord;
 use crate::election;
 use crate::http::{self, From};
 use crate::keeper::Keeper;
-use crate::lease::Lease;
+use crate::lease::{ApiServer, Lease};
 use crate::listen::{self, listen};
 use crate::logbook::Page;
 use crate::metrics::Metrics;
@@ -72,6 +72,23 @@ pub enum Failed {
 ///
 /// When it cannot start, or a part fails that it cannot do without.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failed> {
+    let api_server = match &settings.lease {
+        Some(_) => ApiServer::of_this_pod(|name| std::env::var(name).ok()),
+        None => Err("without a Lease it is not needed".into()),
+    };
+    run_with(settings, api_server, shutdown).await
+}
+
+/// As [`run`], with this API server, which is used only if there is a Lease.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_with(
+    settings: Settings,
+    api_server: Result<ApiServer, Unusable>,
+    shutdown: CancellationToken,
+) -> Result<(), Failed> {
     // The guard counts from before anything can be asked for.
     let started = clock::now();
     let queue_port = listen("PORT", settings.host, settings.port)?;
@@ -137,12 +154,14 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     // What ends when this process has nobody to forward any more.
     let end = CancellationToken::new();
     let left = CancellationToken::new();
+    let gone = CancellationToken::new();
     let mut tasks = Tasks::default();
     let servers = TaskTracker::new();
     if let Some(lease) = &settings.lease {
         let peer_port = listen("PEER_PORT", settings.admin_host(), lease.peer_port)?;
         let ways = Ways {
-            lease: Lease::in_cluster(lease, |name| std::env::var(name).ok())
+            lease: api_server
+                .and_then(|api_server| Lease::new(lease, api_server))
                 .map_err(Failed::Cluster)?,
             keeper: handle.clone(),
             pages,
@@ -151,6 +170,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
             metrics: Arc::clone(&metrics),
             resign: shutdown.clone(),
             left: left.clone(),
+            gone: gone.clone(),
         };
         let address = SocketAddr::new(lease.ip, peer_port.local_addr()?.port());
         let config = election(lease, settings.spacing());
@@ -188,7 +208,11 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let leave = async {
         shutdown.cancelled().await;
         if let Some(lease) = &settings.lease {
-            forwarded(&metrics, &left, lease).await;
+            tokio::select! {
+                () = forwarded(&metrics, &left, lease) => {}
+                // There is nobody to forward to, and never will be.
+                () = gone.cancelled() => {}
+            }
         }
     };
     let ended = tokio::select! {

@@ -259,3 +259,54 @@ fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
         assert_eq!(standing.known.is_some(), known, "{renewed}");
     }
 }
+
+/// Asks until this moment, and gets this answer each time.
+fn asks_until(candidate: &mut Candidate, from: f64, until: f64, answer: &Result<Record, Failure>) {
+    let mut now = at(from);
+    while now < at(until) {
+        match candidate.step(now, wall()) {
+            Action::Read | Action::Patch(_) => candidate.answered(answer.clone(), now),
+            Action::Settle { lease, term } => {
+                let left = term.inheritance.left(&lease, Duration::from_secs(5), now);
+                candidate.settled(Some(left), now);
+            }
+            Action::Watch(_) | Action::Unwatch => {}
+            Action::Wait(Some(until)) => now = now.max(until),
+            Action::Wait(None) => return,
+        }
+    }
+}
+
+#[test]
+fn a_pod_that_is_to_end_notices_that_its_queue_is_gone() {
+    let denied = || Err(Failure::Denied("403".to_owned()));
+    let other = || Err(Failure::Other("500".to_owned()));
+    for (answer, gone) in [
+        (Err(Failure::Missing), true),
+        (denied(), true),
+        (other(), false),
+    ] {
+        for to_end in [true, false] {
+            let mut candidate = candidate();
+            reads(&mut candidate, 0.0, &new_lease());
+            writes(&mut candidate, 0.0, &new_lease());
+            if to_end {
+                candidate.resign(at(1.0));
+            }
+            asks_until(&mut candidate, 1.0, 5.5, &answer);
+            assert!(!candidate.is_gone());
+            asks_until(&mut candidate, 5.5, 20.0, &answer);
+            assert_eq!(candidate.is_gone(), gone && to_end, "{answer:?}");
+        }
+    }
+    // Another answer in between begins the time anew.
+    let mut candidate = candidate();
+    candidate.resign(at(0.0));
+    asks_until(&mut candidate, 0.0, 4.5, &denied());
+    asks_until(&mut candidate, 4.5, 5.5, &other());
+    asks_until(&mut candidate, 5.5, 9.5, &denied());
+    assert!(!candidate.is_gone());
+    asks_until(&mut candidate, 9.5, 15.0, &denied());
+    assert!(candidate.is_gone());
+    assert!(candidate.events().contains(&Event::Gone));
+}

@@ -13,7 +13,7 @@ use super::screen::Screen;
 use super::stage;
 use crate::client::{self, Unusable};
 use crate::discord::Discord;
-use crate::lease::Lease;
+use crate::lease::{ApiServer, Lease};
 use crate::settings::{Invalid, Settings};
 use crate::token::{self, Current};
 
@@ -78,7 +78,9 @@ async fn look(settings: &Settings) -> Result<Vec<Finding>, Unusable> {
 async fn leader(settings: &Settings) -> Result<Finding, Unusable> {
     if let Some(lease) = &settings.lease {
         let name = format!("{}/{}", lease.namespace, lease.name);
-        let way = match Lease::in_cluster(lease, |name| std::env::var(name).ok()) {
+        let way = match ApiServer::of_this_pod(|name| std::env::var(name).ok())
+            .and_then(|api_server| Lease::new(lease, api_server))
+        {
             Ok(way) => way,
             Err(error) => return Ok(judge::no_lease(&name, &error.to_string())),
         };

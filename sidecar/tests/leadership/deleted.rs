@@ -1,0 +1,171 @@
+//! The GatewayQueue is deleted while a client waits: the whole server, which has
+//! nobody to forward to any more.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use gateway_queue::settings::Settings;
+use gateway_queue::wiring;
+use gateway_queue_testkit::api_server::FakeApiServer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::pod::{Mount, PATIENCE, new_lease};
+
+/// The process of a pod: its connections end with it.
+struct Process(Option<Runtime>);
+
+impl Process {
+    fn end(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A pod with one client that waits for an hour.
+struct Server {
+    api_server: FakeApiServer,
+    shutdown: CancellationToken,
+    process: Process,
+    running: JoinHandle<Result<(), wiring::Failed>>,
+    waiting: TcpStream,
+    _mount: Mount,
+}
+
+const TOKEN: &str = "of the pod";
+
+impl Server {
+    async fn start() -> Self {
+        let api_server = FakeApiServer::start().await;
+        api_server.create(new_lease());
+        let mount = Mount::new(TOKEN);
+        let port = free_port();
+        let environment = HashMap::from([
+            ("HOST", "127.0.0.1".to_owned()),
+            ("PORT", port.to_string()),
+            ("ADMIN_PORT", "0".to_owned()),
+            ("PEER_PORT", "0".to_owned()),
+            ("IDENTIFY_INTERVAL", "1h".to_owned()),
+            ("LEASE_NAME", "my-bot".to_owned()),
+            ("LEASE_NAMESPACE", "bots".to_owned()),
+            ("POD_NAME", "my-bot-a".to_owned()),
+            ("POD_IP", "127.0.0.1".to_owned()),
+            ("SHUTDOWN_GRACE", "10m".to_owned()),
+        ]);
+        let settings = settings(&environment);
+        let shutdown = CancellationToken::new();
+        let runtime = Runtime::new().unwrap();
+        let running = runtime.spawn(wiring::run_with(
+            settings,
+            Ok(mount.api_server(&api_server)),
+            shutdown.clone(),
+        ));
+        api_server
+            .until(|lease| lease["spec"]["holderIdentity"].is_string())
+            .await;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        // The first is granted, so the next one waits.
+        let mut granted = ask(address, 0).await;
+        let mut answer = String::new();
+        let granted = timeout(PATIENCE, granted.read_to_string(&mut answer)).await;
+        granted.expect("a grant").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let waiting = ask(address, 1).await;
+        Self {
+            api_server,
+            shutdown,
+            process: Process(Some(runtime)),
+            running,
+            waiting,
+            _mount: mount,
+        }
+    }
+
+    /// It ends long before its grace, and closes the connection without a grant.
+    async fn ends(mut self) {
+        let ended = timeout(PATIENCE, self.running).await;
+        ended.expect("it forwards to nobody").unwrap().unwrap();
+        self.process.end();
+        let mut answer = Vec::new();
+        // A reset is as good as an end.
+        let closed = timeout(PATIENCE, self.waiting.read_to_end(&mut answer)).await;
+        let _ = closed.expect("the connection is closed");
+        assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+/// A port that the system has free at this moment.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+async fn ask(address: SocketAddr, shard: u32) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /?shard={shard} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+fn settings(environment: &HashMap<&str, String>) -> Settings {
+    let given = |name: &str| environment.get(name).map(Into::into);
+    match gateway_queue::command::Command::read(Vec::<std::ffi::OsString>::new(), given) {
+        Ok(gateway_queue::command::Command::Run(settings)) => *settings,
+        _ => panic!("these settings are refused"),
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_is_to_end_closes_its_clients_when_the_lease_is_deleted() {
+    let server = Server::start().await;
+    server.shutdown.cancel();
+    server
+        .api_server
+        .until(|lease| lease["spec"]["holderIdentity"] == "")
+        .await;
+    server.api_server.delete();
+    server.ends().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_to_end_closes_its_clients_when_the_lease_was_deleted_before() {
+    let server = Server::start().await;
+    server.api_server.delete();
+    server.shutdown.cancel();
+    server.ends().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_to_end_closes_its_clients_when_it_may_not_read_the_lease() {
+    for status in [401, 403] {
+        let server = Server::start().await;
+        server
+            .api_server
+            .faults(TOKEN, |faults| faults.status = Some(status));
+        server.shutdown.cancel();
+        server.ends().await;
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_to_end_keeps_its_clients_without_a_lease() {
+    let mut server = Server::start().await;
+    server.api_server.delete();
+    // Twice as long as a pod that is to end would wait.
+    sleep(Duration::from_secs(10)).await;
+    assert!(!server.running.is_finished());
+    let read = timeout(Duration::from_millis(100), server.waiting.read(&mut [0])).await;
+    assert!(read.is_err(), "the connection was closed");
+}

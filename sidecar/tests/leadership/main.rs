@@ -1,0 +1,242 @@
+//! The candidate and its Lease client against a fake API server over real HTTP, in
+//! real time: who leads, when, never two, and who recovers from what.
+
+// A test fails by panicking.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod deleted;
+mod pod;
+
+use std::time::Duration;
+
+use gateway_queue_testkit::api_server::{FakeApiServer, Faults, WatchFault};
+use gateway_queue_testkit::certificates::Authority;
+use serde_json::{Value, json};
+use tokio::time::{interval, sleep};
+
+use pod::{DURATION, Judge, Pod, new_lease};
+
+fn holder(lease: &Value) -> &str {
+    lease["spec"]["holderIdentity"].as_str().unwrap_or("")
+}
+
+async fn server() -> FakeApiServer {
+    let server = FakeApiServer::start().await;
+    server.create(new_lease());
+    server
+}
+
+/// Two pods, of which the first leads and the second knows it.
+async fn leader_and_follower(server: &FakeApiServer) -> (Pod, Pod) {
+    let mut one = Pod::start(server, "one").await;
+    one.until_it_leads().await;
+    let mut two = Pod::start(server, "two").await;
+    two.until_it_follows(&one).await;
+    (one, two)
+}
+
+/// Waits until the Lease was renewed after this call.
+async fn renewed(server: &FakeApiServer) {
+    let before = server.lease().unwrap()["spec"]["renewTime"].clone();
+    server
+        .until(|lease| lease["spec"]["renewTime"] != before)
+        .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_is_replaced_and_follows_when_it_is_back() {
+    let server = server().await;
+    let (mut one, mut two) = leader_and_follower(&server).await;
+    let judge = Judge::of([&one, &two]);
+    server.faults(one.token(), |faults| faults.cut = true);
+    two.until_it_leads().await;
+    assert!(!one.may_grant());
+    server.faults(one.token(), |faults| faults.cut = false);
+    one.until_it_follows(&two).await;
+    judge.found_one_leader().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_resigns_is_replaced_at_once() {
+    let server = server().await;
+    let (one, mut two) = leader_and_follower(&server).await;
+    let judge = Judge::of([&one, &two]);
+    one.resign();
+    let released = server.until(|lease| holder(lease).is_empty()).await;
+    assert_ne!(
+        released["metadata"]["annotations"]["gatewayqueue.dev/released"],
+        json!(null)
+    );
+    two.until_it_leads().await;
+    one.until_it_has_left().await;
+    judge.found_one_leader().await;
+}
+
+#[tokio::test]
+async fn a_slow_api_server_and_edits_by_others_cost_nobody_the_lease() {
+    let server = server().await;
+    let (one, two) = leader_and_follower(&server).await;
+    for pod in [&one, &two] {
+        server.faults(pod.token(), |faults| {
+            faults.request_delay = Duration::from_millis(100);
+            faults.answer_delay = Duration::from_millis(100);
+        });
+    }
+    let judge = Judge::of([&one, &two]);
+    let held = holder(&server.lease().unwrap()).to_owned();
+    let mut edits = interval(Duration::from_millis(700));
+    for edit in 0..12 {
+        edits.tick().await;
+        server.edit(&json!({"metadata": {"labels": {"edit": edit.to_string()}}}));
+    }
+    renewed(&server).await;
+    assert_eq!(holder(&server.lease().unwrap()), held);
+    judge.found_one_leader().await;
+}
+
+#[tokio::test]
+async fn a_take_whose_answer_is_lost_is_found_out() {
+    let server = server().await;
+    let mut one = Pod::prepare(&server, "one");
+    server.faults(one.token(), |faults| faults.lose_answers = true);
+    one.run();
+    server.until(|lease| !holder(lease).is_empty()).await;
+    // A look tells; a renewal makes it sure.
+    server.faults(one.token(), |faults| faults.lose_answers = false);
+    one.until_it_leads().await;
+    assert!(holder(&server.lease().unwrap()).ends_with("-1"));
+    renewed(&server).await;
+}
+
+#[tokio::test]
+async fn writes_that_arrive_late_do_not_make_two_leaders() {
+    let server = server().await;
+    let (mut one, mut two) = leader_and_follower(&server).await;
+    let judge = Judge::of([&one, &two]);
+    // Delayed: each request of the leader arrives when the other has taken the Lease.
+    server.faults(one.token(), |faults| {
+        faults.request_delay = DURATION + DURATION / 3
+    });
+    two.until_it_leads().await;
+    // Hastened: the new ones overtake those that are still on their way.
+    server.faults(one.token(), |faults| *faults = Faults::default());
+    one.until_it_follows(&two).await;
+    sleep(DURATION * 2).await;
+    assert!(two.may_grant());
+    judge.found_one_leader().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_no_longer_accepted_is_read_anew() {
+    let server = server().await;
+    let mut one = Pod::start(&server, "one").await;
+    one.until_it_leads().await;
+    server.faults(one.token(), |faults| faults.status = Some(401));
+    one.until_it_may_not_grant().await;
+    let held = holder(&server.lease().unwrap()).to_owned();
+    one.renew_token("one, renewed");
+    one.until_it_leads().await;
+    assert_eq!(holder(&server.lease().unwrap()), held);
+}
+
+#[tokio::test]
+async fn answers_that_are_no_lease_are_retried_and_end_nothing() {
+    let server = server().await;
+    let bodies: [&[u8]; 4] = [b"", b"<html>", b"{}", &[0xff; 4 * 1024 * 1024]];
+    let (mut one, mut two) = leader_and_follower(&server).await;
+    let judge = Judge::of([&one, &two]);
+    for body in bodies {
+        for pod in [&one, &two] {
+            server.faults(pod.token(), |faults| faults.body = Some(body.to_vec()));
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    one.until_it_may_not_grant().await;
+    for status in [404, 409, 500, 503] {
+        for pod in [&one, &two] {
+            server.faults(pod.token(), |faults| {
+                *faults = Faults {
+                    status: Some(status),
+                    ..Faults::default()
+                };
+            });
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    for pod in [&one, &two] {
+        server.faults(pod.token(), |faults| *faults = Faults::default());
+    }
+    // A 404 that is no answer about the Lease costs nobody the term.
+    one.until_it_leads().await;
+    two.until_it_follows(&one).await;
+    judge.found_one_leader().await;
+}
+
+#[tokio::test]
+async fn a_follower_whose_watch_fails_replaces_a_silent_leader_all_the_same() {
+    let faults = [
+        WatchFault::Expired,
+        WatchFault::ExpiredEvent,
+        WatchFault::Hung,
+        WatchFault::Oversized,
+        WatchFault::Garbage,
+    ];
+    futures::future::join_all(faults.map(|fault| async move {
+        let server = server().await;
+        let mut one = Pod::start(&server, "one").await;
+        one.until_it_leads().await;
+        let mut two = Pod::prepare(&server, "two");
+        server.faults(two.token(), |faults| faults.watch = fault);
+        two.run();
+        two.until_it_follows(&one).await;
+        let judge = Judge::of([&one, &two]);
+        // It must not hammer the API server meanwhile.
+        let asked = server.requests(two.token());
+        sleep(DURATION).await;
+        let asked = server.requests(two.token()) - asked;
+        assert!(asked < 15, "{fault:?}: {asked} requests");
+        server.faults(one.token(), |faults| faults.cut = true);
+        two.until_it_leads().await;
+        judge.found_one_leader().await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_ca_is_trusted_without_a_restart() {
+    let [old, new] = ["old", "new"].map(Authority::new);
+    let server = FakeApiServer::start_tls(old.certify()).await;
+    server.create(new_lease());
+    let mut one = Pod::prepare(&server, "one");
+    one.trust(old.pem());
+    one.run();
+    one.until_it_leads().await;
+    // The kubelet replaces the file with both; then the API server is restarted.
+    one.trust(&format!("{}{}", old.pem(), new.pem()));
+    server.present(new.certify());
+    renewed(&server).await;
+    // The other way about: the file comes late.
+    let newest = Authority::new("newest");
+    server.present(newest.certify());
+    one.until_it_may_not_grant().await;
+    one.trust("no certificate");
+    one.trust(newest.pem());
+    one.until_it_leads().await;
+    renewed(&server).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_nothing_can_be_made_of_is_taken_all_the_same() {
+    let server = FakeApiServer::start().await;
+    let mut lease = new_lease();
+    lease["spec"] =
+        json!({"leaseTransitions": i32::MAX, "renewTime": "9999-12-30T21:58:00.000000Z"});
+    server.create(lease);
+    let mut one = Pod::start(&server, "one").await;
+    one.until_it_leads().await;
+    assert_eq!(
+        server.lease().unwrap()["spec"]["leaseTransitions"],
+        i32::MAX
+    );
+    renewed(&server).await;
+}

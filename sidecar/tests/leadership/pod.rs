@@ -1,0 +1,273 @@
+//! A pod: the real candidate, its task, its Lease client and the queue task.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use gateway_queue::budget::Rules;
+use gateway_queue::candidate::Candidate;
+use gateway_queue::candidate_task::{CandidateTask, Ways};
+use gateway_queue::clock;
+use gateway_queue::discord::Discord;
+use gateway_queue::election;
+use gateway_queue::keeper::Keeper;
+use gateway_queue::lease::{ApiServer, Lease};
+use gateway_queue::logbook::Page;
+use gateway_queue::metrics::Metrics;
+use gateway_queue::queue::Config;
+use gateway_queue::settings::LeaseRef;
+use gateway_queue::standing::Standing;
+use gateway_queue::token::Current;
+use gateway_queue_testkit::api_server::FakeApiServer;
+use gateway_queue_testkit::certificates::Authority;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The shortest that the settings allow.
+pub(crate) const DURATION: Duration = Duration::from_secs(3);
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+const MARGIN: Duration = Duration::from_millis(300);
+const SPACING: Duration = Duration::from_millis(100);
+
+/// Longer than anything here takes, on a machine under load.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The Lease that the operator makes for a new GatewayQueue.
+pub(crate) fn new_lease() -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "metadata": {
+            "name": "my-bot",
+            "annotations": {"gatewayqueue.dev/released": "never-led"},
+        },
+        "spec": {},
+    })
+}
+
+/// The files that the kubelet mounts into a pod.
+pub(crate) struct Mount {
+    folder: TempDir,
+    token: String,
+}
+
+impl Mount {
+    pub(crate) fn new(token: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = Self {
+            folder,
+            token: token.to_owned(),
+        };
+        mount.write("token", token);
+        mount.write("ca.crt", Authority::new("unused").pem());
+        mount
+    }
+
+    /// Replaces a file as the kubelet does: at once.
+    fn write(&self, name: &str, text: &str) {
+        let new = self.folder.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, self.folder.path().join(name)).unwrap();
+    }
+
+    pub(crate) fn api_server(&self, server: &FakeApiServer) -> ApiServer {
+        ApiServer {
+            url: server.url(),
+            ca: self.folder.path().join("ca.crt"),
+            token: self.folder.path().join("token"),
+        }
+    }
+}
+
+pub(crate) struct Pod {
+    name: &'static str,
+    mount: Mount,
+    standing: watch::Receiver<Standing>,
+    resign: CancellationToken,
+    left: CancellationToken,
+    task: Option<CandidateTask>,
+    running: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Pod {
+    pub(crate) async fn start(server: &FakeApiServer, name: &'static str) -> Self {
+        let mut pod = Self::prepare(server, name);
+        pod.run();
+        pod
+    }
+
+    /// A pod that does not run yet. Its token is its name.
+    pub(crate) fn prepare(server: &FakeApiServer, name: &'static str) -> Self {
+        let mount = Mount::new(name);
+        let lease = LeaseRef {
+            namespace: "bots".to_owned(),
+            name: "my-bot".to_owned(),
+            pod: name.to_owned(),
+            ip: [127, 0, 0, 1].into(),
+            duration: DURATION,
+            renew_every: RENEW_EVERY,
+            margin: MARGIN,
+            peer_port: 0,
+            grace: PATIENCE,
+        };
+        let config = Config {
+            spacing: SPACING,
+            start_guard: true,
+            place_kept: PATIENCE,
+            max_concurrency: 1,
+            rules: Rules {
+                interval: SPACING,
+                reserve: 0,
+                refresh: PATIENCE,
+            },
+        };
+        let (standing, stands) = watch::channel(Standing::SEEKS);
+        let (_, tokens) = watch::channel(Current::None);
+        let (logbook, pages) = watch::channel(Page::new(name));
+        let discord = Discord::new("http://127.0.0.1:1").unwrap();
+        let metrics = Arc::new(Metrics::new(0));
+        let counted = Arc::clone(&metrics);
+        let told = stands.clone();
+        let (keeper, handle) =
+            Keeper::new(config, 10, told, tokens, discord, logbook, counted).unwrap();
+        let (resign, left) = (CancellationToken::new(), CancellationToken::new());
+        let ways = Ways {
+            lease: Lease::new(&lease, mount.api_server(server)).unwrap(),
+            keeper: handle,
+            pages,
+            standing: Arc::new(standing),
+            ready: Arc::new(AtomicBool::new(false)),
+            metrics,
+            resign: resign.clone(),
+            left: left.clone(),
+            gone: CancellationToken::new(),
+        };
+        let config = election::Config {
+            identity: format!("{name}_{:x}", fastrand::u64(..)),
+            duration: DURATION,
+            renew_every: RENEW_EVERY,
+            margin: MARGIN,
+            spacing: SPACING,
+        };
+        // Each has an address of its own, by which the other knows it.
+        let port = if name == "one" { 1 } else { 2 };
+        let candidate = Candidate::new(config, ([127, 0, 0, 1], port).into(), Page::new(name));
+        let keeping = tokio::spawn(async move { drop(keeper.run().await) });
+        Self {
+            name,
+            mount,
+            standing: stands,
+            resign,
+            left,
+            task: Some(CandidateTask::new(candidate, ways).unwrap()),
+            running: vec![AbortOnDropHandle::new(keeping)],
+        }
+    }
+
+    pub(crate) fn run(&mut self) {
+        let task = self.task.take().expect("it runs once");
+        let running = tokio::spawn(async move { drop(task.run().await) });
+        self.running.push(AbortOnDropHandle::new(running));
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.mount.token
+    }
+
+    pub(crate) fn renew_token(&mut self, token: &str) {
+        self.mount.write("token", token);
+        self.mount.token = token.to_owned();
+    }
+
+    pub(crate) fn trust(&self, pem: &str) {
+        self.mount.write("ca.crt", pem);
+    }
+
+    pub(crate) fn resign(&self) {
+        self.resign.cancel();
+    }
+
+    /// Whether it may grant at this moment.
+    pub(crate) fn may_grant(&self) -> bool {
+        may_grant(&self.standing.borrow())
+    }
+
+    pub(crate) async fn until_it_leads(&mut self) {
+        self.until("leads", may_grant).await;
+    }
+
+    pub(crate) async fn until_it_may_not_grant(&mut self) {
+        self.until("may not grant", |standing| !may_grant(standing))
+            .await;
+    }
+
+    pub(crate) async fn until_it_follows(&mut self, other: &Self) {
+        let pod = other.name;
+        let follows = |standing: &Standing| {
+            let leader = standing.leader.as_ref();
+            !standing.leads() && leader.is_some_and(|leader| leader.pod() == Some(pod))
+        };
+        self.until("follows", follows).await;
+    }
+
+    pub(crate) async fn until_it_has_left(&self) {
+        timeout(PATIENCE, self.left.cancelled())
+            .await
+            .expect("it has left");
+    }
+
+    /// A right to grant ends without news, so this looks again and again.
+    async fn until(&mut self, what: &str, condition: impl Fn(&Standing) -> bool) {
+        let satisfied = async {
+            while !condition(&self.standing.borrow()) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if timeout(PATIENCE, satisfied).await.is_err() {
+            panic!("{} {what}: not {:?}", self.name, *self.standing.borrow());
+        }
+    }
+}
+
+fn may_grant(standing: &Standing) -> bool {
+    let until = standing.term.as_ref().map(|term| term.until);
+    until.is_some_and(|until| clock::now() < until)
+}
+
+/// Looks all the time whether two may grant.
+pub(crate) struct Judge {
+    end: CancellationToken,
+    looking: AbortOnDropHandle<u64>,
+}
+
+impl Judge {
+    pub(crate) fn of(pods: [&Pod; 2]) -> Self {
+        let pods = pods.map(|pod| pod.standing.clone());
+        let end = CancellationToken::new();
+        let ended = end.clone();
+        let looking = tokio::spawn(async move {
+            let mut looks = 0;
+            while !ended.is_cancelled() {
+                let leaders = pods.iter().filter(|pod| may_grant(&pod.borrow()));
+                assert!(leaders.count() < 2, "two may grant");
+                looks += 1;
+                sleep(Duration::from_millis(2)).await;
+            }
+            looks
+        });
+        Self {
+            end,
+            looking: AbortOnDropHandle::new(looking),
+        }
+    }
+
+    pub(crate) async fn found_one_leader(self) {
+        self.end.cancel();
+        let looks = self.looking.await.expect("two may grant");
+        assert!(looks > 0);
+    }
+}

@@ -1,0 +1,391 @@
+//! A fake API server with one Lease, over real HTTP or HTTPS on a loopback port.
+//!
+//! Clients are told apart by their bearer token, and each can be given [`Faults`] of
+//! its own, so that a test cuts off one candidate and not the other.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::pending;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::AUTHORIZATION;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::lease::{Status, Store};
+
+/// No condition that a test waits for takes longer, on a machine under load.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What goes wrong for one client.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Nothing passes: requests are neither applied nor answered, and watches are silent.
+    pub cut: bool,
+    /// Requests are applied so much later, even if the client has given up by then.
+    pub request_delay: Duration,
+    /// Answers are so much later than what they are about.
+    pub answer_delay: Duration,
+    /// Writes are applied and never answered.
+    pub lose_answers: bool,
+    /// All requests get this status: 401, 403, 500.
+    pub status: Option<u16>,
+    /// All requests get 200 and this body.
+    pub body: Option<Vec<u8>>,
+    /// What new watches do.
+    pub watch: WatchFault,
+}
+
+/// What goes wrong with a watch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WatchFault {
+    /// Nothing.
+    #[default]
+    None,
+    /// The status is 410.
+    Expired,
+    /// The first event is an ERROR with code 410.
+    ExpiredEvent,
+    /// No event ever comes.
+    Hung,
+    /// An event without an end.
+    Oversized,
+    /// A line that is no JSON.
+    Garbage,
+}
+
+/// The server. It ends when it is dropped.
+#[derive(Debug)]
+pub struct FakeApiServer {
+    address: SocketAddr,
+    tls: bool,
+    shared: Arc<Shared>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// The version of the Lease; wakes those who wait for a change.
+    version: watch::Sender<u64>,
+    connections: Mutex<JoinSet<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    store: Store,
+    faults: HashMap<String, Faults>,
+    requests: HashMap<String, u64>,
+    certificate: Option<Arc<ServerConfig>>,
+}
+
+impl FakeApiServer {
+    /// Starts a server with plain HTTP. Must be called within a tokio runtime.
+    pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts a server that presents this certificate. Must be called within a
+    /// tokio runtime.
+    pub async fn start_tls(certificate: Arc<ServerConfig>) -> Self {
+        Self::start_with(Some(certificate)).await
+    }
+
+    async fn start_with(certificate: Option<Arc<ServerConfig>>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a loopback port");
+        let address = listener.local_addr().expect("an address");
+        let tls = certificate.is_some();
+        let state = State {
+            certificate,
+            ..State::default()
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            version: watch::channel(0).0,
+            connections: Mutex::default(),
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Self {
+            address,
+            tls,
+            shared,
+            _accepting: AbortOnDropHandle::new(accepting),
+        }
+    }
+
+    /// Returns the URL without a path.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Creates the Lease with a new UID, in place of one that is there.
+    pub fn create(&self, lease: Value) {
+        self.change(|store| store.create(lease));
+    }
+
+    /// Deletes the Lease.
+    pub fn delete(&self) {
+        self.change(Store::delete);
+    }
+
+    /// Applies a merge patch of another client. Panics when it is refused.
+    pub fn edit(&self, patch: &Value) {
+        self.change(|store| store.patch(patch).map(drop))
+            .expect("a valid edit");
+    }
+
+    /// Returns the Lease, if there is one.
+    pub fn lease(&self) -> Option<Value> {
+        self.shared.state.lock().unwrap().store.lease().cloned()
+    }
+
+    /// Returns how many requests of this client arrived, watches included.
+    pub fn requests(&self, token: &str) -> u64 {
+        let state = self.shared.state.lock().unwrap();
+        state.requests.get(token).copied().unwrap_or(0)
+    }
+
+    /// Changes what goes wrong for the client with this token, from the next request on;
+    /// a cut is for open watches, too.
+    pub fn faults(&self, token: &str, change: impl FnOnce(&mut Faults)) {
+        let mut state = self.shared.state.lock().unwrap();
+        change(state.faults.entry(token.to_owned()).or_default());
+    }
+
+    /// Presents this certificate from now on, and closes all connections, as an API
+    /// server that is restarted does.
+    pub fn present(&self, certificate: Arc<ServerConfig>) {
+        self.shared.state.lock().unwrap().certificate = Some(certificate);
+        self.close_connections();
+    }
+
+    /// Closes all connections.
+    pub fn close_connections(&self) {
+        self.shared.connections.lock().unwrap().abort_all();
+    }
+
+    /// Waits until the Lease satisfies the condition, and returns it. Panics after a
+    /// minute.
+    pub async fn until(&self, condition: impl Fn(&Value) -> bool) -> Value {
+        let mut version = self.shared.version.subscribe();
+        let satisfied = async {
+            loop {
+                version.borrow_and_update();
+                if let Some(lease) = self.lease().filter(|lease| condition(lease)) {
+                    return lease;
+                }
+                version.changed().await.expect("the server is alive");
+            }
+        };
+        match timeout(PATIENCE, satisfied).await {
+            Ok(lease) => lease,
+            Err(_) => panic!("the Lease stays {:?}", self.lease()),
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
+        self.shared.change(change)
+    }
+}
+
+impl Shared {
+    fn change<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
+        let mut state = self.state.lock().unwrap();
+        let result = change(&mut state.store);
+        self.version.send_replace(state.store.version());
+        result
+    }
+
+    fn faults(&self, token: &str) -> Faults {
+        let state = self.state.lock().unwrap();
+        state.faults.get(token).cloned().unwrap_or_default()
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((connection, _)) = listener.accept().await else {
+            continue;
+        };
+        let certificate = shared.state.lock().unwrap().certificate.clone();
+        let serving = Arc::clone(&shared);
+        let connection = async move {
+            match certificate {
+                None => serve(connection, serving).await,
+                Some(certificate) => {
+                    // A client that does not trust it is a part of the test.
+                    if let Ok(connection) = TlsAcceptor::from(certificate).accept(connection).await
+                    {
+                        serve(connection, serving).await;
+                    }
+                }
+            }
+        };
+        let mut connections = shared.connections.lock().unwrap();
+        while connections.try_join_next().is_some() {}
+        connections.spawn(connection);
+    }
+}
+
+async fn serve(
+    connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    shared: Arc<Shared>,
+) {
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(request, shared).await) }
+    });
+    // A client that disconnects is a part of the test.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(connection), service)
+        .await;
+}
+
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Body> {
+    let token = request.headers().get(AUTHORIZATION);
+    let token = token.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let token = token.unwrap_or_default().to_owned();
+    let faults = {
+        let mut state = shared.state.lock().unwrap();
+        *state.requests.entry(token.clone()).or_default() += 1;
+        state.faults.get(&token).cloned().unwrap_or_default()
+    };
+    if faults.cut {
+        return pending().await;
+    }
+    if let Some(code) = faults.status {
+        sleep(faults.answer_delay).await;
+        return refuse(&Status::new(code, "Refused", "refused by the test"));
+    }
+    if let Some(body) = faults.body {
+        return respond(200, body);
+    }
+    if let Some(version) = watched_version(&request) {
+        return start_watch(token, version, faults.watch, shared);
+    }
+    let writes = request.method() == Method::PATCH;
+    let body = request.into_body().collect().await;
+    let Ok(body) = body.map(|body| body.to_bytes()) else {
+        return pending().await;
+    };
+    // A task of its own, as a client that gives up does not take it back.
+    let applying = tokio::spawn(apply(
+        Arc::clone(&shared),
+        body,
+        writes,
+        faults.request_delay,
+    ));
+    let result = applying.await.expect("the request is applied");
+    if shared.faults(&token).cut || (faults.lose_answers && writes) {
+        return pending().await;
+    }
+    sleep(faults.answer_delay).await;
+    match result {
+        Ok(lease) => respond(200, lease.to_string()),
+        Err(status) => refuse(&status),
+    }
+}
+
+async fn apply(
+    shared: Arc<Shared>,
+    body: Bytes,
+    writes: bool,
+    delay: Duration,
+) -> Result<Value, Status> {
+    sleep(delay).await;
+    if !writes {
+        return shared.state.lock().unwrap().store.read();
+    }
+    let bad = |error: serde_json::Error| Status::new(400, "BadRequest", &error.to_string());
+    let patch = serde_json::from_slice(&body).map_err(bad)?;
+    shared.change(|store| store.patch(&patch))
+}
+
+/// The version that a request watches from, if it is a watch.
+fn watched_version(request: &Request<Incoming>) -> Option<u64> {
+    let query = request.uri().query()?.as_bytes();
+    let parameters: HashMap<_, _> = url::form_urlencoded::parse(query).collect();
+    parameters.get("watch")?;
+    let version = parameters.get("resourceVersion");
+    Some(version.and_then(|v| v.parse().ok()).unwrap_or(0))
+}
+
+fn start_watch(
+    token: String,
+    version: u64,
+    fault: WatchFault,
+    shared: Arc<Shared>,
+) -> Response<Body> {
+    let expired = Status::new(410, "Expired", "too old resource version");
+    match fault {
+        WatchFault::None => {}
+        WatchFault::Expired => return refuse(&expired),
+        WatchFault::ExpiredEvent => {
+            let event = json!({"type": "ERROR", "object": expired.body});
+            return respond(200, format!("{event}\n"));
+        }
+        WatchFault::Garbage => return respond(200, "<html>Bad Gateway</html>\n"),
+        WatchFault::Oversized => return respond(200, vec![b'x'; 16 * 1024 * 1024]),
+        WatchFault::Hung => {
+            let never = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+            return Response::new(StreamBody::new(never).boxed_unsync());
+        }
+    }
+    let changes = shared.version.subscribe();
+    let events = stream::unfold((version, changes), move |(mut version, mut changes)| {
+        let (shared, token) = (Arc::clone(&shared), token.clone());
+        async move {
+            loop {
+                changes.borrow_and_update();
+                if shared.faults(&token).cut {
+                    return pending().await;
+                }
+                let lines = {
+                    let state = shared.state.lock().unwrap();
+                    let mut lines = String::new();
+                    for (at, event) in state.store.after(version) {
+                        lines += &format!("{event}\n");
+                        version = *at;
+                    }
+                    lines
+                };
+                if !lines.is_empty() {
+                    let frame = Frame::data(Bytes::from(lines));
+                    return Some((Ok::<_, Infallible>(frame), (version, changes)));
+                }
+                changes.changed().await.ok()?;
+            }
+        }
+    });
+    Response::new(StreamBody::new(events).boxed_unsync())
+}
+
+fn refuse(status: &Status) -> Response<Body> {
+    respond(status.code, status.body.to_string())
+}
+
+fn respond(status: u16, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    *response.status_mut() = status.try_into().expect("a status");
+    response
+}
