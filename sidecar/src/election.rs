@@ -403,7 +403,8 @@ impl Election {
         if self.release(lease).is_some() {
             return *since;
         }
-        let named = lease.duration.filter(|_| lease.holder.is_some());
+        let named = lease.duration.filter(|named| !named.is_zero());
+        let named = named.filter(|_| lease.holder.is_some());
         let duration = named.unwrap_or(LONGEST).max(self.config.duration);
         *since + duration.min(LONGEST)
     }

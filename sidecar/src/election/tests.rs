@@ -184,7 +184,12 @@ fn a_lease_that_says_nothing_or_was_made_again_is_waited_out() {
         uid: "copy".to_owned(),
         ..lease("1", "", left(&[]))
     };
-    for blank in [lease("1", "", None), copied] {
+    // No leader writes that, so nobody knows what this one believes.
+    let no_time = Lease {
+        duration: Some(Duration::ZERO),
+        ..lease("1", "other", None)
+    };
+    for blank in [lease("1", "", None), copied, no_time] {
         let mut candidate = election();
         reads(&mut candidate, 0.0, Answer::Lease(blank));
         waits(&mut candidate, 0.0, longest);
