@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -226,11 +228,19 @@ async fn pass_on(
     }
 }
 
-/// What one line of a watch says.
-fn changed(line: &[u8]) -> Option<Record> {
-    let event: Value = serde_json::from_slice(line).ok()?;
-    match event["type"].as_str()? {
-        "ADDED" | "MODIFIED" => Record::parse(event["object"].to_string().as_bytes()),
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+/// The Lease that one line of a watch shows; none when it must be read.
+pub fn changed(line: &[u8]) -> Option<Record> {
+    let event: Event<'_> = serde_json::from_slice(line).ok()?;
+    match event.kind {
+        "ADDED" | "MODIFIED" => Record::parse(event.object.get().as_bytes()),
         // It was deleted, or the version is too old: it has to be read.
         _ => None,
     }

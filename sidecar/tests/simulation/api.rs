@@ -1,48 +1,60 @@
-//! The API server: one Lease, and writes that carry the version which they
-//! change.
+//! The API server: one Lease as JSON, and merge patches that carry the version
+//! which they change.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use gateway_queue::election::{Answer, Lease, Write};
-use gateway_queue::limits::Limits;
-use gateway_queue_logbook::{Left, Release};
+use gateway_queue::record::Failure;
+use gateway_queue_logbook::{RELEASED, Release};
+use serde_json::{Map, Value, json};
 
 use crate::story::Broken;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     Read,
-    Write(Write, Patch),
+    Patch(Value),
 }
 
-/// What a write puts into the Lease.
-#[derive(Clone, Debug)]
-pub(crate) enum Patch {
-    Take {
-        holder: String,
-        duration: Duration,
-    },
-    /// With what is known of the session starts.
-    Renew(Option<Limits>),
-    Release(Left),
+/// What a patch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Take,
+    Renew,
+    Release,
 }
+
+/// The Lease as JSON, or why there is none.
+pub(crate) type Answer = Result<Arc<str>, Failure>;
 
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) lease: Option<Lease>,
-    /// What its logbook says of the session starts.
-    pub(crate) page: Option<Limits>,
+    pub(crate) lease: Option<Value>,
+    /// The same as text.
+    text: Arc<str>,
     pub(crate) up: bool,
     broken: Broken,
     versions: u64,
     uids: u64,
 }
 
+impl Request {
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        let Self::Patch(patch) = self else {
+            return None;
+        };
+        Some(match patch["spec"].get("holderIdentity") {
+            None => Kind::Renew,
+            Some(holder) if holder == "" => Kind::Release,
+            Some(_) => Kind::Take,
+        })
+    }
+}
+
 impl Server {
     pub(crate) fn new(broken: Broken) -> Self {
         Self {
             lease: None,
-            page: None,
+            text: "".into(),
             up: true,
             broken,
             versions: 0,
@@ -51,77 +63,127 @@ impl Server {
     }
 
     /// Somebody makes a Lease where there is none, blank or like an old one.
-    pub(crate) fn create(&mut self, like: Option<Lease>) {
+    pub(crate) fn create(&mut self, like: Option<Value>) {
         self.uids += 1;
-        self.page = self.page.filter(|_| like.is_some());
-        let blank = Lease {
-            uid: String::new(),
-            version: String::new(),
-            holder: None,
-            duration: None,
-            release: None,
-            address: None,
-        };
-        self.lease = Some(Lease {
-            uid: format!("uid-{}", self.uids),
-            version: self.next_version(),
-            ..like.unwrap_or(blank)
+        let mut lease = like.unwrap_or_else(|| {
+            json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": "bot", "namespace": "default"},
+                "spec": {},
+            })
         });
+        lease["metadata"]["uid"] = format!("uid-{}", self.uids).into();
+        self.store(lease);
     }
 
     /// The operator makes the Lease of a GatewayQueue that is new.
     pub(crate) fn create_first(&mut self) {
-        self.create(None);
-        if let Some(lease) = &mut self.lease {
-            lease.release = Some(Release::NeverLed);
+        let annotations = json!({RELEASED: Release::NeverLed.write()});
+        self.create(Some(
+            json!({"metadata": {"name": "bot", "annotations": annotations}, "spec": {}}),
+        ));
+    }
+
+    /// Another client writes to it, whatever its version is.
+    pub(crate) fn write(&mut self, patch: &Value) {
+        if let Some(mut lease) = self.lease.take() {
+            let uid = lease["metadata"]["uid"].clone();
+            merge(&mut lease, patch);
+            lease["metadata"]["uid"] = uid;
+            self.store(lease);
         }
     }
 
-    /// Somebody changes something that has nothing to do with leading.
-    pub(crate) fn touch(&mut self) {
-        let version = self.next_version();
-        if let Some(lease) = &mut self.lease {
-            lease.version = version;
-        }
+    /// As a line of a watch.
+    pub(crate) fn event(&self) -> Option<Arc<str>> {
+        self.lease.as_ref()?;
+        Some(format!(r#"{{"type":"MODIFIED","object":{}}}"#, self.text).into())
+    }
+
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.lease.as_ref()?["metadata"]["resourceVersion"].as_str()
     }
 
     /// Does what was asked. The answer, and whether the Lease was changed.
-    pub(crate) fn serve(&mut self, request: Request) -> (Answer, bool) {
-        let next_version = self.next_version();
-        let Some(lease) = &mut self.lease else {
-            return (Answer::Missing, false);
+    pub(crate) fn serve(&mut self, request: &Request) -> (Answer, bool) {
+        let Some(lease) = &self.lease else {
+            return (Err(Failure::Missing), false);
         };
-        let (write, patch) = match request {
-            Request::Read => return (Answer::Lease(lease.clone()), false),
-            Request::Write(write, patch) => (write, patch),
+        let patch = match request {
+            Request::Read => return (Ok(Arc::clone(&self.text)), false),
+            Request::Patch(patch) => patch,
         };
-        let same_version = write.version == lease.version;
-        let same_version = same_version || self.broken == Broken::NoCompareAndSwap;
-        if write.uid != lease.uid || !same_version {
-            return (Answer::Conflict, false);
+        if let Err(why) = validate(&patch["spec"]) {
+            let why = format!("the API server answered 422: {why}");
+            return (Err(Failure::Other(why)), false);
         }
-        lease.version = next_version;
-        match patch {
-            Patch::Take { holder, duration } => {
-                lease.address = Some(format!("address of {holder}"));
-                lease.holder = Some(holder);
-                lease.duration = Some(duration);
-                lease.release = None;
-                // It is of the leader before.
-                self.page = None;
-            }
-            Patch::Renew(page) => self.page = page,
-            Patch::Release(left) => {
-                lease.holder = None;
-                // As text, as it is in the annotation.
-                lease.release = Release::read(&Release::Left(left).write());
-            }
+        let same = |field: &str| patch["metadata"][field] == lease["metadata"][field];
+        let same_version = same("resourceVersion") || self.broken == Broken::NoCompareAndSwap;
+        if !same("uid") || !same_version {
+            return (Err(Failure::Conflict), false);
         }
-        (Answer::Lease(lease.clone()), true)
+        let mut lease = lease.clone();
+        merge(&mut lease, patch);
+        self.store(lease);
+        (Ok(Arc::clone(&self.text)), true)
     }
 
-    fn next_version(&mut self) -> String {
+    fn store(&mut self, mut lease: Value) {
         self.versions += 1;
-        self.versions.to_string()
+        lease["metadata"]["resourceVersion"] = self.versions.to_string().into();
+        self.text = lease.to_string().into();
+        self.lease = Some(lease);
+    }
+}
+
+/// What the API server refuses to store from a client of its typed API.
+fn validate(spec: &Value) -> Result<(), String> {
+    let int32 = |field: &str, least: i64| match &spec[field] {
+        Value::Null => Ok(()),
+        value => match value.as_i64() {
+            Some(n) if (least..=i32::MAX.into()).contains(&n) => Ok(()),
+            _ => Err(format!("{field}: {value}")),
+        },
+    };
+    int32("leaseDurationSeconds", 1)?;
+    int32("leaseTransitions", 0)?;
+    for field in ["renewTime", "acquireTime"] {
+        match &spec[field] {
+            Value::Null => {}
+            Value::String(time) if is_micro_time(time) => {}
+            value => return Err(format!("{field}: {value}")),
+        }
+    }
+    Ok(())
+}
+
+/// As Go reads `2006-01-02T15:04:05.000000Z07:00`: a year has four digits.
+fn is_micro_time(time: &str) -> bool {
+    let shape = time.bytes().map(|byte| match byte {
+        b'0'..=b'9' => b'0',
+        other => other,
+    });
+    shape.eq(*b"0000-00-00T00:00:00.000000Z") && time.parse::<jiff::Timestamp>().is_ok()
+}
+
+/// A merge patch, as RFC 7396 has it.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        target.clone_from(patch);
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else {
+        return;
+    };
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(key);
+        } else {
+            merge(target.entry(key.as_str()).or_insert(Value::Null), value);
+        }
     }
 }

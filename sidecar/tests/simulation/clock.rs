@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use gateway_queue::moment::Moment;
+use jiff::Timestamp;
 
 /// Nanoseconds of true time since the simulation began.
 pub(crate) type True = u64;
 
 pub(crate) const MILLI: True = 1_000_000;
 pub(crate) const SECOND: True = 1_000 * MILLI;
+
+/// The wall clock's time when the simulation begins, in seconds: in 2026.
+const BEGINNING: i64 = 1_780_000_000;
 
 /// How fast clocks may run, in millionths of true time: any two are at most
 /// 5 % apart.
@@ -23,12 +27,20 @@ pub(crate) fn length(time: True) -> Duration {
 pub(crate) struct Clock {
     pub(crate) ahead: u64,
     pub(crate) rate: u64,
+    /// By how many seconds the wall clock is wrong.
+    pub(crate) wrong: i64,
 }
 
 impl Clock {
     /// What it shows at `time`.
     pub(crate) fn at(self, time: True) -> Moment {
         Moment::from_nanos(self.ahead + time * self.rate / 1_000_000)
+    }
+
+    /// What the wall clock shows at `time`.
+    pub(crate) fn wall(self, time: True) -> Timestamp {
+        let nanos = i128::from(BEGINNING + self.wrong) * i128::from(SECOND) + i128::from(time);
+        Timestamp::from_nanosecond(nanos).unwrap()
     }
 
     /// The first time at which it shows `moment`.

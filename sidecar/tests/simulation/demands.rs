@@ -1,9 +1,15 @@
 //! What is demanded of all together, in true time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gateway_queue::election::LONGEST;
+use gateway_queue::metrics::Metrics;
+use gateway_queue::record::Record;
+use gateway_queue::state::{self, About, Snapshot};
 use gateway_queue_logbook::Release;
+use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::clock::{SECOND, True};
 use crate::judge::{Rule, Violation};
@@ -12,20 +18,73 @@ use crate::world::{Event, World};
 /// How long a leader without session starts may take to ask Discord again.
 const REFRESH: True = 80 * SECOND;
 
+/// What only a leader knows, in /state and in /metrics.
+const LEADERS_FIELDS: [&str; 6] = [
+    "hold",
+    "trouble",
+    "max_concurrency",
+    "recommended_shards",
+    "session_starts",
+    "next_fetch_in_ms",
+];
+const LEADERS_GAUGES: [&str; 4] = [
+    "gateway_queue_hold{",
+    "gateway_queue_max_concurrency ",
+    "gateway_queue_recommended_shards ",
+    "gateway_queue_session_starts_",
+];
+/// A setting, which every pod knows.
+const RESERVE: &str = "gateway_queue_session_starts_reserve ";
+
 impl World {
     pub(crate) fn violate(&mut self, rule: Rule, what: String) {
         let at = self.now;
         self.violation.get_or_insert(Violation { rule, at, what });
     }
 
-    /// After each step of a pod: if it has a new right, nobody else has any.
+    /// After each step of a pod: if it has a new right, nobody else has any, and
+    /// what those export is checked as it is read.
     pub(crate) fn check_right(&mut self, pod: usize) {
+        self.demand_no_stale_exports(pod);
         let right = self.pods[pod].right();
         if std::mem::replace(&mut self.pods[pod].checked, right) == right {
             return;
         }
         if self.pods[pod].may_grant(self.pods[pod].clock.at(self.now)) {
             self.demand_one_leader(pod);
+            for other in 0..self.pods.len() {
+                if self.pods[other].has_led {
+                    self.demand_no_stale_text(other);
+                }
+            }
+        }
+    }
+
+    /// What a pod shows to whoever looks now; none when it cannot be asked.
+    fn snapshot(&mut self, pod: usize) -> Option<Snapshot> {
+        let pod = &mut self.pods[pod];
+        let answers = !pod.gone && pod.inbox.is_none();
+        answers.then(|| pod.snapshot(pod.clock.at(self.now)))
+    }
+
+    fn demand_no_stale_exports(&mut self, pod: usize) {
+        let may_grant = self.pods[pod].may_grant(self.pods[pod].clock.at(self.now));
+        if let Some(snapshot) = self.snapshot(pod)
+            && snapshot.leader_view.is_some()
+            && !may_grant
+        {
+            let view = snapshot.leader_view;
+            self.violate(Rule::Exports, format!("pod {pod} shows {view:?}"));
+        }
+    }
+
+    fn demand_no_stale_text(&mut self, pod: usize) {
+        let may_grant = self.pods[pod].may_grant(self.pods[pod].clock.at(self.now));
+        if let Some(snapshot) = self.snapshot(pod).filter(|_| !may_grant) {
+            let shown = of_a_leader(&snapshot);
+            if !shown.is_empty() {
+                self.violate(Rule::Exports, format!("pod {pod} shows {shown:?}"));
+            }
         }
     }
 
@@ -43,7 +102,11 @@ impl World {
     pub(crate) fn deadline(&self) -> True {
         let running = || self.pods.iter().filter(|pod| !pod.gone);
         let mut longest = running().map(|pod| pod.settings.duration).max();
-        if let Some(lease) = &self.server.lease {
+        let lease = self.server.lease.as_ref().map(|json| json.to_string());
+        let lease = lease.and_then(|json| Record::parse(json.as_bytes()));
+        if self.seen.garbage > 0 {
+            longest = Some(LONGEST);
+        } else if let Some(lease) = lease.map(|record| record.lease) {
             longest = longest.max(lease.duration);
             let believed = match &lease.release {
                 Some(Release::Left(left)) => left.lease == lease.uid,
@@ -76,4 +139,28 @@ impl World {
             format!("no grant within {after:.3} s of calm"),
         );
     }
+}
+
+/// What this pod shows, to people and to Prometheus, that only a leader knows.
+fn of_a_leader(snapshot: &Snapshot) -> BTreeSet<String> {
+    let about = About {
+        pod: None,
+        admin_port: 0,
+        spacing: Duration::ZERO,
+        reserve: 0,
+    };
+    let json = state::json(snapshot, &about, Timestamp::UNIX_EPOCH).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let metrics = Metrics::new(0).page(snapshot).unwrap();
+    let fields = LEADERS_FIELDS
+        .iter()
+        .filter(|field| !json[**field].is_null());
+    let is_leaders = |line: &&str| {
+        LEADERS_GAUGES.iter().any(|gauge| line.starts_with(gauge)) && !line.starts_with(RESERVE)
+    };
+    let gauges = metrics.lines().filter(is_leaders);
+    fields
+        .map(|field| (*field).to_owned())
+        .chain(gauges.map(str::to_owned))
+        .collect()
 }

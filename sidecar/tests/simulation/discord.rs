@@ -1,7 +1,8 @@
-//! A Discord that counts identifies late.
+//! A Discord that counts identifies late, and is out of its mind at times.
 
 use std::time::Duration;
 
+use gateway_queue::budget::Outcome;
 use gateway_queue::limits::Limits;
 
 use crate::clock::{SECOND, True, length};
@@ -9,9 +10,41 @@ use crate::clock::{SECOND, True, length};
 /// How long an identify may go uncounted: two intervals, by the fastest clock.
 const LATEST: True = 2 * 5 * SECOND * 1_000_000 / crate::clock::RATES.1;
 
+/// What answers with a number that is not one in one of these fields.
+const FIELDS: [&str; 5] = [
+    "shards",
+    "total",
+    "remaining",
+    "reset_after",
+    "max_concurrency",
+];
+
+const NO_NUMBERS: [&str; 10] = [
+    "null",
+    "-1",
+    "18446744073709551616",
+    "1e400",
+    "0.5",
+    "\"1\"",
+    "true",
+    "[]",
+    "{}",
+    "NaN",
+];
+
+/// How Discord is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    Well,
+    /// It cannot be reached.
+    Away,
+    /// It answers with errors and garbage.
+    Sick,
+}
+
 #[derive(Debug)]
 pub(crate) struct Discord {
-    pub(crate) up: bool,
+    pub(crate) health: Health,
     pub(crate) buckets: u32,
     total: i64,
     remaining: i64,
@@ -27,7 +60,7 @@ impl Discord {
         let most = if dice.bool() { 12 } else { 40 };
         let total = dice.i64(4..most);
         Self {
-            up: true,
+            health: Health::Well,
             buckets: dice.u32(1..=3),
             total,
             remaining: dice.i64(0..=total),
@@ -48,21 +81,48 @@ impl Discord {
         self.remaining - self.uncounted.len() as i64
     }
 
-    pub(crate) fn limits(&mut self, now: True) -> Limits {
+    pub(crate) fn answer(&mut self, now: True, dice: &mut fastrand::Rng) -> Outcome {
         self.go_on(now);
-        Limits {
-            shards: 8,
-            total: self.total as u64,
-            remaining: self.remaining.max(0) as u64,
-            reset_after: length(self.resets_at - now).max(Duration::from_millis(1)),
-            max_concurrency: Some(self.buckets),
+        match self.health {
+            Health::Well => read(&self.limits(now, None)),
+            Health::Away => Outcome::Unreachable("no route".to_owned()),
+            Health::Sick => match dice.u8(0..6) {
+                0 => Outcome::Useless("Discord answered 503".to_owned()),
+                1 => Outcome::RateLimited(Duration::from_secs(dice.u64(0..60))),
+                2 => Outcome::Rejected,
+                3 => read(["", "<html>", "[]", "null", "{\"shards\":{}}"][dice.usize(0..5)]),
+                _ => {
+                    let field = FIELDS[dice.usize(..FIELDS.len())];
+                    let value = NO_NUMBERS[dice.usize(..NO_NUMBERS.len())];
+                    read(&self.limits(now, Some((field, value))))
+                }
+            },
         }
+    }
+
+    /// As JSON, with another value in one field.
+    fn limits(&self, now: True, wrong: Option<(&str, &str)>) -> String {
+        let reset_after = length(self.resets_at - now).max(Duration::from_millis(1));
+        let numbers = [
+            8,
+            self.total as u128,
+            self.remaining.max(0) as u128,
+            reset_after.as_millis(),
+            self.buckets.into(),
+        ];
+        let field = |(field, number): (&&str, u128)| match wrong {
+            Some((wrong, value)) if wrong == *field => format!("\"{field}\":{value}"),
+            _ => format!("\"{field}\":{number}"),
+        };
+        let fields: Vec<_> = FIELDS.iter().zip(numbers).map(field).collect();
+        let (shards, limit) = (&fields[0], fields[1..].join(","));
+        format!("{{\"url\":\"wss://x\",{shards},\"session_start_limit\":{{{limit}}}}}")
     }
 
     /// All is well, and there is enough for everybody.
     pub(crate) fn be_generous(&mut self, now: True) {
         self.go_on(now);
-        self.up = true;
+        self.health = Health::Well;
         self.total = 1000;
         self.remaining = 1000;
     }
@@ -80,5 +140,13 @@ impl Discord {
         let before = self.uncounted.len();
         self.uncounted.retain(|at| *at > until);
         self.remaining -= (before - self.uncounted.len()) as i64;
+    }
+}
+
+/// An answer with the status 200.
+fn read(body: &str) -> Outcome {
+    match Limits::parse(body.as_bytes()) {
+        Ok(limits) => Outcome::Limits(limits),
+        Err(why) => Outcome::Useless(why),
     }
 }

@@ -1,12 +1,14 @@
 //! What goes wrong, and how it ends.
 
-use gateway_queue::budget::Outcome;
-use gateway_queue::election::{Answer, Lease};
+use gateway_queue::record::Failure;
+use serde_json::{Value, json};
 
-use crate::api::{Patch, Request};
+use crate::api::{Kind, Request};
 use crate::clock::{MILLI, SECOND, True};
+use crate::discord::Health;
 use crate::signals::Input;
 use crate::story::{Fault, How, Network, Remake, Target};
+use crate::stranger;
 use crate::world::{Event, World};
 
 /// How long a pod may take to end.
@@ -65,6 +67,9 @@ impl World {
             }
             Fault::ServerDown(length) => {
                 self.server.up = false;
+                for pod in 0..self.pods.len() {
+                    self.end_watch(pod);
+                }
                 self.after(length, Event::ServerUp);
             }
             Fault::Delete(remake, length, unseen) => {
@@ -78,12 +83,24 @@ impl World {
             }
             Fault::Label(times) => {
                 for _ in 0..times {
-                    self.server.touch();
-                    self.tell_watchers();
+                    let label = self.dice.u64(..).to_string();
+                    let patch = json!({"metadata": {"labels": {"example.com/label": label}}});
+                    self.write_to_lease(&patch);
+                }
+            }
+            Fault::Garbage(times) => {
+                for _ in 0..times {
+                    let patch = stranger::patch(&mut self.dice);
+                    self.seen.garbage += 1;
+                    self.write_to_lease(&patch);
                 }
             }
             Fault::DiscordDown(length) => {
-                self.discord.up = false;
+                self.discord.health = Health::Away;
+                self.after(length, Event::DiscordUp);
+            }
+            Fault::DiscordSick(length) => {
+                self.discord.health = Health::Sick;
                 self.after(length, Event::DiscordUp);
             }
             // Never fewer: a new leader must guess what one that died has
@@ -107,7 +124,13 @@ impl World {
         self.after(delay + GRACE, Event::Kill(pod));
     }
 
-    pub(crate) fn make_lease(&mut self, like: Option<Lease>) {
+    fn write_to_lease(&mut self, patch: &Value) {
+        self.note(|| format!("another client writes {patch}"));
+        self.server.write(patch);
+        self.tell_watchers();
+    }
+
+    pub(crate) fn make_lease(&mut self, like: Option<Value>) {
         if self.server.lease.is_none() {
             self.seen.made_again += 1;
             self.server.create(like);
@@ -120,16 +143,17 @@ impl World {
         if self.pods[pod].cut || (!self.server.up && self.dice.bool()) {
             return;
         }
-        let takes = matches!(&request, Request::Write(_, Patch::Take { .. }));
-        let page = self.server.page.filter(|_| takes);
         let (answer, changed) = match self.server.up {
-            true => self.server.serve(request),
-            false => (Answer::Failed, false),
+            true => self.server.serve(&request),
+            false => {
+                let why = "the API server answered 503".to_owned();
+                (Err(Failure::Other(why)), false)
+            }
         };
         self.note(|| format!("request {id} of pod {pod}: {answer:?}"));
-        self.seen.conflicts += u64::from(answer == Answer::Conflict);
-        if changed && takes {
-            self.pods[pod].page = page;
+        self.seen.conflicts += u64::from(answer == Err(Failure::Conflict));
+        if changed && request.kind() == Some(Kind::Take) {
+            self.last_to_take = Some(pod);
         }
         if changed && self.pods[pod].asked() != Some(id) {
             self.seen.applied_after_the_time_out += 1;
@@ -156,22 +180,53 @@ impl World {
         if self.pods[pod].gone || self.pods[pod].cut {
             return;
         }
-        let input = match &self.server.lease {
-            Some(lease) => Input::Seen(lease.clone()),
-            None => Input::Doubt,
+        let Some(watch) = self.pods[pod].watched else {
+            return;
         };
-        self.send(Event::Input(pod, input), self.network.stale);
+        match self.server.event() {
+            Some(event) => {
+                let input = Input::Seen(watch, event);
+                self.send(Event::Input(pod, input), self.network.stale);
+            }
+            None => self.end_watch(pod),
+        }
+    }
+
+    /// A pod begins to watch the Lease from this version on.
+    pub(crate) fn watch(&mut self, pod: usize, id: u64, version: &str) {
+        self.pods[pod].watched = Some(id);
+        if self.pods[pod].cut || !self.server.up {
+            self.end_watch(pod);
+        } else if self.server.version() != Some(version) {
+            self.show(pod);
+        }
+    }
+
+    /// The connection of its watch ends, which it learns in a while.
+    pub(crate) fn end_watch(&mut self, pod: usize) {
+        if let Some(watch) = self.pods[pod].watched.take() {
+            let delay = self.dice.u64(0..2 * SECOND);
+            self.after(delay, Event::Input(pod, Input::WatchEnded(watch)));
+        }
+    }
+
+    /// The network between this pod and the API server is back.
+    pub(crate) fn reconnect(&mut self, pod: usize) {
+        self.pods[pod].cut = false;
+        self.end_watch(pod);
+        let led = self.pods[pod].has_led && !self.pods[pod].gone;
+        let other = self.last_to_take.is_some_and(|last| last != pod);
+        self.seen.back_after_another_led += u64::from(led && other);
     }
 
     /// A question comes to Discord.
     pub(crate) fn answer_fetch(&mut self, pod: usize, id: u64) {
-        let (outcome, most) = match self.discord.up {
-            true => {
-                let limits = self.discord.limits(self.now);
-                (Outcome::Limits(limits), self.discord_takes)
-            }
-            false => (Outcome::Unreachable("no route".to_owned()), 10 * SECOND),
+        let outcome = self.discord.answer(self.now, &mut self.dice);
+        let most = match self.discord.health {
+            Health::Well | Health::Sick => self.discord_takes,
+            Health::Away => 10 * SECOND,
         };
+        self.seen.sick_answers += u64::from(self.discord.health == Health::Sick);
         let delay = self.dice.u64(0..most);
         self.after(delay, Event::Input(pod, Input::Fetched(id, outcome)));
     }

@@ -24,6 +24,10 @@ pub(crate) enum Rule {
     Budget,
     /// Soon after the last fault somebody grants.
     Silence,
+    /// A pod that may not grant exports nothing that only a leader knows.
+    Exports,
+    /// Nothing ends a process but what is meant to.
+    Panic,
 }
 
 #[derive(Clone, Debug)]

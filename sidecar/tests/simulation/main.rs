@@ -1,9 +1,9 @@
-//! The real election and the real queue of two to five pods, against a model of
+//! The real candidate and the real queue of two to five pods, against a model of
 //! everything else, in made-up time: nothing is real but what is judged.
 //!
-//! The model leaves out the wall clocks, which the election never sees, and the
-//! hops between pods: whoever leads has clients that wait, so that it grants as
-//! soon as it may.
+//! What goes between a pod and the API server or Discord is their JSON. The model
+//! leaves out the sockets, and the hops between pods: whoever leads has clients
+//! that wait, so that it grants as soon as it may.
 //!
 //! All is drawn from a seed. `SEED=123` plays that one again and prints what
 //! happens; `SEEDS=100000` plays more of them.
@@ -20,6 +20,7 @@ mod judge;
 mod pod;
 mod signals;
 mod story;
+mod stranger;
 mod world;
 
 use std::env;
@@ -146,4 +147,14 @@ fn a_logbook_that_is_believed_as_it_is_breaks_the_budget() {
 #[test]
 fn candidates_that_never_lead_are_silent() {
     finds(Broken::NeverTakes, Rule::Silence);
+}
+
+#[test]
+fn a_former_leader_that_goes_on_exporting_what_it_knew_is_found() {
+    finds(Broken::StaleExports, Rule::Exports);
+}
+
+#[test]
+fn a_date_on_the_lease_that_overflows_ends_a_process() {
+    finds(Broken::DatesOverflow, Rule::Panic);
 }

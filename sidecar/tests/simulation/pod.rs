@@ -1,20 +1,27 @@
-//! A pod: the real election and the real queue, and the thin layer around them
-//! that the real pod has, too. It knows only its own clock.
+//! A pod: the real candidate and the real queue of a term. What is simulated is
+//! what their two tasks do: the clocks, the network, the sockets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gateway_queue::budget::{Outcome, Rules};
-use gateway_queue::election::{Answer, Config, Election, Kind, LONGEST, Step, Write};
-use gateway_queue::limits::Limits;
-use gateway_queue::logbook::LastKnown;
+use gateway_queue::budget::Rules;
+use gateway_queue::candidate::{Action, Candidate};
+use gateway_queue::election::Config;
+use gateway_queue::lease;
+use gateway_queue::logbook::{LastKnown, Page};
 use gateway_queue::moment::Moment;
 use gateway_queue::pacer::WaiterId;
-use gateway_queue::queue::{Config as QueueConfig, Learned, Queue};
-use gateway_queue::term::Inheritance;
-use gateway_queue_logbook::{Left, Token};
+use gateway_queue::queue::Config as QueueConfig;
+use gateway_queue::record::{Failure, Record};
+use gateway_queue::secret::{BotToken, Current};
+use gateway_queue::standing::Standing;
+use gateway_queue::state::{Detail, LeaderView, Snapshot};
+use gateway_queue::term::Term;
+use gateway_queue::term_queue::TermQueue;
+use gateway_queue_logbook::Left;
+use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{Patch, Request};
+use crate::api::{Answer, Kind, Request};
 use crate::clock::{Clock, True};
 use crate::judge::Written;
 use crate::signals::{Effect, Held, Input};
@@ -25,14 +32,8 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 /// Two for each of the most buckets of a story, and they always come back.
 const SHARDS: u32 = 8;
 
-/// What a leader has.
-#[derive(Debug)]
-struct Lead {
-    term: u64,
-    queue: Queue,
-    /// What was granted in this term, for a broken release record.
-    granted: BTreeMap<u32, Moment>,
-}
+/// How long the task of the candidate waits for the grants of a term to end.
+const SETTLE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Pod {
@@ -40,13 +41,25 @@ pub(crate) struct Pod {
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
     broken: Broken,
-    election: Election,
-    lead: Option<Lead>,
-    asked: Option<u64>,
+    candidate: Candidate,
+    queue: TermQueue,
+    /// Where it stands, as the queue knows it.
+    standing: Standing,
+    /// What was granted in the last term, for a broken release record.
+    granted: BTreeMap<u32, Moment>,
+    /// The request to the API server that is not answered.
+    request: Option<u64>,
+    watch: Option<u64>,
     fetch: Option<u64>,
-    /// For requests, fetches and waiters.
+    /// Of which Lease and term the handover is asked for, and until when.
+    settle: Option<(String, Term, Moment)>,
+    /// For requests, watches, fetches and waiters.
     ids: u64,
-    resigned: bool,
+    /// The Lease as it was last read, and as it was when it was taken.
+    read: Option<Record>,
+    taken: Option<Record>,
+    /// What it knew as a leader, for one that goes on exporting it.
+    stale: Option<LeaderView>,
     /// What came while it was stopped; none while it runs.
     pub(crate) inbox: Option<Vec<Input>>,
     /// It will be stopped for so long between its next grant and the write of it.
@@ -54,52 +67,77 @@ pub(crate) struct Pod {
     pub(crate) gone: bool,
     /// Nothing goes between it and the API server.
     pub(crate) cut: bool,
-    /// What the logbook said when it took the Lease.
-    pub(crate) page: Option<Limits>,
+    /// The API server has this watch open.
+    pub(crate) watched: Option<u64>,
     /// When its timer fires.
     pub(crate) alarm: Option<True>,
     /// Its term, and the end of its right, as they were checked last.
     pub(crate) checked: Option<(u64, Moment)>,
+    /// Whether it has ever led.
+    pub(crate) has_led: bool,
 }
 
 impl Pod {
     pub(crate) fn new(number: usize, clock: Clock, settings: Settings, broken: Broken) -> Self {
+        let config = Config {
+            identity: format!("pod-{number}_0"),
+            duration: believed(&settings, broken),
+            renew_every: settings.duration / 3,
+            margin: match broken {
+                Broken::NoMargin => Duration::ZERO,
+                _ => settings.margin,
+            },
+            spacing: settings.spacing,
+        };
+        let queue = QueueConfig {
+            spacing: settings.spacing,
+            start_guard: true,
+            place_kept: Duration::from_secs(60),
+            max_concurrency: settings.buckets,
+            rules: Rules {
+                interval: INTERVAL,
+                reserve: settings.reserve,
+                refresh: settings.refresh,
+            },
+        };
+        let token = match BotToken::parse("simulated") {
+            Ok(token) if settings.token => Current::Token(token),
+            _ => Current::None,
+        };
+        let name = format!("pod-{number}");
+        let address = ([10, 0, 0, 1], 9000 + number as u16).into();
         Self {
             number,
             clock,
             settings,
             broken,
-            election: Election::new(Config {
-                identity: format!("pod-{number}"),
-                duration: believed(&settings, broken),
-                renew_every: settings.duration / 3,
-                margin: match broken {
-                    Broken::NoMargin => Duration::ZERO,
-                    _ => settings.margin,
-                },
-                spacing: settings.spacing,
-            }),
-            lead: None,
-            asked: None,
+            candidate: Candidate::new(config, address, Page::new(&name)),
+            queue: TermQueue::new(queue, Standing::SEEKS, token, Moment::ZERO),
+            standing: Standing::SEEKS,
+            granted: BTreeMap::new(),
+            request: None,
+            watch: None,
             fetch: None,
+            settle: None,
             ids: 0,
-            resigned: false,
+            read: None,
+            taken: None,
+            stale: None,
             inbox: None,
             stop_at_grant: None,
             gone: false,
             cut: false,
-            page: None,
+            watched: None,
             alarm: None,
             checked: None,
+            has_led: false,
         }
     }
 
-    /// Its term, and until when it may grant. What it may in truth is another
-    /// matter.
+    /// Its term, and until when it may grant.
     pub(crate) fn right(&self) -> Option<(u64, Moment)> {
-        let term = self.election.term()?;
-        let unbelieved = self.settings.duration - believed(&self.settings, self.broken);
-        Some((term.number, term.until + unbelieved))
+        let term = self.standing.term.as_ref()?;
+        Some((term.number, term.until))
     }
 
     pub(crate) fn may_grant(&self, now: Moment) -> bool {
@@ -112,198 +150,216 @@ impl Pod {
 
     /// The request to the API server that is not answered.
     pub(crate) fn asked(&self) -> Option<u64> {
-        self.asked
+        self.request
     }
 
     /// Whether it leads, and has no session start to give.
     pub(crate) fn holds(&self) -> bool {
-        let lead = self.lead.as_ref().filter(|_| self.right().is_some());
-        lead.is_some_and(|lead| lead.queue.hold().is_some())
+        self.queue.hold().is_some()
     }
 
-    /// Whether it leads and has granted nothing yet.
+    /// Whether it has granted nothing in its last term.
     pub(crate) fn has_only_inherited(&self) -> bool {
-        self.lead.as_ref().is_some_and(|l| l.granted.is_empty())
+        self.granted.is_empty()
+    }
+
+    /// What it shows on its admin port.
+    pub(crate) fn snapshot(&mut self, now: Moment) -> Snapshot {
+        let mut snapshot = self.queue.snapshot(Detail::Numbers, 0, now);
+        if self.broken == Broken::StaleExports {
+            match &snapshot.leader_view {
+                Some(view) => self.stale = Some(view.clone()),
+                None => snapshot.leader_view.clone_from(&self.stale),
+            }
+        }
+        snapshot
     }
 
     /// Takes what has come, and does what is to be done now.
-    pub(crate) fn take(&mut self, input: Input, now: Moment, out: &mut Vec<Effect>) {
+    pub(crate) fn take(
+        &mut self,
+        input: Input,
+        now: Moment,
+        wall: Timestamp,
+        out: &mut Vec<Effect>,
+    ) {
         match input {
-            Input::Answer(id, answer) if self.asked == Some(id) => self.answered(answer, now),
-            Input::TimedOut(id) if self.asked == Some(id) => self.answered(Answer::Failed, now),
-            Input::Seen(lease) if self.election.term().is_none() => {
-                self.election.noticed(lease, now);
+            Input::Answer(id, answer) if self.request == Some(id) => self.answered(answer, now),
+            Input::TimedOut(id) if self.request == Some(id) => {
+                self.answered(Err(Failure::Other("no answer".to_owned())), now);
             }
-            Input::Doubt => self.election.doubt(),
-            Input::Fetched(id, outcome) if self.fetch == Some(id) => self.fetched(outcome, now),
+            Input::Seen(id, event) if self.watch == Some(id) => self.seen(&event, now),
+            Input::WatchEnded(id) if self.watch == Some(id) => self.watch_ended(now),
+            Input::Fetched(id, outcome) if self.fetch == Some(id) => {
+                self.fetch = None;
+                self.queue.fetched(outcome, now, wall, 0.5);
+            }
             Input::Client(shard) => self.offer(shard, now),
-            Input::Write(held) => self.write(held, now, out),
-            Input::Terminate => {
-                self.resigned = true;
-                self.election.resign();
-            }
+            Input::Write(held) => self.write(&held, now, out),
+            Input::Terminate => self.candidate.resign(now),
+            // Of what is over.
             Input::Wake
             | Input::Answer(..)
             | Input::TimedOut(_)
-            | Input::Seen(_)
+            | Input::Seen(..)
+            | Input::WatchEnded(_)
             | Input::Fetched(..) => {}
         }
-        self.go_on(now, out);
+        self.go_on(now, wall, out);
     }
 
-    fn go_on(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        self.follow_term(now, out);
-        let mut wake_at = None;
-        // What is released must not change any more.
-        let writing = self.lead.as_ref().is_some_and(|l| l.queue.is_writing());
-        if !(self.election.releasing().is_some() && writing) {
-            wake_at = match self.election.step(now) {
-                Step::Read => {
-                    self.send(Request::Read, out);
-                    None
-                }
-                Step::Write(write)
-                    if matches!(write.kind, Kind::Take(_)) && self.broken == Broken::NeverTakes =>
-                {
-                    None
-                }
-                Step::Write(write) => {
-                    let patch = self.patch(&write, now);
-                    self.send(Request::Write(write, patch), out);
-                    None
-                }
-                Step::Wait(until) => until,
-            };
-        }
-        if self.resigned && self.election.releasing().is_none() && self.asked.is_none() {
+    fn go_on(&mut self, now: Moment, wall: Timestamp, out: &mut Vec<Effect>) {
+        self.follow(now, out);
+        self.settle(now);
+        let candidate_at = self.step(now, wall, out);
+        self.follow(now, out);
+        if self.candidate.has_left() {
             return out.push(Effect::Gone);
         }
         if let Some(length) = self.give_turns(now, out) {
             return out.push(Effect::Stopped(length));
         }
-        self.fetch_if_due(now, out);
-        let turn_at = self
-            .lead
-            .as_ref()
-            .and_then(|lead| match self.may_grant(now) {
-                true => lead.queue.wake_at(),
-                false => lead.queue.fetch_at(),
-            });
-        let turn_at = turn_at.filter(|_| !self.resigned);
-        out.extend(wake_at.into_iter().chain(turn_at).min().map(Effect::WakeAt));
+        if self.queue.fetch_due(now).is_some() {
+            let id = self.next_id();
+            self.fetch = Some(id);
+            out.push(Effect::Fetch(id));
+        }
+        let settle_at = self.settle.as_ref().map(|(_, _, until)| *until);
+        let times = [candidate_at, settle_at, self.queue.wake_at(now)];
+        out.extend(times.into_iter().flatten().min().map(Effect::WakeAt));
     }
 
-    /// Each term has a queue of its own; who resigned keeps it until it has
-    /// written what it leaves.
-    fn follow_term(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let Some(term) = self.election.term() else {
-            if self.election.releasing().is_none() {
-                self.lead = None;
+    /// What the candidate's task does until there is nothing more to do now.
+    fn step(&mut self, now: Moment, wall: Timestamp, out: &mut Vec<Effect>) -> Option<Moment> {
+        while self.request.is_none() && self.settle.is_none() {
+            self.candidate
+                .publish(&self.queue.page(&format!("pod-{}", self.number)));
+            let action = self.candidate.step(now, wall);
+            self.follow(now, out);
+            match action {
+                Action::Read => self.send(Request::Read, out),
+                Action::Patch(patch) => self.send(Request::Patch(patch), out),
+                Action::Settle { lease, term } => {
+                    self.settle = Some((lease, term, now + SETTLE));
+                    self.settle(now);
+                }
+                Action::Watch(version) => {
+                    let id = self.next_id();
+                    self.watch = Some(id);
+                    out.push(Effect::Watch(id, version));
+                }
+                Action::Unwatch => self.watch = None,
+                Action::Wait(until) => return until,
             }
-            return;
-        };
-        if self.lead.as_ref().is_some_and(|l| l.term == term.number) {
+        }
+        None
+    }
+
+    /// Tells the queue where the candidate stands.
+    fn follow(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.candidate.events();
+        let mut standing = self.candidate.standing().clone();
+        let unbelieved = self.settings.duration - believed(&self.settings, self.broken);
+        if let Some(term) = &mut standing.term {
+            term.until = term.until + unbelieved;
+        }
+        if self.broken == Broken::PageBelieved && standing.known.is_some() {
+            let taken = self.taken.as_ref();
+            standing.known = taken.and_then(|taken| LastKnown::read(&taken.annotations));
+        }
+        if standing == self.standing {
             return;
         }
-        let Settings { spacing, token, .. } = self.settings;
-        let config = QueueConfig {
-            spacing,
-            start_guard: true,
-            place_kept: Duration::from_secs(60),
-            max_concurrency: self.settings.buckets,
-            rules: Rules {
-                interval: INTERVAL,
-                reserve: self.settings.reserve,
-                refresh: self.settings.refresh,
-            },
-        };
-        let token = match token {
-            true => Token::Unchecked,
-            false => Token::None,
-        };
-        let mut queue = Queue::inheriting(&config, token, &term.inheritance, now);
-        if let (Token::Unchecked, Some(limits)) = (token, self.page.take()) {
-            let known = LastKnown {
-                token_mark: String::new(),
-                limits,
-            };
-            let less = match self.broken {
-                Broken::PageBelieved => known,
-                _ => known.less_unseen(LONGEST, spacing),
-            };
-            queue.adopt(less.limits, now);
-            out.push(Effect::Adopted);
+        self.standing = standing.clone();
+        let adopts = standing.known.is_some();
+        if !self.queue.stand(standing, now) {
+            return;
         }
+        self.fetch = None;
+        let Some(term) = &self.standing.term else {
+            return;
+        };
+        self.has_led = true;
+        self.granted.clear();
         out.push(Effect::Leads {
             released: term.inheritance.uncounted.is_some(),
         });
-        self.lead = Some(Lead {
-            term: term.number,
-            queue,
-            granted: BTreeMap::new(),
-        });
-        self.fetch = None;
+        out.extend(adopts.then_some(Effect::Adopted));
         for shard in 0..SHARDS {
             self.offer(shard, now);
         }
     }
 
-    fn offer(&mut self, shard: u32, now: Moment) {
+    fn next_id(&mut self) -> u64 {
         self.ids += 1;
-        if let Some(lead) = &mut self.lead {
-            lead.queue.offer(WaiterId(self.ids), shard, now);
-        }
+        self.ids
+    }
+
+    fn offer(&mut self, shard: u32, now: Moment) {
+        let waiter = WaiterId(self.next_id());
+        self.queue.offer(waiter, shard, now, now);
     }
 
     fn answered(&mut self, answer: Answer, now: Moment) {
-        self.asked = None;
-        self.election.answered(answer, now);
+        self.request = None;
+        let record = answer.and_then(|json| {
+            let record = Record::parse(json.as_bytes());
+            record.ok_or_else(|| Failure::Other("the answer is no Lease".to_owned()))
+        });
+        if let Ok(record) = &record {
+            self.read = Some(record.clone());
+        }
+        self.candidate.answered(record, now);
     }
 
-    fn send(&mut self, request: Request, out: &mut Vec<Effect>) {
-        self.ids += 1;
-        self.asked = Some(self.ids);
-        out.push(Effect::Send(self.ids, request));
-    }
-
-    fn patch(&self, write: &Write, now: Moment) -> Patch {
-        match &write.kind {
-            Kind::Take(holder) => Patch::Take {
-                holder: holder.clone(),
-                duration: believed(&self.settings, self.broken),
-            },
-            Kind::Renew => Patch::Renew(self.known()),
-            Kind::Release => Patch::Release(self.left(&write.uid, now)),
+    fn seen(&mut self, event: &str, now: Moment) {
+        match lease::changed(event.as_bytes()) {
+            Some(record) => {
+                self.read = Some(record.clone());
+                self.candidate.noticed(record, now);
+            }
+            None => self.watch_ended(now),
         }
     }
 
-    /// For the logbook.
-    fn known(&self) -> Option<Limits> {
-        let queue = &self.lead.as_ref()?.queue;
-        let budget = queue.budget();
-        let limits = budget
-            .limits()
-            .filter(|_| budget.token() == Token::Accepted)?;
-        Some(Limits {
-            remaining: budget.remaining()?,
-            max_concurrency: queue.concurrency(),
-            ..limits
-        })
+    fn watch_ended(&mut self, now: Moment) {
+        self.watch = None;
+        self.candidate.watch_ended(now);
     }
 
-    fn left(&self, lease: &str, now: Moment) -> Left {
-        let Some(lead) = &self.lead else {
-            // It resigned before it knew that it led.
-            let spacing = self.settings.spacing;
-            return match self.election.releasing() {
-                Some(term) => term.inheritance.left(lease, spacing, now),
-                None => Inheritance::unknown(now).left(lease, spacing, now),
-            };
+    fn send(&mut self, request: Request, out: &mut Vec<Effect>) {
+        let id = self.next_id();
+        self.request = Some(id);
+        if request.kind() == Some(Kind::Take) {
+            self.taken.clone_from(&self.read);
+            if self.broken == Broken::DatesOverflow {
+                let renewed = self.read.as_ref().and_then(|read| read.renewed);
+                let _ = renewed.map(|at| at + SignedDuration::from_mins(5));
+            }
+            if self.broken == Broken::NeverTakes {
+                return;
+            }
+        }
+        out.push(Effect::Send(id, request));
+    }
+
+    /// The handover, once no grant is being written.
+    fn settle(&mut self, now: Moment) {
+        let Some((lease, term, until)) = &self.settle else {
+            return;
         };
-        let mut left = lead.queue.left(lease, now);
+        let left = self.queue.handover(lease, term, now);
+        if left.is_some() || *until <= now {
+            self.settle = None;
+            let left = left.map(|left| self.break_handover(left, now));
+            self.candidate.settled(left, now);
+        }
+    }
+
+    fn break_handover(&self, mut left: Left, now: Moment) -> Left {
         if self.broken == Broken::InheritedGuardsDropped {
             for (bucket, wait) in (0..).zip(&mut left.waits) {
-                let granted = lead.granted.get(&bucket);
+                let granted = self.granted.get(&bucket);
                 let free_at = granted.map(|at| *at + self.settings.spacing);
                 *wait = free_at.map_or(Duration::ZERO, |at| at.since(now));
             }
@@ -316,79 +372,41 @@ impl Pod {
 
     /// For how long it was stopped meanwhile.
     fn give_turns(&mut self, now: Moment, out: &mut Vec<Effect>) -> Option<True> {
-        while self.may_grant(now) {
-            let Some(lead) = &mut self.lead else { break };
-            let Some(grant) = lead.queue.grant(now) else {
-                break;
-            };
+        while let Some((grant, until)) = self.queue.grant(now) {
             let held = Held {
-                term: lead.term,
+                term: self.right().map_or(0, |(term, _)| term),
                 grant,
-                buckets: lead.queue.concurrency().unwrap_or(1),
+                until,
+                buckets: self.queue.page("").entry.max_concurrency.unwrap_or(1),
             };
             if let Some(length) = self.stop_at_grant.take() {
                 self.inbox.get_or_insert_default().push(Input::Write(held));
                 return Some(length);
             }
-            self.write(held, now, out);
+            self.write(&held, now, out);
         }
         None
     }
 
     /// The fence is asked at the instant of the write.
-    fn write(&mut self, held: Held, now: Moment, out: &mut Vec<Effect>) {
-        let Held {
-            term,
-            grant,
-            buckets,
-        } = held;
-        let in_time = |(number, until)| number == term && now < until;
-        let fence = self.right().is_some_and(in_time) || self.broken == Broken::NoFence;
-        let lead = self.lead.as_mut().filter(|lead| lead.term == term);
-        if !fence {
-            if let Some(lead) = lead {
-                lead.queue.unwritten(grant.waiter, now);
-            }
+    fn write(&mut self, held: &Held, now: Moment, out: &mut Vec<Effect>) {
+        let grant = held.grant;
+        if now >= held.until && self.broken != Broken::NoFence {
+            self.queue.unwritten(grant.waiter, now);
             self.offer(grant.shard, now);
             return out.push(Effect::Refused);
         }
-        if let Some(lead) = lead {
-            lead.queue.written(grant.waiter, now);
-            lead.granted.insert(grant.bucket, now);
-        }
+        self.queue.written(&grant, now);
+        self.granted.insert(grant.bucket, now);
         let written = Written {
             pod: self.number,
-            term,
+            term: held.term,
             bucket: grant.bucket,
-            buckets,
+            buckets: held.buckets,
             spacing: self.settings.spacing,
             shown: now,
         };
         out.push(Effect::Written(grant.shard, written));
-    }
-
-    fn fetch_if_due(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let Some(lead) = self.lead.as_mut().filter(|_| !self.resigned) else {
-            return;
-        };
-        if lead.queue.fetch_at().is_some_and(|at| at <= now) {
-            lead.queue.fetching(now);
-            self.ids += 1;
-            self.fetch = Some(self.ids);
-            out.push(Effect::Fetch(self.ids));
-        }
-    }
-
-    fn fetched(&mut self, outcome: Outcome, now: Moment) {
-        self.fetch = None;
-        let Some(lead) = &mut self.lead else { return };
-        if let Learned::Limits {
-            concurrency_was: Some(_),
-            ..
-        } = lead.queue.fetched(outcome, now, 0.5)
-        {
-            self.election.renew_by(now);
-        }
     }
 }
 

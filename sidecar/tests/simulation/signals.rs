@@ -1,11 +1,12 @@
 //! What goes into a pod and what comes out of it.
 
+use std::sync::Arc;
+
 use gateway_queue::budget::Outcome;
-use gateway_queue::election::{Answer, Lease};
 use gateway_queue::moment::Moment;
 use gateway_queue::pacer::Grant;
 
-use crate::api::Request;
+use crate::api::{Answer, Request};
 use crate::clock::True;
 use crate::judge::Written;
 
@@ -18,10 +19,10 @@ pub(crate) enum Input {
     Answer(u64, Answer),
     /// No answer came to this request in time.
     TimedOut(u64),
-    /// The watch shows the Lease.
-    Seen(Lease),
-    /// The watch shows that the Lease was deleted, or broke.
-    Doubt,
+    /// This watch shows the Lease.
+    Seen(u64, Arc<str>),
+    /// This watch has ended.
+    WatchEnded(u64),
     /// What came of this fetch.
     Fetched(u64, Outcome),
     /// A shard asks for its turn.
@@ -37,6 +38,8 @@ pub(crate) enum Input {
 pub(crate) struct Held {
     pub(crate) term: u64,
     pub(crate) grant: Grant,
+    /// The fence.
+    pub(crate) until: Moment,
     pub(crate) buckets: u32,
 }
 
@@ -44,6 +47,8 @@ pub(crate) struct Held {
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
     Send(u64, Request),
+    /// Watches the Lease from this version on.
+    Watch(u64, String),
     Fetch(u64),
     Written(u32, Written),
     /// The fence refused the write.

@@ -27,6 +27,10 @@ pub(crate) enum Broken {
     PageBelieved,
     /// A candidate never takes the Lease.
     NeverTakes,
+    /// A pod goes on exporting what it knew as a leader.
+    StaleExports,
+    /// Five minutes are added to a time on the Lease, whatever it is.
+    DatesOverflow,
 }
 
 /// The settings of a pod.
@@ -96,7 +100,11 @@ pub(crate) enum Fault {
     Delete(Remake, True, bool),
     /// Somebody changes a label of the Lease so many times.
     Label(u8),
+    /// Somebody writes garbage to the Lease so many times.
+    Garbage(u8),
     DiscordDown(True),
+    /// Discord answers with errors and garbage.
+    DiscordSick(True),
     MoreBuckets,
 }
 
@@ -190,7 +198,12 @@ pub(crate) fn clock(broken: Broken, dice: &mut Rng) -> Clock {
         _ => dice.u64(RATES.0..=RATES.1),
     };
     let ahead = dice.u64(0..1_000_000 * SECOND);
-    Clock { ahead, rate }
+    let wrong = match dice.u8(0..4) {
+        0 => dice.i64(-400..400),
+        1 => dice.i64(-1_000_000_000..1_000_000_000),
+        _ => 0,
+    };
+    Clock { ahead, rate, wrong }
 }
 
 fn settings(token: bool, dice: &mut Rng) -> Settings {
@@ -212,7 +225,7 @@ fn fault(settings: &Settings, dice: &mut Rng) -> Fault {
         _ => Target::Any(dice.usize(0..5)),
     };
     let up_to = |seconds: u64, dice: &mut Rng| dice.u64(0..seconds * SECOND);
-    match dice.u8(0..100) {
+    match dice.u8(0..115) {
         0..25 => Fault::Stop(target, up_to(60, dice), dice.bool()),
         25..38 => Fault::Crash(target, up_to(30, dice)),
         38..50 => Fault::Terminate(target),
@@ -237,6 +250,8 @@ fn fault(settings: &Settings, dice: &mut Rng) -> Fault {
             let most = pick(&[30, 150], dice);
             Fault::DiscordDown(up_to(most, dice))
         }
+        98..108 => Fault::Garbage(dice.u8(1..4)),
+        108..112 => Fault::DiscordSick(up_to(60, dice)),
         _ => Fault::MoreBuckets,
     }
 }

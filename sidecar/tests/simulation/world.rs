@@ -1,15 +1,17 @@
 //! All pods, the API server, Discord and the network between them, and what
 //! happens next. The same seed is the same story, to the last nanosecond.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fastrand::Rng;
-use gateway_queue::election::Lease;
+use serde_json::Value;
 
-use crate::api::{Patch, Request, Server};
+use crate::api::{Kind, Request, Server};
 use crate::clock::{MILLI, SECOND, True};
-use crate::discord::Discord;
+use crate::discord::{Discord, Health};
 use crate::judge::{Judge, Rule, Violation};
 use crate::pod::Pod;
 use crate::signals::{Effect, Input};
@@ -30,6 +32,8 @@ pub(crate) enum Event {
     Alarm(usize, True),
     /// It comes to the API server, from a pod.
     Request(usize, u64, Request),
+    /// A pod begins to watch the Lease from this version on.
+    Watch(usize, u64, String),
     /// It comes to Discord, from a pod.
     Fetch(usize, u64),
     Fault(Fault),
@@ -44,7 +48,7 @@ pub(crate) enum Event {
     Reconnect(usize),
     ShowAll,
     ServerUp,
-    MakeLease(Option<Lease>),
+    MakeLease(Option<Value>),
     DiscordUp,
     Calm,
     /// Somebody must have granted; it may have no session starts.
@@ -67,10 +71,13 @@ pub(crate) struct Seen {
     pub(crate) without_session_starts: u64,
     pub(crate) made_again: u64,
     pub(crate) adopted: u64,
+    pub(crate) garbage: u64,
+    pub(crate) sick_answers: u64,
+    pub(crate) back_after_another_led: u64,
 }
 
 impl Seen {
-    pub(crate) fn counts(&self) -> [u64; 10] {
+    pub(crate) fn counts(&self) -> [u64; 13] {
         [
             self.grants,
             self.after_a_release,
@@ -82,6 +89,9 @@ impl Seen {
             self.without_session_starts,
             self.made_again,
             self.adopted,
+            self.garbage,
+            self.sick_answers,
+            self.back_after_another_led,
         ]
     }
 
@@ -96,6 +106,9 @@ impl Seen {
         self.without_session_starts += other.without_session_starts;
         self.made_again += other.made_again;
         self.adopted += other.adopted;
+        self.garbage += other.garbage;
+        self.sick_answers += other.sick_answers;
+        self.back_after_another_led += other.back_after_another_led;
     }
 }
 
@@ -125,6 +138,8 @@ pub(crate) struct World {
     pub(crate) doomed: (u8, True, How),
     pub(crate) seen: Seen,
     pub(crate) granted_at: Option<True>,
+    /// The pod that took the Lease last.
+    pub(crate) last_to_take: Option<usize>,
     order: u64,
     judge: Judge,
     pub(crate) violation: Option<Violation>,
@@ -151,6 +166,7 @@ pub(crate) fn play(seed: u64, broken: Broken, trace: bool) -> End {
         doomed: (0, 0, How::Terminated),
         seen: Seen::default(),
         granted_at: None,
+        last_to_take: None,
         order: 0,
         judge: Judge::default(),
         violation: None,
@@ -166,13 +182,22 @@ pub(crate) fn play(seed: u64, broken: Broken, trace: bool) -> End {
         if matches!(event, Event::End) {
             break;
         }
-        world.happen(event);
+        // A broken world is not looked at again, but for what happened in it.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.happen(event))) {
+            world.violate(Rule::Panic, message(&*panic));
+        }
     }
     End {
         violation: world.violation,
         seen: world.seen,
         trace: world.trace.unwrap_or_default(),
     }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_default()
 }
 
 impl World {
@@ -231,6 +256,7 @@ impl World {
                 }
             }
             Event::Request(pod, id, request) => self.serve(pod, id, request),
+            Event::Watch(pod, id, version) => self.watch(pod, id, &version),
             Event::Fetch(pod, id) => self.answer_fetch(pod, id),
             Event::Fault(fault) => self.strike(fault),
             Event::Resume(pod) => self.resume(pod),
@@ -242,13 +268,10 @@ impl World {
             Event::Replace(_) => {}
             Event::Kill(pod) => self.pods[pod].gone = true,
             Event::Cut(pod) => self.cut(pod, 40 * SECOND),
-            Event::Reconnect(pod) => {
-                self.pods[pod].cut = false;
-                self.show(pod);
-            }
+            Event::Reconnect(pod) => self.reconnect(pod),
             Event::ShowAll => self.show_all(),
             Event::ServerUp => self.server.up = true,
-            Event::DiscordUp => self.discord.up = true,
+            Event::DiscordUp => self.discord.health = Health::Well,
             Event::MakeLease(like) => self.make_lease(like),
             Event::Calm => self.calm(),
             Event::Deadline { excused } => self.demand_a_grant(excused),
@@ -293,8 +316,9 @@ impl World {
             self.note(|| format!("pod {pod} <- {input:?}"));
         }
         let mut effects = std::mem::take(&mut self.effects);
-        let now = self.pods[pod].clock.at(self.now);
-        self.pods[pod].take(input, now, &mut effects);
+        let clock = self.pods[pod].clock;
+        let (now, wall) = (clock.at(self.now), clock.wall(self.now));
+        self.pods[pod].take(input, now, wall, &mut effects);
         for effect in effects.drain(..) {
             if !matches!(effect, Effect::WakeAt(_)) {
                 self.note(|| format!("pod {pod} -> {effect:?}"));
@@ -312,12 +336,14 @@ impl World {
                 let until = clock.when(clock.at(self.now) + TIME_OUT);
                 let timed_out = Event::Input(pod, Input::TimedOut(id));
                 self.after(until - self.now, timed_out);
-                if matches!(&request, Request::Write(_, Patch::Release(_)))
-                    && self.pods[pod].has_only_inherited()
-                {
+                if request.kind() == Some(Kind::Release) && self.pods[pod].has_only_inherited() {
                     self.seen.released_before_any_grant += 1;
                 }
                 self.send(Event::Request(pod, id, request), self.network.late);
+            }
+            Effect::Watch(id, version) => {
+                let delay = self.dice.u64(MILLI / 2..20 * MILLI);
+                self.after(delay, Event::Watch(pod, id, version));
             }
             Effect::Fetch(id) => {
                 let delay = self.dice.u64(MILLI..100 * MILLI);
