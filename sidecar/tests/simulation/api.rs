@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use gateway_queue::record::Failure;
+use gateway_queue::lease;
+use gateway_queue::record::{Failure, Record};
 use gateway_queue_logbook::{RELEASED, Release};
 use serde_json::{Map, Value, json};
 
@@ -23,18 +24,34 @@ pub(crate) enum Kind {
     Release,
 }
 
-/// The Lease as JSON, or why there is none.
-pub(crate) type Answer = Result<Arc<str>, Failure>;
+/// A version of the Lease, as it is sent and as a pod reads it. Reading it once is
+/// enough, as all read the same.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    json: String,
+    /// From the body of an answer.
+    pub(crate) answer: Option<Record>,
+    /// From a line of a watch.
+    pub(crate) event: Option<Record>,
+}
+
+/// The Lease, or why there is none.
+pub(crate) type Answer = Result<Arc<Sent>, Failure>;
 
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) lease: Option<Value>,
-    /// The same as text.
-    text: Arc<str>,
+    sent: Arc<Sent>,
     pub(crate) up: bool,
     broken: Broken,
     versions: u64,
     uids: u64,
+}
+
+impl PartialEq for Sent {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
 }
 
 impl Request {
@@ -54,7 +71,7 @@ impl Server {
     pub(crate) fn new(broken: Broken) -> Self {
         Self {
             lease: None,
-            text: "".into(),
+            sent: Arc::default(),
             up: true,
             broken,
             versions: 0,
@@ -95,10 +112,8 @@ impl Server {
         }
     }
 
-    /// As a line of a watch.
-    pub(crate) fn event(&self) -> Option<Arc<str>> {
-        self.lease.as_ref()?;
-        Some(format!(r#"{{"type":"MODIFIED","object":{}}}"#, self.text).into())
+    pub(crate) fn sent(&self) -> Option<Arc<Sent>> {
+        self.lease.is_some().then(|| Arc::clone(&self.sent))
     }
 
     pub(crate) fn version(&self) -> Option<&str> {
@@ -111,7 +126,7 @@ impl Server {
             return (Err(Failure::Missing), false);
         };
         let patch = match request {
-            Request::Read => return (Ok(Arc::clone(&self.text)), false),
+            Request::Read => return (Ok(Arc::clone(&self.sent)), false),
             Request::Patch(patch) => patch,
         };
         if let Err(why) = validate(&patch["spec"]) {
@@ -126,13 +141,19 @@ impl Server {
         let mut lease = lease.clone();
         merge(&mut lease, patch);
         self.store(lease);
-        (Ok(Arc::clone(&self.text)), true)
+        (Ok(Arc::clone(&self.sent)), true)
     }
 
     fn store(&mut self, mut lease: Value) {
         self.versions += 1;
         lease["metadata"]["resourceVersion"] = self.versions.to_string().into();
-        self.text = lease.to_string().into();
+        let json = lease.to_string();
+        let event = format!(r#"{{"type":"MODIFIED","object":{json}}}"#);
+        self.sent = Arc::new(Sent {
+            answer: Record::parse(json.as_bytes()),
+            event: lease::changed(event.as_bytes()),
+            json,
+        });
         self.lease = Some(lease);
     }
 }

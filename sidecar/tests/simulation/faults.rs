@@ -183,9 +183,9 @@ impl World {
         let Some(watch) = self.pods[pod].watched else {
             return;
         };
-        match self.server.event() {
-            Some(event) => {
-                let input = Input::Seen(watch, event);
+        match self.server.sent() {
+            Some(sent) => {
+                let input = Input::Seen(watch, sent);
                 self.send(Event::Input(pod, input), self.network.stale);
             }
             None => self.end_watch(pod),

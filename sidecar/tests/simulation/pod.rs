@@ -7,7 +7,6 @@ use std::time::Duration;
 use gateway_queue::budget::Rules;
 use gateway_queue::candidate::{Action, Candidate};
 use gateway_queue::election::Config;
-use gateway_queue::lease;
 use gateway_queue::logbook::{LastKnown, Page};
 use gateway_queue::moment::Moment;
 use gateway_queue::pacer::WaiterId;
@@ -21,7 +20,7 @@ use gateway_queue::term_queue::TermQueue;
 use gateway_queue_logbook::Left;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{Answer, Kind, Request};
+use crate::api::{Answer, Kind, Request, Sent};
 use crate::clock::{Clock, True};
 use crate::judge::Written;
 use crate::signals::{Effect, Held, Input};
@@ -43,7 +42,8 @@ pub(crate) struct Pod {
     broken: Broken,
     candidate: Candidate,
     queue: TermQueue,
-    /// Where it stands, as the queue knows it.
+    /// Where the candidate stands, and where the queue was told that it does.
+    stands: Standing,
     standing: Standing,
     /// What was granted in the last term, for a broken release record.
     granted: BTreeMap<u32, Moment>,
@@ -113,6 +113,7 @@ impl Pod {
             broken,
             candidate: Candidate::new(config, address, Page::new(&name)),
             queue: TermQueue::new(queue, Standing::SEEKS, token, Moment::ZERO),
+            stands: Standing::SEEKS,
             standing: Standing::SEEKS,
             granted: BTreeMap::new(),
             request: None,
@@ -188,7 +189,7 @@ impl Pod {
             Input::TimedOut(id) if self.request == Some(id) => {
                 self.answered(Err(Failure::Other("no answer".to_owned())), now);
             }
-            Input::Seen(id, event) if self.watch == Some(id) => self.seen(&event, now),
+            Input::Seen(id, sent) if self.watch == Some(id) => self.seen(&sent, now),
             Input::WatchEnded(id) if self.watch == Some(id) => self.watch_ended(now),
             Input::Fetched(id, outcome) if self.fetch == Some(id) => {
                 self.fetch = None;
@@ -258,7 +259,11 @@ impl Pod {
     /// Tells the queue where the candidate stands.
     fn follow(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.candidate.events();
-        let mut standing = self.candidate.standing().clone();
+        if *self.candidate.standing() == self.stands {
+            return;
+        }
+        self.stands.clone_from(self.candidate.standing());
+        let mut standing = self.stands.clone();
         let unbelieved = self.settings.duration - believed(&self.settings, self.broken);
         if let Some(term) = &mut standing.term {
             term.until = term.until + unbelieved;
@@ -266,9 +271,6 @@ impl Pod {
         if self.broken == Broken::PageBelieved && standing.known.is_some() {
             let taken = self.taken.as_ref();
             standing.known = taken.and_then(|taken| LastKnown::read(&taken.annotations));
-        }
-        if standing == self.standing {
-            return;
         }
         self.standing = standing.clone();
         let adopts = standing.known.is_some();
@@ -302,8 +304,8 @@ impl Pod {
 
     fn answered(&mut self, answer: Answer, now: Moment) {
         self.request = None;
-        let record = answer.and_then(|json| {
-            let record = Record::parse(json.as_bytes());
+        let record = answer.and_then(|sent| {
+            let record = sent.answer.clone();
             record.ok_or_else(|| Failure::Other("the answer is no Lease".to_owned()))
         });
         if let Ok(record) = &record {
@@ -312,8 +314,8 @@ impl Pod {
         self.candidate.answered(record, now);
     }
 
-    fn seen(&mut self, event: &str, now: Moment) {
-        match lease::changed(event.as_bytes()) {
+    fn seen(&mut self, sent: &Sent, now: Moment) {
+        match sent.event.clone() {
             Some(record) => {
                 self.read = Some(record.clone());
                 self.candidate.noticed(record, now);

@@ -6,7 +6,7 @@ use gateway_queue::budget::Outcome;
 use gateway_queue::moment::Moment;
 use gateway_queue::pacer::Grant;
 
-use crate::api::{Answer, Request};
+use crate::api::{Answer, Request, Sent};
 use crate::clock::True;
 use crate::judge::Written;
 
@@ -20,7 +20,7 @@ pub(crate) enum Input {
     /// No answer came to this request in time.
     TimedOut(u64),
     /// This watch shows the Lease.
-    Seen(u64, Arc<str>),
+    Seen(u64, Arc<Sent>),
     /// This watch has ended.
     WatchEnded(u64),
     /// What came of this fetch.
