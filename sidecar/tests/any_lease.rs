@@ -216,7 +216,7 @@ fn plays(lease: &[u8], wall: Timestamp) {
         .is_some_and(|holder| !holder.is_empty());
     let named = spec["leaseDurationSeconds"]
         .as_u64()
-        .filter(|_| held)
+        .filter(|named| held && *named > 0)
         .unwrap_or(30);
     let wait = Duration::from_secs(named.clamp(15, 30));
     // A retry may come a second later.
