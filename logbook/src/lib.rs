@@ -6,6 +6,7 @@
 //! It is pure: it reads and writes maps, and knows no Kubernetes client.
 
 mod release;
+mod unreachable;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,6 +14,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 pub use release::{Left, Release};
+pub use unreachable::{Unreachable, obsolete, unreachable};
 
 /// The annotation of a [`Release`]; absent while somebody leads.
 pub const RELEASED: &str = "gatewayqueue.dev/released";
