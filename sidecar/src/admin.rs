@@ -26,6 +26,7 @@ use tracing::warn;
 use crate::clock;
 use crate::events::Feed;
 use crate::handle::{Detail, Handle};
+use crate::leader_health::Health;
 use crate::metrics::Metrics;
 use crate::page;
 use crate::reach::Reach;
@@ -57,8 +58,8 @@ pub struct Admin {
     pub reach: Arc<Reach>,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// Whether the queue can hold clients: never whether it can grant, or
-    /// rollouts would block and the Service would be empty.
+    /// Whether the Lease was read. That a pod can grant is never asked, or rollouts would
+    /// block and the Service would be empty.
     pub ready: Arc<AtomicBool>,
 }
 
@@ -148,11 +149,7 @@ impl Port {
         }
         match path {
             "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" if self.admin.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ok\n"),
-            "/readyz" => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not yet: the Lease was not reached\n",
-            ),
+            "/readyz" => self.admin.readiness(),
             "/metrics" => {
                 let metrics = &self.admin.metrics;
                 let write = |seen: &Snapshot| metrics.page(seen).ok();
@@ -204,9 +201,39 @@ impl Admin {
     async fn look(&self, detail: Detail) -> Option<Snapshot> {
         let looking = timeout(PATIENCE, self.handle.look(detail)).await;
         let mut snapshot = looking.ok()??;
-        snapshot.leader_silent =
-            snapshot.role == Role::Follows && self.reach.is_silent(clock::now());
+        if snapshot.role == Role::Follows {
+            snapshot.leader_silent = self.reach.is_silent(clock::now());
+            snapshot.leader_health = self.reach.health();
+        }
         Some(snapshot)
+    }
+
+    /// Whether clients may be sent here: this pod can hold them, and reaches the leader
+    /// that has to grant.
+    fn readiness(&self) -> Response<Body> {
+        if !self.ready.load(Ordering::Relaxed) {
+            return text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not yet: the Lease was not reached\n",
+            );
+        }
+        match self.reach.health() {
+            Health::Unreachable {
+                leader,
+                lives: true,
+                ..
+            } => answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                format!(
+                    "the leader {} renews its Lease and does not answer this pod at {}; look at NetworkPolicies \
+                     and at the service mesh\n",
+                    leader.pod().unwrap_or(&leader.holder),
+                    leader.address
+                ),
+            ),
+            _ => text(StatusCode::OK, "ok\n"),
+        }
     }
 }
 

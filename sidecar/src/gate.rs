@@ -71,17 +71,27 @@ struct Inner {
 /// The right to write one answer.
 #[derive(Debug)]
 struct Pass {
-    /// For a grant. There is none for a refusal, to a client that opted in to it.
-    permit: Option<Permit>,
+    kind: PassKind,
     /// How many bytes come behind the head.
     body_bytes: usize,
 }
 
+#[derive(Debug)]
+enum PassKind {
+    /// A grant.
+    Grant(Permit),
+    /// A refusal, to a client that opted in to it.
+    Refusal,
+    /// An answer to a probe, to a queue that knows the name of this leader.
+    Presence,
+}
+
 impl Pass {
     fn allows(&self, status: [u8; 3]) -> bool {
-        match self.permit {
-            Some(_) => &status == b"200",
-            None => &status == b"429" || &status == b"400",
+        match self.kind {
+            PassKind::Grant(_) => &status == b"200",
+            PassKind::Refusal => &status == b"429" || &status == b"400",
+            PassKind::Presence => &status == b"204",
         }
     }
 }
@@ -165,7 +175,7 @@ impl Gate {
     /// Opens the gate for one grant with a body of this length.
     pub fn authorise(&self, permit: Permit, body_bytes: usize) {
         self.state().pass = Some(Pass {
-            permit: Some(permit),
+            kind: PassKind::Grant(permit),
             body_bytes,
         });
     }
@@ -174,8 +184,16 @@ impl Gate {
     /// opted in.
     pub fn authorise_refusal(&self, body_bytes: usize) {
         self.state().pass = Some(Pass {
-            permit: None,
+            kind: PassKind::Refusal,
             body_bytes,
+        });
+    }
+
+    /// Opens the gate for one answer to a probe.
+    pub fn authorise_presence(&self) {
+        self.state().pass = Some(Pass {
+            kind: PassKind::Presence,
+            body_bytes: 0,
         });
     }
 
@@ -252,7 +270,7 @@ impl Gate {
     /// Writes a whole answer or nothing: what a socket does not take at once
     /// would arrive at a time that nobody knows.
     fn send(&self, pass: Pass, answer: &[u8]) -> io::Result<()> {
-        let Some(permit) = pass.permit else {
+        let PassKind::Grant(permit) = pass.kind else {
             return self.write_whole(answer);
         };
         if self.has_gone() {

@@ -23,8 +23,9 @@ use crate::clock;
 use crate::gate::{KEEPALIVE, VANISHED_AFTER};
 use crate::http::GRANT;
 use crate::permit::Permit;
-use crate::query::Hop;
+use crate::query::{self, Hop};
 use crate::refusal::Refusal;
+use crate::standing::Leader;
 
 /// Pods of one cluster reach each other faster, or not at all.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -50,8 +51,9 @@ pub enum Said {
 /// gone.
 pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<Beat>) -> Said {
     let held = beat.hold();
+    let target = format!("/?{}", hop.query());
     let exchanged = tokio::select! {
-        exchanged = exchange(address, hop) => exchanged,
+        exchanged = exchange(address, &target) => exchanged,
         // Whatever comes now may be old: ask again.
         () = held.gap() => Err("this process was suspended".into()),
     };
@@ -74,12 +76,20 @@ pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<Beat>) -> Said {
     }
 }
 
+/// Whether the leader answers on its peer port. A connection alone proves nothing: a proxy may
+/// accept it and come no further.
+pub async fn probe(leader: &Leader, patience: Duration) -> bool {
+    let target = query::probe(&leader.holder);
+    let exchanged = timeout(patience, exchange(leader.address, &target)).await;
+    matches!(exchanged, Ok(Ok((StatusCode::NO_CONTENT, _))))
+}
+
 /// Never by a proxy, and never on a connection that somebody else uses: its
 /// end is how the leader knows that the client is gone.
-async fn exchange(address: SocketAddr, hop: &Hop) -> Result<(StatusCode, Bytes), BoxError> {
+async fn exchange(address: SocketAddr, target: &str) -> Result<(StatusCode, Bytes), BoxError> {
     let stream = connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(format!("/?{}", hop.query()))
+    let request = Request::get(target)
         .header(HOST, address.to_string())
         .body(Empty::<Bytes>::new())?;
     let answer = async {

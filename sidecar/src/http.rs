@@ -186,7 +186,11 @@ impl Visit {
         self.gate.request_began();
         self.is_head = request.method() == Method::HEAD;
         if self.door.from == From::Queues {
-            let hop = Hop::parse(request.uri().query());
+            let uri = request.uri();
+            if let Some(leader) = query::probed(uri.path(), uri.query()) {
+                return Box::pin(future::ready(self.probe(&leader)));
+            }
+            let hop = Hop::parse(uri.query());
             return Box::pin(self.hop(hop));
         }
         let ask = query::parse(request.uri().query());
@@ -260,6 +264,16 @@ impl Visit {
             () = self.door.end.cancelled() => None,
         };
         self.answer(turn)
+    }
+
+    /// Another queue asks whether it reaches this leader. Any other name is one that this
+    /// process does not lead by, or was made up.
+    fn probe(&self, leader: &str) -> Answer {
+        if !self.door.route.leads_as(leader) {
+            return Err(Close);
+        }
+        self.gate.authorise_presence();
+        Ok(self.response(StatusCode::NO_CONTENT, Bytes::new()))
     }
 
     fn answer(&self, turn: Option<Turn>) -> Answer {

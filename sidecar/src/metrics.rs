@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::budget::Outcome;
+use crate::leader_health::Health;
 use crate::standing::Role;
 use crate::state::Snapshot;
 
@@ -207,6 +208,15 @@ impl Metrics {
                 registry.register(name, help, gauge);
             }
         };
+        gauge(
+            "leader_reachable",
+            "1 if the leader answers this pod, 0 if not; absent on the leader and while there is none",
+            match snapshot.leader_health {
+                Health::NoLeader => None,
+                Health::Reachable => Some(1),
+                Health::Unreachable { .. } => Some(0),
+            },
+        );
         gauge(
             "max_concurrency",
             "Buckets; absent while unknown",

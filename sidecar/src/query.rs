@@ -109,6 +109,25 @@ impl Hop {
     }
 }
 
+/// Where a queue asks another whether it leads by a name.
+const PROBE: &str = "/probe";
+
+/// The path and query of a probe.
+pub fn probe(leader: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("leader", leader);
+    format!("{PROBE}?{}", query.finish())
+}
+
+/// The leader that a probe names; none when the request is anything else.
+pub fn probed(path: &str, query: Option<&str>) -> Option<String> {
+    let query = query.filter(|_| path == PROBE)?.as_bytes();
+    match given(query, "leader", |text| Some(text.to_owned())) {
+        Given::Read(leader) => Some(leader),
+        Given::Absent | Given::Twice(_) | Given::Unreadable => None,
+    }
+}
+
 fn given<T>(query: &[u8], name: &str, read: impl Fn(&str) -> Option<T>) -> Given<T> {
     // Some clients percent-encode everything.
     let mut values = url::form_urlencoded::parse(query)
@@ -248,6 +267,18 @@ mod tests {
         }
         let forged = format!("leader=a&shard=1&age={}", u64::MAX);
         assert_eq!(Hop::parse(Some(&forged)).unwrap().age, OLDEST);
+    }
+
+    #[test]
+    fn a_probe_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let target = probe("my-bot-7d9f_0bad&cafe-1");
+        let (path, query) = target.split_once('?').unwrap();
+        let leader = probed(path, Some(query));
+        assert_eq!(leader.as_deref(), Some("my-bot-7d9f_0bad&cafe-1"));
+        assert_eq!(Hop::parse(Some(query)), None);
+        assert_eq!(probed("/", Some(query)), None);
+        assert_eq!(probed(path, None), None);
+        assert_eq!(probed(path, Some("leader=a&leader=b")), None);
     }
 
     proptest! {

@@ -1,9 +1,14 @@
-//! Whether the leader answers those that this pod asks for. That is seen here
-//! long before its Lease runs out.
+//! What this pod knows about its way to the leader. Every connection and the monitor of the leader
+//! share it.
 
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::leader_health::Health;
 use crate::moment::Moment;
 
 /// Whoever waits asks again sooner than this.
@@ -12,14 +17,38 @@ const FRESH: Duration = Duration::from_secs(5);
 /// It is logged again when it was well for so long.
 const QUIET: Duration = Duration::from_mins(1);
 
-/// When a leader was last asked in vain. Many connections share it.
-#[derive(Debug, Default)]
+/// The Service learns within this time that a pod is unready: three probes of the kubelet, and what the
+/// change takes to reach the nodes.
+const DRAIN_AFTER: Duration = Duration::from_secs(15);
+
+/// When the leader last answered, when it last did not, and what follows from that.
+#[derive(Debug)]
 pub struct Reach {
     /// In nanoseconds of [`Moment`]; 0 for never.
     silent: AtomicU64,
+    /// Likewise.
+    answered: AtomicU64,
+    health: watch::Sender<Health>,
+    drain_after: Duration,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self::new(DRAIN_AFTER)
+    }
 }
 
 impl Reach {
+    /// Nothing is known yet. Clients may leave an unready pod after `drain_after`.
+    pub fn new(drain_after: Duration) -> Self {
+        Self {
+            silent: AtomicU64::default(),
+            answered: AtomicU64::default(),
+            health: watch::channel(Health::default()).0,
+            drain_after,
+        }
+    }
+
     /// A leader was asked in vain, twice at least: one that gives way says
     /// nothing once, too. Whether that is worth a line in the log.
     pub fn silent(&self, now: Moment) -> bool {
@@ -32,11 +61,68 @@ impl Reach {
         let at = self.silent.load(Ordering::Relaxed);
         at != 0 && now.since(Moment::from_nanos(at)) < FRESH
     }
+
+    /// The leader answered a forwarded request.
+    pub fn answered(&self, now: Moment) {
+        self.answered.fetch_max(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// When it last did.
+    pub fn answered_at(&self) -> Moment {
+        Moment::from_nanos(self.answered.load(Ordering::Relaxed))
+    }
+
+    /// Publishes whether the leader can be reached.
+    pub fn publish(&self, health: Health) {
+        self.health.send_if_modified(|before| {
+            let modified = *before != health;
+            *before = health;
+            modified
+        });
+    }
+
+    /// Whether the leader can be reached, as last published.
+    pub fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    /// Each change of [`Reach::health`].
+    pub fn subscribe(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Waits until this pod has been unready for so long that a client which is disconnected
+    /// comes to another pod.
+    pub async fn drained(&self) {
+        let mut health = self.health.subscribe();
+        loop {
+            if health.wait_for(|health| !health.is_ready()).await.is_err() {
+                // Never: the sender is ours.
+                return pending().await;
+            }
+            let ready = health.wait_for(Health::is_ready);
+            if timeout(self.drain_after, ready).await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::standing::Leader;
+
+    fn unready() -> Health {
+        Health::Unreachable {
+            leader: Leader {
+                holder: "a".to_owned(),
+                address: ([10, 0, 0, 1], 9091).into(),
+            },
+            since: Moment::ZERO,
+            lives: true,
+        }
+    }
 
     #[test]
     fn a_silent_leader_is_told_once_and_forgotten_when_nobody_complains() {
@@ -49,5 +135,25 @@ mod tests {
         assert!(!reach.is_silent(at(8)));
         assert!(!reach.silent(at(60)));
         assert!(reach.silent(at(121)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_leave_only_a_pod_that_stays_unready() {
+        let reach = Reach::default();
+        let short = DRAIN_AFTER - Duration::from_secs(1);
+        assert!(timeout(DRAIN_AFTER * 2, reach.drained()).await.is_err());
+        let drained = reach.drained();
+        tokio::pin!(drained);
+        for _ in 0..3 {
+            reach.publish(unready());
+            assert!(timeout(short, drained.as_mut()).await.is_err());
+            reach.publish(Health::Reachable);
+            assert!(timeout(short, drained.as_mut()).await.is_err());
+        }
+        reach.publish(unready());
+        assert!(timeout(DRAIN_AFTER + short, drained).await.is_ok());
+        // A client that comes now is given the same time.
+        assert!(timeout(short, reach.drained()).await.is_err());
+        assert!(timeout(DRAIN_AFTER * 2, reach.drained()).await.is_ok());
     }
 }

@@ -20,7 +20,6 @@ use crate::query::Hop;
 use crate::reach::Reach;
 use crate::refusal::{Reason, Refusal};
 use crate::standing::{Leader, Standing};
-use crate::term::Term;
 
 /// The pause after a leader said nothing, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -92,8 +91,7 @@ impl Route {
             wait,
         } = hop;
         let arrived = clock::now() - age;
-        let is_meant = |term: &Term| term.holder == leader;
-        if !self.standing.borrow().term.as_ref().is_some_and(is_meant) {
+        if !self.leads_as(&leader) {
             return None;
         }
         match wait {
@@ -105,7 +103,17 @@ impl Route {
         }
     }
 
-    /// Waits at other leaders. None when this process is to lead.
+    /// Whether this process leads by this name.
+    pub fn leads_as(&self, holder: &str) -> bool {
+        let standing = self.standing.borrow();
+        standing
+            .term
+            .as_ref()
+            .is_some_and(|term| term.holder == holder)
+    }
+
+    /// Waits at other leaders. None when this process is to lead. [`Turn::Moved`] when
+    /// the leader cannot be reached from here, and can be from other pods.
     async fn elsewhere(
         &self,
         shard: u32,
@@ -114,6 +122,8 @@ impl Route {
     ) -> Option<Turn> {
         let mut standing = self.standing.subscribe();
         let mut pause = BACKOFF.0;
+        let drained = self.reach.drained();
+        tokio::pin!(drained);
         loop {
             let (leads, leader) = {
                 let standing = standing.borrow_and_update();
@@ -143,6 +153,9 @@ impl Route {
                 let asked_at = clock::now();
                 let asked = hop::ask(address, &hop, &self.beat);
                 let (said, moved) = hear(asked, changed.as_mut()).await;
+                if !matches!(said, Said::Nothing) {
+                    self.reach.answered(clock::now());
+                }
                 match said {
                     Said::Granted(permit) => return Some(Turn::Granted(permit)),
                     Said::Refused(refusal) => return Some(Turn::Refused(refusal)),
@@ -163,9 +176,22 @@ impl Route {
                 }
                 None
             };
-            let step = match overdue {
-                Some(overdue) => timeout_at(overdue, step).await,
-                None => Ok(step.await),
+            let step = async {
+                match overdue {
+                    Some(overdue) => timeout_at(overdue, step).await,
+                    None => Ok(step.await),
+                }
+            };
+            let step = tokio::select! {
+                biased;
+                step = step => step,
+                // Who opted in to a refusal is told when to come back.
+                () = &mut drained => {
+                    return Some(match deadline {
+                        Some(_) => self.no_leader(),
+                        None => Turn::Moved,
+                    });
+                }
             };
             match step {
                 Ok(Some(turn)) => {
@@ -176,12 +202,14 @@ impl Route {
                     return Some(turn);
                 }
                 Ok(None) => {}
-                Err(_) => {
-                    self.metrics.refused(Reason::NoLeader.word());
-                    return Some(Turn::Refused(Refusal::NO_LEADER));
-                }
+                Err(_) => return Some(self.no_leader()),
             }
         }
+    }
+
+    fn no_leader(&self) -> Turn {
+        self.metrics.refused(Reason::NoLeader.word());
+        Turn::Refused(Refusal::NO_LEADER)
     }
 }
 

@@ -8,6 +8,7 @@ use gateway_queue_logbook::{Hold, Token};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::leader_health::Health;
 use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::pacer::Lane;
@@ -53,6 +54,8 @@ pub struct Snapshot {
     pub leader_pod: Option<String>,
     /// Another leader was asked in vain just now.
     pub leader_silent: bool,
+    /// Whether another leader can be reached.
+    pub leader_health: Health,
     /// On a pod that may not grant, what the pod itself sees of the token: only a
     /// leader knows what Discord says of it.
     pub token: Token,
@@ -216,9 +219,14 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
         leader: snapshot.leader,
         token: snapshot.token.word(),
         hold: view.and_then(|view| view.hold).map(|hold| hold.word()),
-        trouble: match snapshot.leader_silent {
-            true => Some("the leader does not answer; if it is gone, its Lease runs out soon"),
-            false => snapshot.trouble.as_deref(),
+        trouble: match &snapshot.leader_health {
+            Health::Unreachable { lives: true, .. } => Some(
+                "the leader renews its Lease and does not answer this pod, which is unready because of that",
+            ),
+            _ if snapshot.leader_silent => {
+                Some("the leader does not answer; if it is gone, its Lease runs out soon")
+            }
+            _ => snapshot.trouble.as_deref(),
         },
         max_concurrency: view.and_then(|view| view.max_concurrency),
         recommended_shards: view
@@ -309,6 +317,7 @@ pub(crate) mod tests {
             leader: None,
             leader_pod: None,
             leader_silent: false,
+            leader_health: Health::NoLeader,
             token: Token::Accepted,
             trouble: None,
             held: 0,

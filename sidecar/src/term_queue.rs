@@ -13,6 +13,7 @@ use gateway_queue_logbook::{Entry, Hold, Left, SessionStarts, Token};
 use jiff::{SignedDuration, Timestamp, Unit};
 
 use crate::budget::Outcome;
+use crate::leader_health::Health;
 use crate::limits::Limits;
 use crate::logbook::Page;
 use crate::moment::Moment;
@@ -345,6 +346,7 @@ impl TermQueue {
             leader: leader.map(|leader| leader.address),
             leader_pod: leader.and_then(Leader::pod).map(str::to_owned),
             leader_silent: false,
+            leader_health: Health::NoLeader,
             token: granting.map_or(self.token.state(), |led| led.queue.budget().token()),
             trouble: self.trouble_of(granting),
             held,

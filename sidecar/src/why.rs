@@ -16,6 +16,15 @@ pub fn why(snapshot: &Snapshot, about: &About) -> Option<String> {
              by now. Look whether it reaches the API server; its log says what fails."
                 .to_owned(),
         ),
+        Role::Follows if !snapshot.leader_health.is_ready() => {
+            let pod = snapshot.leader_pod.as_deref().unwrap_or("in another pod");
+            let address = snapshot.leader.map_or_else(String::new, |at| format!(" at {at}"));
+            Some(format!(
+                "The leader, {pod}, renews its Lease and does not answer this pod{address}. This pod is unready, so \
+                 that clients go to the leader. Allow the queue's pods to reach each other on the leader's peer \
+                 port: look at NetworkPolicies and at the service mesh."
+            ))
+        }
         Role::Follows if snapshot.leader_silent => {
             let pod = snapshot.leader_pod.as_deref().unwrap_or("in another pod");
             Some(format!(
@@ -100,6 +109,9 @@ fn sentence(text: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::leader_health::Health;
+    use crate::moment::Moment;
+    use crate::standing::Leader;
     use crate::state::Pod;
     use crate::state::tests::{about, leader, view};
 
@@ -159,5 +171,21 @@ mod tests {
         snapshot.leader_pod = Some("other".to_owned());
         let said = why(&snapshot, &about()).unwrap();
         assert!(said.contains("other, does not answer"), "{said}");
+        let address = ([10, 0, 0, 1], 9091).into();
+        snapshot.leader = Some(address);
+        snapshot.leader_health = Health::Unreachable {
+            leader: Leader {
+                holder: "other_1".to_owned(),
+                address,
+            },
+            since: Moment::ZERO,
+            lives: true,
+        };
+        let said = why(&snapshot, &about()).unwrap();
+        assert!(said.contains("other, renews its Lease"), "{said}");
+        assert!(
+            said.contains("10.0.0.1:9091") && said.contains("NetworkPolicies"),
+            "{said}"
+        );
     }
 }

@@ -6,6 +6,7 @@
 
 mod fake_leader;
 mod pod;
+mod unreachable;
 
 use std::time::Duration;
 

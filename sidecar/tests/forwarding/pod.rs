@@ -15,6 +15,7 @@ use gateway_queue::logbook::Page;
 use gateway_queue::metrics::Metrics;
 use gateway_queue::moment::Moment;
 use gateway_queue::queue::Config;
+use gateway_queue::reach::Reach;
 use gateway_queue::route::Route;
 use gateway_queue::standing::{Leader, Standing};
 use gateway_queue::term::{Inheritance, Term};
@@ -36,6 +37,9 @@ const TOLERANT: Duration = Duration::from_secs(1);
 
 /// Longer than anything here takes.
 pub(crate) const LONG: Duration = Duration::from_secs(10);
+
+/// So long a pod is unready before its clients are sent away.
+pub(crate) const DRAIN_AFTER: Duration = Duration::from_millis(200);
 
 pub(crate) struct Pod {
     pub(crate) clients: SocketAddr,
@@ -78,7 +82,7 @@ impl Pod {
             handle,
             standing: Arc::new(standing),
             beat: Arc::new(Beat::new(TOLERANT)),
-            reach: Arc::default(),
+            reach: Arc::new(Reach::new(DRAIN_AFTER)),
             metrics,
         };
         let (leaving, end) = (CancellationToken::new(), CancellationToken::new());

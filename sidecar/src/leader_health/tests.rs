@@ -1,0 +1,187 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(seconds: u64) -> Moment {
+    // No moment of the program's clock is near zero.
+    Moment::ZERO + Duration::from_secs(1000 + seconds)
+}
+
+fn leader(name: &str) -> Leader {
+    Leader {
+        holder: format!("{name}_0badcafe-1"),
+        address: ([10, 0, 0, 1], 9091).into(),
+    }
+}
+
+fn renewal(name: &str, seconds: u64) -> Renewal {
+    Renewal {
+        uid: "u".to_owned(),
+        holder: leader(name).holder,
+        at: at(seconds),
+        report: None,
+    }
+}
+
+/// Follows a since second 0.
+fn following() -> LeaderHealth {
+    let mut health = LeaderHealth::new(Config::new(Duration::from_secs(5)));
+    health.follow(Some(&leader("a")), at(0));
+    health
+}
+
+/// Plays from one second to another: the Lease of a is renewed every five seconds, and each
+/// probe comes to what `answers` says after a second.
+fn play(health: &mut LeaderHealth, seconds: std::ops::Range<u64>, answers: bool) -> u32 {
+    let mut probes = 0;
+    for second in seconds {
+        if second % 5 == 0 {
+            health.renewed(&renewal("a", second));
+        }
+        let due = health.probe().is_some_and(|(_, due)| due <= at(second));
+        if due {
+            probes += 1;
+            match answers {
+                true => health.answered(at(second + 1)),
+                false => health.failed(at(second), at(second + 1)),
+            }
+        }
+    }
+    probes
+}
+
+fn is_unreachable(health: &LeaderHealth, second: u64) -> bool {
+    matches!(health.health(at(second)), Health::Unreachable { .. })
+}
+
+#[test]
+fn a_living_leader_that_does_not_answer_makes_this_pod_unready_after_30_s() {
+    let mut health = following();
+    play(&mut health, 0..30, false);
+    assert_eq!(health.health(at(30)), Health::Reachable);
+    play(&mut health, 30..32, false);
+    let expected = Health::Unreachable {
+        leader: leader("a"),
+        since: at(0),
+        lives: true,
+    };
+    assert_eq!(health.health(at(32)), expected);
+    assert!(!health.health(at(32)).is_ready());
+    let report = expected.report(at(32), Timestamp::from_second(100).unwrap());
+    assert_eq!(report.unwrap().since, Timestamp::from_second(68).unwrap());
+    // Its first answer ends it.
+    health.answered(at(40));
+    assert_eq!(health.health(at(40)), Health::Reachable);
+    assert_eq!(health.health(at(40)).report(at(40), Timestamp::now()), None);
+}
+
+#[test]
+fn a_leader_that_answers_is_probed_once_in_ten_seconds_and_not_while_requests_are_answered() {
+    let mut health = following();
+    assert!(play(&mut health, 0..120, true) <= 12);
+    let mut busy = following();
+    for second in 0..120 {
+        busy.answered(at(second));
+        assert_eq!(play(&mut busy, second..second + 1, false), 0);
+    }
+}
+
+#[test]
+fn while_nobody_renews_the_lease_a_pod_stays_ready() {
+    let mut health = following();
+    play(&mut health, 0..40, false);
+    assert!(!health.health(at(40)).is_ready());
+    // The last renewal was seen in second 35.
+    assert_eq!(health.expires_at(at(40)), Some(at(45)));
+    assert!(!health.health(at(44)).is_ready());
+    assert!(health.health(at(45)).is_ready());
+    assert!(is_unreachable(&health, 45));
+    assert_eq!(health.expires_at(at(45)), None);
+    // When the leader is seen to live again, there is nothing to find out anew.
+    health.renewed(&renewal("a", 50));
+    assert!(!health.health(at(50)).is_ready());
+    // A renewal by another is none of this leader.
+    health.renewed(&renewal("b", 70));
+    assert!(health.health(at(70)).is_ready());
+}
+
+#[test]
+fn another_leader_or_this_pod_itself_begins_anew() {
+    for next in [Some(leader("b")), None] {
+        let mut health = following();
+        play(&mut health, 0..40, false);
+        health.follow(next.as_ref(), at(40));
+        let expected = next
+            .as_ref()
+            .map_or(Health::NoLeader, |_| Health::Reachable);
+        assert_eq!(health.health(at(40)), expected);
+        play(&mut health, 40..69, false);
+        assert!(!is_unreachable(&health, 69));
+    }
+    let mut same = following();
+    play(&mut same, 0..40, false);
+    same.follow(Some(&leader("a")), at(40));
+    assert!(is_unreachable(&same, 40));
+}
+
+#[test]
+fn a_process_that_was_suspended_asks_three_times_before_it_believes_it() {
+    let mut health = following();
+    play(&mut health, 0..10, true);
+    // Suspended from second 10 to 1000; its first probes fail.
+    play(&mut health, 1000..1010, false);
+    assert!(!is_unreachable(&health, 1010));
+    play(&mut health, 1010..1012, false);
+    assert!(is_unreachable(&health, 1012));
+}
+
+#[test]
+fn an_answer_that_came_while_a_probe_failed_counts() {
+    let mut health = following();
+    play(&mut health, 0..29, false);
+    health.answered(at(31));
+    health.failed(at(30), at(33));
+    assert!(!is_unreachable(&health, 33));
+    // An older answer changes nothing.
+    let mut health = following();
+    play(&mut health, 0..40, false);
+    health.answered(at(0));
+    assert!(is_unreachable(&health, 40));
+}
+
+proptest! {
+    /// Whatever happens in whatever order: unready only while the leader was seen to renew just now, and
+    /// has not answered for 30 s.
+    #[test]
+    fn a_pod_is_unready_only_for_a_leader_that_lives_and_is_silent(
+        steps in prop::collection::vec((0..4_u8, 0..6_u64), 0..200),
+    ) {
+        let mut health = LeaderHealth::new(Config::new(Duration::from_secs(5)));
+        let (mut now, mut answered, mut renewed) = (0, 0, None);
+        for (step, seconds) in steps {
+            now += seconds;
+            match step {
+                0 => {
+                    let next = leader(if seconds % 2 == 0 { "a" } else { "b" });
+                    if health.probe().is_none_or(|(leader, _)| *leader != next) {
+                        answered = now;
+                    }
+                    health.follow(Some(&next), at(now));
+                }
+                1 => {
+                    health.answered(at(now));
+                    answered = now;
+                }
+                2 => {
+                    health.renewed(&renewal("a", now));
+                    renewed = Some(now);
+                }
+                _ => health.failed(at(now), at(now + 1)),
+            }
+            let unready = !health.health(at(now + 1)).is_ready();
+            let silent = now + 1 - answered >= 30;
+            let lives = renewed.is_some_and(|at| now + 1 - at < 10);
+            prop_assert!(!unready || (silent && lives), "{now} {answered} {renewed:?}");
+        }
+    }
+}

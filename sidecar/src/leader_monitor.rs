@@ -1,0 +1,96 @@
+//! Watches the leader that this pod follows, and publishes whether it can be reached.
+//!
+//! Forwarded requests that are answered are evidence enough. While there are none the
+//! leader is probed, so that this pod is unready before clients come to it.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::hop;
+use crate::leader_health::{Config, Health, LeaderHealth, Renewal};
+use crate::reach::Reach;
+use crate::standing::Standing;
+
+/// Watches the leader until this process ends.
+pub async fn run(
+    config: Config,
+    mut standing: watch::Receiver<Standing>,
+    mut renewals: watch::Receiver<Option<Renewal>>,
+    reach: Arc<Reach>,
+) {
+    let mut health = LeaderHealth::new(config);
+    let mut probing = None;
+    loop {
+        let now = clock::now();
+        if health.follow(standing.borrow_and_update().leader.as_ref(), now) {
+            probing = None;
+        }
+        if let Some(renewal) = &*renewals.borrow_and_update() {
+            health.renewed(renewal);
+        }
+        health.answered(reach.answered_at());
+        publish(&reach, health.health(now));
+
+        let probe = health.probe().filter(|_| probing.is_none());
+        if let Some((leader, _)) = probe.filter(|(_, at)| *at <= now) {
+            let leader = leader.clone();
+            probing = Some(Box::pin(async move {
+                (now, hop::probe(&leader, config.patience).await)
+            }));
+        }
+        let due = probe.map(|(_, at)| at).filter(|at| *at > now);
+        let wake_at = due.into_iter().chain(health.expires_at(now)).min();
+        let woken = async {
+            match wake_at {
+                Some(at) => sleep(at.since(now)).await,
+                None => pending().await,
+            }
+        };
+        let probed = async {
+            match &mut probing {
+                Some(probe) => probe.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            (sent, answers) = probed => {
+                probing = None;
+                match answers {
+                    true => health.answered(clock::now()),
+                    false => health.failed(sent, clock::now()),
+                }
+            }
+            () = woken => {}
+            Ok(()) = renewals.changed() => {}
+            changed = standing.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn publish(reach: &Reach, health: Health) {
+    let before = reach.health();
+    match (&before, &health) {
+        (Health::Unreachable { .. }, Health::Unreachable { .. }) => {}
+        (_, Health::Unreachable { leader, .. }) => warn!(
+            holder = leader.holder,
+            leader = %leader.address,
+            "the leader cannot be reached: this pod is unready while the Lease is renewed"
+        ),
+        (Health::Unreachable { leader, .. }, _) => info!(
+            holder = leader.holder,
+            leader = %leader.address,
+            "the leader can be reached again, or another pod leads"
+        ),
+        _ => {}
+    }
+    reach.publish(health);
+}
