@@ -19,11 +19,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gateway_queue_logbook::Left;
+use gateway_queue_logbook::{Left, Unreachable};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::election::{Answer, Config, Election, Kind, LONGEST, Step, Write};
+use crate::leader_health::Renewal;
 use crate::logbook::{LastKnown, Page};
 use crate::moment::Moment;
 use crate::record::{self, Failure, Record};
@@ -152,6 +153,8 @@ pub struct Candidate {
     pending: Option<Pending>,
     /// The Lease as it was last read.
     last: Option<Record>,
+    /// The last renewal by another pod.
+    renewal: Option<Renewal>,
     /// The Lease before this pod took it, if its last leader wrote it not long ago.
     inherited: Option<Record>,
     watching: bool,
@@ -185,6 +188,7 @@ impl Candidate {
             address: address.to_string(),
             pending: None,
             last: None,
+            renewal: None,
             inherited: None,
             watching: false,
             watch_at: Moment::ZERO,
@@ -204,6 +208,11 @@ impl Candidate {
     /// Returns where this pod stands, as of the last call that took the time.
     pub fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// Returns the last renewal of the Lease by another pod that this pod saw.
+    pub fn renewal(&self) -> Option<&Renewal> {
+        self.renewal.as_ref()
     }
 
     /// Returns the events since the last call, the oldest first.
@@ -289,7 +298,7 @@ impl Candidate {
     /// Takes a change of the Lease that the watch reported.
     pub fn noticed(&mut self, record: Record, now: Moment) {
         let lease = record.lease.clone();
-        self.last = Some(record);
+        self.saw(record, now);
         self.election.noticed(lease, now);
         self.update(now);
     }
@@ -321,7 +330,8 @@ impl Candidate {
                 let age = last.renewed.map(|at| wall.duration_since(at).abs());
                 let young = age.is_some_and(|age| age < YOUNG);
                 self.inherited = young.then(|| last.clone());
-                let patch = last.take(&write, holder, &self.address, duration, wall);
+                let mut patch = last.take(&write, holder, &self.address, duration, wall);
+                last.remove_obsolete_reports(&mut patch, holder);
                 (Request::Take, None, patch)
             }
             (Kind::Take(_), None) => {
@@ -332,7 +342,10 @@ impl Candidate {
             (Kind::Renew, _) => {
                 let page = self.page.clone();
                 let annotations = page.annotations();
-                let patch = record::renew(&write, &annotations, &self.address, duration, wall);
+                let mut patch = record::renew(&write, &annotations, &self.address, duration, wall);
+                if let (Some(last), Some(term)) = (&self.last, self.election.term()) {
+                    last.remove_obsolete_reports(&mut patch, &term.holder);
+                }
                 (Request::Renew, Some(page), patch)
             }
             (Kind::Release, _) => {
@@ -377,7 +390,7 @@ impl Candidate {
         let (answer, failure) = match answer {
             Ok(record) => {
                 let lease = record.lease.clone();
-                self.last = Some(record);
+                self.saw(record, now);
                 if !self.ready {
                     self.ready = true;
                     self.events.push(Event::Ready);
@@ -423,6 +436,23 @@ impl Candidate {
         }
     }
 
+    fn saw(&mut self, record: Record, now: Moment) {
+        let before = self
+            .last
+            .as_ref()
+            .filter(|_| self.election.term().is_none());
+        if before.is_some_and(|before| record.is_renewal_after(before)) {
+            let key = Unreachable::key(pod_of(&self.config.identity).unwrap_or_default());
+            self.renewal = Some(Renewal {
+                uid: record.lease.uid.clone(),
+                holder: record.lease.holder.clone().unwrap_or_default(),
+                at: now,
+                report: record.annotations.get(&key).cloned(),
+            });
+        }
+        self.last = Some(record);
+    }
+
     /// Returns whether the page has something that people look out for.
     fn has_news(&self) -> bool {
         let written = self.written.as_ref();
@@ -442,8 +472,7 @@ impl Candidate {
 
     /// Returns whether `holder` is a process that ran in this pod.
     fn is_former_self(&self, holder: &str) -> bool {
-        let pod = |identity: &str| Some(identity.rsplit_once('_')?.0.to_owned());
-        pod(holder) == pod(&self.config.identity)
+        pod_of(holder) == pod_of(&self.config.identity)
     }
 
     /// Derives the standing from the election, and reports what changed.
@@ -497,6 +526,11 @@ impl Candidate {
             address: address.parse().ok()?,
         })
     }
+}
+
+/// Returns the pod of an identity.
+fn pod_of(identity: &str) -> Option<&str> {
+    identity.rsplit_once('_').map(|(pod, _)| pod)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::candidate::{Action, Candidate, Event};
 use crate::clock::{self, Alarm};
 use crate::handle::Handle;
+use crate::leader_health::Renewal;
 use crate::lease::{Lease, Watch};
 use crate::logbook::Page;
 use crate::metrics::Metrics;
@@ -34,6 +35,8 @@ pub struct Ways {
     pub pages: watch::Receiver<Page>,
     /// Where this pod stands.
     pub standing: Arc<watch::Sender<Standing>>,
+    /// The last renewal by another pod.
+    pub renewals: watch::Sender<Option<Renewal>>,
     /// Set when the Lease was read for the first time.
     pub ready: Arc<AtomicBool>,
     /// Counters.
@@ -150,6 +153,14 @@ impl CandidateTask {
             let modified = standing != new;
             if modified {
                 standing.clone_from(new);
+            }
+            modified
+        });
+        let renewal = self.candidate.renewal();
+        self.ways.renewals.send_if_modified(|seen| {
+            let modified = seen.as_ref() != renewal;
+            if modified {
+                *seen = renewal.cloned();
             }
             modified
         });

@@ -13,6 +13,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::moment::Moment;
 use crate::standing::Leader;
 
+/// A report is written only this soon after a renewal was seen: each change of the Lease makes its candidates
+/// wait anew, and must not delay them when the leader is gone.
+const REPORT_WITHIN: Duration = Duration::from_secs(1);
+
 /// A single lost packet, or a leader that gives way, is not a fault.
 const MIN_FAILURES: u32 = 3;
 
@@ -95,6 +99,41 @@ impl Health {
             // It was not before the machine was started.
             since: wall.checked_sub(silent).unwrap_or(wall),
         })
+    }
+}
+
+/// Decides when this pod writes its report to the Lease, or removes it: once for each change, and
+/// only right after a renewal.
+#[derive(Debug, Default)]
+pub struct Reports {
+    /// The holder that a report was written or removed for last, and which.
+    written: Option<(String, bool)>,
+}
+
+impl Reports {
+    /// The report to write now, or to remove if there is to be none; nothing when the Lease has it right, or
+    /// was written to before.
+    pub fn due(
+        &self,
+        renewal: &Renewal,
+        health: &Health,
+        now: Moment,
+        wall: Timestamp,
+    ) -> Option<Option<Unreachable>> {
+        let about_holder = |report: &Unreachable| report.leader == renewal.holder;
+        let report = health.report(now, wall).filter(about_holder);
+        let on_lease = renewal.report.as_deref().and_then(Unreachable::read);
+        let is_right = on_lease.filter(about_holder).is_some() == report.is_some();
+        let written = self.written.as_ref();
+        let is_written = written
+            .is_some_and(|(holder, is)| *holder == renewal.holder && *is == report.is_some());
+        let is_late = now.since(renewal.at) > REPORT_WITHIN;
+        (!is_right && !is_written && !is_late).then_some(report)
+    }
+
+    /// The report was written to the Lease, or removed.
+    pub fn written(&mut self, holder: &str, is_unreachable: bool) {
+        self.written = Some((holder.to_owned(), is_unreachable));
     }
 }
 

@@ -5,15 +5,21 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Instant;
 
+use gateway_queue_telemetry::Seldom;
+use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::hop;
-use crate::leader_health::{Config, Health, LeaderHealth, Renewal};
+use crate::leader_health::{Config, Health, LeaderHealth, Renewal, Reports};
+use crate::metrics::Metrics;
 use crate::reach::Reach;
+use crate::record::{self, Failure};
 use crate::standing::Standing;
 
 /// Watches the leader until this process ends.
@@ -70,6 +76,41 @@ pub async fn run(
             changed = standing.changed() => {
                 if changed.is_err() {
                     return;
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the report of `pod` on the Lease right until this process ends. `patch` sends a merge patch to the
+/// Lease.
+pub async fn report<F>(
+    pod: String,
+    mut renewals: watch::Receiver<Option<Renewal>>,
+    reach: Arc<Reach>,
+    metrics: Arc<Metrics>,
+    patch: impl Fn(Value) -> F,
+) where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let mut reports = Reports::default();
+    let failures = Seldom::minutely();
+    while renewals.changed().await.is_ok() {
+        let Some(renewal) = renewals.borrow_and_update().clone() else {
+            continue;
+        };
+        let health = reach.health();
+        let Some(report) = reports.due(&renewal, &health, clock::now(), Timestamp::now()) else {
+            continue;
+        };
+        let written = patch(record::report(&renewal.uid, &pod, report.as_ref())).await;
+        metrics.asked_lease("report", written.is_ok());
+        match written {
+            Ok(()) => reports.written(&renewal.holder, report.is_some()),
+            // It is due with the next renewal.
+            Err(error) => {
+                if let Some(unsaid) = failures.says(Instant::now()) {
+                    warn!(%error, unsaid, "cannot report on the Lease whether the leader is reachable");
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gateway_queue_logbook::{ADDRESS, Left, RELEASED, Release, TOKEN_MARK};
+use gateway_queue_logbook::{ADDRESS, Left, RELEASED, Release, TOKEN_MARK, Unreachable, obsolete};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -45,6 +45,22 @@ pub enum Failure {
 }
 
 impl Record {
+    /// Returns whether the Lease was taken or renewed since it was `before`. Wall clocks are not
+    /// compared: any other time is a renewal.
+    pub fn is_renewal_after(&self, before: &Self) -> bool {
+        let renewed = |record: &Self| (record.lease.holder.clone(), record.renewed);
+        let is_same = self.lease.uid == before.lease.uid;
+        is_same && self.lease.holder.is_some() && renewed(self) != renewed(before)
+    }
+
+    /// Adds to a patch that `holder` leaves no report on the Lease that means nothing to it.
+    pub fn remove_obsolete_reports(&self, patch: &mut Value, holder: &str) {
+        if let Some(annotations) = patch["metadata"]["annotations"].as_object_mut() {
+            let obsolete = obsolete(&self.annotations, holder).into_iter();
+            annotations.extend(obsolete.map(|key| (key, Value::Null)));
+        }
+    }
+
     /// Reads a Lease from JSON. Returns none without the parts that every decision
     /// depends on: UID, version and holder. Any other field that cannot be read is
     /// as good as absent, which is always the longer wait.
@@ -138,6 +154,13 @@ pub fn release(write: &Write, left: Left, now: Timestamp) -> Value {
         annotations,
         json!({"holderIdentity": "", "renewTime": micros(now)}),
     )
+}
+
+/// The patch that puts the report of `pod` on the Lease, or removes it. It names no version: it changes
+/// nothing else, and any version will do.
+pub fn report(uid: &str, pod: &str, report: Option<&Unreachable>) -> Value {
+    let annotations = json!({Unreachable::key(pod): report.map(Unreachable::write)});
+    json!({"metadata": {"uid": uid, "annotations": annotations}})
 }
 
 /// The API server refuses it when the Lease has another UID or version by then.
@@ -245,6 +268,43 @@ mod tests {
         let released = parse(&stored).lease;
         assert_eq!(released.release, Some(Release::Left(left)));
         assert_eq!((released.holder, released.address), (None, None));
+    }
+
+    #[test]
+    fn a_report_is_on_the_lease_until_another_pod_takes_it() {
+        let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7"},
+            "spec": {"holderIdentity": "a_1", "renewTime": "2026-11-24T03:04:05.000006Z"}});
+        let parse = |stored: &Value| Record::parse(stored.to_string().as_bytes()).unwrap();
+        let before = parse(&stored);
+        let unreachable = Unreachable {
+            leader: "a_1".to_owned(),
+            address: ([10, 0, 0, 1], 9091).into(),
+            since: Timestamp::UNIX_EPOCH,
+        };
+        merge(&mut stored, &report("u", "p", Some(&unreachable)));
+        let reported = parse(&stored);
+        let key = Unreachable::key("p");
+        assert_eq!(reported.annotations[&key], unreachable.write());
+        // It is no renewal.
+        assert!(!reported.is_renewal_after(&before));
+        merge(&mut stored, &report("u", "p", None));
+        assert_eq!(parse(&stored).annotations.get(&key), None);
+
+        for (holder, stays) in [("a_1", true), ("b_1", false)] {
+            merge(&mut stored, &report("u", "p", Some(&unreachable)));
+            let annotations = BTreeMap::from([("a", Some("b".to_owned()))]);
+            let (now, fifteen) = (Timestamp::UNIX_EPOCH, Duration::from_secs(15));
+            let mut renewing = renew(&write(Kind::Renew), &annotations, "", fifteen, now);
+            let last = parse(&stored);
+            last.remove_obsolete_reports(&mut renewing, holder);
+            merge(&mut stored, &renewing);
+            let renewed = parse(&stored);
+            assert_eq!(renewed.annotations.contains_key(&key), stays);
+            assert!(renewed.is_renewal_after(&before));
+            assert_eq!(renewed.annotations["a"], "b");
+        }
+        stored["metadata"]["uid"] = json!("v");
+        assert!(!parse(&stored).is_renewal_after(&before));
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::discord::Discord;
 use crate::election;
 use crate::http::{self, From};
 use crate::keeper::Keeper;
+use crate::leader_health;
+use crate::leader_monitor;
 use crate::lease::{ApiServer, Lease};
 use crate::listen::{self, listen};
 use crate::logbook::Page;
@@ -159,10 +161,27 @@ pub async fn run_with(
     let servers = TaskTracker::new();
     if let Some(lease) = &settings.lease {
         let peer_port = listen("PEER_PORT", settings.admin_host(), lease.peer_port)?;
+        let client = api_server
+            .and_then(|api_server| Lease::new(lease, api_server))
+            .map_err(Failed::Cluster)?;
+        let (renewals, seen) = watch::channel(None);
+        let monitor = leader_monitor::run(
+            leader_health::Config::new(lease.renew_every),
+            standing.subscribe(),
+            seen.clone(),
+            Arc::clone(&route.reach),
+        );
+        tasks.run("leader monitor", monitor);
+        let (reach, pod) = (Arc::clone(&route.reach), lease.pod.clone());
+        let (reporter, counted) = (client.clone(), Arc::clone(&metrics));
+        let report = leader_monitor::report(pod, seen, reach, counted, move |patch| {
+            let client = reporter.clone();
+            async move { client.patch(&patch).await.map(|_| ()) }
+        });
+        tasks.run("leader report", report);
         let ways = Ways {
-            lease: api_server
-                .and_then(|api_server| Lease::new(lease, api_server))
-                .map_err(Failed::Cluster)?,
+            lease: client,
+            renewals,
             keeper: handle.clone(),
             pages,
             standing,

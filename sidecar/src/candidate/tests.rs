@@ -5,6 +5,8 @@ use serde_json::json;
 
 use super::*;
 
+mod reports;
+
 const WALL: &str = "2026-11-27T03:04:05Z";
 
 fn at(seconds: f64) -> Moment {

@@ -185,3 +185,70 @@ proptest! {
         }
     }
 }
+
+/// What is due when the Lease says `on_lease`.
+fn due(
+    reports: &Reports,
+    health: &Health,
+    on_lease: Option<String>,
+    seconds: u64,
+) -> Option<Option<Unreachable>> {
+    let mut renewal = renewal("a", seconds);
+    renewal.report = on_lease;
+    reports.due(&renewal, health, at(seconds), Timestamp::UNIX_EPOCH)
+}
+
+#[test]
+fn a_report_is_written_once_and_removed_once_and_only_after_a_renewal() {
+    let mut health = following();
+    let mut reports = Reports::default();
+    assert_eq!(due(&reports, &health.health(at(0)), None, 0), None);
+    play(&mut health, 0..40, false);
+    let unreachable = health.health(at(40));
+    let report = due(&reports, &unreachable, None, 40).unwrap().unwrap();
+    assert_eq!(report.leader, leader("a").holder);
+    assert_eq!(report.address, leader("a").address);
+    // A write that failed is repeated after the next renewal, and not late.
+    assert!(due(&reports, &unreachable, None, 45).is_some());
+    let late = reports.due(
+        &renewal("a", 45),
+        &unreachable,
+        at(47),
+        Timestamp::UNIX_EPOCH,
+    );
+    assert_eq!(late, None);
+    let other = reports.due(
+        &renewal("b", 45),
+        &unreachable,
+        at(45),
+        Timestamp::UNIX_EPOCH,
+    );
+    assert_eq!(other, None);
+
+    reports.written(&renewal("a", 0).holder, true);
+    let on_lease = Some(report.write());
+    assert_eq!(due(&reports, &unreachable, on_lease.clone(), 50), None);
+    // What another removes is not written again and again.
+    assert_eq!(due(&reports, &unreachable, None, 50), None);
+
+    let removed = due(&reports, &Health::Reachable, on_lease.clone(), 55);
+    assert_eq!(removed, Some(None));
+    reports.written(&renewal("a", 0).holder, false);
+    assert_eq!(due(&reports, &Health::Reachable, on_lease, 60), None);
+    assert!(due(&reports, &unreachable, None, 90).is_some());
+}
+
+#[test]
+fn a_report_of_the_process_before_in_this_pod_is_removed() {
+    let reports = Reports::default();
+    let mut left = Unreachable {
+        leader: leader("a").holder,
+        address: leader("a").address,
+        since: Timestamp::UNIX_EPOCH,
+    };
+    let due = |left: &Unreachable| due(&reports, &Health::Reachable, Some(left.write()), 0);
+    assert_eq!(due(&left), Some(None));
+    // The leader removes what is about another one.
+    left.leader = leader("b").holder;
+    assert_eq!(due(&left), None);
+}

@@ -8,13 +8,18 @@ use std::time::Duration;
 
 use gateway_queue::admin::{self, Admin};
 use gateway_queue::clock;
-use gateway_queue::leader_health::{Config, Renewal};
+use gateway_queue::leader_health::{Config, Health, Renewal};
 use gateway_queue::leader_monitor;
+use gateway_queue::record::Failure;
 use gateway_queue::standing::Leader;
 use gateway_queue::state::{About, Pod as Name};
+use gateway_queue_logbook::Unreachable;
+use jiff::Timestamp;
+use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -124,6 +129,20 @@ impl Watched {
             assert!(page.contains(" 200 "), "{page}");
             sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+impl Watched {
+    async fn reaches_the_leader(&self) {
+        let mut health = self.pod.route.reach.subscribe();
+        let reachable = health.wait_for(|health| *health == Health::Reachable);
+        timeout(LONG, reachable).await.unwrap().unwrap();
+    }
+
+    /// For as long as many renewals take.
+    async fn quiet(&self, written: &mut UnboundedReceiver<Value>) {
+        let patch = timeout(CONFIG.unreachable_after * 2, written.recv()).await;
+        assert!(patch.is_err(), "{patch:?}");
     }
 }
 
@@ -267,6 +286,67 @@ async fn it_does_not_matter_how_the_network_keeps_the_leader_away() {
         let metrics = follower.page("/metrics").await;
         assert!(!metrics.contains("leader_reachable "), "{metrics}");
     }
+}
+
+/// The follower reports on a Lease that the test has, and sees it with each renewal.
+#[tokio::test]
+async fn a_pod_reports_the_leader_once_and_withdraws_the_report_once() {
+    let follower = Watched::start().await;
+    let leader = Answers::default();
+    follower.follow(leader.start().await);
+    let (patches, mut written) = unbounded_channel();
+    let reach = Arc::clone(&follower.pod.route.reach);
+    let metrics = Arc::clone(&follower.pod.route.metrics);
+    let seen = follower.renewals.subscribe();
+    let refuses = AtomicBool::new(true);
+    tokio::spawn(leader_monitor::report(
+        "my-bot-2".to_owned(),
+        seen,
+        reach,
+        metrics,
+        move |patch| {
+            patches.send(patch).unwrap();
+            // The first is not taken.
+            let answer = match refuses.swap(false, Ordering::Relaxed) {
+                true => Err(Failure::Other("it was busy".to_owned())),
+                false => Ok(()),
+            };
+            std::future::ready(answer)
+        },
+    ));
+    let key = Unreachable::key("my-bot-2");
+    let renewing = follower.renewing();
+    for _ in 0..2 {
+        let patch = timeout(LONG, written.recv()).await.unwrap().unwrap();
+        assert_eq!(patch["metadata"]["uid"], "u");
+        assert_eq!(patch["metadata"].get("resourceVersion"), None);
+        let text = patch["metadata"]["annotations"][&key].as_str().unwrap();
+        assert_eq!(Unreachable::read(text).unwrap().leader, HOLDER);
+    }
+    assert!(!follower.pod.route.reach.health().is_ready());
+    follower.quiet(&mut written).await;
+
+    // With nobody who renews the Lease nothing is written.
+    drop(renewing);
+    follower.is_ready(true).await;
+    leader.0.store(true, Ordering::Relaxed);
+    follower.reaches_the_leader().await;
+    follower.quiet(&mut written).await;
+    let report = Unreachable {
+        leader: HOLDER.to_owned(),
+        address: ([10, 0, 0, 1], 9091).into(),
+        since: Timestamp::now(),
+    };
+    follower.renewals.send_replace(Some(Renewal {
+        uid: "u".to_owned(),
+        holder: HOLDER.to_owned(),
+        at: clock::now(),
+        report: Some(report.write()),
+    }));
+    let patch = timeout(LONG, written.recv()).await.unwrap().unwrap();
+    assert!(patch["metadata"]["annotations"][&key].is_null(), "{patch}");
+    let _renewing = follower.renewing();
+    follower.quiet(&mut written).await;
 }
 
 #[tokio::test]

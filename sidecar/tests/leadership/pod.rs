@@ -137,6 +137,7 @@ impl Pod {
         let (resign, left) = (CancellationToken::new(), CancellationToken::new());
         let ways = Ways {
             lease: Lease::new(&lease, mount.api_server(server)).unwrap(),
+            renewals: watch::Sender::new(None),
             keeper: handle,
             pages,
             standing: Arc::new(standing),
