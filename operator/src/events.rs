@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use gateway_queue_telemetry::chain;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::Resource as _;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -14,7 +15,7 @@ use crate::MANAGER;
 use crate::allowance::Allowance;
 use crate::api::{GatewayQueue, GatewayQueueStatus};
 use crate::desired::{Kind, Owner};
-use crate::status::{NORMAL, READY};
+use crate::status::{LEADER_REACHABLE, NORMAL, READY};
 
 /// More are dropped: they tell of the past, and the status tells of now.
 const MOST_WAITING: usize = 256;
@@ -109,12 +110,35 @@ fn clip(mut message: String) -> String {
     message
 }
 
+fn condition<'a>(status: &'a GatewayQueueStatus, type_: &str) -> Option<&'a Condition> {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.find(|condition| condition.type_ == type_)
+}
+
+/// What there is to note when a pod no longer reaches the leader, or all do so again.
+pub fn reachability(
+    before: Option<&GatewayQueueStatus>,
+    after: &GatewayQueueStatus,
+) -> Option<Note> {
+    let new = condition(after, LEADER_REACHABLE)?;
+    let old = before.and_then(|before| condition(before, LEADER_REACHABLE));
+    let was_unreachable = old.is_some_and(|old| old.status == "False");
+    let (warns, reason) = match new.status.as_str() {
+        "False" if !was_unreachable => (true, new.reason.as_str()),
+        "True" if was_unreachable => (false, LEADER_REACHABLE),
+        _ => return None,
+    };
+    Some(Note {
+        warns,
+        reason: reason.to_owned(),
+        message: new.message.clone(),
+        child: None,
+    })
+}
+
 /// What there is to note when `Ready` says something else than before.
 pub fn transition(before: Option<&GatewayQueueStatus>, after: &GatewayQueueStatus) -> Option<Note> {
-    let ready = |status: &GatewayQueueStatus| {
-        let mut conditions = status.conditions.iter().flatten();
-        conditions.find(|c| c.type_ == READY).cloned()
-    };
+    let ready = |status| condition(status, READY).cloned();
     let new = ready(after)?;
     let old = before.and_then(ready);
     let is_new = old.is_none_or(|old| (old.status, old.reason) != (new.status, new.reason.clone()));
@@ -197,6 +221,35 @@ mod tests {
         assert!(!transition(Some(&other), &granting).unwrap().warns);
         let rollout = status("False", "RolloutUnderWay", "one of two");
         assert!(!transition(Some(&granting), &rollout).unwrap().warns);
+    }
+
+    #[test]
+    fn an_unreachable_leader_is_noted_once_and_so_is_its_return() {
+        let status = |state: &str| {
+            let condition = json!({"type": "LeaderReachable", "status": state, "message": "a sentence",
+                "reason": if state == "False" { "LeaderUnreachable" } else { "Reachable" },
+                "lastTransitionTime": "2026-11-23T12:00:00Z"});
+            serde_json::from_value::<GatewayQueueStatus>(json!({"conditions": [condition]}))
+                .unwrap()
+        };
+        let [yes, no, unknown] = ["True", "False", "Unknown"].map(status);
+        for before in [None, Some(&yes), Some(&unknown)] {
+            let note = reachability(before, &no).unwrap();
+            assert_eq!(
+                (note.warns, note.reason.as_str()),
+                (true, "LeaderUnreachable")
+            );
+            assert_eq!(note.message, "a sentence");
+        }
+        let note = reachability(Some(&no), &yes).unwrap();
+        assert_eq!(
+            (note.warns, note.reason.as_str()),
+            (false, "LeaderReachable")
+        );
+        for (before, after) in [(&no, &no), (&no, &unknown), (&unknown, &yes), (&yes, &yes)] {
+            assert_eq!(reachability(Some(before), after), None);
+        }
+        assert_eq!(reachability(None, &yes), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use kube::runtime::controller::Action;
 use crate::api::{GatewayQueue, GatewayQueueStatus, Unreadable};
 use crate::controller::{Context, Error};
 use crate::desired::Owner;
-use crate::events::transition;
+use crate::events::{reachability, transition};
 use crate::leader::{Leader, leader};
 use crate::status::{Evidence, Outcome, status, unreadable};
 
@@ -82,6 +82,19 @@ impl Context {
                 false => {
                     tracing::info!(namespace, queue, reason, why, "the condition Ready changed")
                 }
+            }
+            self.events.leave(owner, note);
+        }
+        if let Some(note) = reachability(before, new) {
+            let (namespace, queue) = (&owner.namespace, &owner.name);
+            match note.warns {
+                true => tracing::warn!(
+                    namespace,
+                    queue,
+                    why = note.message,
+                    "a pod cannot reach the leader"
+                ),
+                false => tracing::info!(namespace, queue, "every pod reaches the leader again"),
             }
             self.events.leave(owner, note);
         }

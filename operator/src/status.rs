@@ -17,12 +17,14 @@ use crate::leader::Leader;
 mod blocked;
 mod leaderless;
 mod progress;
+mod reach;
 mod ready;
 mod told;
 mod trouble;
 
 use blocked::blocked;
 use progress::progress;
+use reach::leader_reachable;
 use ready::ready;
 use told::{session_starts_available, token_accepted};
 
@@ -37,6 +39,9 @@ pub const TOKEN_ACCEPTED: &str = "TokenAccepted";
 
 /// The condition that says whether there are session starts to grant.
 pub const SESSION_STARTS_AVAILABLE: &str = "SessionStartsAvailable";
+
+/// The condition that says whether every pod reaches the leader.
+pub const LEADER_REACHABLE: &str = "LeaderReachable";
 
 /// Why nothing is granted when no pod leads.
 pub const NO_LEADER: &str = "NoLeader";
@@ -195,6 +200,7 @@ fn conditions(
             SESSION_STARTS_AVAILABLE,
             session_starts_available(queue, evidence, entry),
         ),
+        (LEADER_REACHABLE, leader_reachable(owner, evidence)),
     ];
     let before = Before {
         status: queue.status.as_ref(),

@@ -18,7 +18,8 @@ pub struct GatewayQueueStatus {
     /// What holds of the queue now. Ready: shards are granted their turns, and
     /// if not, the message says what to do. Progressing: pods of the present
     /// spec are on their way. TokenAccepted: Discord takes the bot's token.
-    /// SessionStartsAvailable: there are session starts to grant.
+    /// SessionStartsAvailable: there are session starts to grant. LeaderReachable:
+    /// every pod reaches the one that leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Option<Vec<Condition>>,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod pods;
+mod reach;
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 const LATER: &str = "2026-11-23T13:00:00Z";
@@ -391,7 +392,7 @@ fn a_spec_that_cannot_be_read_is_said_and_the_rest_is_left_as_it_is() {
     assert_eq!((ready, reason), ("False", "InvalidSpec"));
     assert!(message.starts_with("The spec cannot be read: spec.port: no number."));
     assert_eq!(after.url, before.url);
-    assert_eq!(after.conditions.as_ref().unwrap().len(), 4);
+    assert_eq!(after.conditions.as_ref().unwrap().len(), 5);
     // Once is enough.
     let again = unreadable(
         Some(&after),

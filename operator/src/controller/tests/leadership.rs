@@ -122,6 +122,56 @@ async fn a_leader_that_does_nothing_any_more_is_noticed_and_so_is_its_return() {
 }
 
 #[tokio::test]
+async fn a_pod_that_cannot_reach_the_leader_is_one_event_and_one_write_of_the_status() {
+    let server = Server::default();
+    let start = Instant::now();
+    let (queue, context, mut writers) = granting(&server, start).await;
+    put(&mut writers.pods, pod("my-bot", json!({})));
+    server.take_notes();
+    let reachable = |server: &Server| {
+        let conditions = server.status()["conditions"].as_array().unwrap().clone();
+        let condition = conditions.iter().find(|c| c["type"] == "LeaderReachable");
+        condition.unwrap()["status"].clone()
+    };
+    assert_eq!(reachable(&server), "True");
+
+    // The other pod has the name of the first of the Deployment.
+    let reported = |renewal| {
+        let mut lease = led(&server, "my-bot-x2x2", renewal);
+        let report = json!({"leader": "my-bot-x2x2_1", "address": "10.0.0.7:9091",
+            "since": "2026-11-23T12:00:00Z"});
+        lease["metadata"]["annotations"]["unreachable.gatewayqueue.dev/my-bot-7d9f"] =
+            json!(report.to_string());
+        lease
+    };
+    assert!(bring(&context, &mut writers, &reported(2), after(start, 5)));
+    context.reconcile(&queue, after(start, 5)).await.unwrap();
+    assert_eq!(server.take_calls(), status_write());
+    assert_eq!(reachable(&server), "False");
+    assert_eq!(ready(&server), (json!("True"), json!("Granting")));
+    assert_eq!(server.take_notes(), ["LeaderUnreachable"]);
+
+    // It goes on, and there is nothing more to tell.
+    let queue = told(&queue, &server);
+    assert!(!bring(
+        &context,
+        &mut writers,
+        &reported(3),
+        after(start, 10)
+    ));
+    context.reconcile(&queue, after(start, 10)).await.unwrap();
+    assert_eq!(server.take_calls(), []);
+    assert_eq!(server.take_notes(), [""; 0]);
+
+    let withdrawn = led(&server, "my-bot-x2x2", 4);
+    assert!(bring(&context, &mut writers, &withdrawn, after(start, 15)));
+    context.reconcile(&queue, after(start, 15)).await.unwrap();
+    assert_eq!(server.take_calls(), status_write());
+    assert_eq!(reachable(&server), "True");
+    assert_eq!(server.take_notes(), ["LeaderReachable"]);
+}
+
+#[tokio::test]
 async fn a_handover_is_one_write_of_the_status() {
     let server = Server::default();
     let start = Instant::now();
