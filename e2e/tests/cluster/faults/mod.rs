@@ -14,6 +14,7 @@ pub(crate) mod node;
 pub(crate) mod pair;
 mod process;
 pub(crate) mod queue;
+mod reach;
 mod rollout;
 mod scale;
 mod shards;

@@ -1,5 +1,5 @@
-//! The two things of the node that are taken away: a pod's way to the API
-//! server, and the API server. Each comes back when its guard is dropped.
+//! What of the node is taken away: a pod's way to the API server or to other pods, and the
+//! API server. Each comes back when its guard is dropped.
 
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -12,40 +12,50 @@ use jiff::Timestamp;
 use super::process::{Process, command, proc, words};
 use crate::kubectl::{Namespace, wait_for};
 
-/// A pod that reaches all but the API server, which does not reach it either:
-/// packets vanish, as they do where a network is cut.
+/// A pod that drops some packets, as they vanish where a network is cut.
 pub(crate) struct Cut {
     process: Process,
-    api_server: String,
+    rules: Vec<Vec<String>>,
 }
 
 impl Cut {
+    /// The pod reaches all but the API server, which does not reach it either.
     pub(crate) fn off(namespace: &Namespace, process: Process) -> Self {
         let path = "jsonpath={.spec.clusterIP}";
         let service = ["get", "service", "kubernetes", "--namespace=default"];
         let api_server = namespace
             .kubectl(&[&service[..], &["--output", path]].concat())
             .unwrap();
+        let rules = [
+            &["OUTPUT", "--destination", &*api_server][..],
+            &["INPUT", "--source", &*api_server],
+        ];
+        Self::new(process, &rules)
+    }
+
+    /// No other pod reaches the port at which the queue's pods ask each other.
+    pub(crate) fn off_from_peers(process: Process) -> Self {
+        let rule = ["INPUT", "--protocol", "tcp", "--dport", "9091"];
+        Self::new(process, &[&rule])
+    }
+
+    fn new(process: Process, rules: &[&[&str]]) -> Self {
+        let rules = rules.iter();
         let cut = Self {
             process,
-            api_server,
+            rules: rules
+                .map(|rule| rule.iter().map(|word| (*word).to_owned()).collect())
+                .collect(),
         };
-        for rule in cut.rules() {
-            let output = cut.firewall("-I", &rule).output().unwrap();
+        for rule in &cut.rules {
+            let output = cut.firewall("-I", rule).output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{rule:?}: {said}");
         }
         cut
     }
 
-    fn rules(&self) -> [[&str; 3]; 2] {
-        [
-            ["OUTPUT", "--destination", &self.api_server],
-            ["INPUT", "--source", &self.api_server],
-        ]
-    }
-
-    fn firewall(&self, action: &str, rule: &[&str]) -> Command {
+    fn firewall(&self, action: &str, rule: &[String]) -> Command {
         let mut command = Command::new("nsenter");
         command
             .args(["--target", &self.process.pid.to_string(), "--net"])
@@ -58,9 +68,9 @@ impl Cut {
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        for rule in self.rules() {
+        for rule in &self.rules {
             // The rules go with the pod, if it went first.
-            let _ = self.firewall("-D", &rule).output();
+            let _ = self.firewall("-D", rule).output();
         }
     }
 }

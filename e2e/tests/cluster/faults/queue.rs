@@ -123,6 +123,31 @@ impl<'a> Queue<'a> {
             .to_owned()
     }
 
+    /// The status and the message of a condition, as the operator says.
+    pub(crate) fn condition(&self, type_: &str) -> (String, String) {
+        let queue = self.get(&["gwq", NAME]);
+        let conditions = queue["status"]["conditions"].as_array();
+        let mut conditions = conditions.into_iter().flatten();
+        let found = conditions.find(|condition| condition["type"] == type_);
+        let text = |field: &str| {
+            let text = found.and_then(|condition| condition[field].as_str());
+            text.unwrap_or_default().to_owned()
+        };
+        (text("status"), text("message"))
+    }
+
+    /// How many events have this reason.
+    pub(crate) fn events(&self, reason: &str) -> usize {
+        let selector = format!("--field-selector=reason={reason}");
+        let events = self.get(&["events", &selector]);
+        events["items"].as_array().map_or(0, Vec::len)
+    }
+
+    /// The annotations of the Lease.
+    pub(crate) fn annotations(&self) -> Value {
+        self.lease()["metadata"]["annotations"].clone()
+    }
+
     /// When the Lease was taken last, by the clock of this machine.
     pub(crate) fn taken(&self) -> SystemTime {
         let lease = self.lease();
