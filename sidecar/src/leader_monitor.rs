@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gateway_queue_telemetry::Seldom;
-use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -100,7 +99,7 @@ pub async fn report<F>(
             continue;
         };
         let health = reach.health();
-        let Some(report) = reports.due(&renewal, &health, clock::now(), Timestamp::now()) else {
+        let Some(report) = reports.due(&renewal, &health, clock::now(), clock::wall()) else {
             continue;
         };
         let written = patch(record::report(&renewal.uid, &pod, report.as_ref())).await;
