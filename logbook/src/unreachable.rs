@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Each pod has an annotation of its own: this prefix and the pod's name.
 const PREFIX: &str = "unreachable.gatewayqueue.dev/";
 
-/// The reports that a leader leaves on the Lease. A GatewayQueue has at most ten pods; more reports are of
-/// pods that no longer exist.
+/// The reports that a leader leaves on the Lease. A GatewayQueue has at most ten pods;
+/// more reports are of pods that no longer exist.
 const MAX_REPORTS: usize = 16;
 
 /// A report: the pod does not reach the leader.

@@ -1,9 +1,10 @@
 //! Whether this pod reaches the leader that it follows. Pure.
 //!
-//! A leader that renews its Lease and does not answer this pod (a NetworkPolicy, a service mesh) is a
-//! fault that no other pod sees. Clients that wait here would wait for ever, so this pod turns
-//! unready and the Service sends them to the leader. While the Lease is not renewed, no pod is
-//! better than another, and all stay ready: the Service must not become empty.
+//! A leader that renews its Lease and does not answer this pod (a NetworkPolicy, a service
+//! mesh) is a fault that no other pod sees. Clients that wait here would wait for ever, so
+//! this pod turns unready and the Service sends them to the leader. While the Lease is not
+//! renewed, no pod is better than another, and all stay ready: the Service must not become
+//! empty.
 
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::moment::Moment;
 use crate::standing::Leader;
 
-/// A report is written only this soon after a renewal was seen: each change of the Lease makes its candidates
-/// wait anew, and must not delay them when the leader is gone.
+/// A report is written only this soon after a renewal was seen: each change of the Lease
+/// makes its candidates wait anew, and must not delay them when the leader is gone.
 const REPORT_WITHIN: Duration = Duration::from_secs(1);
 
 /// A single lost packet, or a leader that gives way, is not a fault.
@@ -102,8 +103,8 @@ impl Health {
     }
 }
 
-/// Decides when this pod writes its report to the Lease, or removes it: once for each change, and
-/// only right after a renewal.
+/// Decides when this pod writes its report to the Lease, or removes it: once for each
+/// change, and only right after a renewal.
 #[derive(Debug, Default)]
 pub struct Reports {
     /// The holder that a report was written or removed for last, and which.
@@ -111,8 +112,8 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// The report to write now, or to remove if there is to be none; nothing when the Lease has it right, or
-    /// was written to before.
+    /// Returns the report to write now, or to remove if it is none. Returns nothing when
+    /// the Lease has it right already, or was written to for this.
     pub fn due(
         &self,
         renewal: &Renewal,
@@ -168,8 +169,8 @@ impl LeaderHealth {
         }
     }
 
-    /// Follows this leader from now on; none when this pod leads, or nobody does. Returns whether
-    /// that is new.
+    /// Follows this leader from now on; none when this pod leads, or nobody does. Returns
+    /// whether that is new.
     pub fn follow(&mut self, leader: Option<&Leader>, now: Moment) -> bool {
         let followed = self.following.as_ref().map(|following| &following.leader);
         if followed == leader {

@@ -81,8 +81,8 @@ pub async fn run(
     }
 }
 
-/// Keeps the report of `pod` on the Lease right until this process ends. `patch` sends a merge patch to the
-/// Lease.
+/// Keeps the report of `pod` on the Lease right until this process ends. `patch` sends a
+/// merge patch to the Lease.
 pub async fn report<F>(
     pod: String,
     mut renewals: watch::Receiver<Option<Renewal>>,
@@ -109,7 +109,7 @@ pub async fn report<F>(
             // It is due with the next renewal.
             Err(error) => {
                 if let Some(unsaid) = failures.says(Instant::now()) {
-                    warn!(%error, unsaid, "cannot report on the Lease whether the leader is reachable");
+                    warn!(%error, unsaid, "cannot write the report on the leader to the Lease");
                 }
             }
         }

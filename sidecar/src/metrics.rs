@@ -210,7 +210,7 @@ impl Metrics {
         };
         gauge(
             "leader_reachable",
-            "1 if the leader answers this pod, 0 if not; absent on the leader and while there is none",
+            "1 if the leader answers this pod, 0 if not; absent while no other pod leads",
             match snapshot.leader_health {
                 Health::NoLeader => None,
                 Health::Reachable => Some(1),

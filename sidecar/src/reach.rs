@@ -1,5 +1,5 @@
-//! What this pod knows about its way to the leader. Every connection and the monitor of the leader
-//! share it.
+//! What this pod knows about its way to the leader. Every connection and the monitor of the
+//! leader share it.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +17,8 @@ const FRESH: Duration = Duration::from_secs(5);
 /// It is logged again when it was well for so long.
 const QUIET: Duration = Duration::from_mins(1);
 
-/// The Service learns within this time that a pod is unready: three probes of the kubelet, and what the
-/// change takes to reach the nodes.
+/// The Service learns within this time that a pod is unready: three probes of the kubelet,
+/// and what the change takes to reach the nodes.
 const DRAIN_AFTER: Duration = Duration::from_secs(15);
 
 /// When the leader last answered, when it last did not, and what follows from that.

@@ -156,8 +156,8 @@ pub fn release(write: &Write, left: Left, now: Timestamp) -> Value {
     )
 }
 
-/// The patch that puts the report of `pod` on the Lease, or removes it. It names no version: it changes
-/// nothing else, and any version will do.
+/// The patch that puts the report of `pod` on the Lease, or removes it. It names no version:
+/// it changes nothing else, and any version will do.
 pub fn report(uid: &str, pod: &str, report: Option<&Unreachable>) -> Value {
     let annotations = json!({Unreachable::key(pod): report.map(Unreachable::write)});
     json!({"metadata": {"uid": uid, "annotations": annotations}})

@@ -220,9 +220,9 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
         token: snapshot.token.word(),
         hold: view.and_then(|view| view.hold).map(|hold| hold.word()),
         trouble: match &snapshot.leader_health {
-            Health::Unreachable { lives: true, .. } => Some(
-                "the leader renews its Lease and does not answer this pod, which is unready because of that",
-            ),
+            Health::Unreachable { lives: true, .. } => {
+                Some("the leader renews its Lease and does not answer this pod, which is unready")
+            }
             _ if snapshot.leader_silent => {
                 Some("the leader does not answer; if it is gone, its Lease runs out soon")
             }

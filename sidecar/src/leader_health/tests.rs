@@ -150,8 +150,8 @@ fn an_answer_that_came_while_a_probe_failed_counts() {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: unready only while the leader was seen to renew just now, and
-    /// has not answered for 30 s.
+    /// Whatever happens in whatever order: unready only while the leader was seen to renew
+    /// just now, and has not answered for 30 s.
     #[test]
     fn a_pod_is_unready_only_for_a_leader_that_lives_and_is_silent(
         steps in prop::collection::vec((0..4_u8, 0..6_u64), 0..200),

@@ -40,7 +40,7 @@ fn clients_of_a_pod_that_does_not_reach_the_leader_are_granted_by_the_leader() {
     for shard in 0..4 {
         crowd.ask(shard, &other.place("other"), Turns::One);
     }
-    assert_eq!(queue.wait_for_pods(1), [leader.clone()]);
+    assert_eq!(queue.wait_for_pods(1), std::slice::from_ref(&leader));
     let unready = crowd.now() - fault;
     let message = is("False");
     assert!(message.contains(&other.name), "{message}");
