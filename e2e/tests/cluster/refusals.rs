@@ -235,6 +235,25 @@ fn parts() -> Vec<Row> {
             &["spec.service.port", "65535"],
         ),
         (
+            json!({"service": {"labels": {"gatewayqueue.dev/token": "a"}}}),
+            &["spec.service.labels", "belong to the operator: remove them"],
+        ),
+        (
+            json!({"service": {"annotations": {"a.gatewayqueue.dev/b": "c"}}}),
+            &["spec.service.annotations", "belong to the operator"],
+        ),
+        (
+            json!({"service": {"labels": {"app.kubernetes.io/instance": "a"}}}),
+            &["spec.service.labels", "set by the operator itself"],
+        ),
+        (
+            json!({"service": {"labels": {"a b": "c"}}}),
+            &[
+                "spec.service.labels",
+                "a name such as team or example.com/team",
+            ],
+        ),
+        (
             json!({"service": {"labels": {"a": 1}}}),
             &["spec.service.labels.a", "string"],
         ),
@@ -287,6 +306,24 @@ fn pods() -> Vec<Row> {
         (
             json!({"pod": {"topologySpreadConstraints": [spread(1), spread(2)]}}),
             &["spec.pod.topologySpreadConstraints[1]", "Duplicate"],
+        ),
+        (
+            json!({"pod": {"labels": {"gatewayqueue.dev/token": "a"}}}),
+            &["spec.pod.labels", "belong to the operator: remove them"],
+        ),
+        (
+            json!({"pod": {"annotations": {"gatewayqueue.dev/": "a"}}}),
+            &[
+                "spec.pod.annotations",
+                "belong to the operator: remove them",
+            ],
+        ),
+        (
+            json!({"pod": {"nodeSelector": {"a/b/c": "d"}}}),
+            &[
+                "spec.pod.nodeSelector",
+                "a name such as team or example.com/team",
+            ],
         ),
         (
             json!({"pod": {"labels": {"a": "b/c"}}}),

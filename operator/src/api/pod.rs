@@ -14,12 +14,13 @@ use super::schema;
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSettings {
-    /// Labels of the pod. The operator's own labels win.
+    /// Labels of the pod. Keys under gatewayqueue.dev/ and the well-known labels that the
+    /// operator sets are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::labels")]
     pub labels: Option<BTreeMap<String, String>>,
 
-    /// Annotations of the pod.
+    /// Annotations of the pod. Keys under gatewayqueue.dev/ are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: Option<BTreeMap<String, String>>,
@@ -31,7 +32,7 @@ pub struct PodSettings {
 
     /// Labels that a node must have to run the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::labels")]
+    #[schemars(schema_with = "schema::node_labels")]
     pub node_selector: Option<BTreeMap<String, String>>,
 
     /// Taints of nodes that the pod tolerates.
@@ -39,12 +40,15 @@ pub struct PodSettings {
     #[schemars(schema_with = "schema::embedded_list::<Toleration, 64>")]
     pub tolerations: Option<Vec<Toleration>>,
 
-    /// Near and far from which nodes and pods the pod is scheduled.
+    /// The scheduling constraints of the pod: which nodes it runs on, and which pods it
+    /// runs near or away from. A term for pods without a labelSelector is about the
+    /// queue's own pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<Affinity>")]
     pub affinity: Option<Affinity>,
 
-    /// How pods are spread over zones and nodes.
+    /// How pods are spread over zones and nodes. A constraint without a labelSelector is
+    /// about the queue's own pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::spread_constraints")]
     pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,

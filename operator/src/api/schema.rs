@@ -17,16 +17,75 @@ pub(super) const SUBDOMAIN: &str =
 /// The notation of a label's value, which may be empty.
 pub(super) const LABEL_VALUE: &str = r"^([a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?)?$";
 
-/// Labels. The notation of a key is checked when the child is applied: a schema
-/// has no words for keys.
-pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
-    let value = json!({"type": "string", "maxLength": 63, "pattern": LABEL_VALUE});
-    map_of(value, 64)
+/// The notation of a label's key: a name, with or without a DNS subdomain before it.
+const LABEL_KEY: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
+
+/// The same of an annotation's key, in which case makes no difference.
+const ANNOTATION_KEY: &str = "^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?([.][A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
+
+/// Labels that a user sets on an object of the operator.
+pub(super) fn labels(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = node_labels(generator);
+    add_rules(
+        &mut schema,
+        &[
+            not_reserved("label"),
+            json!({
+                "rule": "self.all(key, !(key in ['app.kubernetes.io/name', 'app.kubernetes.io/instance', 'app.kubernetes.io/component', 'app.kubernetes.io/managed-by']))",
+                "message": "the labels app.kubernetes.io/name, instance, component and managed-by are set by the operator itself: remove them",
+            }),
+        ],
+    );
+    schema
 }
 
-/// Annotations: all of an object may have 256 KiB together, and others add some.
+/// Labels by which nodes are selected: any that a node may have.
+pub(super) fn node_labels(_: &mut SchemaGenerator) -> Schema {
+    let value = json!({"type": "string", "maxLength": 63, "pattern": LABEL_VALUE});
+    let mut schema = map_of(value, 64);
+    add_rules(&mut schema, &[notation("label", LABEL_KEY)]);
+    schema
+}
+
+/// Annotations that a user sets on an object of the operator. All of an object may have
+/// 256 KiB together, and others add some.
 pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
-    map_of(json!({"type": "string", "maxLength": 4096}), 32)
+    let mut schema = map_of(json!({"type": "string", "maxLength": 4096}), 32);
+    let rules = [
+        notation("annotation", ANNOTATION_KEY),
+        not_reserved("annotation"),
+    ];
+    add_rules(&mut schema, &rules);
+    schema
+}
+
+/// A schema has no words for the keys of a map: CEL has.
+fn notation(what: &str, pattern: &str) -> serde_json::Value {
+    json!({
+        "rule": format!("self.all(key, key.indexOf('/') <= 253 && key.matches('{pattern}'))"),
+        "message": format!(
+            "the key of each {what} must be a name such as team or example.com/team: at most 63 characters of a-z, A-Z, 0-9, '-', '_' and '.', alphanumeric at both ends, after a DNS name and '/' or without one"
+        ),
+    })
+}
+
+fn not_reserved(what: &str) -> serde_json::Value {
+    json!({
+        "rule": "self.all(key, !key.matches('^([^/]*[.])?gatewayqueue[.]dev/'))",
+        "message": format!(
+            "{what}s under gatewayqueue.dev/ belong to the operator: remove them"
+        ),
+    })
+}
+
+fn add_rules(schema: &mut Schema, rules: &[serde_json::Value]) {
+    let mut all = schema
+        .remove("x-kubernetes-validations")
+        .unwrap_or_else(|| json!([]));
+    if let Some(all) = all.as_array_mut() {
+        all.extend_from_slice(rules);
+    }
+    schema.insert("x-kubernetes-validations".to_owned(), all);
 }
 
 /// Amounts of compute resources by their names.

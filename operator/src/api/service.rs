@@ -18,11 +18,12 @@ pub struct ServiceSettings {
     #[serde(default = "default_service_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// Annotations of the Service.
+    /// Annotations of the Service. Keys under gatewayqueue.dev/ are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: Option<BTreeMap<String, String>>,
-    /// Labels of the Service. The operator's own labels win.
+    /// Labels of the Service. Keys under gatewayqueue.dev/ and the well-known labels that
+    /// the operator sets are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::labels")]
     pub labels: Option<BTreeMap<String, String>>,

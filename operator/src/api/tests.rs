@@ -124,6 +124,63 @@ fn every_wrong_spec_is_refused_with_what_is_accepted() {
 }
 
 #[test]
+fn keys_of_the_operator_and_keys_that_are_none_are_refused_wherever_a_user_sets_some() {
+    let reserved = "under gatewayqueue.dev/ belong to the operator";
+    let own = "set by the operator itself";
+    let notation = "must be a name such as team or example.com/team";
+    let labels = [
+        ("gatewayqueue.dev/token", reserved),
+        ("gatewayqueue.dev/", reserved),
+        ("a.b.gatewayqueue.dev/c", reserved),
+        ("app.kubernetes.io/name", own),
+        ("app.kubernetes.io/instance", own),
+        ("app.kubernetes.io/component", own),
+        ("app.kubernetes.io/managed-by", own),
+        ("a b", notation),
+        ("", notation),
+        ("a/b/c", notation),
+        ("-a", notation),
+        ("Example.com/a", notation),
+    ];
+    let annotations = labels.iter().filter(|(_, message)| *message != own);
+    let annotations = annotations.filter(|(key, _)| *key != "Example.com/a");
+    let all_labels = ["service", "pod"].map(|part| (part, "labels"));
+    let all_annotations = ["service", "pod"].map(|part| (part, "annotations"));
+    let in_labels = labels.iter().map(|row| (row, all_labels));
+    let in_annotations = annotations.map(|row| (row, all_annotations));
+    for ((key, message), places) in in_labels.chain(in_annotations) {
+        for (part, field) in places {
+            let spec = json!({ part: {field: {*key: "a"}} });
+            let refusals = refusals("my-bot", spec.clone());
+            let told = refusals.iter().any(|refusal| refusal.contains(message));
+            assert!(
+                told,
+                "{spec} should be refused with {message:?}, not {refusals:?}"
+            );
+        }
+    }
+    let longest = format!("{}/{}", "a".repeat(63), "b".repeat(63));
+    for key in [
+        "team",
+        "my-gatewayqueue.dev/a",
+        "gatewayqueue.dev",
+        "gatewayqueue.dev.example.com/a",
+        "app.kubernetes.io/part-of",
+        "example.com/A.b_c-d",
+        longest.as_str(),
+    ] {
+        for (part, field) in all_labels.into_iter().chain(all_annotations) {
+            let spec = json!({ part: {field: {key: "a"}} });
+            assert_eq!(
+                refusals("my-bot", spec.clone()),
+                Vec::<String>::new(),
+                "{spec}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_name_that_no_service_can_have_is_refused() {
     for name in ["a".repeat(64).as_str(), "1bot", "my.bot", "bot-"] {
         let refusals = refusals(name, json!({}));
