@@ -116,19 +116,17 @@ impl Cluster {
             .map(|found| found.map(|object| object.metadata))
     }
 
-    /// Creates a child. When somebody made an object of this name a moment ago,
-    /// that is a conflict, and nothing of it is touched.
+    /// Creates a child, and returns the metadata that it got. When somebody made an object
+    /// of this name a moment ago, that is a conflict, and nothing of it is touched.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn create(&self, child: &Child, owner: &Owner) -> Result<(), Error> {
+    pub async fn create(&self, child: &Child, owner: &Owner) -> Result<ObjectMeta, Error> {
         let parameters = PatchParams::apply(MANAGER);
         let mut manifest = child.manifest.clone();
         manifest["metadata"]["resourceVersion"] = json!(NO_VERSION);
         let apply = Patch::Apply(&manifest);
-        self.patch(child.kind, owner, &apply, &parameters)
-            .await
-            .map(|_| ())
+        self.patch(child.kind, owner, &apply, &parameters).await
     }
 
     /// Creates the Lease of a GatewayQueue that never had a leader, unless there
@@ -140,7 +138,7 @@ impl Cluster {
         &self,
         owner: &Owner,
         spec: &GatewayQueueSpec,
-    ) -> Result<(), Error> {
+    ) -> Result<ObjectMeta, Error> {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &owner.namespace);
         let lease = first_lease(owner, spec);
         let by_us = PostParams {
@@ -150,7 +148,7 @@ impl Cluster {
         let call = || format!("create the {}", of(Kind::Lease, owner));
         self.limit(Verb::Create, call, api.create(&by_us, &lease))
             .await
-            .map(|_| ())
+            .map(|lease| lease.metadata)
     }
 
     /// Deletes a child that is not wanted any more, if it still is the object
@@ -174,7 +172,8 @@ impl Cluster {
         }
     }
 
-    /// Puts a child back as it shall be, if it still is the object `uid`.
+    /// Puts a child back as it shall be, if it still is the object `uid`, and returns the
+    /// metadata that it has then.
     ///
     /// # Errors
     /// When a call fails.
@@ -183,7 +182,7 @@ impl Cluster {
         child: &Child,
         owner: &Owner,
         uid: Option<&str>,
-    ) -> Result<(), Error> {
+    ) -> Result<ObjectMeta, Error> {
         let mut manifest = child.manifest.clone();
         if let Some(uid) = uid {
             manifest["metadata"]["uid"] = json!(uid);
@@ -192,7 +191,7 @@ impl Cluster {
         let force = PatchParams::apply(MANAGER).force();
         match self.patch(child.kind, owner, &apply, &force).await {
             Err(error) if error.is_invalid() => {}
-            result => return result.map(|_| ()),
+            result => return result,
         }
         let overwrite = overwrite(&manifest);
         let overwrite = Patch::Merge(&overwrite);
@@ -206,9 +205,7 @@ impl Cluster {
         let disowned = json!({"metadata": {"uid": uid, "managedFields": applied_fields(&written)}});
         self.patch(child.kind, owner, &Patch::Merge(&disowned), &by_us)
             .await?;
-        self.patch(child.kind, owner, &apply, &force)
-            .await
-            .map(|_| ())
+        self.patch(child.kind, owner, &apply, &force).await
     }
 
     async fn patch(

@@ -40,6 +40,10 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// A stranger's object is not watched, so it is looked for now and then.
 const NAME_TAKEN_AGAIN: Duration = Duration::from_secs(30);
 
+/// A child that got its label is in the stores long before that. If it is not, admission
+/// has removed the label, and the status is written without it.
+const LABELLED_AGAIN: Duration = Duration::from_secs(1);
+
 /// Why a reconcile failed. It is tried again, later and later.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -126,6 +130,8 @@ pub fn controller(
                 // Logged where they happen, with what is tried next.
                 Ok(_) | Err(ControllerError::ReconcilerFailed(..)) => {}
                 Err(ControllerError::ObjectNotFound(gone)) => {
+                    let namespace = gone.namespace.as_deref().unwrap_or_default();
+                    outcomes.repairs.forget_all(namespace, &gone.name);
                     let mut queue = ObjectRef::new(&gone.name);
                     queue.namespace = gone.namespace;
                     outcomes.backoffs.forget(&queue);
@@ -264,6 +270,10 @@ impl Context {
             }
             Err(error) => (error.into(), None),
         };
+        if converged.labelled && converged.error.is_none() && queue.status.is_some() {
+            // What the stores do not have yet has not gone, and is reported in a moment.
+            return Ok(Action::requeue(LABELLED_AGAIN));
+        }
         let leader = self
             .report(queue, &owner, &converged.outcome, mark.as_deref(), now)
             .await?;

@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::apply;
 use crate::controller::{Context, Error};
 use crate::desired::{self, Child, Kind, Owner};
-use crate::drift::{Standing, is_leftover, standing};
-use crate::repairs::Over;
+use crate::drift::{Standing, deviations, is_leftover, standing};
+use crate::repairs::{Applied, Over};
 use crate::status::{Outcome, was_applied};
 use crate::{
     api::{GatewayQueue, GatewayQueueSpec},
@@ -24,6 +24,9 @@ pub(crate) struct Converged {
     pub(crate) error: Option<Error>,
     /// When a child is to be put back that somebody keeps changing.
     pub(crate) again: Option<Instant>,
+    /// A child that is in no store, because it lacked the operator's label, has it now:
+    /// its watch will bring it.
+    pub(crate) labelled: bool,
 }
 
 /// No children can be made.
@@ -33,6 +36,7 @@ impl From<desired::Error> for Converged {
             outcome: Outcome::Invalid(error.to_string()),
             error: Some(error.into()),
             again: None,
+            labelled: false,
         }
     }
 }
@@ -40,9 +44,10 @@ impl From<desired::Error> for Converged {
 impl Converged {
     /// Keeps the first refusal for later, since a child that is refused does not
     /// keep the others from what they need. Any other error comes back.
-    fn note(&mut self, result: Result<(), apply::Error>, kind: Kind) -> Result<bool, Error> {
-        let Err(error) = result else {
-            return Ok(true);
+    fn note<T>(&mut self, result: Result<T, apply::Error>, kind: Kind) -> Result<Option<T>, Error> {
+        let error = match result {
+            Ok(done) => return Ok(Some(done)),
+            Err(error) => error,
         };
         let Some(message) = error.refusal().filter(|_| !error.namespace_ends()) else {
             return Err(error.into());
@@ -52,7 +57,7 @@ impl Converged {
             self.outcome = Outcome::Refused { kind, message };
             self.error = Some(error.into());
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Nothing more could be done.
@@ -61,6 +66,7 @@ impl Converged {
             outcome: Outcome::Failed(error.to_string()),
             error: Some(error),
             again: None,
+            labelled: false,
         }
     }
 
@@ -88,6 +94,7 @@ impl Context {
             outcome: Outcome::Applied,
             error: None,
             again: None,
+            labelled: false,
         };
         let strangers: Vec<_> = children
             .iter()
@@ -141,10 +148,13 @@ impl Context {
             let first = never_led && child.kind == Kind::Lease;
             let first = first.then_some(&queue.spec);
             let applied = self.put(child, owner, &standing, first).await;
-            if converged.note(applied, child.kind)? {
+            if let Some(answer) = converged.note(applied, child.kind)? {
                 let (namespace, name) = (&owner.namespace, &owner.name);
                 tracing::info!(namespace, queue = name, kind = child.kind.word(), "applied");
-                self.note_repair(queue, child, owner, &standing, now);
+                self.note_applied(queue, child, owner, &standing, answer.as_ref(), now);
+                let was_there = matches!(standing, Standing::Drifted { .. });
+                let is_seen = self.stores.metadata(child.kind, owner).is_some();
+                converged.labelled |= was_there && !is_seen;
             }
         }
         for kind in Kind::OPTIONAL {
@@ -171,26 +181,32 @@ impl Context {
         uid: Option<&str>,
     ) -> Result<(), Error> {
         let deleted = self.cluster.delete(kind, owner, uid).await;
-        if converged.note(deleted, kind)? {
+        if converged.note(deleted, kind)?.is_some() {
             // If it is made again one day, nobody else has deleted it.
             self.repairs.forget(owner, kind);
+            self.repairs.note_missing(owner, kind);
             let (namespace, name) = (&owner.namespace, &owner.name);
             tracing::info!(namespace, queue = name, kind = kind.word(), "deleted");
         }
         Ok(())
     }
 
-    /// What there is of a kind that is not asked for. Once, after one was applied,
-    /// also what the store does not have: somebody may have taken its label.
+    /// What there is of a kind that is not asked for. One that the store does not have is
+    /// looked for once: it may have lost its label, or never had it.
     async fn unwanted(
         &self,
         kind: Kind,
         owner: &Owner,
     ) -> Result<Option<ObjectMeta>, apply::Error> {
-        match self.stores.metadata(kind, owner) {
-            None if self.repairs.knows(owner, kind) => self.cluster.find(kind, owner).await,
-            there => Ok(there),
+        let seen = self.stores.metadata(kind, owner);
+        if seen.is_some() || self.repairs.is_missing(owner, kind) {
+            return Ok(seen);
         }
+        let found = self.cluster.find(kind, owner).await?;
+        if found.is_none() {
+            self.repairs.note_missing(owner, kind);
+        }
+        Ok(found)
     }
 
     /// How a child stands. One that the store does not have is asked for: the
@@ -200,47 +216,57 @@ impl Context {
             Some(observed) => Some(observed),
             None => self.cluster.find(child.kind, owner).await?,
         };
-        Ok(standing(child, owner, observed.as_ref()))
+        Ok(self.standing(child, owner, observed.as_ref()))
     }
 
+    fn standing(&self, child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> Standing {
+        let accepted = self.repairs.rewritten(owner, child.kind, &child.mark);
+        standing(child, owner, observed, &accepted)
+    }
+
+    /// Applies a child. The metadata that it has then, if this call has made it so.
     async fn put(
         &self,
         child: &Child,
         owner: &Owner,
         standing: &Standing,
         never_led: Option<&GatewayQueueSpec>,
-    ) -> Result<(), apply::Error> {
-        match (standing, never_led) {
+    ) -> Result<Option<ObjectMeta>, apply::Error> {
+        let applied = match (standing, never_led) {
             (Standing::Drifted { uid, .. }, _) => {
                 self.cluster.repair(child, owner, uid.as_deref()).await
             }
             (_, Some(spec)) => self.cluster.create_first_lease(owner, spec).await,
             (_, None) => match self.cluster.create(child, owner).await {
                 // Another operator was quicker, or a call of ours that was given up.
-                Err(error) if error.is_conflict() && self.is_ours(child, owner).await? => Ok(()),
+                Err(error) if error.is_conflict() && self.is_ours(child, owner).await? => {
+                    return Ok(None);
+                }
                 created => created,
             },
-        }
+        };
+        applied.map(Some)
     }
 
     /// Whether there is a child of ours by now. What it lacks, its watch will tell.
     async fn is_ours(&self, child: &Child, owner: &Owner) -> Result<bool, apply::Error> {
         let there = self.cluster.find(child.kind, owner).await?;
-        let standing = standing(child, owner, there.as_ref());
+        let standing = self.standing(child, owner, there.as_ref());
         Ok(matches!(
             standing,
             Standing::InPlace | Standing::Drifted { .. }
         ))
     }
 
-    /// What was applied already, and had to be applied again, somebody else has
-    /// changed or deleted.
-    fn note_repair(
+    /// Reports what somebody else has changed or deleted and was applied again, and what
+    /// admission changes: that is already different in the `answer`.
+    fn note_applied(
         &self,
         queue: &GatewayQueue,
         child: &Child,
         owner: &Owner,
         standing: &Standing,
+        answer: Option<&ObjectMeta>,
         now: Instant,
     ) {
         let over = match standing {
@@ -257,12 +283,26 @@ impl Context {
                     && was_applied(queue.status.as_ref(), queue.metadata.generation),
             },
         };
-        let count = self
+        let rewritten = answer
+            .map(|answer| deviations(child, answer))
+            .unwrap_or_default();
+        let Child { kind, mark, .. } = child;
+        let applied = self
             .repairs
-            .applied(owner, child.kind, &child.mark, over, now);
-        if count > 0 {
-            let note = events::repair(child.kind, owner, count);
-            self.events.leave(owner, note);
+            .applied(owner, *kind, mark, over, rewritten.clone(), now);
+        match applied {
+            Applied::Made => {}
+            Applied::Reverted(count) => {
+                if let Some(note) = events::repair(*kind, owner, count) {
+                    self.events.leave(owner, note);
+                }
+            }
+            Applied::Rewritten => {
+                let note = events::rewritten(*kind, owner, &rewritten);
+                let (namespace, name, why) = (&owner.namespace, &owner.name, &note.message);
+                tracing::warn!(namespace, queue = name, why, "admission rewrites a child");
+                self.events.leave(owner, note);
+            }
         }
     }
 }

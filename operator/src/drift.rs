@@ -5,6 +5,11 @@
 //! was applied) and owner that it shall? And does the operator still own every
 //! field that it applied? A hand that changes a field takes it over in
 //! `metadata.managedFields`, so a field that is not ours any more was changed.
+//!
+//! What is different already in the API server's answer to an apply was changed by
+//! admission. To apply it again would change nothing, so it is accepted.
+
+use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
@@ -12,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::MANAGER;
 use crate::api::GatewayQueue;
-use crate::desired::{APPLIED, Child, Owner, TOKEN};
+use crate::desired::{APPLIED, Child, INSTANCE, Kind, MANAGED_BY, NAME, Owner, TOKEN};
 
 /// How a child stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,54 +49,127 @@ pub enum Standing {
     InPlace,
 }
 
-/// How `child` stands, when `observed` is the object of its kind and name.
-pub fn standing(child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> Standing {
+/// A field of a child that is not as it was applied.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deviation {
+    /// The path of the field.
+    pub field: String,
+    /// The value of a label or an annotation, if it is there. Of other fields only the
+    /// owner is compared.
+    pub value: Option<String>,
+}
+
+/// How `child` stands, when `observed` is the object of its kind and name, and
+/// admission is known to cause the deviations that are `accepted`.
+pub fn standing(
+    child: &Child,
+    owner: &Owner,
+    observed: Option<&ObjectMeta>,
+    accepted: &BTreeSet<Deviation>,
+) -> Standing {
     let Some(observed) = observed else {
         return Standing::Absent;
     };
-    if !is_ours(owner, observed) {
-        match was_of_a_namesake(owner, observed) {
-            true => Standing::Leaving,
-            false => Standing::Stranger,
-        }
-    } else if observed.deletion_timestamp.is_some() {
+    let origin = origin(owner, observed);
+    match origin {
+        Origin::Foreign => return Standing::Stranger,
+        Origin::Namesake => return Standing::Leaving,
+        Origin::Ours | Origin::Orphan => {}
+    }
+    if observed.deletion_timestamp.is_some() {
         Standing::Leaving
-    } else if is_of_another_token(&child.manifest["metadata"], observed) {
+    } else if is_of_another_token(child, observed, accepted) {
         Standing::OfAnotherToken {
             uid: observed.uid.clone(),
         }
-    } else if carries(&child.manifest["metadata"], observed) && owns(&child.manifest, observed) {
+    } else if deviations(child, observed).is_subset(accepted) {
         Standing::InPlace
     } else {
         Standing::Drifted {
             uid: observed.uid.clone(),
-            edited: was_edited(child, observed),
+            // An orphan was left with purpose, and is adopted.
+            edited: origin == Origin::Ours && was_edited(child, observed),
             version: observed.resource_version.clone(),
         }
     }
 }
 
-/// Whether its owner was a GatewayQueue of this name before: the garbage collector
-/// will come.
-fn was_of_a_namesake(owner: &Owner, observed: &ObjectMeta) -> bool {
-    let owners = observed.owner_references.as_deref().unwrap_or_default();
-    owners.iter().any(|o| {
-        o.kind == GatewayQueue::kind(&())
-            && o.api_version.split('/').next() == Some(&GatewayQueue::group(&()))
-            && o.name == owner.name
-    })
+/// Who made an object that has the name of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// This GatewayQueue owns it.
+    Ours,
+    /// The operator made it for a GatewayQueue of this name that was deleted without
+    /// its children: no controller owns it.
+    Orphan,
+    /// A GatewayQueue of this name that was deleted owns it. The garbage collector will
+    /// come.
+    Namesake,
+    /// Anybody else.
+    Foreign,
 }
 
-/// Of a child that says of which token it is, in both.
-fn is_of_another_token(desired: &Value, observed: &ObjectMeta) -> bool {
+fn origin(owner: &Owner, observed: &ObjectMeta) -> Origin {
+    let owners = observed.owner_references.as_deref().unwrap_or_default();
+    let is_namesake = |kind: &str, api_version: &str, name: &str| {
+        kind == GatewayQueue::kind(&())
+            && api_version.split('/').next() == Some(&GatewayQueue::group(&()))
+            && name == owner.name
+    };
+    if owners.iter().any(|o| o.uid == owner.uid) {
+        Origin::Ours
+    } else if owners
+        .iter()
+        .any(|o| is_namesake(&o.kind, &o.api_version, &o.name))
+    {
+        Origin::Namesake
+    } else if !owners.iter().any(|o| o.controller == Some(true))
+        && was_made_by_the_operator(owner, observed)
+    {
+        Origin::Orphan
+    } else {
+        Origin::Foreign
+    }
+}
+
+/// Whether the operator made an object for a GatewayQueue of this name. Labels alone
+/// prove nothing: the API server has to have recorded the operator's writes, too.
+fn was_made_by_the_operator(owner: &Owner, observed: &ObjectMeta) -> bool {
+    let label = |key: &str| {
+        let labels = observed.labels.as_ref();
+        labels
+            .and_then(|labels| labels.get(key))
+            .map(String::as_str)
+    };
+    let name = Some(owner.name.as_str());
+    let is_labelled = match label(NAME) {
+        // Of an earlier version.
+        None => label(INSTANCE) == name && label(MANAGED_BY) == Some(MANAGER),
+        label => label == name,
+    };
+    is_labelled && fields_of_the_operator(observed).next().is_some()
+}
+
+/// Whether a Lease carries the mark of another token, and not because admission put it
+/// there.
+fn is_of_another_token(
+    child: &Child,
+    observed: &ObjectMeta,
+    accepted: &BTreeSet<Deviation>,
+) -> bool {
     let carried = observed
         .labels
         .as_ref()
         .and_then(|labels| labels.get(TOKEN));
-    let wanted = desired["labels"][TOKEN].as_str();
-    carried
-        .zip(wanted)
-        .is_some_and(|(carried, wanted)| carried != wanted)
+    let wanted = child.manifest["metadata"]["labels"][TOKEN].as_str();
+    let Some((carried, wanted)) = carried.zip(wanted) else {
+        return false;
+    };
+    let deviation = Deviation {
+        field: format!("metadata.labels.{TOKEN}"),
+        value: Some(carried.clone()),
+    };
+    child.kind == Kind::Lease && carried != wanted && !accepted.contains(&deviation)
 }
 
 /// Whether a drifted child does not tell of another spec.
@@ -105,12 +183,8 @@ fn was_edited(child: &Child, observed: &ObjectMeta) -> bool {
 /// Whether `observed` is ours and still there, for a kind that this GatewayQueue
 /// does not ask for any more.
 pub fn is_leftover(owner: &Owner, observed: &ObjectMeta) -> bool {
-    is_ours(owner, observed) && observed.deletion_timestamp.is_none()
-}
-
-fn is_ours(owner: &Owner, observed: &ObjectMeta) -> bool {
-    let owners = observed.owner_references.as_deref().unwrap_or_default();
-    owners.iter().any(|o| o.uid == owner.uid)
+    matches!(origin(owner, observed), Origin::Ours | Origin::Orphan)
+        && observed.deletion_timestamp.is_none()
 }
 
 /// What is written over a child as a whole when applying its manifest gives
@@ -127,107 +201,152 @@ pub fn overwrite(manifest: &Value) -> Value {
     overwrite
 }
 
-/// Whether the labels and annotations are there with their values. The API
-/// server keeps these strings as they are.
-fn carries(desired: &Value, observed: &ObjectMeta) -> bool {
-    [
-        ("labels", &observed.labels),
-        ("annotations", &observed.annotations),
-    ]
-    .into_iter()
-    .all(|(field, observed)| {
-        let desired = desired[field].as_object();
-        desired.into_iter().flatten().all(|(key, value)| {
-            let observed = observed.as_ref().and_then(|map| map.get(key));
-            observed.map(String::as_str) == value.as_str()
-        })
-    })
+/// The fields of `child` that are not as they were applied: labels and annotations with
+/// another value (the API server keeps these strings as they are), and fields that the
+/// operator does not own any more.
+pub fn deviations(child: &Child, observed: &ObjectMeta) -> BTreeSet<Deviation> {
+    let mut found = BTreeSet::new();
+    values(&child.manifest["metadata"], observed, &mut found);
+    let owned: Vec<&Value> = fields_of_the_operator(observed).collect();
+    let mut walk = Walk {
+        path: Vec::new(),
+        found: &mut found,
+    };
+    walk.manifest(&owned, &child.manifest);
+    found
 }
 
-/// Whether the operator owns every field of `manifest`.
+fn values(desired: &Value, observed: &ObjectMeta, found: &mut BTreeSet<Deviation>) {
+    for (field, observed) in [
+        ("labels", &observed.labels),
+        ("annotations", &observed.annotations),
+    ] {
+        for (key, desired) in desired[field].as_object().into_iter().flatten() {
+            let value = observed.as_ref().and_then(|map| map.get(key));
+            if value.map(String::as_str) != desired.as_str() {
+                found.insert(Deviation {
+                    field: format!("metadata.{field}.{key}"),
+                    value: value.cloned(),
+                });
+            }
+        }
+    }
+}
+
+/// The sets of fields that the operator owns, in the notation of `fieldsV1`.
 ///
 /// Its entry as an updater counts as well: when a webhook changes what the
 /// operator applies, the API server books the change there, and to put it back
 /// would be a fight without an end.
-fn owns(manifest: &Value, observed: &ObjectMeta) -> bool {
+fn fields_of_the_operator(observed: &ObjectMeta) -> impl Iterator<Item = &Value> {
     let entries = observed.managed_fields.as_deref().unwrap_or_default();
-    let owned: Vec<&Value> = entries
+    entries
         .iter()
         .filter(|e| e.manager.as_deref() == Some(MANAGER) && e.subresource.is_none())
         .filter_map(|e| Some(&e.fields_v1.as_ref()?.0))
-        .collect();
-    let Some(fields) = manifest.as_object() else {
-        return false;
-    };
-    fields
-        .iter()
-        .all(|(name, value)| match (name.as_str(), value) {
-            // What identifies the object has no owner.
-            ("apiVersion" | "kind", _) => true,
-            ("metadata", Value::Object(metadata)) => {
-                let owned = step(&owned, "f:metadata");
-                metadata
-                    .iter()
-                    .filter(|(name, _)| !matches!(name.as_str(), "name" | "namespace"))
-                    .all(|(name, value)| covers_metadata(&owned, name, value))
+}
+
+/// Finds what the operator does not own. `owned` are always the sets of fields at the
+/// place where the walk is, which hold everything below it only when taken together.
+struct Walk<'a> {
+    path: Vec<String>,
+    found: &'a mut BTreeSet<Deviation>,
+}
+
+impl Walk<'_> {
+    fn manifest(&mut self, owned: &[&Value], manifest: &Value) {
+        for (name, value) in manifest.as_object().into_iter().flatten() {
+            match (name.as_str(), value) {
+                // What identifies the object has no owner.
+                ("apiVersion" | "kind", _) => {}
+                ("metadata", Value::Object(metadata)) => {
+                    let owned = step(owned, "f:metadata");
+                    self.at("metadata", |walk| {
+                        for (name, value) in metadata {
+                            if !matches!(name.as_str(), "name" | "namespace") {
+                                walk.metadata(&owned, name, value);
+                            }
+                        }
+                    });
+                }
+                _ => self.field(owned, name, value),
             }
-            _ => covers_field(&owned, name, value),
-        })
-}
-
-/// The same of a part of the metadata. Its maps and lists are owned entry by entry:
-/// when a hand takes over the only owner of a Lease that was created, the set that
-/// is left, empty, is of the list and not of what is in it.
-fn covers_metadata(owned: &[&Value], name: &str, value: &Value) -> bool {
-    let below = step(owned, &format!("f:{name}"));
-    match value {
-        Value::Object(fields) => fields
-            .iter()
-            .all(|(name, value)| covers_field(&below, name, value)),
-        Value::Array(items) => items.iter().all(|item| covers_item(&below, item)),
-        _ => !below.is_empty(),
-    }
-}
-
-fn covers_field(owned: &[&Value], name: &str, value: &Value) -> bool {
-    let below = step(owned, &format!("f:{name}"));
-    !below.is_empty() && covers(&below, value)
-}
-
-/// Whether the sets of fields `owned` (in the notation of `fieldsV1`), taken
-/// together, hold everything that is in `value`.
-fn covers(owned: &[&Value], value: &Value) -> bool {
-    // An empty set of fields below a field: it is owned as a whole.
-    if owned
-        .iter()
-        .any(|o| o.as_object().is_none_or(Map::is_empty))
-    {
-        return true;
-    }
-    match value {
-        Value::Object(fields) => fields
-            .iter()
-            .all(|(name, value)| covers_field(owned, name, value)),
-        Value::Array(items) => items.iter().all(|item| covers_item(owned, item)),
-        _ => true,
-    }
-}
-
-/// Whether an item of a list is owned, be it a list of values (`v:…`) or one
-/// whose items have keys (`k:…`).
-fn covers_item(owned: &[&Value], item: &Value) -> bool {
-    let mut below = Vec::new();
-    for (key, fields) in owned.iter().filter_map(|o| o.as_object()).flatten() {
-        let found = match key.split_once(':') {
-            Some(("v", value)) => parse(value).as_ref() == Some(item),
-            Some(("k", keys)) => parse(keys).is_some_and(|keys| has_keys(item, &keys)),
-            _ => false,
-        };
-        if found {
-            below.push(fields);
         }
     }
-    !below.is_empty() && covers(&below, item)
+
+    /// A part of the metadata. Its maps and lists are owned entry by entry: when a hand
+    /// takes over the only owner of a Lease that was created, the set that is left,
+    /// empty, is of the list and not of what is in it.
+    fn metadata(&mut self, owned: &[&Value], name: &str, value: &Value) {
+        let below = step(owned, &format!("f:{name}"));
+        self.at(name, |walk| match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    walk.field(&below, name, value);
+                }
+            }
+            Value::Array(items) => walk.items(&below, items),
+            _ if below.is_empty() => walk.note(),
+            _ => {}
+        });
+    }
+
+    fn field(&mut self, owned: &[&Value], name: &str, value: &Value) {
+        let below = step(owned, &format!("f:{name}"));
+        self.at(name, |walk| walk.owned(&below, value));
+    }
+
+    fn owned(&mut self, owned: &[&Value], value: &Value) {
+        if owned.is_empty() {
+            return self.note();
+        }
+        // An empty set of fields below a field: it is owned as a whole.
+        let is_leaf = |set: &&Value| set.as_object().is_none_or(Map::is_empty);
+        if owned.iter().any(is_leaf) {
+            return;
+        }
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    self.field(owned, name, value);
+                }
+            }
+            Value::Array(items) => self.items(owned, items),
+            _ => {}
+        }
+    }
+
+    /// The items of a list, be it one of values (`v:…`) or one whose items have keys
+    /// (`k:…`).
+    fn items(&mut self, owned: &[&Value], items: &[Value]) {
+        for (place, item) in items.iter().enumerate() {
+            let mut below = Vec::new();
+            for (key, fields) in owned.iter().filter_map(|o| o.as_object()).flatten() {
+                let found = match key.split_once(':') {
+                    Some(("v", value)) => parse(value).as_ref() == Some(item),
+                    Some(("k", keys)) => parse(keys).is_some_and(|keys| has_keys(item, &keys)),
+                    _ => false,
+                };
+                if found {
+                    below.push(fields);
+                }
+            }
+            self.at(&place.to_string(), |walk| walk.owned(&below, item));
+        }
+    }
+
+    fn at(&mut self, step: &str, look: impl FnOnce(&mut Self)) {
+        self.path.push(step.to_owned());
+        look(self);
+        self.path.pop();
+    }
+
+    fn note(&mut self) {
+        self.found.insert(Deviation {
+            field: self.path.join("."),
+            value: None,
+        });
+    }
 }
 
 /// Whether an item has these keys. One that the item leaves out has the default

@@ -1,6 +1,7 @@
 //! Events on a GatewayQueue, for `kubectl describe` and `kubectl get events`. They
 //! are published beside the reconciles: one that fails or is late changes nothing.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use gateway_queue_telemetry::chain;
@@ -15,6 +16,7 @@ use crate::MANAGER;
 use crate::allowance::Allowance;
 use crate::api::{GatewayQueue, GatewayQueueStatus};
 use crate::desired::{Kind, Owner};
+use crate::drift::Deviation;
 use crate::status::{LEADER_REACHABLE, NORMAL, READY};
 
 /// More are dropped: they tell of the past, and the status tells of now.
@@ -150,22 +152,58 @@ pub fn transition(before: Option<&GatewayQueueStatus>, after: &GatewayQueueStatu
     })
 }
 
-/// What there is to note when a child was put back for the `count`th time in a
-/// row.
-pub fn repair(kind: Kind, owner: &Owner, count: u32) -> Note {
+/// What there is to note when a child was reverted for the `count`th time in a row:
+/// nothing new after the third.
+pub fn repair(kind: Kind, owner: &Owner, count: u32) -> Option<Note> {
+    let (
+        word,
+        Owner {
+            name, namespace, ..
+        },
+    ) = (kind.word(), owner);
+    let message = match count {
+        0..=2 => format!(
+            "Reverted an external change to {word} {name}. Make the change in the GatewayQueue spec \
+             instead"
+        ),
+        3 => format!(
+            "{word} {name} is changed again and again. The operator reverts it less and less often, \
+             down to once in 5 min. See who changes it with `kubectl -n {namespace} get {} {name} \
+             --show-managed-fields -o yaml`",
+            word.to_lowercase()
+        ),
+        _ => return None,
+    };
+    Some(Note {
+        warns: true,
+        reason: "ChildPutBack".to_owned(),
+        message,
+        child: Some(child(kind, owner)),
+    })
+}
+
+/// What there is to note when admission changes these fields of what the operator
+/// applies.
+pub fn rewritten(kind: Kind, owner: &Owner, fields: &BTreeSet<Deviation>) -> Note {
+    const NAMED: usize = 5;
+    let mut names: Vec<&str> = fields.iter().map(|one| one.field.as_str()).collect();
+    names.dedup();
+    let more = match names.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names.truncate(NAMED);
     let message = format!(
-        "Somebody changed or deleted the {} {}, and it was put back. What the GatewayQueue does not \
-         say yet, say there{}",
+        "An admission policy or webhook changes what the operator applies to {} {}: {}{more}. The \
+         operator leaves these fields as they are. Exclude the object from the policy, or remove \
+         the fields from the GatewayQueue spec",
         kind.word(),
         owner.name,
-        match count {
-            ..=2 => "",
-            _ => "; since that goes on, it is put back later and later",
-        }
+        names.join(", ")
     );
     Note {
         warns: true,
-        reason: "ChildPutBack".to_owned(),
+        reason: "ChildRewritten".to_owned(),
         message,
         child: Some(child(kind, owner)),
     }
@@ -268,7 +306,7 @@ mod tests {
     fn to_leave_more_notes_than_fit_never_waits_and_the_earliest_are_kept() {
         let (events, mut kept) = Events::new();
         for count in 0..2000 {
-            let mut note = repair(Kind::Service, &owner(), 1);
+            let mut note = repair(Kind::Service, &owner(), 1).unwrap();
             note.message = count.to_string();
             events.leave(&owner(), note);
         }
@@ -334,7 +372,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_children_that_were_put_back_are_two_events_that_name_them() {
-        let of = |kind, count| repair(kind, &owner(), count);
+        let of = |kind, count| repair(kind, &owner(), count).unwrap();
         let notes = vec![
             of(Kind::Service, 1),
             of(Kind::Deployment, 1),

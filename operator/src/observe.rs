@@ -21,9 +21,8 @@ use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use crate::MANAGER;
 use crate::api::Stored;
-use crate::desired::MANAGED_BY;
+use crate::desired::{NAME, POD_SELECTOR};
 use crate::sightings::Sightings;
 use crate::stores::{Stores, Writers, instance, token};
 use crate::tokens::Tokens;
@@ -83,7 +82,7 @@ pub fn watch_children(
     let leases = changes(client, namespace, leases)
         .filter(move |event| std::future::ready(is_news(&sightings, event, Instant::now())));
     tasks.spawn(forward(leases, own_name, tell.clone()));
-    let pods = changes_of(client, namespace, pods, slim);
+    let pods = changes_of(client, namespace, POD_SELECTOR, pods, slim);
     let tokens = Arc::clone(tokens);
     let concerned = move |pod: &Pod| {
         let namespace = pod.namespace().unwrap_or_default();
@@ -223,13 +222,15 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
-    changes_of(client, namespace, writer, |_| {})
+    changes_of(client, namespace, NAME, writer, |_| {})
 }
 
-/// The same of what is left of them after `modify`.
+/// The same of those that a selector of labels matches, and of what is left of them after
+/// `modify`.
 fn changes_of<K>(
     client: &Client,
     namespace: Option<&str>,
+    labels: &str,
     writer: Writer<K>,
     modify: fn(&mut K),
 ) -> impl Stream<Item = Event<K>> + Send + use<K>
@@ -237,8 +238,7 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
-    let labels = format!("{MANAGED_BY}={MANAGER}");
-    let config = watcher::Config::default().labels(&labels);
+    let config = watcher::Config::default().labels(labels);
     events_of(scoped(client.clone(), namespace), config, writer, modify)
 }
 

@@ -1,12 +1,13 @@
-//! How soon a child is put back that somebody keeps changing. The first repair is
+//! What was applied, what admission made of it, and how soon a child is put back that somebody keeps changing. The first repair is
 //! made at once; a fight with another controller must not be one without an end.
 //! Time comes in as an argument.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::desired::{Kind, Owner};
+use crate::drift::Deviation;
 
 /// After the second repair in a row.
 const FIRST: Duration = Duration::from_secs(2);
@@ -21,7 +22,14 @@ const FORGIVEN: Duration = Duration::from_secs(900);
 /// What was applied of late.
 #[derive(Debug, Default)]
 pub struct Repairs {
-    made: Mutex<HashMap<Key, Made>>,
+    notes: Mutex<Notes>,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    made: HashMap<Key, Made>,
+    /// The children that were looked for, found missing, and not applied since.
+    missing: HashSet<Key>,
 }
 
 /// Namespace, name and kind.
@@ -35,6 +43,19 @@ struct Made {
     over: Option<String>,
     count: u32,
     last: Instant,
+    /// What admission made of it.
+    rewritten: BTreeSet<Deviation>,
+}
+
+/// What there is to report of an apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Nothing: the child is new, or of a new spec.
+    Made,
+    /// It was reverted for this many times in a row.
+    Reverted(u32),
+    /// Admission rewrites it, which was not known.
+    Rewritten,
 }
 
 /// What a child was applied over.
@@ -58,8 +79,8 @@ impl Repairs {
         version: Option<&str>,
         now: Instant,
     ) -> Option<Instant> {
-        let made = self.lock();
-        let made = made.get(&key(owner, kind)).filter(|m| m.mark == mark)?;
+        let notes = self.lock();
+        let made = notes.of(owner, kind, mark)?;
         let seen = match version {
             Some(version) if made.over.as_deref() == Some(version) => SEEN,
             _ => Duration::ZERO,
@@ -68,8 +89,8 @@ impl Repairs {
         (now < at).then_some(at)
     }
 
-    /// Notes that a child was applied, over this version. Says how often it was put back in a row:
-    /// not at all when this is its first time, or that of another spec, unless it
+    /// Notes that a child was applied, over this version, and which of its fields
+    /// admission has `rewritten`. The first time of a spec is no revert, unless the child
     /// was `edited`.
     pub fn applied(
         &self,
@@ -77,39 +98,86 @@ impl Repairs {
         kind: Kind,
         mark: &str,
         over: Over<'_>,
+        rewritten: BTreeSet<Deviation>,
         now: Instant,
-    ) -> u32 {
+    ) -> Applied {
         let Over { version, edited } = over;
-        let mut all = self.lock();
-        all.retain(|_, made| now.saturating_duration_since(made.last) < FORGIVEN);
-        let before = all.get(&key(owner, kind)).filter(|made| made.mark == mark);
-        let count = match before {
+        let mut notes = self.lock();
+        notes.made.retain(|_, made| {
+            let is_recent = now.saturating_duration_since(made.last) < FORGIVEN;
+            is_recent || !made.rewritten.is_empty()
+        });
+        notes.missing.remove(&key(owner, kind));
+        let before = notes.of(owner, kind, mark);
+        let recent = before.filter(|made| now.saturating_duration_since(made.last) < FORGIVEN);
+        let count = match recent {
             Some(made) => made.count.saturating_add(1),
             None => u32::from(edited),
+        };
+        let known = before.map(|made| &made.rewritten);
+        let applied = if rewritten.is_empty() || known == Some(&rewritten) {
+            match count {
+                0 => Applied::Made,
+                count => Applied::Reverted(count),
+            }
+        } else if known.is_none_or(BTreeSet::is_empty) {
+            Applied::Rewritten
+        } else {
+            // In another way each time. It was reported.
+            Applied::Made
         };
         let made = Made {
             mark: mark.to_owned(),
             over: version.map(str::to_owned),
             count,
             last: now,
+            rewritten,
         };
-        all.insert(key(owner, kind), made);
-        count
+        notes.made.insert(key(owner, kind), made);
+        applied
     }
 
-    /// Whether a child was applied of late, and not deleted since.
-    pub fn knows(&self, owner: &Owner, kind: Kind) -> bool {
-        self.lock().contains_key(&key(owner, kind))
+    /// What admission is known to make of a child. To apply it again changes nothing.
+    pub fn rewritten(&self, owner: &Owner, kind: Kind, mark: &str) -> BTreeSet<Deviation> {
+        let notes = self.lock();
+        let made = notes.of(owner, kind, mark);
+        made.map(|made| made.rewritten.clone()).unwrap_or_default()
+    }
+
+    /// Whether a child was looked for and found missing, and not applied since.
+    pub fn is_missing(&self, owner: &Owner, kind: Kind) -> bool {
+        self.lock().missing.contains(&key(owner, kind))
+    }
+
+    /// Notes that there is no such child.
+    pub fn note_missing(&self, owner: &Owner, kind: Kind) {
+        self.lock().missing.insert(key(owner, kind));
     }
 
     /// Notes that a child is gone because the operator did not want it any more.
     pub fn forget(&self, owner: &Owner, kind: Kind) {
-        self.lock().remove(&key(owner, kind));
+        self.lock().made.remove(&key(owner, kind));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Made>> {
+    /// Forgets all children of a GatewayQueue that is gone.
+    pub fn forget_all(&self, namespace: &str, name: &str) {
+        let mut notes = self.lock();
+        let is_other = |(in_namespace, of, _): &Key| (&**in_namespace, &**of) != (namespace, name);
+        notes.made.retain(|key, _| is_other(key));
+        notes.missing.retain(|key| is_other(key));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notes> {
         // Each note is whole, whatever happened to another thread.
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes {
+    /// What was applied of a child, if it was this.
+    fn of(&self, owner: &Owner, kind: Kind, mark: &str) -> Option<&Made> {
+        let made = self.made.get(&key(owner, kind));
+        made.filter(|made| made.mark == mark)
     }
 }
 
@@ -139,6 +207,10 @@ mod tests {
         edited: true,
     };
 
+    fn none() -> BTreeSet<Deviation> {
+        BTreeSet::new()
+    }
+
     #[test]
     fn what_was_applied_a_moment_ago_is_not_applied_again_before_it_is_seen() {
         let (repairs, start) = (Repairs::default(), Instant::now());
@@ -146,7 +218,7 @@ mod tests {
             version: Some("7"),
             edited: false,
         };
-        repairs.applied(&owner(), Kind::Service, "m", over, start);
+        repairs.applied(&owner(), Kind::Service, "m", over, none(), start);
         let wait = |version, seconds| {
             let now = after(start, seconds);
             repairs
@@ -174,8 +246,8 @@ mod tests {
             waits.push(until.map_or(0, |until| (until - now).as_secs()));
             now = until.unwrap_or(now);
             let over = if count == 1 { EDITED } else { NEW };
-            let made = repairs.applied(&owner(), Kind::Service, "m", over, now);
-            assert_eq!(made, count);
+            let made = repairs.applied(&owner(), Kind::Service, "m", over, none(), now);
+            assert_eq!(made, Applied::Reverted(count));
         }
         assert_eq!(waits, [0, 0, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     }
@@ -183,15 +255,16 @@ mod tests {
     #[test]
     fn to_make_a_child_is_no_repair_and_to_make_it_again_is_one() {
         let (repairs, now) = (Repairs::default(), Instant::now());
-        let made = |_| repairs.applied(&owner(), Kind::Service, "m", NEW, now);
-        assert_eq!([0, 1, 2].map(made), [0, 1, 2]);
+        let made = |_| repairs.applied(&owner(), Kind::Service, "m", NEW, none(), now);
+        let expected = [Applied::Made, Applied::Reverted(1), Applied::Reverted(2)];
+        assert_eq!([0, 1, 2].map(made), expected);
     }
 
     #[test]
     fn a_new_spec_is_never_kept_waiting_nor_is_another_child() {
         let (repairs, now) = (Repairs::default(), Instant::now());
         for _ in 0..5 {
-            repairs.applied(&owner(), Kind::Service, "m", EDITED, now);
+            repairs.applied(&owner(), Kind::Service, "m", EDITED, none(), now);
         }
         let waits = |kind, mark| {
             repairs
@@ -205,19 +278,62 @@ mod tests {
         other.name = "other".to_owned();
         let free = repairs.not_before(&other, Kind::Service, "m", None, now);
         assert_eq!(free, None);
-        assert_eq!(repairs.applied(&owner(), Kind::Service, "new", NEW, now), 0);
+        let made = repairs.applied(&owner(), Kind::Service, "new", NEW, none(), now);
+        assert_eq!(made, Applied::Made);
     }
 
     #[test]
     fn a_child_that_was_left_alone_for_long_starts_anew() {
         let (repairs, start) = (Repairs::default(), Instant::now());
         for _ in 0..5 {
-            repairs.applied(&owner(), Kind::Service, "m", EDITED, start);
+            repairs.applied(&owner(), Kind::Service, "m", EDITED, none(), start);
         }
         let late = after(start, 900);
-        assert_eq!(
-            repairs.applied(&owner(), Kind::Service, "m", EDITED, late),
-            1
-        );
+        let made = repairs.applied(&owner(), Kind::Service, "m", EDITED, none(), late);
+        assert_eq!(made, Applied::Reverted(1));
+    }
+
+    fn label(value: &str) -> BTreeSet<Deviation> {
+        BTreeSet::from([Deviation {
+            field: "metadata.labels.a".to_owned(),
+            value: Some(value.to_owned()),
+        }])
+    }
+
+    #[test]
+    fn what_admission_rewrites_is_reported_once_and_known_for_as_long_as_the_spec_stays() {
+        let (repairs, start) = (Repairs::default(), Instant::now());
+        let applied = |mark, rewritten, seconds| {
+            let now = after(start, seconds);
+            repairs.applied(&owner(), Kind::Service, mark, EDITED, rewritten, now)
+        };
+        let known = |mark| repairs.rewritten(&owner(), Kind::Service, mark);
+        assert_eq!(applied("m", label("x"), 0), Applied::Rewritten);
+        assert_eq!(known("m"), label("x"));
+        // Somebody edited another field.
+        assert_eq!(applied("m", label("x"), 1), Applied::Reverted(2));
+        assert_eq!(applied("m", label("y"), 2), Applied::Made);
+        assert_eq!(known("m"), label("y"));
+        // Not forgotten when another child is applied, however late.
+        repairs.applied(&owner(), Kind::Role, "r", NEW, none(), after(start, 5000));
+        assert_eq!((known("m"), known("new")), (label("y"), none()));
+        assert_eq!(applied("new", none(), 5001), Applied::Reverted(1));
+        assert_eq!(known("m"), none());
+    }
+
+    #[test]
+    fn a_child_that_was_found_missing_is_so_until_it_is_applied_or_its_queue_goes() {
+        let (repairs, now) = (Repairs::default(), Instant::now());
+        let is_missing = |kind| repairs.is_missing(&owner(), kind);
+        assert!(!is_missing(Kind::Lease));
+        repairs.note_missing(&owner(), Kind::Lease);
+        repairs.note_missing(&owner(), Kind::NetworkPolicy);
+        assert!(is_missing(Kind::Lease));
+        repairs.applied(&owner(), Kind::Lease, "m", NEW, none(), now);
+        assert!(!is_missing(Kind::Lease) && is_missing(Kind::NetworkPolicy));
+        repairs.forget_all("shop", "other");
+        assert!(is_missing(Kind::NetworkPolicy));
+        repairs.forget_all("shop", "my-bot");
+        assert!(!is_missing(Kind::NetworkPolicy));
     }
 }

@@ -138,18 +138,19 @@ true
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# Make their children and put them back. To apply an object that is not there
-# needs `create` as well as `patch`; what goes with its GatewayQueue is deleted
-# by the garbage collector.
+# Make their children and revert changes to them. To apply an object that is missing
+# needs `create` as well as `patch`. `delete` is needed to restore an owner reference:
+# OwnerReferencesPermissionEnforcement (on by default on OpenShift) asks for it, since
+# the garbage collector deletes what it owns.
 - apiGroups: [""]
   resources: [serviceaccounts, services]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 # A GatewayQueue that is scaled down to one pod has no budget for disruptions any
 # more, nor a NetworkPolicy when that is switched off.
 - apiGroups: [policy]

@@ -213,6 +213,8 @@ fn metadata(random: &mut Rng) -> Value {
         json!({"labels": {"app.kubernetes.io/managed-by": null}}),
         json!({"labels": {"app.kubernetes.io/managed-by": "helm", "theirs": "x"}}),
         json!({"labels": {"app.kubernetes.io/name": null, "team": "theirs"}}),
+        json!({"labels": {"gatewayqueue.dev/name": null}}),
+        json!({"labels": {"gatewayqueue.dev/name": "other"}}),
         json!({"annotations": {"gatewayqueue.dev/applied": "0"}}),
         json!({"annotations": {"gatewayqueue.dev/applied": null, "a": "theirs"}}),
         json!({"annotations": {"theirs": "x"}}),

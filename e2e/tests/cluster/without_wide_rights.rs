@@ -61,7 +61,7 @@ fn no_answer_in_all_these_tests_said_that_the_operator_may_not() {
                 assert!(!allowed, "{verb} {resource} in {namespace:?}");
             }
         }
-        for (verb, resource) in [("create", "pods"), ("delete", "services"), ("get", "pods")] {
+        for (verb, resource) in [("create", "pods"), ("delete", "pods"), ("get", "pods")] {
             assert!(!may(verb, resource, namespace), "{verb} {resource}");
         }
     }

@@ -8,14 +8,16 @@ use super::*;
 use crate::events::Note;
 use crate::stores::Writers;
 
+mod admission;
 mod failures;
 mod leadership;
+mod orphans;
 mod server;
 mod sharing;
 mod telling;
 mod watching;
 
-use server::{PREFIX, Server};
+use server::{Admission, PREFIX, Server};
 
 fn queue(spec: Value) -> GatewayQueue {
     serde_json::from_value(json!({

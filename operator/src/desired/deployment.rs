@@ -11,14 +11,14 @@ use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
     LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity,
     PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, Sysctl, WeightedPodAffinityTerm,
+    SecurityContext, Sysctl, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::volumes::{TOKEN_FILE, mounts, volumes};
-use super::{Error, Owner, QueueDefaults, TOKEN, token_label};
+use super::{Error, Owner, QueueDefaults, TOKEN, allowed, token_label};
 use crate::api::{
     ADMIN_PORT, GatewayQueueSpec, ImagePullPolicy, PEER_PORT, PodSettings, Resources,
     parse_duration,
@@ -58,14 +58,11 @@ pub(super) fn deployment(
                     max_unavailable: Some(IntOrString::Int(0)),
                 }),
             }),
-            selector: LabelSelector {
-                match_labels: Some(owner.selector()),
-                ..LabelSelector::default()
-            },
+            selector: own_pods(owner),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(pod_labels(owner, spec, &pod)),
-                    annotations: pod.annotations.clone(),
+                    annotations: allowed(pod.annotations.as_ref()),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod_spec(owner, spec, pod, defaults)?),
@@ -83,7 +80,6 @@ fn pod_labels(
     pod: &PodSettings,
 ) -> BTreeMap<String, String> {
     let mut labels = owner.labels(pod.labels.as_ref());
-    labels.remove(TOKEN);
     if spec.token_secret_ref.is_some() {
         labels.insert(TOKEN.to_owned(), token_label(spec));
     }
@@ -111,7 +107,7 @@ fn pod_spec(
         node_selector: pod.node_selector,
         tolerations: pod.tolerations,
         affinity: Some(affinity(owner, pod.affinity)),
-        topology_spread_constraints: pod.topology_spread_constraints,
+        topology_spread_constraints: spread(owner, pod.topology_spread_constraints),
         priority_class_name: pod.priority_class_name,
         ..PodSpec::default()
     })
@@ -185,14 +181,21 @@ fn termination_grace(pod: &PodSettings) -> i64 {
 /// unless it is said already near and far from which pods they run.
 fn affinity(owner: &Owner, asked: Option<Affinity>) -> Affinity {
     let mut affinity = asked.unwrap_or_default();
+    if let Some(near) = &mut affinity.pod_affinity {
+        let required = &mut near.required_during_scheduling_ignored_during_execution;
+        let preferred = &mut near.preferred_during_scheduling_ignored_during_execution;
+        select_own_pods(owner, required, preferred);
+    }
+    if let Some(apart) = &mut affinity.pod_anti_affinity {
+        let required = &mut apart.required_during_scheduling_ignored_during_execution;
+        let preferred = &mut apart.preferred_during_scheduling_ignored_during_execution;
+        select_own_pods(owner, required, preferred);
+    }
     affinity.pod_anti_affinity.get_or_insert_with(|| {
         let apart = WeightedPodAffinityTerm {
             weight: 100,
             pod_affinity_term: PodAffinityTerm {
-                label_selector: Some(LabelSelector {
-                    match_labels: Some(owner.selector()),
-                    ..LabelSelector::default()
-                }),
+                label_selector: Some(own_pods(owner)),
                 topology_key: "kubernetes.io/hostname".to_owned(),
                 ..PodAffinityTerm::default()
             },
@@ -203,6 +206,41 @@ fn affinity(owner: &Owner, asked: Option<Affinity>) -> Affinity {
         }
     });
     affinity
+}
+
+/// Spread constraints, each about the queue's own pods unless it names others: without a
+/// selector it matches no pod at all, and has no effect.
+fn spread(
+    owner: &Owner,
+    asked: Option<Vec<TopologySpreadConstraint>>,
+) -> Option<Vec<TopologySpreadConstraint>> {
+    let mut constraints = asked?;
+    for constraint in &mut constraints {
+        let selector = &mut constraint.label_selector;
+        selector.get_or_insert_with(|| own_pods(owner));
+    }
+    Some(constraints)
+}
+
+/// The same for the terms of an affinity.
+fn select_own_pods(
+    owner: &Owner,
+    required: &mut Option<Vec<PodAffinityTerm>>,
+    preferred: &mut Option<Vec<WeightedPodAffinityTerm>>,
+) {
+    let preferred = preferred.iter_mut().flatten();
+    let preferred = preferred.map(|weighted| &mut weighted.pod_affinity_term);
+    for term in required.iter_mut().flatten().chain(preferred) {
+        let selector = &mut term.label_selector;
+        selector.get_or_insert_with(|| own_pods(owner));
+    }
+}
+
+fn own_pods(owner: &Owner) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(owner.selector()),
+        ..LabelSelector::default()
+    }
 }
 
 fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<EnvVar>, Error> {

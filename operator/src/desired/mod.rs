@@ -31,8 +31,21 @@ use crate::api::{GatewayQueue, GatewayQueueSpec, ImagePullPolicy, TokenSecretRef
 
 pub use lease::first_lease;
 
-/// The label by which the operator finds what it made.
+/// The label by which the operator finds what it made: the name of the GatewayQueue.
+/// In our own domain, because others rewrite the well-known labels.
+pub const NAME: &str = "gatewayqueue.dev/name";
+
+/// The domain whose labels and annotations belong to the operator and the queue.
+pub const DOMAIN: &str = "gatewayqueue.dev";
+
+/// The well-known label that names the tool. An earlier version of the operator found
+/// its objects by it.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Finds the pods of all queues. They always have these labels, whichever version of the
+/// operator made them: a Deployment has no pods that its selector does not match.
+pub const POD_SELECTOR: &str =
+    "app.kubernetes.io/component=queue,app.kubernetes.io/name=gateway-queue";
 
 /// The label that says of which GatewayQueue an object is.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
@@ -196,10 +209,9 @@ impl Owner {
         pairs.join(",")
     }
 
-    /// The labels of everything that is made for the GatewayQueue, on top of
-    /// those that a user asks for.
+    /// The labels of the pods, on top of those that a user asks for.
     fn labels(&self, asked: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
-        let mut labels = asked.cloned().unwrap_or_default();
+        let mut labels = allowed(asked).unwrap_or_default();
         labels.extend(self.selector());
         labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
         labels
@@ -207,10 +219,22 @@ impl Owner {
 
     /// The metadata of a child.
     fn metadata(&self) -> ObjectMeta {
+        self.metadata_with(None, None)
+    }
+
+    /// The metadata of a child, with the labels and annotations that a user asks for.
+    fn metadata_with(
+        &self,
+        asked_labels: Option<&BTreeMap<String, String>>,
+        asked_annotations: Option<&BTreeMap<String, String>>,
+    ) -> ObjectMeta {
+        let mut labels = self.labels(asked_labels);
+        labels.insert(NAME.to_owned(), self.name.clone());
         ObjectMeta {
             name: Some(self.name.clone()),
             namespace: Some(self.namespace.clone()),
-            labels: Some(self.labels(None)),
+            labels: Some(labels),
+            annotations: allowed(asked_annotations),
             owner_references: Some(vec![OwnerReference {
                 api_version: GatewayQueue::api_version(&()).into_owned(),
                 kind: GatewayQueue::kind(&()).into_owned(),
@@ -224,6 +248,23 @@ impl Owner {
             ..ObjectMeta::default()
         }
     }
+}
+
+/// The labels or annotations that a user may set: the schema refuses the others, but may
+/// be older than this operator.
+fn allowed(asked: Option<&BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
+    let mut allowed = asked.cloned()?;
+    allowed.retain(|key, _| !is_reserved(key));
+    Some(allowed).filter(|allowed| !allowed.is_empty())
+}
+
+/// Whether a key is in our domain, or in one below it.
+fn is_reserved(key: &str) -> bool {
+    let Some((domain, _)) = key.split_once('/') else {
+        return false;
+    };
+    let above = domain.strip_suffix(DOMAIN);
+    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
 /// The mark of the Deployment among these children: one that was applied from
@@ -310,13 +351,43 @@ fn child(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
 
 /// A child that does not: the annotations of the Lease are the queue's.
 fn unmarked(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
-    let manifest = serde_json::to_value(object)?;
+    let mut manifest = serde_json::to_value(object)?;
+    prune(&mut manifest);
     let mark = mark_of(&serde_json::to_vec(&manifest)?);
     Ok(Child {
         kind,
         manifest,
         mark,
     })
+}
+
+/// The fields that are maps of strings. Empty, they are as if absent; an empty selector,
+/// also an object in JSON, selects everything.
+const MAPS: [&str; 6] = [
+    "annotations",
+    "labels",
+    "limits",
+    "matchLabels",
+    "nodeSelector",
+    "requests",
+];
+
+/// Removes what an API server does not keep: lists and maps that are empty. For some of
+/// them it records no owner either, so that they would look as if taken away.
+fn prune(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(prune),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(prune);
+            fields.retain(|name, value| match value {
+                Value::Null => false,
+                Value::Array(items) => !items.is_empty(),
+                Value::Object(entries) => !(entries.is_empty() && MAPS.contains(&name.as_str())),
+                _ => true,
+            });
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,8 @@ use super::deployment::QUEUE_PORT;
 use crate::api::ServiceSettings;
 
 pub(super) fn service(owner: &Owner, settings: &ServiceSettings) -> Service {
-    let mut metadata = owner.metadata();
-    metadata.labels = Some(owner.labels(settings.labels.as_ref()));
-    metadata.annotations = settings.annotations.clone();
     Service {
-        metadata,
+        metadata: owner.metadata_with(settings.labels.as_ref(), settings.annotations.as_ref()),
         spec: Some(ServiceSpec {
             type_: Some(settings.type_.word().to_owned()),
             selector: Some(owner.selector()),

@@ -109,3 +109,96 @@ fn the_selector_is_the_one_of_the_pods_as_kubectl_takes_it() {
          app.kubernetes.io/name=gateway-queue"
     );
 }
+
+#[test]
+fn what_is_empty_makes_the_same_children_as_what_is_absent() {
+    let empty = json!({
+        "replicas": 2,
+        "imagePullSecrets": [],
+        "service": {"labels": {}, "annotations": {}},
+        "pod": {
+            "labels": {}, "annotations": {}, "nodeSelector": {}, "tolerations": [],
+            "resources": {"limits": {}, "requests": {}}, "topologySpreadConstraints": [],
+        },
+        "networkPolicy": {"enabled": true, "from": []},
+    });
+    let absent = json!({"replicas": 2, "networkPolicy": {"enabled": true}});
+    let of = |spec| children(&queue(spec), &defaults(), false).unwrap();
+    assert_eq!(of(empty), of(absent));
+}
+
+/// The paths of the empty lists and of the nulls in a manifest.
+fn empty_in(path: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Null => found.push(path.to_owned()),
+        Value::Array(items) if items.is_empty() => found.push(path.to_owned()),
+        Value::Array(items) => items.iter().for_each(|item| empty_in(path, item, found)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                empty_in(&format!("{path}.{name}"), value, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn no_child_has_an_empty_list_and_an_empty_selector_still_selects_everything() {
+    let everything = json!({"labelSelector": {}, "topologyKey": "zone", "namespaces": []});
+    let spec = json!({
+        "replicas": 2,
+        "pod": {
+            "affinity": {
+                "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []},
+                "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [everything]},
+            },
+            "topologySpreadConstraints": [{
+                "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": {}, "matchExpressions": []}, "matchLabelKeys": [],
+            }],
+        },
+        "networkPolicy": {"enabled": true, "from": [{"podSelector": {}}]},
+    });
+    let children = children(&queue(spec), &defaults(), false).unwrap();
+    let mut found = Vec::new();
+    for child in &children {
+        empty_in(child.kind.word(), &child.manifest, &mut found);
+    }
+    assert_eq!(found, Vec::<String>::new());
+    let at = |kind, pointer: &str| {
+        let child = children.iter().find(|child| child.kind == kind).unwrap();
+        child.manifest.pointer(pointer).cloned().unwrap_or_default()
+    };
+    let pod = |pointer: &str| at(Kind::Deployment, &format!("/spec/template/spec/{pointer}"));
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    for selector in [
+        pod(&format!("affinity/podAffinity/{required}/0/labelSelector")),
+        pod("topologySpreadConstraints/0/labelSelector"),
+        at(Kind::NetworkPolicy, "/spec/ingress/0/from/0/podSelector"),
+    ] {
+        assert_eq!(selector, json!({}));
+    }
+}
+
+#[test]
+fn a_key_that_belongs_to_the_operator_is_never_taken_from_the_spec() {
+    let theirs = json!({
+        TOKEN: "theirs", "sub.gatewayqueue.dev/a": "theirs", "app.kubernetes.io/instance": "theirs",
+        "team": "bots",
+    });
+    let spec = json!({
+        "service": {"labels": theirs, "annotations": theirs},
+        "pod": {"labels": theirs, "annotations": theirs},
+    });
+    for child in children(&queue(spec), &defaults(), false).unwrap() {
+        let text = child.manifest.to_string();
+        for key in [
+            r#""gatewayqueue.dev/token":"theirs""#,
+            "sub.gatewayqueue.dev",
+        ] {
+            assert!(!text.contains(key), "{text}");
+        }
+        let labels = &child.manifest["metadata"]["labels"];
+        assert_eq!(labels[INSTANCE], "my-bot");
+    }
+}

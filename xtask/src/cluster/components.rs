@@ -83,7 +83,10 @@ pub(crate) fn api_server() -> Component {
             format!("--service-cluster-ip-range={SERVICES}"),
             "--anonymous-auth=false".into(),
             "--authorization-mode=Node,RBAC".into(),
-            "--enable-admission-plugins=NodeRestriction".into(),
+            // Some platforms (OpenShift) have the second one on: it refuses owner references
+            // to who may not delete the object.
+            "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement"
+                .into(),
             format!("--client-ca-file={}", cert("ca.crt")),
             format!("--tls-cert-file={}", cert("apiserver.crt")),
             format!("--tls-private-key-file={}", cert("apiserver.key")),

@@ -24,11 +24,15 @@ pub(super) struct Server {
     pub(super) hang: Arc<Mutex<Option<&'static str>>>,
     /// The namespace is on its way out.
     pub(super) ends: Arc<AtomicBool>,
+    /// What admission makes of each object that is written, at its path.
+    pub(super) admission: Arc<Mutex<Option<Admission>>>,
     /// What is left for the events.
     pub(super) notes: Arc<Mutex<Option<Notes>>>,
 }
 
 pub(super) type Notes = Receiver<(ObjectReference, Note)>;
+
+pub(super) type Admission = fn(&str, &mut Value);
 
 /// Calls that will be refused: the part of the path, how, and how many.
 pub(super) type Refusals = (&'static str, u16, u32);
@@ -151,6 +155,9 @@ impl Server {
             }))),
             ..ManagedFieldsEntry::default()
         }]);
+        if let Some(admission) = *self.admission.lock().unwrap() {
+            admission(&path, &mut object);
+        }
         self.objects.lock().unwrap().insert(path, object.clone());
         respond(200, &object)
     }

@@ -75,3 +75,36 @@ async fn a_queue_that_cannot_be_read_is_told_so_and_keeps_no_other_from_its_turn
     stop.cancel();
     running.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn children_are_watched_by_labels_that_nobody_else_rewrites() {
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    let client = Client::new(service, "default");
+    let mut watches = JoinSet::new();
+    let _stores = watch_children(&client, None, &Arc::default(), &mut watches);
+    for _ in 0..9 {
+        let (request, send) = handle.next_request().await.unwrap();
+        let query = request.uri().query().unwrap_or_default();
+        let mut pairs = form_urlencoded(query);
+        let selector = pairs.remove("labelSelector").unwrap_or_default();
+        let expected = match request.uri().path().ends_with("/pods") {
+            // A Deployment has no pods without these.
+            true => "app.kubernetes.io/component=queue,app.kubernetes.io/name=gateway-queue",
+            false => "gatewayqueue.dev/name",
+        };
+        assert_eq!(selector, expected, "{}", request.uri());
+        drop(send);
+    }
+}
+
+/// The pairs of a query, of which only these signs are escaped.
+fn form_urlencoded(query: &str) -> std::collections::HashMap<String, String> {
+    let unescaped = |text: &str| {
+        let text = text.replace("%2F", "/").replace("%3D", "=");
+        text.replace("%2C", ",")
+    };
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(key, value)| (key.to_owned(), unescaped(value)))
+        .collect()
+}

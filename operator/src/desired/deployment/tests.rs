@@ -272,3 +272,33 @@ fn empty_resources_are_those_of_a_spec_without_any() {
     let asked = of(json!({"resources": {"requests": {"cpu": "1"}}}));
     assert_eq!(asked.limits, None);
 }
+
+#[test]
+fn what_has_no_selector_is_about_the_pods_of_the_queue() {
+    let term = json!({"topologyKey": "zone"});
+    let weighted = json!({"weight": 1, "podAffinityTerm": term});
+    let both = json!({
+        "requiredDuringSchedulingIgnoredDuringExecution": [term],
+        "preferredDuringSchedulingIgnoredDuringExecution": [weighted],
+    });
+    let spread = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});
+    let other = json!({"matchLabels": {"app": "other"}});
+    let mut of_others = spread.clone();
+    of_others["whenUnsatisfiable"] = json!("ScheduleAnyway");
+    of_others["labelSelector"] = other.clone();
+    let pod = pod_of(json!({"pod": {
+        "affinity": {"podAffinity": both, "podAntiAffinity": both},
+        "topologySpreadConstraints": [spread, of_others],
+    }}));
+    let own = json!({"matchLabels": owner().selector()});
+    let affinity = serde_json::to_value(pod.affinity).unwrap();
+    for side in ["podAffinity", "podAntiAffinity"] {
+        let required = &affinity[side]["requiredDuringSchedulingIgnoredDuringExecution"][0];
+        let preferred = &affinity[side]["preferredDuringSchedulingIgnoredDuringExecution"][0];
+        assert_eq!(required["labelSelector"], own, "{side}");
+        assert_eq!(preferred["podAffinityTerm"]["labelSelector"], own, "{side}");
+    }
+    let spread = serde_json::to_value(pod.topology_spread_constraints).unwrap();
+    let selectors = [&spread[0]["labelSelector"], &spread[1]["labelSelector"]];
+    assert_eq!(selectors, [&own, &other]);
+}

@@ -1,0 +1,192 @@
+//! Children that are there already: left by a GatewayQueue that was deleted without
+//! them, or made by an earlier version of the operator.
+
+use super::*;
+
+/// Every child as `change` leaves it.
+fn change(server: &Server, change: impl Fn(&str, &mut Value)) {
+    for (path, object) in server.objects.lock().unwrap().iter_mut() {
+        if !path.contains("/gatewayqueues/") {
+            change(path, object);
+        }
+    }
+}
+
+/// As `kubectl delete --cascade=orphan` leaves them.
+fn orphan(server: &Server) {
+    server
+        .objects
+        .lock()
+        .unwrap()
+        .remove(&format!("{PREFIX}/status"));
+    change(server, |_, object| {
+        object["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("ownerReferences");
+        let fields = &mut object["metadata"]["managedFields"][0]["fieldsV1"];
+        fields["f:metadata"]["f:ownerReferences"] = json!({});
+    });
+}
+
+/// A GatewayQueue of the same name and spec, made again.
+fn again() -> GatewayQueue {
+    let mut again = queue(json!({}));
+    again.metadata.uid = Some("0002".to_owned());
+    again
+}
+
+fn reason(server: &Server) -> Value {
+    server.status()["conditions"][0]["reason"].clone()
+}
+
+fn controllers(server: &Server) -> Vec<Value> {
+    let objects = server.objects.lock().unwrap();
+    let children = objects
+        .iter()
+        .filter(|(path, _)| !path.contains("/gatewayqueues/"));
+    let uids = children.map(|(_, object)| object["metadata"]["ownerReferences"][0]["uid"].clone());
+    uids.collect()
+}
+
+#[tokio::test]
+async fn orphans_are_adopted_by_a_queue_of_the_same_name() {
+    for seen in [true, false] {
+        let server = Server::default();
+        let _ = applied(&server).await;
+        orphan(&server);
+        // Its pods have led.
+        change(&server, |path, object| {
+            if path.contains("/leases/") {
+                object["metadata"]["annotations"] = json!({});
+            }
+        });
+        let (context, mut writers) = context(&server);
+        if seen {
+            observe(&server, &mut writers);
+        }
+        let again = again();
+        born(&context, &again);
+        server.take_notes();
+        reconcile(Arc::new(again), context).await.unwrap();
+        assert_ne!(reason(&server), "NameTaken");
+        assert_eq!(controllers(&server), vec![json!("0002"); 6]);
+        let lease = server.object("leases");
+        let released = lease["metadata"]["annotations"].get(gateway_queue_logbook::RELEASED);
+        assert_eq!(released, None, "it says that nobody ever led");
+        let notes = server.take_notes();
+        assert!(!notes.contains(&"ChildPutBack".to_owned()), "{notes:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_only_looks_like_an_orphan_is_not_touched() {
+    let imitations: [fn(&mut Value); 5] = [
+        // Not made by the operator, whatever its labels say.
+        |metadata| metadata["managedFields"] = json!([]),
+        |metadata| metadata["managedFields"][0]["manager"] = json!("kubectl"),
+        // Another controller has it.
+        |metadata| {
+            metadata["ownerReferences"] = json!([{
+                "apiVersion": "apps/v1", "kind": "Deployment", "name": "x", "uid": "0666",
+                "controller": true,
+            }]);
+        },
+        // Of another GatewayQueue.
+        |metadata| {
+            metadata["labels"]["gatewayqueue.dev/name"] = json!("other");
+            metadata["labels"][desired::INSTANCE] = json!("other");
+        },
+        |metadata| metadata["labels"] = json!({}),
+    ];
+    for (which, imitation) in imitations.into_iter().enumerate() {
+        let server = Server::default();
+        let _ = applied(&server).await;
+        orphan(&server);
+        change(&server, |path, object| {
+            if path.contains("/services/") {
+                imitation(&mut object["metadata"]);
+            }
+        });
+        let service = server.object("services");
+        let (context, _writers) = context(&server);
+        reconcile(Arc::new(again()), context).await.unwrap();
+        assert_eq!(server.object("services"), service, "{which}");
+        assert_eq!(reason(&server), "NameTaken", "{which}");
+    }
+}
+
+/// As an earlier version of the operator has made them.
+fn age(server: &Server) {
+    change(server, |_, object| {
+        let labels = object["metadata"]["labels"].as_object_mut().unwrap();
+        labels.retain(|key, _| key != "gatewayqueue.dev/name");
+        let fields = &mut object["metadata"]["managedFields"][0]["fieldsV1"];
+        let labels = fields["f:metadata"]["f:labels"].as_object_mut().unwrap();
+        labels.retain(|key, _| key != "f:gatewayqueue.dev/name");
+    });
+}
+
+#[tokio::test]
+async fn children_of_an_earlier_version_are_found_and_get_the_label_of_this_one() {
+    let server = Server::default();
+    let (queue, _, _) = applied(&server).await;
+    age(&server);
+    // Watches do not bring them.
+    let (context, _writers) = context(&server);
+    let before = server.status();
+    server.take_notes();
+    server.take_calls();
+    reconcile(queue, context).await.unwrap();
+    let unlabelled = {
+        let objects = server.objects.lock().unwrap();
+        let children = objects
+            .iter()
+            .filter(|(path, _)| !path.contains("/gatewayqueues/"));
+        let lacks =
+            |object: &Value| object["metadata"]["labels"]["gatewayqueue.dev/name"].is_null();
+        children.filter(|(_, object)| lacks(object)).count()
+    };
+    assert_eq!(unlabelled, 0);
+    // Until the watches bring what was labelled, nothing is known to have changed.
+    assert_eq!(server.status(), before);
+    let notes = server.take_notes();
+    assert!(
+        !notes.iter().any(|note| note != "ChildPutBack"),
+        "{notes:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_child_of_an_earlier_version_that_is_not_wanted_any_more_is_deleted() {
+    let server = Server::default();
+    let (context_before, mut writers) = context(&server);
+    let mut wide = queue(json!({"replicas": 2}));
+    reconcile(Arc::new(wide.clone()), Arc::clone(&context_before))
+        .await
+        .unwrap();
+    observe(&server, &mut writers);
+    wide = (*told(&wide, &server)).clone();
+    age(&server);
+    // It was scaled down while no operator was there.
+    wide.spec.replicas = 1;
+    wide.metadata.generation = Some(2);
+    let (context, mut writers) = context(&server);
+    reconcile(Arc::new(wide.clone()), Arc::clone(&context))
+        .await
+        .unwrap();
+    let budget = |server: &Server| {
+        let objects = server.objects.lock().unwrap();
+        objects
+            .keys()
+            .any(|path| path.contains("poddisruptionbudgets"))
+    };
+    assert!(!budget(&server));
+    observe(&server, &mut writers);
+    reconcile(told(&wide, &server), Arc::clone(&context))
+        .await
+        .unwrap();
+    server.take_calls();
+    reconcile(told(&wide, &server), context).await.unwrap();
+    assert_eq!(server.take_calls(), []);
+}
