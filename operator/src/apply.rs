@@ -6,7 +6,9 @@ use gateway_queue_telemetry::chain;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::Status;
 use serde_json::{Value, json};
 use tracing::Instrument as _;
@@ -114,6 +116,30 @@ impl Cluster {
         self.limit(Verb::Get, call, api.get_metadata_opt(&owner.name))
             .await
             .map(|found| found.map(|object| object.metadata))
+    }
+
+    /// Whether the GatewayQueue of `owner` exists and is not being deleted. Not by a cache,
+    /// which may lag behind.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn is_current(&self, owner: &Owner) -> Result<bool, Error> {
+        let api: Api<GatewayQueue> = Api::namespaced(self.client.clone(), &owner.namespace);
+        // The operator has no right to `get` one.
+        let this = ListParams::default().fields(&format!("metadata.name={}", owner.name));
+        let call = || {
+            format!(
+                "look for the GatewayQueue {}/{}",
+                owner.namespace, owner.name
+            )
+        };
+        let found = self
+            .limit(Verb::Get, call, api.list_metadata(&this))
+            .await?;
+        Ok(found.items.iter().any(|queue| {
+            let metadata = &queue.metadata;
+            metadata.uid.as_ref() == Some(&owner.uid) && metadata.deletion_timestamp.is_none()
+        }))
     }
 
     /// Creates a child, and returns the metadata that it got. When somebody made an object

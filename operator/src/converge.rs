@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::apply;
 use crate::controller::{Context, Error};
 use crate::desired::{self, Child, Kind, Owner};
-use crate::drift::{Standing, deviations, is_leftover, standing};
+use crate::drift::{Standing, deviations, is_leftover, is_orphan, standing};
 use crate::repairs::{Applied, Over};
 use crate::status::{Outcome, was_applied};
 use crate::{
@@ -216,7 +216,15 @@ impl Context {
             Some(observed) => Some(observed),
             None => self.cluster.find(child.kind, owner).await?,
         };
-        Ok(self.standing(child, owner, observed.as_ref()))
+        let standing = self.standing(child, owner, observed.as_ref());
+        let adopts = matches!(standing, Standing::Drifted { .. })
+            && observed.is_some_and(|observed| is_orphan(owner, &observed));
+        // What is adopted for a GatewayQueue that is being deleted without its children, the
+        // garbage collector would delete.
+        if adopts && !self.cluster.is_current(owner).await? {
+            return Ok(Standing::Leaving);
+        }
+        Ok(standing)
     }
 
     fn standing(&self, child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> Standing {

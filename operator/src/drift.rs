@@ -180,6 +180,12 @@ fn was_edited(child: &Child, observed: &ObjectMeta) -> bool {
     carried.is_none_or(|carried| mark == Some(carried))
 }
 
+/// Whether the operator made `observed` for a GatewayQueue of this name, and no controller
+/// owns it any more.
+pub fn is_orphan(owner: &Owner, observed: &ObjectMeta) -> bool {
+    origin(owner, observed) == Origin::Orphan
+}
+
 /// Whether `observed` is ours and still there, for a kind that this GatewayQueue
 /// does not ask for any more.
 pub fn is_leftover(owner: &Owner, observed: &ObjectMeta) -> bool {

@@ -67,6 +67,7 @@ async fn orphans_are_adopted_by_a_queue_of_the_same_name() {
         }
         let again = again();
         born(&context, &again);
+        list(&server, &again);
         server.take_notes();
         reconcile(Arc::new(again), context).await.unwrap();
         assert_ne!(reason(&server), "NameTaken");
@@ -76,6 +77,31 @@ async fn orphans_are_adopted_by_a_queue_of_the_same_name() {
         assert_eq!(released, None, "it says that nobody ever led");
         let notes = server.take_notes();
         assert!(!notes.contains(&"ChildPutBack".to_owned()), "{notes:?}");
+    }
+}
+
+/// The API server lists this GatewayQueue.
+fn list(server: &Server, queue: &GatewayQueue) {
+    let metadata = serde_json::to_value(&queue.metadata).unwrap();
+    *server.queues.lock().unwrap() = vec![metadata];
+}
+
+#[tokio::test]
+async fn nothing_is_adopted_for_a_queue_that_is_being_deleted_or_was_made_again() {
+    let mut deleted = again();
+    deleted.metadata.deletion_timestamp =
+        serde_json::from_value(json!("2026-11-23T12:00:00Z")).unwrap();
+    for listed in [deleted, queue(json!({}))] {
+        let server = Server::default();
+        let _ = applied(&server).await;
+        orphan(&server);
+        list(&server, &listed);
+        let (context, _writers) = context(&server);
+        server.take_calls();
+        // The cache lags behind.
+        reconcile(Arc::new(again()), context).await.unwrap();
+        assert_eq!(server.take_writes(), [format!("{PREFIX}/status")]);
+        assert_eq!(controllers(&server), vec![Value::Null; 6]);
     }
 }
 

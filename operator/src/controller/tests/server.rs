@@ -26,6 +26,8 @@ pub(super) struct Server {
     pub(super) ends: Arc<AtomicBool>,
     /// What admission makes of each object that is written, at its path.
     pub(super) admission: Arc<Mutex<Option<Admission>>>,
+    /// The metadata of the GatewayQueues that are listed.
+    pub(super) queues: Arc<Mutex<Vec<Value>>>,
     /// What is left for the events.
     pub(super) notes: Arc<Mutex<Option<Notes>>>,
 }
@@ -83,6 +85,14 @@ impl Server {
         };
         if let Some(code) = refusal(refusals, &path) {
             return failure(code, "it is forbidden here");
+        }
+        if parts.method == Method::GET && path.ends_with("/gatewayqueues") {
+            let queues = self.queues.lock().unwrap();
+            let items = queues
+                .iter()
+                .map(|metadata| json!({ "metadata": metadata }));
+            let list = json!({"metadata": {}, "items": items.collect::<Vec<_>>()});
+            return respond(200, &list);
         }
         if parts.method == Method::GET {
             return match self.objects.lock().unwrap().get(&path) {
