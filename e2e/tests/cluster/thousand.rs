@@ -138,14 +138,15 @@ fn count(api: &Api, kind: Kind, namespace: &str) -> usize {
 }
 
 /// What the API server counts of the operator; removed when dropped.
-struct Counters<'a>(&'a Namespace);
+pub(crate) struct Counters<'a>(&'a Namespace);
 
 #[derive(Clone, Copy, Debug)]
-struct Requests {
+pub(crate) struct Requests {
     watches: u64,
     own_lease: u64,
     elsewhere: u64,
-    rest: u64,
+    /// About the objects of the namespace.
+    pub(crate) rest: u64,
 }
 
 impl std::fmt::Display for Requests {
@@ -170,7 +171,7 @@ const REST: &str = "gwq-e2e-operator-rest";
 
 impl<'a> Counters<'a> {
     /// Returns when requests are sorted by them.
-    fn install(api: &Api, namespace: &'a Namespace) -> Self {
+    pub(crate) fn install(api: &Api, namespace: &'a Namespace) -> Self {
         let counters = Self(namespace);
         let all = json!(["*"]);
         let (system, _) = OPERATOR;
@@ -238,7 +239,7 @@ impl<'a> Counters<'a> {
         counters
     }
 
-    fn read(&self, api: &Api) -> Requests {
+    pub(crate) fn read(&self, api: &Api) -> Requests {
         let metrics = api.text("/metrics");
         let of = |schema: &str| {
             let label = format!("flow_schema=\"{schema}\"");

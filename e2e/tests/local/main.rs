@@ -10,3 +10,4 @@ mod program;
 mod queue;
 mod resume;
 mod shards;
+mod specs;

@@ -1,0 +1,385 @@
+//! Specs of a GatewayQueue, generated from the schema of its CRD: every field at each
+//! edge of what the schema accepts, and random combinations. Pure.
+//!
+//! Rules in CEL are not read. A spec that breaks one is refused by the API server (or
+//! by a validator), and the caller skips it.
+#![allow(
+    clippy::panic,
+    reason = "a field that the generator does not know has to fail the test"
+)]
+
+use fastrand::Rng;
+use serde_json::{Map, Value, json};
+
+/// The fields that have a type of Kubernetes. The schema accepts some values of them
+/// that the API server refuses in a child, such as two contradicting requirements.
+pub const OF_KUBERNETES: [&str; 5] = [
+    "networkPolicy.from",
+    "pod.affinity",
+    "pod.resources",
+    "pod.tolerations",
+    "pod.topologySpreadConstraints",
+];
+
+/// The schema of a spec.
+pub struct Schema(Value);
+
+/// A spec that sets one field, and what that field needs beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Single {
+    /// The path of the field, such as `service.port`.
+    pub field: String,
+    /// The spec.
+    pub spec: Value,
+}
+
+impl Schema {
+    /// Takes the schema out of a CustomResourceDefinition.
+    ///
+    /// # Panics
+    /// When there is none: what is generated from nothing tests nothing.
+    pub fn of(crd: &Value) -> Self {
+        let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+        let schema = crd.pointer(path).cloned();
+        Self(schema.unwrap_or_else(|| panic!("the CRD has no {path}")))
+    }
+
+    /// Every field, by itself, at each of its edges.
+    pub fn singles(&self) -> Vec<Single> {
+        let mut all = Vec::new();
+        singles(&self.0, &mut Vec::new(), &mut all);
+        all
+    }
+
+    /// A random combination of fields at random edges.
+    pub fn random(&self, random: &mut Rng) -> Value {
+        combination(&self.0, random)
+    }
+}
+
+/// Whether a field is one of [`OF_KUBERNETES`], or part of one.
+pub fn is_of_kubernetes(field: &str) -> bool {
+    let mut outer = OF_KUBERNETES.iter();
+    outer.any(|outer| field == *outer || field.starts_with(&format!("{outer}.")))
+}
+
+fn singles(schema: &Value, path: &mut Vec<String>, all: &mut Vec<Single>) {
+    for (name, below) in properties(schema) {
+        path.push(name.clone());
+        let field = path.join(".");
+        // A type of Kubernetes is one field, however deep it is.
+        if below["properties"].is_object() && !OF_KUBERNETES.contains(&&*field) {
+            all.push(single(path, typical(below, name)));
+            singles(below, path, all);
+        } else {
+            let values = edges(below, name).into_iter();
+            all.extend(values.map(|value| single(path, value)));
+        }
+        path.pop();
+    }
+}
+
+/// A spec in which this field has this value.
+fn single(path: &[String], value: Value) -> Single {
+    let mut spec = json!({});
+    let mut place = &mut spec;
+    for (depth, step) in path.iter().enumerate() {
+        // What is switched off has no other fields, and a reference has a name.
+        match path.get(..depth).unwrap_or_default().join(".").as_str() {
+            "networkPolicy" => place["enabled"] = json!(true),
+            "tokenSecretRef" => place["name"] = json!("discord"),
+            _ => {}
+        }
+        place = &mut place[step];
+    }
+    *place = value;
+    Single {
+        field: path.join("."),
+        spec,
+    }
+}
+
+/// The values of a field at the edges of what its schema accepts.
+fn edges(schema: &Value, name: &str) -> Vec<Value> {
+    let mut values = if let Some(words) = schema["enum"].as_array() {
+        words
+            .iter()
+            .filter(|word| !word.is_null())
+            .cloned()
+            .collect()
+    } else if schema["x-kubernetes-int-or-string"] == true {
+        let texts = ["0", "1", "1000m", "1.5Gi", ".5", "1e3", "+2k"];
+        let texts = texts.into_iter().map(Value::from);
+        texts.chain([json!(0), json!(1)]).collect()
+    } else {
+        match schema["type"].as_str() {
+            Some("boolean") => vec![json!(false), json!(true)],
+            Some("integer") => integers(schema),
+            Some("string") => texts(schema, name),
+            Some("array") => lists(schema, name),
+            Some("object") if schema["additionalProperties"].is_object() => maps(schema, name),
+            Some("object") => objects(schema, name),
+            other => panic!("{name} has the type {other:?}, which is not generated yet"),
+        }
+    };
+    if schema["nullable"] == true {
+        values.push(Value::Null);
+    }
+    values
+}
+
+fn integers(schema: &Value) -> Vec<Value> {
+    let (least, most) = (schema["minimum"].as_i64(), schema["maximum"].as_i64());
+    let fits =
+        |n: &i64| least.is_none_or(|least| *n >= least) && most.is_none_or(|most| *n <= most);
+    let mut all: Vec<i64> = [0, 1, 2, 80].into_iter().filter(fits).collect();
+    all.extend(least);
+    all.extend(most);
+    all.sort_unstable();
+    all.dedup();
+    all.into_iter().map(Value::from).collect()
+}
+
+/// Examples by the field's name, since no schema says what a text means, and the
+/// shortest and the longest that fit.
+fn texts(schema: &Value, name: &str) -> Vec<Value> {
+    let examples: &[&str] = match name {
+        "host" => &["::", "0.0.0.0", "10.1.2.3", "2001:db8::1"],
+        "interval" => &["5s", "5500ms", "1h", "5.5s", "1m30s", "59m60s"],
+        "margin" => &["0s", "0ms", "250ms", "60s", "1m", "0.001s"],
+        "discordApi" => &["http://proxy:1", "https://proxy.example:65535/api/v10"],
+        "image" => &["a", "registry.example/a:1", "a@sha256:0d"],
+        "operator" => &["In", "NotIn", "Exists", "DoesNotExist", "Equal", "Gt"],
+        "effect" => &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+        "whenUnsatisfiable" => &["ScheduleAnyway", "DoNotSchedule"],
+        "nodeAffinityPolicy" | "nodeTaintsPolicy" => &["Honor", "Ignore"],
+        "topologyKey" => &["kubernetes.io/hostname", "topology.kubernetes.io/zone"],
+        "cidr" => &["10.0.0.0/8", "2001:db8::/32"],
+        "except" => &["10.1.0.0/16"],
+        "annotations" => &["", "a text, with \"quotes\" and\na line"],
+        "values" => &["1", "a"],
+        "key" => &["token", "zone"],
+        "name" | "priorityClassName" => &["a", "a.b-c.0"],
+        "value" | "labels" | "nodeSelector" | "matchLabels" => &["", "a", "A.b-c_0"],
+        "matchLabelKeys" | "mismatchLabelKeys" => &["pod-template-hash"],
+        "namespaces" => &["default"],
+        _ => panic!("{name} is a text without an example"),
+    };
+    let mut all: Vec<String> = examples.iter().map(|text| (*text).to_owned()).collect();
+    let has_rules = schema["x-kubernetes-validations"].is_array();
+    let is_name = schema["pattern"].is_string() || name == "annotations";
+    if let Some(most) = schema["maxLength"]
+        .as_u64()
+        .filter(|_| is_name && !has_rules)
+    {
+        all.push("a".repeat(usize::try_from(most).unwrap_or(usize::MAX)));
+    }
+    all.into_iter().map(Value::from).collect()
+}
+
+fn lists(schema: &Value, name: &str) -> Vec<Value> {
+    let items = &schema["items"];
+    let mut all = vec![json!([])];
+    all.extend(edges(items, name).into_iter().map(|item| json!([item])));
+    // The longest list, unless its items have to differ and cannot.
+    let most = schema["maxItems"].as_u64().unwrap_or(0);
+    let named = properties(items).any(|(field, _)| field == "name");
+    let item = |n: u64| {
+        let mut item = typical(items, name);
+        if named {
+            item["name"] = json!(format!("a-{n}"));
+        }
+        item
+    };
+    if named || schema["x-kubernetes-list-type"] != "map" {
+        all.push((0..most).map(item).collect());
+    }
+    all
+}
+
+fn maps(schema: &Value, name: &str) -> Vec<Value> {
+    let values = &schema["additionalProperties"];
+    let keys: &[&str] = match name {
+        "limits" | "requests" => &["cpu", "memory"],
+        _ => &["a", "example.com/a.b-c_D"],
+    };
+    let mut all = vec![json!({})];
+    for (value, key) in edges(values, name).into_iter().zip(keys.iter().cycle()) {
+        all.push(json!({ *key: value }));
+    }
+    let most = schema["maxProperties"].as_u64().unwrap_or(0);
+    let entry = |n: u64| (format!("example.com/a-{n}"), typical(values, name));
+    all.push(Value::Object((0..most).map(entry).collect()));
+    all
+}
+
+/// A part of a type of Kubernetes: with what is required alone, and with each other
+/// field at each of its edges.
+fn objects(schema: &Value, name: &str) -> Vec<Value> {
+    let required = typical(schema, name);
+    let mut all = vec![required.clone()];
+    for (field, below) in properties(schema) {
+        for value in edges(below, field) {
+            let mut object = required.clone();
+            object[field] = value;
+            all.push(object);
+        }
+    }
+    all.dedup();
+    all
+}
+
+/// A value that nobody would object to. Of an object it has the required fields.
+fn typical(schema: &Value, name: &str) -> Value {
+    if schema["type"] == "object" && !schema["additionalProperties"].is_object() {
+        let is_required = |field: &str| {
+            let mut required = schema["required"].as_array().into_iter().flatten();
+            required.any(|required| required == field)
+        };
+        let required = properties(schema).filter(|(field, _)| is_required(field));
+        let required = required.map(|(field, below)| (field.clone(), typical(below, field)));
+        return Value::Object(required.collect());
+    }
+    let edges = edges(schema, name);
+    let is_more = |value: &&Value| !matches!(value, Value::Null) && **value != json!([]);
+    let more = match schema["type"].as_str() {
+        // Of the edges the first is the least.
+        Some("integer") => edges.iter().find(|value| value.as_i64() > Some(0)),
+        Some("array") => edges.iter().find(is_more),
+        _ => edges.first(),
+    };
+    more.cloned().unwrap_or_default()
+}
+
+fn combination(schema: &Value, random: &mut Rng) -> Value {
+    let mut object = Map::new();
+    let is_required = |field: &str| {
+        let mut required = schema["required"].as_array().into_iter().flatten();
+        required.any(|required| required == field)
+    };
+    for (field, below) in properties(schema) {
+        if !is_required(field) && random.u8(..3) > 0 {
+            continue;
+        }
+        let value = if below["properties"].is_object() {
+            combination(below, random)
+        } else {
+            let edges = edges(below, field);
+            edges
+                .get(random.usize(..edges.len()))
+                .cloned()
+                .unwrap_or_default()
+        };
+        object.insert(field.clone(), value);
+    }
+    Value::Object(object)
+}
+
+fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    schema["properties"].as_object().into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn schema() -> Schema {
+        Schema::of(
+            &json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": {"properties": {
+                "spec": {"type": "object", "properties": {
+                    "port": {"type": "integer", "minimum": 1, "maximum": 9},
+                    "service": {"type": "object", "properties": {
+                        "labels": {
+                            "type": "object", "nullable": true, "maxProperties": 3,
+                            "additionalProperties": {"type": "string", "maxLength": 3, "pattern": "a*"},
+                        },
+                    }},
+                    "networkPolicy": {"type": "object", "properties": {
+                        "enabled": {"type": "boolean"},
+                        "from": {"type": "array", "maxItems": 2, "items": {
+                            "type": "object", "required": ["cidr"], "properties": {
+                                "cidr": {"type": "string"},
+                                "except": {"type": "array", "maxItems": 1, "items": {"type": "string"}},
+                            },
+                        }},
+                    }},
+                }},
+            }}}}]}}),
+        )
+    }
+
+    fn specs(field: &str) -> Vec<Value> {
+        let singles = schema().singles().into_iter();
+        let of = singles.filter(|single| single.field == field);
+        of.map(|single| single.spec).collect()
+    }
+
+    #[test]
+    fn a_number_is_tried_at_both_ends_and_between() {
+        let ports: Vec<_> = specs("port")
+            .iter()
+            .map(|spec| spec["port"].clone())
+            .collect();
+        assert_eq!(ports, [1, 2, 9]);
+    }
+
+    #[test]
+    fn a_map_is_tried_absent_empty_full_and_with_values_at_their_ends() {
+        let labels: Vec<_> = specs("service.labels")
+            .iter()
+            .map(|spec| spec["service"]["labels"].clone())
+            .collect();
+        for wanted in [json!({}), Value::Null, json!({"a": ""})] {
+            assert!(labels.contains(&wanted), "{wanted} is not in {labels:?}");
+        }
+        let sizes: BTreeSet<_> = labels
+            .iter()
+            .filter_map(|l| Some(l.as_object()?.len()))
+            .collect();
+        assert_eq!(sizes, BTreeSet::from([0, 1, 3]));
+        assert!(
+            labels
+                .iter()
+                .any(|l| l["example.com/a.b-c_D"] == "aaa" || l["a"] == "aaa")
+        );
+    }
+
+    #[test]
+    fn a_list_of_kubernetes_is_tried_empty_and_with_each_field_of_its_items() {
+        let from: Vec<_> = specs("networkPolicy.from")
+            .iter()
+            .map(|spec| {
+                assert_eq!(spec["networkPolicy"]["enabled"], true);
+                spec["networkPolicy"]["from"].clone()
+            })
+            .collect();
+        let cidr = json!({"cidr": "10.0.0.0/8"});
+        let but = json!({"cidr": "10.0.0.0/8", "except": []});
+        for wanted in [json!([]), json!([cidr]), json!([but]), json!([cidr, cidr])] {
+            assert!(from.contains(&wanted), "{wanted} is not in {from:?}");
+        }
+    }
+
+    #[test]
+    fn random_combinations_reach_every_field_and_are_the_same_for_a_seed() {
+        let mut random = Rng::with_seed(7);
+        let all: Vec<_> = (0..50).map(|_| schema().random(&mut random)).collect();
+        for field in ["/port", "/service/labels", "/networkPolicy/from"] {
+            assert!(
+                all.iter().any(|spec| spec.pointer(field).is_some()),
+                "{field}"
+            );
+        }
+        let mut again = Rng::with_seed(7);
+        assert_eq!(all[0], schema().random(&mut again));
+    }
+
+    #[test]
+    fn only_the_types_of_kubernetes_may_be_refused_in_a_child() {
+        assert!(is_of_kubernetes("pod.resources.limits"));
+        assert!(is_of_kubernetes("pod.affinity"));
+        assert!(!is_of_kubernetes("pod.labels"));
+    }
+}

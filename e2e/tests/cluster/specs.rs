@@ -1,0 +1,225 @@
+//! Specs that are generated from the CRD's own schema: what it accepts is applied once,
+//! and then the operator asks the API server nothing about it.
+//!
+//! The seed is printed; with SEED set, the same combinations are made again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use gateway_queue_e2e::specs::{OF_KUBERNETES, Schema, Single, is_of_kubernetes};
+use serde_json::{Value, json};
+
+use crate::api::{Api, CHILDREN, QUEUE, queue};
+use crate::children::settle;
+use crate::kubectl::{Namespace, OPERATOR, say};
+use crate::thousand::Counters;
+
+const COMBINATIONS: usize = 40;
+
+/// Of each type of Kubernetes so many edges are always tried, and one in so many of the
+/// others: there are hundreds, and other runs try others.
+const ALWAYS: u32 = 4;
+const ONE_IN: u32 = 8;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// So long nothing is heard of the operator before it counts as quiet.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// So long it has to stay quiet: the first three reverts of a child come within it.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// What no reconcile may end with here.
+const UNDECIDED: [&str; 3] = ["ApplyFailed", "InvalidSpec", "NameTaken"];
+
+#[test]
+fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
+    let namespace = Namespace::alone("specs");
+    let api = Api::new(&namespace);
+    let counters = Counters::install(&api, &namespace);
+    let started = Instant::now();
+    let all = specs(&api);
+    let mut made = BTreeMap::new();
+    for (number, one) in all.iter().enumerate() {
+        let name = format!("s-{number}");
+        let spec = without_running_pods(&one.spec, &name);
+        match api.create(QUEUE, namespace.name(), &queue(&name, &spec)) {
+            Ok(_) => drop(made.insert(name, (one.field.as_str(), spec))),
+            Err(refusal) => assert_eq!(refusal.code, 422, "{spec}: {refusal:?}"),
+        }
+    }
+    // Else the generator would test nothing.
+    assert!(
+        made.len() * 2 > all.len(),
+        "{} of {}",
+        made.len(),
+        all.len()
+    );
+
+    settle(PATIENCE, || {
+        let undecided = |queue: &Value| {
+            let reason = reason(queue)?;
+            UNDECIDED
+                .contains(&reason.as_str())
+                .then(|| format!("{}: {reason}", name(queue)))
+        };
+        let queues = api.list(QUEUE, namespace.name());
+        let silent = queues.iter().filter(|queue| reason(queue).is_none());
+        let silent = silent.map(|queue| format!("{} has no status", name(queue)));
+        silent.chain(queues.iter().filter_map(undecided)).collect()
+    });
+    // The API server takes less of its own types than their schemas say. These are tried
+    // again and again, and have to go before all can be quiet.
+    let queues = api.list(QUEUE, namespace.name());
+    let refused = queues
+        .iter()
+        .filter(|queue| reason(queue).is_some_and(|r| r == "ChildRefused"));
+    let refused: Vec<&Value> = refused.collect();
+    for queue in &refused {
+        let (field, spec) = &made[name(queue)];
+        let may_be = is_of_kubernetes(field) || (field.is_empty() && has_type_of_kubernetes(spec));
+        assert!(
+            may_be,
+            "{field}: {spec} gives {}",
+            queue["status"]["conditions"][0]["message"]
+        );
+        api.delete(QUEUE, namespace.name(), name(queue)).unwrap();
+    }
+    let gone: BTreeSet<&str> = refused.iter().map(|queue| name(queue)).collect();
+    let (made, refused) = (made.len(), refused.len());
+
+    let (mut last, mut since) = (counters.read(&api), Instant::now());
+    settle(PATIENCE, || {
+        let now = counters.read(&api);
+        if now.rest != last.rest {
+            (last, since) = (now, Instant::now());
+        }
+        (since.elapsed() < SILENCE)
+            .then(|| format!("the operator still asks: {last}; {:?}", reverts(&namespace)))
+            .into_iter()
+            .collect()
+    });
+    let before = written(&api, &namespace, &gone);
+    thread::sleep(QUIET);
+    let after = written(&api, &namespace, &gone);
+    let asked = counters.read(&api).rest - last.rest;
+    say(&format!(
+        "{} specs: {} refused by the schema, {refused} by the API server in a child, {} children; \
+         all of it took {:.0} s",
+        all.len(),
+        all.len() - made,
+        before.len(),
+        started.elapsed().as_secs_f64(),
+    ));
+    assert_eq!(reverts(&namespace), Vec::<String>::new());
+    assert_eq!(before, after, "children changed");
+    assert_eq!(asked, 0, "the operator asked without a cause");
+    assert!(
+        before.len() >= (made - refused) * 5,
+        "{} children",
+        before.len()
+    );
+    let delete = ["delete", "namespace", namespace.name(), "--timeout=300s"];
+    namespace.kubectl(&delete).unwrap();
+}
+
+/// Every field at each of its edges, and random combinations, which have no field.
+fn specs(api: &Api) -> Vec<Single> {
+    let crd =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gatewayqueues.gatewayqueue.dev";
+    let schema = Schema::of(&api.read(crd).unwrap());
+    let seed = std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
+    say(&format!("random specs: SEED={seed}"));
+    let mut random = Rng::with_seed(seed);
+    let mut all = schema.singles();
+    let mut tried = BTreeMap::new();
+    all.retain(|one| {
+        let tried = tried.entry(one.field.clone()).or_insert(0);
+        *tried += 1;
+        !is_of_kubernetes(&one.field) || *tried <= ALWAYS || random.u32(..ONE_IN) == 0
+    });
+    all.extend((0..COMBINATIONS).map(|_| Single {
+        field: String::new(),
+        spec: schema.random(&mut random),
+    }));
+    all
+}
+
+/// A spec whose pods no node takes, and whose token is nobody else's.
+fn without_running_pods(spec: &Value, name: &str) -> Value {
+    let mut spec = spec.clone();
+    match spec["replicas"].as_u64() {
+        None => spec["replicas"] = json!(0),
+        Some(0) => {}
+        Some(_) => spec["pod"]["nodeSelector"]["nowhere"] = json!("true"),
+    }
+    if let Some(token) = spec["tokenSecretRef"].as_object_mut() {
+        token.insert("name".to_owned(), json!(name));
+    }
+    if spec["tokenSecretRef"].is_null() {
+        spec.as_object_mut().unwrap().remove("tokenSecretRef");
+    }
+    spec
+}
+
+fn has_type_of_kubernetes(spec: &Value) -> bool {
+    let is_set = |field: &&str| {
+        let pointer = format!("/{}", field.replace('.', "/"));
+        spec.pointer(&pointer).is_some_and(|value| !value.is_null())
+    };
+    OF_KUBERNETES.iter().any(is_set)
+}
+
+fn name(queue: &Value) -> &str {
+    queue["metadata"]["name"].as_str().unwrap()
+}
+
+/// The reason of `Ready`, once it is about the present spec.
+fn reason(queue: &Value) -> Option<String> {
+    let status = &queue["status"];
+    let is_of_now = status["observedGeneration"] == queue["metadata"]["generation"];
+    let reason = status["conditions"][0]["reason"].as_str();
+    reason.filter(|_| is_of_now).map(str::to_owned)
+}
+
+/// What the API server has recorded of the operator's writes to each child, but of those
+/// that the garbage collector deletes. (Their versions change with what others write.)
+fn written(
+    api: &Api,
+    namespace: &Namespace,
+    gone: &BTreeSet<&str>,
+) -> BTreeMap<String, Vec<Value>> {
+    let mut written = BTreeMap::new();
+    for kind in CHILDREN {
+        for object in api.list(kind, namespace.name()) {
+            // Each namespace has a ServiceAccount of its own.
+            if name(&object) == "default" || gone.contains(name(&object)) {
+                continue;
+            }
+            let entries = object["metadata"]["managedFields"].as_array();
+            let by_the_operator = entries
+                .into_iter()
+                .flatten()
+                .filter(|e| e["manager"] == OPERATOR.1);
+            let child = format!("{} {}", kind.word, name(&object));
+            written.insert(child, by_the_operator.cloned().collect());
+        }
+    }
+    written
+}
+
+/// What the operator says that it reverted or gave up.
+fn reverts(namespace: &Namespace) -> Vec<String> {
+    let path = "jsonpath={range .items[*]}{.reason} {.regarding.name}: {.note}{\"\\n\"}{end}";
+    let events = namespace.kubectl(&["get", "events.events.k8s.io", "--output", path]);
+    let is_revert =
+        |line: &&str| line.starts_with("ChildPutBack") || line.starts_with("ChildRewritten");
+    events
+        .unwrap()
+        .lines()
+        .filter(is_revert)
+        .map(str::to_owned)
+        .collect()
+}
