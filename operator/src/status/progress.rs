@@ -78,7 +78,8 @@ pub(super) fn progress(
     };
     // Such as a quota, or a policy that does not admit the pod.
     if let Some(message) = told("ReplicaFailure", "True") {
-        return Progress::stuck(can_grant, "PodRefused", sentence(message));
+        let message = sentence(message) + count.quota(message);
+        return Progress::stuck(can_grant, "PodRefused", message);
     }
     if let Some(trouble) = trouble(pods) {
         return Progress::stuck(can_grant, trouble.reason, trouble.message);
@@ -108,6 +109,17 @@ impl Count {
 
     fn is_complete(&self) -> bool {
         self.can_grant() && self.updated == self.wanted && self.available == self.wanted
+    }
+
+    /// What a quota has to allow that refuses a pod of the new spec beside old ones.
+    fn quota(&self, refusal: &str) -> &'static str {
+        if self.all > self.updated && refusal.contains("exceeded quota") {
+            ". A rollout starts a new pod before it stops an old one, so that shards are granted \
+             throughout: let the quota allow one pod more than spec.replicas, or delete a pod of \
+             the old spec"
+        } else {
+            ""
+        }
     }
 
     fn complete(&self) -> String {

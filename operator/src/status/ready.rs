@@ -10,6 +10,12 @@ use crate::api::{GatewayQueue, parse_duration};
 use crate::desired::Owner;
 use crate::leader::Leader;
 
+/// What happens to a changed token. The kubelet watches no Secret that is immutable, and
+/// pods keep what it once held, also when it is deleted and created again.
+const PICKED_UP: &str = "The queue picks it up within two minutes, without a restart. A Secret \
+                         that is immutable is never picked up: create one of another name, and \
+                         set it in spec.tokenSecretRef";
+
 /// `blocked` is why there are no pods, if there shall be none.
 pub(super) fn ready(
     queue: &GatewayQueue,
@@ -76,7 +82,7 @@ fn held(queue: &GatewayQueue, owner: &Owner, hold: Hold, entry: &Entry) -> Verdi
                 "Secret {secret} does not exist, has no key {key}, or holds no token there. Put the \
                  token of a file into it with `kubectl -n {namespace} create secret generic {secret} \
                  --from-file={key}=FILE --dry-run=client -o yaml | kubectl -n {namespace} apply -f -`. \
-                 The queue takes it up by itself, within two minutes{}",
+                 {PICKED_UP}{}",
                 entry
                     .detail
                     .as_ref()
@@ -88,7 +94,7 @@ fn held(queue: &GatewayQueue, owner: &Owner, hold: Hold, entry: &Entry) -> Verdi
             "TokenRejected",
             format!(
                 "Discord rejects the token in Secret {secret}, key {key}: put the bot's present \
-                 token there. The queue takes it up by itself, within two minutes"
+                 token there. {PICKED_UP}"
             ),
         ),
         Hold::SessionStartsUnknown => match &entry.detail {

@@ -106,6 +106,54 @@ fn a_second_pod_that_a_quota_refuses_takes_no_turns_from_the_first() {
 }
 
 #[test]
+fn a_quota_that_leaves_no_room_for_a_rollout_is_named_as_that() {
+    let refusal = "pods \"my-bot-7d9f\" is forbidden: exceeded quota: pods, requested: pods=1, \
+                   used: pods=1, limited: pods=1";
+    let conditions = json!([{"type": "ReplicaFailure", "status": "True", "message": refusal}]);
+    // The pod of the old spec is there; that of the new one is refused.
+    let rollout = deployment(json!({
+        "observedGeneration": 2, "replicas": 1, "updatedReplicas": 0, "availableReplicas": 1,
+        "conditions": conditions,
+    }));
+    let lease = lease(&entry(None));
+    let of = |deployment: &Deployment| {
+        let status = status_of(
+            &queue(json!({})),
+            &Outcome::Applied,
+            Some(deployment),
+            Some(&lease),
+        );
+        let (_, reason, message) = ready(&status);
+        (reason.to_owned(), message.to_owned())
+    };
+    let (reason, message) = of(&rollout);
+    assert_eq!(reason, "PodRefused");
+    assert!(message.contains(&refusal[1..]), "{message}");
+    assert!(
+        message.contains("allow one pod more than spec.replicas"),
+        "{message}"
+    );
+    // The first pod of all: no rollout has to do with that.
+    let first = deployment(json!({"observedGeneration": 2, "conditions": conditions}));
+    let (_, message) = of(&first);
+    assert!(!message.contains("rollout"), "{message}");
+}
+
+#[test]
+fn a_token_in_an_immutable_secret_is_not_promised_to_be_picked_up() {
+    for hold in [Hold::TokenMissing, Hold::TokenRejected] {
+        let lease = lease(&entry(Some(hold)));
+        let queue = queue(json!({"tokenSecretRef": {"name": "discord"}}));
+        let status = status_of(&queue, &Outcome::Applied, Some(&available()), Some(&lease));
+        let (_, _, message) = ready(&status);
+        assert!(
+            message.contains("immutable is never picked up"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn a_queue_without_pods_says_how_to_start_it() {
     let queue = queue(json!({"replicas": 0}));
     let mut none = deployment(json!({"observedGeneration": 2}));
