@@ -157,14 +157,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_operator_is_ready_when_it_says_so() {
-        let (url, task) = operator(Readiness::of(0)).await;
+        let (url, task) = operator(Readiness::of(0, Arc::default())).await;
         is_ready(&url).await.unwrap();
         task.abort();
     }
 
     #[tokio::test]
     async fn one_that_is_not_ready_is_quoted() {
-        let (url, task) = operator(Readiness::of(1)).await;
+        let (url, task) = operator(Readiness::of(1, Arc::default())).await;
         let error = is_ready(&url).await.unwrap_err().to_string();
         assert!(error.contains("503") && error.contains("caches"), "{error}");
         task.abort();

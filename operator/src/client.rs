@@ -2,9 +2,19 @@
 //! called, each in its own way, so the client itself tries nothing again: it would
 //! do so for minutes, without a word.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::{Method, Request, Response};
+use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
+use tower::Service;
+use tower::layer::layer_fn;
+
+use crate::watch_health::WatchHealth;
 
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -12,9 +22,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// watch after 290 seconds.
 const QUIET: Duration = Duration::from_secs(300);
 
-/// The same of the calls of the election: a renewal that hangs shall end the turn
-/// before another can have it, which it can 10 seconds after a renewal was due. And
-/// longer than the 5 seconds between two renewals, for which the connection is kept.
+/// The same of the calls of the election: a renewal that hangs shall fail long before
+/// another operator may take the Lease. And longer than the 5 seconds between two
+/// renewals, for which the connection is kept.
 const ELECTION_QUIET: Duration = Duration::from_secs(6);
 
 /// The clients of the operator.
@@ -26,13 +36,20 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Those of the cluster of `config`.
+    /// Those of the cluster of `config`. Watches that the API server serves are noted
+    /// in `health`: kube itself does not report it when a watch that failed works again.
     ///
     /// # Errors
     /// When there are no credentials, or none that can be used.
-    pub fn of(config: Config) -> kube::Result<Self> {
+    pub fn of(config: Config, health: &Arc<WatchHealth>) -> kube::Result<Self> {
+        let noting = layer_fn(|service| NotesWatches {
+            service,
+            health: Arc::clone(health),
+        });
         Ok(Self {
-            work: Client::try_from(limited(config.clone(), QUIET))?,
+            work: ClientBuilder::try_from(limited(config.clone(), QUIET))?
+                .with_layer(&noting)
+                .build(),
             election: Client::try_from(limited(config, ELECTION_QUIET))?,
         })
     }
@@ -45,6 +62,48 @@ fn limited(mut config: Config, quiet: Duration) -> Config {
     config.reset_reader_on_write = true;
     config.default_retry = false;
     config
+}
+
+/// Notes the watches that the API server begins to serve.
+struct NotesWatches<S> {
+    service: S,
+    health: Arc<WatchHealth>,
+}
+
+impl<S, B> Service<Request<Body>> for NotesWatches<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let query = request.uri().query().unwrap_or_default();
+        let watches =
+            *request.method() == Method::GET && query.split('&').any(|pair| pair == "watch=true");
+        let path = request.uri().path().to_owned();
+        let answering = self.service.call(request);
+        if !watches {
+            return answering.boxed();
+        }
+        let health = Arc::clone(&self.health);
+        async move {
+            let answer = answering.await;
+            if let Ok(answer) = &answer
+                && answer.status().is_success()
+            {
+                health.connected(&path, Instant::now());
+            }
+            answer
+        }
+        .boxed()
+    }
 }
 
 #[cfg(test)]
@@ -90,7 +149,7 @@ mod tests {
         let busy =
             "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n";
         let (config, mut requests) = server(Some(busy)).await;
-        let clients = Clients::of(config).unwrap();
+        let clients = Clients::of(config, &Arc::default()).unwrap();
         for client in [clients.work, clients.election] {
             let pods: Api<Pod> = Api::default_namespaced(client);
             // Less than the API server asks for.
@@ -105,15 +164,14 @@ mod tests {
     #[tokio::test]
     async fn the_election_waits_for_an_api_server_that_never_answers_for_seconds_only() {
         let (config, mut requests) = server(None).await;
-        let clients = Clients::of(config).unwrap();
+        let clients = Clients::of(config, &Arc::default()).unwrap();
         let candidacy = crate::election::Candidacy {
             namespace: "system".to_owned(),
-            lease: "operator".to_owned(),
             identity: "operator-1".to_owned(),
         };
-        let (works, turn) = tokio::sync::watch::channel(true);
+        let (leads, leading) = tokio::sync::watch::channel(true);
         let stop = tokio_util::sync::CancellationToken::new();
-        let standing = crate::election::stand(clients.election, candidacy, works, stop.clone());
+        let standing = crate::election::stand(clients.election, candidacy, leads, stop.clone());
         let standing = tokio::spawn(standing);
         let twice = async {
             requests.recv().await.unwrap();
@@ -122,7 +180,7 @@ mod tests {
         // Once, and again after the first was given up and a second went by.
         let limit = ELECTION_QUIET + Duration::from_secs(5);
         tokio::time::timeout(limit, twice).await.unwrap();
-        assert!(!*turn.borrow());
+        assert!(!*leading.borrow());
         stop.cancel();
         standing.await.unwrap();
     }

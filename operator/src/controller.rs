@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use gateway_queue_telemetry::{chain, ms};
+use kube::ResourceExt as _;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{Controller, WatchStreamExt as _};
-use kube::{Client, ResourceExt as _};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -23,7 +23,7 @@ use crate::desired::{self, Owner, QueueDefaults};
 use crate::events::Events;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
-use crate::observe::{Tell, Triggers, events_of, scoped};
+use crate::observe::{Scope, Tell, Triggers, events_of};
 use crate::repairs::Repairs;
 use crate::status::{Holder, Outcome};
 use crate::stores::Stores;
@@ -86,8 +86,7 @@ pub struct Context {
 /// GatewayQueues are known: a store wakes only one of those who wait for it, and
 /// that is the controller itself.
 pub fn controller(
-    client: Client,
-    namespace: Option<&str>,
+    scope: &Scope,
     triggers: Triggers,
     context: Arc<Context>,
     stop: CancellationToken,
@@ -97,22 +96,20 @@ pub fn controller(
     let mut listed = Some(listed);
     let Triggers { one, all, tell } = triggers;
     let noting = Arc::clone(&context);
-    let changes = events_of(
-        scoped(client, namespace),
-        watcher::Config::default(),
-        writer,
-        |_| {},
-    )
-    .inspect(move |event| {
-        note_tokens(&noting.tokens, event, &tell);
-        if matches!(event, Event::InitDone)
-            && let Some(listed) = listed.take()
-        {
-            listed();
-        }
-    })
-    .map(Ok)
-    .applied_objects();
+    context
+        .metrics
+        .watch_queues(queues.clone(), context.works.clone());
+    let changes = events_of(scope, watcher::Config::default(), writer, |_| {})
+        .inspect(move |event| {
+            note_tokens(&noting.tokens, event, &tell);
+            if matches!(event, Event::InitDone)
+                && let Some(listed) = listed.take()
+            {
+                listed();
+            }
+        })
+        .map(Ok)
+        .applied_objects();
     let controller = Controller::for_stream(changes, queues)
         .with_config(
             Config::default()

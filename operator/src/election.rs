@@ -1,137 +1,351 @@
-//! Which of several operators works. The others keep their caches full and stand
-//! by. The Lease is kept by a library: should two work at once, as they may when
-//! clocks differ or an API server comes back, they do the same things, and no harm.
+//! Which of several operators is the leader of a scope. The others keep their caches
+//! full and are on standby. All that serve the same namespace go by one Lease, of
+//! whichever release they are.
+//!
+//! A holder is judged by the operator's own clock: it has lost the Lease when that was
+//! not seen to change for as long as it is held. Two that lead at once, as after a long
+//! stall, do no harm: both apply what the GatewayQueues say.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_queue_telemetry::chain;
-use kube::Client;
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Seconds for which a Lease is held when it is not renewed.
-const DURATION: u64 = 15;
+use crate::MANAGER;
 
-/// It is renewed so many seconds before that.
-const GRACE: u64 = 10;
+/// The name of the Lease. No GatewayQueue has a name with a dot, so that it is never
+/// the Lease of a queue.
+pub const LEASE: &str = "operator.gatewayqueue.dev";
 
-/// Between attempts when the API server does not answer, or refuses.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// Seconds for which the Lease is held when it is not renewed.
+const HELD_SECONDS: i32 = 15;
 
-/// How long a release may take: the next operator waits out the Lease otherwise.
-const RELEASE: Duration = Duration::from_secs(3);
+/// No Lease is waited for longer, whatever it says.
+const MAX_HELD: Duration = Duration::from_secs(60);
 
-/// Where operators agree on who works.
+/// Between two renewals, and two looks at the Lease of another.
+const RENEW: Duration = Duration::from_secs(5);
+
+/// A leader that has not renewed its Lease for so long stops, before another begins.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between attempts when the API server does not answer, or refuses: however long it
+/// was away, operators are back within seconds of its return.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// After another operator was faster.
+const CONTENDED: Duration = Duration::from_millis(500);
+
+/// How long an attempt may take: two that hang end before another operator may take
+/// the Lease.
+const CALL: Duration = Duration::from_secs(3);
+
+/// Where operators agree on the leader, and as whom this one takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidacy {
     /// The namespace of the Lease.
     pub namespace: String,
-    /// Its name.
-    pub lease: String,
-    /// Who this operator is: its pod.
+    /// Who this operator is: its namespace and its pod.
     pub identity: String,
 }
 
-/// Takes part in the election until `stop`, and says in `works` whether this
-/// operator's turn has come. In the end it releases the Lease, if it has it.
+/// What to do about a Lease.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Create,
+    Take,
+    Renew,
+    Wait { holder: String, until: Instant },
+}
+
+/// What was last seen of the Lease.
+#[derive(Debug, Default)]
+struct Seen {
+    lease: Option<Lease>,
+    /// Since when it has been like that.
+    since: Option<Instant>,
+}
+
+impl Seen {
+    fn note(&mut self, lease: Option<Lease>, now: Instant) {
+        let spec = |lease: &Option<Lease>| lease.as_ref().map(|lease| lease.spec.clone());
+        if spec(&self.lease) != spec(&lease) || self.since.is_none() {
+            self.since = Some(now);
+        }
+        self.lease = lease;
+    }
+
+    fn step(&self, identity: &str, now: Instant) -> Step {
+        let Some(lease) = &self.lease else {
+            return Step::Create;
+        };
+        let spec = lease.spec.as_ref();
+        let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
+        match holder {
+            None | Some("") => Step::Take,
+            Some(holder) if holder == identity => Step::Renew,
+            Some(holder) => {
+                let held = spec
+                    .and_then(|spec| spec.lease_duration_seconds)
+                    .and_then(|seconds| u64::try_from(seconds).ok())
+                    .map_or(MAX_HELD, Duration::from_secs)
+                    .min(MAX_HELD);
+                let until = self.since.unwrap_or(now) + held;
+                let holder = holder.to_owned();
+                match now < until {
+                    true => Step::Wait { holder, until },
+                    false => Step::Take,
+                }
+            }
+        }
+    }
+}
+
+/// Takes part in the election until `stop`, and publishes in `leads` whether this
+/// operator is the leader. Releases the Lease in the end, if it holds it.
 pub async fn stand(
     client: Client,
     candidacy: Candidacy,
-    works: watch::Sender<bool>,
+    leads: watch::Sender<bool>,
     stop: CancellationToken,
 ) {
-    let mut wait = FIRST_WAIT;
-    loop {
-        // Anew after each fault: the library makes a Lease that is gone only when
-        // it starts, and does not tell of one that it could not renew.
-        let campaign = campaign(&client, &candidacy, &works, &mut wait);
-        let Some(error) = stop.run_until_cancelled(campaign).await else {
-            break;
-        };
-        tell(&works, false);
-        let Candidacy {
-            namespace, lease, ..
-        } = &candidacy;
-        tracing::warn!(
-            error = chain(&error),
-            ?wait,
-            namespace,
-            lease,
-            "cannot take part in the election of an operator; trying again"
-        );
-        let pause = tokio::time::sleep(wait.mul_f64(0.5 + 0.5 * fastrand::f64()));
-        if stop.run_until_cancelled(pause).await.is_none() {
-            break;
-        }
-        wait = (wait * 2).min(LONGEST_WAIT);
-    }
-    if *works.borrow() {
-        let released = tokio::time::timeout(RELEASE, release(&client, &candidacy)).await;
-        match released {
-            Ok(Ok(())) => tracing::info!("the Lease of the operator is released"),
-            Ok(Err(error)) => tracing::warn!(
-                error = chain(&error),
-                "the Lease of the operator is not released"
-            ),
-            Err(_) => tracing::warn!("the Lease of the operator is not released in time"),
-        }
-    }
-}
-
-/// Follows the election. Comes back only with an error.
-async fn campaign(
-    client: &Client,
-    candidacy: &Candidacy,
-    works: &watch::Sender<bool>,
-    wait: &mut Duration,
-) -> LeaseManagerError {
-    let manager = match manager(client, candidacy).await {
-        Ok(manager) => manager,
-        Err(error) => return error,
+    let mut campaign = Campaign {
+        leases: Api::namespaced(client, &candidacy.namespace),
+        candidacy,
+        leads,
+        seen: Seen::default(),
+        renewed: None,
+        reported: None,
     };
     loop {
-        match manager.changed().await {
-            Ok(is_ours) => {
-                *wait = FIRST_WAIT;
-                tell(works, is_ours);
+        let attempt = campaign.attempt();
+        let Some(pause) = stop.run_until_cancelled(attempt).await else {
+            break;
+        };
+        let pause = pause.mul_f64(0.75 + 0.25 * fastrand::f64());
+        if stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
+            break;
+        }
+    }
+    campaign.release().await;
+}
+
+struct Campaign {
+    leases: Api<Lease>,
+    candidacy: Candidacy,
+    leads: watch::Sender<bool>,
+    seen: Seen,
+    /// When this operator last renewed the Lease: the start of the call.
+    renewed: Option<Instant>,
+    /// What was logged last.
+    reported: Option<Report>,
+}
+
+/// What there is to log, when it is not what was logged last.
+#[derive(Debug, PartialEq, Eq)]
+enum Report {
+    Leader,
+    Standby { holder: String },
+    Failing,
+}
+
+impl Campaign {
+    /// Looks at the Lease, or renews it. Returns the pause until the next attempt.
+    async fn attempt(&mut self) -> Duration {
+        let result = match tokio::time::timeout(CALL, self.call()).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("no answer within {} s", CALL.as_secs())),
+        };
+        match result {
+            Ok(pause) => pause,
+            Err(error) => {
+                self.failed(&error);
+                RETRY
             }
-            Err(error) => return error,
+        }
+    }
+
+    async fn call(&mut self) -> Result<Duration, String> {
+        let start = now();
+        let identity = self.candidacy.identity.clone();
+        // What this operator wrote itself is known, unless another has written since.
+        let mut step = self.seen.step(&identity, start);
+        if step != Step::Renew {
+            let lease = self.leases.get_opt(LEASE).await;
+            self.seen
+                .note(lease.map_err(|error| chain(&error))?, start);
+            step = self.seen.step(&identity, start);
+        }
+        let lost = match step {
+            Step::Create => [409, 409],
+            _ => [404, 409],
+        };
+        let written = match step {
+            Step::Wait { holder, until } => {
+                self.stands_by(holder);
+                let pause = until.saturating_duration_since(now());
+                return Ok(pause.clamp(CONTENDED, RENEW));
+            }
+            Step::Create => {
+                let lease = self.new_lease();
+                self.leases.create(&PostParams::default(), &lease).await
+            }
+            Step::Take => self.write(true).await,
+            Step::Renew => self.write(false).await,
+        };
+        match written {
+            Ok(lease) => {
+                self.seen.note(Some(lease), start);
+                self.renewed = Some(start);
+                self.is_leader();
+                Ok(RENEW)
+            }
+            // Another wrote or deleted it since it was seen.
+            Err(kube::Error::Api(status)) if lost.contains(&status.code) => {
+                self.seen = Seen::default();
+                self.stop_if_late();
+                Ok(CONTENDED)
+            }
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
+    fn new_lease(&self) -> Lease {
+        let now = Some(MicroTime(Timestamp::now()));
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(LEASE.to_owned()),
+                namespace: Some(self.candidacy.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.candidacy.identity.clone()),
+                lease_duration_seconds: Some(HELD_SECONDS),
+                acquire_time: now.clone(),
+                renew_time: now,
+                lease_transitions: Some(0),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    /// Writes the Lease as it was seen, so that nobody else's write is lost.
+    async fn write(&self, take: bool) -> kube::Result<Lease> {
+        let seen = self.seen.lease.as_ref();
+        let version = seen.and_then(|lease| lease.metadata.resource_version.as_ref());
+        let now = MicroTime(Timestamp::now());
+        let mut spec = json!({
+            "holderIdentity": self.candidacy.identity,
+            "leaseDurationSeconds": HELD_SECONDS,
+            "renewTime": now,
+        });
+        if take {
+            let spec_seen = seen.and_then(|lease| lease.spec.as_ref());
+            let before = spec_seen.and_then(|spec| spec.lease_transitions);
+            spec["acquireTime"] = json!(now);
+            spec["leaseTransitions"] = json!(before.unwrap_or(0).max(0).saturating_add(1));
+        }
+        self.patch(&json!({"metadata": {"resourceVersion": version}, "spec": spec}))
+            .await
+    }
+
+    async fn patch(&self, patch: &serde_json::Value) -> kube::Result<Lease> {
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        self.leases
+            .patch(LEASE, &params, &Patch::Merge(patch))
+            .await
+    }
+
+    /// Gives the Lease up, if it is held, so that the next need not wait.
+    async fn release(&mut self) {
+        if !*self.leads.borrow() {
+            return;
+        }
+        let seen = self.seen.lease.as_ref();
+        let version = seen.and_then(|lease| lease.metadata.resource_version.as_ref());
+        let patch = json!({
+            "metadata": {"resourceVersion": version},
+            "spec": {"holderIdentity": "", "renewTime": null, "acquireTime": null},
+        });
+        let namespace = &self.candidacy.namespace;
+        match tokio::time::timeout(CALL, self.patch(&patch)).await {
+            Ok(Ok(_)) => tracing::info!(namespace, lease = LEASE, "lease released"),
+            Ok(Err(error)) => {
+                tracing::warn!(namespace, lease = LEASE, error = chain(&error), "cannot release the lease");
+            }
+            Err(_) => tracing::warn!(namespace, lease = LEASE, "cannot release the lease in time"),
+        }
+    }
+
+    fn is_leader(&mut self) {
+        self.leads
+            .send_if_modified(|leads| !std::mem::replace(leads, true));
+        let namespace = self.candidacy.namespace.clone();
+        self.report(Report::Leader, || {
+            tracing::info!(namespace, lease = LEASE, "became the leader");
+        });
+    }
+
+    fn stands_by(&mut self, holder: String) {
+        self.leads_no_more();
+        let (namespace, leader) = (self.candidacy.namespace.clone(), holder.clone());
+        self.report(Report::Standby { holder }, || {
+            tracing::info!(namespace, lease = LEASE, leader, "on standby");
+        });
+    }
+
+    fn leads_no_more(&mut self) {
+        self.renewed = None;
+        self.leads
+            .send_if_modified(|leads| std::mem::replace(leads, false));
+    }
+
+    /// A leader that may not renew the Lease in time any more stops.
+    fn stop_if_late(&mut self) {
+        let age = self.renewed.map(|at| now().saturating_duration_since(at));
+        if age.is_none_or(|age| age + RETRY > RENEW_DEADLINE) {
+            self.leads_no_more();
+        }
+    }
+
+    fn failed(&mut self, error: &str) {
+        self.stop_if_late();
+        let namespace = self.candidacy.namespace.clone();
+        self.report(Report::Failing, || {
+            tracing::warn!(
+                namespace,
+                lease = LEASE,
+                error,
+                "cannot renew or read the lease; retrying"
+            );
+        });
+    }
+
+    fn report(&mut self, report: Report, log: impl FnOnce()) {
+        if self.reported.as_ref() != Some(&report) {
+            log();
+            self.reported = Some(report);
         }
     }
 }
 
-async fn release(client: &Client, candidacy: &Candidacy) -> Result<(), LeaseManagerError> {
-    manager(client, candidacy).await?.release().await
-}
-
-async fn manager(
-    client: &Client,
-    candidacy: &Candidacy,
-) -> Result<LeaseManager, LeaseManagerError> {
-    let Candidacy {
-        namespace,
-        lease,
-        identity,
-    } = candidacy;
-    LeaseManagerBuilder::new(client.clone(), lease)
-        .with_namespace(namespace)
-        .with_identity(identity)
-        .with_field_manager(identity)
-        .with_duration(DURATION)
-        .with_grace(GRACE)
-        .build()
-        .await
-}
-
-fn tell(works: &watch::Sender<bool>, new: bool) {
-    let changed = works.send_if_modified(|old| std::mem::replace(old, new) != new);
-    match (changed, new) {
-        (true, true) => tracing::info!("this operator works"),
-        (true, false) => tracing::info!("this operator stands by"),
-        (false, _) => {}
-    }
+/// The time, which tests may make go faster.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

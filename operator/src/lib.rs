@@ -23,6 +23,7 @@ pub mod leader;
 pub mod metrics;
 pub mod observe;
 mod parts;
+pub mod queue_ready;
 pub mod repairs;
 pub mod report;
 pub mod runtime;
@@ -32,6 +33,8 @@ pub mod status;
 pub mod stores;
 pub mod tokens;
 pub mod told;
+pub mod watch_health;
+pub mod watch_retry;
 
 /// The name under which the operator owns fields, and the value of
 /// `app.kubernetes.io/managed-by` on everything it makes.

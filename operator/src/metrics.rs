@@ -1,13 +1,22 @@
 //! What the operator counts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use kube::runtime::reflector::Store;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::api::Stored;
+use crate::queue_ready::QueueReady;
+use crate::watch_health::WatchHealth;
 
 /// The counters; clones share them.
 #[derive(Clone, Debug)]
@@ -15,7 +24,8 @@ pub struct Metrics {
     reconciles: Family<Result, Counter>,
     seconds: Histogram,
     calls: Family<Call, Counter>,
-    works: Gauge,
+    leader: Family<Scope, Gauge>,
+    queues: QueueReady,
 }
 
 /// A kind of call to the API server, watches aside.
@@ -35,6 +45,12 @@ struct Call {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Scope {
+    /// A namespace, or `*`.
+    scope: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Result {
     result: Word,
 }
@@ -46,13 +62,15 @@ enum Word {
 }
 
 impl Metrics {
-    /// Counters at zero, and the registry that prints them.
-    pub fn new() -> (Self, Registry) {
+    /// Counters at zero, and the registry that prints them, with the state of the
+    /// watches in `health`.
+    pub fn new(health: &Arc<WatchHealth>) -> (Self, Registry) {
         let metrics = Self {
             reconciles: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
             calls: Family::default(),
-            works: Gauge::default(),
+            leader: Family::default(),
+            queues: QueueReady::default(),
         };
         let mut registry = Registry::with_prefix("gateway_queue_operator");
         registry.register(
@@ -71,16 +89,27 @@ impl Metrics {
             metrics.calls.clone(),
         );
         registry.register(
-            "works",
-            "Whether this operator works (1), or stands by for another that does (0)",
-            metrics.works.clone(),
+            "leader",
+            "Whether this operator is the leader (1) of a namespace, or of all (*), or on standby (0)",
+            metrics.leader.clone(),
         );
+        registry.register_collector(Box::new(metrics.queues.clone()));
+        registry.register_collector(Box::new(WatchUp(Arc::clone(health))));
         (metrics, registry)
     }
 
-    /// Notes whether this operator works.
-    pub fn works(&self, works: bool) {
-        self.works.set(works.into());
+    /// Notes whether this operator is the leader of a scope.
+    pub fn leads(&self, scope: &str, leads: bool) {
+        let scope = scope.to_owned();
+        self.leader
+            .get_or_create(&Scope { scope })
+            .set(leads.into());
+    }
+
+    /// From now on, exports whether these GatewayQueues are ready, while this operator
+    /// is their leader.
+    pub fn watch_queues(&self, queues: Store<Stored>, leads: watch::Receiver<bool>) {
+        self.queues.add(queues, leads);
     }
 
     /// Counts a reconcile.
@@ -96,6 +125,24 @@ impl Metrics {
     }
 }
 
+/// Whether each watch works.
+#[derive(Debug)]
+struct WatchUp(Arc<WatchHealth>);
+
+impl Collector for WatchUp {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let up = Family::<[(&str, String); 2], Gauge>::default();
+        for watch in self.0.all() {
+            let labels = [("kind", watch.kind), ("scope", watch.scope)];
+            up.get_or_create(&labels).set(watch.up.into());
+        }
+        let help =
+            "Whether the API server serves the watch of a kind (1), in a namespace or in all (*)";
+        let metric = encoder.encode_descriptor("watch_up", help, None, up.metric_type())?;
+        up.encode(metric)
+    }
+}
+
 /// The text of `/metrics`.
 ///
 /// # Errors
@@ -108,15 +155,30 @@ pub fn text(registry: &Registry) -> std::result::Result<String, std::fmt::Error>
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
     fn reconciles_and_calls_are_counted_by_kind() {
-        let (metrics, registry) = Metrics::new();
+        let (metrics, registry) = Metrics::new(&Arc::default());
         metrics.reconciled(true, Duration::from_millis(2));
         metrics.called(Verb::PatchStatus);
         let text = text(&registry).unwrap();
         assert!(text.contains("gateway_queue_operator_reconciles_total{result=\"Success\"} 1"));
         assert!(text.contains("gateway_queue_operator_api_calls_total{verb=\"PatchStatus\"} 1"));
+    }
+
+    #[test]
+    fn each_watch_is_exported_whether_it_works_or_not() {
+        let health = Arc::<WatchHealth>::default();
+        let (_, registry) = Metrics::new(&health);
+        health.add("/pods", "Pod", "*");
+        health.add("/leases", "Lease", "*");
+        health.connected("/pods", Instant::now());
+        let text = text(&registry).unwrap();
+        let up = "gateway_queue_operator_watch_up{kind=\"Pod\",scope=\"*\"} 1\n";
+        let down = "gateway_queue_operator_watch_up{kind=\"Lease\",scope=\"*\"} 0\n";
+        assert!(text.contains(up) && text.contains(down), "{text}");
     }
 }

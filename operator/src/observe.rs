@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use futures::{Stream, StreamExt as _, pin_mut};
+use futures::{Stream, StreamExt as _, pin_mut, stream};
 use gateway_queue_telemetry::chain;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,8 +15,7 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
-use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{self, DefaultBackoff, Event};
+use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -26,6 +25,8 @@ use crate::desired::{NAME, POD_SELECTOR};
 use crate::sightings::Sightings;
 use crate::stores::{Stores, Writers, instance, token};
 use crate::tokens::Tokens;
+use crate::watch_health::WatchHealth;
+use crate::watch_retry::{Failure, WatchRetry};
 
 /// The API of a kind in one namespace, or in all of them.
 pub fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
@@ -35,6 +36,24 @@ where
     match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
+    }
+}
+
+/// What is watched: the objects of one namespace, or of all of them.
+#[derive(Clone)]
+pub struct Scope {
+    /// Calls the API server.
+    pub client: Client,
+    /// The namespace; all when there is none.
+    pub namespace: Option<String>,
+    /// Where it is noted whether the watches work.
+    pub health: Arc<WatchHealth>,
+}
+
+impl Scope {
+    /// The namespace, or `*`, which is the name of none.
+    pub fn name(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("*")
     }
 }
 
@@ -57,8 +76,7 @@ fn slim(pod: &mut Pod) {
 
 /// Starts the watches of all kinds of children, as tasks of `tasks`.
 pub fn watch_children(
-    client: &Client,
-    namespace: Option<&str>,
+    scope: &Scope,
     tokens: &Arc<Tokens>,
     tasks: &mut JoinSet<()>,
 ) -> (Stores, Triggers) {
@@ -79,10 +97,10 @@ pub fn watch_children(
         pods,
     } = writers;
     let sightings = Arc::clone(&stores.sightings);
-    let leases = changes(client, namespace, leases)
+    let leases = changes(scope, leases)
         .filter(move |event| std::future::ready(is_news(&sightings, event, Instant::now())));
     tasks.spawn(forward(leases, own_name, tell.clone()));
-    let pods = changes_of(client, namespace, POD_SELECTOR, pods, slim);
+    let pods = changes_of(scope, POD_SELECTOR, pods, slim);
     let tokens = Arc::clone(tokens);
     let concerned = move |pod: &Pod| {
         let namespace = pod.namespace().unwrap_or_default();
@@ -99,12 +117,7 @@ pub fn watch_children(
         queues
     };
     tasks.spawn(forward(pods, concerned, tell.clone()));
-    let mut watch = Watch {
-        client,
-        namespace,
-        tell,
-        tasks,
-    };
+    let mut watch = Watch { scope, tell, tasks };
     watch.children(service_accounts);
     watch.children(roles);
     watch.children(role_bindings);
@@ -122,8 +135,7 @@ pub fn watch_children(
 }
 
 struct Watch<'a> {
-    client: &'a Client,
-    namespace: Option<&'a str>,
+    scope: &'a Scope,
     tell: Tell,
     tasks: &'a mut JoinSet<()>,
 }
@@ -135,7 +147,7 @@ impl Watch<'_> {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
         K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     {
-        let changes = changes(self.client, self.namespace, writer);
+        let changes = changes(self.scope, writer);
         self.tasks
             .spawn(forward(changes, own_name, self.tell.clone()));
     }
@@ -168,68 +180,96 @@ impl Tell {
     }
 }
 
-/// The events of a watch. One that breaks is started again, and its errors are
-/// for the log only.
+/// The events of a watch, for ever. One that breaks is tried again; of its failures
+/// the first is logged.
 pub fn events_of<K>(
-    api: Api<K>,
+    scope: &Scope,
     config: watcher::Config,
     writer: Writer<K>,
     modify: fn(&mut K),
-) -> impl Stream<Item = Event<K>> + Send
-where
-    K: Resource<DynamicType = ()>,
-    K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
-{
-    watcher::watcher(api, config)
-        .backoff(Patience::default())
-        .modify(modify)
-        .reflect(writer)
-        .filter_map(|event| {
-            if let Err(error) = &event {
-                tracing::warn!(kind = %K::kind(&()), error = chain(error), "watch interrupted; trying again");
-            }
-            std::future::ready(event.ok())
-        })
-}
-
-/// The usual waits between the attempts of a watch, but for one thing: a watch
-/// says that it begins before it is known whether it may, and that is no success
-/// after which the waits start from the shortest again. They do so when there was
-/// no failure for two minutes.
-#[derive(Default)]
-struct Patience(DefaultBackoff);
-
-impl Iterator for Patience {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        self.0.next()
-    }
-}
-
-impl Backoff for Patience {
-    fn reset(&mut self) {}
-}
-
-/// The changes of the objects of one kind that carry our label, for ever. They
-/// are in the store when they come out here.
-fn changes<K>(
-    client: &Client,
-    namespace: Option<&str>,
-    writer: Writer<K>,
 ) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
-    changes_of(client, namespace, NAME, writer, |_| {})
+    retried(scope, config)
+        .modify(modify)
+        .reflect(writer)
+        .filter_map(|event| std::future::ready(event.ok()))
+}
+
+/// What there is of one kind in a scope, and the failures, with a pause after each.
+fn retried<K>(
+    scope: &Scope,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+{
+    let api: Api<K> = scoped(scope.client.clone(), scope.namespace.as_deref());
+    let path = K::url_path(&(), scope.namespace.as_deref());
+    let health = Arc::clone(&scope.health);
+    let name = scope.name().to_owned();
+    health.add(&path, &K::kind(&()), &name);
+    let begin = move || watcher::watcher(api.clone(), config.clone()).boxed();
+    let start = (begin(), WatchRetry::default(), Duration::ZERO);
+    stream::unfold(start, move |(mut watch, mut retry, wait)| {
+        let (begin, health) = (begin.clone(), Arc::clone(&health));
+        let (path, name) = (path.clone(), name.clone());
+        async move {
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            let event = watch.next().await?;
+            let now = Instant::now();
+            let wait = match &event {
+                // Said before it is known whether the API server answers.
+                Ok(Event::Init) => Duration::ZERO,
+                Ok(_) => {
+                    health.connected(&path, now);
+                    retry.succeeded();
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    let failure = Failure::of(error);
+                    let kind = K::kind(&());
+                    if failure == Failure::Expired {
+                        watch = begin();
+                        tracing::debug!(%kind, error = chain(error), "watch expired; listing again");
+                    } else {
+                        if health.failed(&path, now) {
+                            retry.succeeded();
+                        }
+                        if retry.is_new(failure) {
+                            let scope = &name;
+                            tracing::warn!(%kind, scope, error = chain(error), "watch failed; retrying");
+                        } else {
+                            tracing::debug!(%kind, error = chain(error), "watch failed again");
+                        }
+                    }
+                    retry.failed(failure, now, fastrand::f64())
+                }
+            };
+            Some((event, (watch, retry, wait)))
+        }
+    })
+}
+
+/// The changes of the objects of one kind that carry our label, for ever. They
+/// are in the store when they come out here.
+fn changes<K>(scope: &Scope, writer: Writer<K>) -> impl Stream<Item = Event<K>> + Send + use<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+{
+    changes_of(scope, NAME, writer, |_| {})
 }
 
 /// The same of those that a selector of labels matches, and of what is left of them after
 /// `modify`.
 fn changes_of<K>(
-    client: &Client,
-    namespace: Option<&str>,
+    scope: &Scope,
     labels: &str,
     writer: Writer<K>,
     modify: fn(&mut K),
@@ -239,7 +279,7 @@ where
     K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
     let config = watcher::Config::default().labels(labels);
-    events_of(scoped(client.clone(), namespace), config, writer, modify)
+    events_of(scope, config, writer, modify)
 }
 
 /// Notes what became of a Lease. A renewal, every few seconds for each queue, is
@@ -309,16 +349,5 @@ mod tests {
             uid: "0001".to_owned(),
         };
         assert_eq!(sightings.of(&owner), None);
-    }
-
-    #[test]
-    fn a_watch_that_begins_has_not_succeeded_yet() {
-        let mut patience = Patience::default();
-        let mut waits = Vec::new();
-        for _ in 0..10 {
-            waits.extend(patience.next());
-            patience.reset();
-        }
-        assert!(waits[9] > Duration::from_secs(15), "{waits:?}");
     }
 }

@@ -19,12 +19,13 @@ use crate::controller::{CONCURRENCY, Context, controller};
 use crate::election;
 use crate::events::{self, Events};
 use crate::metrics::Metrics;
-use crate::observe::{Tell, watch_children};
+use crate::observe::{Scope, Tell, watch_children};
 use crate::parts::Parts;
 use crate::repairs::Repairs;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
 use crate::told::Told;
+use crate::watch_health::WatchHealth;
 
 /// Any error that ends the operator.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -42,8 +43,8 @@ pub fn run(settings: Settings) -> Result<(), BoxError> {
         name: "gateway-queue-operator",
         version: env!("CARGO_PKG_VERSION"),
         crates: &["gateway_queue_operator"],
-        // Each failed call is told with what it was for.
-        quiet: &["kube_client::client::builder"],
+        // Each failed call is logged with what it was for, a failing watch once.
+        quiet: &["kube_client::client::builder", "kube_runtime::watcher"],
     };
     let format = match settings.log_format {
         LogFormat::Text => Format::Text,
@@ -61,22 +62,21 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     let Settings {
         defaults,
         watch_namespaces,
-        candidacy,
+        election,
         admin_port,
         log_format: _,
         log_filter: _,
     } = settings;
     let stop = stop_on_signal()?;
-    let Clients {
-        work: client,
-        election,
-    } = Clients::of(Config::infer().await?)?;
+    let health = Arc::<WatchHealth>::default();
+    let clients = Clients::of(Config::infer().await?, &health)?;
+    let client = clients.work;
     let scopes: Vec<Option<String>> = match watch_namespaces.is_empty() {
         true => vec![None],
         false => watch_namespaces.into_iter().map(Some).collect(),
     };
-    let (metrics, registry) = Metrics::new();
-    let readiness = Arc::new(Readiness::of(scopes.len()));
+    let (metrics, registry) = Metrics::new(&health);
+    let readiness = Arc::new(Readiness::of(scopes.len(), Arc::clone(&health)));
     let listener = admin::listen(admin_port)
         .await
         .map_err(|error| format!("cannot listen on the admin port {admin_port}: {error}"))?;
@@ -101,21 +101,40 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     let instance = std::env::var("POD_NAME").ok();
     let publishing = events::publish(client.clone(), instance, notes);
     parts.run("event recorder", publishing);
-    let (works, turn) = watch::channel(candidacy.is_none());
     let places = Arc::new(Semaphore::new(usize::from(CONCURRENCY)));
     let mut controllers = Parts::default();
-    let mut tells = Vec::new();
+    // The next operator is the leader when this one has done nothing any more.
+    let idle = CancellationToken::new();
+    let mut standing = Parts::default();
     for namespace in scopes {
-        let namespace = namespace.as_deref();
-        let place = namespace.map_or_else(
+        let place = namespace.as_ref().map_or_else(
             || "all namespaces".to_owned(),
             |namespace| format!("namespace {namespace}"),
         );
+        let scope = Scope {
+            client: client.clone(),
+            namespace,
+            health: Arc::clone(&health),
+        };
         let mut watches = JoinSet::new();
         let tokens = Arc::<Tokens>::default();
-        let (stores, triggers) = watch_children(&client, namespace, &tokens, &mut watches);
+        let (stores, triggers) = watch_children(&scope, &tokens, &mut watches);
         parts.run_all(format!("watch of {place}"), watches);
-        tells.push(triggers.tell.clone());
+        let (leads, leading) = watch::channel(election.is_none());
+        let following = follow(
+            leading.clone(),
+            health.recoveries(),
+            triggers.tell.clone(),
+            scope.name().to_owned(),
+            metrics.clone(),
+        );
+        parts.run(format!("leadership observer of {place}"), following);
+        if let Some(election) = &election {
+            let candidacy = election.candidacy(scope.namespace.as_deref());
+            let campaign =
+                election::stand(clients.election.clone(), candidacy, leads, idle.clone());
+            standing.run(format!("election for {place}"), campaign);
+        }
         let context = Arc::new(Context {
             cluster: Cluster::new(client.clone(), metrics.clone()),
             stores: stores.clone(),
@@ -126,23 +145,16 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             told: Told::default(),
             events: events.clone(),
             metrics: metrics.clone(),
-            works: turn.clone(),
+            works: leading,
             places: Arc::clone(&places),
         });
         let (readiness, stop) = (Arc::clone(&readiness), stop.clone());
-        let of = namespace.map(str::to_owned);
+        let of = scope.namespace.clone();
         let listed = move || {
             readiness.filled();
             tracing::info!(namespace = of, "the caches are filled");
         };
-        let run = controller(
-            client.clone(),
-            namespace,
-            triggers,
-            context,
-            stop.clone(),
-            listed,
-        );
+        let run = controller(&scope, triggers, context, stop.clone(), listed);
         controllers.run(format!("controller of {place}"), async move {
             // Before the children are known, each would seem to be missing.
             let filled = stop.run_until_cancelled(stores.wait_until_ready()).await;
@@ -150,14 +162,6 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
                 run.await;
             }
         });
-    }
-    parts.run("leadership observer", follow(turn, tells, metrics));
-    // The next operator's turn comes when this one has done nothing any more.
-    let idle = CancellationToken::new();
-    let mut standing = Parts::default();
-    if let Some(candidacy) = candidacy {
-        let election = election::stand(election, candidacy, works, idle.clone());
-        standing.run("election", election);
     }
     let fault = tokio::select! {
         fault = all_end(&mut controllers, &stop) => fault,
@@ -191,18 +195,27 @@ async fn all_end(controllers: &mut Parts, stop: &CancellationToken) -> Option<St
     None
 }
 
-/// Has every GatewayQueue looked at when this operator's turn comes: what happened
-/// while it stood by was seen, and left to the other.
-async fn follow(mut turn: watch::Receiver<bool>, tells: Vec<Tell>, metrics: Metrics) {
+/// Has every GatewayQueue of a scope reconciled when this operator becomes its leader,
+/// since it has left to the other what it saw on standby; and when watches work again
+/// that failed: what failed meanwhile need not wait until its next attempt is due.
+async fn follow(
+    mut leading: watch::Receiver<bool>,
+    mut recoveries: watch::Receiver<u64>,
+    tell: Tell,
+    scope: String,
+    metrics: Metrics,
+) {
     loop {
-        let works = *turn.borrow_and_update();
-        metrics.works(works);
-        if works {
-            tells.iter().for_each(Tell::all);
+        let leads = *leading.borrow_and_update();
+        metrics.leads(&scope, leads);
+        if leads {
+            tell.all();
         }
-        if turn.changed().await.is_err() {
-            // There is no election: this operator is alone, and works for good.
-            std::future::pending::<()>().await;
+        tokio::select! {
+            // Without an election this operator is the leader for good.
+            Ok(()) = leading.changed() => {}
+            Ok(()) = recoveries.changed() => {}
+            else => std::future::pending().await,
         }
     }
 }
@@ -237,7 +250,11 @@ fn stop_on_signal() -> Result<CancellationToken, BoxError> {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
+    use kube::Client;
+
     use super::*;
+    use crate::observe::Triggers;
 
     #[tokio::test]
     async fn one_controller_of_several_that_ends_is_named_but_not_after_the_signal() {
@@ -251,13 +268,48 @@ mod tests {
         assert_eq!(all_end(&mut controllers, &stop).await, None);
     }
 
+    /// What makes the controller look again, beside what tells it to.
+    fn tell() -> (Tell, Triggers) {
+        let scope = Scope {
+            client: Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap(),
+            namespace: None,
+            health: Arc::default(),
+        };
+        let (_, triggers) = watch_children(&scope, &Arc::default(), &mut JoinSet::new());
+        (triggers.tell.clone(), triggers)
+    }
+
     #[tokio::test]
-    async fn an_operator_without_an_election_works_for_good() {
-        let (works, turn) = watch::channel(true);
-        drop(works);
-        let (metrics, _) = Metrics::new();
-        let following = follow(turn, Vec::new(), metrics);
-        let ended = tokio::time::timeout(Duration::from_millis(50), following).await;
-        assert!(ended.is_err(), "it ended");
+    async fn all_are_reconciled_when_this_operator_leads_and_when_watches_recover() {
+        let (tell, mut triggers) = tell();
+        let (leads, leading) = watch::channel(false);
+        let (recovered, recoveries) = watch::channel(0);
+        let (metrics, _) = Metrics::new(&Arc::default());
+        let following = follow(leading, recoveries, tell, "*".to_owned(), metrics);
+        tokio::spawn(following);
+        recovered.send_replace(1);
+        tokio::task::yield_now().await;
+        assert!(triggers.all.try_recv().is_err(), "on standby");
+        leads.send_replace(true);
+        triggers.all.next().await.unwrap();
+        recovered.send_replace(2);
+        triggers.all.next().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_operator_without_an_election_is_the_leader_for_good() {
+        let (tell, mut triggers) = tell();
+        let (leads, leading) = watch::channel(true);
+        drop(leads);
+        let (recovered, recoveries) = watch::channel(0);
+        let (metrics, _) = Metrics::new(&Arc::default());
+        let following = follow(leading, recoveries, tell, "*".to_owned(), metrics);
+        let following = tokio::spawn(following);
+        triggers.all.next().await.unwrap();
+        recovered.send_replace(1);
+        triggers.all.next().await.unwrap();
+        drop(recovered);
+        tokio::task::yield_now().await;
+        assert!(!following.is_finished(), "it ended");
     }
 }

@@ -32,13 +32,17 @@ Options, and the variables that stand for them:
                                 again; all namespaces when absent
   --admin-port PORT             ADMIN_PORT, for /livez /readyz /metrics; 8080
   --log-format FORMAT           LOG_FORMAT: text or json; text
-  --leader-election-lease NAME  LEADER_ELECTION_LEASE, by which several operators
-                                agree on who works; none when absent
+  --leader-election BOOL        LEADER_ELECTION: true or false; true when several
+                                operators serve the same namespaces, so that one
+                                of them is the leader; false when absent
   --leader-election-namespace NAME
-                                LEADER_ELECTION_NAMESPACE, where that Lease is
+                                LEADER_ELECTION_NAMESPACE, where operators of all
+                                namespaces have their Lease; kube-system. Others
+                                have one in each namespace that they watch
   --help, --version
 
-RUST_LOG says what is logged (info when absent). POD_NAME says who this operator is.
+RUST_LOG says what is logged (info when absent). POD_NAME and POD_NAMESPACE identify
+this operator in a leader election.
 The cluster is that of the pod, else of KUBECONFIG or ~/.kube/config.
 ";
 
@@ -64,14 +68,34 @@ pub struct Settings {
     pub defaults: QueueDefaults,
     /// The namespaces to work in; none of them stands for all.
     pub watch_namespaces: Vec<String>,
-    /// Where several operators agree on who works; alone when there is none.
-    pub candidacy: Option<Candidacy>,
+    /// How operators of the same namespaces agree on a leader; this one is alone when
+    /// there is none.
+    pub election: Option<Election>,
     /// The port of probes and metrics.
     pub admin_port: u16,
     /// The form of log lines.
     pub log_format: LogFormat,
     /// What is logged, in the notation of RUST_LOG.
     pub log_filter: String,
+}
+
+/// How operators agree on a leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Election {
+    /// The namespace of the Lease of operators that serve all namespaces.
+    pub namespace: String,
+    /// Who this operator is.
+    pub identity: String,
+}
+
+impl Election {
+    /// Returns how this operator takes part for one namespace, or for all.
+    pub fn candidacy(&self, namespace: Option<&str>) -> Candidacy {
+        Candidacy {
+            namespace: namespace.unwrap_or(&self.namespace).to_owned(),
+            identity: self.identity.clone(),
+        }
+    }
 }
 
 /// A setting that cannot be read. Its message is one line.
@@ -127,20 +151,25 @@ const WATCH_NAMESPACE: Setting = Setting {
     variable: "WATCH_NAMESPACE",
     accepted: "names of namespaces with commas between, such as bots,shop",
 };
-const LEASE: Setting = Setting {
-    name: "--leader-election-lease (LEADER_ELECTION_LEASE)",
-    variable: "LEADER_ELECTION_LEASE",
-    accepted: "the name of a Lease, such as gateway-queue-operator",
+const ELECTION: Setting = Setting {
+    name: "--leader-election (LEADER_ELECTION)",
+    variable: "LEADER_ELECTION",
+    accepted: "true or false",
 };
 const LEASE_NAMESPACE: Setting = Setting {
     name: "--leader-election-namespace (LEADER_ELECTION_NAMESPACE)",
     variable: "LEADER_ELECTION_NAMESPACE",
-    accepted: "the namespace of the Lease of LEADER_ELECTION_LEASE",
+    accepted: "the name of a namespace, such as kube-system",
 };
 const POD_NAME: Setting = Setting {
     name: "POD_NAME",
     variable: "POD_NAME",
     accepted: "the name of this operator's pod, which tells it from others that take part in the election",
+};
+const POD_NAMESPACE: Setting = Setting {
+    name: "POD_NAMESPACE",
+    variable: "POD_NAMESPACE",
+    accepted: "the namespace of this operator's pod",
 };
 const ADMIN_PORT: Setting = Setting {
     name: "--admin-port (ADMIN_PORT)",
@@ -177,7 +206,7 @@ impl Command {
                 Long("queue-image-pull-policy") => flags.pull_policy = Some(parser.value()?),
                 Long("watch-namespace") => flags.namespaces.push(parser.value()?),
                 Long("admin-port") => flags.admin_port = Some(parser.value()?),
-                Long("leader-election-lease") => flags.lease = Some(parser.value()?),
+                Long("leader-election") => flags.election = Some(parser.value()?),
                 Long("leader-election-namespace") => {
                     flags.lease_namespace = Some(parser.value()?);
                 }
@@ -196,7 +225,7 @@ struct Flags {
     queue_image: Option<OsString>,
     pull_policy: Option<OsString>,
     namespaces: Vec<OsString>,
-    lease: Option<OsString>,
+    election: Option<OsString>,
     lease_namespace: Option<OsString>,
     admin_port: Option<OsString>,
     log_format: Option<OsString>,
@@ -208,7 +237,7 @@ impl Flags {
             queue_image,
             pull_policy,
             namespaces,
-            lease,
+            election,
             lease_namespace,
             admin_port,
             log_format,
@@ -217,7 +246,7 @@ impl Flags {
         let image_pull_policy = PULL_POLICY.read(pull_policy, &variable, |word| {
             ImagePullPolicy::ALL.into_iter().find(|p| p.word() == word)
         })?;
-        let candidacy = candidacy(lease, lease_namespace, &variable)?;
+        let election = self::election(election, lease_namespace, &variable)?;
         let admin_port = ADMIN_PORT.read(admin_port, &variable, |port| {
             port.parse().ok().filter(|port| *port != 0)
         })?;
@@ -247,7 +276,7 @@ impl Flags {
                     .unwrap_or_default(),
             },
             watch_namespaces: watch_namespaces(namespaces, &variable)?,
-            candidacy,
+            election,
             admin_port: admin_port.unwrap_or(8080),
             log_format: log_format.unwrap_or_default(),
             log_filter: log_filter.unwrap_or_else(|| "info".to_owned()),
@@ -298,23 +327,29 @@ impl Setting {
     }
 }
 
-/// All three settings, or none.
-fn candidacy(
-    lease: Option<OsString>,
+/// Each setting is read, also without an election.
+fn election(
+    flag: Option<OsString>,
     namespace: Option<OsString>,
     variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<Option<Candidacy>, Error> {
-    // Each is read, whether there is an election or not.
-    let lease = LEASE.read(lease, &variable, object_name)?;
+) -> Result<Option<Election>, Error> {
+    let takes_part = ELECTION.read(flag, &variable, |word| word.parse().ok())?;
     let namespace = LEASE_NAMESPACE.read(namespace, &variable, namespace_name)?;
-    let identity = POD_NAME.read(None, &variable, object_name)?;
-    let Some(lease) = lease else {
+    let pod_namespace = POD_NAMESPACE.read(None, &variable, namespace_name)?;
+    let pod = POD_NAME.read(None, &variable, object_name)?;
+    if takes_part != Some(true) {
         return Ok(None);
-    };
-    Ok(Some(Candidacy {
-        namespace: LEASE_NAMESPACE.set(namespace)?,
-        lease,
-        identity: POD_NAME.set(identity)?,
+    }
+    let pod = pod.ok_or(Error::Unset {
+        name: POD_NAME.name,
+        accepted: POD_NAME.accepted,
+    })?;
+    Ok(Some(Election {
+        namespace: namespace.unwrap_or_else(|| "kube-system".to_owned()),
+        identity: match pod_namespace {
+            Some(namespace) => format!("{namespace}/{pod}"),
+            None => pod,
+        },
     }))
 }
 

@@ -54,11 +54,11 @@ fn chart(rules: &str) -> Rights {
     rights
 }
 
-/// The rights of the rows of the docs: everywhere, and in its own namespace.
-fn docs() -> (Rights, Rights) {
+/// The rights of the rows of the docs.
+fn docs() -> Rights {
     let page = read("docs/gatewayqueue.md");
     let table = between(&page, "\n## The operator's rights\n", "\n## ");
-    let (mut everywhere, mut own) = (Rights::new(), Rights::new());
+    let mut rights = Rights::new();
     let mut last = Vec::new();
     let rows = table.lines().filter(|line| line.starts_with("| ")).skip(2);
     for row in rows {
@@ -67,10 +67,6 @@ fn docs() -> (Rights, Rights) {
             panic!("not two cells: {row}");
         };
         assert!(reason.len() > 10, "no reason: {row}");
-        let (rights, right) = match right.strip_prefix("in its own namespace, ") {
-            Some(right) => (&mut own, right),
-            None => (&mut everywhere, right),
-        };
         let (resources, verbs) = right.split_once(": ").unwrap();
         if resources != "the same" {
             last = resources.split(", ").map(str::to_owned).collect();
@@ -80,7 +76,7 @@ fn docs() -> (Rights, Rights) {
             all.extend(verbs.split(", ").map(str::to_owned));
         }
     }
-    (everywhere, own)
+    rights
 }
 
 #[test]
@@ -91,13 +87,9 @@ fn the_docs_give_a_reason_for_each_right_of_the_chart_and_for_no_other() {
         "{{- define \"operator.rules\" -}}\n",
         "{{- end -}}",
     );
-    let (everywhere, own) = docs();
-    assert!(everywhere.len() > 10, "{everywhere:?}");
-    assert_eq!(chart(rules), everywhere);
-
-    let templates = read("charts/gateway-queue-operator/templates/rbac.yaml");
-    let leader = between(&templates, "-leader\n", "\n---\n");
-    assert_eq!(chart(between(leader, "\nrules:\n", "\n---\n")), own);
+    let docs = docs();
+    assert!(docs.len() > 10, "{docs:?}");
+    assert_eq!(chart(rules), docs);
 }
 
 #[test]

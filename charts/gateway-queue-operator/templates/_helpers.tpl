@@ -161,7 +161,8 @@ true
   verbs: [get, list, watch, create, patch, delete]
 # `get`, `patch` and `watch` are also what each queue is given for its own Lease,
 # and nobody may give what they do not have. A queue that stands down, because
-# another uses its token, has no Lease.
+# another uses its token, has no Lease. Operators of the same namespaces agree on a
+# leader by a Lease, too: get, create, patch.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, list, watch, create, patch, delete]

@@ -8,6 +8,7 @@
 // clippy knows only the test functions themselves as tests.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod admission;
 mod cluster;
 mod dashboard;
 mod definition;

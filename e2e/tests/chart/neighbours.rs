@@ -1,6 +1,9 @@
-//! Two releases in two namespaces.
+//! Two releases, in two namespaces and in one.
 
-use crate::cluster::{Namespace, kubectl};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{Namespace, kubectl, wait_for};
 use crate::definition::Definition;
 use crate::helm::Helm;
 
@@ -45,5 +48,57 @@ fn two_releases_of_one_name_serve_a_namespace_each() {
     Helm::Four.test(second, RELEASE);
     Helm::Four
         .run(second, &["uninstall", RELEASE, "--wait"])
+        .unwrap();
+}
+
+/// Two that both worked would roll the queue back and forth within seconds.
+const UNDISTURBED: Duration = Duration::from_secs(20);
+
+#[test]
+fn of_two_releases_that_serve_one_namespace_one_leads_and_the_other_is_on_standby() {
+    let _definition = Definition::present();
+    let namespace = &Namespace::new("both");
+    let helm = Helm::Four;
+    helm.install(namespace, "left", &[]).unwrap();
+    namespace.apply_queue("bot");
+    namespace.wait_until_ready("bot");
+    // Ready on standby, too.
+    let other = "--set=queueImage.repository=no-such-image";
+    helm.install(namespace, "right", &[other]).unwrap();
+
+    let leader = || {
+        let path = "--output=jsonpath={.spec.holderIdentity}";
+        let get = ["get", "lease", "operator.gatewayqueue.dev", path];
+        namespace.kubectl(&get).unwrap()
+    };
+    let deployment = |path: &str| {
+        let path = format!("--output=jsonpath={{{path}}}");
+        let get = ["get", "deployment", "bot", &path];
+        namespace.kubectl(&get).unwrap()
+    };
+    let generation = deployment(".metadata.generation");
+    let started = Instant::now();
+    while started.elapsed() < UNDISTURBED {
+        let left = format!("{}/left-", namespace.name());
+        assert!(leader().starts_with(&left), "{}", leader());
+        assert_eq!(deployment(".metadata.generation"), generation);
+        thread::sleep(Duration::from_secs(1));
+    }
+    let logs = ["logs", "deployment/right-gateway-queue-operator"];
+    let logs = namespace.kubectl(&logs).unwrap();
+    assert!(logs.contains("on standby"), "{logs}");
+
+    helm.run(namespace, &["uninstall", "left", "--wait"])
+        .unwrap();
+    wait_for("the release on standby to take over", || {
+        let image = deployment(".spec.template.spec.containers[0].image");
+        match image.contains("no-such-image") {
+            true => Ok(()),
+            false => Err(image),
+        }
+    });
+    let right = format!("{}/right-", namespace.name());
+    assert!(leader().starts_with(&right), "{}", leader());
+    helm.run(namespace, &["uninstall", "right", "--wait"])
         .unwrap();
 }

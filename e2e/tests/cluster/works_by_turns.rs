@@ -12,12 +12,13 @@ use crate::kubectl::{Namespace, OPERATOR, say, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// An operator that is told to end releases its Lease. The other looks when the one
-/// that it saw last would have run out: after 15 s at most.
+/// The namespace and the name of that Lease.
+const ELECTION: (&str, &str) = ("kube-system", "operator.gatewayqueue.dev");
+
+/// An operator that is told to end releases its Lease. The other looks every 5 s.
 const HANDED_ON: Duration = Duration::from_secs(20);
 
-/// One that is gone without a word has it for as long as it is held, and the
-/// library looks again a while later.
+/// One that is gone without a word has it for 15 s, and the other looks every 5 s.
 const WAITED_OUT: Duration = Duration::from_secs(40);
 
 #[test]
@@ -73,11 +74,15 @@ fn takeover(api: &Api, namespace: &Namespace, pod: &str, queue: &str, how: &[&st
     started.elapsed()
 }
 
-/// The pod that has the operators' Lease.
+/// The pod that has the Lease of the operators of all namespaces. Its holder is named
+/// with its namespace.
 fn holder(api: &Api) -> String {
-    let lease = api.get(LEASE, OPERATOR.0, OPERATOR.1).unwrap();
+    let lease = api.get(LEASE, ELECTION.0, ELECTION.1).unwrap();
     let holder = lease["spec"]["holderIdentity"].as_str();
-    holder.unwrap_or_default().to_owned()
+    let (_, pod) = holder
+        .and_then(|holder| holder.split_once('/'))
+        .unwrap_or_default();
+    pod.to_owned()
 }
 
 /// The same, once it says itself that it works.
@@ -96,8 +101,9 @@ fn turn(api: &Api, pod: &str) -> Option<u8> {
     );
     let text = api.answer(&path)?;
     let mut lines = text.lines();
-    let works = lines.find_map(|line| line.strip_prefix("gateway_queue_operator_works "))?;
-    works.parse().ok()
+    let metric = "gateway_queue_operator_leader{scope=\"*\"} ";
+    let leads = lines.find_map(|line| line.strip_prefix(metric))?;
+    leads.parse().ok()
 }
 
 /// The operators' pods that are ready, and stay.

@@ -1,5 +1,6 @@
 use http::{Method, Request, Response};
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
 use kube::client::Body;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
@@ -57,7 +58,7 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
             send.send_response(response);
         }
     });
-    let (metrics, _) = Metrics::new();
+    let (metrics, _) = Metrics::new(&Arc::default());
     let (stores, writers) = Stores::new();
     let (events, notes) = Events::new();
     *server.notes.lock().unwrap() = Some(notes);

@@ -1,5 +1,5 @@
 //! With a mocked API server, and a clock of tokio that is paused: what waits in
-//! between takes no time. The library reads the wall clock besides.
+//! between takes no time.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,56 +14,110 @@ const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/system/leases";
 
 /// An API server that has one Lease, or none.
 #[derive(Clone, Default)]
-struct Server {
-    lease: Arc<Mutex<Option<Value>>>,
-    fails: Arc<Mutex<bool>>,
+struct Server(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    lease: Option<Value>,
+    version: u64,
+    fails: bool,
+    hangs: bool,
+    calls: Vec<Method>,
 }
 
 impl Server {
     fn answer(&self, method: &Method, path: &str, body: &Value) -> (u16, Value) {
         let failure = |code: u16| {
+            let reason = if code == 404 { "NotFound" } else { "" };
             let status = json!({"kind": "Status", "status": "Failure", "code": code,
-                "message": "no", "reason": ""});
+                "message": "no", "reason": reason});
             (code, status)
         };
         assert!(path.starts_with(PATH), "{method} {path}");
-        if *self.fails.lock().unwrap() {
+        let mut state = self.0.lock().unwrap();
+        state.calls.push(method.clone());
+        if state.fails {
             return failure(500);
         }
-        let mut lease = self.lease.lock().unwrap();
+        state.version += 1;
+        let version = json!(state.version.to_string());
         if *method == Method::POST {
-            let new = json!({"metadata": {"name": "operator"}, "spec": {}});
-            return (201, lease.insert(new).clone());
+            if state.lease.is_some() {
+                return failure(409);
+            }
+            let mut new = body.clone();
+            new["metadata"]["resourceVersion"] = version;
+            return (201, state.lease.insert(new).clone());
         }
-        let Some(lease) = &mut *lease else {
+        let Some(lease) = &mut state.lease else {
             return failure(404);
         };
-        for (field, value) in body["spec"].as_object().into_iter().flatten() {
-            lease["spec"][field] = value.clone();
+        if *method == Method::PATCH {
+            if body["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"] {
+                return failure(409);
+            }
+            for (field, value) in body["spec"].as_object().into_iter().flatten() {
+                lease["spec"][field] = value.clone();
+            }
+            lease["metadata"]["resourceVersion"] = version;
         }
         (200, lease.clone())
     }
 
+    /// Somebody writes the Lease.
+    fn put(&self, spec: Value) {
+        let mut state = self.0.lock().unwrap();
+        state.version += 1;
+        let version = state.version.to_string();
+        let metadata = json!({"name": LEASE, "resourceVersion": version});
+        state.lease = Some(json!({ "metadata": metadata, "spec": spec }));
+    }
+
+    fn fail(&self, fails: bool) {
+        self.0.lock().unwrap().fails = fails;
+    }
+
+    fn hang(&self, hangs: bool) {
+        self.0.lock().unwrap().hangs = hangs;
+    }
+
+    fn delete(&self) {
+        self.0.lock().unwrap().lease = None;
+    }
+
     fn holder(&self) -> Value {
-        let lease = self.lease.lock().unwrap();
-        let lease = lease.as_ref().expect("there is no Lease");
+        let state = self.0.lock().unwrap();
+        let lease = state.lease.as_ref().expect("there is no Lease");
         lease["spec"]["holderIdentity"].clone()
+    }
+
+    fn take_calls(&self) -> Vec<Method> {
+        std::mem::take(&mut self.0.lock().unwrap().calls)
     }
 }
 
 /// An operator that takes part in the election.
 struct Operator {
-    turn: watch::Receiver<bool>,
+    leading: watch::Receiver<bool>,
     stop: CancellationToken,
     standing: JoinHandle<()>,
 }
 
 impl Operator {
     fn of(server: &Server) -> Self {
+        Self::named(server, "operator-1")
+    }
+
+    fn named(server: &Server, identity: &str) -> Self {
         let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
         let server = server.clone();
         tokio::spawn(async move {
+            let mut unanswered = Vec::new();
             while let Some((request, send)) = handle.next_request().await {
+                if server.0.lock().unwrap().hangs {
+                    unanswered.push(send);
+                    continue;
+                }
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await.unwrap();
                 let body = serde_json::from_slice(&body).unwrap_or_default();
@@ -74,32 +128,44 @@ impl Operator {
         });
         let candidacy = Candidacy {
             namespace: "system".to_owned(),
-            lease: "operator".to_owned(),
-            identity: "operator-1".to_owned(),
+            identity: identity.to_owned(),
         };
-        let (works, turn) = watch::channel(false);
+        let (leads, leading) = watch::channel(false);
         let stop = CancellationToken::new();
         let client = Client::new(service, "default");
-        let standing = tokio::spawn(stand(client, candidacy, works, stop.clone()));
+        let standing = tokio::spawn(stand(client, candidacy, leads, stop.clone()));
         Self {
-            turn,
+            leading,
             stop,
             standing,
         }
     }
 
-    /// Waits until it works, or stands by.
-    async fn until(&mut self, works: bool) {
-        let limit = Duration::from_secs(600);
-        let turned = tokio::time::timeout(limit, self.turn.wait_for(|now| *now == works));
-        let turned = turned.await;
-        assert!(turned.is_ok(), "it never came to works = {works}");
+    fn leads(&self) -> bool {
+        *self.leading.borrow()
+    }
+
+    /// Waits until it is the leader, or on standby. After how long it is.
+    async fn until(&mut self, leads: bool) -> Duration {
+        let (limit, start) = (Duration::from_secs(600), now());
+        let turned = tokio::time::timeout(limit, self.leading.wait_for(|now| *now == leads));
+        assert!(turned.await.is_ok(), "it never came to leads = {leads}");
+        now().saturating_duration_since(start)
     }
 
     async fn end(self) {
         self.stop.cancel();
         self.standing.await.unwrap();
     }
+
+    /// It ends without a word.
+    fn kill(self) {
+        self.standing.abort();
+    }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +175,7 @@ async fn a_lease_that_nobody_has_is_made_and_taken_and_released_in_the_end() {
     operator.until(true).await;
     assert_eq!(server.holder(), "operator-1");
     operator.end().await;
-    assert_eq!(server.holder(), Value::Null);
+    assert_eq!(server.holder(), "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,9 +183,26 @@ async fn an_operator_that_cannot_renew_its_lease_stands_by_and_comes_back() {
     let server = Server::default();
     let mut operator = Operator::of(&server);
     operator.until(true).await;
-    *server.fails.lock().unwrap() = true;
-    operator.until(false).await;
-    *server.fails.lock().unwrap() = false;
+    server.fail(true);
+    let stopped = operator.until(false).await;
+    assert!(stopped <= RENEW_DEADLINE, "{stopped:?}");
+    // However long that was.
+    pass(3600).await;
+    server.fail(false);
+    let back = operator.until(true).await;
+    assert!(back <= RETRY, "{back:?}");
+    operator.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_renewals_hang_stops_before_another_may_begin() {
+    let server = Server::default();
+    let mut operator = Operator::of(&server);
+    operator.until(true).await;
+    server.hang(true);
+    let stopped = operator.until(false).await;
+    assert!(stopped < Duration::from_secs(15), "{stopped:?}");
+    server.hang(false);
     operator.until(true).await;
     operator.end().await;
 }
@@ -129,9 +212,98 @@ async fn a_lease_that_somebody_deleted_is_made_again() {
     let server = Server::default();
     let mut operator = Operator::of(&server);
     operator.until(true).await;
-    *server.lease.lock().unwrap() = None;
-    operator.until(false).await;
-    operator.until(true).await;
+    server.delete();
+    pass(10).await;
     assert_eq!(server.holder(), "operator-1");
+    assert!(operator.leads());
+    operator.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_operators_one_leads_and_the_other_takes_over_when_it_ends() {
+    let server = Server::default();
+    let mut first = Operator::named(&server, "first");
+    first.until(true).await;
+    let mut second = Operator::named(&server, "second");
+    pass(600).await;
+    assert_eq!((first.leads(), second.leads()), (true, false));
+    first.end().await;
+    let handed_on = second.until(true).await;
+    assert!(handed_on <= RENEW, "{handed_on:?}");
+    assert_eq!(server.holder(), "second");
+
+    let mut third = Operator::named(&server, "third");
+    pass(60).await;
+    second.kill();
+    let waited_out = third.until(true).await;
+    let range = Duration::from_secs(10)..=Duration::from_secs(21);
+    assert!(range.contains(&waited_out), "{waited_out:?}");
+    third.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_begin_at_once_are_never_both_the_leader() {
+    let server = Server::default();
+    let (first, second) = (Operator::named(&server, "a"), Operator::named(&server, "b"));
+    for _ in 0..100 {
+        pass(1).await;
+        assert!(!(first.leads() && second.leads()));
+    }
+    assert!(first.leads() || second.leads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_makes_one_call_for_each_renewal() {
+    let server = Server::default();
+    let mut operator = Operator::of(&server);
+    operator.until(true).await;
+    server.take_calls();
+    pass(60).await;
+    let calls = server.take_calls();
+    assert!(calls.iter().all(|method| *method == Method::PATCH));
+    assert!((12..=17).contains(&calls.len()), "{calls:?}");
+    operator.end().await;
+}
+
+/// None of them ends the process, and none is waited for longer than a minute.
+#[tokio::test(start_paused = true)]
+async fn whatever_another_wrote_on_the_lease_is_waited_out() {
+    let values = [
+        json!(null),
+        json!(-1),
+        json!(0),
+        json!(i32::MIN),
+        json!(i32::MAX),
+    ];
+    for duration in &values {
+        for time in [
+            json!(null),
+            json!("9999-12-30T21:58:00.000000Z"),
+            json!("0001-01-01T00:00:00.000000Z"),
+        ] {
+            let server = Server::default();
+            server.put(json!({
+                "holderIdentity": "gone", "leaseDurationSeconds": duration,
+                "renewTime": time, "acquireTime": time, "leaseTransitions": duration,
+            }));
+            let mut operator = Operator::of(&server);
+            let waited = operator.until(true).await;
+            assert!(waited <= MAX_HELD + RENEW, "{duration} {time}: {waited:?}");
+            assert_eq!(server.holder(), "operator-1");
+            operator.end().await;
+        }
+    }
+}
+
+/// What cannot be read as a Lease is a failure like any other.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_read_is_tried_again() {
+    let server = Server::default();
+    server.put(json!({"holderIdentity": 7}));
+    let mut operator = Operator::of(&server);
+    pass(60).await;
+    assert!(!operator.leads());
+    server.put(json!({}));
+    operator.until(true).await;
     operator.end().await;
 }

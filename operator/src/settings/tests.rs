@@ -32,7 +32,7 @@ fn an_image_is_all_that_is_needed() {
             image_pull_secrets: Vec::new(),
         },
         watch_namespaces: Vec::new(),
-        candidacy: None,
+        election: None,
         admin_port: 8080,
         log_format: LogFormat::Text,
         log_filter: "info".to_owned(),
@@ -131,36 +131,44 @@ fn the_definition_is_printed_without_any_setting() {
 }
 
 #[test]
-fn an_operator_that_stands_for_election_says_where_and_who_it_is() {
+fn an_operator_takes_part_in_an_election_by_its_namespaces() {
     let all = [
         ("QUEUE_IMAGE", "q:1"),
-        ("LEADER_ELECTION_LEASE", "operator"),
-        ("LEADER_ELECTION_NAMESPACE", "system"),
+        ("LEADER_ELECTION", "true"),
         ("POD_NAME", "operator-1"),
+        ("POD_NAMESPACE", "system"),
     ];
-    let expected = Candidacy {
-        namespace: "system".to_owned(),
-        lease: "operator".to_owned(),
-        identity: "operator-1".to_owned(),
+    let candidacy = |namespace: &str| Candidacy {
+        namespace: namespace.to_owned(),
+        identity: "system/operator-1".to_owned(),
     };
-    assert_eq!(settings(&[], &all).candidacy, Some(expected));
-    for missing in ["LEADER_ELECTION_NAMESPACE", "POD_NAME"] {
-        let others: Vec<_> = all.into_iter().filter(|(n, _)| *n != missing).collect();
-        let error = read_with(&[], &others).unwrap_err().to_string();
-        assert!(
-            error.contains(missing) && error.contains("is not set"),
-            "{error}"
-        );
+    // One Lease for all operators of all namespaces, and one in each that is watched.
+    let election = settings(&[], &all).election.unwrap();
+    assert_eq!(election.candidacy(None), candidacy("kube-system"));
+    assert_eq!(election.candidacy(Some("bots")), candidacy("bots"));
+    let flags = ["--leader-election-namespace=shared"];
+    let election = settings(&flags, &all).election.unwrap();
+    assert_eq!(election.candidacy(None), candidacy("shared"));
+
+    assert_eq!(settings(&["--leader-election=false"], &all).election, None);
+    assert_eq!(settings(&[], &[("QUEUE_IMAGE", "q:1")]).election, None);
+}
+
+#[test]
+fn settings_of_the_election_are_validated_used_or_not() {
+    let image = ("QUEUE_IMAGE", "q:1");
+    let error = |variables: &[(&str, &str)]| read_with(&[], variables).unwrap_err().to_string();
+    let no_pod = error(&[image, ("LEADER_ELECTION", "true")]);
+    assert!(no_pod.contains("POD_NAME is not set"), "{no_pod}");
+    for (name, value) in [
+        ("LEADER_ELECTION", "perhaps"),
+        ("LEADER_ELECTION_NAMESPACE", "a.b"),
+        ("POD_NAMESPACE", "A"),
+        ("POD_NAME", "a/b"),
+    ] {
+        let error = error(&[image, (name, value)]);
+        assert!(error.contains(name) && error.contains(value), "{error}");
     }
-    let flags = [
-        "--leader-election-lease=other",
-        "--leader-election-namespace=bots",
-    ];
-    let candidacy = settings(&flags, &all).candidacy.unwrap();
-    assert_eq!(
-        (candidacy.lease.as_str(), candidacy.namespace.as_str()),
-        ("other", "bots")
-    );
 }
 
 #[test]

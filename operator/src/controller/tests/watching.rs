@@ -47,18 +47,16 @@ async fn a_queue_that_cannot_be_read_is_told_so_and_keeps_no_other_from_its_turn
     });
     let client = listing(json!([broken, queue(json!({}))]));
     let mut watches = JoinSet::new();
-    let (stores, triggers) = watch_children(&client, None, &Arc::default(), &mut watches);
+    let scope = Scope {
+        client,
+        namespace: None,
+        health: Arc::default(),
+    };
+    let (stores, triggers) = watch_children(&scope, &Arc::default(), &mut watches);
     let mut context = Arc::into_inner(context).unwrap();
     context.stores = stores;
     let stop = CancellationToken::new();
-    let run = controller(
-        client,
-        None,
-        triggers,
-        Arc::new(context),
-        stop.clone(),
-        || {},
-    );
+    let run = controller(&scope, triggers, Arc::new(context), stop.clone(), || {});
     let running = tokio::spawn(run);
     let told = async {
         while reason(&server, "broken").is_none() || reason(&server, "my-bot").is_none() {
@@ -81,7 +79,12 @@ async fn children_are_watched_by_labels_that_nobody_else_rewrites() {
     let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     let client = Client::new(service, "default");
     let mut watches = JoinSet::new();
-    let _stores = watch_children(&client, None, &Arc::default(), &mut watches);
+    let scope = Scope {
+        client,
+        namespace: None,
+        health: Arc::default(),
+    };
+    let _stores = watch_children(&scope, &Arc::default(), &mut watches);
     for _ in 0..9 {
         let (request, send) = handle.next_request().await.unwrap();
         let query = request.uri().query().unwrap_or_default();

@@ -1,0 +1,233 @@
+//! Which watches work. A watch that does not leaves the operator blind without a
+//! sign of it: the caches stay as they were. Time is an argument.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+/// A watch that worked for less has not recovered.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// What is known of each watch, by the path of its collection.
+#[derive(Debug)]
+pub struct WatchHealth {
+    watches: Mutex<BTreeMap<String, Watch>>,
+    /// Counts the moments in which the last watch that had failed works again.
+    recoveries: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Watch {
+    kind: String,
+    scope: String,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Starting,
+    Up {
+        since: Instant,
+        /// Since when it did not work before.
+        failed: Option<Instant>,
+    },
+    Failing {
+        since: Instant,
+    },
+}
+
+/// A watch, for the metrics and for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchState {
+    /// The kind of the objects.
+    pub kind: String,
+    /// Their namespace, or `*`.
+    pub scope: String,
+    /// Whether it works.
+    pub up: bool,
+}
+
+impl Default for WatchHealth {
+    fn default() -> Self {
+        Self {
+            watches: Mutex::default(),
+            recoveries: watch::Sender::new(0),
+        }
+    }
+}
+
+impl WatchHealth {
+    /// Adds a watch of this collection. It does not work yet.
+    pub fn add(&self, path: &str, kind: &str, scope: &str) {
+        let watch = Watch {
+            kind: kind.to_owned(),
+            scope: scope.to_owned(),
+            state: State::Starting,
+        };
+        self.lock().insert(path.to_owned(), watch);
+    }
+
+    /// Notes a failure. True when the watch worked before: there is something to log.
+    pub fn failed(&self, path: &str, now: Instant) -> bool {
+        let mut watches = self.lock();
+        let Some(watch) = watches.get_mut(path) else {
+            return false;
+        };
+        let (since, is_new) = match watch.state {
+            State::Starting => (now, true),
+            State::Failing { since } => (since, false),
+            State::Up { since, failed } => match failed {
+                Some(failed) if now.saturating_duration_since(since) < STABLE => (failed, false),
+                _ => (now, true),
+            },
+        };
+        watch.state = State::Failing { since };
+        is_new
+    }
+
+    /// Notes that the API server serves the watch of this collection.
+    pub fn connected(&self, path: &str, now: Instant) {
+        let mut watches = self.lock();
+        let Some(watch) = watches.get_mut(path) else {
+            return;
+        };
+        let failed = match watch.state {
+            State::Up { .. } => return,
+            State::Starting => None,
+            State::Failing { since } => Some(since),
+        };
+        watch.state = State::Up { since: now, failed };
+        let (kind, scope) = (watch.kind.clone(), watch.scope.clone());
+        let all_work = watches.values().all(Watch::is_up);
+        drop(watches);
+        if let Some(since) = failed {
+            let failed_for = now.saturating_duration_since(since);
+            tracing::info!(kind, scope, ?failed_for, "watch works again");
+            if all_work {
+                self.recoveries.send_modify(|count| *count += 1);
+            }
+        }
+    }
+
+    /// The watch that has failed for longest, if any does, and for how long.
+    pub fn longest_failure(&self, now: Instant) -> Option<(Duration, WatchState)> {
+        let watches = self.lock();
+        let failing = watches.values().filter_map(|watch| match watch.state {
+            State::Failing { since } => {
+                Some((now.saturating_duration_since(since), watch.report()))
+            }
+            State::Starting | State::Up { .. } => None,
+        });
+        failing.max_by_key(|(failed_for, _)| *failed_for)
+    }
+
+    /// All watches.
+    pub fn all(&self) -> Vec<WatchState> {
+        self.lock().values().map(Watch::report).collect()
+    }
+
+    /// Changes each time when all watches work again.
+    pub fn recoveries(&self) -> watch::Receiver<u64> {
+        self.recoveries.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Watch>> {
+        // Each note is whole, whatever happened to another thread.
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch {
+    fn is_up(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
+    fn report(&self) -> WatchState {
+        WatchState {
+            kind: self.kind.clone(),
+            scope: self.scope.clone(),
+            up: self.is_up(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    /// Two watches that work.
+    fn two(start: Instant) -> WatchHealth {
+        let health = WatchHealth::default();
+        health.add("/pods", "Pod", "*");
+        health.add("/leases", "Lease", "*");
+        health.connected("/pods", start);
+        health.connected("/leases", start);
+        health
+    }
+
+    fn failing(health: &WatchHealth, now: Instant) -> Option<(u64, String)> {
+        let longest = health.longest_failure(now);
+        longest.map(|(failed_for, watch)| (failed_for.as_secs(), watch.kind))
+    }
+
+    #[test]
+    fn a_failure_is_news_once_and_counts_from_the_first() {
+        let start = Instant::now();
+        let health = two(start);
+        assert_eq!(failing(&health, start), None);
+        assert!(health.failed("/pods", after(start, 60)));
+        assert!(!health.failed("/pods", after(start, 90)));
+        assert!(health.failed("/leases", after(start, 100)));
+        let longest = failing(&health, after(start, 180));
+        assert_eq!(longest, Some((120, "Pod".to_owned())));
+        let up: Vec<_> = health.all().into_iter().map(|watch| watch.up).collect();
+        assert_eq!(up, [false, false]);
+    }
+
+    #[test]
+    fn all_have_recovered_when_the_last_has() {
+        let start = Instant::now();
+        let health = two(start);
+        let recoveries = health.recoveries();
+        health.failed("/pods", start);
+        health.failed("/leases", start);
+        health.connected("/pods", after(start, 1));
+        assert!(!recoveries.has_changed().unwrap());
+        health.connected("/leases", after(start, 2));
+        assert!(recoveries.has_changed().unwrap());
+        assert_eq!(failing(&health, after(start, 200)), None);
+    }
+
+    #[test]
+    fn a_watch_that_breaks_as_soon_as_it_works_has_not_recovered() {
+        let start = Instant::now();
+        let health = two(start);
+        assert!(health.failed("/pods", after(start, 60)));
+        for second in 61..180 {
+            health.connected("/pods", after(start, second));
+            assert!(!health.failed("/pods", after(start, second)));
+        }
+        let longest = failing(&health, after(start, 180));
+        assert_eq!(longest, Some((120, "Pod".to_owned())));
+        health.connected("/pods", after(start, 180));
+        assert!(health.failed("/pods", after(start, 190)));
+    }
+
+    #[test]
+    fn a_watch_that_has_not_begun_does_not_work_and_its_first_failure_is_news() {
+        let (health, now) = (WatchHealth::default(), Instant::now());
+        health.add("/pods", "Pod", "shop");
+        assert!(!health.all()[0].up);
+        assert!(health.failed("/pods", now));
+        assert!(!health.failed("/pods", now));
+        // Nobody watches that.
+        assert!(!health.failed("/secrets", now));
+        health.connected("/secrets", now);
+    }
+}
