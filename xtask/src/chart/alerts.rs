@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::Check;
 use crate::process;
 
-/// Moments in which an alert is due, and moments in which it is not.
+/// Moments in which an alert is due, in which it is not, and in which its series are absent.
 const TESTS: &str = "tests/alerts.promtool.yaml";
 
 pub(super) fn check(check: &Check<'_>) -> Result<()> {
@@ -24,8 +24,10 @@ pub(super) fn check(check: &Check<'_>) -> Result<()> {
     let tests = fs::read_to_string(check.chart.join(TESTS)).context("reading the tests")?;
     for alert in names(&rules) {
         let due = format!("alertname: {alert}\n");
-        if tests.matches(&due).count() < 2 {
-            bail!("{TESTS} has not both for {alert}: when it is due, and when it is not");
+        if tests.matches(&due).count() < 3 {
+            bail!(
+                "{TESTS} needs three moments for {alert}: it is due, it is not, its series are absent"
+            );
         }
         let runbook = format!("docs/runbooks/{alert}.md");
         if !check.workspace.root.join(&runbook).is_file() {
