@@ -75,7 +75,7 @@ pub struct Context {
     pub events: Events,
     /// The counters.
     pub metrics: Metrics,
-    /// Whether this operator works, or stands by for another that does.
+    /// Whether this operator is the leader of the namespaces, or on standby.
     pub works: watch::Receiver<bool>,
     /// A place for each reconcile, shared by the controllers of all namespaces.
     pub places: Arc<Semaphore>,
@@ -170,7 +170,7 @@ pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Act
         return Ok(Action::await_change());
     };
     if !*context.works.borrow() {
-        // All are looked at when this operator's turn comes.
+        // All are reconciled when this operator becomes the leader.
         return Ok(Action::await_change());
     }
     let started = Instant::now();
