@@ -183,8 +183,7 @@ impl Campaign {
         let mut step = self.seen.step(&identity, start);
         if step != Step::Renew {
             let lease = self.leases.get_opt(LEASE).await;
-            self.seen
-                .note(lease.map_err(|error| chain(&error))?, start);
+            self.seen.note(lease.map_err(|error| chain(&error))?, start);
             step = self.seen.step(&identity, start);
         }
         let lost = match step {
@@ -285,7 +284,12 @@ impl Campaign {
         match tokio::time::timeout(CALL, self.patch(&patch)).await {
             Ok(Ok(_)) => tracing::info!(namespace, lease = LEASE, "lease released"),
             Ok(Err(error)) => {
-                tracing::warn!(namespace, lease = LEASE, error = chain(&error), "cannot release the lease");
+                tracing::warn!(
+                    namespace,
+                    lease = LEASE,
+                    error = chain(&error),
+                    "cannot release the lease"
+                );
             }
             Err(_) => tracing::warn!(namespace, lease = LEASE, "cannot release the lease in time"),
         }
