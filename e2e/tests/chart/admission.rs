@@ -32,7 +32,7 @@ fn with_the_policy_the_operator_writes_leases_of_queues_and_of_its_election_only
         namespace.feed(&create, &object.to_string())
     };
     let none = json!([]);
-    let labelled = json!({"app.kubernetes.io/managed-by": "gateway-queue-operator"});
+    let labelled = json!({"gatewayqueue.dev/name": "bot"});
     let theirs = lease("theirs", json!({}), none.clone());
     // A policy counts a moment after it was made.
     wait_for("the policy", || match create(&theirs) {
@@ -64,12 +64,12 @@ fn with_the_policy_the_operator_writes_leases_of_queues_and_of_its_election_only
     // The operator does all that it has to: its election, and a whole queue.
     namespace.apply_queue("bot");
     namespace.wait_until_ready("bot");
-    let unlabel = ["label", "lease", "bot", "app.kubernetes.io/managed-by-"];
+    let unlabel = ["label", "lease", "bot", "gatewayqueue.dev/name-"];
     namespace.kubectl(&unlabel).unwrap();
     wait_for("the label to be put back", || {
-        let path = "--output=jsonpath={.metadata.labels.app\\.kubernetes\\.io/managed-by}";
+        let path = "--output=jsonpath={.metadata.labels.gatewayqueue\\.dev/name}";
         match namespace.kubectl(&["get", "lease", "bot", path])?.as_str() {
-            "gateway-queue-operator" => Ok(()),
+            "bot" => Ok(()),
             other => Err(other.to_owned()),
         }
     });

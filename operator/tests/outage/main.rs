@@ -124,7 +124,7 @@ fn lease(leader: &str) -> Value {
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {
             "name": "my-bot", "namespace": "shop", "uid": "0002",
-            "labels": {"app.kubernetes.io/managed-by": "gateway-queue-operator"},
+            "labels": {"gatewayqueue.dev/name": "my-bot"},
         },
         "spec": {"holderIdentity": format!("{leader}_1"), "leaseDurationSeconds": 15},
     })
