@@ -368,7 +368,7 @@ async fn clients_of_a_pod_that_does_not_reach_the_leader_are_sent_away() {
         text.contains(r#"{"reason":"no_leader","position":null,"#),
         "{text}"
     );
-    assert!(text.contains("retry-after: 2\r\n"), "{text}");
+    assert!(text.contains("retry-after: 1\r\n"), "{text}");
 }
 
 #[tokio::test]

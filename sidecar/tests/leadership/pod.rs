@@ -208,11 +208,8 @@ impl Pod {
 
     pub(crate) async fn until_it_follows(&mut self, other: &Self) {
         let pod = other.name;
-        let follows = |standing: &Standing| {
-            let leader = standing.leader.as_ref();
-            !standing.leads() && leader.is_some_and(|leader| leader.pod() == Some(pod))
-        };
-        self.until("follows", follows).await;
+        self.until("follows", |standing| follows(standing, pod))
+            .await;
     }
 
     pub(crate) async fn until_it_has_left(&self) {
@@ -232,6 +229,29 @@ impl Pod {
             panic!("{} {what}: not {:?}", self.name, *self.standing.borrow());
         }
     }
+}
+
+fn follows(standing: &Standing, pod: &str) -> bool {
+    let leader = standing.leader.as_ref();
+    !standing.leads() && leader.is_some_and(|leader| leader.pod() == Some(pod))
+}
+
+pub(crate) async fn until_one_leads_and_the_other_follows(pods: [&Pod; 2]) {
+    let [one, two] = pods;
+    let satisfied = async {
+        let led_by = |leader: &Pod, other: &Pod| {
+            leader.may_grant() && follows(&other.standing.borrow(), leader.name)
+        };
+        while !led_by(one, two) && !led_by(two, one) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let satisfied = timeout(PATIENCE, satisfied).await;
+    let seen = [one, two].map(|pod| pod.standing.borrow().clone());
+    assert!(
+        satisfied.is_ok(),
+        "one leads and the other follows: not {seen:?}"
+    );
 }
 
 fn may_grant(standing: &Standing) -> bool {
