@@ -6,9 +6,9 @@
 //! of the same shard id. An empty place never takes a slot.
 //!
 //! Anybody can make up shard ids, so both the memory and the time of each step
-//! are bounded: there are at most [`MOST`] empty places, in three sorted trees
+//! are bounded: there are at most `MOST` empty places, in three sorted trees
 //! whose nodes are small and of a fixed size, and a step removes at most
-//! [`EXPIRED_EACH`] expired ones. Those that are left over are never taken.
+//! `EXPIRED_EACH` expired ones. Those that are left over are never taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -83,7 +83,10 @@ pub(crate) fn histories() -> impl Strategy<Value = History> {
 
 fn setup() -> impl Strategy<Value = Setup> {
     let pacing = (1..=8_u32, prop_oneof![Just(0), Just(250)], any::<bool>());
-    let budget = (0..=3_u64, prop_oneof![Just(10), Just(30), Just(300)]);
+    let budget = (
+        0..=3_u64,
+        prop_oneof![2 => Just(5), 2 => Just(10), 1 => Just(30), 1 => Just(300)],
+    );
     let kept = prop_oneof![Just(5_u64), Just(60)];
     (prop::bool::weighted(0.75), pacing, budget, kept, says()).prop_map(
         |(token, (buckets, margin_ms, guard), (reserve, refresh_s), place_kept_s, says)| Setup {
@@ -150,8 +153,8 @@ fn step() -> impl Strategy<Value = Step> {
         40 => (0..10_u32).prop_map(Step::Ask),
         10 => any::<prop::sample::Index>().prop_map(|i| Step::Leave(i.index(64))),
         8 => any::<prop::sample::Index>().prop_map(|i| Step::Return(i.index(64))),
-        8 => says().prop_map(Step::Says),
-        8 => (1..=10_u64).prop_map(Step::Others),
+        12 => says().prop_map(Step::Says),
+        4 => (1..=10_u64).prop_map(Step::Others),
         4 => mood().prop_map(Step::Discord),
         1 => Just(Step::TokenGone),
         2 => Just(Step::TokenNew),

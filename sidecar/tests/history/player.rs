@@ -311,7 +311,9 @@ impl<Q: Turns, F: Fn(&Config, Token, Moment) -> Q> Player<Q, F> {
         let (write, report) = match self.dice.u8(0..10) {
             0..5 => (0, 0),
             5..8 => (self.dice.u64(0..200), 0),
-            _ => (self.dice.u64(0..200), self.dice.u64(0..200)),
+            8 => (self.dice.u64(0..200), self.dice.u64(0..200)),
+            // Long enough for Discord to answer meanwhile.
+            _ => (self.dice.u64(0..3000), self.dice.u64(0..200)),
         };
         let write_at = self.now + Duration::from_millis(write);
         self.flights.push(Flight {
