@@ -4,9 +4,9 @@
 //! never fails open: what is not known is not granted. Pure, like the pacer.
 //!
 //! When few session starts are left, what Discord said a while ago is not
-//! enough: other programs with the same token may have used the rest. Then an
-//! answer is good for one grant, at the moment at which it arrives
-//! ([`Budget::may_grant`]), and the next grant asks again ([`Budget::check_at`]).
+//! enough: other programs with the same token may have used the rest. Then a
+//! grant needs a confirmation: an answer to a question that was asked while a
+//! grant was due ([`Budget::confirm_at`]).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,10 +27,12 @@ const LOW_PER_BUCKET: u64 = 2;
 /// and with less than this fraction of all, which is 2 %.
 const LOW_FRACTION: u64 = 50;
 
-/// With a low budget an answer is good for this fraction of what it says is left,
-/// and for one grant at least. Only a bot with hundreds of buckets has more than
-/// one; without it, its last session starts would take hours.
-const CHECKED_FRACTION: u64 = 16;
+/// For so long a confirmation is good, from its arrival: one question serves all who
+/// come together.
+const CONFIRMED_FOR: Duration = Duration::from_secs(1);
+
+/// An answer that took longer confirms nothing: the process was suspended meanwhile.
+const CONFIRMS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often a rejected token is tried again.
 const REJECTED_AGAIN: Duration = Duration::from_secs(60);
@@ -105,15 +107,18 @@ pub struct Budget {
     settled_at: Moment,
     /// How many buckets there were at most, as far as that is known.
     buckets: u32,
-    /// The fetch that is under way.
+    /// The fetch that is under way,
     sent: Option<Moment>,
-    /// No fetch before this.
+    /// and whether a grant was due when it was sent.
+    confirms: bool,
+    /// No fetch before this,
     earliest: Moment,
+    /// and none for a confirmation before this.
+    confirm_earliest: Moment,
     /// The next fetch, when nothing asks for an earlier one.
     refresh_at: Moment,
-    /// How many grants the last answer is good for while the budget is low, and
-    /// until when.
-    checked: (u64, Moment),
+    /// Until when the last confirmation is good; none when it is not any more.
+    confirmed_until: Option<Moment>,
     backoff: Duration,
     /// The pause of those who were told "0 left, and no window is open".
     empty_backoff: Duration,
@@ -138,9 +143,11 @@ impl Budget {
             },
             buckets: 0,
             sent: None,
+            confirms: false,
             earliest: now,
+            confirm_earliest: now,
             refresh_at: now,
-            checked: (0, now),
+            confirmed_until: None,
             backoff: BACKOFF.0,
             empty_backoff: rules.interval,
             trouble: None,
@@ -193,7 +200,7 @@ impl Budget {
         }
     }
 
-    /// Whether so few session starts are left that each grant needs a new answer.
+    /// Whether so few session starts are left that a grant needs a confirmation.
     pub fn is_low(&self) -> bool {
         let Some(known) = &self.known else {
             return false;
@@ -204,27 +211,23 @@ impl Budget {
             || left.saturating_mul(LOW_FRACTION) < known.limits.total
     }
 
-    /// Whether a waiter whose turn has come may be granted, while the last answer is
-    /// new.
-    pub fn has_grants(&self) -> bool {
-        self.hold().is_none() && (self.checked.0 > 0 || !self.is_low())
+    /// Forgets a confirmation that is not good any more at `now`.
+    pub fn expire(&mut self, now: Moment) {
+        self.confirmed_until = self.confirmed_until.filter(|until| now < *until);
     }
 
-    /// Whether a waiter whose turn has come may be granted at `now`.
-    pub fn may_grant(&self, now: Moment) -> bool {
-        self.has_grants() && (now < self.checked.1 || !self.is_low())
+    /// Whether a waiter whose turn comes at `at` may be granted then, by what is
+    /// known now.
+    pub fn may_grant(&self, at: Moment) -> bool {
+        let confirmed = self.confirmed_until.is_some_and(|until| at < until);
+        self.hold().is_none() && (confirmed || !self.is_low())
     }
 
-    /// When to fetch for a grant that is due at `due`; none when none is needed, or
-    /// one is under way.
-    pub fn check_at(&self, due: Moment) -> Option<Moment> {
-        let needed = self.sent.is_none() && self.hold().is_none() && self.is_low();
-        needed.then(|| due.max(self.earliest))
-    }
-
-    /// Nobody could be granted on the last answer: who comes later needs another.
-    pub fn unused(&mut self) {
-        self.checked.0 = 0;
+    /// When to ask for a confirmation of a grant that is due at `due`; none when it
+    /// needs none, or a fetch is under way.
+    pub fn confirm_at(&self, due: Moment) -> Option<Moment> {
+        let needed = self.sent.is_none() && self.hold().is_none() && !self.may_grant(due);
+        needed.then(|| due.max(self.confirm_earliest))
     }
 
     /// The state of the token.
@@ -250,7 +253,6 @@ impl Budget {
     /// A grant is on its way. Call it only while [`Budget::may_grant`].
     pub fn granted(&mut self) {
         self.writing += 1;
-        self.checked.0 = self.checked.0.saturating_sub(1);
     }
 
     /// That grant went out, or may have.
@@ -280,6 +282,7 @@ impl Budget {
         self.forget(token, now);
         if token != Token::Missing {
             self.earliest = now;
+            self.confirm_earliest = now;
         }
     }
 
@@ -294,7 +297,7 @@ impl Budget {
         self.known = None;
         self.sent = None;
         self.refresh_at = now;
-        self.checked = (0, now);
+        self.confirmed_until = None;
         self.backoff = BACKOFF.0;
         self.empty_backoff = self.rules.interval;
         self.trouble = None;
@@ -322,9 +325,13 @@ impl Budget {
         Some(wanted.max(self.earliest))
     }
 
-    /// A fetch was sent.
-    pub fn fetching(&mut self, now: Moment) {
+    /// A fetch was sent, while a grant was due or not.
+    pub fn fetching(&mut self, due: bool, now: Moment) {
         self.sent = Some(now);
+        self.confirms = due;
+        if due {
+            self.confirm_earliest = now + self.rules.interval;
+        }
     }
 
     /// The fetch that was under way came to something. `jitter` is anything
@@ -339,6 +346,7 @@ impl Budget {
             Outcome::Limits(limits) => {
                 self.learn(limits, sent, now);
                 self.earliest = soonest;
+                return;
             }
             Outcome::Rejected => {
                 self.token = Token::Rejected;
@@ -366,6 +374,7 @@ impl Budget {
                 self.earliest = self.refresh_at;
             }
         }
+        self.confirm_earliest = self.confirm_earliest.max(self.earliest);
     }
 
     fn learn(&mut self, limits: Limits, sent: Moment, now: Moment) {
@@ -396,7 +405,9 @@ impl Budget {
         self.backoff = BACKOFF.0;
         self.refresh_at = now + self.rules.refresh;
         let left = self.available(&known).saturating_sub(self.rules.reserve);
-        self.checked = ((left / CHECKED_FRACTION).max(1), now + self.rules.interval);
+        if self.confirms && now.since(sent) <= CONFIRMS_WITHIN {
+            self.confirmed_until = Some(now + CONFIRMED_FOR);
+        }
         match (limits.reset_after.is_zero(), left > 0) {
             // No window, and nothing left: nobody says when that ends.
             (true, false) => {

@@ -157,16 +157,13 @@ impl Queue {
     /// The next waiter that may identify now. The caller writes the grant and
     /// says [`Queue::written`] or [`Queue::unwritten`].
     pub fn grant(&mut self, now: Moment) -> Option<Grant> {
+        self.budget.expire(now);
         if !self.budget.may_grant(now) {
-            self.budget.unused();
             self.open_since = None;
             return None;
         }
         let open_since = *self.open_since.get_or_insert(now);
-        let Some(grant) = self.pacer.grant(now) else {
-            self.budget.unused();
-            return None;
-        };
+        let grant = self.pacer.grant(now)?;
         self.budget.granted();
         Some(Grant {
             allowed: grant.allowed.max(open_since),
@@ -202,7 +199,8 @@ impl Queue {
 
     /// A fetch was sent.
     pub fn fetching(&mut self, now: Moment) {
-        self.budget.fetching(now);
+        let due = self.pacer.wake_at().is_some_and(|at| at <= now);
+        self.budget.fetching(due, now);
     }
 
     /// A fetch came to something: see [`Budget::fetched`].
@@ -230,20 +228,17 @@ impl Queue {
 
     /// When to fetch the limits next.
     pub fn fetch_at(&self) -> Option<Moment> {
-        let check = |due| self.budget.check_at(due);
-        let check = self.pacer.wake_at().and_then(check);
-        self.budget.fetch_at().into_iter().chain(check).min()
+        let due = self.pacer.wake_at();
+        let confirm_at = due.and_then(|due| self.budget.confirm_at(due));
+        self.budget.fetch_at().into_iter().chain(confirm_at).min()
     }
 
     /// When to look again if nothing happens before: for a grant or a fetch. Ask
     /// after [`Queue::grant`] has granted what it can.
     pub fn wake_at(&self) -> Option<Moment> {
-        let grant = match self.budget.has_grants() {
-            true => self.pacer.wake_at(),
-            // Perhaps after the fetch.
-            false => None,
-        };
-        grant.into_iter().chain(self.fetch_at()).min()
+        let due = self.pacer.wake_at();
+        let grant_at = due.filter(|due| self.budget.may_grant(*due));
+        grant_at.into_iter().chain(self.fetch_at()).min()
     }
 
     /// Why nothing is granted, when nothing is. A pause until Discord has been

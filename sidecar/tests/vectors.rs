@@ -234,36 +234,41 @@ fn used_up_session_starts_hold_until_discord_says_more() {
     let later = [(59.0, Discord(16, 1000, 86_400))];
     let events = discord.into_iter().chain(ask(0..16, 0.0)).chain(later);
     let story = Story::new(1, Token::Unchecked).play(events);
-    // One for each answer. That at 10 may not have counted the first two yet.
-    let times: Vec<_> = story.times().iter().map(|at| at.round()).collect();
-    assert_eq!(times, [vec![0.0, 5.0, 15.0], vec![60.0; 13]].concat());
-    let fetches: Vec<_> = story.fetches.iter().map(|at| at.round()).collect();
-    assert_eq!(fetches[..5], [0.0, 5.0, 10.0, 15.0, 60.0]);
+    assert_eq!(story.times(), [vec![0.0; 3], vec![60.0; 13]].concat());
+    assert_eq!(story.fetches[..2], [0.0, 60.0]);
 }
 
 #[test]
 fn what_others_use_of_the_last_session_starts_is_not_granted() {
-    for buckets in [1, 16] {
+    for (buckets, guard, at) in [
+        (1, false, 0.001),
+        (1, true, 0.001),
+        (1, false, 101.0),
+        (16, false, 0.001),
+        (16, true, 0.001),
+        (16, false, 101.0),
+    ] {
         let discord = [(0.0, Discord(buckets, 12, 3600))];
-        let others = [(100.0, Discord(buckets, 2, 3500))];
-        let events = discord.into_iter().chain(others).chain(ask(0..12, 101.0));
-        let story = Story::new(1, Token::Unchecked).play(events);
+        // After the first answer, which comes at once.
+        let others = [(at - 0.0005, Discord(buckets, 2, 3500))];
+        let events = discord.into_iter().chain(others).chain(ask(0..12, at));
+        let story = Story::with(1, Token::Unchecked, guard, 300).play(events);
         assert_eq!(story.times().len(), 2, "{:?}", story.grants);
-        // Discord has been silent since 0: the first does not wait.
-        assert_eq!(story.times()[0], 101.0);
+        // The first does not wait, whenever the question before its own was.
+        assert!(guard || story.times()[0] == at, "{:?}", story.grants);
     }
 }
 
 #[test]
 fn the_last_session_starts_are_granted_when_nobody_else_uses_them() {
-    for buckets in [1, 16] {
+    // At the interval; but for the last, Discord must have counted the one before.
+    let mut one_by_one: Vec<_> = (0..11).map(|n| 100.0 + 5.0 * f64::from(n)).collect();
+    one_by_one.push(160.0);
+    for (buckets, expected) in [(1, one_by_one), (16, vec![100.0; 12])] {
         let discord = [(0.0, Discord(buckets, 12, 3600))];
         let events = discord.into_iter().chain(ask(0..13, 100.0));
         let story = Story::new(1, Token::Unchecked).play(events);
         let times: Vec<_> = story.times().iter().map(|at| at.round()).collect();
-        // At the interval; but for the last, Discord must have counted the one before.
-        let mut expected: Vec<_> = (0..11).map(|n| 100.0 + 5.0 * f64::from(n)).collect();
-        expected.push(160.0);
         assert_eq!(times, expected, "{:?}", story.fetches);
         assert!(story.fetches.windows(2).all(|f| f[1] - f[0] >= 5.0));
     }

@@ -28,7 +28,7 @@ fn budget(guarded: bool) -> Budget {
 }
 
 fn fetch(budget: &mut Budget, sent: u64, outcome: Outcome) {
-    budget.fetching(at(sent));
+    budget.fetching(false, at(sent));
     budget.fetched(outcome, at(sent), 0.0);
 }
 
@@ -43,7 +43,7 @@ fn what_is_unknown_is_held_and_asked_for_at_once() {
     let mut budget = budget(false);
     assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
     assert_eq!(budget.fetch_at(), Some(at(0)));
-    budget.fetching(at(0));
+    budget.fetching(false, at(0));
     assert_eq!(budget.fetch_at(), None);
     budget.fetched(says(1000, 60, 1), at(1), 0.0);
     assert_eq!((budget.hold(), budget.remaining()), (None, Some(1000)));
@@ -70,7 +70,7 @@ fn an_answer_is_less_the_grants_that_it_may_not_have_counted() {
     }
     // Sent at 100: grants from 90 on may not be in it, and one comes while
     // it is under way.
-    budget.fetching(at(100));
+    budget.fetching(false, at(100));
     grant(&mut budget, 101);
     budget.granted();
     budget.fetched(says(50, 60, 1), at(102), 0.0);
@@ -105,7 +105,7 @@ fn an_empty_window_is_asked_about_when_it_ends_and_never_refilled_by_the_clock()
     grant(&mut budget, 1);
     assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
     assert_eq!(budget.fetch_at(), Some(at(60)));
-    budget.fetching(at(60));
+    budget.fetching(false, at(60));
     budget.fetched(Outcome::Unreachable("x".to_owned()), at(61), 0.0);
     assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
     assert_eq!(budget.fetch_at(), Some(at(62)));
@@ -182,7 +182,7 @@ fn a_failed_fetch_changes_nothing_and_backs_off() {
 fn jitter_lengthens_a_pause_and_never_beyond_the_longest() {
     let mut budget = budget(false);
     let after = |budget: &mut Budget| {
-        budget.fetching(at(0));
+        budget.fetching(false, at(0));
         budget.fetched(Outcome::Unreachable(String::new()), at(0), 1.0);
         budget.fetch_at().unwrap().since(at(0))
     };
@@ -266,7 +266,7 @@ fn a_hold_for_what_discord_may_not_have_counted_is_looked_at_again_when_it_must_
 #[test]
 fn an_answer_to_a_token_that_was_swapped_meanwhile_is_not_taken() {
     let mut budget = budget(false);
-    budget.fetching(at(0));
+    budget.fetching(false, at(0));
     budget.token_changed(Token::Unchecked, at(1));
     budget.fetched(says(5, 3600, 1), at(2), 0.0);
     assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
@@ -280,7 +280,7 @@ fn what_a_predecessor_knew_is_granted_from_until_discord_answers() {
     };
     budget.adopt(limits, at(0));
     assert_eq!((budget.fetch_at(), budget.hold()), (Some(at(0)), None));
-    budget.fetching(at(0));
+    budget.fetching(false, at(0));
     budget.fetched(Outcome::Unreachable("x".to_owned()), at(1), 0.0);
     grant(&mut budget, 1);
     grant(&mut budget, 2);
@@ -319,9 +319,11 @@ fn only_grants_that_an_answer_can_miss_are_remembered() {
     assert!(budget.recent.len() <= 11);
 }
 
-fn low(budget: &mut Budget, sent: u64, remaining: u64) {
-    fetch(budget, sent, says(remaining, 86_400, 1));
-    assert!(budget.is_low());
+/// A question of a moment at which a grant is due, and its answer `took` seconds later.
+fn confirm(budget: &mut Budget, sent: u64, took: u64, outcome: Outcome) {
+    budget.fetching(true, at(sent));
+    budget.fetched(outcome, at(sent + took), 0.0);
+    budget.expire(at(sent + took));
 }
 
 #[test]
@@ -349,35 +351,60 @@ fn a_low_budget_is_less_than_two_for_each_bucket_or_two_percent_of_all() {
 }
 
 #[test]
-fn with_a_low_budget_an_answer_is_good_for_one_grant_of_its_moment() {
+fn with_a_low_budget_only_an_answer_to_a_question_for_a_grant_confirms() {
     let mut budget = budget(false);
-    low(&mut budget, 0, 12);
-    assert!(budget.may_grant(at(0)));
-    grant(&mut budget, 0);
+    fetch(&mut budget, 0, says(12, 86_400, 16));
+    assert!(budget.is_low());
     assert!(!budget.may_grant(at(0)));
-    // The next one asks, at its time and after an interval of silence.
-    assert_eq!(budget.check_at(at(3)), Some(at(5)));
-    assert_eq!(budget.check_at(at(7)), Some(at(7)));
-    low(&mut budget, 7, 11);
-    assert!(budget.may_grant(at(7)));
-    // Nobody came for it: who comes now needs another.
-    budget.unused();
-    assert!(!budget.may_grant(at(7)));
-    low(&mut budget, 12, 11);
-    // The process was suspended between the answer and the grant.
-    assert!(!budget.may_grant(at(17)));
+    // At once: that question was not for a grant.
+    assert_eq!(budget.confirm_at(at(0)), Some(at(0)));
+    confirm(&mut budget, 0, 3, says(2, 86_400, 16));
+    // Good for all that it says are left, and no more.
+    for _ in 0..2 {
+        assert!(budget.may_grant(at(3)));
+        grant(&mut budget, 3);
+    }
+    assert!(!budget.may_grant(at(3)));
 }
 
 #[test]
-fn with_hundreds_of_buckets_an_answer_is_good_for_a_sixteenth_of_what_is_left() {
+fn a_confirmation_is_good_for_a_second_from_its_arrival() {
     let mut budget = budget(false);
-    fetch(&mut budget, 0, says(320, 86_400, 512));
-    let mut grants = 0;
-    while budget.may_grant(at(0)) {
-        grant(&mut budget, 0);
-        grants += 1;
-    }
-    assert_eq!(grants, 20);
+    confirm(&mut budget, 0, 3, says(12, 86_400, 16));
+    let end = at(3) + CONFIRMED_FOR;
+    assert!(budget.may_grant(end - INSTANT));
+    assert!(!budget.may_grant(end));
+    // Whose turn comes within it needs no question, and who comes later gets one.
+    assert_eq!(budget.confirm_at(end - INSTANT), None);
+    assert_eq!(budget.confirm_at(end), Some(at(5)));
+    assert_eq!(budget.confirm_at(at(7)), Some(at(7)));
+    // The process may have been suspended since.
+    budget.expire(end);
+    assert!(!budget.may_grant(at(3)));
+    // An answer that comes in between confirms nothing.
+    fetch(&mut budget, 6, says(12, 86_400, 16));
+    assert!(!budget.may_grant(at(6)));
+    assert_eq!(budget.confirm_at(at(6)), Some(at(6)));
+}
+
+#[test]
+fn an_answer_that_was_read_after_a_suspension_confirms_nothing() {
+    let mut budget = budget(false);
+    confirm(&mut budget, 0, 11, says(12, 86_400, 16));
+    assert!(!budget.may_grant(at(11)));
+    assert_eq!(budget.confirm_at(at(11)), Some(at(11)));
+}
+
+#[test]
+fn questions_for_a_confirmation_are_an_interval_apart() {
+    let mut budget = budget(false);
+    confirm(&mut budget, 10, 0, says(12, 86_400, 16));
+    budget.expire(at(12));
+    assert_eq!(budget.confirm_at(at(12)), Some(at(15)));
+    // A new token may be asked for at once.
+    budget.token_changed(Token::Unchecked, at(12));
+    fetch(&mut budget, 12, says(12, 86_400, 16));
+    assert_eq!(budget.confirm_at(at(12)), Some(at(12)));
 }
 
 #[test]
@@ -389,11 +416,10 @@ fn with_a_low_budget_no_grant_is_made_while_discord_is_away() {
         Outcome::Rejected,
     ] {
         let mut budget = budget(false);
-        low(&mut budget, 0, 12);
-        budget.unused();
-        fetch(&mut budget, 6, outcome.clone());
+        fetch(&mut budget, 0, says(12, 86_400, 1));
+        confirm(&mut budget, 6, 0, outcome.clone());
         assert!(!budget.may_grant(at(6)), "{outcome:?}");
-        let next = budget.check_at(at(6)).or(budget.fetch_at());
+        let next = budget.confirm_at(at(6)).or(budget.fetch_at());
         assert!(next > Some(at(6)), "{outcome:?}");
         if let Outcome::RateLimited(_) = outcome {
             assert_eq!(next, Some(at(3606)));
@@ -409,7 +435,7 @@ fn what_a_predecessor_knew_is_not_enough_for_a_low_budget() {
     };
     budget.adopt(limits, at(0));
     assert!(!budget.may_grant(at(0)));
-    assert_eq!(budget.check_at(at(0)), Some(at(0)));
+    assert_eq!(budget.confirm_at(at(0)), Some(at(0)));
 }
 
 /// Numbers as they come from Discord, from a Lease and from settings.
@@ -461,7 +487,7 @@ proptest! {
         for (later, outcome, grants) in steps {
             now += later;
             prop_assert!(budget.fetch_at().is_some());
-            budget.fetching(at(now));
+            budget.fetching(true, at(now));
             budget.fetched(outcome.clone(), at(now), 1.0);
             match outcome {
                 Outcome::Limits(limits) => said = Some(limits.remaining),
@@ -469,15 +495,14 @@ proptest! {
                 _ => {}
             }
             for _ in 0..grants {
-                let _ = (budget.check_at(at(u64::MAX)), budget.uncounted(at(now)));
+                let _ = (budget.confirm_at(at(u64::MAX)), budget.uncounted(at(now)));
                 if !budget.may_grant(at(now)) {
                     break;
                 }
-                let left = said.take_if(|_| true);
-                prop_assert!(left.is_some_and(|left| left > reserve));
+                prop_assert!(said.is_some_and(|left| left > reserve));
                 budget.granted();
                 budget.written(at(now));
-                said = left.map(|left| left - 1);
+                said = said.map(|left| left - 1);
             }
         }
     }

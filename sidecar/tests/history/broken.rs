@@ -31,7 +31,7 @@ pub(crate) enum Fault {
     AsksTooOften,
     NobodyServedForAWhile,
     OldAnswersOnALowBudget,
-    ManyGrantsForOneAnswerOnALowBudget,
+    AnyAnswerConfirmsALowBudget,
 }
 
 use Fault::*;
@@ -55,7 +55,7 @@ pub(crate) const FAULTS: [(Fault, Rule); 18] = [
     (AsksTooOften, Rule::Fetches),
     (NobodyServedForAWhile, Rule::Waste),
     (OldAnswersOnALowBudget, Rule::Budget),
-    (ManyGrantsForOneAnswerOnALowBudget, Rule::Budget),
+    (AnyAnswerConfirmsALowBudget, Rule::Budget),
 ];
 
 pub(crate) struct Broken {
@@ -160,7 +160,7 @@ impl Turns for Broken {
         }
         let again = match self.fault {
             OldAnswersOnALowBudget => true,
-            ManyGrantsForOneAnswerOnALowBudget => self.answered == now,
+            AnyAnswerConfirmsALowBudget => self.answered == now,
             _ => false,
         };
         if again

@@ -38,9 +38,6 @@ struct Given {
 struct Told {
     total: u64,
     remaining: u64,
-    /// When it said so, and for how many grants of that moment it is good.
-    at: Moment,
-    good_for: u64,
     /// Grants before this are in it.
     sees_until: Moment,
     guessed: u64,
@@ -66,8 +63,13 @@ pub(crate) struct Judge {
     /// Every grant that reached a socket: era, bucket, instant.
     writes: Vec<(u32, u32, Moment)>,
     fetch_sent: Option<Moment>,
-    /// No fetch before this.
+    /// It was sent while a grant was due: its answer confirms.
+    confirms: bool,
+    confirmed_until: Moment,
+    /// No fetch before this,
     silent_until: Moment,
+    /// but for a confirmation, which has a silence of its own.
+    confirm_silent_until: Moment,
     /// A fetch by then.
     ask_by: Moment,
     /// The last fetch failed.
@@ -97,7 +99,10 @@ impl Judge {
             given: Vec::new(),
             writes: Vec::new(),
             fetch_sent: None,
+            confirms: false,
+            confirmed_until: Moment::ZERO,
             silent_until: now,
+            confirm_silent_until: now,
             ask_by: now,
             failed: false,
         }
@@ -162,8 +167,8 @@ impl Judge {
         Some(left.saturating_sub(self.config.rules.reserve))
     }
 
-    /// With so little left each grant needs an answer of its own, as others may use
-    /// the rest: fewer than two for each bucket, or than 2 % of all.
+    /// With so little left a grant needs a confirmation, as others may use the rest:
+    /// fewer than two for each bucket, or than 2 % of all.
     pub(crate) fn is_low(&self) -> bool {
         let (Some(told), Some(left)) = (self.told, self.available()) else {
             return false;
@@ -171,10 +176,9 @@ impl Judge {
         left < 2 * self.free_at.len() as u64 || 50 * left < told.total
     }
 
-    /// Whether the last answer allows a grant at this moment.
-    fn is_checked(&self, now: Moment) -> bool {
-        let good = |told: Told| told.at == now && told.good_for > 0;
-        !self.is_low() || self.told.is_some_and(good)
+    /// Whether what Discord said is enough for a grant at this moment.
+    fn is_confirmed(&self, at: Moment) -> bool {
+        !self.is_low() || at < self.confirmed_until
     }
 
     fn open(&self) -> bool {
@@ -187,8 +191,16 @@ impl Judge {
 
     /// Where each waiter stands who is the first of a bucket that is not shut.
     fn heads(&self) -> Vec<(Moment, Place, WaiterId)> {
+        match self.open() {
+            true => self.fronts(),
+            false => Vec::new(),
+        }
+    }
+
+    /// The same, whether anything may be granted or not.
+    fn fronts(&self) -> Vec<(Moment, Place, WaiterId)> {
         let in_air = || self.given.iter().filter(|g| g.written.is_none());
-        if !self.open() || in_air().any(|g| g.era != self.era) {
+        if in_air().any(|g| g.era != self.era) {
             return Vec::new();
         }
         let head = |bucket: u32| {
@@ -223,9 +235,9 @@ impl Judge {
         })?;
         let reserve = self.config.rules.reserve as i64;
         let in_truth = token == Token::None || truly_left.is_none_or(|left| left > reserve);
-        let checked = self.is_checked(now);
+        let confirmed = self.is_confirmed(now);
         hold_that(
-            in_truth && self.open() && checked,
+            in_truth && self.open() && confirmed,
             Rule::Budget,
             now,
             || format!("{id:?} with {truly_left:?} left in truth, {told:?}"),
@@ -256,9 +268,6 @@ impl Judge {
             )
         })?;
         self.waiting.remove(found);
-        if let Some(told) = &mut self.told {
-            told.good_for = told.good_for.saturating_sub(1);
-        }
         let era = self.era;
         let written = None;
         self.given.push(Given {
@@ -314,19 +323,16 @@ impl Judge {
 
     /// The queue has said that nobody may go now, and sleeps until `wake_at`.
     pub(crate) fn sleeps(
-        &mut self,
+        &self,
         wake_at: Option<Moment>,
         fetch_at: Option<Moment>,
         now: Moment,
     ) -> Verdict {
         let heads = self.heads().into_iter().map(|(at, _, id)| (at, id)).min();
-        // With a low budget it is Discord that must be asked by then.
-        let next = heads.filter(|(at, _)| !self.is_low() || (*at <= now && self.is_checked(now)));
-        let unchecked = heads.filter(|_| next.is_none() && !self.failed);
-        let check_by = unchecked.map(|(at, _)| at.max(self.silent_until));
-        if let Some(told) = &mut self.told {
-            told.good_for = 0;
-        }
+        // Without a confirmation it is Discord that must be asked by then.
+        let next = heads.filter(|(at, _)| self.is_confirmed(now.max(*at)));
+        let unconfirmed = heads.filter(|_| next.is_none() && !self.failed);
+        let confirm_by = unconfirmed.map(|(at, _)| at.max(self.confirm_silent_until));
         let sleeps_over = |at: Moment| wake_at.is_none_or(|wake| wake > at);
         let wasted = next.is_some_and(|(at, _)| at <= now || sleeps_over(at));
         hold_that(!wasted, Rule::Waste, now, || {
@@ -339,14 +345,14 @@ impl Judge {
         let in_time = match fetch_at {
             None => !asks,
             Some(at) => {
-                let by = self.ask_by().min(check_by.unwrap_or(self.ask_by()));
+                let by = self.ask_by().min(confirm_by.unwrap_or(self.ask_by()));
                 asks && at <= by && !sleeps_over(at)
             }
         };
         hold_that(in_time, Rule::Fetches, now, || {
             let (by, token) = (self.ask_by(), self.token);
             format!(
-                "next {fetch_at:?}, wakes {wake_at:?}, wanted by {by:?} and {check_by:?}: {token:?}"
+                "next {fetch_at:?}, wakes {wake_at:?}, wanted by {by:?} and {confirm_by:?}: {token:?}"
             )
         })
     }
@@ -362,8 +368,17 @@ impl Judge {
     }
 
     pub(crate) fn fetching(&mut self, now: Moment) -> Verdict {
-        let silent_until = self.silent_until;
+        let due = |(at, ..): &(Moment, Place, WaiterId)| *at <= now;
+        let wanted = !self.is_confirmed(now) && self.heads().iter().any(due);
+        let silent_until = match wanted {
+            true => self.confirm_silent_until.min(self.silent_until),
+            false => self.silent_until,
+        };
         let right = self.fetch_sent.is_none() && now >= silent_until;
+        self.confirms = self.fronts().iter().any(due);
+        if self.confirms {
+            self.confirm_silent_until = now + self.config.rules.interval;
+        }
         let under_way = self.fetch_sent.replace(now);
         hold_that(right, Rule::Fetches, now, || {
             format!("silent until {silent_until:?}, under way {under_way:?}")
@@ -378,7 +393,9 @@ impl Judge {
         // Only a new token may break the silence.
         if token != Token::Missing {
             self.silent_until = now;
+            self.confirm_silent_until = now;
         }
+        self.confirmed_until = Moment::ZERO;
         self.ask_by = now;
         self.failed = false;
     }
@@ -401,8 +418,6 @@ impl Judge {
                     self.told = Some(Told {
                         total: limits.total,
                         remaining: limits.remaining,
-                        at: now,
-                        good_for: 0,
                         sees_until: sent - rules.interval * 2,
                         guessed: if guess {
                             u64::from(self.most_buckets) * 2
@@ -411,9 +426,8 @@ impl Judge {
                         },
                         reset_at: (!window.is_zero()).then_some(now + window),
                     });
-                    let good_for = self.available().map_or(0, |left| (left / 16).max(1));
-                    if let Some(told) = &mut self.told {
-                        told.good_for = good_for;
+                    if self.confirms && now <= sent + Duration::from_secs(10) {
+                        self.confirmed_until = now + Duration::from_secs(1);
                     }
                     self.failed = false;
                     self.silent_until = now + rules.interval;
@@ -432,6 +446,7 @@ impl Judge {
         };
         self.failed = true;
         self.silent_until = now + silence;
+        self.confirm_silent_until = self.silent_until.max(self.confirm_silent_until);
         self.ask_by = now + by;
     }
 

@@ -131,13 +131,15 @@ fn used_up_session_starts_come_back_only_when_discord_says_so() {
         // At the end of the window Discord knows of no new one, or of nothing.
         for then in [told(16, 0, 200), response("500 Oops", "")] {
             scope.spawn(move || {
-                let discord = Discord::saying(told(16, 1, 1000));
+                let discord = Discord::saying(told(16, 3, 1000));
                 let server = discord.serves(&[]);
-                server.wait_for_state(r#""remaining":1,"#);
-                // With so few left, it is asked again before the grant.
-                granted(&mut server.ask(0));
-                let mut others: Vec<_> = (1..16).map(|shard| server.ask(shard)).collect();
-                server.wait_for_state(r#""waiting":15"#);
+                server.wait_for_state(r#""remaining":3,"#);
+                // The second question is for these, as few are left.
+                for shard in 0..3 {
+                    granted(&mut server.ask(shard));
+                }
+                let mut others: Vec<_> = (3..16).map(|shard| server.ask(shard)).collect();
+                server.wait_for_state(r#""waiting":13"#);
                 server.wait_for_state(EXHAUSTED);
                 discord.say(then);
                 let calls = discord.asked(3);
@@ -148,15 +150,34 @@ fn used_up_session_starts_come_back_only_when_discord_says_so() {
                 let times: Vec<_> = others.iter_mut().map(granted).collect();
                 let calls = discord.calls();
                 assert_eq!(calls.len(), 4);
-                assert!(
-                    calls.windows(2).all(|c| c[1] - c[0] + SEEN >= D),
-                    "{calls:?}"
-                );
+                assert!(calls[3] - calls[2] + SEEN >= D, "{calls:?}");
                 assert!(times.iter().all(|at| *at >= calls[3]));
                 assert_eq!(said(server, r#""reason":"session_starts_exhausted""#), 1);
             });
         }
     });
+}
+
+#[test]
+fn all_who_ask_at_once_get_what_is_left_at_once() {
+    let discord = Discord::saying(told(16, 3, 2000));
+    let server = discord.serves(&[]);
+    server.wait_for_state(r#""remaining":3,"#);
+    let start = Instant::now();
+    let clients: Vec<_> = (0..16).map(|shard| server.ask(shard)).collect();
+    server.wait_for_state(EXHAUSTED);
+    discord.say(told(16, 1000, 86_400_000));
+    // Each sees its own grant, in whatever order they came.
+    let wait = |mut client| thread::spawn(move || granted(&mut client));
+    let threads: Vec<_> = clients.into_iter().map(wait).collect();
+    let mut times: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+    times.sort();
+    // At the start, for the three, and when the window has ended.
+    let calls = discord.calls();
+    assert_eq!(calls.len(), 3);
+    assert_took("the three", times[2] - start, Duration::ZERO);
+    assert_took("the window", calls[2] - calls[1], ms(2000));
+    assert!(times[3..].iter().all(|at| *at >= calls[2]));
 }
 
 #[test]
@@ -213,6 +234,7 @@ fn without_a_window_what_is_left_is_granted_and_nothing_is_asked_about_after_an_
     let some_server = some.serves(&[]);
     let none_server = none.serves(&[]);
     let mut held = none_server.ask(0);
+    some_server.wait_for_state(r#""remaining":1,"#);
     granted(&mut some_server.ask(0));
     none_server.wait_for_state(EXHAUSTED);
     assert!(is_silent(&held));
@@ -231,9 +253,10 @@ fn without_a_window_what_is_left_is_granted_and_nothing_is_asked_about_after_an_
         said(none_server, r#""reason":"session_starts_exhausted""#),
         1
     );
+    // The second question is for the grant, as few are left.
     let calls = some.calls();
     assert!(
-        calls.windows(2).all(|c| c[1] - c[0] + SEEN >= D),
+        calls[1..].windows(2).all(|c| c[1] - c[0] + SEEN >= D),
         "{calls:?}"
     );
 }
