@@ -11,7 +11,7 @@ use fastrand::Rng;
 use gateway_queue_e2e::specs::{OF_KUBERNETES, Schema, Single, is_of_kubernetes};
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, QUEUE, queue};
+use crate::api::{Api, CHILDREN, DEPLOYMENT, QUEUE, queue};
 use crate::children::settle;
 use crate::kubectl::{Namespace, OPERATOR, say};
 use crate::thousand::Counters;
@@ -90,6 +90,9 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
     let gone: BTreeSet<&str> = refused.iter().map(|queue| name(queue)).collect();
     let (made, refused) = (made.len(), refused.len());
 
+    // Kubernetes takes its time with hundreds of Deployments, and what it writes is a cause
+    // to look again.
+    settle(PATIENCE, || unobserved(&api, &namespace, &gone));
     let (mut last, mut since) = (counters.read(&api), Instant::now());
     settle(PATIENCE, || {
         let now = counters.read(&api);
@@ -182,6 +185,20 @@ fn reason(queue: &Value) -> Option<String> {
     let is_of_now = status["observedGeneration"] == queue["metadata"]["generation"];
     let reason = status["conditions"][0]["reason"].as_str();
     reason.filter(|_| is_of_now).map(str::to_owned)
+}
+
+/// The Deployments with which Kubernetes is not done yet.
+fn unobserved(api: &Api, namespace: &Namespace, gone: &BTreeSet<&str>) -> Vec<String> {
+    let deployments = api.list(DEPLOYMENT, namespace.name()).into_iter();
+    let is_done = |deployment: &Value| {
+        let (spec, status) = (&deployment["spec"], &deployment["status"]);
+        status["observedGeneration"] == deployment["metadata"]["generation"]
+            && status["replicas"].as_u64().unwrap_or(0) == spec["replicas"].as_u64().unwrap_or(0)
+    };
+    let left =
+        deployments.filter(|deployment| !gone.contains(name(deployment)) && !is_done(deployment));
+    left.map(|deployment| format!("{} is not observed", name(&deployment)))
+        .collect()
 }
 
 /// What the API server has recorded of the operator's writes to each child, but of those
