@@ -51,6 +51,15 @@ fn memory_limit(root: &Path) -> Option<u64> {
         .min()
 }
 
+/// Below this many clients on a port the limits are taken for a mistake.
+pub const FEW: usize = 100;
+
+/// How many connections each port takes. In the cluster there are two ports, and a client
+/// that is forwarded takes two connections.
+pub fn per_port(room: usize, in_cluster: bool) -> usize {
+    if in_cluster { (room / 2).max(1) } else { room }
+}
+
 fn room(files: Option<u64>, memory: Option<u64>) -> usize {
     let files = files.unwrap_or(1 << 20).saturating_sub(OTHER_FILES);
     let memory = memory.unwrap_or(u64::MAX);
@@ -75,6 +84,14 @@ mod tests {
         assert_eq!(room(None, None), (1 << 20) - 128);
         assert_eq!(room(Some(10), Some(gib)), 1);
         assert_eq!(room(None, Some(1)), 1);
+    }
+
+    #[test]
+    fn each_port_takes_a_client_however_small_the_limit_is() {
+        let least = room(None, Some(OTHER_MEMORY + PLACES_MEMORY));
+        assert_eq!(per_port(least, true), 1);
+        assert_eq!(per_port(least, false), 1);
+        assert_eq!(per_port(6912, true), 3456);
     }
 
     /// A system with these files in it.

@@ -112,12 +112,14 @@ pub async fn run_with(
     let discord = Discord::new(&settings.discord_api).map_err(Failed::Discord)?;
     let metrics = Arc::new(Metrics::new(reserve));
     let room = room::most_clients()?;
-    // In the cluster there are two ports, and who is forwarded takes two
-    // connections.
-    let most = match settings.lease {
-        Some(_) => room / 2,
-        None => room,
-    };
+    let most = room::per_port(room, settings.lease.is_some());
+    if most < room::FEW {
+        warn!(
+            most_clients = most,
+            "the limit on memory or on open files leaves few clients: set a memory limit of \
+             64 MiB or more, and allow 1024 open files or more"
+        );
+    }
     let lease = settings.lease.as_ref();
     info!(
         // The Lease has the name of its GatewayQueue.
