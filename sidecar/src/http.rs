@@ -318,8 +318,9 @@ impl Visit {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // The last answer on its connection, if this process is to end.
-        if self.door.leaving.is_cancelled() {
+        // The last answer on its connection, if this process is to end, or is unready: a
+        // client that keeps its connection would never come to another pod.
+        if self.door.leaving.is_cancelled() || !self.door.route.reach.health().is_ready() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
