@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::leader_health::Health;
@@ -28,6 +28,8 @@ pub struct Reach {
     silent: AtomicU64,
     /// Likewise.
     answered: AtomicU64,
+    /// An unreachable leader answered.
+    heard: Notify,
     health: watch::Sender<Health>,
     drain_after: Duration,
 }
@@ -44,6 +46,7 @@ impl Reach {
         Self {
             silent: AtomicU64::default(),
             answered: AtomicU64::default(),
+            heard: Notify::new(),
             health: watch::channel(Health::default()).0,
             drain_after,
         }
@@ -65,6 +68,14 @@ impl Reach {
     /// The leader answered a forwarded request.
     pub fn answered(&self, now: Moment) {
         self.answered.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        if matches!(*self.health.borrow(), Health::Unreachable { .. }) {
+            self.heard.notify_one();
+        }
+    }
+
+    /// Waits until a leader that could not be reached has answered a forwarded request.
+    pub async fn heard(&self) {
+        self.heard.notified().await;
     }
 
     /// When it last did.
