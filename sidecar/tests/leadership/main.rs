@@ -143,7 +143,7 @@ async fn a_token_that_is_no_longer_accepted_is_read_anew() {
 async fn answers_that_are_no_lease_are_retried_and_end_nothing() {
     let server = server().await;
     let bodies: [&[u8]; 4] = [b"", b"<html>", b"{}", &[0xff; 4 * 1024 * 1024]];
-    let (mut one, mut two) = leader_and_follower(&server).await;
+    let (mut one, two) = leader_and_follower(&server).await;
     let judge = Judge::of([&one, &two]);
     for body in bodies {
         for pod in [&one, &two] {
