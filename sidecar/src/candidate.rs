@@ -153,6 +153,8 @@ pub struct Candidate {
     pending: Option<Pending>,
     /// The Lease as it was last read.
     last: Option<Record>,
+    /// When that was.
+    last_at: Moment,
     /// The last renewal by another pod.
     renewal: Option<Renewal>,
     /// The Lease before this pod took it, if its last leader wrote it not long ago.
@@ -188,6 +190,7 @@ impl Candidate {
             address: address.to_string(),
             pending: None,
             last: None,
+            last_at: Moment::ZERO,
             renewal: None,
             inherited: None,
             watching: false,
@@ -298,7 +301,7 @@ impl Candidate {
     /// Takes a change of the Lease that the watch reported.
     pub fn noticed(&mut self, record: Record, now: Moment) {
         let lease = record.lease.clone();
-        self.saw(record, now);
+        self.saw(record, now, now);
         self.election.noticed(lease, now);
         self.update(now);
     }
@@ -390,7 +393,8 @@ impl Candidate {
         let (answer, failure) = match answer {
             Ok(record) => {
                 let lease = record.lease.clone();
-                self.saw(record, now);
+                // A renewal that is found by reading may be as old as the last look.
+                self.saw(record, self.last_at, now);
                 if !self.ready {
                     self.ready = true;
                     self.events.push(Event::Ready);
@@ -436,7 +440,8 @@ impl Candidate {
         }
     }
 
-    fn saw(&mut self, record: Record, now: Moment) {
+    /// A renewal in it was made at `renewed_at` or later.
+    fn saw(&mut self, record: Record, renewed_at: Moment, now: Moment) {
         let before = self
             .last
             .as_ref()
@@ -445,12 +450,14 @@ impl Candidate {
             let key = Unreachable::key(pod_of(&self.config.identity).unwrap_or_default());
             self.renewal = Some(Renewal {
                 uid: record.lease.uid.clone(),
+                version: record.lease.version.clone(),
                 holder: record.lease.holder.clone().unwrap_or_default(),
-                at: now,
+                at: renewed_at,
                 report: record.annotations.get(&key).cloned(),
             });
         }
         self.last = Some(record);
+        self.last_at = now;
     }
 
     /// Returns whether the page has something that people look out for.

@@ -55,9 +55,11 @@ impl Config {
 pub struct Renewal {
     /// The Lease.
     pub uid: String,
+    /// Its version with this renewal.
+    pub version: String,
     /// The holder, by its name in its term.
     pub holder: String,
-    /// When this pod saw it.
+    /// When this pod saw it; if it missed the change, the last moment before it.
     pub at: Moment,
     /// What this pod has reported about the leader, as it is on the Lease.
     pub report: Option<String>,

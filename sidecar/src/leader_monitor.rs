@@ -71,10 +71,12 @@ pub async fn run(
                 }
             }
             () = woken => {}
+            () = reach.heard() => {}
             Ok(()) = renewals.changed() => {}
             changed = standing.changed() => {
                 if changed.is_err() {
-                    return;
+                    // This process ends; no task is to exit before that.
+                    return pending().await;
                 }
             }
         }
@@ -102,11 +104,18 @@ pub async fn report<F>(
         let Some(report) = reports.due(&renewal, &health, clock::now(), clock::wall()) else {
             continue;
         };
-        let written = patch(record::report(&renewal.uid, &pod, report.as_ref())).await;
+        let written = patch(record::report(
+            &renewal.uid,
+            &renewal.version,
+            &pod,
+            report.as_ref(),
+        ))
+        .await;
         metrics.asked_lease("report", written.is_ok());
         match written {
             Ok(()) => reports.written(&renewal.holder, report.is_some()),
-            // It is due with the next renewal.
+            // The Lease has changed since. It is due with the next renewal.
+            Err(Failure::Conflict) => {}
             Err(error) => {
                 if let Some(unsaid) = failures.says(Instant::now()) {
                     warn!(%error, unsaid, "cannot write the report on the leader to the Lease");
@@ -114,6 +123,8 @@ pub async fn report<F>(
             }
         }
     }
+    // The sender is gone: this process ends.
+    pending().await
 }
 
 fn publish(reach: &Reach, health: Health) {

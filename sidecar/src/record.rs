@@ -156,11 +156,11 @@ pub fn release(write: &Write, left: Left, now: Timestamp) -> Value {
     )
 }
 
-/// The patch that puts the report of `pod` on the Lease, or removes it. It names no version:
-/// it changes nothing else, and any version will do.
-pub fn report(uid: &str, pod: &str, report: Option<&Unreachable>) -> Value {
+/// The patch that puts the report of `pod` on the Lease, or removes it. It is refused
+/// when the Lease is not as the renewal left it: a late report would postpone a takeover.
+pub fn report(uid: &str, version: &str, pod: &str, report: Option<&Unreachable>) -> Value {
     let annotations = json!({Unreachable::key(pod): report.map(Unreachable::write)});
-    json!({"metadata": {"uid": uid, "annotations": annotations}})
+    json!({"metadata": {"uid": uid, "resourceVersion": version, "annotations": annotations}})
 }
 
 /// The API server refuses it when the Lease has another UID or version by then.
@@ -281,17 +281,17 @@ mod tests {
             address: ([10, 0, 0, 1], 9091).into(),
             since: Timestamp::UNIX_EPOCH,
         };
-        merge(&mut stored, &report("u", "p", Some(&unreachable)));
+        merge(&mut stored, &report("u", "7", "p", Some(&unreachable)));
         let reported = parse(&stored);
         let key = Unreachable::key("p");
         assert_eq!(reported.annotations[&key], unreachable.write());
         // It is no renewal.
         assert!(!reported.is_renewal_after(&before));
-        merge(&mut stored, &report("u", "p", None));
+        merge(&mut stored, &report("u", "7", "p", None));
         assert_eq!(parse(&stored).annotations.get(&key), None);
 
         for (holder, stays) in [("a_1", true), ("b_1", false)] {
-            merge(&mut stored, &report("u", "p", Some(&unreachable)));
+            merge(&mut stored, &report("u", "7", "p", Some(&unreachable)));
             let annotations = BTreeMap::from([("a", Some("b".to_owned()))]);
             let (now, fifteen) = (Timestamp::UNIX_EPOCH, Duration::from_secs(15));
             let mut renewing = renew(&write(Kind::Renew), &annotations, "", fifteen, now);

@@ -17,6 +17,7 @@ fn leader(name: &str) -> Leader {
 fn renewal(name: &str, seconds: u64) -> Renewal {
     Renewal {
         uid: "u".to_owned(),
+        version: "7".to_owned(),
         holder: leader(name).holder,
         at: at(seconds),
         report: None,

@@ -91,6 +91,7 @@ impl Watched {
             loop {
                 renewals.send_replace(Some(Renewal {
                     uid: "u".to_owned(),
+                    version: "7".to_owned(),
                     holder: holder.clone(),
                     at: clock::now(),
                     report: None,
@@ -319,7 +320,7 @@ async fn a_pod_reports_the_leader_once_and_withdraws_the_report_once() {
     for _ in 0..2 {
         let patch = timeout(LONG, written.recv()).await.unwrap().unwrap();
         assert_eq!(patch["metadata"]["uid"], "u");
-        assert_eq!(patch["metadata"].get("resourceVersion"), None);
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
         let text = patch["metadata"]["annotations"][&key].as_str().unwrap();
         assert_eq!(Unreachable::read(text).unwrap().leader, HOLDER);
     }
@@ -331,18 +332,22 @@ async fn a_pod_reports_the_leader_once_and_withdraws_the_report_once() {
     follower.is_ready(true).await;
     leader.0.store(true, Ordering::Relaxed);
     follower.reaches_the_leader().await;
-    follower.quiet(&mut written).await;
     let report = Unreachable {
         leader: HOLDER.to_owned(),
         address: ([10, 0, 0, 1], 9091).into(),
         since: Timestamp::now(),
     };
-    follower.renewals.send_replace(Some(Renewal {
+    let renewal = |at| Renewal {
         uid: "u".to_owned(),
+        version: "7".to_owned(),
         holder: HOLDER.to_owned(),
-        at: clock::now(),
+        at,
         report: Some(report.write()),
-    }));
+    };
+    let old = clock::now() - Duration::from_secs(2);
+    follower.renewals.send_replace(Some(renewal(old)));
+    follower.quiet(&mut written).await;
+    follower.renewals.send_replace(Some(renewal(clock::now())));
     let patch = timeout(LONG, written.recv()).await.unwrap().unwrap();
     assert!(patch["metadata"]["annotations"][&key].is_null(), "{patch}");
     let _renewing = follower.renewing();
@@ -355,7 +360,10 @@ async fn clients_of_a_pod_that_does_not_reach_the_leader_are_sent_away() {
     let leader = Answers::default();
     follower.follow(leader.start().await);
     let mut patient = follower.pod.ask("shard=1").await;
-    let mut limited = follower.pod.ask("shard=2&wait=3600").await;
+    // This client keeps its connection if the pod does.
+    let mut limited = TcpStream::connect(follower.pod.clients).await.unwrap();
+    let kept = b"GET /?shard=2&wait=3600 HTTP/1.1\r\nhost: q\r\n\r\n";
+    limited.write_all(kept).await.unwrap();
     let quiet = timeout(DRAIN_AFTER * 3, patient.read(&mut [0])).await;
     assert!(quiet.is_err(), "nobody renews the Lease: it waits");
 
@@ -369,6 +377,7 @@ async fn clients_of_a_pod_that_does_not_reach_the_leader_are_sent_away() {
         "{text}"
     );
     assert!(text.contains("retry-after: 1\r\n"), "{text}");
+    assert!(text.contains("connection: close\r\n"), "{text}");
 }
 
 #[tokio::test]

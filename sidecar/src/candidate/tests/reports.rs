@@ -13,8 +13,9 @@ fn reported(lease: &Value, pod: &str, leader: &str) -> Value {
         since: wall(),
     };
     let mut lease = lease.clone();
-    merge(&mut lease, &report("u", pod, Some(&unreachable)));
     let version = lease["metadata"]["resourceVersion"].as_str().unwrap();
+    let version = version.to_owned();
+    merge(&mut lease, &report("u", &version, pod, Some(&unreachable)));
     lease["metadata"]["resourceVersion"] = json!(format!("{version}0"));
     lease
 }
@@ -94,10 +95,17 @@ fn only_a_renewal_by_another_pod_is_one_and_it_brings_this_pods_report() {
     let report = renewal.report.as_deref().and_then(Unreachable::read);
     assert_eq!(report.unwrap().leader, "my-bot-b_01-1");
 
+    assert_eq!(renewal.version, "760");
+
+    // The watch ends. What a read finds may have been there since the last look.
+    candidate.watch_ended(at(5.0));
+    reads(&mut candidate, 14.0, &held(7));
+    assert_eq!(candidate.renewal().unwrap().at, at(5.0));
+
     // A Lease that is free is not renewed, and of a new one nothing is known.
     let seen = candidate.renewal().cloned();
-    let mut free = held(7);
+    let mut free = held(8);
     free["spec"]["holderIdentity"] = json!("");
-    candidate.noticed(record(&free), at(6.0));
+    candidate.noticed(record(&free), at(15.0));
     assert_eq!(candidate.renewal(), seen.as_ref());
 }
