@@ -34,6 +34,9 @@ const QUIET: Duration = Duration::from_secs(10);
 /// What no reconcile may end with here.
 const UNDECIDED: [&str; 3] = ["ApplyFailed", "InvalidSpec", "NameTaken"];
 
+/// Why a queue is not ready before the scheduler has written of its pods.
+const ROLLING: &str = "RolloutUnderWay";
+
 #[test]
 fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
     let namespace = Namespace::alone("specs");
@@ -90,9 +93,15 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
     let gone: BTreeSet<&str> = refused.iter().map(|queue| name(queue)).collect();
     let (made, refused) = (made.len(), refused.len());
 
-    // Kubernetes takes its time with hundreds of Deployments, and what it writes is a cause
-    // to look again.
-    settle(PATIENCE, || unobserved(&api, &namespace, &gone));
+    // Kubernetes takes its time with hundreds of Deployments and the pods that no node takes,
+    // and what it writes is a cause to look again.
+    settle(PATIENCE, || {
+        let queues = api.list(QUEUE, namespace.name()).into_iter();
+        let rolling = queues.filter(|queue| reason(queue).is_some_and(|r| r == ROLLING));
+        let rolling = rolling.map(|queue| format!("{}: {ROLLING}", name(&queue)));
+        let unobserved = unobserved(&api, &namespace, &gone);
+        unobserved.into_iter().chain(rolling).collect()
+    });
     let (mut last, mut since) = (counters.read(&api), Instant::now());
     settle(PATIENCE, || {
         let now = counters.read(&api);

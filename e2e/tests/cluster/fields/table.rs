@@ -181,8 +181,13 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 fn pod_rows() -> Vec<Row> {
-    let spread =
-        |how: &str| json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": how}]);
+    // Without a selector the operator would fill in its own.
+    let spread = |how: &str| {
+        json!([{
+            "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": how,
+            "labelSelector": {"matchLabels": {"app": "theirs"}},
+        }])
+    };
     let near = |zone: &str| {
         json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
             "nodeSelectorTerms": [{"matchExpressions": [
