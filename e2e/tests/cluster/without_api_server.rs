@@ -61,8 +61,11 @@ fn without_the_api_server_the_queue_holds_says_so_and_goes_on_by_itself() {
         let recovered = state["role"] == "leads" || state["role"] == "follows";
         (recovered && state["trouble"].is_null()).then_some(())
     });
+    // The Lease says who that is: after the outage the pods of the node are not ready for a
+    // while, whoever leads.
     wait_for("the leader in the status", LEASE * 2, || {
-        let leader = queue.leader_now()?.name;
+        let holder = queue.holder();
+        let (leader, _) = holder.rsplit_once('_')?;
         (queue.leader_in_the_status() == leader).then_some(())
     });
     queue.ready();
