@@ -11,7 +11,6 @@ use kube::api::{
 };
 use kube::core::Status;
 use serde_json::{Value, json};
-use tracing::Instrument as _;
 
 use crate::MANAGER;
 use crate::api::{GatewayQueue, GatewayQueueSpec, GatewayQueueStatus};
@@ -297,8 +296,7 @@ impl Cluster {
         answer: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Error> {
         self.metrics.called(verb);
-        let span = tracing::debug_span!("call", ?verb);
-        match tokio::time::timeout(LIMIT, answer).instrument(span).await {
+        match tokio::time::timeout(LIMIT, answer).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => Err(Error::Failed {
                 call: call(),

@@ -13,7 +13,6 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{Controller, WatchStreamExt as _};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
 use crate::api::{GatewayQueue, Stored};
 use crate::apply::{self, Cluster};
@@ -174,24 +173,15 @@ pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Act
         return Ok(Action::await_change());
     }
     let started = Instant::now();
-    let span = tracing::debug_span!(
-        "reconcile",
-        namespace = stored.namespace(),
-        queue = stored.name_any(),
-        outcome = tracing::field::Empty,
-    );
-    let reconciling = async {
-        match &*stored {
-            Stored::Queue(queue) => context.reconcile(queue, started).await,
-            Stored::Unreadable(unreadable) => context.report_unreadable(unreadable).await,
-        }
+    let result = match &*stored {
+        Stored::Queue(queue) => context.reconcile(queue, started).await,
+        Stored::Unreadable(unreadable) => context.report_unreadable(unreadable).await,
     };
-    let result = match reconciling.instrument(span.clone()).await {
+    let result = match result {
         // Nothing is made there any more, and what is there goes, this one too.
         Err(Error::Call(error)) if error.namespace_ends() => Ok(Action::await_change()),
         result => result,
     };
-    span.record("outcome", if result.is_ok() { "done" } else { "failed" });
     context
         .metrics
         .reconciled(result.is_ok(), started.elapsed());

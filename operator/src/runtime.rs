@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_queue_telemetry::{Format, Service};
+use gateway_queue_telemetry::Format;
 use kube::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -34,24 +34,20 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Kubernetes gives a pod.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// Targets of kube that repeat what the operator logs with its cause: each failed call, and
+/// each failing watch once.
+const REPETITIVE: [&str; 2] = ["kube_client::client::builder", "kube_runtime::watcher"];
+
 /// Runs the operator until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When there is no cluster to talk to, or the admin port cannot be had.
 pub fn run(settings: Settings) -> Result<(), BoxError> {
-    let service = Service {
-        name: "gateway-queue-operator",
-        version: env!("CARGO_PKG_VERSION"),
-        crates: &["gateway_queue_operator"],
-        // Each failed call is logged with what it was for, a failing watch once.
-        quiet: &["kube_client::client::builder", "kube_runtime::watcher"],
-    };
     let format = match settings.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    // Traces are exported until the end of this.
-    let _telemetry = gateway_queue_telemetry::start(service, format, &settings.log_filter)?;
+    gateway_queue_telemetry::start(format, &settings.log_filter, &REPETITIVE)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?

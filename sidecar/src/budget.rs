@@ -53,7 +53,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The word that stands for it in metrics and traces.
+    /// The word that stands for it in metrics.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Limits(_) => "limits",

@@ -1,7 +1,7 @@
 //! Asks Discord for the limits of the bot.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::header::{AGE, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
@@ -11,7 +11,6 @@ use crate::budget::Outcome;
 use crate::client::{self, Unusable};
 use crate::limits::Limits;
 use crate::secret::BotToken;
-use crate::traces;
 
 /// A fetch that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,11 +45,8 @@ impl Discord {
     pub fn fetch(&self, token: &BotToken) -> impl Future<Output = Outcome> + Send + use<> {
         let asked = self.ask(token);
         async move {
-            let started = Instant::now();
             let answer = asked.await;
-            let outcome = answer.unwrap_or_else(|error| Outcome::Unreachable(reason(&error)));
-            traces::fetched(started.elapsed(), outcome.word());
-            outcome
+            answer.unwrap_or_else(|error| Outcome::Unreachable(reason(&error)))
         }
     }
 

@@ -36,7 +36,6 @@ use crate::permit::Permit;
 use crate::query::{self, Ask, Hop, Malformed};
 use crate::refusal::{Reason, Refusal};
 use crate::route::Route;
-use crate::traces::Waiting;
 
 /// What the original answers, byte for byte.
 pub const GRANT: &[u8] = br#"{"message": "You're free to connect now! :)"}"#;
@@ -230,7 +229,6 @@ impl Visit {
     async fn turn(self, shard: u32, arrived: Moment, deadline: Option<Instant>) -> Answer {
         let _held = Held::new(&self.door.route.metrics);
         let _waiting = self.door.waiting.token();
-        let waiting = Waiting::new(shard, arrived);
         let turn = tokio::select! {
             biased;
             () = self.gate.gone() => return Err(Close),
@@ -245,12 +243,6 @@ impl Visit {
             }
             turn => turn,
         };
-        match &turn {
-            Some(Turn::Granted(permit)) if permit.is_relayed() => waiting.ended("forwarded"),
-            Some(Turn::Granted(_)) => waiting.has_a_grant(),
-            Some(Turn::Refused(refusal)) => waiting.ended(refusal.reason.word()),
-            Some(Turn::Moved) | None => waiting.ended("closed"),
-        }
         self.answer(turn)
     }
 

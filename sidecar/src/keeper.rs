@@ -32,7 +32,6 @@ use crate::secret::Current;
 use crate::standing::Standing;
 use crate::term::Term;
 use crate::term_queue::{TermQueue, TokenChange};
-use crate::traces;
 
 /// How many events are taken before the turns are looked at again.
 const BATCH: usize = 256;
@@ -195,7 +194,6 @@ impl Keeper {
                 let Grant { shard, bucket, .. } = grant;
                 let (waited_ms, late_us) = (ms(waited), us(late));
                 debug!(shard, bucket, waited_ms, late_us, "granted");
-                traces::granted(&grant, at);
             }
             Event::Unwritten(waiter) => {
                 self.queue.unwritten(waiter, now);

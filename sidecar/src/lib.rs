@@ -54,7 +54,6 @@ pub mod room;
 pub mod route;
 mod tasks;
 pub mod token;
-pub mod traces;
 mod trust;
 
 // All together.

@@ -9,7 +9,7 @@ use gateway_queue::command::{Command, Refused};
 use gateway_queue::settings::{LogFormat, Settings};
 use gateway_queue::terminal::{check, status};
 use gateway_queue::wiring;
-use gateway_queue_telemetry::{Format, Service, Telemetry, chain, escaped};
+use gateway_queue_telemetry::{Format, chain, escaped};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -47,11 +47,9 @@ fn say(command: impl Future<Output = Result<u8, Unusable>>) -> ExitCode {
 }
 
 fn run(settings: Settings) -> ExitCode {
-    // Traces are exported until the end of this.
-    let _telemetry = match log(&settings) {
-        Ok(telemetry) => telemetry,
-        Err(error) => return fail(&error),
-    };
+    if let Err(error) = log(&settings) {
+        return fail(&error);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -91,18 +89,12 @@ fn end_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-fn log(settings: &Settings) -> Result<Telemetry, gateway_queue_telemetry::Error> {
-    let service = Service {
-        name: "gateway-queue",
-        version: env!("CARGO_PKG_VERSION"),
-        crates: &["gateway_queue"],
-        quiet: &[],
-    };
+fn log(settings: &Settings) -> Result<(), gateway_queue_telemetry::Error> {
     let format = match settings.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    gateway_queue_telemetry::start(service, format, &settings.log_filter)
+    gateway_queue_telemetry::start(format, &settings.log_filter, &[])
 }
 
 /// One line on standard error.

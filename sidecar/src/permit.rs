@@ -6,7 +6,6 @@ use crate::beat::Held;
 use crate::handle::Event;
 use crate::moment::Moment;
 use crate::pacer::Grant;
-use crate::traces;
 
 /// Goes to the socket, from the keeper or from a leader elsewhere. It says what
 /// became of a grant of ours: that it was written and when, or, when it is
@@ -69,7 +68,6 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Kind::Own { grant, events, .. } = &self.0 {
-            traces::unwritten(grant);
             let _ = events.send(Event::Unwritten(grant.waiter));
         }
     }

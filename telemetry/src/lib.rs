@@ -1,13 +1,9 @@
-//! How both programs log and trace: in one form, to one place, with the fields
-//! that docs/observability.md lists.
+//! How both programs log: in one form, to one place, with the fields that
+//! docs/observability.md lists.
 
 mod seldom;
-mod spans;
 mod text;
 mod units;
-
-#[cfg(feature = "otel")]
-mod otlp;
 
 use std::fmt::{self, Debug};
 use std::io::IsTerminal;
@@ -22,23 +18,8 @@ use tracing_subscriber::{Layer, Registry};
 use text::{LineWriter, Lines};
 
 pub use seldom::Seldom;
-pub use spans::{Fields, ended};
 pub use text::{chain, escaped, escaped_json};
 pub use units::{ms, us};
-
-/// Who logs.
-#[derive(Clone, Copy, Debug)]
-pub struct Service {
-    /// The name of the program.
-    pub name: &'static str,
-    /// Its version.
-    pub version: &'static str,
-    /// The names of its crates: what they trace is exported, what libraries do is not.
-    pub crates: &'static [&'static str],
-    /// Targets of libraries that say once more what these programs say better. They
-    /// are heard from `debug` on, or by name.
-    pub quiet: &'static [&'static str],
-}
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +30,7 @@ pub enum Format {
     Json,
 }
 
-/// Why there can be no log, or no traces.
+/// Why the log cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The filter cannot be read.
@@ -58,55 +39,27 @@ pub enum Error {
     /// There is a log already.
     #[error("there is a log already: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
-    /// The traces cannot be exported as it is asked for.
-    #[error("traces cannot be exported: {0}")]
-    Traces(String),
 }
 
-/// Keeps the log and the traces going; what was not exported yet is exported when it
-/// is dropped. Not within an async runtime.
-#[derive(Debug)]
-#[must_use = "traces end with it"]
-pub struct Telemetry {
-    #[cfg(feature = "otel")]
-    _exporter: Option<otlp::Exporter>,
-}
-
-/// Logs to standard error from now on and, in a build with traces, exports them if
-/// the environment says to where. Must be called before there is an async runtime.
+/// Logs to standard error from now on.
+///
+/// `repetitive` are targets of libraries that repeat what these programs log better; they
+/// are logged from `debug` on, or by name.
 ///
 /// # Errors
 ///
-/// When the filter, or an OTEL_ variable, is not accepted.
-pub fn start(service: Service, format: Format, filter: &str) -> Result<Telemetry, Error> {
-    let wanted = targets(filter, service.quiet)?;
+/// When the filter is not accepted, or a log has been started before.
+pub fn start(format: Format, filter: &str, repetitive: &[&'static str]) -> Result<(), Error> {
+    let wanted = targets(filter, repetitive)?;
     let painted = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = lines(format, painted, std::io::stderr);
-    // A line says itself what it is about; spans are for traces alone.
+    // A line says itself what it is about, so spans are not logged.
     let events = filter_fn(|metadata| metadata.is_event());
-    let log = tracing_subscriber::registry().with(lines.with_filter(wanted.and(events)));
-    #[cfg(feature = "otel")]
-    {
-        let exporter = otlp::Exporter::new(service)?;
-        let layer = exporter.as_ref().map(|exporter| {
-            let ours = filter_fn(move |metadata| {
-                let root = metadata.target().split("::").next();
-                metadata.is_span() && root.is_some_and(|root| service.crates.contains(&root))
-            });
-            exporter.layer().with_filter(ours)
-        });
-        log.with(layer).try_init()?;
-        Ok(Telemetry {
-            _exporter: exporter,
-        })
-    }
-    #[cfg(not(feature = "otel"))]
-    {
-        let Service { .. } = service;
-        log.try_init()?;
-        Ok(Telemetry {})
-    }
+    tracing_subscriber::registry()
+        .with(lines.with_filter(wanted.and(events)))
+        .try_init()?;
+    Ok(())
 }
 
 /// Writes each event as one line.

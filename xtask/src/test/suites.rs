@@ -23,12 +23,6 @@ const THREADS: &str = "RUST_TEST_THREADS";
 /// The tests that need a node or a browser, which a plain `cargo test` leaves out.
 const BY_NAME: [&str; 6] = ["--test", "page", "--test", "chart", "--test", "cluster"];
 
-/// What is off by default.
-const TRACES: [&str; 2] = [
-    "--features",
-    "gateway-queue/otel,gateway-queue-operator/otel",
-];
-
 const LINT: [&str; 3] = ["clippy", "--quiet", "--workspace"];
 const DENY: [&str; 3] = ["--", "--deny", "warnings"];
 
@@ -44,7 +38,7 @@ pub(super) struct Suite {
 
 /// All suites, in the order in which they run. No other runs beside `chart-on-node`,
 /// which replaces the CustomResourceDefinition.
-pub(super) static SUITES: [Suite; 15] = [
+pub(super) static SUITES: [Suite; 13] = [
     Suite {
         name: "formatting",
         description: "cargo fmt",
@@ -71,18 +65,6 @@ pub(super) static SUITES: [Suite; 15] = [
         run: |run| lint(run, "lints-by-name", &BY_NAME),
     },
     Suite {
-        name: "lints-traces",
-        description: "clippy, with what is off by default",
-        needs: &[],
-        run: |run| {
-            lint(
-                run,
-                "lints-traces",
-                &[&["--all-targets"][..], &TRACES[..]].concat(),
-            )
-        },
-    },
-    Suite {
         name: "compile",
         description: "compiling the tests",
         needs: &[],
@@ -99,12 +81,6 @@ pub(super) static SUITES: [Suite; 15] = [
         description: "what needs neither a cluster nor a browser",
         needs: &["compile"],
         run: |run| tests(run, "unit", &["--workspace"], &[threads(8)]),
-    },
-    Suite {
-        name: "traces",
-        description: "what is traced, in a build with traces",
-        needs: &["compile"],
-        run: traces,
     },
     Suite {
         name: "page",
@@ -199,11 +175,6 @@ fn compile(run: &mut Run<'_>) -> Result<()> {
     cargo::run(run.workspace, "compile", &compile, &[])?;
     let by_name = [&compile[..], &BY_NAME].concat();
     cargo::run(run.workspace, "compile", &by_name, &[])
-}
-
-fn traces(run: &mut Run<'_>) -> Result<()> {
-    let traces = [&["--workspace"][..], &TRACES, &["--test", "otel"]].concat();
-    tests(run, "traces", &traces, &[])
 }
 
 fn page(run: &mut Run<'_>) -> Result<()> {
