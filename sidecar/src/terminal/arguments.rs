@@ -13,18 +13,16 @@ pub const STATUS_HELP: &str = "\
 Says how a queue is: who leads, what is left of the session starts, why nothing is
 granted when nothing is, and who waits.
 
-Usage: gateway-queue status [URL] [--watch] [--output text|json]
+Usage: gateway-queue status [URL] [--output text|json]
 
   URL              its admin port: host:port, or a URL, with or without /state
                    [http://127.0.0.1:9090, or ADMIN_PORT if that is set]
-  --watch          go on: each second anew on a terminal, else each change is added
-  --output FORMAT  text, or json: /state as it is; with --watch, a line a second
-                   [text]
+  --output FORMAT  text, or json: /state as it is [text]
 
 Colours are for terminals, and not if NO_COLOR is set.
 
 Exit codes: 0 it grants, 1 it does not, 2 the command cannot be read, 3 no queue
-answers. With --watch: 0 when it is told to end.
+answers. To see it again and again: watch gateway-queue status.
 ";
 
 /// What `gateway-queue check --help` prints.
@@ -60,8 +58,6 @@ pub enum Output {
 pub struct Status {
     /// Its /state.
     pub url: Url,
-    /// Whether to go on.
-    pub watch: bool,
     /// How to print.
     pub output: Output,
 }
@@ -76,11 +72,10 @@ pub fn status(
     admin_port: Option<OsString>,
 ) -> Result<Option<Status>, Invalid> {
     let mut parser = lexopt::Parser::from_args(args);
-    let (mut url, mut watch, mut output) = (None, false, Output::Text);
+    let (mut url, mut output) = (None, Output::Text);
     while let Some(arg) = parser.next().map_err(bad)? {
         match arg {
             Short('h') | Long("help") => return Ok(None),
-            Short('w') | Long("watch") => watch = true,
             Short('o') | Long("output") => output = format(parser.value().map_err(bad)?)?,
             Value(text) if url.is_none() => {
                 let text = text.string().map_err(|_| Invalid(ACCEPTED.to_owned()))?;
@@ -97,7 +92,7 @@ pub fn status(
             state_url(&format!("127.0.0.1:{}", port.unwrap_or(ADMIN_PORT)))?
         }
     };
-    Ok(Some(Status { url, watch, output }))
+    Ok(Some(Status { url, output }))
 }
 
 /// Where the admin port is unless it is set.
@@ -244,9 +239,9 @@ mod tests {
 
     #[test]
     fn flags_may_come_anywhere_and_unknown_ones_are_refused() {
-        let status = read(&["--output=json", "h:1", "--watch"], None).unwrap();
-        assert_eq!((status.output, status.watch), (Output::Json, true));
-        for args in [&["--wach"][..], &["--output", "xml"], &["a:1", "b:2"]] {
+        let status = read(&["--output=json", "h:1"], None).unwrap();
+        assert_eq!(status.output, Output::Json);
+        for args in [&["--watch"][..], &["--output", "xml"], &["a:1", "b:2"]] {
             assert!(read(args, None).is_err(), "{args:?}");
         }
     }

@@ -124,24 +124,6 @@ impl Seen {
         let leader = self.leader.filter(|_| self.role == "follows")?;
         Some(SocketAddr::new(leader.ip(), self.admin_port.unwrap_or(own)))
     }
-
-    /// Whether this says something new, not just that time has passed.
-    pub fn differs(&self, before: &Self) -> bool {
-        self.timeless() != before.timeless()
-    }
-
-    fn timeless(&self) -> Self {
-        let mut timeless = self.clone();
-        for bucket in &mut timeless.buckets {
-            bucket.next_in_ms = None;
-        }
-        // Only who waits is shown.
-        timeless.buckets.retain(|bucket| !bucket.waiting.is_empty());
-        for grant in &mut timeless.last_grants {
-            grant.ago_ms = 0;
-        }
-        timeless
-    }
 }
 
 impl Bucket {
@@ -209,16 +191,5 @@ mod tests {
         ] {
             assert_eq!(seen(json).why_not().as_deref(), why, "{json}");
         }
-    }
-
-    #[test]
-    fn the_passing_of_time_is_no_news() {
-        let at = |next: u32, shards: &str| {
-            seen(&format!(
-                r#"{{"role":"leads","buckets":[{{"bucket":0,"next_in_ms":{next},"waiting":[{shards}]}}]}}"#
-            ))
-        };
-        assert!(!at(1, "4").differs(&at(2, "4")));
-        assert!(at(1, "4").differs(&at(1, "4,7")));
     }
 }

@@ -49,7 +49,7 @@ impl Line {
 }
 
 /// Prints lines into the room that there is.
-pub fn print(lines: &[Line], room: Room, paint: Paint, end_of_line: &str) -> String {
+pub fn print(lines: &[Line], room: Room, paint: Paint) -> String {
     let mut text = String::new();
     for Line(tone, line) in lines.iter().take(room.rows) {
         // What a server says must not drive the terminal.
@@ -63,7 +63,7 @@ pub fn print(lines: &[Line], room: Room, paint: Paint, end_of_line: &str) -> Str
             false => line.into_owned(),
         };
         text.push_str(&paint.apply(*tone, &fits));
-        text.push_str(end_of_line);
+        text.push('\n');
     }
     text
 }

@@ -1,18 +1,14 @@
-//! `gateway-queue status`, asked of a running queue: once, and again and again.
+//! `gateway-queue status`, asked of a running queue.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io::{Read, Write};
+use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::common::fake::{Port, limits, response};
-use crate::common::{BINARY, Discord, LONG, Server, granted};
+use crate::common::{BINARY, Discord, Server, granted};
 
 fn status(args: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
@@ -135,7 +131,7 @@ fn what_cannot_be_asked_and_what_cannot_be_read_differ() {
     assert_eq!(code, 3);
     assert!(error.contains("no queue's admin port"), "{error}");
     for args in [
-        &["--watsh"][..],
+        &["--watch"][..],
         &["a:1", "b:1"],
         &["ftp://x"],
         &["--output", "xml"],
@@ -194,173 +190,36 @@ fn in_the_cluster_a_pod_that_follows_shows_what_its_leader_says() {
     assert!(table.contains("granting        the leader does"), "{table}");
 }
 
-/// A `status --watch` under way, killed when dropped.
-struct Watch {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Watch {
-    fn start(args: &[&str]) -> Self {
-        let mut command = status(args);
-        command.arg("--watch").stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let output = child.stdout.take().unwrap();
-        Self::follow(child, output)
-    }
-
-    /// Its standard output is a terminal.
-    fn on_a_terminal(address: &str, environment: &[(&str, &str)]) -> Self {
-        let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&control).unwrap();
-        unlockpt(&control).unwrap();
-        let size = Winsize {
-            ws_row: 24,
-            ws_col: 80,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&control, size).unwrap();
-        let name = ptsname(&control, Vec::new()).unwrap();
-        let terminal = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
-        let child = status(&[address, "--watch"])
-            .env("TERM", "xterm")
-            .envs(environment.iter().copied())
-            .stdout(Stdio::from(terminal.unwrap()))
-            .spawn();
-        Self::follow(child.unwrap(), File::from(control))
-    }
-
-    fn follow(child: Child, output: impl Read + Send + 'static) -> Self {
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                println!("status: {line:?}");
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, lines }
-    }
-
-    /// Waits for a line that holds this.
-    fn wait_for(&self, text: &str) -> String {
-        let start = Instant::now();
-        loop {
-            let left = LONG.saturating_sub(start.elapsed());
-            let line = self.lines.recv_timeout(left);
-            let line = line.unwrap_or_else(|_| panic!("it never said {text}"));
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    fn ended(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(start.elapsed() < LONG, "it does not end");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// The bytes that `status` writes to a terminal.
+fn on_a_terminal(address: &str, environment: &[(&str, &str)]) -> String {
+    let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&control).unwrap();
+    unlockpt(&control).unwrap();
+    let name = ptsname(&control, Vec::new()).unwrap();
+    let terminal = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
+    let mut command = status(&[address]);
+    command
+        .env("TERM", "xterm")
+        .envs(environment.iter().copied());
+    let mut child = command.stdout(terminal.unwrap()).spawn().unwrap();
+    // With it goes the last copy of the terminal in this process.
+    drop(command);
+    let mut shown = Vec::new();
+    // It ends with EIO when the child has closed its side.
+    let _ = File::from(control).read_to_end(&mut shown);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    String::from_utf8(shown).unwrap()
 }
 
 #[test]
-fn a_watch_adds_each_change_where_there_is_no_terminal_and_ends_on_a_signal() {
-    let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
-    let mut watch = Watch::start(&[&server.admin.to_string()]);
-    watch.wait_for("waiting         0 in the buckets");
-    granted(&mut server.ask(0));
-    let _waiting = server.ask(42);
-    let row = watch.wait_for("  42");
-    assert!(!row.contains('\x1b'), "{row}");
-    watch.signal("-INT");
-    assert_eq!(watch.ended().code(), Some(0));
-}
-
-#[test]
-fn a_watch_shows_that_the_queue_is_lost_and_goes_on_when_it_is_back() {
-    let port = Port::take();
-    let answer = |_: &str, mut stream: std::net::TcpStream| {
-        let state = r#"{"role":"leads","hold":null,"buckets":[]}"#;
-        let _ = stream.write_all(response("200 OK", state).as_bytes());
-    };
-    let queue = port.listen(answer);
-    let mut watch = Watch::start(&[&port.address.to_string()]);
-    watch.wait_for("granting        yes");
-    drop(queue);
-    watch.wait_for("; trying again");
-    let _queue = port.listen(answer);
-    watch.wait_for("granting        yes");
-    watch.signal("-TERM");
-    assert_eq!(watch.ended().code(), Some(0));
-}
-
-#[test]
-fn a_watch_of_json_is_one_document_a_line() {
+fn a_terminal_shows_colors_unless_they_are_refused() {
     let server = Server::start(&[]);
     let address = server.admin.to_string();
-    let watch = Watch::start(&[&address, "--output", "json"]);
-    for _ in 0..2 {
-        let line = watch.wait_for("role");
-        let document: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(document["role"], "leads");
-    }
-}
-
-#[test]
-fn a_watch_ends_with_its_reader_also_when_it_has_nothing_new_to_say() {
-    let server = Server::start(&[]);
-    let address = server.admin.to_string();
-    for output in ["json", "text"] {
-        let mut command = status(&[&address, "--watch", "--output", output]);
-        let child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut watch = Watch::follow(child, std::io::empty());
-        let mut first = [0];
-        let mut reader = watch.child.stdout.take().unwrap();
-        reader.read_exact(&mut first).unwrap();
-        drop(reader);
-        assert_eq!(watch.ended().code(), Some(0), "{output}");
-    }
-}
-
-#[test]
-fn a_terminal_is_drawn_anew_and_painted_unless_that_is_refused() {
-    let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
-    let address = server.admin.to_string();
-    let mut watch = Watch::on_a_terminal(&address, &[]);
-    let granting = watch.wait_for("granting");
-    assert!(granting.starts_with("\x1b[32mgranting"), "{granting:?}");
-    // The next frame begins at the top, where the first one did.
-    let top = watch.wait_for("leader");
-    assert!(top.contains("\x1b[J\x1b[H"), "{top:?}");
-    granted(&mut server.ask(0));
-    let _waiting = server.ask(42);
-    watch.wait_for("  42\x1b[K");
-    watch.signal("-INT");
-    assert_eq!(watch.ended().code(), Some(0));
-    let plain = Watch::on_a_terminal(&address, &[("NO_COLOR", "1")]);
-    assert!(plain.wait_for("granting").starts_with("granting"));
+    let shown = on_a_terminal(&address, &[]);
+    assert!(shown.contains("\x1b[32mgranting"), "{shown:?}");
+    let plain = on_a_terminal(&address, &[("NO_COLOR", "1")]);
+    assert!(
+        plain.contains("granting") && !plain.contains('\x1b'),
+        "{plain:?}"
+    );
 }
