@@ -116,6 +116,9 @@ pub enum Event {
     },
     /// Requests of this kind succeed again.
     Reachable(Request),
+    /// The queue task did not hand over in time, because a grant is still being written. The
+    /// release of the Lease is retried.
+    HandoverDelayed,
     /// The right to grant ran out before a renewal succeeded.
     Lapsed,
     /// The right to grant is back, or the term is over.
@@ -284,7 +287,8 @@ impl Candidate {
         self.conclude(request, answer, now);
     }
 
-    /// Takes what the queue task hands over; none when it could not say in time.
+    /// Takes what the queue task hands over; none when it did not answer in time. Then the
+    /// Lease is read and the queue task is asked again.
     pub fn settled(&mut self, left: Option<Left>, now: Moment) {
         let Some(Pending::Settling(write)) = self.pending.take() else {
             return;
@@ -292,8 +296,9 @@ impl Candidate {
         match left {
             Some(left) => self.pending = Some(Pending::Settled(write, left)),
             None => {
-                let error = "a grant is still being written".to_owned();
-                self.conclude(Request::Release, Err(Failure::Other(error)), now);
+                self.events.push(Event::HandoverDelayed);
+                self.election.answered(Answer::Failed, now);
+                self.update(now);
             }
         }
     }

@@ -187,6 +187,9 @@ impl CandidateTask {
             Event::Reachable(request) => {
                 info!(doing = request.as_str(), "the Lease can be reached again");
             }
+            Event::HandoverDelayed => {
+                warn!("release of the lease delayed: a grant is still being written");
+            }
             Event::Lapsed => warn!("nothing is granted until the Lease can be renewed"),
             Event::LapseEnded => info!("the Lease was renewed, or another pod has it"),
             Event::Leads(holder) => info!(holder, "this pod leads"),

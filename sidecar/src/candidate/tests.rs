@@ -139,16 +139,18 @@ fn a_leader_takes_renews_settles_and_releases() {
 }
 
 #[test]
-fn a_handover_that_cannot_be_settled_is_tried_again() {
+fn a_handover_that_is_delayed_is_retried_and_is_no_failed_request() {
     let mut candidate = candidate();
     reads(&mut candidate, 0.0, &new_lease());
     let lease = writes(&mut candidate, 0.0, &new_lease());
     candidate.resign(at(1.0));
+    candidate.events();
     assert!(matches!(
         candidate.step(at(1.0), wall()),
         Action::Settle { .. }
     ));
     candidate.settled(None, at(3.0));
+    assert_eq!(candidate.events(), [Event::HandoverDelayed]);
     let retry = Some(at(3.25));
     assert_eq!(candidate.step(at(3.0), wall()), Action::Wait(retry));
     reads(&mut candidate, 3.25, &lease);
