@@ -458,6 +458,7 @@ impl Candidate {
                 version: record.lease.version.clone(),
                 holder: record.lease.holder.clone().unwrap_or_default(),
                 at: renewed_at,
+                duration: record.lease.duration,
                 report: record.annotations.get(&key).cloned(),
             });
         }

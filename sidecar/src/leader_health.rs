@@ -11,6 +11,7 @@ use std::time::Duration;
 use gateway_queue_logbook::Unreachable;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::election::LONGEST;
 use crate::moment::Moment;
 use crate::standing::Leader;
 
@@ -32,7 +33,8 @@ pub struct Config {
     pub patience: Duration,
     /// A leader that has not answered for this long cannot be reached.
     pub unreachable_after: Duration,
-    /// A leader whose renewals were not seen for this long may be gone.
+    /// A leader whose renewals were not seen for this long may be gone, unless its Lease names
+    /// a longer duration.
     pub renewed_within: Duration,
 }
 
@@ -61,6 +63,9 @@ pub struct Renewal {
     pub holder: String,
     /// When this pod saw it; if it missed the change, the last moment before it.
     pub at: Moment,
+    /// The duration that the Lease names: during a rollout the leader may have other settings
+    /// than this pod.
+    pub duration: Option<Duration>,
     /// What this pod has reported about the leader, as it is on the Lease.
     pub report: Option<String>,
 }
@@ -145,7 +150,7 @@ impl Reports {
 pub struct LeaderHealth {
     config: Config,
     following: Option<Following>,
-    /// The holder that renewed the Lease last, and when that was seen.
+    /// The holder that renewed the Lease last, and until when it counts as living.
     renewed: Option<(String, Moment)>,
 }
 
@@ -191,7 +196,9 @@ impl LeaderHealth {
 
     /// The Lease was renewed.
     pub fn renewed(&mut self, renewal: &Renewal) {
-        self.renewed = Some((renewal.holder.clone(), renewal.at));
+        let named = renewal.duration.unwrap_or_default().min(LONGEST);
+        let until = renewal.at + named.max(self.config.renewed_within);
+        self.renewed = Some((renewal.holder.clone(), until));
     }
 
     /// The leader answered a forwarded request or a probe.
@@ -229,10 +236,9 @@ impl LeaderHealth {
 
     /// When [`LeaderHealth::health`] changes if nothing happens before.
     pub fn expires_at(&self, now: Moment) -> Option<Moment> {
-        let (_, at) = self.renewed.as_ref()?;
-        let until = *at + self.config.renewed_within;
+        let (_, until) = self.renewed.as_ref()?;
         let lives = matches!(self.health(now), Health::Unreachable { lives: true, .. });
-        lives.then_some(until)
+        lives.then_some(*until)
     }
 
     /// Whether the leader can be reached.
@@ -244,9 +250,10 @@ impl LeaderHealth {
             return Health::Reachable;
         }
         let leader = &following.leader;
-        let lives = self.renewed.as_ref().is_some_and(|(holder, at)| {
-            *holder == leader.holder && now.since(*at) < self.config.renewed_within
-        });
+        let lives = self
+            .renewed
+            .as_ref()
+            .is_some_and(|(holder, until)| *holder == leader.holder && now < *until);
         Health::Unreachable {
             leader: leader.clone(),
             since: following.answered_at,

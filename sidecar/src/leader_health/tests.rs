@@ -20,6 +20,7 @@ fn renewal(name: &str, seconds: u64) -> Renewal {
         version: "7".to_owned(),
         holder: leader(name).holder,
         at: at(seconds),
+        duration: None,
         report: None,
     }
 }
@@ -104,6 +105,20 @@ fn while_nobody_renews_the_lease_a_pod_stays_ready() {
     // A renewal by another is none of this leader.
     health.renewed(&renewal("b", 70));
     assert!(health.health(at(70)).is_ready());
+}
+
+#[test]
+fn a_leader_lives_as_long_as_its_lease_says_or_two_renewals_if_that_is_longer() {
+    for (named, until) in [(0, 10), (3, 10), (15, 15), (30, 30), (u64::MAX, 30)] {
+        let mut health = following();
+        play(&mut health, 0..40, false);
+        let mut renewal = renewal("a", 40);
+        renewal.duration = Some(Duration::from_secs(named));
+        health.renewed(&renewal);
+        assert_eq!(health.expires_at(at(40)), Some(at(40 + until)));
+        assert!(!health.health(at(39 + until)).is_ready(), "{named}");
+        assert!(health.health(at(40 + until)).is_ready(), "{named}");
+    }
 }
 
 #[test]

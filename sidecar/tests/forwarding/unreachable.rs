@@ -94,6 +94,7 @@ impl Watched {
                     version: "7".to_owned(),
                     holder: holder.clone(),
                     at: clock::now(),
+                    duration: None,
                     report: None,
                 }));
                 sleep(CONFIG.renewed_within / 8).await;
@@ -342,6 +343,7 @@ async fn a_pod_reports_the_leader_once_and_withdraws_the_report_once() {
         version: "7".to_owned(),
         holder: HOLDER.to_owned(),
         at,
+        duration: None,
         report: Some(report.write()),
     };
     let old = clock::now() - Duration::from_secs(2);

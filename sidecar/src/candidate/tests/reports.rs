@@ -96,6 +96,7 @@ fn only_a_renewal_by_another_pod_is_one_and_it_brings_this_pods_report() {
     assert_eq!(report.unwrap().leader, "my-bot-b_01-1");
 
     assert_eq!(renewal.version, "760");
+    assert_eq!(renewal.duration, Some(Duration::from_secs(15)));
 
     // The watch ends. What a read finds may have been there since the last look.
     candidate.watch_ended(at(5.0));
