@@ -22,6 +22,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// A leader must have time for two renewals.
 const SHORTEST: Duration = Duration::from_secs(3);
 
+/// The API server refuses an annotation with a longer name after its prefix.
+const MAX_ANNOTATION_NAME_BYTES: usize = 63;
+
 /// Where the token comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
@@ -409,10 +412,19 @@ impl Source {
         let Some(name) = name else {
             return Ok(None);
         };
+        let pod = with_lease("POD_NAME", pod)?;
+        if pod.len() > MAX_ANNOTATION_NAME_BYTES {
+            return Err(Invalid(format!(
+                "POD_NAME is not accepted: with LEASE_NAME it must have at most \
+                 {MAX_ANNOTATION_NAME_BYTES} characters, because it names an annotation of the \
+                 Lease. It has {}",
+                pod.len()
+            )));
+        }
         Ok(Some(LeaseRef {
             namespace: with_lease("LEASE_NAMESPACE", namespace)?,
             name,
-            pod: with_lease("POD_NAME", pod)?,
+            pod,
             ip: with_lease("POD_IP", ip)?,
             duration,
             renew_every,

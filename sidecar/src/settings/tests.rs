@@ -108,6 +108,26 @@ fn in_the_cluster_the_lease_needs_its_company_and_times_that_fit() {
 }
 
 #[test]
+fn with_a_lease_the_name_of_the_pod_fits_into_an_annotation() {
+    let environment = |pod| {
+        [
+            ("LEASE_NAME", "bot"),
+            ("LEASE_NAMESPACE", "default"),
+            ("POD_NAME", pod),
+            ("POD_IP", "10.0.0.1"),
+        ]
+    };
+    let (longest, too_long) = ("p".repeat(63), "p".repeat(64));
+    assert_eq!(settings(&environment(&longest)).lease.unwrap().pod, longest);
+    assert_eq!(
+        refusal(&environment(&too_long)),
+        "POD_NAME is not accepted: with LEASE_NAME it must have at most 63 characters, because \
+         it names an annotation of the Lease. It has 64"
+    );
+    assert!(settings(&[("POD_NAME", &too_long)]).lease.is_none());
+}
+
+#[test]
 fn tests_may_go_below_discords_interval_but_not_to_zero() {
     let unsafe_too = ("ALLOW_UNSAFE_INTERVAL", "true");
     let settings = settings(&[("IDENTIFY_INTERVAL", "500ms"), unsafe_too]);
