@@ -22,18 +22,43 @@ const PLACES_MEMORY: u64 = places::MOST as u64 * places::MEMORY_EACH;
 /// long as they may be. An honest one takes a third of it.
 const MEMORY_EACH: u64 = 32 << 10;
 
-/// As many clients as the system lets us have. Who would be one too many must
-/// not cost all the others their places: out of memory, the kernel kills us.
-///
-/// # Errors
-///
-/// When the kernel does not let us open as many files as it allows.
-pub fn most_clients() -> io::Result<usize> {
-    let mut files = getrlimit(Resource::Nofile);
-    files.current = files.maximum;
-    // The soft limit is for programs that use select(2); this is none.
-    setrlimit(Resource::Nofile, files)?;
-    Ok(room(files.maximum, memory_limit(Path::new("/"))))
+/// The limits of the system on this process; none where nothing limits it.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemLimits {
+    /// How many files it may have open. Each connection is one.
+    pub open_files: Option<u64>,
+    /// The memory of its control group, in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+impl SystemLimits {
+    /// Detects the limits, and raises that on open files as far as allowed.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not let us open as many files as it allows.
+    pub fn detect() -> io::Result<Self> {
+        let mut files = getrlimit(Resource::Nofile);
+        files.current = files.maximum;
+        // The soft limit is for programs that use select(2); this is none.
+        setrlimit(Resource::Nofile, files)?;
+        Ok(Self {
+            open_files: files.maximum,
+            memory_bytes: memory_limit(Path::new("/")),
+        })
+    }
+
+    /// As many clients as the system lets us have. One too many must not cost all the others
+    /// their connections: out of memory, the kernel kills us.
+    pub fn clients(self) -> usize {
+        let files = self.open_files.unwrap_or(1 << 20);
+        let files = files.saturating_sub(OTHER_FILES);
+        let memory = self.memory_bytes.unwrap_or(u64::MAX);
+        let memory = memory.saturating_sub(OTHER_MEMORY + PLACES_MEMORY);
+        let most = files.min(memory / MEMORY_EACH);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        most.clamp(1, tokio::sync::Semaphore::MAX_PERMITS)
+    }
 }
 
 /// The most memory that the control groups of this process allow, in bytes, on a
@@ -60,18 +85,17 @@ pub fn per_port(room: usize, in_cluster: bool) -> usize {
     if in_cluster { (room / 2).max(1) } else { room }
 }
 
-fn room(files: Option<u64>, memory: Option<u64>) -> usize {
-    let files = files.unwrap_or(1 << 20).saturating_sub(OTHER_FILES);
-    let memory = memory.unwrap_or(u64::MAX);
-    let memory = memory.saturating_sub(OTHER_MEMORY + PLACES_MEMORY);
-    let most = files.min(memory / MEMORY_EACH);
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    most.clamp(1, tokio::sync::Semaphore::MAX_PERMITS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn room(open_files: Option<u64>, memory_bytes: Option<u64>) -> usize {
+        let limits = SystemLimits {
+            open_files,
+            memory_bytes,
+        };
+        limits.clients()
+    }
 
     #[test]
     fn files_and_memory_both_limit_the_clients() {

@@ -30,13 +30,14 @@ use crate::listen::{self, listen};
 use crate::logbook::Page;
 use crate::metrics::Metrics;
 use crate::queue::Config;
+use crate::room::{self, SystemLimits};
 use crate::route::Route;
 use crate::settings::{LeaseRef, Settings};
 use crate::standing::Standing;
 use crate::state::{About, Pod};
 use crate::tasks::{Exited, Tasks};
 use crate::term::Inheritance;
-use crate::{clock, room, token};
+use crate::{clock, token};
 
 /// How long nobody must wait here before a pod that is to end does so: the
 /// Service learns of it late.
@@ -111,13 +112,16 @@ pub async fn run_with(
     let tokens = token::watch(&settings.token)?;
     let discord = Discord::new(&settings.discord_api).map_err(Failed::Discord)?;
     let metrics = Arc::new(Metrics::new(reserve));
-    let room = room::most_clients()?;
+    let limits = SystemLimits::detect()?;
+    let room = limits.clients();
     let most = room::per_port(room, settings.lease.is_some());
     if most < room::FEW {
         warn!(
             most_clients = most,
-            "the limit on memory or on open files leaves few clients: set a memory limit of \
-             64 MiB or more, and allow 1024 open files or more"
+            open_files = limits.open_files,
+            memory_bytes = limits.memory_bytes,
+            "the limit on memory or open files allows few clients: raise the memory limit to \
+             64 MiB or more, and the open files to 1024 or more"
         );
     }
     let lease = settings.lease.as_ref();

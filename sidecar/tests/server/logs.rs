@@ -83,9 +83,9 @@ fn a_start_new_limits_and_a_grant_are_told_with_the_documented_fields() {
     }
 }
 
-#[test]
-fn the_first_line_says_where_and_what_was_started() {
-    let mut child = Command::new(BINARY)
+/// The first line of the log of this command, and what it wrote to its standard output.
+fn first_line(command: &mut Command) -> (Value, String) {
+    let mut child = command
         .env_clear()
         .envs([
             ("HOST", "127.0.0.1"),
@@ -102,7 +102,27 @@ fn the_first_line_says_where_and_what_was_started() {
     std::io::BufRead::read_line(&mut lines, &mut line).unwrap();
     child.kill().unwrap();
     let output = child.wait_with_output().unwrap();
-    let started = parse(&line);
+    (parse(&line), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn a_limit_that_allows_few_clients_is_logged_with_the_limits() {
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -n 200 && exec \"$0\"", BINARY]);
+    let (warning, _) = first_line(&mut limited);
+    assert_eq!(warning["level"], "WARN");
+    let message = warning["message"].as_str().unwrap();
+    assert!(message.contains("allows few clients"), "{message}");
+    assert_eq!(warning["open_files"], 200);
+    assert_eq!(warning["most_clients"], 72);
+    // Whether memory is limited depends on the machine.
+    let memory = warning.get("memory_bytes");
+    assert!(memory.is_none_or(Value::is_u64), "{warning}");
+}
+
+#[test]
+fn the_first_line_says_where_and_what_was_started() {
+    let (started, output) = first_line(&mut Command::new(BINARY));
     assert_eq!(
         (&started["message"], &started["level"]),
         (&"listening".into(), &"INFO".into())
@@ -112,11 +132,11 @@ fn the_first_line_says_where_and_what_was_started() {
     for address in ["queue_address", "admin_address"] {
         assert!(
             started[address].as_str().unwrap().starts_with("127.0.0.1:"),
-            "{line}"
+            "{started}"
         );
     }
     // All of it goes to one place.
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+    assert_eq!(output, "");
 }
 
 #[test]
