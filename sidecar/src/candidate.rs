@@ -451,13 +451,24 @@ impl Candidate {
             .last
             .as_ref()
             .filter(|_| self.election.term().is_none());
-        if before.is_some_and(|before| record.is_renewal_after(before)) {
+        let seen_at = before.and_then(|before| {
+            if record.is_renewal_after(before) {
+                return Some(renewed_at);
+            }
+            // Another write to the same renewal, such as the report of another pod.
+            let renewal = self.renewal.as_ref()?;
+            let is_last = renewal.version == before.lease.version;
+            let is_same = renewal.uid == record.lease.uid
+                && record.lease.holder.as_ref() == Some(&renewal.holder);
+            (is_last && is_same).then_some(renewal.at)
+        });
+        if let Some(at) = seen_at {
             let key = Unreachable::key(pod_of(&self.config.identity).unwrap_or_default());
             self.renewal = Some(Renewal {
                 uid: record.lease.uid.clone(),
                 version: record.lease.version.clone(),
                 holder: record.lease.holder.clone().unwrap_or_default(),
-                at: renewed_at,
+                at,
                 duration: record.lease.duration,
                 report: record.annotations.get(&key).cloned(),
             });

@@ -57,7 +57,7 @@ impl Config {
 pub struct Renewal {
     /// The Lease.
     pub uid: String,
-    /// Its version with this renewal.
+    /// Its last version with this renewal: a report of another pod changes it.
     pub version: String,
     /// The holder, by its name in its term.
     pub holder: String,

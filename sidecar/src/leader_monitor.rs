@@ -114,7 +114,8 @@ pub async fn report<F>(
         metrics.asked_lease("report", written.is_ok());
         match written {
             Ok(()) => reports.written(&renewal.holder, report.is_some()),
-            // The Lease has changed since. It is due with the next renewal.
+            // The Lease has changed since. The report is due again when this pod has seen
+            // that change: at once if it was the report of another pod.
             Err(Failure::Conflict) => {}
             Err(error) => {
                 if let Some(unsaid) = failures.says(Instant::now()) {

@@ -6,6 +6,7 @@
 
 mod deleted;
 mod pod;
+mod reports;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use gateway_queue::budget::Rules;
@@ -12,12 +12,16 @@ use gateway_queue::clock;
 use gateway_queue::discord::Discord;
 use gateway_queue::election;
 use gateway_queue::keeper::Keeper;
+use gateway_queue::leader_health::{Health, Renewal};
+use gateway_queue::leader_monitor;
 use gateway_queue::lease::{ApiServer, Lease};
 use gateway_queue::logbook::Page;
 use gateway_queue::metrics::Metrics;
 use gateway_queue::queue::Config;
+use gateway_queue::reach::Reach;
+use gateway_queue::record::Failure;
 use gateway_queue::settings::LeaseRef;
-use gateway_queue::standing::Standing;
+use gateway_queue::standing::{Leader, Standing};
 use gateway_queue::token::Current;
 use gateway_queue_testkit::api_server::FakeApiServer;
 use gateway_queue_testkit::certificates::Authority;
@@ -89,6 +93,8 @@ pub(crate) struct Pod {
     standing: watch::Receiver<Standing>,
     resign: CancellationToken,
     left: CancellationToken,
+    renewals: watch::Receiver<Option<Renewal>>,
+    lease: Lease,
     task: Option<CandidateTask>,
     running: Vec<AbortOnDropHandle<()>>,
 }
@@ -135,9 +141,11 @@ impl Pod {
         let (keeper, handle) =
             Keeper::new(config, 10, told, tokens, discord, logbook, counted).unwrap();
         let (resign, left) = (CancellationToken::new(), CancellationToken::new());
+        let (renewals, seen) = watch::channel(None);
+        let lease = Lease::new(&lease, mount.api_server(server)).unwrap();
         let ways = Ways {
-            lease: Lease::new(&lease, mount.api_server(server)).unwrap(),
-            renewals: watch::Sender::new(None),
+            lease: lease.clone(),
+            renewals,
             keeper: handle,
             pages,
             standing: Arc::new(standing),
@@ -164,6 +172,8 @@ impl Pod {
             standing: stands,
             resign,
             left,
+            renewals: seen,
+            lease,
             task: Some(CandidateTask::new(candidate, ways).unwrap()),
             running: vec![AbortOnDropHandle::new(keeping)],
         }
@@ -192,6 +202,32 @@ impl Pod {
         self.resign.cancel();
     }
 
+    /// Reports from now on that it does not reach this leader. Counts the conflicts.
+    pub(crate) fn report_unreachable(&mut self, leader: Leader, conflicts: Arc<AtomicU32>) {
+        let reach = Arc::new(Reach::default());
+        reach.publish(Health::Unreachable {
+            leader,
+            since: clock::now(),
+            lives: true,
+        });
+        let (lease, renewals) = (self.lease.clone(), self.renewals.clone());
+        let metrics = Arc::new(Metrics::new(0));
+        let pod = self.name.to_owned();
+        let patch = move |patch: Value| {
+            let (lease, conflicts) = (lease.clone(), Arc::clone(&conflicts));
+            async move {
+                let written = lease.patch(&patch).await.map(drop);
+                if written == Err(Failure::Conflict) {
+                    conflicts.fetch_add(1, Ordering::Relaxed);
+                }
+                written
+            }
+        };
+        let reporting = leader_monitor::report(pod, renewals, reach, metrics, patch);
+        self.running
+            .push(AbortOnDropHandle::new(tokio::spawn(reporting)));
+    }
+
     /// Whether it may grant at this moment.
     pub(crate) fn may_grant(&self) -> bool {
         may_grant(&self.standing.borrow())
@@ -210,6 +246,14 @@ impl Pod {
         let pod = other.name;
         self.until("follows", |standing| follows(standing, pod))
             .await;
+    }
+
+    pub(crate) async fn until_it_follows_holder(&mut self, holder: &str) {
+        self.until("follows", |standing| {
+            let leader = standing.leader.as_ref();
+            leader.is_some_and(|leader| leader.holder == holder)
+        })
+        .await;
     }
 
     pub(crate) async fn until_it_has_left(&self) {

@@ -97,11 +97,18 @@ fn only_a_renewal_by_another_pod_is_one_and_it_brings_this_pods_report() {
 
     assert_eq!(renewal.version, "760");
     assert_eq!(renewal.duration, Some(Duration::from_secs(15)));
+    let seen = renewal.clone();
+
+    // The report of another pod makes it another version of the same renewal.
+    let lease = reported(&lease, "my-bot-c", "my-bot-b_01-1");
+    candidate.noticed(record(&lease), at(5.5));
+    let version = "7600".to_owned();
+    assert_eq!(candidate.renewal(), Some(&Renewal { version, ..seen }));
 
     // The watch ends. What a read finds may have been there since the last look.
-    candidate.watch_ended(at(5.0));
+    candidate.watch_ended(at(5.5));
     reads(&mut candidate, 14.0, &held(7));
-    assert_eq!(candidate.renewal().unwrap().at, at(5.0));
+    assert_eq!(candidate.renewal().unwrap().at, at(5.5));
 
     // A Lease that is free is not renewed, and of a new one nothing is known.
     let seen = candidate.renewal().cloned();
