@@ -85,11 +85,19 @@ impl Reach {
 
     /// Publishes whether the leader can be reached.
     pub fn publish(&self, health: Health) {
+        let silent_since = match &health {
+            Health::Unreachable { since, .. } => Some(*since),
+            _ => None,
+        };
         self.health.send_if_modified(|before| {
             let modified = *before != health;
             *before = health;
             modified
         });
+        // An answer that came before this was published has notified nobody.
+        if silent_since.is_some_and(|since| self.answered_at() > since) {
+            self.heard.notify_one();
+        }
     }
 
     /// Whether the leader can be reached, as last published.
@@ -146,6 +154,26 @@ mod tests {
         assert!(!reach.is_silent(at(8)));
         assert!(!reach.silent(at(60)));
         assert!(reach.silent(at(121)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_just_before_or_after_the_leader_is_unreachable_is_heard() {
+        let answer = Moment::ZERO + Duration::from_secs(1);
+        let short = Duration::from_millis(1);
+        for answer_first in [true, false] {
+            let reach = Reach::default();
+            reach.publish(Health::Reachable);
+            if answer_first {
+                reach.answered(answer);
+            }
+            reach.publish(unready());
+            if !answer_first {
+                assert!(timeout(short, reach.heard()).await.is_err());
+                reach.answered(answer);
+            }
+            let heard = timeout(short, reach.heard()).await;
+            assert!(heard.is_ok(), "answer first: {answer_first}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -158,6 +158,13 @@ fn an_answer_that_came_while_a_probe_failed_counts() {
     health.answered(at(31));
     health.failed(at(30), at(33));
     assert!(!is_unreachable(&health, 33));
+    // It is heard of when the last probe has failed already.
+    let mut health = following();
+    play(&mut health, 0..29, false);
+    health.failed(at(30), at(33));
+    assert!(is_unreachable(&health, 33));
+    health.answered(at(31));
+    assert!(!is_unreachable(&health, 33));
     // An older answer changes nothing.
     let mut health = following();
     play(&mut health, 0..40, false);
