@@ -183,6 +183,8 @@ fn micros(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use gateway_queue_testkit::lease::merge;
+
     use super::*;
     use crate::election::Kind;
 
@@ -191,25 +193,6 @@ mod tests {
             uid: "u".to_owned(),
             version: "7".to_owned(),
             kind,
-        }
-    }
-
-    /// What the API server makes of a merge patch.
-    fn merge(target: &mut Value, patch: &Value) {
-        let Some(patch) = patch.as_object() else {
-            *target = patch.clone();
-            return;
-        };
-        if !target.is_object() {
-            *target = json!({});
-        }
-        for (key, value) in patch {
-            match value {
-                Value::Null => {
-                    target.as_object_mut().unwrap().remove(key);
-                }
-                value => merge(&mut target[key], value),
-            }
         }
     }
 

@@ -18,6 +18,7 @@ use gateway_queue::pacer::WaiterId;
 use gateway_queue::queue::{Config, Queue};
 use gateway_queue::record::{Failure, Record};
 use gateway_queue_logbook::{Left, RELEASED, Release, TOKEN_MARK, Token};
+use gateway_queue_testkit::lease::merge;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -70,23 +71,6 @@ impl Server {
         lease["metadata"]["resourceVersion"] = json!(format!("{version}+"));
         self.lease = lease.to_string().into_bytes();
         self.read()
-    }
-}
-
-/// An RFC 7396 merge patch.
-fn merge(target: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        return *target = patch.clone();
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(&mut target[key], value);
-        }
     }
 }
 

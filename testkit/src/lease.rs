@@ -91,8 +91,8 @@ impl Store {
     }
 }
 
-/// An RFC 7396 merge patch.
-fn merge(target: &mut Value, patch: &Value) {
+/// Applies a merge patch (RFC 7396).
+pub fn merge(target: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         return *target = patch.clone();
     };

@@ -6,4 +6,4 @@
 
 pub mod api_server;
 pub mod certificates;
-mod lease;
+pub mod lease;

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use gateway_queue_logbook::{ADDRESS, RELEASED, Release};
+use gateway_queue_testkit::lease::merge;
 use serde_json::json;
 
 use super::*;
@@ -48,22 +49,6 @@ fn patched(lease: &Value, patch: &Value) -> Value {
     merge(&mut lease, patch);
     lease["metadata"]["resourceVersion"] = json!((version + 1).to_string());
     lease
-}
-
-fn merge(target: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        return *target = patch.clone();
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(&mut target[key], value);
-        }
-    }
 }
 
 fn patch(action: Action) -> Value {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use gateway_queue::lease;
 use gateway_queue::record::{Failure, Record};
 use gateway_queue_logbook::{RELEASED, Release};
-use serde_json::{Map, Value, json};
+use gateway_queue_testkit::lease::merge;
+use serde_json::{Value, json};
 
 use crate::story::Broken;
 
@@ -186,25 +187,4 @@ fn is_micro_time(time: &str) -> bool {
         other => other,
     });
     shape.eq(*b"0000-00-00T00:00:00.000000Z") && time.parse::<jiff::Timestamp>().is_ok()
-}
-
-/// A merge patch, as RFC 7396 has it.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        target.clone_from(patch);
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(target) = target else {
-        return;
-    };
-    for (key, value) in patch {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            merge(target.entry(key.as_str()).or_insert(Value::Null), value);
-        }
-    }
 }
