@@ -153,7 +153,7 @@ impl Keeper {
     }
 
     fn take(&mut self, event: Event) {
-        // Whoever sent it may know already where this process stands.
+        // The sender may have seen a newer standing than this task.
         if self.standing.has_changed().unwrap_or(false) {
             self.stand();
         }
@@ -166,7 +166,7 @@ impl Keeper {
                 turn,
                 seat: _seat,
             } => {
-                // Without a term the turn is dropped, which says so.
+                // Without a term the sender is dropped, so that the request goes to the leader.
                 if let Some(returned) = self.queue.offer(waiter, shard, arrived, now) {
                     self.metrics.kept_places_taken.inc_by(returned.into());
                     self.waiters.insert(waiter, Waiter { turn, _seat });
@@ -179,7 +179,7 @@ impl Keeper {
                 }
             }
             Event::GiveUp(waiter, sender) => {
-                // It may have come in this very moment, when its turn is free.
+                // The bucket may have become free at this moment.
                 self.give_turns();
                 if let Some(refusal) = self.queue.give_up(waiter, now) {
                     self.waiters.remove(&waiter);
