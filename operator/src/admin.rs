@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use gateway_queue_telemetry::Seldom;
@@ -18,56 +17,11 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::metrics;
-use crate::watch_health::WatchHealth;
+use crate::readiness::Readiness;
 
 /// A probe and a scraper need a few; more are somebody else's.
 const CONNECTIONS: usize = 64;
 const HEADER_TIME: Duration = Duration::from_secs(10);
-
-/// For how long a watch may fail before the operator is not ready.
-const MAX_BLIND: Duration = Duration::from_secs(120);
-
-/// Whether the caches of all namespaces are filled, and kept up to date.
-#[derive(Debug)]
-pub struct Readiness {
-    missing: AtomicUsize,
-    watches: Arc<WatchHealth>,
-}
-
-impl Readiness {
-    /// Not ready until `scopes` caches are filled, and while a watch fails for long.
-    pub fn of(scopes: usize, watches: Arc<WatchHealth>) -> Self {
-        Self {
-            missing: AtomicUsize::new(scopes),
-            watches,
-        }
-    }
-
-    /// One more is filled. To be called once for each.
-    pub fn filled(&self) {
-        self.missing.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Returns why the operator is not ready, if it is not.
-    fn fault(&self, now: Instant) -> Option<String> {
-        if self.missing.load(Ordering::Relaxed) != 0 {
-            return Some("the caches are not filled yet\n".to_owned());
-        }
-        let (failed_for, watch) = self.watches.longest_failure(now)?;
-        let place = match watch.scope.as_str() {
-            "*" => "all namespaces".to_owned(),
-            namespace => format!("namespace {namespace}"),
-        };
-        (failed_for >= MAX_BLIND).then(|| {
-            format!(
-                "the watch of kind {} in {place} has failed for {} s: see the log, and that the \
-                 operator has its rights\n",
-                watch.kind,
-                failed_for.as_secs()
-            )
-        })
-    }
-}
 
 /// Listens on all addresses, of IPv4 alone where the machine has no IPv6.
 ///
@@ -165,40 +119,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_only_when_every_namespace_is_in_the_caches() {
-        let (readiness, registry) = (Readiness::of(2, Arc::default()), Registry::default());
-        let ready = |readiness| answer(&Method::GET, "/readyz", readiness, &registry).status();
-        assert_eq!(ready(&readiness), StatusCode::SERVICE_UNAVAILABLE);
-        readiness.filled();
-        assert_eq!(ready(&readiness), StatusCode::SERVICE_UNAVAILABLE);
-        readiness.filled();
-        assert_eq!(ready(&readiness), StatusCode::OK);
-    }
-
-    #[test]
     fn alive_before_it_is_ready() {
-        let (readiness, registry) = (Readiness::of(1, Arc::default()), Registry::default());
+        let mut readiness = Readiness::of(Arc::default());
+        let scope = readiness.add("*");
+        let registry = Registry::default();
         let status = |path| answer(&Method::GET, path, &readiness, &registry).status();
+        assert_eq!(status("/readyz"), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(status("/livez"), StatusCode::OK);
         assert_eq!(status("/metrics"), StatusCode::OK);
         assert_eq!(status("/"), StatusCode::NOT_FOUND);
-    }
-
-    #[test]
-    fn not_ready_while_a_watch_has_failed_for_two_minutes() {
-        let health = Arc::<WatchHealth>::default();
-        let readiness = Readiness::of(0, Arc::clone(&health));
-        let start = Instant::now();
-        let fault = |seconds| readiness.fault(start + Duration::from_secs(seconds));
-        health.add("/pods", "Pod", "*");
-        health.connected("/pods", start);
-        assert_eq!(fault(1000), None);
-        health.failed("/pods", start + Duration::from_secs(1000));
-        assert_eq!(fault(1119), None);
-        let message = fault(1120).unwrap();
-        let expected = "the watch of kind Pod in all namespaces has failed for 120 s";
-        assert!(message.starts_with(expected), "{message}");
-        health.connected("/pods", start + Duration::from_secs(1200));
-        assert_eq!(fault(1200), None);
+        scope.filled();
+        assert_eq!(status("/readyz"), StatusCode::OK);
     }
 }

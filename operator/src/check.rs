@@ -145,7 +145,8 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
-    use crate::admin::{self, Readiness};
+    use crate::admin;
+    use crate::readiness::Readiness;
 
     async fn operator(readiness: Readiness) -> (Uri, tokio::task::JoinHandle<()>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -157,14 +158,16 @@ mod tests {
 
     #[tokio::test]
     async fn an_operator_is_ready_when_it_says_so() {
-        let (url, task) = operator(Readiness::of(0, Arc::default())).await;
+        let (url, task) = operator(Readiness::of(Arc::default())).await;
         is_ready(&url).await.unwrap();
         task.abort();
     }
 
     #[tokio::test]
     async fn one_that_is_not_ready_is_quoted() {
-        let (url, task) = operator(Readiness::of(1, Arc::default())).await;
+        let mut readiness = Readiness::of(Arc::default());
+        readiness.add("*");
+        let (url, task) = operator(readiness).await;
         let error = is_ready(&url).await.unwrap_err().to_string();
         assert!(error.contains("503") && error.contains("caches"), "{error}");
         task.abort();

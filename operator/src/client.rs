@@ -171,7 +171,11 @@ mod tests {
         };
         let (leads, leading) = tokio::sync::watch::channel(true);
         let stop = tokio_util::sync::CancellationToken::new();
-        let standing = crate::election::stand(clients.election, candidacy, leads, stop.clone());
+        let publish = crate::election::Publish {
+            leads,
+            health: crate::readiness::Readiness::of(Arc::default()).add("*"),
+        };
+        let standing = crate::election::stand(clients.election, candidacy, publish, stop.clone());
         let standing = tokio::spawn(standing);
         let twice = async {
             requests.recv().await.unwrap();

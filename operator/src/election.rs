@@ -6,6 +6,7 @@
 //! not seen to change for as long as it is held. Two that lead at once, as after a long
 //! stall, do no harm: both apply what the GatewayQueues say.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway_queue_telemetry::chain;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::MANAGER;
+use crate::readiness::ScopeHealth;
 
 /// The name of the Lease. No GatewayQueue has a name with a dot, so that it is never
 /// the Lease of a queue.
@@ -54,6 +56,14 @@ pub struct Candidacy {
     pub namespace: String,
     /// Who this operator is: its namespace and its pod.
     pub identity: String,
+}
+
+/// Where a candidate publishes its state.
+pub struct Publish {
+    /// Whether this operator is the leader.
+    pub leads: watch::Sender<bool>,
+    /// Whether the calls of the election succeed.
+    pub health: Arc<ScopeHealth>,
 }
 
 /// What to do about a Lease.
@@ -108,18 +118,17 @@ impl Seen {
     }
 }
 
-/// Takes part in the election until `stop`, and publishes in `leads` whether this
-/// operator is the leader. Releases the Lease in the end, if it holds it.
+/// Takes part in the election until `stop`. Releases the Lease in the end, if it holds it.
 pub async fn stand(
     client: Client,
     candidacy: Candidacy,
-    leads: watch::Sender<bool>,
+    publish: Publish,
     stop: CancellationToken,
 ) {
     let mut campaign = Campaign {
         leases: Api::namespaced(client, &candidacy.namespace),
         candidacy,
-        leads,
+        publish,
         seen: Seen::default(),
         renewed: None,
         reported: None,
@@ -144,7 +153,7 @@ pub async fn stand(
 struct Campaign {
     leases: Api<Lease>,
     candidacy: Candidacy,
-    leads: watch::Sender<bool>,
+    publish: Publish,
     seen: Seen,
     /// When this operator last renewed the Lease: the start of the call.
     renewed: Option<Instant>,
@@ -213,6 +222,7 @@ impl Campaign {
             // Another wrote or deleted it since it was seen.
             Err(kube::Error::Api(status)) if lost.contains(&status.code) => {
                 self.seen = Seen::default();
+                self.publish.health.election_failed(now());
                 self.stop_if_late();
                 Ok(CONTENDED)
             }
@@ -271,7 +281,7 @@ impl Campaign {
 
     /// Gives the Lease up, if it is held, so that the next need not wait.
     async fn release(&mut self) {
-        if !*self.leads.borrow() {
+        if !*self.publish.leads.borrow() {
             return;
         }
         let seen = self.seen.lease.as_ref();
@@ -296,7 +306,9 @@ impl Campaign {
     }
 
     fn is_leader(&mut self) {
-        self.leads
+        self.publish.health.election_works();
+        self.publish
+            .leads
             .send_if_modified(|leads| !std::mem::replace(leads, true));
         let namespace = self.candidacy.namespace.clone();
         self.report(Report::Leader, || {
@@ -305,6 +317,7 @@ impl Campaign {
     }
 
     fn stands_by(&mut self, holder: String) {
+        self.publish.health.election_works();
         self.leads_no_more();
         let (namespace, leader) = (self.candidacy.namespace.clone(), holder.clone());
         self.report(Report::Standby { holder }, || {
@@ -314,7 +327,8 @@ impl Campaign {
 
     fn leads_no_more(&mut self) {
         self.renewed = None;
-        self.leads
+        self.publish
+            .leads
             .send_if_modified(|leads| std::mem::replace(leads, false));
     }
 
@@ -327,6 +341,7 @@ impl Campaign {
     }
 
     fn failed(&mut self, error: &str) {
+        self.publish.health.election_failed(now());
         self.stop_if_late();
         let namespace = self.candidacy.namespace.clone();
         self.report(Report::Failing, || {

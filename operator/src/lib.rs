@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod observe;
 mod parts;
 pub mod queue_ready;
+pub mod readiness;
 pub mod repairs;
 pub mod report;
 pub mod runtime;

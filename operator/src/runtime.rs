@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Readiness};
+use crate::admin;
 use crate::api::LogFormat;
 use crate::apply::Cluster;
 use crate::backoff::Backoffs;
@@ -21,6 +21,7 @@ use crate::events::{self, Events};
 use crate::metrics::Metrics;
 use crate::observe::{Scope, Tell, watch_children};
 use crate::parts::Parts;
+use crate::readiness::Readiness;
 use crate::repairs::Repairs;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
@@ -72,14 +73,12 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         false => watch_namespaces.into_iter().map(Some).collect(),
     };
     let (metrics, registry) = Metrics::new(&health);
-    let readiness = Arc::new(Readiness::of(scopes.len(), Arc::clone(&health)));
+    let mut readiness = Readiness::of(Arc::clone(&health));
     let listener = admin::listen(admin_port)
         .await
         .map_err(|error| format!("cannot listen on the admin port {admin_port}: {error}"))?;
     // Whatever is in here ends with this function, and not before.
     let mut parts = Parts::default();
-    let serving = admin::serve(listener, Arc::clone(&readiness), registry);
-    parts.run("admin port", serving);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         queue_image = defaults.image,
@@ -112,6 +111,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             namespace,
             health: Arc::clone(&health),
         };
+        let scope_health = readiness.add(scope.name());
         let mut watches = JoinSet::new();
         let tokens = Arc::<Tokens>::default();
         let (stores, triggers) = watch_children(&scope, &tokens, &mut watches);
@@ -127,8 +127,12 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         parts.run(format!("leadership observer of {place}"), following);
         if let Some(election) = &election {
             let candidacy = election.candidacy(scope.namespace.as_deref());
-            let campaign =
-                election::stand(clients.election.clone(), candidacy, leads, idle.clone());
+            let publish = election::Publish {
+                leads,
+                health: Arc::clone(&scope_health),
+            };
+            let client = clients.election.clone();
+            let campaign = election::stand(client, candidacy, publish, idle.clone());
             standing.run(format!("election for {place}"), campaign);
         }
         let context = Arc::new(Context {
@@ -144,10 +148,10 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             works: leading,
             places: Arc::clone(&places),
         });
-        let (readiness, stop) = (Arc::clone(&readiness), stop.clone());
+        let stop = stop.clone();
         let of = scope.namespace.clone();
         let listed = move || {
-            readiness.filled();
+            scope_health.filled();
             tracing::info!(namespace = of, "the caches are filled");
         };
         let run = controller(&scope, triggers, context, stop.clone(), listed);
@@ -159,6 +163,8 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             }
         });
     }
+    let serving = admin::serve(listener, Arc::new(readiness), registry);
+    parts.run("admin port", serving);
     let fault = tokio::select! {
         fault = all_end(&mut controllers, &stop) => fault,
         Some(ended) = parts.next_end() => Some(ended),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::readiness::Readiness;
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/system/leases";
 
@@ -20,7 +21,8 @@ struct Server(Arc<Mutex<State>>);
 struct State {
     lease: Option<Value>,
     version: u64,
-    fails: bool,
+    /// The code of the answer to every call.
+    fails: Option<u16>,
     hangs: bool,
     calls: Vec<Method>,
 }
@@ -36,8 +38,8 @@ impl Server {
         assert!(path.starts_with(PATH), "{method} {path}");
         let mut state = self.0.lock().unwrap();
         state.calls.push(method.clone());
-        if state.fails {
-            return failure(500);
+        if let Some(code) = state.fails {
+            return failure(code);
         }
         state.version += 1;
         let version = json!(state.version.to_string());
@@ -73,8 +75,8 @@ impl Server {
         state.lease = Some(json!({ "metadata": metadata, "spec": spec }));
     }
 
-    fn fail(&self, fails: bool) {
-        self.0.lock().unwrap().fails = fails;
+    fn fail(&self, code: Option<u16>) {
+        self.0.lock().unwrap().fails = code;
     }
 
     fn hang(&self, hangs: bool) {
@@ -99,6 +101,7 @@ impl Server {
 /// An operator that takes part in the election.
 struct Operator {
     leading: watch::Receiver<bool>,
+    readiness: Readiness,
     stop: CancellationToken,
     standing: JoinHandle<()>,
 }
@@ -133,9 +136,14 @@ impl Operator {
         let (leads, leading) = watch::channel(false);
         let stop = CancellationToken::new();
         let client = Client::new(service, "default");
-        let standing = tokio::spawn(stand(client, candidacy, leads, stop.clone()));
+        let mut readiness = Readiness::of(Arc::default());
+        let health = readiness.add("*");
+        health.filled();
+        let publish = Publish { leads, health };
+        let standing = tokio::spawn(stand(client, candidacy, publish, stop.clone()));
         Self {
             leading,
+            readiness,
             stop,
             standing,
         }
@@ -143,6 +151,10 @@ impl Operator {
 
     fn leads(&self) -> bool {
         *self.leading.borrow()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.readiness.fault(now()).is_none()
     }
 
     /// Waits until it is the leader, or on standby. After how long it is.
@@ -183,12 +195,12 @@ async fn an_operator_that_cannot_renew_its_lease_stands_by_and_comes_back() {
     let server = Server::default();
     let mut operator = Operator::of(&server);
     operator.until(true).await;
-    server.fail(true);
+    server.fail(Some(500));
     let stopped = operator.until(false).await;
     assert!(stopped <= RENEW_DEADLINE, "{stopped:?}");
     // However long that was.
     pass(3600).await;
-    server.fail(false);
+    server.fail(None);
     let back = operator.until(true).await;
     assert!(back <= RETRY, "{back:?}");
     operator.end().await;
@@ -306,4 +318,34 @@ async fn a_lease_that_cannot_be_read_is_tried_again() {
     server.put(json!({}));
     operator.until(true).await;
     operator.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_is_not_ready_while_its_lease_is_refused_for_more_than_two_minutes() {
+    for code in [403, 404] {
+        let server = Server::default();
+        server.fail(Some(code));
+        let mut operator = Operator::of(&server);
+        pass(110).await;
+        assert!(operator.is_ready(), "{code}");
+        pass(30).await;
+        assert!(!operator.is_ready(), "{code}");
+        server.fail(None);
+        operator.until(true).await;
+        assert!(operator.is_ready(), "{code}");
+        operator.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_on_standby_is_ready() {
+    let server = Server::default();
+    let mut first = Operator::named(&server, "first");
+    first.until(true).await;
+    let second = Operator::named(&server, "second");
+    for _ in 0..600 {
+        pass(1).await;
+        assert!(first.is_ready() && second.is_ready());
+    }
+    assert!(!second.leads());
 }
