@@ -167,6 +167,7 @@ mod tests {
         let clients = Clients::of(config, &Arc::default()).unwrap();
         let candidacy = crate::election::Candidacy {
             namespace: "system".to_owned(),
+            lease: crate::election::LEASE,
             identity: "operator-1".to_owned(),
         };
         let (leads, leading) = tokio::sync::watch::channel(true);

@@ -1,6 +1,6 @@
 //! Which of several operators is the leader of a scope. The others keep their caches
-//! full and are on standby. All that serve the same namespace go by one Lease, of
-//! whichever release they are.
+//! full and are on standby. All operators of one scope use one Lease, whichever release
+//! they are of.
 //!
 //! A holder is judged by the operator's own clock: it has lost the Lease when that was
 //! not seen to change for as long as it is held. Two that lead at once, as after a long
@@ -22,9 +22,13 @@ use tokio_util::sync::CancellationToken;
 use crate::MANAGER;
 use crate::readiness::ScopeHealth;
 
-/// The name of the Lease. No GatewayQueue has a name with a dot, so that it is never
-/// the Lease of a queue.
+/// The name of the Lease of operators that serve all namespaces. No GatewayQueue has a
+/// name with a dot, so that it is never the Lease of a queue.
 pub const LEASE: &str = "operator.gatewayqueue.dev";
+
+/// The name of the Lease of operators that are limited to namespaces, in each of these.
+/// Another one, because the Lease of all namespaces may be in such a namespace.
+pub const NAMESPACE_LEASE: &str = "namespace.operator.gatewayqueue.dev";
 
 /// Seconds for which the Lease is held when it is not renewed.
 const HELD_SECONDS: i32 = 15;
@@ -54,6 +58,8 @@ const CALL: Duration = Duration::from_secs(3);
 pub struct Candidacy {
     /// The namespace of the Lease.
     pub namespace: String,
+    /// The name of the Lease.
+    pub lease: &'static str,
     /// Who this operator is: its namespace and its pod.
     pub identity: String,
 }
@@ -191,7 +197,7 @@ impl Campaign {
         // What this operator wrote itself is known, unless another has written since.
         let mut step = self.seen.step(&identity, start);
         if step != Step::Renew {
-            let lease = self.leases.get_opt(LEASE).await;
+            let lease = self.leases.get_opt(self.candidacy.lease).await;
             self.seen.note(lease.map_err(|error| chain(&error))?, start);
             step = self.seen.step(&identity, start);
         }
@@ -234,7 +240,7 @@ impl Campaign {
         let now = Some(MicroTime(Timestamp::now()));
         Lease {
             metadata: ObjectMeta {
-                name: Some(LEASE.to_owned()),
+                name: Some(self.candidacy.lease.to_owned()),
                 namespace: Some(self.candidacy.namespace.clone()),
                 ..ObjectMeta::default()
             },
@@ -275,7 +281,7 @@ impl Campaign {
             ..PatchParams::default()
         };
         self.leases
-            .patch(LEASE, &params, &Patch::Merge(patch))
+            .patch(self.candidacy.lease, &params, &Patch::Merge(patch))
             .await
     }
 
@@ -290,18 +296,20 @@ impl Campaign {
             "metadata": {"resourceVersion": version},
             "spec": {"holderIdentity": "", "renewTime": null, "acquireTime": null},
         });
-        let namespace = &self.candidacy.namespace;
+        let Candidacy {
+            namespace, lease, ..
+        } = &self.candidacy;
         match tokio::time::timeout(CALL, self.patch(&patch)).await {
-            Ok(Ok(_)) => tracing::info!(namespace, lease = LEASE, "lease released"),
+            Ok(Ok(_)) => tracing::info!(namespace, lease, "lease released"),
             Ok(Err(error)) => {
                 tracing::warn!(
                     namespace,
-                    lease = LEASE,
+                    lease,
                     error = chain(&error),
                     "cannot release the lease"
                 );
             }
-            Err(_) => tracing::warn!(namespace, lease = LEASE, "cannot release the lease in time"),
+            Err(_) => tracing::warn!(namespace, lease, "cannot release the lease in time"),
         }
     }
 
@@ -310,18 +318,23 @@ impl Campaign {
         self.publish
             .leads
             .send_if_modified(|leads| !std::mem::replace(leads, true));
-        let namespace = self.candidacy.namespace.clone();
+        let Candidacy {
+            namespace, lease, ..
+        } = self.candidacy.clone();
         self.report(Report::Leader, || {
-            tracing::info!(namespace, lease = LEASE, "became the leader");
+            tracing::info!(namespace, lease, "became the leader");
         });
     }
 
     fn stands_by(&mut self, holder: String) {
         self.publish.health.election_works();
         self.leads_no_more();
-        let (namespace, leader) = (self.candidacy.namespace.clone(), holder.clone());
+        let leader = holder.clone();
+        let Candidacy {
+            namespace, lease, ..
+        } = self.candidacy.clone();
         self.report(Report::Standby { holder }, || {
-            tracing::info!(namespace, lease = LEASE, leader, "on standby");
+            tracing::info!(namespace, lease, leader, "on standby");
         });
     }
 
@@ -343,11 +356,13 @@ impl Campaign {
     fn failed(&mut self, error: &str) {
         self.publish.health.election_failed(now());
         self.stop_if_late();
-        let namespace = self.candidacy.namespace.clone();
+        let Candidacy {
+            namespace, lease, ..
+        } = self.candidacy.clone();
         self.report(Report::Failing, || {
             tracing::warn!(
                 namespace,
-                lease = LEASE,
+                lease,
                 error,
                 "cannot renew or read the lease; retrying"
             );

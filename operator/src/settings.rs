@@ -10,7 +10,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::api::{ImagePullPolicy, LogFormat};
 use crate::desired::QueueDefaults;
-use crate::election::Candidacy;
+use crate::election::{Candidacy, LEASE, NAMESPACE_LEASE};
 
 pub use check::Check;
 
@@ -93,6 +93,7 @@ impl Election {
     pub fn candidacy(&self, namespace: Option<&str>) -> Candidacy {
         Candidacy {
             namespace: namespace.unwrap_or(&self.namespace).to_owned(),
+            lease: namespace.map_or(LEASE, |_| NAMESPACE_LEASE),
             identity: self.identity.clone(),
         }
     }

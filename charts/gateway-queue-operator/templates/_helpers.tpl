@@ -122,6 +122,11 @@ true
 {{- printf "%s-metrics" (include "operator.fullname" . | trunc 55 | trimSuffix "-") -}}
 {{- end -}}
 
+{{/* The name of the Lease by which operators agree on a leader. */}}
+{{- define "operator.electionLease" -}}
+{{- if .Values.watchNamespaces }}namespace.{{ end }}operator.gatewayqueue.dev
+{{- end -}}
+
 {{/* What the operator does in each namespace that it watches. */}}
 {{- define "operator.rules" -}}
 # Read the GatewayQueues, and tell about them.

@@ -68,7 +68,7 @@ fn of_two_releases_that_serve_one_namespace_one_leads_and_the_other_is_on_standb
 
     let leader = || {
         let path = "--output=jsonpath={.spec.holderIdentity}";
-        let get = ["get", "lease", "operator.gatewayqueue.dev", path];
+        let get = ["get", "lease", "namespace.operator.gatewayqueue.dev", path];
         namespace.kubectl(&get).unwrap()
     };
     let deployment = |path: &str| {

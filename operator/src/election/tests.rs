@@ -131,6 +131,7 @@ impl Operator {
         });
         let candidacy = Candidacy {
             namespace: "system".to_owned(),
+            lease: LEASE,
             identity: identity.to_owned(),
         };
         let (leads, leading) = watch::channel(false);

@@ -138,17 +138,30 @@ fn an_operator_takes_part_in_an_election_by_its_namespaces() {
         ("POD_NAME", "operator-1"),
         ("POD_NAMESPACE", "system"),
     ];
-    let candidacy = |namespace: &str| Candidacy {
+    let candidacy = |namespace: &str, lease| Candidacy {
+        lease,
         namespace: namespace.to_owned(),
         identity: "system/operator-1".to_owned(),
     };
     // One Lease for all operators of all namespaces, and one in each that is watched.
     let election = settings(&[], &all).election.unwrap();
-    assert_eq!(election.candidacy(None), candidacy("kube-system"));
-    assert_eq!(election.candidacy(Some("bots")), candidacy("bots"));
+    assert_eq!(
+        election.candidacy(None),
+        candidacy("kube-system", "operator.gatewayqueue.dev")
+    );
+    assert_eq!(
+        election.candidacy(Some("bots")),
+        candidacy("bots", "namespace.operator.gatewayqueue.dev")
+    );
     let flags = ["--leader-election-namespace=shared"];
     let election = settings(&flags, &all).election.unwrap();
-    assert_eq!(election.candidacy(None), candidacy("shared"));
+    // Also where both have their Lease in one namespace.
+    let of_shared = candidacy("shared", "namespace.operator.gatewayqueue.dev");
+    assert_eq!(election.candidacy(Some("shared")), of_shared);
+    assert_eq!(
+        election.candidacy(None),
+        candidacy("shared", "operator.gatewayqueue.dev")
+    );
 
     assert_eq!(settings(&["--leader-election=false"], &all).election, None);
     assert_eq!(settings(&[], &[("QUEUE_IMAGE", "q:1")]).election, None);
