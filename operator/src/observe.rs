@@ -224,9 +224,9 @@ where
             let event = watch.next().await?;
             let now = Instant::now();
             let wait = match &event {
-                // Said before it is known whether the API server answers.
-                Ok(Event::Init) => Duration::ZERO,
-                Ok(_) => {
+                // A list is done when all of its pages are.
+                Ok(Event::Init | Event::InitApply(_)) => Duration::ZERO,
+                Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
                     health.connected(&path, now);
                     retry.succeeded();
                     Duration::ZERO
@@ -236,6 +236,8 @@ where
                     let kind = K::kind(&());
                     if failure == Failure::Expired {
                         watch = begin();
+                    }
+                    if retry.is_routine(failure, now) {
                         tracing::debug!(%kind, error = chain(error), "watch expired; listing again");
                     } else {
                         if health.failed(&path, now) {

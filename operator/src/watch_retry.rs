@@ -14,7 +14,8 @@ const MAX_UNREACHABLE: Duration = Duration::from_secs(2);
 /// While it answers and refuses: each attempt costs it something.
 const MAX_REFUSED: Duration = Duration::from_secs(30);
 
-/// A second expiry within this time is a failure like any other.
+/// A watch that expires within this time after it was started again has failed like any
+/// other.
 const EXPIRED_AGAIN: Duration = Duration::from_secs(30);
 
 /// Why a watch failed.
@@ -55,7 +56,9 @@ impl Failure {
 pub struct WatchRetry {
     count: u32,
     last: Option<Failure>,
-    expired: Option<Instant>,
+    /// When a watch that expired was started again, and how often in a row before it
+    /// had worked for [`EXPIRED_AGAIN`]: a list that succeeds proves nothing.
+    expired: Option<(Instant, u32)>,
 }
 
 impl WatchRetry {
@@ -70,30 +73,44 @@ impl WatchRetry {
         self.last != Some(failure)
     }
 
+    /// Whether a watch has expired as each one does now and then: a new list is all that
+    /// is needed, and there is nothing to report.
+    pub fn is_routine(&self, failure: Failure, now: Instant) -> bool {
+        failure == Failure::Expired && self.expired_lately(now) == 0
+    }
+
     /// Counts a failure and returns how long to wait. `jitter` is from 0 to 1.
     ///
     /// Failures of another kind start from the shortest wait again: an API server that
     /// refuses has been reached. So no wait is much longer than what it waits for.
     pub fn failed(&mut self, failure: Failure, now: Instant, jitter: f64) -> Duration {
-        if failure == Failure::Expired {
-            let before = self.expired.replace(now);
-            let again = before.is_some_and(|at| now.saturating_duration_since(at) < EXPIRED_AGAIN);
-            if !again {
-                self.succeeded();
-                return Duration::ZERO;
-            }
-        }
         if self.last.replace(failure) != Some(failure) {
             self.count = 0;
         }
         self.count = self.count.saturating_add(1);
-        let max = match failure {
-            Failure::Unreachable => MAX_UNREACHABLE,
-            Failure::Refused | Failure::Expired => MAX_REFUSED,
+        let (count, max) = match failure {
+            Failure::Unreachable => (self.count, MAX_UNREACHABLE),
+            Failure::Refused => (self.count, MAX_REFUSED),
+            // The first is routine.
+            Failure::Expired => (self.expired_lately(now), MAX_REFUSED),
         };
-        let doublings = self.count.saturating_sub(1).min(16);
-        let full = FIRST.saturating_mul(1 << doublings).min(max);
-        full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+        let wait = match count.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => {
+                let full = FIRST.saturating_mul(1 << doublings.min(16)).min(max);
+                full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+            }
+        };
+        if failure == Failure::Expired {
+            self.expired = Some((now + wait, count.saturating_add(1)));
+        }
+        wait
+    }
+
+    fn expired_lately(&self, now: Instant) -> u32 {
+        let lately = |at| now.saturating_duration_since(at) < EXPIRED_AGAIN;
+        let expired = self.expired.filter(|(at, _)| lately(*at));
+        expired.map_or(0, |(_, count)| count)
     }
 }
 
@@ -136,14 +153,23 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_expires_again_and_again_does_not_list_without_a_pause() {
-        let (mut retry, start) = (WatchRetry::default(), Instant::now());
-        let mut expired = |seconds| {
-            let now = start + Duration::from_secs(seconds);
-            retry.failed(Failure::Expired, now, 1.0).as_millis()
-        };
-        assert_eq!([expired(0), expired(1), expired(2)], [0, 500, 1000]);
-        assert_eq!(expired(60), 0);
+    fn a_watch_that_expires_after_every_list_is_started_less_and_less_often() {
+        let (mut retry, mut now) = (WatchRetry::default(), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            assert_eq!(retry.is_routine(Failure::Expired, now), waits.is_empty());
+            let wait = retry.failed(Failure::Expired, now, 1.0);
+            waits.push(wait.as_millis());
+            now += wait;
+            // The list, before the watch expires again.
+            retry.succeeded();
+        }
+        let expected = [0, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000];
+        assert_eq!(waits, expected);
+        // It has worked since.
+        now += EXPIRED_AGAIN;
+        assert!(retry.is_routine(Failure::Expired, now));
+        assert_eq!(retry.failed(Failure::Expired, now, 1.0), Duration::ZERO);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From what the API server lists to the reconciles.
 
+use k8s_openapi::api::coordination::v1::Lease;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -110,4 +111,49 @@ fn form_urlencoded(query: &str) -> std::collections::HashMap<String, String> {
     pairs
         .map(|(key, value)| (key.to_owned(), unescaped(value)))
         .collect()
+}
+
+/// Two answers for each attempt: a list and its watch, or two pages of a list.
+async fn attempts_in_ten_minutes(answers: [(u16, Value); 2]) -> (usize, bool) {
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    let health = Arc::<crate::watch_health::WatchHealth>::default();
+    let scope = Scope {
+        client: Client::new(service, "default"),
+        namespace: None,
+        health: Arc::clone(&health),
+    };
+    let leases = store::<Lease>().1;
+    let events = events_of(&scope, watcher::Config::default(), leases, |_| {});
+    tokio::spawn(events.for_each(|_| std::future::ready(())));
+    let mut requests = 0;
+    let answering = async {
+        while let Some((_, send)) = handle.next_request().await {
+            let (code, body) = &answers[requests % 2];
+            let body = Body::from(serde_json::to_vec(body).unwrap());
+            send.send_response(Response::builder().status(*code).body(body).unwrap());
+            requests += 1;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(600), answering).await;
+    let is_failing = health.longest_failure(Instant::now()).is_some();
+    (requests / 2, is_failing)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_expires_again_and_again_is_retried_less_often_and_reported() {
+    let lease = json!({"metadata": {"name": "my-bot", "namespace": "shop"}});
+    let list = |more: &str| {
+        let metadata = json!({"resourceVersion": "1", "continue": more});
+        (200, json!({"metadata": metadata, "items": [lease]}))
+    };
+    let expired = json!({"kind": "Status", "status": "Failure", "code": 410,
+        "message": "too old", "reason": "Expired"});
+    for (case, answers) in [
+        ("watch", [list(""), (410, expired.clone())]),
+        ("second page", [list("more"), (410, expired.clone())]),
+    ] {
+        let (attempts, is_failing) = attempts_in_ten_minutes(answers).await;
+        assert!((20..60).contains(&attempts), "{case}: {attempts}");
+        assert!(is_failing, "{case}");
+    }
 }
