@@ -161,9 +161,8 @@ impl Context {
             if children.iter().any(|child| child.kind == kind) {
                 continue;
             }
-            let there = self.unwanted(kind, owner).await?;
-            if let Some(there) = there.filter(|there| is_leftover(owner, there)) {
-                self.remove(&mut converged, kind, owner, there.uid.as_deref())
+            if let Some(unwanted) = self.unwanted(kind, owner).await? {
+                self.remove(&mut converged, kind, owner, unwanted.uid.as_deref())
                     .await?;
             }
             if converged.error.is_none() {
@@ -191,8 +190,8 @@ impl Context {
         Ok(())
     }
 
-    /// What there is of a kind that is not asked for. One that the store does not have is
-    /// looked for once: it may have lost its label, or never had it.
+    /// What the operator made of a kind that is not wanted. One that the store does not
+    /// have is looked for once: it may have lost its label, or never had it.
     async fn unwanted(
         &self,
         kind: Kind,
@@ -200,9 +199,10 @@ impl Context {
     ) -> Result<Option<ObjectMeta>, apply::Error> {
         let seen = self.stores.metadata(kind, owner);
         if seen.is_some() || self.repairs.is_missing(owner, kind) {
-            return Ok(seen);
+            return Ok(seen.filter(|seen| is_leftover(owner, seen)));
         }
         let found = self.cluster.find(kind, owner).await?;
+        let found = found.filter(|found| is_leftover(owner, found));
         if found.is_none() {
             self.repairs.note_missing(owner, kind);
         }

@@ -28,7 +28,8 @@ pub struct Repairs {
 #[derive(Debug, Default)]
 struct Notes {
     made: HashMap<Key, Made>,
-    /// The children that were looked for, found missing, and not applied since.
+    /// The children that were looked for, do not exist (another's object of the name may),
+    /// and were not applied since.
     missing: HashSet<Key>,
 }
 
@@ -149,7 +150,7 @@ impl Repairs {
         self.lock().missing.contains(&key(owner, kind))
     }
 
-    /// Notes that there is no such child.
+    /// Notes that there is no such child, whatever else has its name.
     pub fn note_missing(&self, owner: &Owner, kind: Kind) {
         self.lock().missing.insert(key(owner, kind));
     }

@@ -216,3 +216,17 @@ async fn a_child_of_an_earlier_version_that_is_not_wanted_any_more_is_deleted() 
     reconcile(told(&wide, &server), context).await.unwrap();
     assert_eq!(server.take_calls(), []);
 }
+
+#[tokio::test]
+async fn a_foreign_object_of_a_kind_that_is_not_wanted_is_looked_at_once() {
+    let server = Server::default();
+    let path = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
+    let foreign = json!({"metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
+    let objects = || server.objects.lock().unwrap();
+    objects().insert(path.to_owned(), foreign.clone());
+    let (queue, context, _writers) = applied(&server).await;
+    server.take_calls();
+    reconcile(queue, context).await.unwrap();
+    assert_eq!(server.take_calls(), []);
+    assert_eq!(objects()[path], foreign);
+}
