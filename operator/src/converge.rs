@@ -162,6 +162,10 @@ impl Context {
                 continue;
             }
             if let Some(unwanted) = self.unwanted(kind, owner).await? {
+                // A newer GatewayQueue of the name may want it.
+                if is_orphan(owner, &unwanted) && !self.cluster.is_current(owner).await? {
+                    continue;
+                }
                 self.remove(&mut converged, kind, owner, unwanted.uid.as_deref())
                     .await?;
             }
@@ -217,11 +221,14 @@ impl Context {
             None => self.cluster.find(child.kind, owner).await?,
         };
         let standing = self.standing(child, owner, observed.as_ref());
-        let adopts = matches!(standing, Standing::Drifted { .. })
-            && observed.is_some_and(|observed| is_orphan(owner, &observed));
+        let takes = matches!(
+            standing,
+            Standing::Drifted { .. } | Standing::OfAnotherToken { .. }
+        ) && observed.is_some_and(|observed| is_orphan(owner, &observed));
         // What is adopted for a GatewayQueue that is being deleted without its children, the
-        // garbage collector would delete.
-        if adopts && !self.cluster.is_current(owner).await? {
+        // garbage collector would delete; and a newer one of the name may want the Lease
+        // that this one would replace.
+        if takes && !self.cluster.is_current(owner).await? {
             return Ok(Standing::Leaving);
         }
         Ok(standing)

@@ -105,6 +105,44 @@ async fn nothing_is_adopted_for_a_queue_that_is_being_deleted_or_was_made_again(
     }
 }
 
+/// The orphans of a GatewayQueue with two replicas and a token.
+async fn orphans_of_a_pair() -> Server {
+    let server = Server::default();
+    let (context, _writers) = context(&server);
+    let pair = queue(json!({"replicas": 2, "tokenSecretRef": {"name": "other"}}));
+    reconcile(Arc::new(pair), context).await.unwrap();
+    orphan(&server);
+    server
+}
+
+#[tokio::test]
+async fn an_orphan_that_is_not_wanted_is_deleted_only_for_a_queue_that_is_current() {
+    for is_current in [true, false] {
+        let server = orphans_of_a_pair().await;
+        let listed = if is_current {
+            again()
+        } else {
+            queue(json!({}))
+        };
+        list(&server, &listed);
+        let (context, _writers) = context(&server);
+        server.take_calls();
+        reconcile(Arc::new(again()), context).await.unwrap();
+        let calls = server.take_calls();
+        let deletes = calls.iter().filter(|(method, _)| *method == Method::DELETE);
+        let deleted: Vec<&str> = deletes.map(|(_, path)| &**path).collect();
+        let expected: &[&str] = if is_current {
+            &[
+                "/apis/coordination.k8s.io/v1/namespaces/shop/leases/my-bot",
+                "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot",
+            ]
+        } else {
+            &[]
+        };
+        assert_eq!(deleted, expected);
+    }
+}
+
 #[tokio::test]
 async fn what_only_looks_like_an_orphan_is_not_touched() {
     let imitations: [fn(&mut Value); 5] = [
