@@ -172,12 +172,17 @@ fn is_of_another_token(
     child.kind == Kind::Lease && carried != wanted && !accepted.contains(&deviation)
 }
 
-/// Whether a drifted child does not tell of another spec.
+/// Whether a drifted child does not tell of another spec, nor of an earlier version of the
+/// operator: on a Lease, which carries no mark, that one did not set the label [`NAME`].
 fn was_edited(child: &Child, observed: &ObjectMeta) -> bool {
     let mark = child.manifest["metadata"]["annotations"][APPLIED].as_str();
     let annotations = observed.annotations.as_ref();
     let carried = annotations.and_then(|annotations| annotations.get(APPLIED));
-    carried.is_none_or(|carried| mark == Some(carried))
+    let is_by_name = |d: &Deviation| d.value.is_none() && d.field.ends_with(NAME);
+    match (mark, carried) {
+        (None, _) => !deviations(child, observed).iter().all(is_by_name),
+        (_, carried) => carried.is_none_or(|carried| mark == Some(carried)),
+    }
 }
 
 /// Whether the operator made `observed` for a GatewayQueue of this name, and no controller
