@@ -42,12 +42,16 @@ const RENEW: Duration = Duration::from_secs(5);
 /// A leader that has not renewed its Lease for so long stops, before another begins.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Between attempts when the API server does not answer, or refuses: however long it
-/// was away, operators are back within seconds of its return.
+/// Between attempts when the API server does not answer: however long it was away,
+/// operators are back within seconds of its return. Also after its first refusal.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// After another operator was faster.
+/// After another operator was faster, for the first time.
 const CONTENDED: Duration = Duration::from_millis(500);
+
+/// No pause is longer, however often the API server has refused: each attempt costs it
+/// something.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long an attempt may take: two that hang end before another operator may take
 /// the Lease.
@@ -137,6 +141,7 @@ pub async fn stand(
         publish,
         seen: Seen::default(),
         renewed: None,
+        refusals: 0,
         reported: None,
     };
     loop {
@@ -163,8 +168,26 @@ struct Campaign {
     seen: Seen,
     /// When this operator last renewed the Lease: the start of the call.
     renewed: Option<Instant>,
+    /// The 4xx answers in a row.
+    refusals: u32,
     /// What was logged last.
     reported: Option<Report>,
+}
+
+/// Why an attempt failed.
+struct Failure {
+    message: String,
+    /// By an answer that stays the same until somebody changes something.
+    is_refusal: bool,
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        Self {
+            message: chain(&error),
+            is_refusal: matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code)),
+        }
+    }
 }
 
 /// What there is to log, when it is not what was logged last.
@@ -180,25 +203,43 @@ impl Campaign {
     async fn attempt(&mut self) -> Duration {
         let result = match tokio::time::timeout(CALL, self.call()).await {
             Ok(result) => result,
-            Err(_) => Err(format!("no answer within {} s", CALL.as_secs())),
+            Err(_) => Err(Failure {
+                message: format!("no answer within {} s", CALL.as_secs()),
+                is_refusal: false,
+            }),
         };
         match result {
             Ok(pause) => pause,
-            Err(error) => {
-                self.failed(&error);
-                RETRY
+            Err(failure) => {
+                self.failed(&failure.message);
+                if failure.is_refusal {
+                    self.refused(RETRY)
+                } else {
+                    self.refusals = 0;
+                    RETRY
+                }
             }
         }
     }
 
-    async fn call(&mut self) -> Result<Duration, String> {
+    /// Counts a refusal. Returns the pause, which is `first` and doubles with each.
+    fn refused(&mut self, first: Duration) -> Duration {
+        let doublings = self.refusals.min(16);
+        self.refusals = self.refusals.saturating_add(1);
+        let pause = first.saturating_mul(1 << doublings);
+        // A leader has only until its deadline.
+        let max = self.renewed.map_or(MAX_PAUSE, |_| RETRY);
+        pause.min(max)
+    }
+
+    async fn call(&mut self) -> Result<Duration, Failure> {
         let start = now();
         let identity = self.candidacy.identity.clone();
         // What this operator wrote itself is known, unless another has written since.
         let mut step = self.seen.step(&identity, start);
         if step != Step::Renew {
             let lease = self.leases.get_opt(self.candidacy.lease).await;
-            self.seen.note(lease.map_err(|error| chain(&error))?, start);
+            self.seen.note(lease?, start);
             step = self.seen.step(&identity, start);
         }
         let lost = match step {
@@ -230,9 +271,9 @@ impl Campaign {
                 self.seen = Seen::default();
                 self.publish.health.election_failed(now());
                 self.stop_if_late();
-                Ok(CONTENDED)
+                Ok(self.refused(CONTENDED))
             }
-            Err(error) => Err(chain(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -313,8 +354,13 @@ impl Campaign {
         }
     }
 
-    fn is_leader(&mut self) {
+    fn succeeded(&mut self) {
+        self.refusals = 0;
         self.publish.health.election_works();
+    }
+
+    fn is_leader(&mut self) {
+        self.succeeded();
         self.publish
             .leads
             .send_if_modified(|leads| !std::mem::replace(leads, true));
@@ -327,7 +373,7 @@ impl Campaign {
     }
 
     fn stands_by(&mut self, holder: String) {
-        self.publish.health.election_works();
+        self.succeeded();
         self.leads_no_more();
         let leader = holder.clone();
         let Candidacy {

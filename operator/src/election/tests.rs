@@ -24,6 +24,8 @@ struct State {
     /// The code of the answer to every call.
     fails: Option<u16>,
     hangs: bool,
+    /// Every write is a conflict.
+    conflicts: bool,
     calls: Vec<Method>,
 }
 
@@ -40,6 +42,9 @@ impl Server {
         state.calls.push(method.clone());
         if let Some(code) = state.fails {
             return failure(code);
+        }
+        if state.conflicts && *method != Method::GET {
+            return failure(409);
         }
         state.version += 1;
         let version = json!(state.version.to_string());
@@ -349,4 +354,35 @@ async fn an_operator_on_standby_is_ready() {
         assert!(first.is_ready() && second.is_ready());
     }
     assert!(!second.leads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_retried_less_and_less_often_and_outages_every_two_seconds() {
+    for (code, expected) in [(403, 20..50), (500, 250..500)] {
+        let server = Server::default();
+        server.fail(Some(code));
+        let mut operator = Operator::of(&server);
+        pass(600).await;
+        let calls = server.take_calls().len();
+        assert!(expected.contains(&calls), "{code}: {calls}");
+        server.fail(None);
+        let back = operator.until(true).await;
+        assert!(back <= MAX_PAUSE, "{code}: {back:?}");
+        operator.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_always_out_of_date_is_retried_less_and_less_often() {
+    let server = Server::default();
+    server.put(json!({}));
+    server.0.lock().unwrap().conflicts = true;
+    let mut operator = Operator::of(&server);
+    pass(600).await;
+    let calls = server.take_calls().len();
+    assert!((40..100).contains(&calls), "{calls}");
+    assert!(!operator.is_ready());
+    server.0.lock().unwrap().conflicts = false;
+    operator.until(true).await;
+    operator.end().await;
 }
