@@ -87,9 +87,9 @@ fn answer(
     }
     match path {
         "/livez" => text(StatusCode::OK, "ok\n"),
-        "/readyz" => match readiness.fault(Instant::now()) {
-            None => text(StatusCode::OK, "ok\n"),
-            Some(fault) => text(StatusCode::SERVICE_UNAVAILABLE, fault),
+        "/readyz" => match readiness.check(Instant::now()) {
+            Ok(report) => text(StatusCode::OK, format!("ok\n{report}")),
+            Err(fault) => text(StatusCode::SERVICE_UNAVAILABLE, fault),
         },
         "/metrics" => match metrics::text(registry) {
             Ok(metrics) => {

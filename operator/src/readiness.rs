@@ -1,5 +1,9 @@
-//! Whether the operator is ready: its caches are filled and kept up to date, and it takes
-//! part in each election. An operator on standby is ready. Time is an argument.
+//! Whether the operator is ready: the caches of a scope are filled and kept up to date,
+//! and it takes part in the election. An operator on standby is ready. Time is an
+//! argument.
+//!
+//! A namespace that was deleted is no fault of the operator: it is ready while another
+//! one works, so that an upgrade of the operator does not wait for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::watch_health::WatchHealth;
 
-/// For how long a watch or an election may fail before the operator is not ready.
+/// For how long a watch or an election may fail before its scope does not work.
 const MAX_FAILING: Duration = Duration::from_secs(120);
 
 /// The state of all scopes.
@@ -47,21 +51,27 @@ impl Readiness {
         scope
     }
 
-    /// Returns why the operator is not ready, if it is not.
-    pub fn fault(&self, now: Instant) -> Option<String> {
-        let filled = |scope: &Arc<ScopeHealth>| scope.filled.load(Ordering::Relaxed);
-        if !self.scopes.iter().all(filled) {
-            return Some("the caches are not filled yet\n".to_owned());
+    /// Returns which scopes do not work, if the operator is ready, a line for each.
+    ///
+    /// # Errors
+    /// Why it is not ready: some caches are being filled, or no scope works.
+    pub fn check(&self, now: Instant) -> Result<String, String> {
+        let mut faults = Vec::new();
+        for scope in &self.scopes {
+            let watch = self.failing_watch(&scope.name, now);
+            if let Some(fault) = watch.or_else(|| scope.failing_election(now)) {
+                faults.push(fault);
+            } else if !scope.filled.load(Ordering::Relaxed) {
+                return Err("the caches are not filled yet\n".to_owned());
+            }
         }
-        let failing = |scope: &Arc<ScopeHealth>| {
-            self.failing_watch(now)
-                .or_else(|| scope.failing_election(now))
-        };
-        self.scopes.iter().find_map(failing)
+        let none_works = !faults.is_empty() && faults.len() == self.scopes.len();
+        let faults = faults.concat();
+        if none_works { Err(faults) } else { Ok(faults) }
     }
 
-    fn failing_watch(&self, now: Instant) -> Option<String> {
-        let (failed_for, watch) = self.watches.longest_failure(now)?;
+    fn failing_watch(&self, scope: &str, now: Instant) -> Option<String> {
+        let (failed_for, watch) = self.watches.longest_failure(scope, now)?;
         (failed_for >= MAX_FAILING).then(|| {
             format!(
                 "the watch of kind {} in {} has failed for {} s: see the log, and that the \
@@ -122,17 +132,21 @@ fn place(scope: &str) -> String {
 mod tests {
     use super::*;
 
+    fn ready() -> Result<String, String> {
+        Ok(String::new())
+    }
+
     #[test]
     fn ready_only_when_the_caches_of_every_scope_are_filled() {
         let mut readiness = Readiness::of(Arc::default());
         let scopes = ["bots", "shop"].map(|name| readiness.add(name));
         let now = Instant::now();
         for scope in scopes {
-            let fault = readiness.fault(now);
-            assert_eq!(fault.as_deref(), Some("the caches are not filled yet\n"));
+            let fault = readiness.check(now).unwrap_err();
+            assert_eq!(fault, "the caches are not filled yet\n");
             scope.filled();
         }
-        assert_eq!(readiness.fault(now), None);
+        assert_eq!(readiness.check(now), ready());
     }
 
     #[test]
@@ -141,17 +155,17 @@ mod tests {
         let mut readiness = Readiness::of(Arc::clone(&health));
         readiness.add("*").filled();
         let start = Instant::now();
-        let fault = |seconds| readiness.fault(start + Duration::from_secs(seconds));
+        let fault = |seconds| readiness.check(start + Duration::from_secs(seconds));
         health.add("/pods", "Pod", "*");
         health.connected("/pods", start);
-        assert_eq!(fault(1000), None);
+        assert_eq!(fault(1000), ready());
         health.failed("/pods", start + Duration::from_secs(1000));
-        assert_eq!(fault(1119), None);
-        let message = fault(1120).unwrap();
+        assert_eq!(fault(1119), ready());
+        let message = fault(1120).unwrap_err();
         let expected = "the watch of kind Pod in all namespaces has failed for 120 s";
         assert!(message.starts_with(expected), "{message}");
         health.connected("/pods", start + Duration::from_secs(1200));
-        assert_eq!(fault(1200), None);
+        assert_eq!(fault(1200), ready());
     }
 
     #[test]
@@ -163,13 +177,38 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         scope.election_failed(start);
         scope.election_failed(after(60));
-        assert_eq!(readiness.fault(after(120)), None);
-        let message = readiness.fault(after(121)).unwrap();
+        assert_eq!(readiness.check(after(120)), ready());
+        let message = readiness.check(after(121)).unwrap_err();
         let expected = "the leader election for namespace shop has failed for 121 s";
         assert!(message.starts_with(expected), "{message}");
         scope.election_works();
-        assert_eq!(readiness.fault(after(121)), None);
+        assert_eq!(readiness.check(after(121)), ready());
         scope.election_failed(after(200));
-        assert_eq!(readiness.fault(after(300)), None);
+        assert_eq!(readiness.check(after(300)), ready());
+    }
+
+    #[test]
+    fn a_namespace_that_was_deleted_is_reported_and_leaves_the_operator_ready() {
+        let health = Arc::<WatchHealth>::default();
+        let mut readiness = Readiness::of(Arc::clone(&health));
+        // The caches of one whose rights went with it are never filled.
+        let [_, shop] = ["gone", "shop"].map(|name| readiness.add(name));
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for scope in ["gone", "shop"] {
+            health.add(&format!("/{scope}/pods"), "Pod", scope);
+        }
+        health.failed("/gone/pods", start);
+        health.connected("/shop/pods", start);
+        shop.filled();
+        assert!(readiness.check(after(119)).is_err());
+        let report = readiness.check(after(120)).unwrap();
+        let expected = "the watch of kind Pod in namespace gone has failed for 120 s";
+        assert!(report.starts_with(expected), "{report}");
+
+        health.failed("/shop/pods", after(200));
+        assert!(readiness.check(after(319)).is_ok());
+        let fault = readiness.check(after(320)).unwrap_err();
+        assert_eq!(fault.lines().count(), 2, "{fault}");
     }
 }

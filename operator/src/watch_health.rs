@@ -14,7 +14,7 @@ const STABLE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct WatchHealth {
     watches: Mutex<BTreeMap<String, Watch>>,
-    /// Counts the moments in which the last watch that had failed works again.
+    /// Counts the moments in which all watches of a scope work again.
     recoveries: watch::Sender<u64>,
 }
 
@@ -100,7 +100,8 @@ impl WatchHealth {
         };
         watch.state = State::Up { since: now, failed };
         let (kind, scope) = (watch.kind.clone(), watch.scope.clone());
-        let all_work = watches.values().all(Watch::is_up);
+        let mut siblings = watches.values().filter(|watch| watch.scope == scope);
+        let all_work = siblings.all(Watch::is_up);
         drop(watches);
         if let Some(since) = failed {
             let failed_for = now.saturating_duration_since(since);
@@ -111,10 +112,12 @@ impl WatchHealth {
         }
     }
 
-    /// The watch that has failed for longest, if any does, and for how long.
-    pub fn longest_failure(&self, now: Instant) -> Option<(Duration, WatchState)> {
+    /// Returns the watch of this scope that has failed for longest, if any does, and for
+    /// how long.
+    pub fn longest_failure(&self, scope: &str, now: Instant) -> Option<(Duration, WatchState)> {
         let watches = self.lock();
-        let failing = watches.values().filter_map(|watch| match watch.state {
+        let watches = watches.values().filter(|watch| watch.scope == scope);
+        let failing = watches.filter_map(|watch| match watch.state {
             State::Failing { since } => {
                 Some((now.saturating_duration_since(since), watch.report()))
             }
@@ -128,7 +131,7 @@ impl WatchHealth {
         self.lock().values().map(Watch::report).collect()
     }
 
-    /// Changes each time when all watches work again.
+    /// Changes each time when all watches of a scope work again.
     pub fn recoveries(&self) -> watch::Receiver<u64> {
         self.recoveries.subscribe()
     }
@@ -172,7 +175,7 @@ mod tests {
     }
 
     fn failing(health: &WatchHealth, now: Instant) -> Option<(u64, String)> {
-        let longest = health.longest_failure(now);
+        let longest = health.longest_failure("*", now);
         longest.map(|(failed_for, watch)| (failed_for.as_secs(), watch.kind))
     }
 
@@ -191,12 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn all_have_recovered_when_the_last_has() {
+    fn a_scope_has_recovered_when_the_last_of_its_watches_has() {
         let start = Instant::now();
         let health = two(start);
         let recoveries = health.recoveries();
         health.failed("/pods", start);
         health.failed("/leases", start);
+        health.add("/gone/pods", "Pod", "gone");
+        health.failed("/gone/pods", start);
         health.connected("/pods", after(start, 1));
         assert!(!recoveries.has_changed().unwrap());
         health.connected("/leases", after(start, 2));

@@ -160,7 +160,7 @@ impl Operator {
     }
 
     fn is_ready(&self) -> bool {
-        self.readiness.fault(now()).is_none()
+        self.readiness.check(now()).is_ok()
     }
 
     /// Waits until it is the leader, or on standby. After how long it is.
