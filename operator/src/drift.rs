@@ -11,7 +11,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::Resource as _;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Resource as _;
 use serde_json::{Map, Value};
 
@@ -133,7 +135,8 @@ fn origin(owner: &Owner, observed: &ObjectMeta) -> Origin {
 }
 
 /// Whether the operator made an object for a GatewayQueue of this name. Labels alone
-/// prove nothing: the API server has to have recorded the operator's writes, too.
+/// prove nothing: the API server has to have recorded that the operator applied it, or
+/// created it, as it does a first Lease.
 fn was_made_by_the_operator(owner: &Owner, observed: &ObjectMeta) -> bool {
     let label = |key: &str| {
         let labels = observed.labels.as_ref();
@@ -147,7 +150,13 @@ fn was_made_by_the_operator(owner: &Owner, observed: &ObjectMeta) -> bool {
         None => label(INSTANCE) == name && label(MANAGED_BY) == Some(MANAGER),
         label => label == name,
     };
-    is_labelled && fields_of_the_operator(observed).next().is_some()
+    let entries = observed.managed_fields.as_deref().unwrap_or_default();
+    let mut entries = entries.iter().filter(|entry| is_of_the_operator(entry));
+    is_labelled
+        && entries.any(|entry| {
+            let is_lease = entry.api_version.as_deref() == Some(Lease::API_VERSION);
+            entry.operation.as_deref() == Some("Apply") || is_lease
+        })
 }
 
 /// Whether a Lease carries the mark of another token, and not because admission put it
@@ -253,8 +262,12 @@ fn fields_of_the_operator(observed: &ObjectMeta) -> impl Iterator<Item = &Value>
     let entries = observed.managed_fields.as_deref().unwrap_or_default();
     entries
         .iter()
-        .filter(|e| e.manager.as_deref() == Some(MANAGER) && e.subresource.is_none())
+        .filter(|entry| is_of_the_operator(entry))
         .filter_map(|e| Some(&e.fields_v1.as_ref()?.0))
+}
+
+fn is_of_the_operator(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(MANAGER) && entry.subresource.is_none()
 }
 
 /// Finds what the operator does not own. `owned` are always the sets of fields at the

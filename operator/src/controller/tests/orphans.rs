@@ -145,10 +145,11 @@ async fn an_orphan_that_is_not_wanted_is_deleted_only_for_a_queue_that_is_curren
 
 #[tokio::test]
 async fn what_only_looks_like_an_orphan_is_not_touched() {
-    let imitations: [fn(&mut Value); 5] = [
+    let imitations: [fn(&mut Value); 6] = [
         // Not made by the operator, whatever its labels say.
         |metadata| metadata["managedFields"] = json!([]),
         |metadata| metadata["managedFields"][0]["manager"] = json!("kubectl"),
+        |metadata| metadata["managedFields"][0]["operation"] = json!("Update"),
         // Another controller has it.
         |metadata| {
             metadata["ownerReferences"] = json!([{

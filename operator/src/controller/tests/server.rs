@@ -149,12 +149,22 @@ impl Server {
                 .collect::<Map<_, _>>()
                 .into()
         };
+        let operation = match kind.starts_with("application/apply-patch") {
+            true => "Apply",
+            false => "Update",
+        };
+        let group = path
+            .trim_start_matches("/apis/")
+            .trim_start_matches("/api/");
+        let api_version = group.split("/namespaces/").next().unwrap().to_owned();
         let owner = &object["metadata"]["ownerReferences"][0]["uid"];
         let owner = format!("k:{}", json!({ "uid": owner }));
         // All of it is ours. Where entries have no owners of their own, an empty set
         // stands for everything below.
         object["metadata"]["managedFields"] = json!([ManagedFieldsEntry {
             manager: Some(MANAGER.to_owned()),
+            operation: Some(operation.to_owned()),
+            api_version: Some(api_version),
             fields_v1: Some(FieldsV1(json!({
                 "f:metadata": {
                     "f:labels": entries("labels"), "f:annotations": entries("annotations"),
