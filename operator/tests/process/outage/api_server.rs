@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use url::form_urlencoded;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -37,7 +38,8 @@ struct State {
     /// A watch from a version before this is answered 410.
     oldest: u64,
     refuses: bool,
-    refused: usize,
+    /// How many reads of each plural were refused.
+    refused: BTreeMap<String, usize>,
     /// The object of each plural.
     objects: BTreeMap<&'static str, Value>,
     /// Version, plural and event.
@@ -96,15 +98,19 @@ impl ApiServer {
     pub(crate) fn refuse(&self, refuses: bool) {
         let mut state = self.world.state.lock().unwrap();
         state.refuses = refuses;
-        state.refused = 0;
+        state.refused.clear();
         drop(state);
         self.world.news.send_modify(|_| {});
     }
 
-    /// Waits until so many reads were refused.
-    pub(crate) async fn until_refused(&self, count: usize) {
+    /// Waits until the reads of so many plurals were refused, each so often.
+    pub(crate) async fn until_each_is_refused(&self, plurals: usize, times: usize) {
         let mut news = self.world.news.subscribe();
-        let enough = |_: &(u64, bool)| self.world.state.lock().unwrap().refused >= count;
+        let enough = |_: &(u64, bool)| {
+            let state = self.world.state.lock().unwrap();
+            let often = state.refused.values().filter(|count| **count >= times);
+            often.count() == plurals
+        };
         news.wait_for(enough).await.unwrap();
     }
 
@@ -154,21 +160,31 @@ impl World {
             return Ok(failure(StatusCode::NOT_FOUND, "NotFound"));
         }
         if self.refuses() {
-            self.state.lock().unwrap().refused += 1;
+            *self
+                .state
+                .lock()
+                .unwrap()
+                .refused
+                .entry(plural)
+                .or_default() += 1;
             self.news.send_modify(|_| {});
             return Ok(failure(StatusCode::FORBIDDEN, "Forbidden"));
         }
-        let query = parts.uri.query().unwrap_or_default();
-        let since = query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("resourceVersion="));
-        if query.contains("watch=true") {
-            let since = since.and_then(|since| since.parse().ok()).unwrap_or(0);
-            let frames = StreamBody::new(self.watch(plural, since));
+        let query = parts.uri.query().unwrap_or_default().as_bytes();
+        let query: BTreeMap<_, _> = form_urlencoded::parse(query).into_owned().collect();
+        let value = |key: &str| query.get(key).map(String::as_str).unwrap_or_default();
+        let selector = value("labelSelector").to_owned();
+        if value("watch") == "true" {
+            let since = value("resourceVersion").parse().unwrap_or(0);
+            let frames = StreamBody::new(self.watch(plural, selector, since));
             return Ok(Response::new(frames.boxed_unsync()));
         }
         let state = self.state.lock().unwrap();
-        let items: Vec<_> = state.objects.get(plural.as_str()).into_iter().collect();
+        let object = state.objects.get(plural.as_str());
+        let items: Vec<_> = object
+            .into_iter()
+            .filter(|object| matches(object, &selector))
+            .collect();
         let list = json!({"kind": "List", "apiVersion": "v1", "items": items,
                           "metadata": {"resourceVersion": state.version.to_string()}});
         Ok(respond(StatusCode::OK, &list))
@@ -179,14 +195,16 @@ impl World {
     }
 
     /// The next event after a version, and the version to go on from, if any.
-    fn next(&self, plural: &str, since: u64) -> Option<(Option<u64>, Value)> {
+    fn next(&self, plural: &str, selector: &str, since: u64) -> Option<(Option<u64>, Value)> {
         let state = self.state.lock().unwrap();
         if since < state.oldest {
             let expired = json!({"type": "ERROR", "object": status(410, "Expired")});
             return Some((None, expired));
         }
         let mut events = state.events.iter();
-        let found = events.find(|(version, of, _)| *version > since && *of == plural)?;
+        let found = events.find(|(version, of, event)| {
+            *version > since && *of == plural && matches(&event["object"], selector)
+        })?;
         Some((Some(found.0), found.2.clone()))
     }
 
@@ -194,25 +212,40 @@ impl World {
     fn watch(
         self,
         plural: String,
+        selector: String,
         since: u64,
     ) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> {
         let news = self.news.subscribe();
-        let start = (self, plural, Some(since), news);
-        stream::unfold(start, |(world, plural, since, mut news)| async move {
-            let since = since?;
-            let (seen, event) = loop {
-                if world.refuses() {
-                    return None;
-                }
-                if let Some(next) = world.next(&plural, since) {
-                    break next;
-                }
-                news.changed().await.ok()?;
-            };
-            let line = Frame::data(Bytes::from(event.to_string() + "\n"));
-            Some((Ok(line), (world, plural, seen, news)))
+        let start = (self, Some(since), news);
+        stream::unfold(start, move |(world, since, mut news)| {
+            let (plural, selector) = (plural.clone(), selector.clone());
+            async move {
+                let since = since?;
+                let (seen, event) = loop {
+                    if world.refuses() {
+                        return None;
+                    }
+                    if let Some(next) = world.next(&plural, &selector, since) {
+                        break next;
+                    }
+                    news.changed().await.ok()?;
+                };
+                let line = Frame::data(Bytes::from(event.to_string() + "\n"));
+                Some((Ok(line), (world, seen, news)))
+            }
         })
     }
+}
+
+/// Whether an object has the labels of a selector: `key` or `key=value`, with commas
+/// between.
+fn matches(object: &Value, selector: &str) -> bool {
+    let labels = &object["metadata"]["labels"];
+    let mut terms = selector.split(',').filter(|term| !term.is_empty());
+    terms.all(|term| match term.split_once('=') {
+        Some((key, value)) => labels[key] == value,
+        None => labels.get(term).is_some(),
+    })
 }
 
 fn status(code: u16, reason: &str) -> Value {
