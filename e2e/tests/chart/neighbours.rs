@@ -84,9 +84,16 @@ fn of_two_releases_that_serve_one_namespace_one_leads_and_the_other_is_on_standb
         assert_eq!(deployment(".metadata.generation"), generation);
         thread::sleep(Duration::from_secs(1));
     }
-    let logs = ["logs", "deployment/right-gateway-queue-operator"];
-    let logs = namespace.kubectl(&logs).unwrap();
-    assert!(logs.contains("on standby"), "{logs}");
+    let path = format!(
+        "/api/v1/namespaces/{}/services/right-gateway-queue-operator-metrics:admin/proxy/metrics",
+        namespace.name()
+    );
+    let metrics = kubectl(&["get", "--raw", &path]).unwrap();
+    let standby = format!(
+        "gateway_queue_operator_leader{{scope=\"{}\"}} 0\n",
+        namespace.name()
+    );
+    assert!(metrics.contains(&standby), "{metrics}");
 
     helm.run(namespace, &["uninstall", "left", "--wait"])
         .unwrap();
