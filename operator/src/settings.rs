@@ -42,7 +42,7 @@ Options, and the variables that stand for them:
   --help, --version
 
 RUST_LOG says what is logged (info when absent). POD_NAME and POD_NAMESPACE identify
-this operator in a leader election.
+this operator in a leader election; both are needed for one.
 The cluster is that of the pod, else of KUBECONFIG or ~/.kube/config.
 ";
 
@@ -170,7 +170,7 @@ const POD_NAME: Setting = Setting {
 const POD_NAMESPACE: Setting = Setting {
     name: "POD_NAMESPACE",
     variable: "POD_NAMESPACE",
-    accepted: "the namespace of this operator's pod",
+    accepted: "the namespace of this operator's pod, since pods of two namespaces may have the same name",
 };
 const ADMIN_PORT: Setting = Setting {
     name: "--admin-port (ADMIN_PORT)",
@@ -341,16 +341,10 @@ fn election(
     if takes_part != Some(true) {
         return Ok(None);
     }
-    let pod = pod.ok_or(Error::Unset {
-        name: POD_NAME.name,
-        accepted: POD_NAME.accepted,
-    })?;
+    let (pod, pod_namespace) = (POD_NAME.set(pod)?, POD_NAMESPACE.set(pod_namespace)?);
     Ok(Some(Election {
         namespace: namespace.unwrap_or_else(|| "kube-system".to_owned()),
-        identity: match pod_namespace {
-            Some(namespace) => format!("{namespace}/{pod}"),
-            None => pod,
-        },
+        identity: format!("{pod_namespace}/{pod}"),
     }))
 }
 

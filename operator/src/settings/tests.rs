@@ -173,6 +173,9 @@ fn settings_of_the_election_are_validated_used_or_not() {
     let error = |variables: &[(&str, &str)]| read_with(&[], variables).unwrap_err().to_string();
     let no_pod = error(&[image, ("LEADER_ELECTION", "true")]);
     assert!(no_pod.contains("POD_NAME is not set"), "{no_pod}");
+    let no_namespace = error(&[image, ("LEADER_ELECTION", "true"), ("POD_NAME", "a")]);
+    let expected = "POD_NAMESPACE is not set; accepted is the namespace of this operator's pod";
+    assert!(no_namespace.starts_with(expected), "{no_namespace}");
     for (name, value) in [
         ("LEADER_ELECTION", "perhaps"),
         ("LEADER_ELECTION_NAMESPACE", "a.b"),
