@@ -201,14 +201,7 @@ enum Report {
 impl Campaign {
     /// Looks at the Lease, or renews it. Returns the pause until the next attempt.
     async fn attempt(&mut self) -> Duration {
-        let result = match tokio::time::timeout(CALL, self.call()).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure {
-                message: format!("no answer within {} s", CALL.as_secs()),
-                is_refusal: false,
-            }),
-        };
-        match result {
+        match in_time(self.call()).await {
             Ok(pause) => pause,
             Err(failure) => {
                 self.failed(&failure.message);
@@ -242,10 +235,7 @@ impl Campaign {
             self.seen.note(lease?, start);
             step = self.seen.step(&identity, start);
         }
-        let lost = match step {
-            Step::Create => [409, 409],
-            _ => [404, 409],
-        };
+        let creates = step == Step::Create;
         let written = match step {
             Step::Wait { holder, until } => {
                 self.stands_by(holder);
@@ -267,7 +257,9 @@ impl Campaign {
                 Ok(RENEW)
             }
             // Another wrote or deleted it since it was seen.
-            Err(kube::Error::Api(status)) if lost.contains(&status.code) => {
+            Err(kube::Error::Api(status))
+                if status.code == 409 || (status.code == 404 && !creates) =>
+            {
                 self.seen = Seen::default();
                 self.publish.health.election_failed(now());
                 self.stop_if_late();
@@ -326,32 +318,36 @@ impl Campaign {
             .await
     }
 
-    /// Gives the Lease up, if it is held, so that the next need not wait.
-    async fn release(&mut self) {
-        if !*self.publish.leads.borrow() {
-            return;
-        }
-        let seen = self.seen.lease.as_ref();
-        let version = seen.and_then(|lease| lease.metadata.resource_version.as_ref());
-        let patch = json!({
-            "metadata": {"resourceVersion": version},
-            "spec": {"holderIdentity": "", "renewTime": null, "acquireTime": null},
-        });
+    /// Gives the Lease up, so that the next holder need not wait.
+    async fn release(&self) {
         let Candidacy {
             namespace, lease, ..
         } = &self.candidacy;
-        match tokio::time::timeout(CALL, self.patch(&patch)).await {
-            Ok(Ok(_)) => tracing::info!(namespace, lease, "lease released"),
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    namespace,
-                    lease,
-                    error = chain(&error),
-                    "cannot release the lease"
-                );
+        match in_time(self.give_up()).await {
+            Ok(true) => tracing::info!(namespace, lease, "lease released"),
+            Ok(false) => {}
+            Err(Failure { message: error, .. }) => {
+                tracing::warn!(namespace, lease, error, "cannot release the lease");
             }
-            Err(_) => tracing::warn!(namespace, lease, "cannot release the lease in time"),
         }
+    }
+
+    /// Returns whether this operator held the Lease. It is read first: a write that was
+    /// interrupted may have been done.
+    async fn give_up(&self) -> Result<bool, Failure> {
+        let Some(lease) = self.leases.get_opt(self.candidacy.lease).await? else {
+            return Ok(false);
+        };
+        let holder = lease.spec.and_then(|spec| spec.holder_identity);
+        if holder.as_ref() != Some(&self.candidacy.identity) {
+            return Ok(false);
+        }
+        let patch = json!({
+            "metadata": {"resourceVersion": lease.metadata.resource_version},
+            "spec": {"holderIdentity": "", "renewTime": null, "acquireTime": null},
+        });
+        self.patch(&patch).await?;
+        Ok(true)
     }
 
     fn succeeded(&mut self) {
@@ -420,6 +416,16 @@ impl Campaign {
             log();
             self.reported = Some(report);
         }
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match tokio::time::timeout(CALL, answer).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure {
+            message: format!("no answer within {} s", CALL.as_secs()),
+            is_refusal: false,
+        }),
     }
 }
 

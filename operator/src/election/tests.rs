@@ -24,6 +24,8 @@ struct State {
     /// The code of the answer to every call.
     fails: Option<u16>,
     hangs: bool,
+    /// It does what it is asked to, and never answers.
+    mute: bool,
     /// Every write is a conflict.
     conflicts: bool,
     calls: Vec<Method>,
@@ -130,6 +132,10 @@ impl Operator {
                 let body = body.collect_bytes().await.unwrap();
                 let body = serde_json::from_slice(&body).unwrap_or_default();
                 let (code, body) = server.answer(&parts.method, parts.uri.path(), &body);
+                if server.0.lock().unwrap().mute && parts.method != Method::GET {
+                    unanswered.push(send);
+                    continue;
+                }
                 let body = Body::from(serde_json::to_vec(&body).unwrap());
                 send.send_response(Response::builder().status(code).body(body).unwrap());
             }
@@ -385,4 +391,25 @@ async fn a_lease_that_is_always_out_of_date_is_retried_less_and_less_often() {
     server.0.lock().unwrap().conflicts = false;
     operator.until(true).await;
     operator.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_released_also_after_a_write_that_was_interrupted() {
+    for write in [Method::POST, Method::PATCH] {
+        let server = Server::default();
+        let mute = |mute| server.0.lock().unwrap().mute = mute;
+        mute(write == Method::POST);
+        let mut operator = Operator::of(&server);
+        if write == Method::PATCH {
+            operator.until(true).await;
+            mute(true);
+        }
+        while !server.take_calls().contains(&write) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(server.holder(), "operator-1");
+        mute(false);
+        operator.end().await;
+        assert_eq!(server.holder(), "", "{write}");
+    }
 }
