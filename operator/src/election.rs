@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::MANAGER;
 use crate::readiness::ScopeHealth;
+use seen::{Seen, Step};
+
+mod seen;
 
 /// The name of the Lease of operators that serve all namespaces. No GatewayQueue has a
 /// name with a dot, so that it is never the Lease of a queue.
@@ -32,9 +35,6 @@ pub const NAMESPACE_LEASE: &str = "namespace.operator.gatewayqueue.dev";
 
 /// Seconds for which the Lease is held when it is not renewed.
 const HELD_SECONDS: i32 = 15;
-
-/// No Lease is waited for longer, whatever it says.
-const MAX_HELD: Duration = Duration::from_secs(60);
 
 /// Between two renewals, and two looks at the Lease of another.
 const RENEW: Duration = Duration::from_secs(5);
@@ -74,58 +74,6 @@ pub struct Publish {
     pub leads: watch::Sender<bool>,
     /// Whether the calls of the election succeed.
     pub health: Arc<ScopeHealth>,
-}
-
-/// What to do about a Lease.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Create,
-    Take,
-    Renew,
-    Wait { holder: String, until: Instant },
-}
-
-/// What was last seen of the Lease.
-#[derive(Debug, Default)]
-struct Seen {
-    lease: Option<Lease>,
-    /// Since when it has been like that.
-    since: Option<Instant>,
-}
-
-impl Seen {
-    fn note(&mut self, lease: Option<Lease>, now: Instant) {
-        let spec = |lease: &Option<Lease>| lease.as_ref().map(|lease| lease.spec.clone());
-        if spec(&self.lease) != spec(&lease) || self.since.is_none() {
-            self.since = Some(now);
-        }
-        self.lease = lease;
-    }
-
-    fn step(&self, identity: &str, now: Instant) -> Step {
-        let Some(lease) = &self.lease else {
-            return Step::Create;
-        };
-        let spec = lease.spec.as_ref();
-        let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
-        match holder {
-            None | Some("") => Step::Take,
-            Some(holder) if holder == identity => Step::Renew,
-            Some(holder) => {
-                let held = spec
-                    .and_then(|spec| spec.lease_duration_seconds)
-                    .and_then(|seconds| u64::try_from(seconds).ok())
-                    .map_or(MAX_HELD, Duration::from_secs)
-                    .min(MAX_HELD);
-                let until = self.since.unwrap_or(now) + held;
-                let holder = holder.to_owned();
-                match now < until {
-                    true => Step::Wait { holder, until },
-                    false => Step::Take,
-                }
-            }
-        }
-    }
 }
 
 /// Takes part in the election until `stop`. Releases the Lease in the end, if it holds it.

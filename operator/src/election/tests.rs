@@ -8,6 +8,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::seen::MAX_HELD;
 use super::*;
 use crate::readiness::Readiness;
 
