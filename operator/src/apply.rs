@@ -197,8 +197,8 @@ impl Cluster {
         }
     }
 
-    /// Puts a child back as it shall be, if it still is the object `uid`, and returns the
-    /// metadata that it has then.
+    /// Reapplies the desired state of a child, if it still is the object `uid`, and returns
+    /// the metadata that it has then.
     ///
     /// # Errors
     /// When a call fails.
@@ -265,7 +265,7 @@ impl Cluster {
             )
         };
         // Neither an apply, which leaves the fields of others, so that the status
-        // would never be what it shall be, nor a merge, for which the API server
+        // would never be the desired one, nor a merge, for which the API server
         // does not look at the uid when it writes a status.
         let patch = json!([
             {"op": "test", "path": "/metadata/uid", "value": owner.uid},

@@ -1,4 +1,4 @@
-//! Applies the children of a GatewayQueue that are not as they shall be.
+//! Applies the children of a GatewayQueue that differ from the desired state.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ pub(crate) struct Converged {
     pub(crate) outcome: Outcome,
     /// A refusal, to be tried again.
     pub(crate) error: Option<Error>,
-    /// When a child is to be put back that somebody keeps changing.
+    /// When to revert a child that another client keeps changing.
     pub(crate) again: Option<Instant>,
     /// A child that is in no store, because it lacked the operator's label, has it now:
     /// its watch will bring it.
@@ -76,8 +76,8 @@ impl Converged {
 }
 
 impl Context {
-    /// Applies `children` where they are not as they shall be, and deletes what
-    /// is not wanted any more.
+    /// Applies the `children` that differ from the desired state, and deletes those that are
+    /// not desired any more.
     ///
     /// # Errors
     /// When a call fails, but for a refusal, which is in the outcome.
@@ -104,8 +104,8 @@ impl Context {
             .collect();
         if !strangers.is_empty() {
             converged.outcome = Outcome::NameTaken(strangers);
-            // Nothing is begun beside a stranger's object. What is there already is
-            // kept as it shall be: a queue that has to stand down does so.
+            // Nothing is created beside an object that this GatewayQueue does not own. What
+            // exists is kept as desired: a queue that has to stand down does so.
             let mut all = children.iter().zip(&standings);
             let begun = all.any(|(child, standing)| {
                 let ours = matches!(standing, Standing::Drifted { .. } | Standing::InPlace);
@@ -273,8 +273,8 @@ impl Context {
         ))
     }
 
-    /// Reports what somebody else has changed or deleted and was applied again, and what
-    /// admission changes: that is already different in the `answer`.
+    /// Reports a change by another client that was reverted, and the fields that admission
+    /// rewrites: these differ already in the `answer` to the apply.
     fn note_applied(
         &self,
         queue: &GatewayQueue,

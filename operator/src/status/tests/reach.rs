@@ -67,13 +67,13 @@ fn pods_that_cannot_reach_the_leader_are_named_with_its_address_and_what_to_do()
         "{}",
         condition.message
     );
-    // Whoever is ready can grant, and Ready says so.
+    // Without a leader there is none to reach; `Ready` reports that.
     let nobody = reachable(&a, &Leader::Nobody, &there);
     assert_eq!((&*nobody.status, &*nobody.reason), ("Unknown", "NoLeader"));
 }
 
 #[test]
-fn reports_about_an_older_leader_of_pods_that_are_gone_or_of_strangers_do_not_count() {
+fn reports_about_an_older_leader_or_by_pods_that_are_gone_or_foreign_do_not_count() {
     let there = pods(&["my-bot-7d9f", "my-bot-a"]);
     let mut leaving = pods(&["my-bot-b"]);
     let now = serde_json::from_value(json!(NOW)).unwrap();
