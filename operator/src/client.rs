@@ -1,6 +1,9 @@
 //! How long the API server is waited for. What fails is tried again by whoever
 //! called, each in its own way, so the client itself tries nothing again: it would
 //! do so for minutes, without a word.
+//!
+//! In a pod, kube reads the token and the CA of the service account again when they are a
+//! minute old, each time it needs them: a rotation of either needs no restart.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
