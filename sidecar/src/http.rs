@@ -52,6 +52,10 @@ const MOST_BODY: usize = 64 * 1024;
 /// A client has this long for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many connections the peer port takes beyond its forwarded requests, so that the
+/// probes of followers are answered when the leader holds as many as it may.
+const PROBE_CONNECTIONS: usize = 16;
+
 /// How long the last answers may take when the process ends. None of them waits
 /// for anything but this machine.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -82,6 +86,8 @@ struct Door {
     /// The requests that wait.
     waiting: TaskTracker,
     room: Arc<Semaphore>,
+    /// The forwarded requests that may wait.
+    forwarded: Semaphore,
     /// Ends the connection that has been idle for the longest.
     crowded: Arc<Notify>,
     /// For shards that cannot be read.
@@ -89,8 +95,9 @@ struct Door {
 }
 
 /// Accepts connections until `end`, at most `most` at a time: the next one waits,
-/// unanswered, as all others wait, and those behind it in the kernel's queue. From
-/// `leaving` on, a connection ends with its next answer: clients keep them, and would
+/// unanswered, as all others wait, and those behind it in the kernel's queue. Of queues, it
+/// closes a forwarded request that is one too many, which is then repeated, and keeps
+/// connections free for probes. From `leaving` on, a connection ends with its next answer: clients keep them, and would
 /// come back here for ever. At the end, those who opted in to other answers than the
 /// grant are refused, and all others closed.
 pub async fn serve(
@@ -101,13 +108,18 @@ pub async fn serve(
     leaving: CancellationToken,
     end: CancellationToken,
 ) {
+    let connections = match from {
+        From::Clients => most,
+        From::Queues => most.saturating_add(PROBE_CONNECTIONS),
+    };
     let door = Arc::new(Door {
         from,
         route,
         leaving,
         end: end.clone(),
         waiting: TaskTracker::new(),
-        room: Arc::new(Semaphore::new(most)),
+        room: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+        forwarded: Semaphore::new(most),
         crowded: Arc::default(),
         unclear: Seldom::minutely(),
     });
@@ -248,6 +260,7 @@ impl Visit {
 
     async fn hop(self, hop: Option<Hop>) -> Answer {
         let hop = hop.ok_or(Close)?;
+        let _permit = self.door.forwarded.try_acquire().map_err(|_| Close)?;
         let turn = tokio::select! {
             biased;
             () = self.gate.gone() => return Err(Close),

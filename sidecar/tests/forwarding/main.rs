@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fake_leader;
+mod limit;
 mod pod;
 mod unreachable;
 
@@ -12,11 +13,11 @@ use std::time::Duration;
 
 use gateway_queue::clock;
 use gateway_queue::handle::Detail;
-use gateway_queue::http::{self, From, GRANT};
+use gateway_queue::http::GRANT;
 use gateway_queue::standing::Standing;
 use gateway_queue::term::{Inheritance, Term};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use fake_leader::FakeLeader;
@@ -120,37 +121,6 @@ async fn a_pod_that_is_to_end_keeps_no_connection_for_a_next_request() {
     let text = answer(&mut client).await;
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
     assert!(text.contains("connection: close\r\n"), "{text}");
-}
-
-#[tokio::test]
-async fn at_the_limit_a_connection_that_is_idle_gives_way_and_one_that_waits_does_not() {
-    let pod = Pod::spaced(NEVER).await;
-    pod.lead(1);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (route, leaving, end) = (pod.route.clone(), pod.leaving.clone(), pod.end.clone());
-    tokio::spawn(http::serve(listener, 1, From::Clients, route, leaving, end));
-    let ask = |shard: u32| async move {
-        let mut client = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET /?shard={shard} HTTP/1.1\r\nhost: q\r\n\r\n");
-        client.write_all(request.as_bytes()).await.unwrap();
-        client
-    };
-    let mut idle = ask(0).await;
-    let mut answered = vec![0; 1024];
-    let read = idle.read(&mut answered).await.unwrap();
-    assert!(answered[..read].ends_with(GRANT));
-
-    let waiting = ask(1).await;
-    pod.wait_for(&[1]).await;
-    assert_eq!(idle.read(&mut answered).await.unwrap(), 0);
-
-    let mut next = ask(2).await;
-    let quiet = timeout(Duration::from_millis(100), next.read(&mut answered)).await;
-    assert!(quiet.is_err(), "there is no seat for it");
-    assert_eq!(pod.waiting().await, [1]);
-    drop(waiting);
-    pod.wait_for(&[2]).await;
 }
 
 #[tokio::test]

@@ -86,21 +86,26 @@ impl Pod {
             metrics,
         };
         let (leaving, end) = (CancellationToken::new(), CancellationToken::new());
-        let mut addresses = Vec::new();
-        for from in [From::Clients, From::Queues] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            addresses.push(listener.local_addr().unwrap());
-            let (leaving, end) = (leaving.clone(), end.clone());
-            let serving = http::serve(listener, 100, from, route.clone(), leaving, end);
-            tokio::spawn(serving);
-        }
-        Self {
-            clients: addresses[0],
-            peers: addresses[1],
+        let mut pod = Self {
+            clients: ([0, 0, 0, 0], 0).into(),
+            peers: ([0, 0, 0, 0], 0).into(),
             route,
             leaving,
             end,
-        }
+        };
+        pod.clients = pod.serve(From::Clients, 100).await;
+        pod.peers = pod.serve(From::Queues, 100).await;
+        pod
+    }
+
+    /// One more port, for at most `most` requests.
+    pub(crate) async fn serve(&self, from: From, most: usize) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (leaving, end) = (self.leaving.clone(), self.end.clone());
+        let serving = http::serve(listener, most, from, self.route.clone(), leaving, end);
+        tokio::spawn(serving);
+        address
     }
 
     pub(crate) fn stand(&self, term: Option<Term>, leader: Option<Leader>) {
