@@ -205,13 +205,7 @@ impl Gate {
 
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
-        if let Some(lift) = &mut state.lift
-            && lift.as_mut().poll(cx).is_ready()
-        {
-            // The earlier grant was acknowledged, or the kernel had ended this.
-            let _ = SockRef::from(&self.0.stream).set_tcp_user_timeout(None);
-            state.lift = None;
-        }
+        self.poll_lift(&mut state, cx);
         loop {
             if ready!(self.0.stream.poll_read_ready(cx)).is_err() {
                 return Poll::Ready(());
@@ -224,6 +218,17 @@ impl Gate {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Poll::Ready(()),
             }
+        }
+    }
+
+    /// Lifts the time limit of the last grant once it must have been acknowledged.
+    fn poll_lift(&self, state: &mut State, cx: &mut Context<'_>) {
+        if let Some(lift) = &mut state.lift
+            && lift.as_mut().poll(cx).is_ready()
+        {
+            // If it was not, the kernel has ended this connection.
+            let _ = SockRef::from(&self.0.stream).set_tcp_user_timeout(None);
+            state.lift = None;
         }
     }
 
@@ -361,6 +366,7 @@ impl Read for Gate {
     ) -> Poll<io::Result<()>> {
         let read = self.poll_stream(cx, &mut buf);
         let mut state = self.state();
+        self.poll_lift(&mut state, cx);
         match read {
             Poll::Ready(read) => {
                 if mem::take(&mut state.idle) {

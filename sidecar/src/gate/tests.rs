@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::handle::Event;
@@ -213,7 +213,7 @@ async fn a_grant_for_a_client_that_has_just_gone_is_not_written() {
 async fn what_was_read_ahead_is_read_first_and_then_the_rest() {
     let (mut gate, mut client) = pair().await;
     client.write_all(b"ahead").await.unwrap();
-    let looked = tokio::time::timeout(Duration::from_millis(50), gate.gone()).await;
+    let looked = timeout(Duration::from_millis(50), gate.gone()).await;
     assert!(looked.is_err());
     client.write_all(b", rest").await.unwrap();
     let mut received = Vec::new();
@@ -280,7 +280,7 @@ async fn a_client_has_30_s_for_its_head_and_two_minutes_between_requests() {
 
     // While a request waits, nothing is expected of the client.
     gate.request_began();
-    let waiting = tokio::time::timeout(IDLE_TIMEOUT * 10, read(&mut gate)).await;
+    let waiting = timeout(IDLE_TIMEOUT * 10, read(&mut gate)).await;
     assert!(waiting.is_err());
 }
 
@@ -306,4 +306,19 @@ async fn when_it_is_crowded_the_connection_that_is_idle_for_the_longest_is_close
         }
         open[n].0.request_began();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_has_a_second_to_be_acknowledged_and_the_idle_time_after_it_no_limit() {
+    let (events, _reports) = unbounded_channel();
+    let (mut gate, _client) = pair().await;
+    gate.request_began();
+    let permit = Permit::own(grant(), Moment::from_nanos(u64::MAX), events);
+    gate.authorise(permit, 0);
+    write(&mut gate, ANSWER).await.unwrap();
+    let limit = |gate: &Gate| SockRef::from(&gate.0.stream).tcp_user_timeout().unwrap();
+    assert_eq!(limit(&gate), Some(ACKNOWLEDGE_WITHIN));
+    let idle = timeout(ACKNOWLEDGE_WITHIN * 3, read(&mut gate)).await;
+    assert!(idle.is_err(), "closed");
+    assert_eq!(limit(&gate), None);
 }
