@@ -25,6 +25,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::warn;
 
 use crate::clock;
@@ -34,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::permit::Permit;
 use crate::query::{self, Ask, Hop, Malformed};
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::Refusal;
 use crate::route::Route;
 
 /// What the original answers, byte for byte.
@@ -97,9 +98,9 @@ struct Door {
 /// Accepts connections until `end`, at most `most` at a time: the next one waits,
 /// unanswered, as all others wait, and those behind it in the kernel's queue. Of queues, it
 /// closes a forwarded request that is one too many, which is then repeated, and keeps
-/// connections free for probes. From `leaving` on, a connection ends with its next answer: clients keep them, and would
-/// come back here for ever. At the end, those who opted in to other answers than the
-/// grant are refused, and all others closed.
+/// connections free for probes. From `leaving` on, a connection ends with its next answer:
+/// clients keep them, and would come back here for ever. At the end, those who opted in to
+/// other answers than the grant are refused, and all others closed.
 pub async fn serve(
     listener: TcpListener,
     most: usize,
@@ -213,17 +214,19 @@ impl Visit {
             return Box::pin(future::ready(Err(Close)));
         }
         let arrived = clock::now();
+        let held = Held::new(&self.door);
         let body = request.into_body();
         match ask {
             Ok(Ask {
                 shard, wait: None, ..
-            }) if body.is_end_stream() => Box::pin(self.turn(shard, arrived, None)),
-            _ => Box::pin(self.everything(ask, arrived, body)),
+            }) if body.is_end_stream() => Box::pin(self.turn(held, shard, arrived, None)),
+            _ => Box::pin(self.everything(held, ask, arrived, body)),
         }
     }
 
     async fn everything(
         self,
+        held: Held,
         ask: Result<Ask, Malformed>,
         arrived: Moment,
         body: Incoming,
@@ -232,15 +235,22 @@ impl Visit {
             Ok(ask) => ask,
             Err(malformed) => return Ok(self.malformed(malformed)),
         };
-        discard(body).await?;
+        match self.door.end.run_until_cancelled(discard(body)).await {
+            Some(discarded) => discarded?,
+            None => return self.answer(wait.map(|_| self.door.route.no_leader())),
+        }
         let left = |wait: Duration| wait.saturating_sub(clock::now().since(arrived));
         let deadline = wait.map(|wait| Instant::now() + left(wait));
-        self.turn(shard, arrived, deadline).await
+        self.turn(held, shard, arrived, deadline).await
     }
 
-    async fn turn(self, shard: u32, arrived: Moment, deadline: Option<Instant>) -> Answer {
-        let _held = Held::new(&self.door.route.metrics);
-        let _waiting = self.door.waiting.token();
+    async fn turn(
+        self,
+        _held: Held,
+        shard: u32,
+        arrived: Moment,
+        deadline: Option<Instant>,
+    ) -> Answer {
         let turn = tokio::select! {
             biased;
             () = self.gate.gone() => return Err(Close),
@@ -249,10 +259,7 @@ impl Visit {
         };
         let turn = match turn {
             // This process ends: only who opted in may be told.
-            None | Some(Turn::Moved) if deadline.is_some() => {
-                self.door.route.metrics.refused(Reason::NoLeader.word());
-                Some(Turn::Refused(Refusal::NO_LEADER))
-            }
+            None | Some(Turn::Moved) if deadline.is_some() => Some(self.door.route.no_leader()),
             turn => turn,
         };
         self.answer(turn)
@@ -332,19 +339,26 @@ impl Visit {
     }
 }
 
-/// Counts a client as held by this process.
-struct Held(Arc<Metrics>);
+/// Counts a client as held by this process, which does not end before its last answer.
+struct Held {
+    metrics: Arc<Metrics>,
+    _waiting: TaskTrackerToken,
+}
 
 impl Held {
-    fn new(metrics: &Arc<Metrics>) -> Self {
+    fn new(door: &Door) -> Self {
+        let metrics = Arc::clone(&door.route.metrics);
         metrics.held.inc();
-        Self(Arc::clone(metrics))
+        Self {
+            metrics,
+            _waiting: door.waiting.token(),
+        }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.held.dec();
+        self.metrics.held.dec();
     }
 }
 

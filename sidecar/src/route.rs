@@ -207,7 +207,8 @@ impl Route {
         }
     }
 
-    fn no_leader(&self) -> Turn {
+    /// Refuses a client that opted in to that, and counts it.
+    pub fn no_leader(&self) -> Turn {
         self.metrics.refused(Reason::NoLeader.word());
         Turn::Refused(Refusal::NO_LEADER)
     }

@@ -12,7 +12,6 @@ mod unreachable;
 use std::time::Duration;
 
 use gateway_queue::clock;
-use gateway_queue::handle::Detail;
 use gateway_queue::http::GRANT;
 use gateway_queue::standing::Standing;
 use gateway_queue::term::{Inheritance, Term};
@@ -150,6 +149,32 @@ async fn a_pod_that_ends_refuses_those_who_opted_in_and_closes_all_others() {
     // The pod that asked is not answered: it asks the next leader.
     leader.end.cancel();
     assert_eq!(answer(&mut hop).await, "");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_body_slowly_counts_and_is_answered_at_the_end() {
+    let pod = Pod::start().await;
+    pod.lead(1);
+    let slow = async |query: &str| {
+        let mut client = TcpStream::connect(pod.clients).await.unwrap();
+        let head = format!("POST /?{query} HTTP/1.1\r\nhost: q\r\ncontent-length: 9\r\n\r\nbody");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client
+    };
+    let (mut told, mut closed) = (slow("shard=1&wait=60").await, slow("shard=2").await);
+    let start = Instant::now();
+    while pod.held().await < 2 {
+        assert!(start.elapsed() < LONG, "they are not counted");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    pod.leaving.cancel();
+    pod.end.cancel();
+    let text = answer(&mut told).await;
+    assert!(text.starts_with("HTTP/1.1 429 "), "{text}");
+    assert!(text.contains("connection: close\r\n"), "{text}");
+    assert!(text.contains(r#""reason":"no_leader""#), "{text}");
+    assert_eq!(answer(&mut closed).await, "");
+    assert_eq!(pod.held().await, 0);
 }
 
 #[tokio::test]
@@ -304,6 +329,5 @@ async fn a_leader_that_does_not_answer_is_noticed_long_before_its_lease_runs_out
         assert!(start.elapsed() < LONG);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let snapshot = follower.route.handle.look(Detail::Shards).await.unwrap();
-    assert_eq!(snapshot.held, 1);
+    assert_eq!(follower.held().await, 1);
 }

@@ -146,6 +146,12 @@ impl Pod {
         page.lines().find_map(line).unwrap().unwrap()
     }
 
+    /// How many clients it holds.
+    pub(crate) async fn held(&self) -> u64 {
+        let snapshot = self.route.handle.look(Detail::Brief).await.unwrap();
+        snapshot.held
+    }
+
     /// A hop that asks this one.
     pub(crate) async fn hop(&self) -> TcpStream {
         let query = format!("leader={}&shard=1&age=5", self.holder());
