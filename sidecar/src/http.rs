@@ -1,10 +1,10 @@
 //! The queue port: every request is an identify request.
 //!
-//! Whatever its method, path, headers or body, a request waits for its turn. It
-//! is answered with the grant or, when there cannot be one, not at all: the
-//! connection is closed. Only who says how long it wants to wait is told when
-//! that is over, or when this process ends before. Nothing of a request is logged or kept but its shard and its
-//! wait, since some clients put the bot's token into bodies and URLs.
+//! Whatever its method, path, headers or body, a request waits for its grant. It is
+//! answered with the grant or, when there cannot be one, not at all: the connection is
+//! closed. Only a client that sends `wait` is refused, when that time is over or this
+//! process ends before. Of a request only its shard and its wait are kept or logged, since
+//! some clients put the bot's token into bodies and URLs.
 
 use std::future::{self, Future};
 use std::io;
@@ -258,8 +258,8 @@ impl Visit {
             () = self.door.end.cancelled() => None,
         };
         let turn = match turn {
-            // This process ends: only who opted in may be told.
-            None | Some(Turn::Moved) if deadline.is_some() => Some(self.door.route.no_leader()),
+            // This process ends. Only a client that opted in may be refused.
+            None if deadline.is_some() => Some(self.door.route.no_leader()),
             turn => turn,
         };
         self.answer(turn)

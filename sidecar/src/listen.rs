@@ -17,7 +17,7 @@ const BACKLOG: u32 = 4096;
 #[error("cannot listen on {address} ({variable}): {source}{}", hint(source))]
 pub struct Failed {
     address: SocketAddr,
-    /// Which setting says so.
+    /// The setting of the port.
     variable: &'static str,
     source: io::Error,
 }

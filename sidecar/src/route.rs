@@ -157,8 +157,14 @@ impl Route {
                     self.reach.answered(clock::now());
                 }
                 match said {
-                    Said::Granted(permit) => return Some(Turn::Granted(permit)),
-                    Said::Refused(refusal) => return Some(Turn::Refused(refusal)),
+                    Said::Granted(permit) => {
+                        self.metrics.hopped("granted");
+                        return Some(Turn::Granted(permit));
+                    }
+                    Said::Refused(refusal) => {
+                        self.metrics.hopped("refused");
+                        return Some(Turn::Refused(refusal));
+                    }
                     Said::Nothing if moved => pause = BACKOFF.0,
                     Said::Nothing => {
                         self.metrics.hopped("nothing");
@@ -194,13 +200,7 @@ impl Route {
                 }
             };
             match step {
-                Ok(Some(turn)) => {
-                    self.metrics.hopped(match turn {
-                        Turn::Granted(_) => "granted",
-                        Turn::Refused(_) | Turn::Moved => "refused",
-                    });
-                    return Some(turn);
-                }
+                Ok(Some(turn)) => return Some(turn),
                 Ok(None) => {}
                 Err(_) => return Some(self.no_leader()),
             }

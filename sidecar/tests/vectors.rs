@@ -33,8 +33,8 @@ struct Story {
     token: Token,
     now: Moment,
     queue: Queue,
-    /// What Discord says; none when it does not answer.
-    /// What it says, less what was granted since, and when its window ends.
+    /// The limits that Discord returns, less the grants since, and when their window ends.
+    /// None while it does not answer.
     discord: Option<(Limits, Moment)>,
     waiters: HashMap<u32, Vec<WaiterId>>,
     last: u64,
