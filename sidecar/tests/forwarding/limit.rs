@@ -1,4 +1,4 @@
-//! Ports that have as many connections as they may.
+//! How many connections a port takes, and for how long.
 
 use std::time::Duration;
 
@@ -85,4 +85,31 @@ async fn a_client_for_which_the_leader_has_no_capacity_waits_until_it_has() {
     assert!(quiet.is_err(), "it was not held");
     drop(first);
     leader.wait_for(&[2]).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_serves_a_next_request_for_two_minutes() {
+    let pod = Pod::start().await;
+    pod.lead(1);
+    let mut client = TcpStream::connect(pod.clients).await.unwrap();
+    let mut answered = vec![0; 1024];
+    for _ in 0..2 {
+        let request = b"GET /?shard=1 HTTP/1.1\r\nhost: q\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let read = timeout(LONG, client.read(&mut answered)).await.unwrap();
+        assert!(answered[..read.unwrap()].ends_with(GRANT));
+        idle_for(Duration::from_secs(119)).await;
+    }
+    idle_for(Duration::from_secs(2)).await;
+    let read = timeout(LONG, client.read(&mut answered)).await.unwrap();
+    assert_eq!(read.unwrap(), 0);
+}
+
+/// Lets the time limits of connections go on, without waiting for them.
+async fn idle_for(time: Duration) {
+    // A limit begins once the answer before was written.
+    tokio::task::yield_now().await;
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }

@@ -8,7 +8,7 @@ use gateway_queue::beat::Beat;
 use gateway_queue::budget::Rules;
 use gateway_queue::clock;
 use gateway_queue::discord::Discord;
-use gateway_queue::handle::Detail;
+use gateway_queue::handle::{Detail, Turn};
 use gateway_queue::http::{self, From, GRANT};
 use gateway_queue::keeper::Keeper;
 use gateway_queue::logbook::Page;
@@ -23,6 +23,7 @@ use gateway_queue::token::Current;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -160,6 +161,24 @@ impl Pod {
 
     pub(crate) async fn ask(&self, query: &str) -> TcpStream {
         send(self.clients, query).await
+    }
+
+    /// Waits here for a grant as a client that came `age` ago, and reports its write.
+    pub(crate) fn waits_since(&self, age: Duration, shard: u32) -> JoinHandle<()> {
+        let route = self.route.clone();
+        tokio::spawn(async move {
+            match route.turn(shard, clock::now() - age, None).await {
+                Some(Turn::Granted(permit)) => permit.written(clock::now()),
+                other => panic!("{other:?}"),
+            }
+        })
+    }
+
+    /// The shards that were granted here in this term.
+    pub(crate) async fn granted(&self) -> Vec<u32> {
+        let snapshot = self.route.handle.look(Detail::Brief).await.unwrap();
+        let granted = snapshot.leader_view.unwrap().granted;
+        granted.into_iter().map(|grant| grant.shard).collect()
     }
 
     /// The shards that wait here.
