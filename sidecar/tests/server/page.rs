@@ -175,7 +175,12 @@ fn who_watches_and_never_reads_takes_little_memory() {
 fn what_is_not_read_here_is_not_told_there_and_the_token_nowhere() {
     let discord = Discord::start();
     discord.say_limits(1, 1000, 60_000);
-    let server = Server::start(&[("DISCORD_API", &discord.url), ("DISCORD_TOKEN", TOKEN)]);
+    let server = Server::start(&[
+        ("DISCORD_API", &discord.url),
+        ("DISCORD_TOKEN", TOKEN),
+        // So long that the waiter is seen before its grant.
+        ("IDENTIFY_INTERVAL", "1h"),
+    ]);
     let mut stream = open(&server, "GET", "/events");
     granted(&mut server.ask(0));
     let ask = format!("GET /?shard=1&token={TOKEN} HTTP/1.1\r\nhost: {TOKEN}\r\n\r\n");

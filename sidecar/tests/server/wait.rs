@@ -140,7 +140,7 @@ fn what_it_got_wrong_is_named() {
 
 #[test]
 fn a_head_request_is_refused_without_a_body() {
-    let server = Server::start(&[]);
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
     granted(&mut server.ask(0));
     let request = "HEAD /?shard=0&wait=0 HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n";
     let mut text = String::new();
@@ -152,7 +152,7 @@ fn a_head_request_is_refused_without_a_body() {
 
 #[test]
 fn on_one_connection_only_the_request_that_opted_in_is_refused() {
-    let server = Server::start(&[]);
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
     granted(&mut server.ask(0));
     // Pipelined: refused, then nonsense that hyper would answer with 400.
     let mut client =
