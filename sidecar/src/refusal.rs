@@ -171,15 +171,20 @@ mod tests {
 
     use super::*;
 
+    /// How long places may be kept: mostly a few seconds, where rounding counts.
+    fn kept() -> impl Strategy<Value = Duration> {
+        let longer = prop_oneof![Just(0), 0..8_000_u64, 0..86_398_000_u64];
+        longer.prop_map(|longer| SHORTEST_PLACE_KEPT + Duration::from_millis(longer))
+    }
+
     proptest! {
         #[test]
         fn who_honours_retry_after_is_back_while_its_place_is_kept(
-            away in 0..u64::MAX,
-            kept in 2_000_000_000..=86_400_000_000_000_u64,
+            away in prop_oneof![0..20_000_u64, any::<u64>()],
+            kept in kept(),
         ) {
-            let kept = Duration::from_nanos(kept);
             let told = Refusal {
-                retry_after: retry_after(Duration::from_nanos(away), kept),
+                retry_after: retry_after(Duration::from_millis(away), kept),
                 ..Refusal::NO_LEADER
             };
             for told in [told, Refusal::NO_LEADER] {
