@@ -1,6 +1,7 @@
-//! `gateway_queue_operator_queue_ready`: for each GatewayQueue one series, as its status
-//! has it. It is read from the cache when it is asked for, so that it goes with the
-//! GatewayQueue, and so that alerts have a series when a queue has no pods.
+//! `gateway_queue_operator_queue_ready` and `gateway_queue_operator_queue_has_leader`: one
+//! series of each for every GatewayQueue, from its status. They are read from the cache at
+//! each scrape, so that they end with the GatewayQueue, and so that alerts have a series
+//! when a queue has no pods or its pods are not scraped.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use crate::api::Stored;
+use crate::api::{GatewayQueueStatus, Stored};
 use crate::status::READY;
 
 /// The reason before a first status was written.
@@ -47,6 +48,7 @@ impl std::fmt::Debug for QueueReady {
 impl Collector for QueueReady {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let ready = Family::<[(&str, String); 3], Gauge>::default();
+        let led = Family::<[(&str, String); 2], Gauge>::default();
         for (queues, leads) in self.lock().iter() {
             let queues = if *leads.borrow() {
                 queues.state()
@@ -54,12 +56,14 @@ impl Collector for QueueReady {
                 Vec::new()
             };
             for queue in queues {
-                let (is_ready, reason) = state(&queue);
-                let labels = [
-                    ("namespace", queue.namespace().unwrap_or_default()),
-                    ("name", queue.name_any()),
-                    ("reason", reason.to_owned()),
-                ];
+                let status = status(&queue);
+                let (is_ready, reason) = readiness(status);
+                let has_leader = status.is_some_and(|status| status.leader.is_some());
+                let namespace = ("namespace", queue.namespace().unwrap_or_default());
+                let name = ("name", queue.name_any());
+                led.get_or_create(&[namespace.clone(), name.clone()])
+                    .set(has_leader.into());
+                let labels = [namespace, name, ("reason", reason.to_owned())];
                 ready.get_or_create(&labels).set(is_ready.into());
             }
         }
@@ -69,16 +73,26 @@ impl Collector for QueueReady {
             None,
             ready.metric_type(),
         )?;
-        ready.encode(metric)
+        ready.encode(metric)?;
+        let metric = encoder.encode_descriptor(
+            "queue_has_leader",
+            "Whether the status of a GatewayQueue names a leader (1)",
+            None,
+            led.metric_type(),
+        )?;
+        led.encode(metric)
     }
 }
 
-/// Whether a GatewayQueue is ready, and the reason.
-fn state(queue: &Stored) -> (bool, &str) {
-    let status = match queue {
+fn status(queue: &Stored) -> Option<&GatewayQueueStatus> {
+    match queue {
         Stored::Queue(queue) => queue.status.as_ref(),
         Stored::Unreadable(unreadable) => unreadable.status.as_ref(),
-    };
+    }
+}
+
+/// Whether the condition `Ready` is True, and its reason.
+fn readiness(status: Option<&GatewayQueueStatus>) -> (bool, &str) {
     let mut conditions = status
         .and_then(|status| status.conditions.as_deref())
         .into_iter()
@@ -141,12 +155,15 @@ mod tests {
             self.writer.apply_watcher_event(&Event::Apply(queue));
         }
 
-        /// The series: name, reason and value of each.
+        /// The series of `queue_ready`: name, reason and value of each.
         fn series(&self) -> Vec<String> {
+            self.series_of("queue_ready")
+        }
+
+        fn series_of(&self, metric: &str) -> Vec<String> {
             let text = crate::metrics::text(&self.registry).unwrap();
-            let lines = text.lines().filter_map(|line| {
-                line.strip_prefix("gateway_queue_operator_queue_ready{namespace=\"shop\",name=")
-            });
+            let start = format!("gateway_queue_operator_{metric}{{namespace=\"shop\",name=");
+            let lines = text.lines().filter_map(|line| line.strip_prefix(&start));
             let mut series: Vec<_> = lines.map(str::to_owned).collect();
             series.sort();
             series
@@ -172,6 +189,23 @@ mod tests {
             .apply_watcher_event(&Event::Apply(unreadable));
         let invalid = "\"b\",reason=\"InvalidSpec\"} 0";
         assert_eq!(cluster.series(), [failed, invalid]);
+    }
+
+    #[test]
+    fn each_gatewayqueue_has_a_series_whether_its_status_names_a_leader() {
+        let mut cluster = cluster();
+        cluster.put("a", None);
+        let led: Stored = serde_json::from_value(json!({
+            "apiVersion": "gatewayqueue.dev/v1alpha1", "kind": "GatewayQueue",
+            "metadata": {"name": "b", "namespace": "shop", "uid": "b"},
+            "spec": {}, "status": {"leader": "b-queue-1"},
+        }))
+        .unwrap();
+        cluster.writer.apply_watcher_event(&Event::Apply(led));
+        let series = cluster.series_of("queue_has_leader");
+        assert_eq!(series, ["\"a\"} 0", "\"b\"} 1"]);
+        cluster.leads.send_replace(false);
+        assert_eq!(cluster.series_of("queue_has_leader"), Vec::<String>::new());
     }
 
     #[test]
