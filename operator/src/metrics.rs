@@ -1,7 +1,7 @@
 //! What the operator counts.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::runtime::reflector::Store;
 use prometheus_client::collector::Collector;
@@ -132,7 +132,7 @@ struct WatchUp(Arc<WatchHealth>);
 impl Collector for WatchUp {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let up = Family::<[(&str, String); 2], Gauge>::default();
-        for watch in self.0.all() {
+        for watch in self.0.all(Instant::now()) {
             let labels = [("kind", watch.kind), ("scope", watch.scope)];
             up.get_or_create(&labels).set(watch.up.into());
         }
@@ -155,8 +155,6 @@ pub fn text(registry: &Registry) -> std::result::Result<String, std::fmt::Error>
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     #[test]

@@ -45,7 +45,7 @@ pub struct WatchState {
     pub kind: String,
     /// Their namespace, or `*`.
     pub scope: String,
-    /// Whether it works.
+    /// Whether it works, and if it failed before, has for 10 s.
     pub up: bool,
 }
 
@@ -78,9 +78,9 @@ impl WatchHealth {
         let (since, is_new) = match watch.state {
             State::Starting => (now, true),
             State::Failing { since } => (since, false),
-            State::Up { since, failed } => match failed {
-                Some(failed) if now.saturating_duration_since(since) < STABLE => (failed, false),
-                _ => (now, true),
+            State::Up { .. } => match watch.failing_since(now) {
+                Some(since) => (since, false),
+                None => (now, true),
             },
         };
         watch.state = State::Failing { since };
@@ -117,18 +117,17 @@ impl WatchHealth {
     pub fn longest_failure(&self, scope: &str, now: Instant) -> Option<(Duration, WatchState)> {
         let watches = self.lock();
         let watches = watches.values().filter(|watch| watch.scope == scope);
-        let failing = watches.filter_map(|watch| match watch.state {
-            State::Failing { since } => {
-                Some((now.saturating_duration_since(since), watch.report()))
-            }
-            State::Starting | State::Up { .. } => None,
+        let failing = watches.filter_map(|watch| {
+            let failed_for = now.saturating_duration_since(watch.failing_since(now)?);
+            Some((failed_for, watch.report(now)))
         });
         failing.max_by_key(|(failed_for, _)| *failed_for)
     }
 
     /// All watches.
-    pub fn all(&self) -> Vec<WatchState> {
-        self.lock().values().map(Watch::report).collect()
+    pub fn all(&self, now: Instant) -> Vec<WatchState> {
+        let watches = self.lock();
+        watches.values().map(|watch| watch.report(now)).collect()
     }
 
     /// Changes each time when all watches of a scope work again.
@@ -147,11 +146,23 @@ impl Watch {
         matches!(self.state, State::Up { .. })
     }
 
-    fn report(&self) -> WatchState {
+    /// Since when it has failed, if it does. One that has worked for less than [`STABLE`]
+    /// still does.
+    fn failing_since(&self, now: Instant) -> Option<Instant> {
+        match self.state {
+            State::Starting => None,
+            State::Failing { since } => Some(since),
+            State::Up { since, failed } => {
+                failed.filter(|_| now.saturating_duration_since(since) < STABLE)
+            }
+        }
+    }
+
+    fn report(&self, now: Instant) -> WatchState {
         WatchState {
             kind: self.kind.clone(),
             scope: self.scope.clone(),
-            up: self.is_up(),
+            up: self.is_up() && self.failing_since(now).is_none(),
         }
     }
 }
@@ -179,6 +190,10 @@ mod tests {
         longest.map(|(failed_for, watch)| (failed_for.as_secs(), watch.kind))
     }
 
+    fn up(health: &WatchHealth, now: Instant) -> Vec<bool> {
+        health.all(now).into_iter().map(|watch| watch.up).collect()
+    }
+
     #[test]
     fn a_failure_is_news_once_and_counts_from_the_first() {
         let start = Instant::now();
@@ -189,8 +204,7 @@ mod tests {
         assert!(health.failed("/leases", after(start, 100)));
         let longest = failing(&health, after(start, 180));
         assert_eq!(longest, Some((120, "Pod".to_owned())));
-        let up: Vec<_> = health.all().into_iter().map(|watch| watch.up).collect();
-        assert_eq!(up, [false, false]);
+        assert_eq!(up(&health, after(start, 180)), [false, false]);
     }
 
     #[test]
@@ -216,11 +230,17 @@ mod tests {
         assert!(health.failed("/pods", after(start, 60)));
         for second in 61..180 {
             health.connected("/pods", after(start, second));
+            assert_eq!(up(&health, after(start, second)), [true, false]);
+            let failed_for = failing(&health, after(start, second));
+            assert_eq!(failed_for, Some((second - 60, "Pod".to_owned())));
             assert!(!health.failed("/pods", after(start, second)));
         }
         let longest = failing(&health, after(start, 180));
         assert_eq!(longest, Some((120, "Pod".to_owned())));
         health.connected("/pods", after(start, 180));
+        assert_eq!(up(&health, after(start, 189)), [true, false]);
+        assert_eq!(up(&health, after(start, 190)), [true, true]);
+        assert_eq!(failing(&health, after(start, 190)), None);
         assert!(health.failed("/pods", after(start, 190)));
     }
 
@@ -228,7 +248,7 @@ mod tests {
     fn a_watch_that_has_not_begun_does_not_work_and_its_first_failure_is_news() {
         let (health, now) = (WatchHealth::default(), Instant::now());
         health.add("/pods", "Pod", "shop");
-        assert!(!health.all()[0].up);
+        assert_eq!(up(&health, now), [false]);
         assert!(health.failed("/pods", now));
         assert!(!health.failed("/pods", now));
         // Nobody watches that.
