@@ -177,6 +177,7 @@ mod tests {
         let stop = tokio_util::sync::CancellationToken::new();
         let publish = crate::election::Publish {
             leads,
+            has_leader: prometheus_client::metrics::gauge::Gauge::default(),
             health: crate::readiness::Readiness::of(Arc::default()).add("*"),
         };
         let standing = crate::election::stand(clients.election, candidacy, publish, stop.clone());

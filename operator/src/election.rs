@@ -15,6 +15,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,8 @@ pub struct Candidacy {
 pub struct Publish {
     /// Whether this operator is the leader.
     pub leads: watch::Sender<bool>,
+    /// Whether this operator or another one is the leader, as far as it knows.
+    pub has_leader: Gauge,
     /// Whether the calls of the election succeed.
     pub health: Arc<ScopeHealth>,
 }
@@ -308,6 +311,7 @@ impl Campaign {
         self.publish
             .leads
             .send_if_modified(|leads| !std::mem::replace(leads, true));
+        self.publish.has_leader.set(1);
         let Candidacy {
             namespace, lease, ..
         } = self.candidacy.clone();
@@ -319,6 +323,7 @@ impl Campaign {
     fn stands_by(&mut self, holder: String) {
         self.succeeded();
         self.leads_no_more();
+        self.publish.has_leader.set(1);
         let leader = holder.clone();
         let Candidacy {
             namespace, lease, ..
@@ -346,6 +351,8 @@ impl Campaign {
     fn failed(&mut self, error: &str) {
         self.publish.health.election_failed(now());
         self.stop_if_late();
+        let leads = *self.publish.leads.borrow();
+        self.publish.has_leader.set(leads.into());
         let Candidacy {
             namespace, lease, ..
         } = self.candidacy.clone();

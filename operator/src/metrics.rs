@@ -25,6 +25,7 @@ pub struct Metrics {
     seconds: Histogram,
     calls: Family<Call, Counter>,
     leader: Family<Scope, Gauge>,
+    has_leader: Family<Scope, Gauge>,
     queues: QueueReady,
 }
 
@@ -70,6 +71,7 @@ impl Metrics {
             seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
             calls: Family::default(),
             leader: Family::default(),
+            has_leader: Family::default(),
             queues: QueueReady::default(),
         };
         let mut registry = Registry::with_prefix("gateway_queue_operator");
@@ -93,6 +95,11 @@ impl Metrics {
             "Whether this operator is the leader (1) of a namespace, or of all (*), or on standby (0)",
             metrics.leader.clone(),
         );
+        registry.register(
+            "has_leader",
+            "Whether this operator knows of a leader (1), itself or another, of a namespace, or of all (*)",
+            metrics.has_leader.clone(),
+        );
         registry.register_collector(Box::new(metrics.queues.clone()));
         registry.register_collector(Box::new(WatchUp(Arc::clone(health))));
         (metrics, registry)
@@ -104,6 +111,12 @@ impl Metrics {
         self.leader
             .get_or_create(&Scope { scope })
             .set(leads.into());
+    }
+
+    /// The gauge whether a scope has a leader, at 0.
+    pub fn has_leader(&self, scope: &str) -> Gauge {
+        let scope = scope.to_owned();
+        self.has_leader.get_or_create_owned(&Scope { scope })
     }
 
     /// From now on, exports whether these GatewayQueues are ready, while this operator

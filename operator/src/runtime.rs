@@ -125,15 +125,19 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             metrics.clone(),
         );
         parts.run(format!("leadership observer of {place}"), following);
+        let has_leader = metrics.has_leader(scope.name());
         if let Some(election) = &election {
             let candidacy = election.candidacy(scope.namespace.as_deref());
             let publish = election::Publish {
                 leads,
+                has_leader,
                 health: Arc::clone(&scope_health),
             };
             let client = clients.election.clone();
             let campaign = election::stand(client, candidacy, publish, idle.clone());
             standing.run(format!("election for {place}"), campaign);
+        } else {
+            has_leader.set(1);
         }
         let context = Arc::new(Context {
             cluster: Cluster::new(client.clone(), metrics.clone()),

@@ -109,6 +109,7 @@ impl Server {
 /// An operator that takes part in the election.
 struct Operator {
     leading: watch::Receiver<bool>,
+    has_leader: Gauge,
     readiness: Readiness,
     stop: CancellationToken,
     standing: JoinHandle<()>,
@@ -147,15 +148,20 @@ impl Operator {
             identity: identity.to_owned(),
         };
         let (leads, leading) = watch::channel(false);
-        let stop = CancellationToken::new();
+        let (stop, has_leader) = (CancellationToken::new(), Gauge::default());
         let client = Client::new(service, "default");
         let mut readiness = Readiness::of(Arc::default());
         let health = readiness.add("*");
         health.filled();
-        let publish = Publish { leads, health };
+        let publish = Publish {
+            leads,
+            has_leader: has_leader.clone(),
+            health,
+        };
         let standing = tokio::spawn(stand(client, candidacy, publish, stop.clone()));
         Self {
             leading,
+            has_leader,
             readiness,
             stop,
             standing,
@@ -168,6 +174,10 @@ impl Operator {
 
     fn is_ready(&self) -> bool {
         self.readiness.check(now()).is_ok()
+    }
+
+    fn has_leader(&self) -> bool {
+        self.has_leader.get() == 1
     }
 
     /// Waits until it is the leader, or on standby. After how long it is.
@@ -265,6 +275,24 @@ async fn of_two_operators_one_leads_and_the_other_takes_over_when_it_ends() {
     let range = Duration::from_secs(10)..=Duration::from_secs(21);
     assert!(range.contains(&waited_out), "{waited_out:?}");
     third.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_on_standby_knows_of_a_leader_while_it_can_read_the_lease() {
+    let server = Server::default();
+    let mut first = Operator::named(&server, "first");
+    assert!(!first.has_leader());
+    first.until(true).await;
+    let second = Operator::named(&server, "second");
+    pass(60).await;
+    assert_eq!((first.leads(), second.leads()), (true, false));
+    assert!(first.has_leader() && second.has_leader());
+    server.fail(Some(500));
+    pass(60).await;
+    assert!(!first.has_leader() && !second.has_leader());
+    server.fail(None);
+    pass(60).await;
+    assert!(first.has_leader() && second.has_leader());
 }
 
 #[tokio::test(start_paused = true)]
