@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use rustix::process::{Pid, Signal};
 
 use crate::interrupt::{self, Interrupted};
@@ -35,8 +35,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         .output()
         .with_context(|| format!("could not start `{line}`"))?;
     if !out.status.success() {
-        let said = String::from_utf8_lossy(&out.stderr);
-        bail!("`{line}` failed ({}): {}", out.status, said.trim());
+        return Err(failure(&line, &out, interrupt::requested()));
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
@@ -61,13 +60,20 @@ pub(crate) fn feed(command: &mut Command, input: &str) -> Result<()> {
         .wait_with_output()
         .with_context(|| format!("waiting for `{line}`"))?;
     if !out.status.success() {
-        bail!(
-            "`{line}` failed ({}): {}",
-            out.status,
-            String::from_utf8_lossy(&out.stderr).trim()
-        );
+        return Err(failure(&line, &out, interrupt::requested()));
     }
     Ok(())
+}
+
+/// Why a short program failed. Ctrl-C in a terminal reaches it as well.
+fn failure(line: &str, out: &std::process::Output, interrupted: bool) -> Error {
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    let text = format!("`{line}` failed ({}): {}", out.status, stderr.trim());
+    if interrupted {
+        Error::from(Interrupted).context(text)
+    } else {
+        Error::msg(text)
+    }
 }
 
 /// A long-running program whose output goes to a log.
@@ -356,6 +362,15 @@ mod tests {
             text.contains("sh -c") && text.contains("no such bucket") && text.contains('3'),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_program_that_fails_after_an_interrupt_was_interrupted() {
+        let out = Command::new("sh").args(["-c", "kill -INT $$"]).output();
+        let out = out.unwrap();
+        assert!(!out.status.success());
+        assert!(interrupt::caused(&failure("helm", &out, true)));
+        assert!(!interrupt::caused(&failure("helm", &out, false)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::{CRD, Check, schemas};
+use crate::interrupt;
 use crate::programs;
 use crate::target;
 
@@ -138,6 +139,7 @@ pub(super) fn check(check: &Check<'_>) -> Result<()> {
     fs::create_dir(&rendered).context("creating a folder for what is rendered")?;
     let mut count = 0;
     for (number, values) in VALUES.iter().enumerate() {
+        interrupt::check()?;
         for (background, name) in [(&[][..], "alone"), (ALL, "all")] {
             let sets: Vec<String> = [background, values]
                 .concat()

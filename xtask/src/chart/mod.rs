@@ -81,6 +81,9 @@ pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes) -> Result<()
         interrupt::check()?;
         workspace.progress.say(format!("the chart: {what}"));
         if let Err(error) = step(&check) {
+            if interrupt::caused(&error) {
+                return Err(error);
+            }
             wrong.push(format!("the chart: {what}: {error:#}"));
         }
     }
