@@ -29,6 +29,8 @@ struct Run<'a> {
     target: Option<Target>,
     /// The demo's scenario, once the operator is installed.
     scenario: Option<Scenario<'a>>,
+    /// What a suite notes before it returns, if it skips all or some of its tests.
+    skipped: Option<Verdict>,
 }
 
 /// Runs all suites, or those of `only` and what they need. After a failure the suites
@@ -46,6 +48,7 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice, only: &[String]) -> Res
         node: None,
         target: None,
         scenario: None,
+        skipped: None,
     };
     // On a fresh machine Go compiles the node's programs for minutes, while the first
     // suites compile Rust.
@@ -64,7 +67,13 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice, only: &[String]) -> Res
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
-    workspace.progress.say("all suites passed");
+    let skipped = report::skipped(&outcomes);
+    workspace.progress.say(if skipped.is_empty() {
+        "all suites passed".to_owned()
+    } else {
+        let skipped = skipped.join(", ");
+        format!("no suite failed; skipped, or in part: {skipped}")
+    });
     Ok(())
 }
 
@@ -90,8 +99,10 @@ impl Run<'_> {
         let progress = &self.workspace.progress;
         progress.say(format!("{}: {}", suite.name, suite.description));
         let started = Instant::now();
-        let verdict = match (suite.run)(self) {
-            Ok(()) => Verdict::Passed,
+        let result = (suite.run)(self);
+        let skipped = self.skipped.take();
+        let verdict = match result {
+            Ok(()) => skipped.unwrap_or(Verdict::Passed),
             Err(error) if interrupt::caused(&error) => return Err(error),
             Err(error) => {
                 progress.say(format!("{} FAILED: {error:#}", suite.name));

@@ -14,19 +14,26 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) enum Verdict {
     Passed,
+    /// Without some of its tests; with what was skipped and why.
+    PassedInPart(&'static str),
+    /// It did not apply here; with the reason.
+    Skipped(&'static str),
     /// With the failed tests, or another cause.
     Failed(String),
     /// This suite, which it needs, did not pass.
     NotRun(&'static str),
 }
 
-/// The first of the needed suites that did not pass.
+/// The first of the needed suites that is in the way: it failed or did not run.
 pub(super) fn unmet(needs: &[&'static str], outcomes: &[Outcome]) -> Option<&'static str> {
-    let passed = |name: &str| {
+    let met = |name: &str| {
         let mut of_it = outcomes.iter().filter(|outcome| outcome.suite == name);
-        of_it.any(|outcome| matches!(outcome.verdict, Verdict::Passed))
+        of_it.any(|outcome| match outcome.verdict {
+            Verdict::Passed | Verdict::PassedInPart(_) | Verdict::Skipped(_) => true,
+            Verdict::Failed(_) | Verdict::NotRun(_) => false,
+        })
     };
-    needs.iter().copied().find(|need| !passed(need))
+    needs.iter().copied().find(|need| !met(need))
 }
 
 /// The names of the suites that failed.
@@ -34,6 +41,18 @@ pub(super) fn failed(outcomes: &[Outcome]) -> Vec<&'static str> {
     let failed = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Failed(_));
     let failed = outcomes.iter().filter(failed);
     failed.map(|outcome| outcome.suite).collect()
+}
+
+/// The names of the suites of which all or some tests were skipped.
+pub(super) fn skipped(outcomes: &[Outcome]) -> Vec<&'static str> {
+    let skipped = |outcome: &&Outcome| {
+        matches!(
+            outcome.verdict,
+            Verdict::Skipped(_) | Verdict::PassedInPart(_)
+        )
+    };
+    let skipped = outcomes.iter().filter(skipped);
+    skipped.map(|outcome| outcome.suite).collect()
 }
 
 /// A table of all suites, followed by the failures.
@@ -49,6 +68,12 @@ pub(super) fn summary(outcomes: &[Outcome]) -> String {
         // Writing to a String cannot fail.
         let _ = match verdict {
             Verdict::Passed => writeln!(text, "{seconds:>9}  {suite:<14} passed"),
+            Verdict::PassedInPart(skipped) => {
+                writeln!(text, "{seconds:>9}  {suite:<14} passed; skipped: {skipped}")
+            }
+            Verdict::Skipped(why) => {
+                writeln!(text, "{:>9}  {suite:<14} skipped: {why}", "-")
+            }
             Verdict::NotRun(need) => {
                 writeln!(text, "{:>9}  {suite:<14} not run: it needs {need}", "-")
             }
@@ -107,11 +132,13 @@ mod tests {
         }
     }
 
-    fn outcomes() -> [Outcome; 3] {
+    fn outcomes() -> [Outcome; 5] {
         [
             outcome("lints", 45, Verdict::Failed("a hint\n    of it\n".into())),
             outcome("unit", 312, Verdict::Passed),
             outcome("demo", 0, Verdict::NotRun("lints")),
+            outcome("node", 0, Verdict::Skipped("no node")),
+            outcome("cluster", 9, Verdict::PassedInPart("faults")),
         ]
     }
 
@@ -123,18 +150,21 @@ mod tests {
        45  lints          FAILED
       312  unit           passed
         -  demo           not run: it needs lints
+        -  node           skipped: no node
+        9  cluster        passed; skipped: faults
 
 lints failed: a hint
     of it
 "
         );
         assert_eq!(failed(&outcomes()), ["lints"]);
+        assert_eq!(skipped(&outcomes()), ["node", "cluster"]);
     }
 
     #[test]
     fn a_suite_waits_for_all_that_it_needs() {
         let outcomes = outcomes();
-        assert_eq!(unmet(&["unit"], &outcomes), None);
+        assert_eq!(unmet(&["unit", "node", "cluster"], &outcomes), None);
         assert_eq!(unmet(&["unit", "lints"], &outcomes), Some("lints"));
         assert_eq!(unmet(&["demo"], &outcomes), Some("demo"));
         assert_eq!(unmet(&["unknown"], &outcomes), Some("unknown"));

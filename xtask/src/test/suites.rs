@@ -5,6 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Result, bail};
 
+use super::report::Verdict;
 use super::{Run, cargo};
 use crate::chart;
 use crate::demo::Scenario;
@@ -74,7 +75,7 @@ pub(super) static SUITES: [Suite; 13] = [
         name: NODE,
         description: "a real Kubernetes node",
         needs: &[],
-        run: |run| run.node_is_up(),
+        run: node,
     },
     Suite {
         name: "unit",
@@ -177,6 +178,13 @@ fn compile(run: &mut Run<'_>) -> Result<()> {
     cargo::run(run.workspace, "compile", &by_name, &[])
 }
 
+fn node(run: &mut Run<'_>) -> Result<()> {
+    if run.choice.kubeconfig.is_some() {
+        run.skipped = Some(Verdict::Skipped("--kubeconfig names a cluster"));
+    }
+    run.node_is_up()
+}
+
 fn page(run: &mut Run<'_>) -> Result<()> {
     let log = run.workspace.cache.join("browser.apt.log");
     packages::ensure(&run.workspace.progress, packages::BROWSER, &log)?;
@@ -211,8 +219,9 @@ fn main_job(run: &mut Run<'_>) -> Result<()> {
 fn chart_on_the_node(run: &mut Run<'_>) -> Result<()> {
     let target = run.target()?;
     if !target.own {
-        let progress = &run.workspace.progress;
-        progress.say("the chart is not upgraded and removed on a cluster that is not ours");
+        run.skipped = Some(Verdict::Skipped(
+            "it would upgrade and remove the CustomResourceDefinition of a cluster that is not ours",
+        ));
         return Ok(());
     }
     let of_the_chart = chart::variables(run.workspace, target)?;
@@ -229,12 +238,15 @@ fn on_the_cluster(run: &mut Run<'_>) -> Result<()> {
     let target = run.target()?;
     let mut which = vec!["--workspace", "--test", "cluster"];
     if run.choice.kubeconfig.is_some() {
-        let progress = &run.workspace.progress;
-        progress
-            .say("faults are not played on a cluster that is not ours: they need its processes");
         which.extend(["--", "--skip", "faults", "--skip", "without_api_server"]);
     }
-    tests(run, "cluster", &which, &variables(run, target)?)
+    tests(run, "cluster", &which, &variables(run, target)?)?;
+    if run.choice.kubeconfig.is_some() {
+        run.skipped = Some(Verdict::PassedInPart(
+            "faults, which need the processes of our own node",
+        ));
+    }
+    Ok(())
 }
 
 /// The environment of the tests on the node.
