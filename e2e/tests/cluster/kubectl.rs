@@ -166,6 +166,10 @@ pub(crate) fn run_started() -> Timestamp {
 /// Where the operator is, and its name there.
 pub(crate) const OPERATOR: (&str, &str) = ("gateway-queue-system", "gateway-queue-operator");
 
+/// The namespace and the name of the Lease by which operators of all namespaces agree on
+/// a leader.
+pub(crate) const ELECTION: (&str, &str) = ("kube-system", "operator.gatewayqueue.dev");
+
 /// The image of the operator.
 pub(crate) fn operator_image() -> String {
     let namespace = format!("--namespace={}", OPERATOR.0);

@@ -8,12 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::api::{Api, DEPLOYMENT, LEASE, POD};
-use crate::kubectl::{Namespace, OPERATOR, say, wait_for};
+use crate::kubectl::{ELECTION, Namespace, OPERATOR, say, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-
-/// The namespace and the name of that Lease.
-const ELECTION: (&str, &str) = ("kube-system", "operator.gatewayqueue.dev");
 
 /// An operator that is told to end releases its Lease. The other looks every 5 s.
 const HANDED_ON: Duration = Duration::from_secs(20);
