@@ -54,7 +54,8 @@ fn clients_of_a_pod_that_does_not_reach_the_leader_are_granted_by_the_leader() {
     let state = queue.page(&other, "/state");
     assert!(state.contains("renews its Lease"), "{state}");
 
-    // Who waits there is sent away once the Service sends nobody there, and comes back to the leader.
+    // Its waiting clients are disconnected once the Service has no more endpoint for it. They
+    // reconnect to the leader.
     crowd.granted(4);
     let place = queue.service();
     for shard in 4..8 {
@@ -71,7 +72,7 @@ fn clients_of_a_pod_that_does_not_reach_the_leader_are_granted_by_the_leader() {
     for wait in &waits {
         let end = wait.end.as_ref().map(|(_, end)| end);
         let sent_away = matches!(end, Some(End::Closed(_)));
-        // Nobody is told anything else than a grant.
+        // No client receives anything other than a grant.
         assert!(
             sent_away || matches!(end, Some(End::Granted)),
             "{}",
