@@ -6,6 +6,7 @@
 
 mod api;
 mod children;
+mod duplicate_token;
 mod explain;
 mod faults;
 mod fields;

@@ -5,29 +5,29 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, POD, QUEUE, SERVICE, queue};
+use crate::api::{Api, CHILDREN, QUEUE, SERVICE, queue};
 use crate::children::{Children, settle};
 use crate::kubectl::{Namespace, discord_api, operator_image, shards_image};
 
 /// Images are pulled, pods crash and files reach them at the kubelet's own pace.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// No object tells of more in the few minutes of a test.
 const FLOOD: u64 = 15;
 
-struct Place {
-    namespace: Namespace,
-    api: Api,
+pub(crate) struct Place {
+    pub(crate) namespace: Namespace,
+    pub(crate) api: Api,
 }
 
 impl Place {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let namespace = Namespace::new(name);
         let api = Api::new(&namespace);
         Self { namespace, api }
     }
 
-    fn apply(&self, name: &str, spec: &Value) {
+    pub(crate) fn apply(&self, name: &str, spec: &Value) {
         self.api
             .apply_queue(self.namespace.name(), name, spec)
             .unwrap();
@@ -35,7 +35,7 @@ impl Place {
 
     /// Waits until Ready has this reason, and its message all of the `words`; and
     /// until an event says so, too.
-    fn says(&self, name: &str, reason: &str, words: &[&str]) {
+    pub(crate) fn says(&self, name: &str, reason: &str, words: &[&str]) {
         settle(PATIENCE, || {
             let (told, message) = self.ready(name);
             let wrong = told != reason || words.iter().any(|word| !message.contains(word));
@@ -52,7 +52,7 @@ impl Place {
         });
     }
 
-    fn ready(&self, name: &str) -> (String, String) {
+    pub(crate) fn ready(&self, name: &str) -> (String, String) {
         let queue = self.api.get(QUEUE, self.namespace.name(), name);
         let queue = queue.unwrap_or_default();
         let mut conditions = queue["status"]["conditions"]
@@ -82,7 +82,7 @@ impl Place {
     }
 
     /// No event was repeated over and over, and there are not many either.
-    fn no_flood(&self, name: &str) {
+    pub(crate) fn no_flood(&self, name: &str) {
         let events = self.events(name);
         let count: u64 = events
             .iter()
@@ -253,36 +253,4 @@ fn a_strangers_service_is_left_alone_and_the_name_is_taken_once_it_is_free() {
     let children = Children::of(&place.api, name);
     assert!(children.get("Service", "my-bot").is_some());
     place.no_flood("my-bot");
-}
-
-#[test]
-fn of_two_with_one_token_the_younger_stands_down_and_takes_over_when_the_older_goes() {
-    let place = Place::new("one-token");
-    let name = place.namespace.name();
-    place.namespace.create_secret("shared");
-    let spec = json!({"tokenSecretRef": {"name": "shared"}, "discordApi": discord_api()});
-    place.apply("older", &spec);
-    place.says("older", "Granting", &[]);
-    place.apply("younger", &spec);
-    place.says(
-        "younger",
-        "TokenShared",
-        &["GatewayQueue older is older", "Secret shared"],
-    );
-    let deployments = Children::of(&place.api, name);
-    let younger = deployments.get("Deployment", "younger").unwrap();
-    assert_eq!(younger["spec"]["replicas"], 0);
-    assert_eq!(place.ready("older").0, "Granting");
-    place.api.delete(QUEUE, name, "older").unwrap();
-    // The garbage collector takes its time beside a thousand queues that go.
-    settle(PATIENCE * 3, || {
-        let pods = place.api.list(POD, name);
-        let left = pods
-            .iter()
-            .filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/instance"] == "older");
-        left.map(|pod| format!("{} is still there", pod["metadata"]["name"]))
-            .collect()
-    });
-    place.says("younger", "Granting", &[]);
-    place.no_flood("younger");
 }
