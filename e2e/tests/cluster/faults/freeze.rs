@@ -7,11 +7,8 @@ use gateway_queue_e2e::waits::{Figures, tell};
 use super::clients::Turns;
 use super::pair::Pair;
 use super::process::Process;
-use super::{back_within, no_connection_closed, none_too_early, print, resumed};
+use super::{FAULT, back_within, no_connection_closed, none_too_early, print, resumed};
 use crate::kubectl::Namespace;
-
-/// Longer than a Lease and all that follows from it.
-const STOPPED: Duration = Duration::from_secs(40);
 
 #[test]
 fn a_leader_that_was_stopped_grants_nothing_on_what_it_believed_before() {
@@ -19,7 +16,7 @@ fn a_leader_that_was_stopped_grants_nothing_on_what_it_believed_before() {
     let Pair { leader, crowd, .. } = Pair::with_clients_on_both(&namespace);
     let fault = crowd.now();
     let frozen = Process::of(&leader).freeze();
-    std::thread::sleep(STOPPED);
+    std::thread::sleep(FAULT);
     drop(frozen);
     let waits = crowd.served(Duration::from_secs(60));
 
@@ -50,7 +47,7 @@ fn a_forwarder_that_was_stopped_delivers_no_turn_that_lay_in_its_socket() {
     }
     crowd.granted(4);
     let frozen = Process::of(&other).freeze();
-    std::thread::sleep(STOPPED);
+    std::thread::sleep(FAULT);
     drop(frozen);
     let waits = crowd.served(Duration::from_secs(60));
 

@@ -36,6 +36,9 @@ const NO_SLOT_LOST: Duration = SPACING.saturating_add(Duration::from_millis(250)
 /// How long a leader is believed to lead after its last renewal.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
 
+/// How long a pod is stopped or cut off: longer than a Lease and all that follows from it.
+const FAULT: Duration = Duration::from_secs(40);
+
 /// How soon after a fault somebody is granted a turn: the Lease is waited out,
 /// then a spacing, by a clock that may be 5 % off; and the machine is busy.
 pub(crate) fn back_within() -> Duration {
