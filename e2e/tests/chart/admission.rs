@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::{Namespace, wait_for};
-use crate::definition::Definition;
+use crate::definition::Shared;
 use crate::helm::Helm;
 
 const RELEASE: &str = "limited";
@@ -19,7 +19,7 @@ fn lease(name: &str, labels: Value, owners: Value) -> Value {
 
 #[test]
 fn with_the_policy_the_operator_writes_leases_of_queues_and_of_its_election_only() {
-    let _definition = Definition::present();
+    let _shared = Shared::hold();
     let namespace = &Namespace::new("limited");
     let limits = "--set=admissionPolicy.enabled=true";
     Helm::Four.install(namespace, RELEASE, &[limits]).unwrap();
@@ -57,7 +57,8 @@ fn with_the_policy_the_operator_writes_leases_of_queues_and_of_its_election_only
     ];
     let delete = ["delete", "lease", "theirs", "--dry-run=server", &account];
     for denied in [&claim[..], &delete[..]] {
-        let error = namespace.kubectl(denied).unwrap_err();
+        let error = namespace.kubectl(denied);
+        let error = error.expect_err("the operator wrote the Lease of another client");
         assert!(error.contains("may only write Leases"), "{error}");
     }
 

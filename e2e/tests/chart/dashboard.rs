@@ -11,7 +11,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::cluster::{Namespace, run, variable, wait_for};
-use crate::definition::Definition;
+use crate::definition::Shared;
 use crate::helm::{Helm, chart};
 use crate::queue::{self, get};
 
@@ -24,7 +24,7 @@ const EMPTY: [&str; 3] = [
 
 #[test]
 fn every_panel_shows_something_of_a_queue_that_is_well_and_no_alert_is_due() {
-    let _definition = Definition::present();
+    let _shared = Shared::hold();
     let namespace = &Namespace::new("dashboard");
     let chart = chart();
     Helm::Four.install(namespace, "seen", &[]).unwrap();

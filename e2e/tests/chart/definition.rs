@@ -1,43 +1,44 @@
 //! The CustomResourceDefinition, of which a cluster has one.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::{Value, json};
 
 use crate::cluster::{feed, kubectl};
-use crate::helm::CHECKOUT;
 
 const NAME: &str = "gatewayqueues.gatewayqueue.dev";
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static CLUSTER: RwLock<()> = RwLock::new(());
 
-/// The right of one test to do with the definition what it likes. When dropped,
-/// the definition is as it was: whose release it is, what it says, and who owns
-/// which of its fields, as helm 4 goes by that.
+/// What the whole cluster has, to be left as it is by the tests that hold this at the same
+/// time: the definition, which the suite's own release brings, and the kinds of monitors.
+pub(crate) struct Shared {
+    _guard: RwLockReadGuard<'static, ()>,
+}
+
+impl Shared {
+    pub(crate) fn hold() -> Self {
+        Self {
+            _guard: CLUSTER.read().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}
+
+/// The right of one test to do with the definition what it likes, while no other test
+/// holds anything. When dropped, the definition is as it was: whose release it is, what it
+/// says, and who owns which of its fields, as helm 4 goes by that.
 pub(crate) struct Definition {
     before: Option<Value>,
-    _alone: MutexGuard<'static, ()>,
+    _guard: RwLockWriteGuard<'static, ()>,
 }
 
 impl Definition {
     pub(crate) fn borrow() -> Self {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = CLUSTER.write().unwrap_or_else(PoisonError::into_inner);
         Self {
             before: now(),
-            _alone: alone,
+            _guard: guard,
         }
-    }
-
-    /// The same, and makes sure that there is one, for releases that bring none.
-    pub(crate) fn present() -> Self {
-        let definition = Self::borrow();
-        if definition.before.is_none() {
-            let file = format!("{CHECKOUT}/crds/gatewayqueue.dev_gatewayqueues.yaml");
-            kubectl(&["create", "--filename", &file]).unwrap();
-            let established = ["wait", "--for=condition=Established", "crd", NAME];
-            kubectl(&established).unwrap();
-        }
-        definition
     }
 
     /// Whether the definition knows a queue with several pods: the first chart's

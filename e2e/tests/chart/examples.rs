@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cluster::Namespace;
-use crate::definition::Definition;
+use crate::definition::Shared;
 use crate::helm::CHECKOUT;
 
 /// Where people read.
@@ -18,7 +18,7 @@ const FOLDERS: [&str; 5] = [
 
 #[test]
 fn every_gatewayqueue_in_the_docs_and_the_examples_is_taken() {
-    let _definition = Definition::present();
+    let _shared = Shared::hold();
     let namespace = Namespace::new("examples");
     let mut shown = Vec::new();
     for folder in FOLDERS {

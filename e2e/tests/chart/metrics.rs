@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use crate::cluster::Namespace;
-use crate::definition::Definition;
+use crate::definition::Shared;
 use crate::helm::{Helm, chart};
 use crate::queue::{self, get};
 
 #[test]
 fn each_metric_of_the_alerts_and_the_dashboard_is_one_of_a_real_queue_or_operator() {
-    let _definition = Definition::present();
+    let _shared = Shared::hold();
     let namespace = &Namespace::new("metrics");
     let chart = chart();
     Helm::Four.install(namespace, "seen", &[]).unwrap();

@@ -49,7 +49,7 @@ impl Drop for Monitors {
 
 #[test]
 fn one_pod_monitor_finds_the_pods_of_all_queues_and_a_service_monitor_the_operator() {
-    let _definition = Definition::present();
+    let _definition = Definition::borrow();
     let helm = Helm::Four;
     let namespace = &Namespace::new("monitors");
     let _monitors = Monitors::present();

@@ -4,14 +4,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Namespace, kubectl, wait_for};
-use crate::definition::Definition;
+use crate::definition::Shared;
 use crate::helm::Helm;
 
 const RELEASE: &str = "twin";
 
 #[test]
 fn two_releases_of_one_name_serve_a_namespace_each() {
-    let _definition = Definition::present();
+    let _shared = Shared::hold();
     let namespaces = [Namespace::new("one"), Namespace::new("two")];
     let pairs = Helm::BOTH.iter().zip(&namespaces);
     for (helm, namespace) in pairs.clone() {
@@ -56,7 +56,7 @@ const UNDISTURBED: Duration = Duration::from_secs(20);
 
 #[test]
 fn of_two_releases_that_serve_one_namespace_one_leads_and_the_other_is_on_standby() {
-    let _definition = Definition::present();
+    let _shared = Shared::hold();
     let namespace = &Namespace::new("both");
     let helm = Helm::Four;
     helm.install(namespace, "left", &[]).unwrap();

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use crate::cluster::{Namespace, TOKEN, run, variable};
-use crate::definition::Definition;
+use crate::definition::Shared;
 use crate::helm::Helm;
 use crate::queue;
 
@@ -13,7 +13,7 @@ const GRANT: &str = r#"{"message": "You're free to connect now! :)"}"#;
 
 #[test]
 fn who_pastes_what_helm_prints_gets_a_first_grant() {
-    let _definition = Definition::present();
+    let _shared = Shared::hold();
     let helm = Helm::Four;
     let namespace = &Namespace::new("notes");
     helm.install(namespace, "first", &[]).unwrap();

@@ -4,44 +4,51 @@ use std::fs;
 use std::path::Path;
 
 use crate::cluster::Namespace;
-use crate::definition::Definition;
+use crate::definition::Shared;
 use crate::helm::{Helm, chart};
 
 /// The values of ours are under its name.
 const PREFIX: &str = "gateway-queue-operator.";
 
 #[test]
-fn it_is_a_subchart_of_a_parent_with_its_own_global_and_a_condition() {
-    let _definition = Definition::present();
-    for helm in Helm::BOTH {
-        let namespace = &Namespace::new(&format!("parent-{}", helm.number()));
-        let folder = tempfile::tempdir().unwrap();
-        write_parent(folder.path());
-        let parent = folder.path().display().to_string();
-        helm.run(namespace, &["dependency", "build", &parent])
-            .unwrap();
+fn with_helm_3_it_is_a_subchart_of_a_parent_with_its_own_global_and_a_condition() {
+    is_a_subchart(Helm::Three);
+}
 
-        let off = format!("--set={PREFIX}enabled=false");
-        helm.apply_below(namespace, PREFIX, &["install", "bots", &parent, &off])
-            .unwrap();
-        assert_eq!(deployments(namespace), "");
-        namespace
-            .kubectl(&["get", "configmap/of-the-parent"])
-            .unwrap();
+#[test]
+fn with_helm_4_it_is_a_subchart_of_a_parent_with_its_own_global_and_a_condition() {
+    is_a_subchart(Helm::Four);
+}
 
-        let watch = format!("--set={PREFIX}watchNamespaces={{{}}}", namespace.name());
-        let on = ["upgrade", "bots", &parent, &watch, "--wait", "--timeout=5m"];
-        helm.apply_below(namespace, PREFIX, &on).unwrap();
-        assert_eq!(
-            deployments(namespace),
-            "deployment.apps/bots-gateway-queue-operator\n"
-        );
-        helm.test(namespace, "bots");
-        namespace.apply_queue("bot");
-        namespace.wait_until_ready("bot");
-        helm.run(namespace, &["uninstall", "bots", "--wait"])
-            .unwrap();
-    }
+fn is_a_subchart(helm: Helm) {
+    let _shared = Shared::hold();
+    let namespace = &Namespace::new(&format!("parent-{}", helm.number()));
+    let folder = tempfile::tempdir().unwrap();
+    write_parent(folder.path());
+    let parent = folder.path().display().to_string();
+    helm.run(namespace, &["dependency", "build", &parent])
+        .unwrap();
+
+    let off = format!("--set={PREFIX}enabled=false");
+    helm.apply_below(namespace, PREFIX, &["install", "bots", &parent, &off])
+        .unwrap();
+    assert_eq!(deployments(namespace), "");
+    namespace
+        .kubectl(&["get", "configmap/of-the-parent"])
+        .unwrap();
+
+    let watch = format!("--set={PREFIX}watchNamespaces={{{}}}", namespace.name());
+    let on = ["upgrade", "bots", &parent, &watch, "--wait", "--timeout=5m"];
+    helm.apply_below(namespace, PREFIX, &on).unwrap();
+    assert_eq!(
+        deployments(namespace),
+        "deployment.apps/bots-gateway-queue-operator\n"
+    );
+    helm.test(namespace, "bots");
+    namespace.apply_queue("bot");
+    namespace.wait_until_ready("bot");
+    helm.run(namespace, &["uninstall", "bots", "--wait"])
+        .unwrap();
 }
 
 fn deployments(namespace: &Namespace) -> String {
