@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use gateway_queue_operator::{api, check, runtime, settings};
+use gateway_queue_operator::api;
+use gateway_queue_operator::cli::helm_test;
+use gateway_queue_operator::cli::settings;
+use gateway_queue_operator::runtime;
 use gateway_queue_telemetry::{chain, escaped};
 
 fn main() -> ExitCode {
@@ -11,7 +14,7 @@ fn main() -> ExitCode {
     let result = match command {
         Ok(settings::Command::Run(settings)) => runtime::run(settings),
         Ok(settings::Command::Crd) => print(api::CRD),
-        Ok(settings::Command::Check(check)) => check::run(check),
+        Ok(settings::Command::Check(check)) => helm_test::run(check),
         Ok(settings::Command::Help) => print(settings::USAGE),
         Ok(settings::Command::Version) => print(concat!(
             env!("CARGO_PKG_NAME"),
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
 
 /// Writes to standard output; a reader that went away (`| head`) is an error
 /// like any other, not a panic.
-fn print(text: &str) -> Result<(), runtime::BoxError> {
+fn print(text: &str) -> Result<(), gateway_queue_operator::BoxError> {
     use std::io::Write as _;
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }

@@ -15,8 +15,8 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::api::Stored;
-use crate::queue_ready::QueueReady;
-use crate::watch_health::WatchHealth;
+use crate::observe::watch_health::WatchHealth;
+use crate::status::queue_ready::QueueReady;
 
 /// The counters; clones share them.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::watch_health::WatchHealth;
+use crate::observe::watch_health::WatchHealth;
 
 /// For how long a watch or an election may fail before its scope does not work.
 const MAX_FAILING: Duration = Duration::from_secs(120);

@@ -10,26 +10,25 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::BoxError;
 use crate::admin;
 use crate::api::LogFormat;
-use crate::apply::Cluster;
-use crate::backoff::Backoffs;
-use crate::client::Clients;
-use crate::controller::{CONCURRENCY, Context, controller};
-use crate::election;
-use crate::events::{self, Events};
+use crate::apply::drift_backoff::Repairs;
+use crate::apply::requests::Cluster;
+use crate::cli::settings::Settings;
+use crate::controller::{CONCURRENCY, controller};
+use crate::events::recorder::{self, Events};
+use crate::kube_client::Clients;
+use crate::leader_election;
 use crate::metrics::Metrics;
-use crate::observe::{Scope, Tell, watch_children};
-use crate::parts::Parts;
+use crate::observe::token_claims::Tokens;
+use crate::observe::watch_health::WatchHealth;
+use crate::observe::watches::{Scope, Tell, watch_children};
 use crate::readiness::Readiness;
-use crate::repairs::Repairs;
-use crate::settings::Settings;
-use crate::tokens::Tokens;
-use crate::told::Told;
-use crate::watch_health::WatchHealth;
-
-/// Any error that ends the operator.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::reconcile::Context;
+use crate::reconcile::backoff::Backoffs;
+use crate::reconcile::last_written::Told;
+use crate::tasks::Parts;
 
 /// How long reconciles may go on after a signal: less than the 30 seconds that
 /// Kubernetes gives a pod.
@@ -94,7 +93,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
 
     let (events, notes) = Events::new();
     let instance = std::env::var("POD_NAME").ok();
-    let publishing = events::publish(client.clone(), instance, notes);
+    let publishing = recorder::publish(client.clone(), instance, notes);
     parts.run("event recorder", publishing);
     let places = Arc::new(Semaphore::new(usize::from(CONCURRENCY)));
     let mut controllers = Parts::default();
@@ -128,13 +127,13 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         let has_leader = metrics.has_leader(scope.name());
         if let Some(election) = &election {
             let candidacy = election.candidacy(scope.namespace.as_deref());
-            let publish = election::Publish {
+            let publish = leader_election::Publish {
                 leads,
                 has_leader,
                 health: Arc::clone(&scope_health),
             };
             let client = clients.election.clone();
-            let campaign = election::stand(client, candidacy, publish, idle.clone());
+            let campaign = leader_election::stand(client, candidacy, publish, idle.clone());
             standing.run(format!("election for {place}"), campaign);
         } else {
             has_leader.set(1);
@@ -260,7 +259,7 @@ mod tests {
     use kube::Client;
 
     use super::*;
-    use crate::observe::Triggers;
+    use crate::observe::watches::Triggers;
 
     #[tokio::test]
     async fn one_controller_of_several_that_ends_is_named_but_not_after_the_signal() {

@@ -4,11 +4,11 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use gateway_queue::client::Unusable;
-use gateway_queue::command::{Command, Refused};
-use gateway_queue::settings::{LogFormat, Settings};
-use gateway_queue::terminal::{check, status};
-use gateway_queue::wiring;
+use gateway_queue::cli::command::{Command, Refused};
+use gateway_queue::cli::{check, status};
+use gateway_queue::config::{LogFormat, Settings};
+use gateway_queue::http_client::Unusable;
+use gateway_queue::server;
 use gateway_queue_telemetry::{Format, chain, escaped};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ fn run(settings: Settings) -> ExitCode {
         runtime.block_on(async {
             let shutdown = CancellationToken::new();
             end_on_signals(&shutdown)?;
-            wiring::run(settings, shutdown).await
+            server::run(settings, shutdown).await
         })
     });
     match ended {

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use gateway_queue_logbook::Hold;
+use gateway_queue_core::lease_state::Hold;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
@@ -17,10 +17,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::budget::Outcome;
-use crate::leader_health::Health;
-use crate::standing::Role;
-use crate::state::Snapshot;
+use gateway_queue_core::leadership::leader_health::Health;
+use gateway_queue_core::leadership::state::Role;
+use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::queue::snapshot::Snapshot;
 
 /// Seconds that a shard may wait: from nothing to a day of a big bot.
 const WAITS: [f64; 10] = [

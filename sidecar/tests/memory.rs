@@ -32,7 +32,7 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
         // So that places are kept by the thousand, and expire by the thousand, too.
         ("PLACE_KEPT", "45s"),
         // Each grant with its lateness, and nothing else for each request.
-        ("RUST_LOG", "info,gateway_queue::keeper=debug"),
+        ("RUST_LOG", "info,gateway_queue::queue::task=debug"),
     ]);
     let (next, queue) = (AtomicU32::new(1), server.queue);
     let start = Instant::now();

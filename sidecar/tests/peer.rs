@@ -10,7 +10,7 @@ mod side_by_side;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gateway_queue::queue::Config;
+use gateway_queue_core::pacing::scheduler::Config;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

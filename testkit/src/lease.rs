@@ -1,5 +1,6 @@
 //! What the API server does with one Lease. No IO.
 
+use gateway_queue_core::testing::merge;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -88,23 +89,6 @@ impl Store {
         let event = json!({"type": kind, "object": lease});
         self.changes.push((self.version, event));
         self.lease = Some(lease);
-    }
-}
-
-/// Applies a merge patch (RFC 7396).
-pub fn merge(target: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        return *target = patch.clone();
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(&mut target[key], value);
-        }
     }
 }
 

@@ -5,21 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use gateway_queue::admin::{self, Admin};
-use gateway_queue::beat::Beat;
-use gateway_queue::budget::Rules;
-use gateway_queue::discord::Discord;
-use gateway_queue::http::{self, From};
-use gateway_queue::keeper::Keeper;
-use gateway_queue::logbook::Page;
+use gateway_queue::admin::routes::{self, Admin};
+use gateway_queue::clock::stall_detector::Beat;
+use gateway_queue::discord::api::Discord;
+use gateway_queue::discord::token_source::Current;
+use gateway_queue::forwarding::router::Route;
 use gateway_queue::metrics::Metrics;
-use gateway_queue::moment::Moment;
-use gateway_queue::queue::Config;
-use gateway_queue::route::Route;
-use gateway_queue::standing::{Leader, Standing};
-use gateway_queue::state::{self, About};
-use gateway_queue::term::Inheritance;
-use gateway_queue::token::Current;
+use gateway_queue::queue::task::Keeper;
+use gateway_queue::serving::http::{self, From};
+use gateway_queue_core::leadership::state::{Leader, Standing};
+use gateway_queue_core::leadership::term::Inheritance;
+use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::pacing::budget::Rules;
+use gateway_queue_core::pacing::scheduler::Config;
+use gateway_queue_core::queue::snapshot::{self, About};
+use gateway_queue_core::time::Moment;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,12 +50,12 @@ impl Pod {
         let (standing, stands) = watch::channel(Standing::SEEKS);
         let standing = Arc::new(standing);
         let (_, tokens) = watch::channel(Current::None);
-        let (logbook, _) = watch::channel(Page::new(name));
+        let (lease_state, _) = watch::channel(Page::new(name));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
         let (keeper, handle) =
-            Keeper::new(config, 100, stands, tokens, discord, logbook, counted).unwrap();
+            Keeper::new(config, 100, stands, tokens, discord, lease_state, counted).unwrap();
         tokio::spawn(keeper.run());
         let route = Route {
             handle: handle.clone(),
@@ -70,7 +70,7 @@ impl Pod {
         let (admin, for_admin) = listen().await;
         let admin_port = Admin {
             about: Arc::new(About {
-                pod: Some(state::Pod {
+                pod: Some(snapshot::Pod {
                     namespace: "bots".to_owned(),
                     name: name.to_owned(),
                 }),
@@ -83,7 +83,7 @@ impl Pod {
             metrics,
             ready: Arc::new(AtomicBool::new(true)),
         };
-        tokio::spawn(admin::serve(for_admin, admin_port, end.clone()));
+        tokio::spawn(routes::serve(for_admin, admin_port, end.clone()));
         for (listener, from) in [(for_clients, From::Clients), (for_peers, From::Queues)] {
             let (leaving, end) = (CancellationToken::new(), end.clone());
             let serving = http::serve(listener, 100, from, route.clone(), leaving, end);

@@ -8,6 +8,7 @@
     reason = "KubeSchema derives by copies of the types inside of functions"
 )]
 
+pub(crate) mod conditions;
 mod crd;
 mod duration;
 mod network_policy;
@@ -27,6 +28,7 @@ pub use network_policy::NetworkPolicySettings;
 pub use pod::{PodSettings, Resources};
 pub use service::{ServiceSettings, ServiceType};
 pub use status::{GatewayQueueStatus, SessionStarts};
+pub(crate) use stored::reference;
 pub use stored::{Stored, Unreadable};
 
 /// The port of the queue's probes, metrics and state.

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -123,6 +125,13 @@ impl Resource for Stored {
             Self::Unreadable(unreadable) => &mut unreadable.metadata,
         }
     }
+}
+
+/// How a GatewayQueue is named among those that are stored.
+pub(crate) fn reference(queue: &GatewayQueue) -> ObjectRef<Stored> {
+    let mut reference = ObjectRef::new(&queue.name_any());
+    reference.namespace = queue.namespace();
+    reference
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The Lease that the queue's pods lead by, which is also their logbook. The
+//! The Lease that the queue's pods lead by, which also carries their lease state. The
 //! operator sees to it that it is there and goes with the GatewayQueue; spec and
 //! annotations are the queue's alone.
 
-use gateway_queue_logbook::{RELEASED, Release};
+use gateway_queue_core::lease_state::{RELEASED, Release};
 use k8s_openapi::api::coordination::v1::Lease;
 
 use super::{Owner, TOKEN, token_label};

@@ -2,7 +2,7 @@
 
 use super::{NO_LEADER, Verdict, look};
 use crate::desired::Owner;
-use crate::leader::Leader;
+use crate::observe::leader::Leader;
 
 /// What is said while nobody leads.
 pub(super) fn leaderless(owner: &Owner, leader: &Leader) -> Option<Verdict> {

@@ -1,12 +1,12 @@
 //! Whether every pod reaches the leader. Only the pods themselves see that; they report it on
 //! the Lease.
 
-use gateway_queue_logbook::{Unreachable, unreachable};
+use gateway_queue_core::lease_state::{Unreachable, unreachable};
 use kube::ResourceExt as _;
 
 use super::{Evidence, Outcome, State, Verdict};
 use crate::desired::Owner;
-use crate::leader::Leader;
+use crate::observe::leader::Leader;
 
 /// The condition.
 pub(super) fn leader_reachable(owner: &Owner, evidence: Evidence<'_>) -> Verdict {

@@ -1,14 +1,14 @@
 //! The condition that sums up all others: whether shards are granted their
 //! turns, and if not, why, and what to do about it.
 
-use gateway_queue_logbook::{Entry, Hold};
+use gateway_queue_core::lease_state::{Entry, Hold};
 
 use super::leaderless::leaderless;
 use super::progress::Progress;
 use super::{Evidence, State, Verdict, look};
 use crate::api::{GatewayQueue, parse_duration};
 use crate::desired::Owner;
-use crate::leader::Leader;
+use crate::observe::leader::Leader;
 
 /// What happens to a changed token. The kubelet watches no Secret that is immutable, and
 /// pods keep what it once held, also when it is deleted and created again.

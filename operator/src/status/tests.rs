@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use gateway_queue_logbook::Hold;
+use gateway_queue_core::lease_state::Hold;
 use serde_json::{Value, json};
 
 use super::*;
@@ -51,12 +51,12 @@ fn available() -> Deployment {
 fn entry(hold: Option<Hold>) -> Entry {
     Entry {
         holder: "my-bot-7d9f".to_owned(),
-        token: gateway_queue_logbook::Token::Accepted,
+        token: gateway_queue_core::lease_state::Token::Accepted,
         hold,
         detail: Some("it answered 503".to_owned()),
         max_concurrency: Some(16),
         recommended_shards: Some(128),
-        session_starts: Some(gateway_queue_logbook::SessionStarts {
+        session_starts: Some(gateway_queue_core::lease_state::SessionStarts {
             total: 1000,
             remaining: 7,
             reset_time: Some(LATER.parse().unwrap()),
@@ -317,7 +317,7 @@ fn a_long_answer_of_the_api_server_is_cut() {
 
 #[test]
 fn token_and_session_starts_have_a_condition_each() {
-    use gateway_queue_logbook::Token;
+    use gateway_queue_core::lease_state::Token;
     let starts = SESSION_STARTS_AVAILABLE;
     let of = |token, hold| {
         let mut entry = entry(hold);

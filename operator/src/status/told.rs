@@ -1,12 +1,12 @@
 //! What the leader told of the token and the session starts, as conditions.
 
-use gateway_queue_logbook::{Entry, Hold, Token};
+use gateway_queue_core::lease_state::{Entry, Hold, Token};
 
 use super::blocked::token_shared;
 use super::{Evidence, Outcome, State, Verdict};
 use crate::api::GatewayQueue;
 use crate::desired::Owner;
-use crate::leader::Leader;
+use crate::observe::leader::Leader;
 
 /// Why it is not known whether Discord takes the token.
 const UNCHECKED: &str = "Unchecked";

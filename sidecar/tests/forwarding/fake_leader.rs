@@ -1,7 +1,7 @@
 //! A leader that answers as the test wants.
 
-use gateway_queue::http::GRANT;
-use gateway_queue::standing::Leader;
+use gateway_queue_core::leadership::state::Leader;
+use gateway_queue_core::protocol::GRANT;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use gateway_queue::hop;
-use gateway_queue::http::{From, GRANT};
-use gateway_queue::standing::Leader;
+use gateway_queue::forwarding::leader_client;
+use gateway_queue::serving::http::From;
+use gateway_queue_core::leadership::state::Leader;
+use gateway_queue_core::protocol::GRANT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -56,12 +57,15 @@ async fn a_leader_with_as_many_forwarded_requests_as_it_may_hold_answers_probes(
     pod.wait_for(&[1]).await;
     let _second = forward(2).await;
     pod.wait_for(&[1, 2]).await;
-    assert!(hop::probe(&leader, LONG).await, "no answer to a probe");
+    assert!(
+        leader_client::probe(&leader, LONG).await,
+        "no answer to a probe"
+    );
     // Far more than fit beside them.
     for shard in 3..103 {
         assert_eq!(answer(&mut forward(shard).await).await, "");
     }
-    assert!(hop::probe(&leader, LONG).await);
+    assert!(leader_client::probe(&leader, LONG).await);
     assert_eq!(pod.waiting().await, [1, 2]);
 
     drop(first);

@@ -11,10 +11,10 @@ mod unreachable;
 
 use std::time::Duration;
 
-use gateway_queue::clock;
-use gateway_queue::http::GRANT;
-use gateway_queue::standing::Standing;
-use gateway_queue::term::{Inheritance, Term};
+use gateway_queue::clock::boot_time;
+use gateway_queue_core::leadership::state::Standing;
+use gateway_queue_core::leadership::term::{Inheritance, Term};
+use gateway_queue_core::protocol::GRANT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -93,7 +93,7 @@ async fn a_grant_that_lay_in_the_socket_of_a_frozen_process_is_thrown_away() {
         let mut client = follower.ask("shard=1").await;
         let hop = fake.hop().await;
         FakeLeader::grant(&hop);
-        let thawed = clock::now() + Duration::from_secs(1);
+        let thawed = boot_time::now() + Duration::from_secs(1);
         follower.route.beat.beat(thawed);
         // It asks again, and has not answered.
         let _again = fake.hop().await;
@@ -194,12 +194,12 @@ async fn waiters_go_on_to_the_next_leader_and_stand_there_as_they_stood_here() {
     // As after a release: for a moment nobody leads.
     old.stand(None, None);
     new.stand(None, None);
-    let guard = Inheritance::unknown(clock::now() + SPACING);
+    let guard = Inheritance::unknown(boot_time::now() + SPACING);
     let mut term = Standing::alone(guard).term.unwrap();
     term.holder = new.holder();
     // It may not grant until all of them have arrived, however long that takes.
     let lapsed = Term {
-        until: clock::now(),
+        until: boot_time::now(),
         ..term.clone()
     };
     new.stand(Some(lapsed), None);
@@ -268,7 +268,7 @@ async fn while_nobody_leads_who_wants_to_wait_for_a_limited_time_is_told_so() {
     );
     // And where the right of the leader ran out.
     let mut standing = Standing::alone(Inheritance::NOTHING);
-    standing.term.as_mut().unwrap().until = clock::now();
+    standing.term.as_mut().unwrap().until = boot_time::now();
     pod.route.standing.send_replace(standing);
     let text = answer(&mut pod.ask("shard=1&wait=0.05").await).await;
     assert!(
@@ -281,13 +281,13 @@ async fn while_nobody_leads_who_wants_to_wait_for_a_limited_time_is_told_so() {
 async fn a_leader_whose_right_ran_out_holds_until_it_has_it_again() {
     let pod = Pod::start().await;
     let mut standing = Standing::alone(Inheritance::NOTHING);
-    standing.term.as_mut().unwrap().until = clock::now();
+    standing.term.as_mut().unwrap().until = boot_time::now();
     pod.route.standing.send_replace(standing.clone());
     let mut client = pod.ask("shard=1").await;
     pod.wait_for(&[1]).await;
     let quiet = timeout(Duration::from_millis(100), client.read(&mut [0])).await;
     assert!(quiet.is_err(), "it granted without the right to");
-    standing.term.as_mut().unwrap().until = clock::now() + LONG;
+    standing.term.as_mut().unwrap().until = boot_time::now() + LONG;
     pod.route.standing.send_replace(standing);
     granted(&mut client).await;
 }
@@ -307,7 +307,7 @@ async fn after_a_gap_the_leader_is_asked_again_and_the_place_is_kept() {
     follower
         .route
         .beat
-        .beat(clock::now() + Duration::from_secs(1));
+        .beat(boot_time::now() + Duration::from_secs(1));
     let start = Instant::now();
     while leader.gone().await < 2 {
         assert!(start.elapsed() < LONG, "they were not asked for again");
@@ -322,7 +322,7 @@ async fn a_leader_that_does_not_answer_is_noticed_long_before_its_lease_runs_out
     follower.follow(&gone);
     let _client = follower.ask("shard=1").await;
     let start = Instant::now();
-    while !follower.route.reach.is_silent(clock::now()) {
+    while !follower.route.reach.is_silent(boot_time::now()) {
         assert!(start.elapsed() < LONG);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

@@ -4,22 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_queue::beat::Beat;
-use gateway_queue::budget::Rules;
-use gateway_queue::clock;
-use gateway_queue::discord::Discord;
-use gateway_queue::handle::{Detail, Turn};
-use gateway_queue::http::{self, From, GRANT};
-use gateway_queue::keeper::Keeper;
-use gateway_queue::logbook::Page;
+use gateway_queue::clock::boot_time;
+use gateway_queue::clock::stall_detector::Beat;
+use gateway_queue::discord::api::Discord;
+use gateway_queue::discord::token_source::Current;
+use gateway_queue::forwarding::reach::Reach;
+use gateway_queue::forwarding::router::Route;
 use gateway_queue::metrics::Metrics;
-use gateway_queue::moment::Moment;
-use gateway_queue::queue::Config;
-use gateway_queue::reach::Reach;
-use gateway_queue::route::Route;
-use gateway_queue::standing::{Leader, Standing};
-use gateway_queue::term::{Inheritance, Term};
-use gateway_queue::token::Current;
+use gateway_queue::queue::handle::Turn;
+use gateway_queue::queue::task::Keeper;
+use gateway_queue::serving::http::{self, From};
+use gateway_queue_core::leadership::state::{Leader, Standing};
+use gateway_queue_core::leadership::term::{Inheritance, Term};
+use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::pacing::budget::Rules;
+use gateway_queue_core::pacing::scheduler::Config;
+use gateway_queue_core::protocol::GRANT;
+use gateway_queue_core::queue::snapshot::Detail;
+use gateway_queue_core::time::Moment;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -72,12 +74,12 @@ impl Pod {
         };
         let (standing, stands) = watch::channel(Standing::SEEKS);
         let (_, tokens) = watch::channel(Current::None);
-        let (logbook, _) = watch::channel(Page::new("test"));
+        let (lease_state, _) = watch::channel(Page::new("test"));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
         let (keeper, handle) =
-            Keeper::new(config, 100, stands, tokens, discord, logbook, counted).unwrap();
+            Keeper::new(config, 100, stands, tokens, discord, lease_state, counted).unwrap();
         tokio::spawn(keeper.run());
         let route = Route {
             handle,
@@ -167,8 +169,8 @@ impl Pod {
     pub(crate) fn waits_since(&self, age: Duration, shard: u32) -> JoinHandle<()> {
         let route = self.route.clone();
         tokio::spawn(async move {
-            match route.turn(shard, clock::now() - age, None).await {
-                Some(Turn::Granted(permit)) => permit.written(clock::now()),
+            match route.turn(shard, boot_time::now() - age, None).await {
+                Some(Turn::Granted(permit)) => permit.written(boot_time::now()),
                 other => panic!("{other:?}"),
             }
         })
@@ -215,5 +217,5 @@ pub(crate) async fn granted(stream: &mut TcpStream) -> Moment {
     let text = answer(stream).await;
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
     assert!(text.as_bytes().ends_with(GRANT), "{text}");
-    clock::now()
+    boot_time::now()
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gateway_queue::admin::{self, Admin};
-use gateway_queue::clock;
-use gateway_queue::leader_health::{Config, Health, Renewal};
-use gateway_queue::leader_monitor;
-use gateway_queue::record::Failure;
-use gateway_queue::standing::Leader;
-use gateway_queue::state::{About, Pod as Name};
-use gateway_queue_logbook::Unreachable;
+use gateway_queue::admin::routes::{self, Admin};
+use gateway_queue::clock::boot_time;
+use gateway_queue::forwarding::leader_monitor;
+use gateway_queue_core::leadership::leader_health::{Config, Health, Renewal};
+use gateway_queue_core::leadership::lease_object::Failure;
+use gateway_queue_core::leadership::state::Leader;
+use gateway_queue_core::lease_state::Unreachable;
+use gateway_queue_core::queue::snapshot::{About, Pod as Name};
 use jiff::Timestamp;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -69,7 +69,7 @@ impl Watched {
             metrics: Arc::clone(&pod.route.metrics),
             ready: Arc::new(AtomicBool::new(true)),
         };
-        tokio::spawn(admin::serve(listener, admin, CancellationToken::new()));
+        tokio::spawn(routes::serve(listener, admin, CancellationToken::new()));
         Self {
             pod,
             admin: address,
@@ -93,7 +93,7 @@ impl Watched {
                     uid: "u".to_owned(),
                     version: "7".to_owned(),
                     holder: holder.clone(),
-                    at: clock::now(),
+                    at: boot_time::now(),
                     duration: None,
                     report: None,
                 }));
@@ -346,10 +346,12 @@ async fn a_pod_reports_the_leader_once_and_withdraws_the_report_once() {
         duration: None,
         report: Some(report.write()),
     };
-    let old = clock::now() - Duration::from_secs(2);
+    let old = boot_time::now() - Duration::from_secs(2);
     follower.renewals.send_replace(Some(renewal(old)));
     follower.quiet(&mut written).await;
-    follower.renewals.send_replace(Some(renewal(clock::now())));
+    follower
+        .renewals
+        .send_replace(Some(renewal(boot_time::now())));
     let patch = timeout(LONG, written.recv()).await.unwrap().unwrap();
     assert!(patch["metadata"]["annotations"][&key].is_null(), "{patch}");
     let _renewing = follower.renewing();

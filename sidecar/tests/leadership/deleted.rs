@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use gateway_queue::settings::Settings;
-use gateway_queue::wiring;
+use gateway_queue::config::Settings;
+use gateway_queue::server;
 use gateway_queue_testkit::api_server::FakeApiServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -39,7 +39,7 @@ struct Server {
     api_server: FakeApiServer,
     shutdown: CancellationToken,
     process: Process,
-    running: JoinHandle<Result<(), wiring::Failed>>,
+    running: JoinHandle<Result<(), server::Failed>>,
     waiting: TcpStream,
     _mount: Mount,
 }
@@ -67,7 +67,7 @@ impl Server {
         let settings = settings(&environment);
         let shutdown = CancellationToken::new();
         let runtime = Runtime::new().unwrap();
-        let running = runtime.spawn(wiring::run_with(
+        let running = runtime.spawn(server::run_with(
             settings,
             Ok(mount.api_server(&api_server)),
             shutdown.clone(),
@@ -121,8 +121,8 @@ async fn ask(address: SocketAddr, shard: u32) -> TcpStream {
 
 fn settings(environment: &HashMap<&str, String>) -> Settings {
     let given = |name: &str| environment.get(name).map(Into::into);
-    match gateway_queue::command::Command::read(Vec::<std::ffi::OsString>::new(), given) {
-        Ok(gateway_queue::command::Command::Run(settings)) => *settings,
+    match gateway_queue::cli::command::Command::read(Vec::<std::ffi::OsString>::new(), given) {
+        Ok(gateway_queue::cli::command::Command::Run(settings)) => *settings,
         _ => panic!("these settings are refused"),
     }
 }

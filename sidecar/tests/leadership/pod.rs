@@ -5,24 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use gateway_queue::budget::Rules;
-use gateway_queue::candidate::Candidate;
-use gateway_queue::candidate_task::{CandidateTask, Ways};
-use gateway_queue::clock;
-use gateway_queue::discord::Discord;
-use gateway_queue::election;
-use gateway_queue::keeper::Keeper;
-use gateway_queue::leader_health::{Health, Renewal};
-use gateway_queue::leader_monitor;
-use gateway_queue::lease::{ApiServer, Lease};
-use gateway_queue::logbook::Page;
+use gateway_queue::clock::boot_time;
+use gateway_queue::config::LeaseRef;
+use gateway_queue::discord::api::Discord;
+use gateway_queue::discord::token_source::Current;
+use gateway_queue::forwarding::leader_monitor;
+use gateway_queue::forwarding::reach::Reach;
+use gateway_queue::leadership::candidate_task::{CandidateTask, Ways};
+use gateway_queue::leadership::lease_client::{ApiServer, Lease};
 use gateway_queue::metrics::Metrics;
-use gateway_queue::queue::Config;
-use gateway_queue::reach::Reach;
-use gateway_queue::record::Failure;
-use gateway_queue::settings::LeaseRef;
-use gateway_queue::standing::{Leader, Standing};
-use gateway_queue::token::Current;
+use gateway_queue::queue::task::Keeper;
+use gateway_queue_core::leadership::candidate::Candidate;
+use gateway_queue_core::leadership::election;
+use gateway_queue_core::leadership::leader_health::{Health, Renewal};
+use gateway_queue_core::leadership::lease_object::Failure;
+use gateway_queue_core::leadership::state::{Leader, Standing};
+use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::pacing::budget::Rules;
+use gateway_queue_core::pacing::scheduler::Config;
 use gateway_queue_testkit::api_server::FakeApiServer;
 use gateway_queue_testkit::certificates::Authority;
 use serde_json::{Value, json};
@@ -133,13 +133,13 @@ impl Pod {
         };
         let (standing, stands) = watch::channel(Standing::SEEKS);
         let (_, tokens) = watch::channel(Current::None);
-        let (logbook, pages) = watch::channel(Page::new(name));
+        let (lease_state, pages) = watch::channel(Page::new(name));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
         let told = stands.clone();
         let (keeper, handle) =
-            Keeper::new(config, 10, told, tokens, discord, logbook, counted).unwrap();
+            Keeper::new(config, 10, told, tokens, discord, lease_state, counted).unwrap();
         let (resign, left) = (CancellationToken::new(), CancellationToken::new());
         let (renewals, seen) = watch::channel(None);
         let lease = Lease::new(&lease, mount.api_server(server)).unwrap();
@@ -207,7 +207,7 @@ impl Pod {
         let reach = Arc::new(Reach::default());
         reach.publish(Health::Unreachable {
             leader,
-            since: clock::now(),
+            since: boot_time::now(),
             lives: true,
         });
         let (lease, renewals) = (self.lease.clone(), self.renewals.clone());
@@ -300,7 +300,7 @@ pub(crate) async fn until_one_leads_and_the_other_follows(pods: [&Pod; 2]) {
 
 fn may_grant(standing: &Standing) -> bool {
     let until = standing.term.as_ref().map(|term| term.until);
-    until.is_some_and(|until| clock::now() < until)
+    until.is_some_and(|until| boot_time::now() < until)
 }
 
 /// Looks all the time whether two may grant.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use gateway_queue::standing::Leader;
-use gateway_queue_logbook::Unreachable;
+use gateway_queue_core::leadership::state::Leader;
+use gateway_queue_core::lease_state::Unreachable;
 use gateway_queue_testkit::api_server::FakeApiServer;
 use serde_json::{Value, json};
 use tokio::time::timeout;

@@ -52,7 +52,7 @@ fn a_start_new_limits_and_a_grant_are_told_with_the_documented_fields() {
     let grant = logged(&server, "granted");
     assert_eq!(
         (&grant["level"], &grant["target"]),
-        (&"DEBUG".into(), &"gateway_queue::keeper".into())
+        (&"DEBUG".into(), &"gateway_queue::queue::task".into())
     );
     assert_eq!((&grant["shard"], &grant["bucket"]), (&4.into(), &0.into()));
     assert!(

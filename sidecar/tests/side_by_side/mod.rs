@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gateway_queue::budget::{Outcome, Rules};
-use gateway_queue::limits::Limits;
-use gateway_queue::moment::Moment;
-use gateway_queue::pacer::WaiterId;
-use gateway_queue::queue::{Config, Queue};
-use gateway_queue_logbook::Token;
+use gateway_queue_core::gateway_bot::Limits;
+use gateway_queue_core::lease_state::Token;
+use gateway_queue_core::pacing::budget::{Outcome, Rules};
+use gateway_queue_core::pacing::pacer::WaiterId;
+use gateway_queue_core::pacing::scheduler::{Config, Queue};
+use gateway_queue_core::time::Moment;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use twilight_gateway_queue::{InMemoryQueue, Queue as _};

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use gateway_queue::lease;
-use gateway_queue::record::{Failure, Record};
-use gateway_queue_logbook::{RELEASED, Release};
-use gateway_queue_testkit::lease::merge;
+use gateway_queue::leadership::lease_client;
+use gateway_queue_core::leadership::lease_object::{Failure, Record};
+use gateway_queue_core::lease_state::{RELEASED, Release};
+use gateway_queue_core::testing::merge;
 use serde_json::{Value, json};
 
 use crate::story::Broken;
@@ -152,7 +152,7 @@ impl Server {
         let event = format!(r#"{{"type":"MODIFIED","object":{json}}}"#);
         self.sent = Arc::new(Sent {
             answer: Record::parse(json.as_bytes()),
-            event: lease::changed(event.as_bytes()),
+            event: lease_client::changed(event.as_bytes()),
             json,
         });
         self.lease = Some(lease);

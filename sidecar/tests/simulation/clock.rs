@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_queue::moment::Moment;
+use gateway_queue_core::time::Moment;
 use jiff::Timestamp;
 
 /// Nanoseconds of true time since the simulation began.

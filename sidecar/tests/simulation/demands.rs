@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gateway_queue::election::LONGEST;
 use gateway_queue::metrics::Metrics;
-use gateway_queue::record::Record;
-use gateway_queue::state::{self, About, Snapshot};
-use gateway_queue_logbook::Release;
+use gateway_queue_core::leadership::election::LONGEST;
+use gateway_queue_core::leadership::lease_object::Record;
+use gateway_queue_core::lease_state::Release;
+use gateway_queue_core::queue::snapshot::{About, Snapshot};
+use gateway_queue_core::queue::state_json;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -149,7 +150,7 @@ fn of_a_leader(snapshot: &Snapshot) -> BTreeSet<String> {
         spacing: Duration::ZERO,
         reserve: 0,
     };
-    let json = state::json(snapshot, &about, Timestamp::UNIX_EPOCH).unwrap();
+    let json = state_json::json(snapshot, &about, Timestamp::UNIX_EPOCH).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();
     let metrics = Metrics::new(0).page(snapshot).unwrap();
     let fields = LEADERS_FIELDS

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use gateway_queue::budget::Outcome;
-use gateway_queue::limits::Limits;
+use gateway_queue_core::gateway_bot::Limits;
+use gateway_queue_core::pacing::budget::Outcome;
 
 use crate::clock::{SECOND, True, length};
 

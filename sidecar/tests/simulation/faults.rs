@@ -1,6 +1,6 @@
 //! What goes wrong, and how it ends.
 
-use gateway_queue::record::Failure;
+use gateway_queue_core::leadership::lease_object::Failure;
 use serde_json::{Value, json};
 
 use crate::api::{Kind, Request};

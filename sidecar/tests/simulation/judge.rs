@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use gateway_queue::moment::Moment;
+use gateway_queue_core::time::Moment;
 
 use crate::clock::{MILLI, SECOND, True};
 

@@ -140,7 +140,7 @@ fn a_release_record_that_hides_what_discord_may_not_have_counted_breaks_the_budg
 }
 
 #[test]
-fn a_logbook_that_is_believed_as_it_is_breaks_the_budget() {
+fn a_lease_state_that_is_used_as_it_is_breaks_the_budget() {
     finds(Broken::PageBelieved, Rule::Budget);
 }
 

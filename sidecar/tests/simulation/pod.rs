@@ -4,20 +4,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gateway_queue::budget::Rules;
-use gateway_queue::candidate::{Action, Candidate};
-use gateway_queue::election::Config;
-use gateway_queue::logbook::{LastKnown, Page};
-use gateway_queue::moment::Moment;
-use gateway_queue::pacer::WaiterId;
-use gateway_queue::queue::Config as QueueConfig;
-use gateway_queue::record::{Failure, Record};
-use gateway_queue::secret::{BotToken, Current};
-use gateway_queue::standing::Standing;
-use gateway_queue::state::{Detail, LeaderView, Snapshot};
-use gateway_queue::term::Term;
-use gateway_queue::term_queue::TermQueue;
-use gateway_queue_logbook::Left;
+use gateway_queue_core::bot_token::{BotToken, Current};
+use gateway_queue_core::leadership::candidate::{Action, Candidate};
+use gateway_queue_core::leadership::election::Config;
+use gateway_queue_core::leadership::lease_object::{Failure, Record};
+use gateway_queue_core::leadership::state::Standing;
+use gateway_queue_core::leadership::term::Term;
+use gateway_queue_core::lease_state::Left;
+use gateway_queue_core::lease_state::last_known::{LastKnown, Page};
+use gateway_queue_core::pacing::budget::Rules;
+use gateway_queue_core::pacing::pacer::WaiterId;
+use gateway_queue_core::pacing::scheduler::Config as QueueConfig;
+use gateway_queue_core::queue::snapshot::{Detail, LeaderView, Snapshot};
+use gateway_queue_core::queue::term_queue::TermQueue;
+use gateway_queue_core::time::Moment;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Answer, Kind, Request, Sent};

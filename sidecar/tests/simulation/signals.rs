@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use gateway_queue::budget::Outcome;
-use gateway_queue::moment::Moment;
-use gateway_queue::pacer::Grant;
+use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::pacing::pacer::Grant;
+use gateway_queue_core::time::Moment;
 
 use crate::api::{Answer, Request, Sent};
 use crate::clock::True;
@@ -59,7 +59,7 @@ pub(crate) enum Effect {
     Leads {
         released: bool,
     },
-    /// That term began with what the logbook said.
+    /// That term began with what the lease state said.
     Adopted,
     WakeAt(Moment),
     Gone,

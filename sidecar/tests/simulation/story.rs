@@ -23,7 +23,7 @@ pub(crate) enum Broken {
     HalfTheWait,
     /// A release record does not tell what Discord may not have counted.
     UncountedForgotten,
-    /// What the logbook says is believed, as if nothing had been granted since.
+    /// The lease state is used, as if nothing had been granted since.
     PageBelieved,
     /// A candidate never takes the Lease.
     NeverTakes,

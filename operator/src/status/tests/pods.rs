@@ -19,7 +19,7 @@ fn leaderless(leader: &Leader) -> GatewayQueueStatus {
 }
 
 #[test]
-fn a_logbook_is_not_believed_while_nobody_leads() {
+fn the_lease_state_does_not_count_without_a_leader() {
     let lost = Leader::Lost {
         name: "my-bot-7d9f".to_owned(),
     };

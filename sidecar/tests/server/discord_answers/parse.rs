@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_queue::limits::Limits;
+use gateway_queue_core::gateway_bot::Limits;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

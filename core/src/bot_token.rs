@@ -1,0 +1,126 @@
+//! The bot's token.
+
+use std::fmt;
+
+use crate::lease_state::Token;
+use sha2::{Digest, Sha256};
+
+/// A bot token, checked to fit into a header. Nothing prints it: its `Debug`
+/// shows no character of it, and it has no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BotToken(String);
+
+/// Why a text is no token. Quotes nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoToken {
+    /// Nothing but white space.
+    #[error("it is empty")]
+    Empty,
+    /// It would not fit into a header.
+    #[error(
+        "it holds characters that no token has; a token is one line of letters, digits, '.', '-' and '_'"
+    )]
+    Strange,
+}
+
+impl BotToken {
+    /// Reads a token. White space around it, and a leading `Bot `, are dropped.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is left, or it cannot be a token.
+    pub fn parse(text: &str) -> Result<Self, NoToken> {
+        let text = text.trim();
+        let text = match text.strip_prefix("Bot") {
+            Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => rest.trim(),
+            _ => text,
+        };
+        match text {
+            "" => Err(NoToken::Empty),
+            _ if text.bytes().all(|b| b.is_ascii_graphic()) => Ok(Self(text.to_owned())),
+            _ => Err(NoToken::Strange),
+        }
+    }
+
+    /// Tells this token from another: a part of its hash. A token has too many
+    /// unknown bits for it to be found from that.
+    pub fn mark(&self) -> String {
+        let hash = Sha256::digest(&self.0);
+        hash.iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// The value of the `Authorization` header.
+    pub fn authorization(&self) -> String {
+        format!("Bot {}", self.0)
+    }
+}
+
+impl fmt::Debug for BotToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BotToken(…)")
+    }
+}
+
+/// What is known of the token at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Current {
+    /// None is configured.
+    None,
+    /// There should be one, and this is why there is none.
+    Missing(String),
+    /// Here it is.
+    Token(BotToken),
+}
+
+impl Current {
+    /// Its state before Discord has said anything about it.
+    pub fn state(&self) -> Token {
+        match self {
+            Self::None => Token::None,
+            Self::Missing(_) => Token::Missing,
+            Self::Token(_) => Token::Unchecked,
+        }
+    }
+
+    /// The token, if there is one.
+    pub fn token(&self) -> Option<&BotToken> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Missing(_) | Self::None => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_trimmed_and_never_printed() {
+        let token = BotToken::parse(" Bot abc.def-123_x\n").unwrap();
+        assert_eq!(token.authorization(), "Bot abc.def-123_x");
+        assert_eq!(format!("{token:?}"), "BotToken(…)");
+        assert_eq!(token, BotToken::parse("abc.def-123_x").unwrap());
+    }
+
+    #[test]
+    fn a_mark_tells_tokens_apart_and_nothing_else() {
+        let mark = |text| BotToken::parse(text).unwrap().mark();
+        assert_eq!(mark("abc"), mark("Bot abc"));
+        assert_ne!(mark("abc"), mark("abd"));
+        assert_eq!(mark("abc").len(), 8);
+    }
+
+    #[test]
+    fn what_cannot_be_a_token_is_refused_without_quoting_it() {
+        assert_eq!(BotToken::parse(" \n"), Err(NoToken::Empty));
+        assert_eq!(BotToken::parse("Bot "), Err(NoToken::Empty));
+        for text in ["two\nlines", "sp ace", "é", "a\0b"] {
+            let error = BotToken::parse(text).unwrap_err();
+            assert!(!error.to_string().contains(text));
+        }
+    }
+}

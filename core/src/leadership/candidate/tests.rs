@@ -1,0 +1,301 @@
+use std::collections::BTreeMap;
+
+use crate::lease_state::{ADDRESS, RELEASED, Release};
+use crate::testing::merge;
+use serde_json::json;
+
+use super::*;
+
+mod reports;
+
+const WALL: &str = "2026-11-27T03:04:05Z";
+
+fn at(seconds: f64) -> Moment {
+    Moment::ZERO + Duration::from_secs_f64(seconds)
+}
+
+fn wall() -> Timestamp {
+    WALL.parse().unwrap()
+}
+
+fn candidate() -> Candidate {
+    let config = Config {
+        identity: "my-bot-a_01".to_owned(),
+        duration: Duration::from_secs(15),
+        renew_every: Duration::from_secs(5),
+        margin: Duration::from_millis(1500),
+        spacing: Duration::from_secs(5),
+    };
+    let page = Page::new("my-bot-a");
+    Candidate::new(config, ([10, 0, 0, 1], 9091).into(), page)
+}
+
+fn record(lease: &Value) -> Record {
+    Record::parse(lease.to_string().as_bytes()).unwrap()
+}
+
+/// The Lease of a new GatewayQueue.
+fn new_lease() -> Value {
+    json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": {RELEASED: "never-led"}}})
+}
+
+/// What the API server makes of a patch of `lease`: the next version.
+fn patched(lease: &Value, patch: &Value) -> Value {
+    let mut lease = lease.clone();
+    assert_eq!(patch["metadata"]["uid"], lease["metadata"]["uid"]);
+    let version = &lease["metadata"]["resourceVersion"];
+    assert_eq!(patch["metadata"]["resourceVersion"], *version);
+    let version: u64 = version.as_str().unwrap().parse().unwrap();
+    merge(&mut lease, patch);
+    lease["metadata"]["resourceVersion"] = json!((version + 1).to_string());
+    lease
+}
+
+fn patch(action: Action) -> Value {
+    match action {
+        Action::Patch(patch) => patch,
+        other => panic!("{other:?} is no patch"),
+    }
+}
+
+/// Reads the Lease at this moment.
+fn reads(candidate: &mut Candidate, now: f64, lease: &Value) {
+    assert_eq!(candidate.step(at(now), wall()), Action::Read);
+    candidate.answered(Ok(record(lease)), at(now));
+}
+
+/// Wants to write at this moment, and succeeds. Returns the Lease after it.
+fn writes(candidate: &mut Candidate, now: f64, lease: &Value) -> Value {
+    let patch = patch(candidate.step(at(now), wall()));
+    let lease = patched(lease, &patch);
+    candidate.answered(Ok(record(&lease)), at(now));
+    lease
+}
+
+#[test]
+fn a_leader_takes_renews_settles_and_releases() {
+    let mut candidate = candidate();
+    reads(&mut candidate, 0.0, &new_lease());
+    let lease = writes(&mut candidate, 0.0, &new_lease());
+    assert_eq!(lease["spec"]["holderIdentity"], "my-bot-a_01-1");
+    assert_eq!(lease["metadata"]["annotations"][ADDRESS], "10.0.0.1:9091");
+    assert_eq!(candidate.standing().term.as_ref().unwrap().number, 1);
+    let asked = |request| Event::Asked {
+        request,
+        succeeded: true,
+    };
+    let leads = Event::Leads("my-bot-a_01-1".to_owned());
+    let events = [
+        asked(Request::Read),
+        Event::Ready,
+        asked(Request::Take),
+        leads,
+    ];
+    assert_eq!(candidate.events(), events);
+
+    // The page is news, and is written after a pause.
+    let until = Some(at(2.0));
+    assert_eq!(candidate.step(at(0.1), wall()), Action::Wait(until));
+    let lease = writes(&mut candidate, 2.0, &lease);
+    let renewed = lease["spec"]["renewTime"].as_str();
+    assert_eq!(renewed, Some("2026-11-27T03:04:05.000000Z"));
+    let until = Some(at(7.0));
+    assert_eq!(candidate.step(at(2.1), wall()), Action::Wait(until));
+
+    candidate.resign(at(3.0));
+    assert!(!candidate.standing().leads() && !candidate.has_left());
+    let settle = candidate.step(at(3.0), wall());
+    let Action::Settle { lease: uid, term } = settle else {
+        panic!("{settle:?}");
+    };
+    assert_eq!((uid.as_str(), term.number), ("u", 1));
+    // Nothing else happens until the queue task answers.
+    assert_eq!(candidate.step(at(3.1), wall()), Action::Wait(None));
+    let left = Left {
+        lease: uid,
+        waits: vec![Duration::from_secs(4)],
+        spacing: Duration::from_secs(5),
+        uncounted: Some(1),
+    };
+    candidate.settled(Some(left.clone()), at(3.2));
+    let lease = writes(&mut candidate, 3.2, &lease);
+    assert_eq!(record(&lease).lease.release, Some(Release::Left(left)));
+    assert!(candidate.has_left());
+}
+
+#[test]
+fn a_handover_that_is_delayed_is_retried_and_is_no_failed_request() {
+    let mut candidate = candidate();
+    reads(&mut candidate, 0.0, &new_lease());
+    let lease = writes(&mut candidate, 0.0, &new_lease());
+    candidate.resign(at(1.0));
+    candidate.events();
+    assert!(matches!(
+        candidate.step(at(1.0), wall()),
+        Action::Settle { .. }
+    ));
+    candidate.settled(None, at(3.0));
+    assert_eq!(candidate.events(), [Event::HandoverDelayed]);
+    let retry = Some(at(3.25));
+    assert_eq!(candidate.step(at(3.0), wall()), Action::Wait(retry));
+    reads(&mut candidate, 3.25, &lease);
+    assert!(matches!(
+        candidate.step(at(3.25), wall()),
+        Action::Settle { .. }
+    ));
+}
+
+#[test]
+fn a_follower_watches_and_a_leader_does_not() {
+    let mut candidate = candidate();
+    let mut lease = json!({"metadata": {"uid": "u", "resourceVersion": "1",
+        "annotations": {ADDRESS: "10.0.0.2:9091"}},
+        "spec": {"holderIdentity": "my-bot-b_02-1", "leaseDurationSeconds": 15}});
+    reads(&mut candidate, 0.0, &lease);
+    let leader = Leader {
+        holder: "my-bot-b_02-1".to_owned(),
+        address: ([10, 0, 0, 2], 9091).into(),
+    };
+    assert_eq!(candidate.standing().leader.as_ref(), Some(&leader));
+    assert!(candidate.events().contains(&Event::OtherLeads(leader)));
+    let watch = Action::Watch("1".to_owned());
+    assert_eq!(candidate.step(at(0.0), wall()), watch);
+    assert_eq!(
+        candidate.step(at(0.0), wall()),
+        Action::Wait(Some(at(15.0)))
+    );
+
+    // A watch that ends is followed by a read, and started again after a pause.
+    candidate.watch_ended(at(1.0));
+    reads(&mut candidate, 1.0, &lease);
+    assert_eq!(candidate.step(at(1.0), wall()), Action::Wait(Some(at(3.0))));
+    assert_eq!(candidate.step(at(3.0), wall()), watch);
+
+    // The leader is silent for the whole duration: it is replaced.
+    lease = writes(&mut candidate, 15.0, &lease);
+    assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    assert!(candidate.standing().leads());
+    assert_eq!(candidate.step(at(15.0), wall()), Action::Unwatch);
+    assert_eq!(
+        candidate.step(at(15.0), wall()),
+        Action::Wait(Some(at(17.0)))
+    );
+}
+
+#[test]
+fn a_failure_is_reported_once_and_its_end_once() {
+    let mut candidate = candidate();
+    reads(&mut candidate, 0.0, &new_lease());
+    let lease = writes(&mut candidate, 0.0, &new_lease());
+    candidate.events();
+    let failure = || Err(Failure::Other("no route".to_owned()));
+    patch(candidate.step(at(2.0), wall()));
+    candidate.answered(failure(), at(3.0));
+    assert_eq!(candidate.step(at(4.0), wall()), Action::Read);
+    candidate.answered(failure(), at(4.5));
+    let events = candidate.events();
+    let unreachable = Event::Unreachable {
+        request: Request::Renew,
+        error: "no route".to_owned(),
+    };
+    assert_eq!(events[1], unreachable);
+    assert_eq!(events.len(), 3, "{events:?}");
+
+    // The right to grant ends before the next success.
+    candidate.step(at(13.5), wall());
+    assert_eq!(candidate.events(), [Event::Lapsed]);
+    candidate.answered(Ok(record(&lease)), at(14.0));
+    writes(&mut candidate, 14.0, &lease);
+    let events = candidate.events();
+    let back = [Event::Reachable(Request::Renew), Event::LapseEnded];
+    assert!(events.ends_with(&back), "{events:?}");
+}
+
+#[test]
+fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
+    let page = |renewed: &str| {
+        let entry = crate::lease_state::Entry {
+            token: crate::lease_state::Token::Accepted,
+            max_concurrency: Some(1),
+            recommended_shards: Some(1),
+            session_starts: Some(crate::lease_state::SessionStarts {
+                total: 1000,
+                remaining: 500,
+                reset_time: None,
+            }),
+            ..crate::lease_state::Entry::new("my-bot-b")
+        };
+        let page = Page {
+            entry,
+            token_mark: Some("0badcafe".to_owned()),
+        };
+        let mut annotations: BTreeMap<&str, Option<String>> = page.annotations();
+        annotations.insert(RELEASED, Some("u 0 5000 0".to_owned()));
+        annotations.retain(|_, value| value.is_some());
+        json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": annotations},
+            "spec": {"renewTime": renewed}})
+    };
+    for (renewed, known) in [
+        ("2026-11-27T03:04:00.000000Z", true),
+        ("2026-11-27T02:04:00.000000Z", false),
+    ] {
+        let lease = page(renewed);
+        let mut candidate = candidate();
+        reads(&mut candidate, 0.0, &lease);
+        writes(&mut candidate, 0.0, &lease);
+        let standing = candidate.standing();
+        assert!(standing.leads());
+        assert_eq!(standing.known.is_some(), known, "{renewed}");
+    }
+}
+
+/// Asks until this moment, and gets this answer each time.
+fn asks_until(candidate: &mut Candidate, from: f64, until: f64, answer: &Result<Record, Failure>) {
+    let mut now = at(from);
+    while now < at(until) {
+        match candidate.step(now, wall()) {
+            Action::Read | Action::Patch(_) => candidate.answered(answer.clone(), now),
+            Action::Settle { lease, term } => {
+                let left = term.inheritance.left(&lease, Duration::from_secs(5), now);
+                candidate.settled(Some(left), now);
+            }
+            Action::Watch(_) | Action::Unwatch => {}
+            Action::Wait(Some(until)) => now = now.max(until),
+            Action::Wait(None) => return,
+        }
+    }
+}
+
+#[test]
+fn a_pod_that_is_to_end_notices_that_its_queue_is_gone() {
+    let denied = || Err(Failure::Denied("403".to_owned()));
+    let other = || Err(Failure::Other("500".to_owned()));
+    for (answer, gone) in [
+        (Err(Failure::Missing), true),
+        (denied(), true),
+        (other(), false),
+    ] {
+        for to_end in [true, false] {
+            let mut candidate = candidate();
+            reads(&mut candidate, 0.0, &new_lease());
+            writes(&mut candidate, 0.0, &new_lease());
+            if to_end {
+                candidate.resign(at(1.0));
+            }
+            asks_until(&mut candidate, 1.0, 5.5, &answer);
+            assert!(!candidate.is_gone());
+            asks_until(&mut candidate, 5.5, 20.0, &answer);
+            assert_eq!(candidate.is_gone(), gone && to_end, "{answer:?}");
+        }
+    }
+    // Another answer in between begins the time anew.
+    let mut candidate = candidate();
+    candidate.resign(at(0.0));
+    asks_until(&mut candidate, 0.0, 4.5, &denied());
+    asks_until(&mut candidate, 4.5, 5.5, &other());
+    asks_until(&mut candidate, 5.5, 9.5, &denied());
+    assert!(!candidate.is_gone());
+    asks_until(&mut candidate, 9.5, 15.0, &denied());
+    assert!(candidate.is_gone());
+    assert!(candidate.events().contains(&Event::Gone));
+}

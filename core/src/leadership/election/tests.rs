@@ -1,0 +1,339 @@
+use crate::lease_state::Left;
+
+use super::*;
+
+const D: Duration = Duration::from_secs(5);
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+fn at(after: f64) -> Moment {
+    Moment::ZERO + seconds(after)
+}
+
+fn election() -> Election {
+    Election::new(Config {
+        identity: "me".to_owned(),
+        duration: seconds(15.0),
+        renew_every: seconds(5.0),
+        margin: seconds(1.5),
+        spacing: D,
+    })
+}
+
+fn lease(version: &str, holder: &str, release: Option<Release>) -> Lease {
+    Lease {
+        uid: "uid".to_owned(),
+        version: version.to_owned(),
+        holder: (!holder.is_empty()).then(|| holder.to_owned()),
+        duration: (!holder.is_empty()).then(|| seconds(15.0)),
+        release,
+        address: Some(format!("address of {holder}")),
+    }
+}
+
+fn left(waits: &[f64]) -> Option<Release> {
+    Some(Release::Left(Left {
+        lease: "uid".to_owned(),
+        waits: waits.iter().copied().map(seconds).collect(),
+        spacing: D,
+        uncounted: Some(2),
+    }))
+}
+
+/// It must want to read now, and reads this.
+fn reads(election: &mut Election, now: f64, answer: Answer) {
+    assert_eq!(election.step(at(now)), Step::Read, "at {now}");
+    election.answered(answer, at(now));
+}
+
+/// It must want to write this now, on that version.
+fn writes(election: &mut Election, now: f64, kind: Kind, version: &str) {
+    let write = Write {
+        uid: "uid".to_owned(),
+        version: version.to_owned(),
+        kind,
+    };
+    assert_eq!(election.step(at(now)), Step::Write(write), "at {now}");
+}
+
+fn waits(election: &mut Election, now: f64, until: f64) {
+    assert_eq!(
+        election.step(at(now)),
+        Step::Wait(Some(at(until))),
+        "at {now}"
+    );
+}
+
+/// Leads since 0, version "2".
+fn leader() -> Election {
+    let mut election = election();
+    let new = lease("1", "", Some(Release::NeverLed));
+    reads(&mut election, 0.0, Answer::Lease(new));
+    writes(&mut election, 0.0, Kind::Take("me-1".to_owned()), "1");
+    election.answered(Answer::Lease(lease("2", "me-1", None)), at(0.2));
+    election
+}
+
+fn until(election: &Election) -> Option<Moment> {
+    election.term().map(|term| term.until)
+}
+
+#[test]
+fn the_first_leader_ever_has_nothing_to_wait_for() {
+    let mut leader = leader();
+    let term = leader.term().unwrap();
+    assert_eq!((term.number, term.until), (1, at(13.5)));
+    assert_eq!(term.inheritance.others, Moment::ZERO);
+    assert_eq!(term.inheritance.uncounted, Some(0));
+    assert_eq!(leader.leader(), None);
+    waits(&mut leader, 0.2, 5.0);
+}
+
+#[test]
+fn the_right_to_grant_counts_from_when_a_renewal_was_sent() {
+    let mut leader = leader();
+    writes(&mut leader, 5.0, Kind::Renew, "2");
+    leader.answered(Answer::Lease(lease("3", "me-1", None)), at(9.0));
+    assert_eq!(until(&leader), Some(at(18.5)));
+    waits(&mut leader, 9.0, 10.0);
+}
+
+#[test]
+fn a_leader_whose_renewals_fail_keeps_its_right_only_to_its_end_and_may_get_it_back() {
+    let mut leader = leader();
+    writes(&mut leader, 5.0, Kind::Renew, "2");
+    leader.answered(Answer::Failed, at(6.0));
+    assert_eq!(until(&leader), Some(at(13.5)));
+    waits(&mut leader, 6.0, 6.25);
+    // The failed write may have been done: a look tells.
+    reads(&mut leader, 60.0, Answer::Lease(lease("3", "me-1", None)));
+    assert_eq!(until(&leader), Some(at(13.5)));
+    writes(&mut leader, 60.0, Kind::Renew, "3");
+    leader.answered(Answer::Lease(lease("4", "me-1", None)), at(60.1));
+    assert_eq!(until(&leader), Some(at(73.5)));
+    assert_eq!(leader.term().unwrap().number, 1);
+}
+
+#[test]
+fn a_leader_that_finds_another_holder_or_another_lease_or_none_leads_no_more() {
+    let other = lease("9", "other", None);
+    let again = Lease {
+        uid: "new".to_owned(),
+        ..lease("9", "me-1", None)
+    };
+    for answer in [Answer::Lease(other), Answer::Lease(again), Answer::Missing] {
+        let mut leader = leader();
+        writes(&mut leader, 5.0, Kind::Renew, "2");
+        leader.answered(Answer::Conflict, at(5.0));
+        assert!(leader.term().is_some());
+        reads(&mut leader, 5.0, answer);
+        assert_eq!(leader.term(), None);
+    }
+}
+
+#[test]
+fn a_conflict_with_somebody_who_only_changed_a_label_costs_nothing() {
+    let mut leader = leader();
+    writes(&mut leader, 5.0, Kind::Renew, "2");
+    leader.answered(Answer::Conflict, at(5.0));
+    reads(&mut leader, 5.0, Answer::Lease(lease("3", "me-1", None)));
+    writes(&mut leader, 5.0, Kind::Renew, "3");
+}
+
+#[test]
+fn a_held_lease_is_taken_when_it_was_seen_unchanged_for_its_duration() {
+    let mut candidate = election();
+    reads(
+        &mut candidate,
+        0.0,
+        Answer::Lease(lease("1", "other", None)),
+    );
+    assert_eq!(candidate.leader(), Some(("other", "address of other")));
+    waits(&mut candidate, 0.0, 15.0);
+    candidate.noticed(lease("2", "other", None), at(10.0));
+    candidate.noticed(lease("2", "other", None), at(12.0));
+    waits(&mut candidate, 15.0, 25.0);
+    writes(&mut candidate, 25.0, Kind::Take("me-1".to_owned()), "2");
+    candidate.answered(Answer::Lease(lease("3", "me-1", None)), at(25.5));
+    let term = candidate.term().unwrap();
+    assert_eq!(term.until, at(38.5));
+    assert_eq!(term.inheritance.others, at(25.0) + D + drift(D));
+    assert_eq!(term.inheritance.uncounted, None);
+}
+
+#[test]
+fn a_released_lease_is_taken_at_once_and_each_bucket_waits_the_rest() {
+    let mut candidate = election();
+    let released = lease("1", "", left(&[0.0, 4.0]));
+    reads(&mut candidate, 100.0, Answer::Lease(released));
+    writes(&mut candidate, 101.0, Kind::Take("me-1".to_owned()), "1");
+    candidate.answered(Answer::Lease(lease("2", "me-1", None)), at(101.5));
+    let inheritance = &candidate.term().unwrap().inheritance;
+    let free_at = |wait| at(100.0 + wait) + drift(D);
+    assert_eq!(inheritance.buckets, [free_at(0.0), free_at(4.0)]);
+    assert_eq!(inheritance.others, at(101.0) + D + drift(D));
+    assert_eq!(inheritance.uncounted, Some(2));
+}
+
+#[test]
+fn a_lease_that_says_nothing_or_was_made_again_is_waited_out() {
+    let longest = LONGEST.as_secs_f64();
+    let copied = Lease {
+        uid: "copy".to_owned(),
+        ..lease("1", "", left(&[]))
+    };
+    // No leader writes that, so nobody knows what this one believes.
+    let no_time = Lease {
+        duration: Some(Duration::ZERO),
+        ..lease("1", "other", None)
+    };
+    for blank in [lease("1", "", None), copied, no_time] {
+        let mut candidate = election();
+        reads(&mut candidate, 0.0, Answer::Lease(blank));
+        waits(&mut candidate, 0.0, longest);
+    }
+    // Somebody led the Lease that was here before.
+    let mut candidate = election();
+    reads(
+        &mut candidate,
+        0.0,
+        Answer::Lease(lease("1", "other", None)),
+    );
+    let again = Lease {
+        uid: "new".to_owned(),
+        ..lease("2", "", Some(Release::NeverLed))
+    };
+    candidate.noticed(again, at(1.0));
+    waits(&mut candidate, 1.0, 1.0 + longest);
+}
+
+#[test]
+fn a_shorter_duration_than_its_own_is_not_believed() {
+    let mut candidate = election();
+    let hurried = Lease {
+        duration: Some(seconds(1.0)),
+        ..lease("1", "other", None)
+    };
+    reads(&mut candidate, 0.0, Answer::Lease(hurried));
+    waits(&mut candidate, 0.0, 15.0);
+}
+
+#[test]
+fn a_take_that_succeeded_unseen_counts_from_when_it_was_first_sent() {
+    let mut candidate = election();
+    let released = lease("1", "", left(&[3.0]));
+    reads(&mut candidate, 0.0, Answer::Lease(released.clone()));
+    writes(&mut candidate, 0.0, Kind::Take("me-1".to_owned()), "1");
+    candidate.answered(Answer::Failed, at(1.0));
+    reads(&mut candidate, 2.0, Answer::Lease(released));
+    writes(&mut candidate, 2.0, Kind::Take("me-1".to_owned()), "1");
+    candidate.answered(Answer::Conflict, at(3.0));
+    reads(&mut candidate, 4.0, Answer::Lease(lease("2", "me-1", None)));
+    assert_eq!(until(&candidate), Some(at(13.5)));
+    let inheritance = &candidate.term().unwrap().inheritance;
+    assert_eq!(inheritance.buckets, [at(3.0) + drift(D)]);
+}
+
+#[test]
+fn who_resigned_releases_what_it_has_and_leads_never_again() {
+    let mut leader = leader();
+    leader.resign();
+    assert_eq!(leader.term(), None);
+    assert!(leader.releasing().is_some());
+    writes(&mut leader, 1.0, Kind::Release, "2");
+    leader.answered(Answer::Failed, at(2.0));
+    // Not known whether it was done.
+    reads(&mut leader, 3.0, Answer::Lease(lease("2", "me-1", None)));
+    writes(&mut leader, 3.0, Kind::Release, "2");
+    leader.answered(Answer::Lease(lease("3", "", left(&[]))), at(3.1));
+    assert_eq!(leader.releasing(), None);
+    assert_eq!(leader.step(at(100.0)), Step::Wait(None));
+    leader.noticed(lease("4", "other", None), at(101.0));
+    assert_eq!(leader.leader(), Some(("other", "address of other")));
+    assert!(leader.has_left());
+}
+
+#[test]
+fn who_resigns_while_it_takes_the_lease_releases_it_again() {
+    let mut candidate = election();
+    reads(
+        &mut candidate,
+        0.0,
+        Answer::Lease(lease("1", "", left(&[]))),
+    );
+    writes(&mut candidate, 0.0, Kind::Take("me-1".to_owned()), "1");
+    candidate.resign();
+    candidate.answered(Answer::Lease(lease("2", "me-1", None)), at(0.1));
+    assert_eq!(candidate.term(), None);
+    writes(&mut candidate, 0.1, Kind::Release, "2");
+}
+
+#[test]
+fn one_request_at_a_time_and_failures_are_asked_about_ever_more_seldom() {
+    let mut candidate = election();
+    assert_eq!(candidate.step(at(0.0)), Step::Read);
+    assert_eq!(candidate.step(at(0.0)), Step::Wait(None));
+    let mut now = 0.0;
+    for pause in [0.25, 0.5, 1.0, 1.0, 1.0] {
+        candidate.answered(Answer::Failed, at(now));
+        waits(&mut candidate, now, now + pause);
+        now += pause;
+        assert_eq!(candidate.step(at(now)), Step::Read);
+    }
+}
+
+#[test]
+fn its_own_name_of_an_earlier_term_is_not_taken_for_the_success_of_a_later_try() {
+    let mut leader = leader();
+    // It loses the Lease, and tries to take it again; nobody says what came of that.
+    writes(&mut leader, 5.0, Kind::Renew, "2");
+    leader.answered(Answer::Conflict, at(5.0));
+    reads(&mut leader, 5.0, Answer::Lease(lease("8", "", left(&[]))));
+    assert_eq!(leader.term(), None);
+    let second = Kind::Take("me-2".to_owned());
+    writes(&mut leader, 5.0, second.clone(), "8");
+    leader.answered(Answer::Failed, at(6.0));
+    // An old event comes late, or an old copy of the Lease is restored.
+    leader.noticed(lease("2", "me-1", None), at(6.1));
+    assert_eq!(leader.term(), None);
+    reads(&mut leader, 7.0, Answer::Lease(lease("9", "me-2", None)));
+    assert_eq!(leader.term().unwrap().number, 2);
+}
+
+#[test]
+fn a_copy_that_names_the_holder_of_a_try_that_was_never_done_is_not_believed() {
+    let mut candidate = election();
+    let released = lease("1", "", left(&[]));
+    reads(&mut candidate, 0.0, Answer::Lease(released.clone()));
+    writes(&mut candidate, 0.0, Kind::Take("me-1".to_owned()), "1");
+    candidate.answered(Answer::Failed, at(1.0));
+    // The same version cannot be the one after the try.
+    let same = Lease {
+        holder: Some("me-1".to_owned()),
+        ..released
+    };
+    reads(&mut candidate, 2.0, Answer::Lease(same));
+    assert_eq!(candidate.term(), None);
+}
+
+#[test]
+fn writes_that_fail_again_and_again_are_tried_ever_more_seldom_though_looks_succeed() {
+    for failure in [Answer::Failed, Answer::Conflict] {
+        let mut candidate = election();
+        let released = lease("1", "", left(&[]));
+        reads(&mut candidate, 0.0, Answer::Lease(released.clone()));
+        let mut now = 0.0;
+        for _ in 0..8 {
+            writes(&mut candidate, now, Kind::Take("me-1".to_owned()), "1");
+            candidate.answered(failure.clone(), at(now));
+            if let Step::Wait(Some(until)) = candidate.step(at(now)) {
+                now = until.since(Moment::ZERO).as_secs_f64();
+                assert_eq!(candidate.step(at(now)), Step::Read);
+            }
+            candidate.answered(Answer::Lease(released.clone()), at(now));
+        }
+        assert!(now > 4.0, "{now}");
+    }
+}

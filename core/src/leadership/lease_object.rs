@@ -1,0 +1,299 @@
+//! The Lease as the API server has it: what is read from it, and what is
+//! written. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::lease_state::{ADDRESS, Left, RELEASED, Release, TOKEN_MARK, Unreachable, obsolete};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::leadership::election::{Lease, Write};
+
+/// `leaseTransitions` is an int32, and the API server refuses a greater number.
+const MAX_TRANSITIONS: u64 = i32::MAX as u64;
+
+/// A Lease, and what else is on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What the election must know.
+    pub lease: Lease,
+    /// How often it changed hands.
+    pub transitions: u64,
+    /// When it was renewed last, by the wall clock of who did.
+    pub renewed: Option<Timestamp>,
+    /// All annotations; the lease state is among them.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Why a request came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// There is no such Lease.
+    #[error("the Lease is not there")]
+    Missing,
+    /// The Lease, or its version, is another one by now.
+    #[error("somebody else has written to the Lease")]
+    Conflict,
+    /// The API server knows this pod no more, or refuses it the Lease. A sentence that
+    /// quotes it.
+    #[error("{0}")]
+    Denied(String),
+    /// Anything else. A sentence that quotes the API server.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Record {
+    /// Returns whether the Lease was taken or renewed since it was `before`. Wall clocks are not
+    /// compared: any other time is a renewal.
+    pub fn is_renewal_after(&self, before: &Self) -> bool {
+        let renewed = |record: &Self| (record.lease.holder.clone(), record.renewed);
+        let is_same = self.lease.uid == before.lease.uid;
+        is_same && self.lease.holder.is_some() && renewed(self) != renewed(before)
+    }
+
+    /// Adds to a patch that `holder` leaves no report on the Lease that means nothing to it.
+    pub fn remove_obsolete_reports(&self, patch: &mut Value, holder: &str) {
+        if let Some(annotations) = patch["metadata"]["annotations"].as_object_mut() {
+            let obsolete = obsolete(&self.annotations, holder).into_iter();
+            annotations.extend(obsolete.map(|key| (key, Value::Null)));
+        }
+    }
+
+    /// Reads a Lease from JSON. Returns none without the parts that every decision
+    /// depends on: UID, version and holder. Any other field that cannot be read is
+    /// as good as absent, which is always the longer wait.
+    pub fn parse(json: &[u8]) -> Option<Self> {
+        let lease: Value = serde_json::from_slice(json).ok()?;
+        let (metadata, spec) = (&lease["metadata"], &lease["spec"]);
+        if !spec.is_object() && !spec.is_null() {
+            return None;
+        }
+        let holder = match &spec["holderIdentity"] {
+            Value::Null => None,
+            Value::String(holder) => Some(holder.clone()).filter(|holder| !holder.is_empty()),
+            _ => return None,
+        };
+        // An empty one would make a write unconditional.
+        let identifier = |field: &str| {
+            let value = metadata[field].as_str()?;
+            Some(value.to_owned()).filter(|value| !value.is_empty())
+        };
+        let text =
+            |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        let annotations = metadata["annotations"].as_object();
+        let annotations: BTreeMap<String, String> =
+            annotations.into_iter().flatten().filter_map(text).collect();
+        let release = annotations.get(RELEASED);
+        let renewed = spec["renewTime"].as_str();
+        Some(Self {
+            lease: Lease {
+                uid: identifier("uid")?,
+                version: identifier("resourceVersion")?,
+                holder,
+                duration: spec["leaseDurationSeconds"]
+                    .as_u64()
+                    .map(Duration::from_secs),
+                release: release.and_then(|text| Release::read(text)),
+                address: annotations.get(ADDRESS).cloned(),
+            },
+            transitions: spec["leaseTransitions"].as_u64().unwrap_or(0),
+            renewed: renewed.and_then(|time| time.parse().ok()),
+            annotations,
+        })
+    }
+
+    /// The patch that makes `holder` the holder.
+    pub fn take(
+        &self,
+        write: &Write,
+        holder: &str,
+        address: &str,
+        duration: Duration,
+        now: Timestamp,
+    ) -> Value {
+        // The lease state is older than this term. Who takes the Lease after
+        // one who never wrote must not go by it.
+        let annotations = json!({RELEASED: null, ADDRESS: address, TOKEN_MARK: null});
+        let spec = json!({
+            "holderIdentity": holder,
+            "leaseDurationSeconds": duration.as_secs(),
+            "leaseTransitions": self.transitions.saturating_add(1).min(MAX_TRANSITIONS),
+            "acquireTime": micros(now),
+            "renewTime": micros(now),
+        });
+        patch(write, annotations, spec)
+    }
+}
+
+/// The patch that renews the Lease, with these annotations. It says again what
+/// a curious hand may have changed.
+pub fn renew(
+    write: &Write,
+    annotations: &BTreeMap<&'static str, Option<String>>,
+    address: &str,
+    duration: Duration,
+    now: Timestamp,
+) -> Value {
+    let mut annotations = json!(annotations);
+    annotations[ADDRESS] = address.into();
+    let spec = json!({
+        "leaseDurationSeconds": duration.as_secs(),
+        "renewTime": micros(now),
+    });
+    patch(write, annotations, spec)
+}
+
+/// The patch that leaves the Lease.
+pub fn release(write: &Write, left: Left, now: Timestamp) -> Value {
+    let record = Release::Left(left).write();
+    let annotations = json!({RELEASED: record, ADDRESS: null});
+    patch(
+        write,
+        annotations,
+        json!({"holderIdentity": "", "renewTime": micros(now)}),
+    )
+}
+
+/// The patch that puts the report of `pod` on the Lease, or removes it. It is refused
+/// when the Lease is not as the renewal left it: a late report would postpone a takeover.
+pub fn report(uid: &str, version: &str, pod: &str, report: Option<&Unreachable>) -> Value {
+    let annotations = json!({Unreachable::key(pod): report.map(Unreachable::write)});
+    json!({"metadata": {"uid": uid, "resourceVersion": version, "annotations": annotations}})
+}
+
+/// The API server refuses it when the Lease has another UID or version by then.
+fn patch(write: &Write, annotations: Value, spec: Value) -> Value {
+    json!({
+        "metadata": {
+            "uid": write.uid,
+            "resourceVersion": write.version,
+            "annotations": annotations,
+        },
+        "spec": spec,
+    })
+}
+
+/// As Kubernetes writes a MicroTime. It reads no year with a sign.
+fn micros(time: Timestamp) -> String {
+    let time = time.max(Timestamp::UNIX_EPOCH);
+    time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::merge;
+
+    use super::*;
+    use crate::leadership::election::Kind;
+
+    fn write(kind: Kind) -> Write {
+        Write {
+            uid: "u".to_owned(),
+            version: "7".to_owned(),
+            kind,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let now: Timestamp = "2026-11-24T03:04:05.000006789Z".parse().unwrap();
+        let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7",
+            "annotations": {RELEASED: "never-led", TOKEN_MARK: "0badcafe", "other": "stays"}}});
+        let parse = |stored: &Value| Record::parse(stored.to_string().as_bytes()).unwrap();
+        let new = parse(&stored);
+        assert_eq!(new.lease.release, Some(Release::NeverLed));
+        assert_eq!((new.lease.holder, new.lease.duration), (None, None));
+
+        let fifteen = Duration::from_secs(15);
+        let taking = parse(&stored).take(
+            &write(Kind::Take("me".to_owned())),
+            "me",
+            "10.0.0.1:9091",
+            fifteen,
+            now,
+        );
+        merge(&mut stored, &taking);
+        let taken = parse(&stored);
+        assert_eq!(taken.lease.holder.as_deref(), Some("me"));
+        assert_eq!(taken.lease.duration, Some(fifteen));
+        assert_eq!(taken.lease.address.as_deref(), Some("10.0.0.1:9091"));
+        assert_eq!((taken.lease.release, taken.transitions), (None, 1));
+        assert_eq!(taken.annotations.get(TOKEN_MARK), None);
+        assert!(taken.annotations.contains_key("other"));
+        assert_eq!(stored["spec"]["renewTime"], "2026-11-24T03:04:05.000006Z");
+
+        let annotations = BTreeMap::from([("a", Some("b".to_owned())), ("other", None)]);
+        let renewing = renew(
+            &write(Kind::Renew),
+            &annotations,
+            "10.0.0.1:9091",
+            fifteen,
+            now,
+        );
+        merge(&mut stored, &renewing);
+        let renewed = parse(&stored);
+        assert_eq!(renewed.annotations.get("a").map(String::as_str), Some("b"));
+        assert_eq!(renewed.annotations.get("other"), None);
+        assert_eq!(renewed.lease.holder.as_deref(), Some("me"));
+
+        let left = Left {
+            lease: "u".to_owned(),
+            waits: vec![Duration::from_millis(3)],
+            spacing: Duration::from_secs(5),
+            uncounted: Some(1),
+        };
+        merge(
+            &mut stored,
+            &release(&write(Kind::Release), left.clone(), now),
+        );
+        let released = parse(&stored).lease;
+        assert_eq!(released.release, Some(Release::Left(left)));
+        assert_eq!((released.holder, released.address), (None, None));
+    }
+
+    #[test]
+    fn a_report_is_on_the_lease_until_another_pod_takes_it() {
+        let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7"},
+            "spec": {"holderIdentity": "a_1", "renewTime": "2026-11-24T03:04:05.000006Z"}});
+        let parse = |stored: &Value| Record::parse(stored.to_string().as_bytes()).unwrap();
+        let before = parse(&stored);
+        let unreachable = Unreachable {
+            leader: "a_1".to_owned(),
+            address: ([10, 0, 0, 1], 9091).into(),
+            since: Timestamp::UNIX_EPOCH,
+        };
+        merge(&mut stored, &report("u", "7", "p", Some(&unreachable)));
+        let reported = parse(&stored);
+        let key = Unreachable::key("p");
+        assert_eq!(reported.annotations[&key], unreachable.write());
+        // It is no renewal.
+        assert!(!reported.is_renewal_after(&before));
+        merge(&mut stored, &report("u", "7", "p", None));
+        assert_eq!(parse(&stored).annotations.get(&key), None);
+
+        for (holder, stays) in [("a_1", true), ("b_1", false)] {
+            merge(&mut stored, &report("u", "7", "p", Some(&unreachable)));
+            let annotations = BTreeMap::from([("a", Some("b".to_owned()))]);
+            let (now, fifteen) = (Timestamp::UNIX_EPOCH, Duration::from_secs(15));
+            let mut renewing = renew(&write(Kind::Renew), &annotations, "", fifteen, now);
+            let last = parse(&stored);
+            last.remove_obsolete_reports(&mut renewing, holder);
+            merge(&mut stored, &renewing);
+            let renewed = parse(&stored);
+            assert_eq!(renewed.annotations.contains_key(&key), stays);
+            assert!(renewed.is_renewal_after(&before));
+            assert_eq!(renewed.annotations["a"], "b");
+        }
+        stored["metadata"]["uid"] = json!("v");
+        assert!(!parse(&stored).is_renewal_after(&before));
+    }
+
+    #[test]
+    fn what_is_no_lease_is_none() {
+        for text in ["", "{}", "[]", r#"{"metadata":{"uid":"u"}}"#, "null"] {
+            assert!(Record::parse(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+}

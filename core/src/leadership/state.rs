@@ -1,0 +1,134 @@
+//! Where this process stands in the election. Pure.
+
+use std::net::SocketAddr;
+
+use crate::leadership::term::{Inheritance, Term};
+use crate::lease_state::last_known::LastKnown;
+use crate::time::Moment;
+
+/// What the election told last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The term in which this process leads, if it does. Its right to grant may
+    /// have run out.
+    pub term: Option<Term>,
+    /// What the leader before knew of the session starts.
+    pub known: Option<LastKnown>,
+    /// Another leader, if there is one that can be asked.
+    pub leader: Option<Leader>,
+}
+
+/// A leader elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Its name in its term.
+    pub holder: String,
+    /// Where it takes hops.
+    pub address: SocketAddr,
+}
+
+impl Leader {
+    /// The pod that leads: its name in its term begins with that.
+    pub fn pod(&self) -> Option<&str> {
+        self.holder.rsplit_once('_').map(|(pod, _)| pod)
+    }
+}
+
+impl Standing {
+    /// Nothing is known yet.
+    pub const SEEKS: Self = Self {
+        term: None,
+        known: None,
+        leader: None,
+    };
+
+    /// There is no election: this process leads as long as it lives, after what
+    /// it knows of a predecessor.
+    pub fn alone(inheritance: Inheritance) -> Self {
+        Self {
+            term: Some(Term {
+                number: 1,
+                holder: String::new(),
+                until: Moment::from_nanos(u64::MAX),
+                inheritance,
+            }),
+            known: None,
+            leader: None,
+        }
+    }
+
+    /// Whether a waiter belongs into the queue of this process.
+    pub fn leads(&self) -> bool {
+        self.term.is_some()
+    }
+
+    /// For people.
+    pub fn role(&self, now: Moment) -> Role {
+        match (&self.term, &self.leader) {
+            (Some(term), _) if now < term.until => Role::Leads,
+            (Some(_), _) => Role::Lapsed,
+            (None, Some(_)) => Role::Follows,
+            (None, None) => Role::Seeks,
+        }
+    }
+}
+
+/// What this process does with waiters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It grants.
+    Leads,
+    /// It is the holder, but could not renew: it grants nothing until it can.
+    Lapsed,
+    /// It asks the leader for them.
+    Follows,
+    /// It holds them, as nobody leads or it cannot know who does.
+    Seeks,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Leads, Self::Lapsed, Self::Follows, Self::Seeks];
+
+    /// The word that stands for it in metrics and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Leads => "leads",
+            Self::Lapsed => "lapsed",
+            Self::Follows => "follows",
+            Self::Seeks => "seeks",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_whose_right_ran_out_has_lapsed() {
+        let mut standing = Standing::alone(Inheritance::NOTHING);
+        assert_eq!(standing.role(Moment::from_nanos(5)), Role::Leads);
+        standing.term.as_mut().unwrap().until = Moment::from_nanos(5);
+        assert_eq!(standing.role(Moment::from_nanos(5)), Role::Lapsed);
+        assert!(standing.leads());
+        standing.term = None;
+        assert_eq!(standing.role(Moment::ZERO), Role::Seeks);
+        standing.leader = Some(Leader {
+            holder: "other".to_owned(),
+            address: ([10, 0, 0, 1], 9091).into(),
+        });
+        assert_eq!(standing.role(Moment::ZERO), Role::Follows);
+    }
+
+    #[test]
+    fn the_pod_of_a_leader_is_known_by_its_name_in_its_term() {
+        let pod = |holder: &str| {
+            let holder = holder.to_owned();
+            let address = ([10, 0, 0, 1], 9091).into();
+            Leader { holder, address }.pod().map(str::to_owned)
+        };
+        assert_eq!(pod("my-bot-x_01ab-2").as_deref(), Some("my-bot-x"));
+        assert_eq!(pod("somebody"), None);
+    }
+}

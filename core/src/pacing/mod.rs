@@ -1,0 +1,7 @@
+//! Who may identify when: buckets, waiters, reservations and session starts.
+
+pub mod budget;
+pub mod pacer;
+pub mod reservations;
+pub mod scheduler;
+mod wait_list;

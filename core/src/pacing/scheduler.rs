@@ -1,0 +1,272 @@
+//! The whole queue, pure: the pacer's turns under the budget of session starts.
+//!
+//! One task owns it (see `keeper`); tests drive it with moments they make up.
+
+use std::time::Duration;
+
+use crate::lease_state::{Hold, Left, Token};
+
+use crate::gateway_bot::Limits;
+use crate::gateway_bot::MAX_BUCKETS;
+use crate::leadership::term::Inheritance;
+use crate::pacing::budget::{Budget, Outcome, Rules};
+use crate::pacing::pacer::{Grant, Lane, Pacer, WaiterId};
+use crate::protocol::refusal::{self, Refusal};
+use crate::time::Moment;
+
+/// When to come back if there may be news at any moment, or never.
+const NEWS_RETRY: Duration = Duration::from_secs(5);
+
+/// What the queue must know of the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Between two grants of one bucket: Discord's interval and the margin.
+    pub spacing: Duration,
+    /// Nothing is granted for one spacing after the start, when nothing is
+    /// known of a predecessor.
+    pub start_guard: bool,
+    /// How long the place of a waiter that went away is kept.
+    pub place_kept: Duration,
+    /// The number of buckets while there is no token; Discord says it otherwise.
+    pub max_concurrency: u32,
+    /// The budget's part.
+    pub rules: Rules,
+}
+
+/// What a fetch changed that people want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// Discord told the limits.
+    Limits {
+        /// What is in force now.
+        limits: Limits,
+        /// The number of buckets before, when it changed.
+        concurrency_was: Option<u32>,
+    },
+    /// The fetch changed nothing, or made things worse: see [`Queue::budget`].
+    Trouble,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Queue {
+    pacer: Pacer,
+    budget: Budget,
+    concurrency_known: bool,
+    spacing: Duration,
+    place_kept: Duration,
+    /// Since when the budget allows grants, to tell a late grant from one
+    /// that was held.
+    open_since: Option<Moment>,
+}
+
+impl Queue {
+    /// An empty queue, started at `now`, of which nothing but the setting says
+    /// whether it had a predecessor.
+    pub fn new(config: &Config, token: Token, now: Moment) -> Self {
+        let inheritance = match config.start_guard {
+            true => Inheritance::unknown(now + config.spacing),
+            false => Inheritance::NOTHING,
+        };
+        Self::inheriting(config, token, &inheritance, now)
+    }
+
+    /// An empty queue, started at `now`, that waits out what its predecessor
+    /// left.
+    pub fn inheriting(
+        config: &Config,
+        token: Token,
+        inheritance: &Inheritance,
+        now: Moment,
+    ) -> Self {
+        let mut pacer = Pacer::new(config.spacing, config.place_kept, inheritance);
+        if token == Token::None {
+            pacer.set_concurrency(config.max_concurrency);
+        }
+        let mut budget = Budget::new(config.rules, token, inheritance.uncounted, now);
+        budget.had_buckets(pacer.concurrency());
+        Self {
+            pacer,
+            budget,
+            concurrency_known: token == Token::None,
+            spacing: config.spacing,
+            place_kept: config.place_kept,
+            open_since: (token == Token::None).then_some(Moment::ZERO),
+        }
+    }
+
+    /// Starts from what the last leader knew, all that it may have granted
+    /// since deducted, until Discord has answered.
+    pub fn adopt(&mut self, limits: Limits, now: Moment) {
+        if let Some(buckets) = limits.max_concurrency {
+            self.concurrency_known = self.pacer.set_concurrency(buckets);
+        }
+        if self.concurrency_known {
+            self.budget.adopt(limits, now);
+        }
+    }
+
+    /// What the next leader of this Lease must know, when this one grants no
+    /// more and no grant is on its way.
+    pub fn left(&self, lease: &str, now: Moment) -> Left {
+        Left {
+            lease: lease.to_owned(),
+            waits: self.pacer.left(now),
+            spacing: self.spacing,
+            uncounted: self.budget.uncounted(now),
+        }
+    }
+
+    /// Whether a grant is on its way to a socket.
+    pub fn is_writing(&self) -> bool {
+        self.pacer.is_writing()
+    }
+
+    /// See [`Pacer::offer`].
+    pub fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
+        self.pacer.offer(id, shard, now)
+    }
+
+    /// See [`Pacer::offer_from`].
+    pub fn offer_from(&mut self, id: WaiterId, shard: u32, arrived: Moment, now: Moment) -> bool {
+        self.pacer.offer_from(id, shard, arrived, now)
+    }
+
+    /// See [`Pacer::cancel`].
+    pub fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
+        self.pacer.cancel(id, now)
+    }
+
+    /// The waiter's patience is over: it goes, and its place is kept. None when
+    /// it does not wait any more, as its turn has come.
+    pub fn give_up(&mut self, id: WaiterId, now: Moment) -> Option<Refusal> {
+        let standing = self.pacer.standing(id, now)?;
+        self.pacer.cancel(id, now);
+        let hold = self.hold();
+        let away = match hold {
+            // Half of the way, so that it is back before its turn.
+            None => standing.turn_at.since(now) / 2,
+            Some(_) => self.fetch_at().map_or(NEWS_RETRY, |at| at.since(now)),
+        };
+        Some(Refusal {
+            reason: hold.into(),
+            position: Some(standing.ahead + 1),
+            retry_after: refusal::retry_after(away, self.place_kept),
+        })
+    }
+
+    /// The next waiter that may identify now. The caller writes the grant and
+    /// says [`Queue::written`] or [`Queue::unwritten`].
+    pub fn grant(&mut self, now: Moment) -> Option<Grant> {
+        self.budget.expire(now);
+        if !self.budget.may_grant(now) {
+            self.open_since = None;
+            return None;
+        }
+        let open_since = *self.open_since.get_or_insert(now);
+        let grant = self.pacer.grant(now)?;
+        self.budget.granted();
+        Some(Grant {
+            allowed: grant.allowed.max(open_since),
+            ..grant
+        })
+    }
+
+    /// The grant went out at `at`, or may have.
+    pub fn written(&mut self, id: WaiterId, at: Moment) {
+        if self.pacer.written(id, at) {
+            self.budget.written(at);
+        }
+    }
+
+    /// Not a byte of the grant went out.
+    pub fn unwritten(&mut self, id: WaiterId, now: Moment) {
+        if self.pacer.unwritten(id, now) {
+            self.budget.unwritten();
+        }
+    }
+
+    /// See [`Budget::token_changed`].
+    pub fn token_changed(&mut self, token: Token, now: Moment) {
+        self.budget.token_changed(token, now);
+        self.concurrency_known = token == Token::None;
+    }
+
+    /// See [`Budget::token_returned`].
+    pub fn token_returned(&mut self, now: Moment) {
+        self.budget.token_returned(now);
+        self.concurrency_known = false;
+    }
+
+    /// A fetch was sent.
+    pub fn fetching(&mut self, now: Moment) {
+        let due = self.pacer.wake_at().is_some_and(|at| at <= now);
+        self.budget.fetching(due, now);
+    }
+
+    /// A fetch came to something: see [`Budget::fetched`].
+    pub fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64) -> Learned {
+        let Outcome::Limits(mut limits) = outcome else {
+            self.budget.fetched(outcome, now, jitter);
+            return Learned::Trouble;
+        };
+        let was = self.pacer.concurrency();
+        // What cannot be is not taken; the old number stays, if there is one.
+        if limits.max_concurrency.is_none() && !self.concurrency_known {
+            let why = format!("Discord said a max_concurrency that is not 1 to {MAX_BUCKETS}");
+            self.budget.fetched(Outcome::Useless(why), now, jitter);
+            return Learned::Trouble;
+        }
+        let buckets = *limits.max_concurrency.get_or_insert(was);
+        self.pacer.set_concurrency(buckets);
+        self.concurrency_known = true;
+        self.budget.fetched(Outcome::Limits(limits), now, jitter);
+        Learned::Limits {
+            limits,
+            concurrency_was: (was != buckets).then_some(was),
+        }
+    }
+
+    /// When to fetch the limits next.
+    pub fn fetch_at(&self) -> Option<Moment> {
+        let due = self.pacer.wake_at();
+        let confirm_at = due.and_then(|due| self.budget.confirm_at(due));
+        self.budget.fetch_at().into_iter().chain(confirm_at).min()
+    }
+
+    /// When to look again if nothing happens before: for a grant or a fetch. Ask
+    /// after [`Queue::grant`] has granted what it can.
+    pub fn wake_at(&self) -> Option<Moment> {
+        let due = self.pacer.wake_at();
+        let grant_at = due.filter(|due| self.budget.may_grant(*due));
+        grant_at.into_iter().chain(self.fetch_at()).min()
+    }
+
+    /// Why nothing is granted, when nothing is. A pause until Discord has been
+    /// asked again is not a reason; that it does not answer then is one.
+    pub fn hold(&self) -> Option<Hold> {
+        let unanswered = self.budget.is_low() && self.budget.trouble().is_some();
+        let unknown = unanswered.then_some(Hold::SessionStartsUnknown);
+        self.budget.hold().or(unknown)
+    }
+
+    /// The session starts.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// How many buckets there are; none while unknown.
+    pub fn concurrency(&self) -> Option<u32> {
+        self.concurrency_known.then(|| self.pacer.concurrency())
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.pacer.waiting()
+    }
+
+    /// See [`Pacer::lanes`].
+    pub fn lanes(&self, shards: usize) -> impl Iterator<Item = Lane> {
+        self.pacer.lanes(shards)
+    }
+}

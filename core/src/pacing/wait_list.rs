@@ -1,0 +1,256 @@
+//! The waiters of one bucket, in the order of their places.
+//!
+//! A search tree by place that counts its branches, so that it also tells how
+//! many wait before somebody; the standard library's map cannot. It is a treap:
+//! a heap by a number that is as good as random, which keeps it as flat as
+//! chance does. Every step takes O(log waiters).
+
+use crate::pacing::reservations::Place;
+
+/// One request that waits. Two requests of one shard are two waiters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaiterId(pub u64);
+
+/// One who waits here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stander {
+    pub(crate) place: Place,
+    pub(crate) waiter: WaiterId,
+    pub(crate) shard: u32,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    root: Branch,
+}
+
+type Branch = Option<Box<Node>>;
+
+#[derive(Debug)]
+struct Node {
+    stander: Stander,
+    /// How many are in this branch, this one included.
+    size: usize,
+    before: Branch,
+    after: Branch,
+}
+
+impl Line {
+    /// Somebody comes. No one else may have its place.
+    pub(crate) fn insert(&mut self, stander: Stander) {
+        insert(&mut self.root, Node::alone(stander));
+    }
+
+    /// Who stands at `place` leaves.
+    pub(crate) fn remove(&mut self, place: Place) -> Option<Stander> {
+        remove(&mut self.root, place)
+    }
+
+    /// Whose turn is next.
+    pub(crate) fn first(&self) -> Option<Stander> {
+        let mut node = self.root.as_deref()?;
+        while let Some(before) = &node.before {
+            node = before;
+        }
+        Some(node.stander)
+    }
+
+    /// How many stand here.
+    pub(crate) fn len(&self) -> usize {
+        size(&self.root)
+    }
+
+    /// How many stand before `place`.
+    pub(crate) fn ahead_of(&self, place: Place) -> usize {
+        let mut ahead = 0;
+        let mut branch = &self.root;
+        while let Some(node) = branch {
+            if node.stander.place < place {
+                ahead += size(&node.before) + 1;
+                branch = &node.after;
+            } else {
+                branch = &node.before;
+            }
+        }
+        ahead
+    }
+
+    /// All, the next one first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Stander> {
+        let mut open = Vec::new();
+        let mut branch = &self.root;
+        std::iter::from_fn(move || {
+            while let Some(node) = branch {
+                open.push(node);
+                branch = &node.before;
+            }
+            let node = open.pop()?;
+            branch = &node.after;
+            Some(node.stander)
+        })
+    }
+}
+
+impl Node {
+    fn alone(stander: Stander) -> Box<Self> {
+        Box::new(Self {
+            stander,
+            size: 1,
+            before: None,
+            after: None,
+        })
+    }
+
+    /// Parents have a higher rank than their children. It mixes the bits of the
+    /// place's number as splitmix64 does, as neighbours must differ.
+    fn rank(&self) -> u64 {
+        let mut bits = self.stander.place.seq.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    fn count(&mut self) {
+        self.size = size(&self.before) + 1 + size(&self.after);
+    }
+}
+
+fn size(branch: &Branch) -> usize {
+    branch.as_ref().map_or(0, |node| node.size)
+}
+
+fn insert(branch: &mut Branch, mut new: Box<Node>) {
+    match branch {
+        Some(node) if node.rank() >= new.rank() => {
+            let side = match new.stander.place < node.stander.place {
+                true => &mut node.before,
+                false => &mut node.after,
+            };
+            insert(side, new);
+            node.count();
+        }
+        _ => {
+            (new.before, new.after) = split(branch.take(), new.stander.place);
+            new.count();
+            *branch = Some(new);
+        }
+    }
+}
+
+fn remove(branch: &mut Branch, place: Place) -> Option<Stander> {
+    let node = branch.as_mut()?;
+    let side = match place.cmp(&node.stander.place) {
+        std::cmp::Ordering::Less => &mut node.before,
+        std::cmp::Ordering::Greater => &mut node.after,
+        std::cmp::Ordering::Equal => {
+            let stander = node.stander;
+            *branch = join(node.before.take(), node.after.take());
+            return Some(stander);
+        }
+    };
+    let removed = remove(side, place);
+    node.count();
+    removed
+}
+
+/// Those before `place`, and the others.
+fn split(branch: Branch, place: Place) -> (Branch, Branch) {
+    let Some(mut node) = branch else {
+        return (None, None);
+    };
+    if node.stander.place < place {
+        let (before, after) = split(node.after.take(), place);
+        node.after = before;
+        node.count();
+        (Some(node), after)
+    } else {
+        let (before, after) = split(node.before.take(), place);
+        node.before = after;
+        node.count();
+        (before, Some(node))
+    }
+}
+
+/// All of `before` stand before all of `after`.
+fn join(before: Branch, after: Branch) -> Branch {
+    match (before, after) {
+        (Some(mut first), Some(second)) if first.rank() >= second.rank() => {
+            first.after = join(first.after.take(), Some(second));
+            first.count();
+            Some(first)
+        }
+        (first @ Some(_), Some(mut second)) => {
+            second.before = join(first, second.before.take());
+            second.count();
+            Some(second)
+        }
+        (first, second) => first.or(second),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::time::Moment;
+
+    fn place(arrived: u64, seq: u64) -> Place {
+        Place {
+            arrived: Moment::from_nanos(arrived),
+            seq,
+        }
+    }
+
+    fn stander(place: Place) -> Stander {
+        Stander {
+            place,
+            waiter: WaiterId(place.seq),
+            shard: 7,
+        }
+    }
+
+    fn depth(branch: &Branch) -> usize {
+        match branch {
+            Some(node) => 1 + depth(&node.before).max(depth(&node.after)),
+            None => 0,
+        }
+    }
+
+    proptest! {
+        /// The sorted map of the standard library is the model.
+        #[test]
+        fn it_does_what_a_sorted_map_does(
+            steps in prop::collection::vec((any::<bool>(), 0..40_u64, 0..40_u64), 0..200),
+        ) {
+            let mut line = Line::default();
+            let mut model = BTreeMap::new();
+            for (comes, arrived, seq) in steps {
+                let place = place(arrived, seq);
+                if comes && !model.contains_key(&place) {
+                    line.insert(stander(place));
+                    model.insert(place, stander(place));
+                } else {
+                    prop_assert_eq!(line.remove(place), model.remove(&place));
+                }
+                prop_assert_eq!(line.len(), model.len());
+                prop_assert_eq!(line.first(), model.values().next().copied());
+                prop_assert_eq!(line.ahead_of(place), model.range(..place).count());
+            }
+            prop_assert!(line.iter().eq(model.values().copied()));
+        }
+    }
+
+    #[test]
+    fn it_stays_flat_for_those_who_come_one_after_the_other() {
+        let mut line = Line::default();
+        for seq in 0..100_000 {
+            line.insert(stander(place(seq, seq)));
+        }
+        assert!(depth(&line.root) < 60, "{}", depth(&line.root));
+        assert_eq!(line.ahead_of(place(99_999, 99_999)), 99_999);
+    }
+}

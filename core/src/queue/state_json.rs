@@ -1,0 +1,247 @@
+//! The queue as JSON, for people and their scripts.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::leadership::leader_health::Health;
+use crate::queue::explain;
+use crate::queue::snapshot::{About, Granted, LeaderView, Snapshot};
+use crate::time::Moment;
+
+#[derive(Serialize)]
+struct State<'a> {
+    role: &'static str,
+    /// Where the leader takes hops, when that is another pod.
+    leader: Option<SocketAddr>,
+    token: &'static str,
+    /// Why nothing is granted; null when shards may identify.
+    hold: Option<&'static str>,
+    trouble: Option<&'a str>,
+    max_concurrency: Option<u32>,
+    recommended_shards: Option<u32>,
+    session_starts: Option<SessionStarts>,
+    /// Those who wait in the buckets of the leader, so also for other pods.
+    waiting: usize,
+    /// The clients that this pod holds.
+    held: u64,
+    /// A sentence about why nothing is granted, and what to do.
+    why: Option<String>,
+    pod: Option<&'a str>,
+    namespace: Option<&'a str>,
+    /// The pod that leads, this one or another.
+    leader_pod: Option<&'a str>,
+    version: &'static str,
+    admin_port: u16,
+    spacing_ms: u128,
+    next_fetch_in_ms: Option<u128>,
+    /// The newest first.
+    last_grants: Vec<LastGrant>,
+    bucket_count: usize,
+    buckets: Vec<Bucket<'a>>,
+}
+
+#[derive(Serialize)]
+struct SessionStarts {
+    total: u64,
+    remaining: u64,
+    /// RFC 3339; null while no window is open.
+    reset_time: Option<String>,
+    reset_in_ms: Option<i64>,
+    reserve: u64,
+}
+
+#[derive(Serialize)]
+struct LastGrant {
+    shard: u32,
+    bucket: u32,
+    ago_ms: u128,
+}
+
+#[derive(Serialize)]
+struct Bucket<'a> {
+    bucket: u32,
+    /// Until the next may go, or somebody who comes; null while nobody may.
+    next_in_ms: Option<u128>,
+    /// The shards that wait, the next one first.
+    waiting: &'a [u32],
+    /// How many wait: `waiting` may be the first of them.
+    count: usize,
+}
+
+/// The JSON of /state and of /events, with all that the snapshot holds; `wall`
+/// is the wall clock's time when it was taken.
+///
+/// # Errors
+///
+/// When it cannot be written as JSON; it has no reason to.
+pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::Result<String> {
+    let pod = about.pod.as_ref();
+    let name = pod.map(|pod| pod.name.as_str());
+    let view = snapshot.leader_view.as_ref();
+    let state = State {
+        role: snapshot.role.word(),
+        leader: snapshot.leader,
+        token: snapshot.token.word(),
+        hold: view.and_then(|view| view.hold).map(|hold| hold.word()),
+        trouble: match &snapshot.leader_health {
+            Health::Unreachable { lives: true, .. } => {
+                Some("the leader renews its Lease and does not answer this pod, which is unready")
+            }
+            _ if snapshot.leader_silent => {
+                Some("the leader does not answer; if it is gone, its Lease runs out soon")
+            }
+            _ => snapshot.trouble.as_deref(),
+        },
+        max_concurrency: view.and_then(|view| view.max_concurrency),
+        recommended_shards: view
+            .and_then(|view| view.limits)
+            .map(|limits| limits.shards),
+        session_starts: view.and_then(|view| view.session_starts(about.reserve, wall)),
+        waiting: snapshot.waiting,
+        held: snapshot.held,
+        why: explain::why(snapshot, about),
+        pod: name,
+        namespace: pod.map(|pod| pod.namespace.as_str()),
+        leader_pod: match view {
+            Some(_) => name,
+            None => snapshot.leader_pod.as_deref(),
+        },
+        version: env!("CARGO_PKG_VERSION"),
+        admin_port: about.admin_port,
+        spacing_ms: about.spacing.as_millis(),
+        next_fetch_in_ms: view
+            .and_then(|view| view.fetch_at)
+            .map(|at| at.since(snapshot.taken).as_millis()),
+        last_grants: view.map_or_else(Vec::new, |view| view.last_grants(snapshot.taken)),
+        bucket_count: snapshot.buckets,
+        buckets: snapshot
+            .lanes
+            .iter()
+            .map(|lane| Bucket {
+                bucket: lane.bucket,
+                next_in_ms: view
+                    .filter(|view| view.hold.is_none())
+                    .map(|_| lane.free_at.since(snapshot.taken).as_millis()),
+                waiting: &lane.shards,
+                count: lane.waiting,
+            })
+            .collect(),
+    };
+    serde_json::to_string(&state)
+}
+
+impl LeaderView {
+    fn session_starts(&self, reserve: u64, wall: Timestamp) -> Option<SessionStarts> {
+        let (limits, remaining) = self.limits.zip(self.remaining)?;
+        let left = |time: Timestamp| (time.as_millisecond() - wall.as_millisecond()).max(0);
+        Some(SessionStarts {
+            total: limits.total,
+            remaining,
+            reset_time: self.reset_time.map(|time| time.to_string()),
+            reset_in_ms: self.reset_time.map(left),
+            reserve,
+        })
+    }
+
+    fn last_grants(&self, now: Moment) -> Vec<LastGrant> {
+        let last = |granted: &Granted| LastGrant {
+            shard: granted.shard,
+            bucket: granted.bucket,
+            ago_ms: now.since(granted.at).as_millis(),
+        };
+        self.granted.iter().rev().map(last).collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::gateway_bot::Limits;
+    use crate::leadership::state::Role;
+    use crate::queue::snapshot::{BRIEF_BUCKETS, BRIEF_SHARDS, Pod};
+    use crate::testing::{about, leader, view};
+
+    #[test]
+    fn of_many_buckets_the_busiest_are_kept_and_the_rest_is_counted() {
+        let mut lanes = vec![0; 4096];
+        lanes[4000] = 9000;
+        (lanes[7], lanes[8]) = (1, 2);
+        let mut snapshot = leader(&lanes);
+        snapshot.shorten();
+        let kept: Vec<_> = snapshot.lanes.iter().map(|lane| lane.bucket).collect();
+        assert_eq!(kept.len(), BRIEF_BUCKETS);
+        assert_eq!(kept[..5], [7, 8, 4000, 0, 1]);
+        assert_eq!(snapshot.lanes[2].shards.len(), BRIEF_SHARDS);
+        let json = json(&snapshot, &about(), Timestamp::UNIX_EPOCH).unwrap();
+        assert!(json.contains(r#""bucket_count":4096,"#), "{json}");
+        assert!(json.contains(r#""waiting":9003,"#), "{json}");
+        assert!(json.contains(r#"23],"count":9000}"#), "{json}");
+        assert!(json.len() < 16_000, "{}", json.len());
+    }
+
+    #[test]
+    fn the_last_grant_comes_first_and_time_alone_is_no_news() {
+        let mut snapshot = leader(&[1]);
+        let before = snapshot.clone();
+        snapshot.taken = Moment::from_nanos(11_000_000_000);
+        assert!(!snapshot.is_news_after(&before));
+        for (shard, seconds) in [(3, 4), (4, 10)] {
+            view(&mut snapshot).granted.push(Granted {
+                shard,
+                bucket: 0,
+                at: Moment::ZERO + Duration::from_secs(seconds),
+            });
+        }
+        assert!(snapshot.is_news_after(&before));
+        let json = json(&snapshot, &about(), Timestamp::UNIX_EPOCH).unwrap();
+        let grants = r#""last_grants":[{"shard":4,"bucket":0,"ago_ms":1000},{"shard":3,"bucket":0,"ago_ms":7000}]"#;
+        assert!(json.contains(grants), "{json}");
+    }
+
+    #[test]
+    fn who_does_not_lead_names_the_pod_that_does() {
+        let mut snapshot = leader(&[]);
+        let mut about = about();
+        about.pod = Some(Pod {
+            namespace: "bots".to_owned(),
+            name: "me".to_owned(),
+        });
+        let mut told = |role, pod: Option<&str>| {
+            snapshot.role = role;
+            snapshot.leader_view.take_if(|_| role != Role::Leads);
+            snapshot.leader_pod = pod.map(str::to_owned);
+            json(&snapshot, &about, Timestamp::UNIX_EPOCH).unwrap()
+        };
+        assert!(told(Role::Leads, None).contains(r#""leader_pod":"me""#));
+        assert!(told(Role::Follows, Some("other")).contains(r#""leader_pod":"other""#));
+        assert!(told(Role::Lapsed, None).contains(r#""leader_pod":null"#));
+    }
+
+    #[test]
+    fn a_window_that_is_over_by_our_clock_resets_in_no_time() {
+        let mut snapshot = leader(&[1]);
+        let view = view(&mut snapshot);
+        view.remaining = Some(3);
+        view.limits = Some(Limits {
+            shards: 1,
+            total: 1000,
+            remaining: 3,
+            reset_after: Duration::from_secs(5),
+            max_concurrency: Some(1),
+        });
+        view.reset_time = Some(Timestamp::from_second(100).unwrap());
+        for (wall, left) in [(70, 30_000), (100, 0), (170, 0)] {
+            let wall = Timestamp::from_second(wall).unwrap();
+            let json = json(&snapshot, &about(), wall).unwrap();
+            assert!(
+                json.contains(&format!(r#""reset_in_ms":{left},"#)),
+                "{json}"
+            );
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! The queue of the term in which this process leads. Pure.
+//!
+//! All decisions of the queue task are made here; the task (`keeper`) moves
+//! events, permits, alarms and logs. The simulation drives this without the
+//! task, in its own time.
+//!
+//! Each term has a queue of its own, which starts from what the last leader
+//! left. When the term ends, its waiters are sent to the next leader.
+
+use std::collections::VecDeque;
+
+use crate::lease_state::{Entry, Hold, Left, SessionStarts, Token};
+use jiff::{SignedDuration, Timestamp, Unit};
+
+use crate::bot_token::{BotToken, Current};
+use crate::gateway_bot::Limits;
+use crate::leadership::leader_health::Health;
+use crate::leadership::state::{Leader, Standing};
+use crate::leadership::term::Term;
+use crate::lease_state::last_known::Page;
+use crate::pacing::budget::Outcome;
+use crate::pacing::pacer::{Grant, WaiterId};
+use crate::pacing::scheduler::{Config, Learned, Queue};
+use crate::protocol::refusal::{Reason, Refusal};
+use crate::queue::snapshot::{Detail, Granted, LeaderView, Snapshot};
+use crate::time::Moment;
+
+/// How many of the last grants are kept, for people.
+const MAX_GRANTED: usize = 64;
+
+/// What a change of the token means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenChange {
+    /// The token that was there before is back.
+    Returned,
+    /// Another token.
+    New,
+    /// The token is gone; why.
+    Missing(String),
+    /// None is configured.
+    None,
+}
+
+/// The queue of the term in which this process leads, and its place in the
+/// election.
+#[derive(Debug)]
+pub struct TermQueue {
+    config: Config,
+    standing: Standing,
+    /// The term that began last. Once it has ended, what it left is handed over,
+    /// and nothing else of it is used.
+    last: Option<Led>,
+    token: Current,
+    /// The last token that was there, and its mark.
+    last_token: Option<(BotToken, String)>,
+}
+
+/// What belongs to one term, and is of no use in another.
+#[derive(Debug)]
+struct Led {
+    /// Of the term.
+    number: u64,
+    queue: Queue,
+    reset_time: Option<Timestamp>,
+    /// The last grants, the oldest first.
+    granted: VecDeque<Granted>,
+}
+
+impl TermQueue {
+    /// The queue of a process that stands here, at `now`.
+    pub fn new(config: Config, standing: Standing, token: Current, now: Moment) -> Self {
+        let mut new = Self {
+            config,
+            standing: Standing::SEEKS,
+            last: None,
+            last_token: token.token().map(marked),
+            token,
+        };
+        new.stand(standing, now);
+        new
+    }
+
+    /// Follows the election. Returns whether a term began or ended: then no one
+    /// waits here any more, and the answer to a fetch under way is void.
+    pub fn stand(&mut self, standing: Standing, now: Moment) -> bool {
+        let number = |standing: &Standing| standing.term.as_ref().map(|term| term.number);
+        let changed = number(&self.standing) != number(&standing);
+        self.standing = standing;
+        if changed && let Some(term) = self.standing.term.clone() {
+            self.begin(&term, now);
+        }
+        changed
+    }
+
+    fn begin(&mut self, term: &Term, now: Moment) {
+        let token = self.token.state();
+        let mut queue = Queue::inheriting(&self.config, token, &term.inheritance, now);
+        if let Some(known) = self.standing.known.take()
+            && Some(&known.token_mark) == self.token_mark()
+            && token == Token::Unchecked
+        {
+            queue.adopt(known.limits, now);
+        }
+        self.last = Some(Led {
+            number: term.number,
+            queue,
+            reset_time: None,
+            granted: VecDeque::with_capacity(MAX_GRANTED),
+        });
+    }
+
+    fn token_mark(&self) -> Option<&String> {
+        self.last_token.as_ref().map(|(_, mark)| mark)
+    }
+
+    /// Whether this process has a term. Its right to grant may have run out.
+    pub fn has_term(&self) -> bool {
+        self.standing.leads()
+    }
+
+    /// Whether this process may grant and fetch.
+    pub fn may_grant(&self, now: Moment) -> bool {
+        self.until() > now
+    }
+
+    /// The end of the right to grant; zero without a term.
+    fn until(&self) -> Moment {
+        let term = self.standing.term.as_ref();
+        term.map_or(Moment::ZERO, |term| term.until)
+    }
+
+    /// What belongs to the present term, if this process has one.
+    fn led(&self) -> Option<&Led> {
+        self.last.as_ref().filter(|_| self.has_term())
+    }
+
+    /// The same, while this process may grant.
+    fn granting(&self, now: Moment) -> Option<&Led> {
+        self.led().filter(|_| self.may_grant(now))
+    }
+
+    fn granting_mut(&mut self, now: Moment) -> Option<&mut Led> {
+        let may_grant = self.may_grant(now);
+        self.last.as_mut().filter(|_| may_grant)
+    }
+
+    /// When to look again if nothing happens before, for a grant or a fetch.
+    pub fn wake_at(&self, now: Moment) -> Option<Moment> {
+        self.granting(now)?.queue.wake_at()
+    }
+
+    /// A waiter joins. Returns whether it returned to a place that was kept for
+    /// it; none when this process has no term, so that the waiter must ask the
+    /// next leader.
+    pub fn offer(
+        &mut self,
+        waiter: WaiterId,
+        shard: u32,
+        arrived: Moment,
+        now: Moment,
+    ) -> Option<bool> {
+        let has_term = self.has_term();
+        let led = self.last.as_mut().filter(|_| has_term)?;
+        Some(led.queue.offer_from(waiter, shard, arrived, now))
+    }
+
+    /// A waiter disconnected. Returns whether it was waiting.
+    pub fn cancel(&mut self, waiter: WaiterId, now: Moment) -> bool {
+        self.last
+            .as_mut()
+            .is_some_and(|led| led.queue.cancel(waiter, now))
+    }
+
+    /// A waiter waits no longer. None when it was not waiting, as it was granted.
+    pub fn give_up(&mut self, waiter: WaiterId, now: Moment) -> Option<Refusal> {
+        let mut refusal = self.last.as_mut()?.queue.give_up(waiter, now)?;
+        if !self.may_grant(now) {
+            refusal.reason = Reason::NoLeader;
+        }
+        Some(refusal)
+    }
+
+    /// The next waiter that may identify now, and until when its grant may be
+    /// written. The caller reports [`TermQueue::written`] or
+    /// [`TermQueue::unwritten`].
+    pub fn grant(&mut self, now: Moment) -> Option<(Grant, Moment)> {
+        let until = self.until();
+        Some((self.granting_mut(now)?.queue.grant(now)?, until))
+    }
+
+    /// The grant was written at `at`, or may have been.
+    pub fn written(&mut self, grant: &Grant, at: Moment) {
+        let Some(led) = &mut self.last else { return };
+        led.queue.written(grant.waiter, at);
+        if led.granted.len() == MAX_GRANTED {
+            led.granted.pop_front();
+        }
+        led.granted.push_back(Granted {
+            shard: grant.shard,
+            bucket: grant.bucket,
+            at,
+        });
+    }
+
+    /// Not a byte of the grant was written.
+    pub fn unwritten(&mut self, waiter: WaiterId, now: Moment) {
+        if let Some(led) = &mut self.last {
+            led.queue.unwritten(waiter, now);
+        }
+    }
+
+    /// The token to fetch the limits with, when that is due. The caller reports
+    /// [`TermQueue::fetched`], unless a term or the token changes before.
+    pub fn fetch_due(&mut self, now: Moment) -> Option<BotToken> {
+        self.granting(now)?
+            .queue
+            .fetch_at()
+            .filter(|at| *at <= now)?;
+        let token = self.token.token()?.clone();
+        self.granting_mut(now)?.queue.fetching(now);
+        Some(token)
+    }
+
+    /// The fetch ended at `now`, which is `wall` on the wall clock. `jitter` is
+    /// anything from 0 to 1. None when it was void.
+    pub fn fetched(
+        &mut self,
+        outcome: Outcome,
+        now: Moment,
+        wall: Timestamp,
+        jitter: f64,
+    ) -> Option<Learned> {
+        let has_term = self.has_term();
+        let led = self.last.as_mut().filter(|_| has_term)?;
+        let learned = led.queue.fetched(outcome, now, jitter);
+        if let Learned::Limits { limits, .. } = &learned {
+            led.reset_time = steady(led.reset_time, reset_time(limits, wall));
+        }
+        Some(learned)
+    }
+
+    /// The token changed. A fetch with the old one is void.
+    pub fn token_changed(&mut self, token: Current, now: Moment) -> TokenChange {
+        let last = self.last_token.as_ref().map(|(last, _)| last);
+        let change = match &token {
+            Current::Token(new) if last == Some(new) => TokenChange::Returned,
+            Current::Token(new) => {
+                self.last_token = Some(marked(new));
+                TokenChange::New
+            }
+            Current::Missing(why) => TokenChange::Missing(why.clone()),
+            Current::None => TokenChange::None,
+        };
+        if let Some(led) = &mut self.last {
+            led.reset_time = None;
+            match change {
+                TokenChange::Returned => led.queue.token_returned(now),
+                _ => led.queue.token_changed(token.state(), now),
+            }
+        }
+        self.token = token;
+        change
+    }
+
+    /// What the next leader of this Lease must know after `term`; none while
+    /// the term lasts or a grant is still being written.
+    pub fn handover(&self, lease: &str, term: &Term, now: Moment) -> Option<Left> {
+        let last = self.last.as_ref();
+        if self.has_term() || last.is_some_and(|led| led.queue.is_writing()) {
+            return None;
+        }
+        Some(match last.filter(|led| led.number == term.number) {
+            Some(led) => led.queue.left(lease, now),
+            // A process that is told to end while it takes the Lease never begins.
+            None => term.inheritance.left(lease, self.config.spacing, now),
+        })
+    }
+
+    /// Why nothing is granted in this term; none when something may be.
+    pub fn hold(&self) -> Option<Hold> {
+        self.led()?.queue.hold()
+    }
+
+    /// What Discord reported last in this term.
+    pub fn limits(&self) -> Option<Limits> {
+        self.led()?.queue.budget().limits()
+    }
+
+    /// When to fetch the limits next.
+    pub fn fetch_at(&self) -> Option<Moment> {
+        self.led()?.queue.fetch_at()
+    }
+
+    /// The last error of the token, or of Discord in this term, for a person.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble_of(self.led())
+    }
+
+    fn trouble_of(&self, led: Option<&Led>) -> Option<String> {
+        match &self.token {
+            Current::Missing(why) => Some(why.clone()),
+            _ => led?.queue.budget().trouble().map(str::to_owned),
+        }
+    }
+
+    /// What a leader publishes on its Lease, as `holder`. It is on the Lease only
+    /// if no one else has led meanwhile, so a right that has lapsed is no reason
+    /// to leave anything out.
+    pub fn page(&self, holder: &str) -> Page {
+        let mut entry = Entry {
+            token: self.token.state(),
+            detail: self.trouble(),
+            ..Entry::new(holder)
+        };
+        if let Some(led) = self.led() {
+            let budget = led.queue.budget();
+            let session_starts = budget.limits().zip(budget.remaining());
+            entry.token = budget.token();
+            entry.hold = led.queue.hold();
+            entry.max_concurrency = led.queue.concurrency();
+            entry.recommended_shards = budget.limits().map(|limits| limits.shards);
+            entry.session_starts = session_starts.map(|(limits, remaining)| SessionStarts {
+                total: limits.total,
+                remaining,
+                reset_time: led.reset_time,
+            });
+        }
+        Page {
+            entry,
+            token_mark: self.token_mark().cloned(),
+        }
+    }
+
+    /// The queue at `now`, for people. This process holds `held` clients.
+    pub fn snapshot(&self, detail: Detail, held: u64, now: Moment) -> Snapshot {
+        let granting = self.granting(now);
+        // Who waits here is known here, even if the right to grant has lapsed.
+        let lanes: Vec<_> = match self.led() {
+            Some(led) => led.queue.lanes(detail.most_shards()).collect(),
+            None => Vec::new(),
+        };
+        let leader = self.standing.leader.as_ref();
+        Snapshot {
+            taken: now,
+            role: self.standing.role(now),
+            leader: leader.map(|leader| leader.address),
+            leader_pod: leader.and_then(Leader::pod).map(str::to_owned),
+            leader_silent: false,
+            leader_health: Health::NoLeader,
+            token: granting.map_or(self.token.state(), |led| led.queue.budget().token()),
+            trouble: self.trouble_of(granting),
+            held,
+            leader_view: granting.map(|led| led.view(detail)),
+            waiting: lanes.iter().map(|lane| lane.waiting).sum(),
+            buckets: lanes.len(),
+            lanes,
+        }
+    }
+}
+
+impl Led {
+    fn view(&self, detail: Detail) -> LeaderView {
+        let budget = self.queue.budget();
+        LeaderView {
+            hold: self.queue.hold(),
+            fetch_at: self.queue.fetch_at(),
+            max_concurrency: self.queue.concurrency(),
+            limits: budget.limits(),
+            remaining: budget.remaining(),
+            reset_time: self.reset_time,
+            granted: match detail {
+                Detail::Numbers => Vec::new(),
+                Detail::Shards | Detail::Brief => self.granted.iter().copied().collect(),
+            },
+        }
+    }
+}
+
+fn marked(token: &BotToken) -> (BotToken, String) {
+    (token.clone(), token.mark())
+}
+
+/// When the open window ends, on the wall clock, to the second; none when no
+/// window is open.
+fn reset_time(limits: &Limits, wall: Timestamp) -> Option<Timestamp> {
+    let after = SignedDuration::try_from(limits.reset_after).ok()?;
+    let time = wall.checked_add(after).ok()?;
+    let time = time.round(Unit::Second).ok()?;
+    (!limits.reset_after.is_zero()).then_some(time)
+}
+
+/// The old time when the new one is the same but for the network's jitter: who
+/// writes it down need not write again.
+fn steady(old: Option<Timestamp>, new: Option<Timestamp>) -> Option<Timestamp> {
+    let close = |(old, new): (Timestamp, Timestamp)| (new.as_second() - old.as_second()).abs() <= 2;
+    if old.zip(new).is_some_and(close) {
+        old
+    } else {
+        new
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

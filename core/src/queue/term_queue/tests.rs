@@ -1,0 +1,203 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::leadership::term::Inheritance;
+use crate::pacing::budget::Rules;
+use crate::queue::state_json;
+use crate::testing;
+
+const SPACING: Duration = Duration::from_millis(5250);
+const WALL: Timestamp = Timestamp::UNIX_EPOCH;
+/// The end of the leader's right to grant.
+const UNTIL: u64 = 60;
+
+fn at(seconds: u64) -> Moment {
+    Moment::ZERO + Duration::from_secs(seconds)
+}
+
+fn config() -> Config {
+    Config {
+        spacing: SPACING,
+        start_guard: false,
+        place_kept: Duration::from_secs(60),
+        max_concurrency: 1,
+        rules: Rules {
+            interval: Duration::from_secs(5),
+            reserve: 0,
+            refresh: Duration::from_secs(10),
+        },
+    }
+}
+
+fn token() -> Current {
+    Current::Token(BotToken::parse("abc").unwrap())
+}
+
+fn leads(number: u64, until: Moment) -> Standing {
+    let mut standing = Standing::alone(Inheritance::NOTHING);
+    let term = standing.term.as_mut().unwrap();
+    (term.number, term.until) = (number, until);
+    standing
+}
+
+fn follows() -> Standing {
+    Standing {
+        leader: Some(Leader {
+            holder: "b_01-1".to_owned(),
+            address: ([10, 0, 0, 2], 9091).into(),
+        }),
+        ..Standing::SEEKS
+    }
+}
+
+fn limits(remaining: u64) -> Outcome {
+    Outcome::Limits(Limits {
+        shards: 3,
+        total: 1000,
+        remaining,
+        reset_after: Duration::from_secs(3600),
+        max_concurrency: Some(1),
+    })
+}
+
+fn unavailable() -> Outcome {
+    Outcome::Useless("Discord answered 503".to_owned())
+}
+
+/// A leader that Discord reported 900 session starts to, that granted one, and
+/// that gets no answer from Discord since.
+fn leader() -> TermQueue {
+    let mut queue = TermQueue::new(config(), leads(1, at(UNTIL)), token(), at(0));
+    assert!(queue.fetch_due(at(0)).is_some());
+    queue.fetched(limits(900), at(0), WALL, 0.0);
+    queue.offer(WaiterId(1), 7, at(1), at(1));
+    let (grant, _) = queue.grant(at(1)).unwrap();
+    queue.written(&grant, at(1));
+    assert!(queue.fetch_due(at(20)).is_some());
+    queue.fetched(unavailable(), at(20), WALL, 0.0);
+    queue
+}
+
+/// Its /state.
+fn state(queue: &TermQueue, now: Moment) -> Value {
+    let snapshot = queue.snapshot(Detail::Shards, 0, now);
+    let json = state_json::json(&snapshot, &testing::about(), WALL).unwrap();
+    serde_json::from_str(&json).unwrap()
+}
+
+/// Nothing in it is from a leader.
+fn assert_nothing_of_a_leader(queue: &TermQueue, now: Moment) {
+    let state = state(queue, now);
+    for field in [
+        "hold",
+        "trouble",
+        "max_concurrency",
+        "recommended_shards",
+        "session_starts",
+        "next_fetch_in_ms",
+    ] {
+        assert_eq!(state[field], Value::Null, "{field} in {state}");
+    }
+    assert_eq!(state["last_grants"], json!([]), "{state}");
+    assert_eq!(state["token"], "unchecked", "{state}");
+}
+
+#[test]
+fn a_leader_exports_what_discord_reported() {
+    let state = state(&leader(), at(21));
+    assert_eq!(state["session_starts"]["remaining"], 899);
+    assert_eq!(state["trouble"], "Discord answered 503");
+    assert_eq!(state["last_grants"][0]["shard"], 7);
+}
+
+#[test]
+fn a_former_leader_exports_nothing_that_only_a_leader_knows() {
+    for standing in [follows(), Standing::SEEKS] {
+        let mut former = leader();
+        assert!(former.stand(standing.clone(), at(30)));
+        assert_nothing_of_a_leader(&former, at(30));
+        let never_led = TermQueue::new(config(), standing, token(), at(0));
+        assert_eq!(
+            state(&former, at(30)),
+            state(&never_led, at(30)),
+            "it is no different from a pod that never led"
+        );
+        assert_eq!(former.page("a"), never_led.page("a"));
+    }
+}
+
+#[test]
+fn a_leader_whose_right_has_lapsed_exports_it_again_only_when_it_is_renewed() {
+    let mut queue = leader();
+    queue.offer(WaiterId(2), 8, at(2), at(2));
+    assert_nothing_of_a_leader(&queue, at(UNTIL));
+    let lapsed = state(&queue, at(UNTIL));
+    assert_eq!(lapsed["role"], "lapsed");
+    assert_eq!(lapsed["buckets"][0]["waiting"], json!([8]), "it waits here");
+    assert_eq!(queue.page("a").entry.session_starts.unwrap().remaining, 899);
+    // Nobody else led meanwhile.
+    assert!(!queue.stand(leads(1, at(UNTIL + 60)), at(UNTIL + 1)));
+    let state = state(&queue, at(UNTIL + 1));
+    assert_eq!(state["session_starts"]["remaining"], 899);
+}
+
+#[test]
+fn a_new_term_knows_nothing_of_the_term_before() {
+    let mut queue = leader();
+    queue.stand(follows(), at(30));
+    queue.stand(leads(2, at(90)), at(40));
+    let state = state(&queue, at(40));
+    assert_eq!(state["hold"], "session_starts_unknown");
+    assert_eq!(state["trouble"], Value::Null);
+}
+
+#[test]
+fn a_token_that_is_missing_is_reported_by_every_pod() {
+    let why = "cannot read /t".to_owned();
+    let mut queue = leader();
+    queue.token_changed(Current::Missing(why.clone()), at(25));
+    queue.stand(follows(), at(30));
+    let state = state(&queue, at(30));
+    assert_eq!(
+        (&state["token"], &state["hold"]),
+        (&json!("missing"), &Value::Null)
+    );
+    assert_eq!(state["trouble"], why);
+}
+
+#[test]
+fn a_handover_waits_for_the_last_grant() {
+    let mut queue = leader();
+    let term = leads(1, at(UNTIL)).term.unwrap();
+    assert_eq!(queue.handover("uid", &term, at(30)), None, "it leads");
+    queue.offer(WaiterId(2), 8, at(30), at(30));
+    let (grant, until) = queue.grant(at(30)).unwrap();
+    assert_eq!(until, at(UNTIL));
+    queue.stand(Standing::SEEKS, at(31));
+    assert_eq!(queue.handover("uid", &term, at(31)), None);
+    queue.written(&grant, at(31));
+    let left = queue.handover("uid", &term, at(32)).unwrap();
+    assert_eq!(left.waits, [SPACING - Duration::from_secs(1)]);
+    // Another term than the one that ended never began here.
+    let other = leads(2, at(UNTIL)).term.unwrap();
+    let left = queue.handover("uid", &other, at(32)).unwrap();
+    assert!(left.waits.is_empty());
+}
+
+#[test]
+fn a_process_without_the_right_to_grant_neither_grants_nor_fetches() {
+    let mut queue = leader();
+    queue.offer(WaiterId(2), 8, at(30), at(30));
+    assert!(queue.wake_at(at(30)).is_some());
+    for now in [UNTIL, UNTIL + 3600] {
+        assert_eq!(queue.grant(at(now)), None);
+        assert_eq!(queue.fetch_due(at(now)), None);
+        assert_eq!(queue.wake_at(at(now)), None);
+    }
+    let refusal = queue.give_up(WaiterId(2), at(UNTIL)).unwrap();
+    assert_eq!(refusal.reason, Reason::NoLeader);
+    queue.stand(follows(), at(UNTIL));
+    assert_eq!(queue.offer(WaiterId(3), 9, at(UNTIL), at(UNTIL)), None);
+}

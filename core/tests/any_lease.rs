@@ -1,0 +1,510 @@
+//! Whatever is on the Lease: no panic, no wrapped number, no write that the API
+//! server refuses, no grant earlier than allowed, and a normal election.
+//!
+//! The real candidate and the real queue, in made-up time. `PROPTEST_CASES=100000`
+//! plays more of them.
+
+// A test fails by panicking.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use gateway_queue_core::leadership::candidate::{Action, Candidate};
+use gateway_queue_core::leadership::election;
+use gateway_queue_core::leadership::lease_object::{Failure, Record};
+use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::lease_state::{Left, RELEASED, Release, TOKEN_MARK, Token};
+use gateway_queue_core::pacing::budget::Rules;
+use gateway_queue_core::pacing::pacer::WaiterId;
+use gateway_queue_core::pacing::scheduler::{Config, Queue};
+use gateway_queue_core::testing::merge;
+use gateway_queue_core::time::Moment;
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const SPACING: Duration = Duration::from_secs(5);
+const DURATION: Duration = Duration::from_secs(15);
+
+/// Far more than an election takes.
+const END: Duration = Duration::from_secs(300);
+
+fn at(length: Duration) -> Moment {
+    Moment::ZERO + length
+}
+
+/// The Lease, as it is stored. A write that the API server would refuse is a
+/// failed test.
+struct Server {
+    lease: Vec<u8>,
+}
+
+impl Server {
+    fn read(&self) -> Result<Record, Failure> {
+        let unreadable = || Failure::Other("the answer is no Lease".to_owned());
+        Record::parse(&self.lease).ok_or_else(unreadable)
+    }
+
+    fn patch(&mut self, patch: &Value) -> Result<Record, Failure> {
+        let spec = &patch["spec"];
+        let int32 = |field: &str, from: i64| {
+            let Some(value) = spec.get(field) else { return };
+            let fits = value
+                .as_i64()
+                .is_some_and(|n| (from..=i64::from(i32::MAX)).contains(&n));
+            assert!(fits, "{field}: {value}");
+        };
+        int32("leaseTransitions", 0);
+        int32("leaseDurationSeconds", 1);
+        let time = spec["renewTime"].as_str().unwrap();
+        assert_eq!(time.len(), "2006-01-02T15:04:05.000000Z".len(), "{time}");
+        time.parse::<Timestamp>().unwrap();
+
+        let mut lease: Value = serde_json::from_slice(&self.lease).unwrap();
+        for field in ["uid", "resourceVersion"] {
+            let precondition = patch["metadata"][field].as_str().unwrap();
+            assert!(!precondition.is_empty(), "an unconditional write");
+            assert_eq!(lease["metadata"][field], precondition);
+        }
+        merge(&mut lease, patch);
+        let version = lease["metadata"]["resourceVersion"].as_str().unwrap();
+        lease["metadata"]["resourceVersion"] = json!(format!("{version}+"));
+        self.lease = lease.to_string().into_bytes();
+        self.read()
+    }
+}
+
+fn wall() -> Timestamp {
+    "2026-11-27T03:04:05Z".parse().unwrap()
+}
+
+fn candidate() -> Candidate {
+    let config = election::Config {
+        identity: "my-bot-a_01".to_owned(),
+        duration: DURATION,
+        renew_every: SPACING,
+        margin: Duration::from_millis(1500),
+        spacing: SPACING,
+    };
+    Candidate::new(config, ([10, 0, 0, 1], 9091).into(), Page::new("my-bot-a"))
+}
+
+/// Plays until the candidate leads or nothing happens any more. Returns when it
+/// took the Lease.
+fn elect(
+    candidate: &mut Candidate,
+    server: &mut Server,
+    from: Moment,
+    wall: Timestamp,
+) -> Option<Moment> {
+    let mut now = from;
+    while !candidate.standing().leads() {
+        match candidate.step(now, wall) {
+            Action::Read => candidate.answered(server.read(), now),
+            Action::Patch(patch) => candidate.answered(server.patch(&patch), now),
+            Action::Watch(_) | Action::Unwatch => {}
+            Action::Wait(Some(until)) if until < from + END => now = now.max(until),
+            Action::Wait(_) => return None,
+            Action::Settle { .. } => panic!("it has nothing to release"),
+        }
+    }
+    // It must be able to renew, and to leave.
+    let mut renewal = None;
+    while renewal.is_none() {
+        match candidate.step(now, wall) {
+            Action::Patch(patch) => renewal = Some(patch),
+            Action::Wait(Some(until)) => now = until,
+            Action::Unwatch => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let taken =
+        candidate.standing().term.clone().unwrap().until - (DURATION - Duration::from_millis(1500));
+    candidate.answered(server.patch(&renewal.unwrap()), now);
+    Some(taken)
+}
+
+/// When each of the first grants of a new leader goes out, by bucket.
+fn grants(candidate: &Candidate, token: Token, from: Moment) -> Vec<(u32, Moment)> {
+    let config = Config {
+        spacing: SPACING,
+        start_guard: true,
+        place_kept: Duration::from_secs(60),
+        max_concurrency: 2,
+        rules: Rules {
+            interval: SPACING,
+            reserve: 0,
+            refresh: Duration::from_secs(300),
+        },
+    };
+    let standing = candidate.standing();
+    let term = standing.term.as_ref().unwrap();
+    let mut queue = Queue::inheriting(&config, token, &term.inheritance, from);
+    if let (Token::Unchecked, Some(known)) = (token, &standing.known) {
+        queue.adopt(known.limits, from);
+    }
+    for shard in 0..4 {
+        queue.offer(WaiterId(shard.into()), shard, from);
+    }
+    let (mut now, mut grants) = (from, Vec::new());
+    while grants.len() < 4 {
+        while let Some(grant) = queue.grant(now) {
+            queue.written(grant.waiter, now);
+            grants.push((grant.bucket, now));
+        }
+        match queue.wake_at() {
+            Some(wake_at) if wake_at > now && wake_at < from + END => now = wake_at,
+            _ => break,
+        }
+    }
+    // What it leaves must be readable, too.
+    let left = Release::Left(queue.left("u", now));
+    assert!(Release::read(&left.write()).is_some(), "{left:?}");
+    grants
+}
+
+/// How the last leader left this Lease, if that can be believed.
+fn released(lease: &Value) -> Option<Release> {
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or("");
+    let record = lease["metadata"]["annotations"][RELEASED].as_str()?;
+    match Release::read(record)? {
+        _ if !holder.is_empty() => None,
+        Release::Left(left) if lease["metadata"]["uid"] != left.lease => None,
+        release => Some(release),
+    }
+}
+
+/// Plays an election of one candidate on this Lease, and the first grants after
+/// it, and checks both.
+fn plays(lease: &[u8], wall: Timestamp) {
+    let mut server = Server {
+        lease: lease.to_vec(),
+    };
+    let mut candidate = candidate();
+    let mut from = Moment::ZERO;
+    if Record::parse(lease).is_none() {
+        // An error is retried, and grants nothing.
+        let taken = elect(&mut candidate, &mut server, from, wall);
+        assert_eq!(taken, None);
+        from = at(END);
+        server.lease = sound().to_string().into_bytes();
+    }
+    let before: Value = serde_json::from_slice(&server.lease).unwrap();
+    let Some(taken) = elect(&mut candidate, &mut server, from, wall) else {
+        panic!("no election");
+    };
+
+    let spec = &before["spec"];
+    let held = spec["holderIdentity"]
+        .as_str()
+        .is_some_and(|holder| !holder.is_empty());
+    let named = spec["leaseDurationSeconds"]
+        .as_u64()
+        .filter(|named| held && *named > 0)
+        .unwrap_or(30);
+    let wait = Duration::from_secs(named.clamp(15, 30));
+    // A retry may come a second later.
+    let late = |moment: Moment, due: Moment| moment.since(due) > Duration::from_secs(2);
+    let release = released(&before);
+    let free_at = if release.is_some() { from } else { from + wait };
+    assert!(
+        taken >= free_at && !late(taken, free_at),
+        "taken at {taken:?}, free at {free_at:?}"
+    );
+
+    let granted = grants(&candidate, Token::None, taken);
+    for (bucket, moment) in &granted {
+        let due = match &release {
+            Some(Release::NeverLed) => taken,
+            Some(Release::Left(Left { waits, .. })) if waits.len() == 2 => {
+                from + waits[*bucket as usize]
+            }
+            Some(Release::Left(Left { waits, .. })) => {
+                from + waits.iter().copied().max().unwrap_or(SPACING)
+            }
+            None => taken + SPACING,
+        };
+        assert!(
+            *moment >= due,
+            "bucket {bucket} at {moment:?}, not before {due:?}"
+        );
+    }
+    if !matches!(release, Some(Release::Left(_))) {
+        assert_eq!(granted.len(), 4, "nothing is granted");
+    }
+    // By what the last leader knew, and no more than that.
+    let number = |key: &str| {
+        before["metadata"]["annotations"][key]
+            .as_str()?
+            .parse::<u64>()
+            .ok()
+    };
+    let remaining = number("gatewayqueue.dev/session-starts-remaining").unwrap_or(0);
+    assert!(grants(&candidate, Token::Unchecked, taken).len() as u64 <= remaining);
+}
+
+/// A Lease that a leader left a moment ago.
+fn sound() -> Value {
+    let held = json!({"gatewayqueue.dev/address": "10.0.0.2:9091", TOKEN_MARK: "0badcafe",
+        "gatewayqueue.dev/holder": "my-bot-b", "gatewayqueue.dev/token": "accepted",
+        "gatewayqueue.dev/max-concurrency": "2", "gatewayqueue.dev/recommended-shards": "4",
+        "gatewayqueue.dev/session-starts-total": "1000",
+        "gatewayqueue.dev/session-starts-remaining": "900"});
+    json!({
+        "metadata": {"uid": "u", "resourceVersion": "7", "annotations": held},
+        "spec": {
+            "holderIdentity": "my-bot-b_02-1",
+            "leaseDurationSeconds": 15,
+            "leaseTransitions": 3,
+            "acquireTime": "2026-11-27T03:00:00.000000Z",
+            "renewTime": "2026-11-27T03:04:00.000000Z",
+        },
+    })
+}
+
+/// The Lease, released with this record.
+fn released_with(record: &str) -> Value {
+    let mut lease = sound();
+    lease["spec"]["holderIdentity"] = json!("");
+    lease["metadata"]["annotations"][RELEASED] = json!(record);
+    lease
+}
+
+/// What a field may be.
+fn absurd() -> Vec<Option<Value>> {
+    let dates = [
+        "9999-12-30T21:58:00.000000Z",
+        "9999-12-30T22:00:00.999999Z",
+        "-009999-01-02T01:59:59Z",
+        "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00Z",
+        "1970-01-01T00:00:00Z",
+        "2026-11-27T03:59:60Z",
+        "2026-11-27 03:04:05.123456+00:00",
+        "2026-11-27T03:04:05.123456789123+14:00",
+        "Fri Nov 27 03:04:05 2026",
+        "27.11.2026 03:04",
+        "/Date(1795748645000)/",
+        "1795748645",
+        "20261127T030405Z",
+        "2026-W48-5",
+    ];
+    let numbers = [
+        json!(0),
+        json!(1),
+        json!(-1),
+        json!(15.5),
+        json!(-0.0),
+        json!(1e308),
+        json!(i32::MAX),
+        json!(i32::MIN),
+        json!(u32::MAX),
+        json!(i64::MAX),
+        json!(i64::MIN),
+        json!(u64::MAX),
+    ];
+    let others = [
+        json!(null),
+        json!(true),
+        json!(""),
+        json!(" "),
+        json!("15"),
+        json!([]),
+        json!({}),
+        json!([15]),
+        json!({"a": 15}),
+        json!("18446744073709551615"),
+        json!("-1"),
+        json!("\u{0}"),
+    ];
+    let values = dates
+        .map(|date| json!(date))
+        .into_iter()
+        .chain(numbers)
+        .chain(others);
+    values.map(Some).chain([None]).collect()
+}
+
+/// Sets the value at the path, or removes it.
+fn with(mut lease: Value, path: &[&str], value: Option<Value>) -> Value {
+    let (last, folders) = path.split_last().unwrap();
+    let folder = folders
+        .iter()
+        .fold(&mut lease, |value, key| &mut value[*key]);
+    match value {
+        Some(value) => folder[*last] = value,
+        None => drop(folder.as_object_mut().unwrap().remove(*last)),
+    }
+    lease
+}
+
+fn paths() -> Vec<Vec<&'static str>> {
+    let mut paths = vec![
+        vec!["metadata"],
+        vec!["spec"],
+        vec!["metadata", "annotations"],
+    ];
+    for field in ["uid", "resourceVersion"] {
+        paths.push(vec!["metadata", field]);
+    }
+    for field in [
+        "holderIdentity",
+        "leaseDurationSeconds",
+        "leaseTransitions",
+        "acquireTime",
+        "renewTime",
+    ] {
+        paths.push(vec!["spec", field]);
+    }
+    for key in [
+        RELEASED,
+        TOKEN_MARK,
+        "gatewayqueue.dev/address",
+        "gatewayqueue.dev/holder",
+        "gatewayqueue.dev/token",
+        "gatewayqueue.dev/hold",
+        "gatewayqueue.dev/max-concurrency",
+        "gatewayqueue.dev/recommended-shards",
+        "gatewayqueue.dev/session-starts-total",
+        "gatewayqueue.dev/session-starts-remaining",
+        "gatewayqueue.dev/session-starts-reset",
+    ] {
+        paths.push(vec!["metadata", "annotations", key]);
+    }
+    paths
+}
+
+#[test]
+fn one_absurd_field_leads_to_a_normal_election() {
+    for base in [
+        sound(),
+        released_with("u 2 5000 4000,5000"),
+        released_with("never-led"),
+    ] {
+        for path in paths() {
+            for value in absurd() {
+                println!("{path:?}: {value:?} on {base}");
+                plays(
+                    with(base.clone(), &path, value).to_string().as_bytes(),
+                    wall(),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_what_an_election_needs_makes_a_lease_unreadable() {
+    let needed = ["metadata", "uid", "resourceVersion", "holderIdentity"];
+    for path in paths() {
+        for value in absurd() {
+            let lease = with(sound(), &path, value.clone());
+            let readable = Record::parse(lease.to_string().as_bytes()).is_some();
+            let optional = !path.iter().any(|key| needed.contains(key))
+                || path.len() == 3
+                || path.contains(&"annotations");
+            // Who holds it is in the spec.
+            let optional = optional && path != ["spec"];
+            assert!(readable || !optional, "{path:?}: {value:?}");
+        }
+    }
+}
+
+#[test]
+fn a_release_record_with_absurd_numbers_is_no_record() {
+    let max = u64::MAX;
+    let many = vec!["0"; 5000].join(",");
+    for record in [
+        format!("u {max} 5000 0,0"),
+        format!("u 0 5000 {max},0"),
+        format!("u 0 5000 0,{max}"),
+        format!("u {max} {max} {max},{max}"),
+        format!("u 0 5000 {many}"),
+        format!("u 0 {max} 0"),
+    ] {
+        assert_eq!(Release::read(&record), None, "{record}");
+        plays(released_with(&record).to_string().as_bytes(), wall());
+    }
+}
+
+#[test]
+fn the_wall_clock_may_be_at_either_end_of_time() {
+    for wall in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
+        for renewed in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
+            let renewed = Some(json!(renewed.to_string()));
+            let lease = with(
+                released_with("u 0 5000 0,0"),
+                &["spec", "renewTime"],
+                renewed,
+            );
+            plays(lease.to_string().as_bytes(), wall);
+        }
+    }
+}
+
+#[test]
+fn a_page_from_the_future_is_not_started_from() {
+    for (renewed, young) in [
+        ("2026-11-27T03:04:00Z", true),
+        // Two nodes' clocks differ by a little.
+        ("2026-11-27T03:04:30Z", true),
+        ("9999-12-30T21:58:00Z", false),
+        ("2026-11-27T02:00:00Z", false),
+    ] {
+        let lease = with(
+            released_with("u 0 5000 0,0"),
+            &["spec", "renewTime"],
+            Some(json!(renewed)),
+        );
+        let mut server = Server {
+            lease: lease.to_string().into_bytes(),
+        };
+        let mut candidate = candidate();
+        elect(&mut candidate, &mut server, Moment::ZERO, wall()).unwrap();
+        assert_eq!(candidate.standing().known.is_some(), young, "{renewed}");
+    }
+}
+
+fn any_value() -> impl Strategy<Value = Option<Value>> {
+    let text = prop_oneof![
+        any::<String>(),
+        "[0-9]{1,20}",
+        "-?[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z",
+        "u [0-9]{1,20} [0-9]{1,20} [0-9]{1,20}(,[0-9]{1,20}){0,3}",
+        "u (0|unknown) [0-9]{1,4} [0-9]{1,4}(,[0-9]{1,4}){0,3}",
+    ];
+    prop_oneof![
+        proptest::sample::select(absurd()),
+        any::<i64>().prop_map(|n| Some(json!(n))),
+        any::<u64>().prop_map(|n| Some(json!(n))),
+        text.prop_map(|text| Some(json!(text))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_fields_lead_to_a_normal_election(
+        record in proptest::option::of(proptest::sample::select(vec!["never-led", "u 2 5000 4000,5000"])),
+        // The first three are folders of the others.
+        changes in proptest::collection::btree_map(3..paths().len(), any_value(), 0..8),
+        seconds in Timestamp::MIN.as_second()..=Timestamp::MAX.as_second(),
+    ) {
+        let mut lease = record.map_or_else(sound, released_with);
+        for (path, value) in changes {
+            lease = with(lease, &paths()[path], value);
+        }
+        plays(lease.to_string().as_bytes(), Timestamp::from_second(seconds).unwrap());
+    }
+
+    #[test]
+    fn any_bytes_grant_nothing_or_are_a_lease(mut cut in 0..600_usize, byte in any::<u8>()) {
+        let mut bytes = released_with("u 2 5000 4000,5000").to_string().into_bytes();
+        cut = cut.min(bytes.len() - 1);
+        bytes[cut] = byte;
+        plays(&bytes, wall());
+        bytes.truncate(cut);
+        plays(&bytes, wall());
+    }
+}

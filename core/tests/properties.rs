@@ -1,0 +1,87 @@
+//! What must hold in every history, whatever clients, Discord and the machine
+//! do: see `history::verdict::Rule`. `PROPTEST_CASES=100000` plays more of them.
+
+// A test fails by panicking.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod history;
+
+use std::collections::BTreeMap;
+
+use gateway_queue_core::pacing::scheduler::Queue;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use history::broken::{Broken, FAULTS};
+use history::player::play;
+use history::{History, histories};
+
+/// How many histories a test plays.
+const CASES: u32 = 256;
+
+/// For the tests of the test, which must not depend on luck.
+const SEED: &[u8; 32] = b"one seed for all fixed histories";
+
+fn fixed_histories() -> impl Iterator<Item = History> {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, SEED);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let histories = histories();
+    (0..CASES).map(move |_| histories.new_tree(&mut runner).unwrap().current())
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn every_rule_holds_in_every_history(history in histories()) {
+        if let Err(violation) = play(&history, Queue::new) {
+            return Err(TestCaseError::fail(violation.to_string()));
+        }
+    }
+}
+
+#[test]
+fn each_broken_queue_is_caught_by_the_rule_that_it_breaks() {
+    let fixed: Vec<_> = fixed_histories().collect();
+    let mut escaped = Vec::new();
+    for (fault, rule) in FAULTS {
+        let mut caught = BTreeMap::new();
+        for history in &fixed {
+            let start = |config: &_, token, now| Broken::new(fault, config, token, now);
+            if let Err(violation) = play(history, start) {
+                *caught.entry(violation.rule).or_insert(0) += 1;
+            }
+        }
+        println!("{fault:?}: {caught:?} of {CASES} histories");
+        if !caught.contains_key(&rule) {
+            escaped.push((fault, rule, caught));
+        }
+    }
+    assert!(
+        escaped.is_empty(),
+        "not caught, with {SEED:?}: {escaped:#?}"
+    );
+}
+
+#[test]
+fn the_histories_reach_every_corner() {
+    let mut sum = [0; 7];
+    for history in fixed_histories() {
+        let seen = play(&history, Queue::new).unwrap_or_else(|v| panic!("{v}\n{history:#?}"));
+        let counts = [
+            seen.grants,
+            seen.unwritten,
+            seen.kept_places_taken,
+            seen.changes_in_flight,
+            seen.exhausted,
+            seen.restarts,
+            seen.on_a_low_budget,
+        ];
+        for (sum, count) in sum.iter_mut().zip(counts) {
+            *sum += count;
+        }
+    }
+    println!("{sum:?}");
+    assert!(sum.iter().all(|count| *count >= 5), "{sum:?}");
+}

@@ -1,0 +1,4 @@
+//! Arguments and commands.
+
+pub mod helm_test;
+pub mod settings;

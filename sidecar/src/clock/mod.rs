@@ -1,0 +1,4 @@
+//! The clock of the machine.
+
+pub mod boot_time;
+pub mod stall_detector;

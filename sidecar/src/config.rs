@@ -1,0 +1,462 @@
+//! The settings, from flags and the environment. Pure: both are arguments.
+
+mod table;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use self::table::TABLE;
+use gateway_queue_core::bot_token::BotToken;
+use gateway_queue_core::gateway_bot::MAX_BUCKETS;
+use gateway_queue_core::leadership::election::LONGEST;
+use gateway_queue_core::protocol::refusal::SHORTEST_PLACE_KEPT;
+
+/// Discord's interval between two identifies of one bucket.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// A leader must have time for two renewals.
+const SHORTEST: Duration = Duration::from_secs(3);
+
+/// The API server refuses an annotation with a longer name after its prefix.
+const MAX_ANNOTATION_NAME_BYTES: usize = 63;
+
+/// Where the token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// There is none, and no session starts are counted.
+    None,
+    /// It was given in the environment, and never changes.
+    Given(BotToken),
+    /// It is in a file that may appear, change and go at any time.
+    File(PathBuf),
+}
+
+/// The Lease that says who leads, and who wants to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The pod that this process runs in,
+    pub pod: String,
+    /// and its address.
+    pub ip: IpAddr,
+    /// How long a leader is believed to lead after its last renewal.
+    pub duration: Duration,
+    /// How often a leader renews.
+    pub renew_every: Duration,
+    /// How much earlier than others believe a leader stops.
+    pub margin: Duration,
+    /// Where the other pods ask.
+    pub peer_port: u16,
+    /// How long to forward those who wait after SIGTERM.
+    pub grace: Duration,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// All settings.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // `TABLE` documents each.
+pub struct Settings {
+    pub host: Option<IpAddr>,
+    pub port: u16,
+    pub admin_port: u16,
+    pub token: TokenSource,
+    pub discord_api: String,
+    pub max_concurrency: u32,
+    pub interval: Duration,
+    pub margin: Duration,
+    pub start_guard: bool,
+    pub session_reserve: u64,
+    pub refresh_interval: Duration,
+    pub place_kept: Duration,
+    pub lease: Option<LeaseRef>,
+    pub log_format: LogFormat,
+    pub log_filter: String,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the queue.
+    Run(Box<Settings>),
+    /// Print this text and end.
+    Print(String),
+}
+
+/// One line: which variable, what it was (never a token), what is accepted.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub(crate) String);
+
+impl Settings {
+    /// Reads flags and environment; a flag wins.
+    ///
+    /// # Errors
+    ///
+    /// At the first value that cannot be read.
+    pub fn read(
+        args: impl IntoIterator<Item = OsString>,
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Command, Invalid> {
+        let mut flags = Vec::new();
+        let mut parser = lexopt::Parser::from_args(args);
+        let bad = |error: lexopt::Error| Invalid(format!("{error}; see --help"));
+        while let Some(arg) = parser.next().map_err(bad)? {
+            let lexopt::Arg::Long(flag) = arg else {
+                // It is not repeated: it may be a token.
+                return Err(Invalid("only flags are accepted; see --help".to_owned()));
+            };
+            match flag {
+                "help" => return Ok(Command::Print(help())),
+                "version" => {
+                    let version = env!("CARGO_PKG_VERSION");
+                    return Ok(Command::Print(format!("gateway-queue {version}\n")));
+                }
+                _ => {}
+            }
+            let Some(name) = TABLE
+                .iter()
+                .map(|row| row.0)
+                .find(|name| flag_of(name).as_deref() == Some(flag))
+            else {
+                return Err(bad(arg.unexpected()));
+            };
+            let value = parser.value().and_then(|v| Ok(v.into_string()?));
+            flags.push((name, value.map_err(bad)?));
+        }
+        let mut given = HashMap::new();
+        for (name, ..) in TABLE {
+            let Some(value) = environment(name) else {
+                continue;
+            };
+            let value = value
+                .into_string()
+                .map_err(|_| Invalid(format!("{name} is not accepted: it is no text in UTF-8")))?;
+            given.insert(*name, value);
+        }
+        given.extend(flags);
+        let settings = Source { given }.settings()?;
+        Ok(Command::Run(Box::new(settings)))
+    }
+}
+
+/// The flag of a variable. A token has none: arguments can be read by anybody
+/// on the machine.
+fn flag_of(name: &str) -> Option<String> {
+    (name != "DISCORD_TOKEN").then(|| name.to_ascii_lowercase().replace('_', "-"))
+}
+
+fn help() -> String {
+    let mut help = String::from(
+        "gateway-queue: hands out the turns in which Discord shards may identify.\n\n\
+         gateway-queue [SETTINGS]    run the queue\n\
+         gateway-queue status [URL]  say how a queue is (see status --help)\n\
+         gateway-queue check         say what is wrong (see check --help)\n\n\
+         Each setting is an environment variable, and a flag of the same name:\n\
+         PORT=80 is --port 80.\n\n",
+    );
+    for (name, default, meaning) in TABLE {
+        let default = match *default {
+            "" => String::new(),
+            default => format!(" [{default}]"),
+        };
+        help.push_str(&format!("  {name:<22} {meaning}{default}\n"));
+    }
+    help
+}
+
+struct Source {
+    given: HashMap<&'static str, String>,
+}
+
+impl Source {
+    fn settings(&self) -> Result<Settings, Invalid> {
+        // Each setting is read, whether the others make use of it or not.
+        let interval = self.duration("IDENTIFY_INTERVAL")?;
+        let allow_unsafe_interval = self.boolean("ALLOW_UNSAFE_INTERVAL")?;
+        if interval < INTERVAL && !allow_unsafe_interval {
+            return self.refuse(
+                "IDENTIFY_INTERVAL",
+                "5s or more, as Discord demands (tests may set ALLOW_UNSAFE_INTERVAL=true)",
+            );
+        }
+        if interval.is_zero() {
+            return self.refuse("IDENTIFY_INTERVAL", "a duration above zero, such as 5s");
+        }
+        let refresh_interval = self.duration("REFRESH_INTERVAL")?;
+        if refresh_interval.is_zero() {
+            return self.refuse("REFRESH_INTERVAL", "a duration above zero, such as 5m");
+        }
+        Ok(Settings {
+            host: self.address("HOST")?,
+            port: self.port("PORT")?,
+            admin_port: self.port("ADMIN_PORT")?,
+            token: self.token()?,
+            discord_api: self.url("DISCORD_API")?,
+            max_concurrency: self.buckets()?,
+            interval,
+            margin: self.duration("IDENTIFY_MARGIN")?,
+            start_guard: self.boolean("START_GUARD")?,
+            session_reserve: self.read("SESSION_RESERVE", "a whole number, 0 or more")?,
+            refresh_interval,
+            place_kept: self.place_kept()?,
+            lease: self.lease()?,
+            log_format: match self.text("LOG_FORMAT").as_str() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => return self.refuse("LOG_FORMAT", "text or json"),
+            },
+            log_filter: self.log_filter()?,
+        })
+    }
+
+    /// The value given; an empty one is none.
+    fn given(&self, name: &str) -> Option<String> {
+        self.given.get(name).filter(|v| !v.is_empty()).cloned()
+    }
+
+    /// The value given, or the default.
+    fn text(&self, name: &str) -> String {
+        self.given(name).unwrap_or_else(|| {
+            let row = TABLE.iter().find(|row| row.0 == name);
+            row.map(|row| row.1).unwrap_or_default().to_owned()
+        })
+    }
+
+    fn refuse<T>(&self, name: &str, accepted: &str) -> Result<T, Invalid> {
+        let value = self.text(name);
+        // What may be a token that was put into the wrong place, or a URL with a
+        // password, is not repeated.
+        let secret = value.contains(['@', '?', '#']) || value.len() > 50;
+        if secret || value.split('.').filter(|part| part.len() > 4).count() > 2 {
+            return Err(Invalid(format!(
+                "{name} is not accepted: it must be {accepted}"
+            )));
+        }
+        Err(Invalid(format!(
+            "{name}={value:?} is not accepted: it must be {accepted}"
+        )))
+    }
+
+    fn read<T: std::str::FromStr>(&self, name: &str, accepted: &str) -> Result<T, Invalid> {
+        match self.text(name).parse() {
+            Ok(value) => Ok(value),
+            Err(_) => self.refuse(name, accepted),
+        }
+    }
+
+    /// An IPv4 address in the clothes of IPv6 is the IPv4 address.
+    fn address(&self, name: &str) -> Result<Option<IpAddr>, Invalid> {
+        let given = self.given(name).map(|_| {
+            let ip: IpAddr = self.read(name, "an IP address, such as 10.0.0.1, 0.0.0.0 or ::")?;
+            Ok(ip.to_canonical())
+        });
+        given.transpose()
+    }
+
+    /// The name of a Kubernetes object. It becomes a part of a URL.
+    fn object_name(&self, name: &str, dots: bool) -> Result<Option<String>, Invalid> {
+        let Some(value) = self.given(name) else {
+            return Ok(None);
+        };
+        let (most, accepted) = match dots {
+            true => (253, "a name of lower case letters, digits, '-' and '.'"),
+            false => (63, "a name of lower case letters, digits and '-'"),
+        };
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let fits = value.len() <= most
+            && value.starts_with(plain)
+            && value.ends_with(plain)
+            && value
+                .chars()
+                .all(|c| plain(c) || c == '-' || (dots && c == '.'))
+            && !value.contains("..");
+        match fits {
+            true => Ok(Some(value)),
+            false => self.refuse(name, accepted),
+        }
+    }
+
+    fn place_kept(&self) -> Result<Duration, Invalid> {
+        match self.duration("PLACE_KEPT")? {
+            kept if kept < SHORTEST_PLACE_KEPT => self.refuse(
+                "PLACE_KEPT",
+                "a duration from 2s to a day: clients are told in whole seconds when to come back",
+            ),
+            kept => Ok(kept),
+        }
+    }
+
+    fn port(&self, name: &str) -> Result<u16, Invalid> {
+        // 0 lets the system choose; the log then says which.
+        self.read(name, "a port, 0 to 65535")
+    }
+
+    fn boolean(&self, name: &str) -> Result<bool, Invalid> {
+        self.read(name, "true or false")
+    }
+
+    fn duration(&self, name: &str) -> Result<Duration, Invalid> {
+        let accepted = "a duration, such as 5s, 250ms or 5m, of at most a day";
+        let length: SignedDuration = self.read(name, accepted)?;
+        match Duration::try_from(length) {
+            Ok(length) if length <= Duration::from_secs(86_400) => Ok(length),
+            _ => self.refuse(name, accepted),
+        }
+    }
+
+    fn buckets(&self) -> Result<u32, Invalid> {
+        let accepted = format!("a whole number, 1 to {MAX_BUCKETS}");
+        match self.read("MAX_CONCURRENCY", &accepted)? {
+            buckets if (1..=MAX_BUCKETS).contains(&buckets) => Ok(buckets),
+            _ => self.refuse("MAX_CONCURRENCY", &accepted),
+        }
+    }
+
+    /// A lone word that is no level would silence everything: it is taken for
+    /// the name of a module. So is one with a space before it.
+    fn log_filter(&self) -> Result<String, Invalid> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let level = |word: &str| {
+            let word = word.trim().to_ascii_lowercase();
+            LEVELS.contains(&word.as_str()).then_some(word)
+        };
+        let module = |name: &str| {
+            let name = name.trim();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_-:.".contains(c);
+            (!name.is_empty() && name.chars().all(plain)).then(|| name.to_owned())
+        };
+        let filter = self.text("RUST_LOG");
+        let parts = filter.split(',').map(|part| match part.split_once('=') {
+            Some((name, word)) => Some(format!("{}={}", module(name)?, level(word)?)),
+            None => level(part),
+        });
+        match parts.collect::<Option<Vec<_>>>() {
+            Some(parts) => Ok(parts.join(",")),
+            None => self.refuse(
+                "RUST_LOG",
+                "a level (off, error, warn, info, debug, trace), or a list such as info,gateway_queue=debug",
+            ),
+        }
+    }
+
+    fn url(&self, name: &str) -> Result<String, Invalid> {
+        let accepted = "an http:// or https:// URL with neither user, query nor fragment, such as https://discord.com/api/v10";
+        let url: url::Url = self.read(name, accepted)?;
+        let plain = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        match url.scheme() {
+            "http" | "https" if plain => Ok(url.as_str().trim_end_matches('/').to_owned()),
+            _ => self.refuse(name, accepted),
+        }
+    }
+
+    fn token(&self) -> Result<TokenSource, Invalid> {
+        // Here an empty value is not "none": without a token nothing limits the
+        // session starts, and that must not come from a variable left empty.
+        let token = self.given.get("DISCORD_TOKEN").map(|token| {
+            BotToken::parse(token)
+                .map_err(|why| Invalid(format!("DISCORD_TOKEN is not accepted: {why}")))
+        });
+        let token = token.transpose()?;
+        match self.given.get("DISCORD_TOKEN_FILE") {
+            Some(path) if path.is_empty() => self.refuse(
+                "DISCORD_TOKEN_FILE",
+                "the path of a file, or not set at all",
+            ),
+            Some(path) => Ok(TokenSource::File(path.into())),
+            None => Ok(token.map_or(TokenSource::None, TokenSource::Given)),
+        }
+    }
+
+    fn lease(&self) -> Result<Option<LeaseRef>, Invalid> {
+        let name = self.object_name("LEASE_NAME", true)?;
+        let namespace = self.object_name("LEASE_NAMESPACE", false)?;
+        let pod = self.object_name("POD_NAME", true)?;
+        let ip = self.address("POD_IP")?;
+        let duration = self.duration("LEASE_DURATION")?;
+        if duration > LONGEST || duration < SHORTEST || duration.subsec_nanos() > 0 {
+            return self.refuse("LEASE_DURATION", "whole seconds, 3s to 30s");
+        }
+        let margin = self.duration("LEASE_MARGIN")?;
+        if margin < duration / 10 || margin > duration / 2 {
+            // Clocks drift, and a leader needs time to renew.
+            return self.refuse("LEASE_MARGIN", "a tenth to a half of LEASE_DURATION");
+        }
+        let renew_every = self.duration("LEASE_RENEW")?;
+        if renew_every.is_zero() || renew_every > (duration - margin) / 2 {
+            return self.refuse(
+                "LEASE_RENEW",
+                "above zero, and at most half of LEASE_DURATION less LEASE_MARGIN",
+            );
+        }
+        let peer_port = self.port("PEER_PORT")?;
+        let grace = self.duration("SHUTDOWN_GRACE")?;
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        let pod = with_lease("POD_NAME", pod)?;
+        if pod.len() > MAX_ANNOTATION_NAME_BYTES {
+            return Err(Invalid(format!(
+                "POD_NAME is not accepted: with LEASE_NAME it must have at most \
+                 {MAX_ANNOTATION_NAME_BYTES} characters, because it names an annotation of the \
+                 Lease. It has {}",
+                pod.len()
+            )));
+        }
+        Ok(Some(LeaseRef {
+            namespace: with_lease("LEASE_NAMESPACE", namespace)?,
+            name,
+            pod,
+            ip: with_lease("POD_IP", ip)?,
+            duration,
+            renew_every,
+            margin,
+            peer_port,
+            grace,
+        }))
+    }
+}
+
+/// What must be set if LEASE_NAME is.
+fn with_lease<T>(variable: &str, value: Option<T>) -> Result<T, Invalid> {
+    value.ok_or_else(|| {
+        Invalid(format!(
+            "{variable} is missing: with LEASE_NAME it must be set, too"
+        ))
+    })
+}
+
+impl Settings {
+    /// Between two grants of one bucket.
+    pub fn spacing(&self) -> Duration {
+        self.interval + self.margin
+    }
+
+    /// Where the admin and peer ports listen; none for every address of both
+    /// families, so that probes and other pods reach them. But who keeps the queue to
+    /// this machine keeps all of it.
+    pub fn admin_host(&self) -> Option<IpAddr> {
+        self.host.filter(IpAddr::is_loopback)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,353 @@
+use std::net::Ipv6Addr;
+use std::os::unix::ffi::OsStringExt;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::boot_time;
+
+fn read(args: &[&str], environment: &[(&str, &str)]) -> Result<Command, Invalid> {
+    Settings::read(args.iter().map(Into::into), |name| {
+        let found = environment.iter().find(|(n, _)| *n == name);
+        found.map(|(_, value)| value.into())
+    })
+}
+
+fn settings(environment: &[(&str, &str)]) -> Settings {
+    match read(&[], environment).unwrap() {
+        Command::Run(settings) => *settings,
+        Command::Print(text) => panic!("{text}"),
+    }
+}
+
+fn refusal(environment: &[(&str, &str)]) -> String {
+    read(&[], environment).unwrap_err().to_string()
+}
+
+#[test]
+fn the_defaults_are_the_originals_and_discords() {
+    let settings = settings(&[]);
+    assert_eq!((settings.host, settings.port), (None, 80));
+    assert_eq!(settings.spacing(), Duration::from_millis(5250));
+    assert_eq!(settings.refresh_interval, Duration::from_secs(300));
+    assert_eq!(settings.token, TokenSource::None);
+    assert!(settings.start_guard && settings.lease.is_none());
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_an_empty_value_is_none() {
+    let Command::Run(settings) = read(
+        &["--port", "1", "--port=2", "--host", "::"],
+        &[("PORT", "3"), ("LEASE_NAME", "")],
+    )
+    .unwrap() else {
+        panic!("no settings");
+    };
+    assert_eq!((settings.port, settings.lease.clone()), (2, None));
+    assert_eq!(settings.host, Some(Ipv6Addr::UNSPECIFIED.into()));
+    assert_eq!(settings.admin_host(), None);
+}
+
+#[test]
+fn every_bad_value_is_named_with_what_is_accepted() {
+    for (name, value, accepted) in [
+        ("HOST", "nowhere", "an IP address"),
+        ("PORT", "70000", "a port, 0 to 65535"),
+        ("ADMIN_PORT", "-1", "a port"),
+        ("IDENTIFY_INTERVAL", "4.9s", "5s or more"),
+        ("IDENTIFY_INTERVAL", "soon", "such as 5s"),
+        ("IDENTIFY_MARGIN", "-1s", "a duration"),
+        ("IDENTIFY_MARGIN", "2000000h", "at most a day"),
+        ("MAX_CONCURRENCY", "0", "1 to 4096"),
+        ("MAX_CONCURRENCY", "4097", "1 to 4096"),
+        ("START_GUARD", "yes", "true or false"),
+        ("SESSION_RESERVE", "-1", "0 or more"),
+        ("REFRESH_INTERVAL", "0s", "above zero"),
+        ("PLACE_KEPT", "x", "a duration"),
+        ("DISCORD_API", "discord.com", "http:// or https://"),
+        ("LOG_FORMAT", "xml", "text or json"),
+        ("RUST_LOG", "loud", "a level"),
+        ("RUST_LOG", "info,gateway_queue=loud", "a level"),
+        ("DISCORD_TOKEN_FILE", "", "the path of a file"),
+    ] {
+        let line = refusal(&[(name, value)]);
+        assert!(line.starts_with(&format!("{name}={value:?} ")), "{line}");
+        assert!(line.contains(accepted) && !line.contains('\n'), "{line}");
+    }
+}
+
+#[test]
+fn in_the_cluster_the_lease_needs_its_company_and_times_that_fit() {
+    let pod = [
+        ("LEASE_NAME", "bot"),
+        ("LEASE_NAMESPACE", "default"),
+        ("POD_NAME", "bot-1"),
+        ("POD_IP", "10.0.0.1"),
+    ];
+    let lease = settings(&pod).lease.unwrap();
+    assert_eq!(lease.duration, Duration::from_secs(15));
+    assert_eq!(lease.margin, Duration::from_millis(1500));
+    for missing in &pod[1..] {
+        let rest: Vec<_> = pod.iter().copied().filter(|v| v != missing).collect();
+        assert!(refusal(&rest).starts_with(&format!("{} is missing", missing.0)));
+    }
+    for (name, value, accepted) in [
+        ("LEASE_DURATION", "31s", "3s to 30s"),
+        ("LEASE_DURATION", "4500ms", "whole seconds"),
+        ("LEASE_MARGIN", "1499ms", "a tenth"),
+        ("LEASE_MARGIN", "8s", "a half"),
+        ("LEASE_RENEW", "7s", "at most half"),
+        ("POD_IP", "here", "an IP address"),
+    ] {
+        let mut environment = pod.to_vec();
+        environment.retain(|(given, _)| *given != name);
+        environment.push((name, value));
+        let line = refusal(&environment);
+        assert!(line.starts_with(name) && line.contains(accepted), "{line}");
+    }
+}
+
+#[test]
+fn with_a_lease_the_name_of_the_pod_fits_into_an_annotation() {
+    let environment = |pod| {
+        [
+            ("LEASE_NAME", "bot"),
+            ("LEASE_NAMESPACE", "default"),
+            ("POD_NAME", pod),
+            ("POD_IP", "10.0.0.1"),
+        ]
+    };
+    let (longest, too_long) = ("p".repeat(63), "p".repeat(64));
+    assert_eq!(settings(&environment(&longest)).lease.unwrap().pod, longest);
+    assert_eq!(
+        refusal(&environment(&too_long)),
+        "POD_NAME is not accepted: with LEASE_NAME it must have at most 63 characters, because \
+         it names an annotation of the Lease. It has 64"
+    );
+    assert!(settings(&[("POD_NAME", &too_long)]).lease.is_none());
+}
+
+#[test]
+fn tests_may_go_below_discords_interval_but_not_to_zero() {
+    let unsafe_too = ("ALLOW_UNSAFE_INTERVAL", "true");
+    let settings = settings(&[("IDENTIFY_INTERVAL", "500ms"), unsafe_too]);
+    assert_eq!(settings.interval, Duration::from_millis(500));
+    assert!(refusal(&[("IDENTIFY_INTERVAL", "0s"), unsafe_too]).contains("above zero"));
+}
+
+#[test]
+fn every_setting_is_checked_whether_it_is_used_or_not() {
+    for (name, value) in [
+        ("ALLOW_UNSAFE_INTERVAL", "perhaps"),
+        ("LEASE_NAMESPACE", "No Namespace"),
+        ("LEASE_DURATION", "1s"),
+        ("LEASE_MARGIN", "9s"),
+        ("LEASE_RENEW", "0s"),
+        ("POD_NAME", "my_pod"),
+        ("POD_IP", "10.0.0"),
+        ("PEER_PORT", "99999"),
+        ("SHUTDOWN_GRACE", "2 days"),
+        ("PLACE_KEPT", "1s"),
+        ("PLACE_KEPT", "1999ms"),
+        ("IDENTIFY_MARGIN", "18446744073709551615s"),
+        ("IDENTIFY_INTERVAL", "18446744073709551615s"),
+        ("REFRESH_INTERVAL", "9223372036854775807s"),
+    ] {
+        let line = read(&[], &[(name, value)]).expect_err(name).to_string();
+        assert!(line.starts_with(&format!("{name}={value:?} ")), "{line}");
+    }
+    // A token that does not count, as there is a file.
+    let both = [
+        ("DISCORD_TOKEN", "not a token"),
+        ("DISCORD_TOKEN_FILE", "/t"),
+    ];
+    assert!(refusal(&both).starts_with("DISCORD_TOKEN is not accepted"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_environment_is_valid_settings_or_an_error_that_names_a_variable(
+        environment in environment(),
+    ) {
+        let read = Settings::read([], |name| {
+            environment.get(name).map(|value| OsString::from_vec(value.clone()))
+        });
+        match read {
+            Ok(Command::Run(settings)) => {
+                // What is computed from them later on.
+                prop_assert!(settings.spacing() >= settings.interval);
+                prop_assert!(settings.place_kept >= Duration::from_secs(2));
+                let _ = settings.admin_host();
+                let _ = boot_time::now() + settings.spacing() * MAX_BUCKETS;
+                if let Some(lease) = &settings.lease {
+                    prop_assert!(lease.margin + lease.renew_every * 2 <= lease.duration);
+                }
+            }
+            Ok(Command::Print(text)) => prop_assert!(false, "{}", text),
+            Err(invalid) => {
+                let line = invalid.to_string();
+                let named = TABLE.iter().any(|row| line.starts_with(row.0));
+                prop_assert!(named && !line.chars().any(char::is_control), "{line}");
+                prop_assert!(!line.contains("hunter2"), "{line}");
+                let token = environment.get("DISCORD_TOKEN").and_then(|t| str::from_utf8(t).ok());
+                if let Some(token) = token.filter(|token| token.len() > 9)
+                    && line.starts_with("DISCORD_TOKEN is")
+                {
+                    prop_assert!(!line.contains(token), "{line}");
+                }
+            }
+        }
+    }
+}
+
+/// Any bytes for any of the variables, mostly such as may be accepted.
+fn environment() -> impl Strategy<Value = HashMap<&'static str, Vec<u8>>> {
+    let name = prop::sample::select(TABLE).prop_map(|row| row.0);
+    let usual = prop::sample::select(
+        &[
+            "",
+            "0",
+            "1",
+            "-1",
+            "true",
+            "false",
+            "perhaps",
+            "::",
+            "::1",
+            "10.0.0.1",
+            "nowhere",
+            "info",
+            "text",
+            "json",
+            "/t",
+            "bot",
+            "bots",
+            "65535",
+            "65536",
+            "0s",
+            "1ns",
+            "999ms",
+            "2s",
+            "3s",
+            "5s",
+            "15s",
+            "1500ms",
+            "30s",
+            "24h",
+            "86401s",
+            "18446744073709551615",
+            "18446744073709551615s",
+            "9223372036854775807s",
+            "9223372036854775807ns",
+            "-1s",
+            "1e999s",
+            "http://h",
+            "https://u:hunter2@h/",
+            "http://h/?t=hunter2",
+            "a-token.with spaces",
+            "a-token.with\u{7f}",
+        ][..],
+    );
+    let text = prop_oneof![
+        8 => usual.prop_map(|text| text.as_bytes().to_vec()),
+        1 => "\\PC{0,60}".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..60),
+    ];
+    prop::collection::hash_map(name, text, 0..8)
+}
+
+#[test]
+fn the_token_is_neither_printed_nor_a_flag() {
+    let settings = settings(&[("DISCORD_TOKEN", "sup3r.secret")]);
+    assert!(matches!(settings.token, TokenSource::Given(_)));
+    assert!(!format!("{settings:?}").contains("sup3r"));
+    assert!(!refusal(&[("DISCORD_TOKEN", "sup3r secret")]).contains("sup3r"));
+    assert!(read(&["--discord-token", "x"], &[]).is_err());
+}
+
+#[test]
+fn an_address_that_may_hold_a_secret_is_not_repeated() {
+    for url in [
+        "https://u:hunter2@x/",
+        "https://x/?token=hunter2",
+        "x#hunter2",
+    ] {
+        let line = refusal(&[("DISCORD_API", url)]);
+        assert!(
+            line.starts_with("DISCORD_API ") && !line.contains("hunter2"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_token_that_was_left_empty_or_is_no_text_is_not_taken_for_none() {
+    assert!(refusal(&[("DISCORD_TOKEN", "")]).contains("it is empty"));
+    let bytes = std::os::unix::ffi::OsStringExt::from_vec(vec![b'/', 0xf6]);
+    let bytes: OsString = bytes;
+    let read = Settings::read([], |name| {
+        (name == "DISCORD_TOKEN_FILE").then(|| bytes.clone())
+    });
+    let line = read.unwrap_err().to_string();
+    assert!(
+        line.starts_with("DISCORD_TOKEN_FILE is not accepted"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_queue_that_is_kept_to_this_machine_keeps_its_admin_port_there() {
+    for (host, admin) in [
+        ("127.0.0.1", Some("127.0.0.1")),
+        ("::1", Some("::1")),
+        ("::ffff:127.0.0.2", Some("127.0.0.2")),
+        ("10.0.0.1", None),
+        ("0.0.0.0", None),
+        ("::", None),
+        ("", None),
+    ] {
+        let host = settings(&[("HOST", host)]).admin_host();
+        assert_eq!(host.map(|ip| ip.to_string()).as_deref(), admin);
+    }
+}
+
+#[test]
+fn a_log_filter_means_what_it_seems_to_mean() {
+    let filter = |text| settings(&[("RUST_LOG", text)]).log_filter;
+    assert_eq!(
+        filter("INFO, gateway_queue = debug"),
+        "info,gateway_queue=debug"
+    );
+    for text in [
+        "info,a[{b=info",
+        "=info",
+        "info,",
+        "a=b=info",
+        "info gateway_queue=debug",
+    ] {
+        assert!(refusal(&[("RUST_LOG", text)]).contains("a level"), "{text}");
+    }
+}
+
+#[test]
+fn the_token_file_wins() {
+    let settings = settings(&[("DISCORD_TOKEN", "a"), ("DISCORD_TOKEN_FILE", "/t")]);
+    assert_eq!(settings.token, TokenSource::File("/t".into()));
+}
+
+#[test]
+fn help_names_every_setting() {
+    let Command::Print(help) = read(&["--help"], &[]).unwrap() else {
+        panic!("no help");
+    };
+    assert!(TABLE.iter().all(|row| help.contains(row.0)));
+}
+
+#[test]
+fn an_unknown_flag_is_refused() {
+    for args in [&["--prot", "1"][..], &["-p"], &["run"], &["--port"]] {
+        assert!(read(args, &[]).is_err(), "{args:?}");
+    }
+}

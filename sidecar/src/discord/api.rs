@@ -1,0 +1,180 @@
+//! Asks Discord for the limits of the bot.
+
+use std::future::Future;
+use std::time::Duration;
+
+use reqwest::header::{AGE, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode};
+use rustls::RootCertStore;
+
+use crate::http_client::{self, Unusable};
+use gateway_queue_core::bot_token::BotToken;
+use gateway_queue_core::gateway_bot::Limits;
+use gateway_queue_core::pacing::budget::Outcome;
+
+/// A fetch that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Discord's answer has some 200 bytes.
+const MOST_BODY: usize = 64 * 1024;
+
+/// Discord's REST API.
+#[derive(Clone, Debug)]
+pub struct Discord {
+    client: Client,
+    url: String,
+}
+
+impl Discord {
+    /// The API at the base URL `api`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no usable TLS or DNS configuration.
+    pub fn new(api: &str) -> Result<Self, Unusable> {
+        let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        // One request in minutes: a connection kept would only go stale.
+        let client = http_client::client(roots, PATIENCE, |b| b.pool_max_idle_per_host(0))?;
+        Ok(Self {
+            client,
+            url: format!("{api}/gateway/bot"),
+        })
+    }
+
+    /// One fetch. It ends within ten seconds.
+    pub fn fetch(&self, token: &BotToken) -> impl Future<Output = Outcome> + Send + use<> {
+        let asked = self.ask(token);
+        async move {
+            let answer = asked.await;
+            answer.unwrap_or_else(|error| Outcome::Unreachable(reason(&error)))
+        }
+    }
+
+    /// The same, for those who want to know at which point there was no answer.
+    pub fn ask(
+        &self,
+        token: &BotToken,
+    ) -> impl Future<Output = reqwest::Result<Outcome>> + Send + use<> {
+        let authorization = HeaderValue::try_from(token.authorization());
+        let request = self.client.get(&self.url);
+        async move {
+            let Ok(mut authorization) = authorization else {
+                let why = "the token does not fit into a header";
+                return Ok(Outcome::Useless(why.to_owned()));
+            };
+            authorization.set_sensitive(true);
+            let request = request
+                .header(AUTHORIZATION, authorization)
+                .header(CACHE_CONTROL, "no-cache");
+            Ok(read(request.send().await?).await)
+        }
+    }
+}
+
+async fn read(mut response: Response) -> Outcome {
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED => return Outcome::Rejected,
+        StatusCode::TOO_MANY_REQUESTS => {
+            let header = response.headers().get(RETRY_AFTER);
+            return match header.and_then(retry_after) {
+                Some(pause) => Outcome::RateLimited(pause),
+                None => Outcome::Useless("Discord answered 429 with no Retry-After".to_owned()),
+            };
+        }
+        StatusCode::NOT_FOUND => {
+            let why = "Discord answered 404: DISCORD_API must be the base URL of its REST API";
+            return Outcome::Useless(why.to_owned());
+        }
+        status => return Outcome::Useless(format!("Discord answered {}", status.as_u16())),
+    }
+    if !is_new(response.headers()) {
+        let why = "the answer is from a cache (its Age is not 0), not from Discord";
+        return Outcome::Useless(why.to_owned());
+    }
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MOST_BODY => body.extend(chunk),
+            Ok(Some(_)) => {
+                return Outcome::Useless(format!("an answer of more than {MOST_BODY} bytes"));
+            }
+            Ok(None) => break,
+            // It has answered, if not to the end.
+            Err(error) => {
+                let error = error.with_url(response.url().clone());
+                return Outcome::Useless(reason(&error));
+            }
+        }
+    }
+    match Limits::parse(&body) {
+        Ok(limits) => Outcome::Limits(limits),
+        Err(why) => Outcome::Useless(why),
+    }
+}
+
+/// Whether no cache has kept the answer: what was left a while ago may be used by now.
+fn is_new(headers: &HeaderMap) -> bool {
+    let zero = |age: &HeaderValue| {
+        let age = age.as_bytes().trim_ascii();
+        !age.is_empty() && age.iter().all(|digit| *digit == b'0')
+    };
+    headers.get_all(AGE).iter().all(zero)
+}
+
+/// Seconds, whole or decimal.
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    let seconds: f64 = value.to_str().ok()?.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// Names the host, which need not be Discord's own. No more of the URL: a proxy may
+/// have a secret in its path.
+fn reason(error: &reqwest::Error) -> String {
+    let what = match () {
+        () if error.is_timeout() => "no answer from Discord in time",
+        () if error.is_connect() => "cannot connect to Discord",
+        () => "no whole answer from Discord",
+    };
+    let host = error.url().and_then(|url| url.host_str());
+    let place = host.map_or_else(String::new, |host| format!(" at {host}"));
+    format!("{what}{place}: {}", http_client::cause(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_however_long_and_refused_when_it_is_no_time() {
+        let read = |text: &str| retry_after(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(read("82721"), Some(Duration::from_secs(82_721)));
+        assert_eq!(read("0.5"), Some(Duration::from_millis(500)));
+        for text in [
+            "-1",
+            "NaN",
+            "inf",
+            "1e300",
+            "soon",
+            "Wed, 21 Oct 2026 07:28:00 GMT",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_new_unless_it_has_an_age() {
+        let is_new = |ages: &[&[u8]]| {
+            let age = |age: &&[u8]| (AGE, HeaderValue::from_bytes(age).unwrap());
+            super::is_new(&ages.iter().map(age).collect())
+        };
+        assert!(is_new(&[]) && is_new(&[b"0"]) && is_new(&[b" 00"]));
+        for age in [
+            "1", "86400", "-1", "-0", "0.5", "soon", "", "1e9", "\u{660}",
+        ] {
+            assert!(!is_new(&[age.as_bytes()]), "{age}");
+            assert!(!is_new(&[b"0", age.as_bytes()]), "{age}");
+        }
+        assert!(!is_new(&[b"\xff"]));
+    }
+}

@@ -1,0 +1,6 @@
+//! Where a request waits: here, or at the leader.
+
+pub mod leader_client;
+pub mod leader_monitor;
+pub mod reach;
+pub mod router;

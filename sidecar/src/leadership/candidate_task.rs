@@ -1,0 +1,208 @@
+//! The task that takes part in the election: it executes what the
+//! [`Candidate`] asks for, publishes its standing, logs and counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock::boot_time::{self, Alarm};
+use crate::leadership::lease_client::{Lease, Watch};
+use crate::metrics::Metrics;
+use crate::queue::handle::Handle;
+use gateway_queue_core::leadership::candidate::{Action, Candidate, Event};
+use gateway_queue_core::leadership::leader_health::Renewal;
+use gateway_queue_core::leadership::lease_object::{Failure, Record};
+use gateway_queue_core::leadership::state::Standing;
+use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::time::Moment;
+
+/// How long the queue task may take to end its grants.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What the task reads from and writes to.
+#[derive(Debug)]
+pub struct Ways {
+    /// The client of the Lease.
+    pub lease: Lease,
+    /// The queue task.
+    pub keeper: Handle,
+    /// What a leader publishes on the Lease.
+    pub pages: watch::Receiver<Page>,
+    /// Where this pod stands.
+    pub standing: Arc<watch::Sender<Standing>>,
+    /// The last renewal by another pod.
+    pub renewals: watch::Sender<Option<Renewal>>,
+    /// Set when the Lease was read for the first time.
+    pub ready: Arc<AtomicBool>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The candidate resigns when this is cancelled.
+    pub resign: CancellationToken,
+    /// Cancelled when the candidate has nothing to release any more.
+    pub left: CancellationToken,
+    /// Cancelled when this pod is to end and its queue is gone: see
+    /// [`Candidate::is_gone`].
+    pub gone: CancellationToken,
+}
+
+/// A candidate and its connections.
+#[derive(Debug)]
+pub struct CandidateTask {
+    candidate: Candidate,
+    ways: Ways,
+    watch: Option<Watch>,
+    alarm: Alarm,
+}
+
+impl CandidateTask {
+    /// Returns the task, not yet running.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no timer.
+    pub fn new(candidate: Candidate, ways: Ways) -> std::io::Result<Self> {
+        Ok(Self {
+            candidate,
+            ways,
+            watch: None,
+            alarm: Alarm::new()?,
+        })
+    }
+
+    /// Runs for ever.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's timer fails.
+    pub async fn run(mut self) -> std::io::Result<()> {
+        loop {
+            self.candidate.publish(&self.ways.pages.borrow_and_update());
+            let action = self.candidate.step(boot_time::now(), boot_time::wall());
+            self.publish();
+            match action {
+                Action::Read => {
+                    let lease = self.ways.lease.clone();
+                    self.request(lease.read()).await;
+                }
+                Action::Patch(patch) => {
+                    let lease = self.ways.lease.clone();
+                    self.request(lease.patch(&patch)).await;
+                }
+                Action::Settle { lease, term } => {
+                    let left = timeout(SETTLE, self.ways.keeper.left(&lease, term)).await;
+                    self.candidate
+                        .settled(left.ok().flatten(), boot_time::now());
+                }
+                Action::Watch(version) => self.watch = Some(self.ways.lease.watch(&version)),
+                Action::Unwatch => self.watch = None,
+                Action::Wait(until) => self.wait(until).await?,
+            }
+        }
+    }
+
+    /// Awaits a request, and resigns at once if it has to meanwhile.
+    async fn request(&mut self, request: impl Future<Output = Result<Record, Failure>>) {
+        tokio::pin!(request);
+        let answer = tokio::select! {
+            answer = &mut request => answer,
+            () = self.ways.resign.cancelled(), if !self.candidate.has_resigned() => {
+                self.candidate.resign(boot_time::now());
+                self.publish();
+                request.await
+            }
+        };
+        self.candidate.answered(answer, boot_time::now());
+    }
+
+    async fn wait(&mut self, until: Option<Moment>) -> std::io::Result<()> {
+        self.alarm.set(until)?;
+        let changed = async {
+            match &mut self.watch {
+                Some(watch) => watch.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let leads = self.candidate.standing().leads();
+        tokio::select! {
+            rang = self.alarm.ring() => rang?,
+            change = changed => match change {
+                Some(record) => self.candidate.noticed(record, boot_time::now()),
+                None => {
+                    self.watch = None;
+                    self.candidate.watch_ended(boot_time::now());
+                }
+            },
+            Ok(()) = self.ways.pages.changed(), if leads => {}
+            () = self.ways.resign.cancelled(), if !self.candidate.has_resigned() => {
+                self.candidate.resign(boot_time::now());
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        for event in self.candidate.events() {
+            self.report(event);
+        }
+        let new = self.candidate.standing();
+        self.ways.standing.send_if_modified(|standing| {
+            let modified = standing != new;
+            if modified {
+                standing.clone_from(new);
+            }
+            modified
+        });
+        let renewal = self.candidate.renewal();
+        self.ways.renewals.send_if_modified(|seen| {
+            let modified = seen.as_ref() != renewal;
+            if modified {
+                *seen = renewal.cloned();
+            }
+            modified
+        });
+        if self.candidate.has_left() {
+            self.ways.left.cancel();
+        }
+        if self.candidate.is_gone() {
+            self.ways.gone.cancel();
+        }
+    }
+
+    fn report(&self, event: Event) {
+        match event {
+            Event::Asked { request, succeeded } => {
+                self.ways.metrics.asked_lease(request.as_str(), succeeded);
+            }
+            Event::Ready => {
+                self.ways.ready.store(true, Ordering::Relaxed);
+                info!("the Lease was read");
+            }
+            Event::Unreachable { request, error } => {
+                warn!(%error, doing = request.as_str(), "cannot reach the Lease");
+            }
+            Event::Reachable(request) => {
+                info!(doing = request.as_str(), "the Lease can be reached again");
+            }
+            Event::HandoverDelayed => {
+                warn!("release of the lease delayed: a grant is still being written");
+            }
+            Event::Lapsed => warn!("nothing is granted until the Lease can be renewed"),
+            Event::LapseEnded => info!("the Lease was renewed, or another pod has it"),
+            Event::Leads(holder) => info!(holder, "this pod leads"),
+            Event::LeadsNoMore(why) => info!(why, "this pod leads no more"),
+            Event::FormerSelfLeads(holder) => info!(
+                holder,
+                "this pod led before it was restarted: its term has to end"
+            ),
+            Event::OtherLeads(leader) => {
+                info!(holder = leader.holder, leader = %leader.address, "another pod leads");
+            }
+            Event::Gone => info!("the Lease is gone: nobody will lead after this pod"),
+        }
+    }
+}
