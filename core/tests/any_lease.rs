@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use gateway_queue_core::leadership::candidate::{Action, Candidate};
 use gateway_queue_core::leadership::election;
-use gateway_queue_core::leadership::lease_object::{Failure, Record};
+use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::lease_state::{Left, RELEASED, Release, TOKEN_MARK, Token};
 use gateway_queue_core::pacing::budget::Rules;
@@ -40,12 +40,12 @@ struct Server {
 }
 
 impl Server {
-    fn read(&self) -> Result<Record, Failure> {
+    fn read(&self) -> Result<LeaseObject, Failure> {
         let unreadable = || Failure::Other("the answer is no Lease".to_owned());
-        Record::parse(&self.lease).ok_or_else(unreadable)
+        LeaseObject::parse(&self.lease).ok_or_else(unreadable)
     }
 
-    fn patch(&mut self, patch: &Value) -> Result<Record, Failure> {
+    fn patch(&mut self, patch: &Value) -> Result<LeaseObject, Failure> {
         let spec = &patch["spec"];
         let int32 = |field: &str, from: i64| {
             let Some(value) = spec.get(field) else { return };
@@ -182,7 +182,7 @@ fn plays(lease: &[u8], wall: Timestamp) {
     };
     let mut candidate = candidate();
     let mut from = Moment::ZERO;
-    if Record::parse(lease).is_none() {
+    if LeaseObject::parse(lease).is_none() {
         // An error is retried, and grants nothing.
         let taken = elect(&mut candidate, &mut server, from, wall);
         assert_eq!(taken, None);
@@ -399,7 +399,7 @@ fn only_what_an_election_needs_makes_a_lease_unreadable() {
     for path in paths() {
         for value in absurd() {
             let lease = with(sound(), &path, value.clone());
-            let readable = Record::parse(lease.to_string().as_bytes()).is_some();
+            let readable = LeaseObject::parse(lease.to_string().as_bytes()).is_some();
             let optional = !path.iter().any(|key| needed.contains(key))
                 || path.len() == 3
                 || path.contains(&"annotations");

@@ -14,7 +14,7 @@ use kube::runtime::{Controller, WatchStreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Stored;
-use crate::observe::token_claims::Tokens;
+use crate::observe::token_claims::TokenClaims;
 use crate::observe::watches::{Scope, Tell, Triggers, events_of};
 use crate::reconcile::context::{Context, Error};
 use crate::reconcile::reconcile;
@@ -46,7 +46,7 @@ pub fn controller(
         .watch_queues(queues.clone(), context.works.clone());
     let changes = events_of(scope, watcher::Config::default(), writer, |_| {})
         .inspect(move |event| {
-            note_tokens(&noting.tokens, event, &tell);
+            note_tokens(&noting.token_claims, event, &tell);
             if matches!(event, Event::InitDone)
                 && let Some(listed) = listed.take()
             {
@@ -73,11 +73,11 @@ pub fn controller(
                 Ok(_) | Err(ControllerError::ReconcilerFailed(..)) => {}
                 Err(ControllerError::ObjectNotFound(gone)) => {
                     let namespace = gone.namespace.as_deref().unwrap_or_default();
-                    outcomes.repairs.forget_all(namespace, &gone.name);
+                    outcomes.drift_backoff.forget_all(namespace, &gone.name);
                     let mut queue = ObjectRef::new(&gone.name);
                     queue.namespace = gone.namespace;
                     outcomes.backoffs.forget(&queue);
-                    outcomes.told.forget(&queue);
+                    outcomes.last_written.forget(&queue);
                 }
                 Err(error) => tracing::warn!(error = chain(&error), "the controller stumbled"),
             }
@@ -87,17 +87,17 @@ pub fn controller(
 }
 
 /// Notes who names which token, and has those looked at again whom that concerns.
-fn note_tokens(tokens: &Tokens, event: &Event<Stored>, tell: &Tell) {
+fn note_tokens(token_claims: &TokenClaims, event: &Event<Stored>, tell: &Tell) {
     let now = Instant::now();
     let concerned = match event {
-        Event::Apply(queue) => tokens.saw_live(queue, now),
-        Event::InitApply(queue) => tokens.saw(queue, now),
-        Event::Delete(queue) => tokens.lost(queue, now),
+        Event::Apply(queue) => token_claims.saw_live(queue, now),
+        Event::InitApply(queue) => token_claims.saw(queue, now),
+        Event::Delete(queue) => token_claims.lost(queue, now),
         Event::Init => {
-            tokens.list_begins();
+            token_claims.list_begins();
             Vec::new()
         }
-        Event::InitDone => tokens.list_ends(now),
+        Event::InitDone => token_claims.list_ends(now),
     };
     for (namespace, name) in concerned {
         tell.one(&namespace, &name);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::BoxError;
 use crate::admin;
 use crate::api::LogFormat;
-use crate::apply::drift_backoff::Repairs;
+use crate::apply::drift_backoff::DriftBackoff;
 use crate::apply::requests::Cluster;
 use crate::cli::settings::Settings;
 use crate::controller::{CONCURRENCY, controller};
@@ -21,14 +21,14 @@ use crate::events::recorder::{self, Events};
 use crate::kube_client::Clients;
 use crate::leader_election;
 use crate::metrics::Metrics;
-use crate::observe::token_claims::Tokens;
+use crate::observe::token_claims::TokenClaims;
 use crate::observe::watch_health::WatchHealth;
 use crate::observe::watches::{Scope, Tell, watch_children};
 use crate::readiness::Readiness;
 use crate::reconcile::Context;
 use crate::reconcile::backoff::Backoffs;
-use crate::reconcile::last_written::Told;
-use crate::tasks::Parts;
+use crate::reconcile::last_written::LastWritten;
+use crate::tasks::Tasks;
 
 /// How long reconciles may go on after a signal: less than the 30 seconds that
 /// Kubernetes gives a pod.
@@ -77,7 +77,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         .await
         .map_err(|error| format!("cannot listen on the admin port {admin_port}: {error}"))?;
     // Whatever is in here ends with this function, and not before.
-    let mut parts = Parts::default();
+    let mut parts = Tasks::default();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         queue_image = defaults.image,
@@ -96,10 +96,10 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     let publishing = recorder::publish(client.clone(), instance, notes);
     parts.run("event recorder", publishing);
     let places = Arc::new(Semaphore::new(usize::from(CONCURRENCY)));
-    let mut controllers = Parts::default();
+    let mut controllers = Tasks::default();
     // The next operator is the leader when this one has done nothing any more.
     let idle = CancellationToken::new();
-    let mut standing = Parts::default();
+    let mut standing = Tasks::default();
     for namespace in scopes {
         let place = namespace.as_ref().map_or_else(
             || "all namespaces".to_owned(),
@@ -112,8 +112,8 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         };
         let scope_health = readiness.add(scope.name());
         let mut watches = JoinSet::new();
-        let tokens = Arc::<Tokens>::default();
-        let (stores, triggers) = watch_children(&scope, &tokens, &mut watches);
+        let token_claims = Arc::<TokenClaims>::default();
+        let (caches, triggers) = watch_children(&scope, &token_claims, &mut watches);
         parts.run_all(format!("watch of {place}"), watches);
         let (leads, leading) = watch::channel(election.is_none());
         let following = follow(
@@ -140,12 +140,12 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         }
         let context = Arc::new(Context {
             cluster: Cluster::new(client.clone(), metrics.clone()),
-            stores: stores.clone(),
-            tokens,
+            caches: caches.clone(),
+            token_claims,
             defaults: defaults.clone(),
             backoffs: Backoffs::default(),
-            repairs: Repairs::default(),
-            told: Told::default(),
+            drift_backoff: DriftBackoff::default(),
+            last_written: LastWritten::default(),
             events: events.clone(),
             metrics: metrics.clone(),
             works: leading,
@@ -160,7 +160,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         let run = controller(&scope, triggers, context, stop.clone(), listed);
         controllers.run(format!("controller of {place}"), async move {
             // Before the children are known, each would seem to be missing.
-            let filled = stop.run_until_cancelled(stores.wait_until_ready()).await;
+            let filled = stop.run_until_cancelled(caches.wait_until_ready()).await;
             if let Some(Ok(())) = filled {
                 run.await;
             }
@@ -191,7 +191,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
 
 /// Waits until all controllers have ended, as they do after `stop`. What to say of
 /// one that ended before.
-async fn all_end(controllers: &mut Parts, stop: &CancellationToken) -> Option<String> {
+async fn all_end(controllers: &mut Tasks, stop: &CancellationToken) -> Option<String> {
     while let Some(ended) = controllers.next_end().await {
         if !stop.is_cancelled() {
             return Some(ended);
@@ -264,7 +264,7 @@ mod tests {
     #[tokio::test]
     async fn one_controller_of_several_that_ends_is_named_but_not_after_the_signal() {
         let stop = CancellationToken::new();
-        let mut controllers = Parts::default();
+        let mut controllers = Tasks::default();
         controllers.run("controller of a", stop.clone().cancelled_owned());
         controllers.run("controller of b", std::future::ready(()));
         let ended = Some("task controller of b exited unexpectedly: it returned".to_owned());

@@ -7,11 +7,11 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt as _;
 use tokio::task::JoinSet;
 
-/// Parts that run until this is dropped.
+/// Tasks that run until this is dropped.
 #[derive(Default)]
-pub(crate) struct Parts(JoinSet<String>);
+pub(crate) struct Tasks(JoinSet<String>);
 
-impl Parts {
+impl Tasks {
     /// Runs one more.
     pub(crate) fn run(
         &mut self,
@@ -70,7 +70,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_part_that_ends_or_panics_is_named() {
-        let mut parts = Parts::default();
+        let mut parts = Tasks::default();
         assert_eq!(parts.next_end().await, None);
         parts.run("watch of Services", std::future::pending());
         parts.run("admin port", std::future::ready(()));
@@ -88,7 +88,7 @@ mod tests {
             let mut tasks = JoinSet::new();
             tasks.spawn(std::future::pending());
             tasks.spawn(async move { assert!(!panics, "on purpose") });
-            let mut parts = Parts::default();
+            let mut parts = Tasks::default();
             parts.run_all("watch", tasks);
             let cause = if panics {
                 "it panicked: on purpose"

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::admin::routes::{self, Admin};
 use crate::clock::boot_time;
-use crate::clock::stall_detector::Beat;
+use crate::clock::stall_detector::StallDetector;
 use crate::config::{LeaseRef, Settings};
 use crate::discord::api::Discord;
 use crate::discord::token_source;
@@ -25,15 +25,15 @@ use crate::http_client::Unusable;
 use crate::leadership::candidate_task::{CandidateTask, Ways};
 use crate::leadership::lease_client::{ApiServer, Lease};
 use crate::metrics::Metrics;
-use crate::queue::task::Keeper;
+use crate::queue::task::QueueTask;
 use crate::serving::capacity::{self, SystemLimits};
-use crate::serving::http::{self, From};
+use crate::serving::http::{self, Listener};
 use crate::serving::listen::{self, listen};
 use crate::tasks::{Exited, Tasks};
 use gateway_queue_core::leadership::candidate::Candidate;
 use gateway_queue_core::leadership::election;
 use gateway_queue_core::leadership::leader_health;
-use gateway_queue_core::leadership::state::Standing;
+use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::Inheritance;
 use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::pacing::budget::Rules;
@@ -141,22 +141,22 @@ pub async fn run_with(
     );
 
     let first = match (&settings.lease, config.start_guard) {
-        (Some(_), _) => Standing::SEEKS,
-        (None, true) => Standing::alone(Inheritance::unknown(started + config.spacing)),
-        (None, false) => Standing::alone(Inheritance::NOTHING),
+        (Some(_), _) => LeadershipState::SEEKS,
+        (None, true) => LeadershipState::alone(Inheritance::unknown(started + config.spacing)),
+        (None, false) => LeadershipState::alone(Inheritance::NOTHING),
     };
     let (standing, stands) = watch::channel(first);
     let standing = Arc::new(standing);
     let pod = settings.lease.as_ref().map_or("", |l| l.pod.as_str());
     let (lease_state, pages) = watch::channel(Page::new(pod));
     let counted = Arc::clone(&metrics);
-    let (keeper, handle) =
-        Keeper::new(config, room, stands, tokens, discord, lease_state, counted)?;
+    let (queue_task, handle) =
+        QueueTask::new(config, room, stands, tokens, discord, lease_state, counted)?;
     let ready = Arc::new(AtomicBool::new(settings.lease.is_none()));
     let route = Route {
         handle: handle.clone(),
         standing: Arc::clone(&standing),
-        beat: Arc::new(Beat::new(settings.margin)),
+        beat: Arc::new(StallDetector::new(settings.margin)),
         reach: Arc::default(),
         metrics: Arc::clone(&metrics),
     };
@@ -190,7 +190,7 @@ pub async fn run_with(
         let ways = Ways {
             lease: client,
             renewals,
-            keeper: handle.clone(),
+            queue_task: handle.clone(),
             pages,
             standing,
             ready: Arc::clone(&ready),
@@ -205,11 +205,18 @@ pub async fn run_with(
         let task = CandidateTask::new(candidate, ways)?;
         tasks.spawn("election", async { Ok(task.run().await?) });
         let (route, leaving) = (route.clone(), shutdown.clone());
-        let serving = http::serve(peer_port, most, From::Queues, route, leaving, end.clone());
+        let serving = http::serve(
+            peer_port,
+            most,
+            Listener::Peers,
+            route,
+            leaving,
+            end.clone(),
+        );
         let serving = servers.track_future(serving);
         tasks.run("peer port", serving);
     }
-    tasks.spawn("queue", async { Ok(keeper.run().await?) });
+    tasks.spawn("queue", async { Ok(queue_task.run().await?) });
     let admin = Admin {
         about: Arc::new(About {
             pod: settings.lease.as_ref().map(|lease| Pod {
@@ -228,7 +235,14 @@ pub async fn run_with(
     let serving = routes::serve(admin_port, admin, end.clone());
     tasks.run("admin port", serving);
     let leaving = shutdown.clone();
-    let serving = http::serve(queue_port, most, From::Clients, route, leaving, end.clone());
+    let serving = http::serve(
+        queue_port,
+        most,
+        Listener::Clients,
+        route,
+        leaving,
+        end.clone(),
+    );
     let serving = servers.track_future(serving);
     tasks.run("queue port", serving);
 

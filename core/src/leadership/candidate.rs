@@ -1,7 +1,7 @@
 //! One pod's part in the election, without IO.
 //!
 //! The candidate owns the [`Election`], the Lease as it was last read, what was
-//! written to it, and the [`Standing`] that follows. Its caller owns the clocks and
+//! written to it, and the [`LeadershipState`] that follows. Its caller owns the clocks and
 //! the network:
 //!
 //! 1. [`Candidate::step`] returns the next [`Action`].
@@ -25,8 +25,8 @@ use serde_json::Value;
 
 use crate::leadership::election::{Answer, Config, Election, Kind, LONGEST, Step, Write};
 use crate::leadership::leader_health::Renewal;
-use crate::leadership::lease_object::{self, Failure, Record};
-use crate::leadership::state::{Leader, Standing};
+use crate::leadership::lease_object::{self, Failure, LeaseObject};
+use crate::leadership::state::{Leader, LeadershipState};
 use crate::leadership::term::Term;
 use crate::lease_state::last_known::{LastKnown, Page};
 use crate::time::Moment;
@@ -155,13 +155,13 @@ pub struct Candidate {
     election: Election,
     pending: Option<Pending>,
     /// The Lease as it was last read.
-    last: Option<Record>,
+    last: Option<LeaseObject>,
     /// When that was.
     last_at: Moment,
     /// The last renewal by another pod.
     renewal: Option<Renewal>,
     /// The Lease before this pod took it, if its last leader wrote it not long ago.
-    inherited: Option<Record>,
+    inherited: Option<LeaseObject>,
     watching: bool,
     /// No watch is started before this.
     watch_at: Moment,
@@ -179,7 +179,7 @@ pub struct Candidate {
     /// Since when every answer to a pod that is to end was that there is no Lease for it.
     gone_since: Option<Moment>,
     gone: bool,
-    standing: Standing,
+    standing: LeadershipState,
     events: Vec<Event>,
 }
 
@@ -206,13 +206,13 @@ impl Candidate {
             ready: false,
             gone_since: None,
             gone: false,
-            standing: Standing::SEEKS,
+            standing: LeadershipState::SEEKS,
             events: Vec::new(),
         }
     }
 
     /// Returns where this pod stands, as of the last call that took the time.
-    pub fn standing(&self) -> &Standing {
+    pub fn standing(&self) -> &LeadershipState {
         &self.standing
     }
 
@@ -276,7 +276,7 @@ impl Candidate {
     }
 
     /// Takes the result of a request: the Lease after it.
-    pub fn answered(&mut self, answer: Result<Record, Failure>, now: Moment) {
+    pub fn answered(&mut self, answer: Result<LeaseObject, Failure>, now: Moment) {
         let Some(Pending::Sent(request, page)) = self.pending.take() else {
             return;
         };
@@ -304,7 +304,7 @@ impl Candidate {
     }
 
     /// Takes a change of the Lease that the watch reported.
-    pub fn noticed(&mut self, record: Record, now: Moment) {
+    pub fn noticed(&mut self, record: LeaseObject, now: Moment) {
         let lease = record.lease.clone();
         self.saw(record, now, now);
         self.election.noticed(lease, now);
@@ -390,7 +390,7 @@ impl Candidate {
         Action::Wait(until.into_iter().chain([self.watch_at]).min())
     }
 
-    fn conclude(&mut self, request: Request, answer: Result<Record, Failure>, now: Moment) {
+    fn conclude(&mut self, request: Request, answer: Result<LeaseObject, Failure>, now: Moment) {
         self.events.push(Event::Asked {
             request,
             succeeded: answer.is_ok(),
@@ -433,7 +433,7 @@ impl Candidate {
         self.update(now);
     }
 
-    fn look_whether_gone(&mut self, answer: &Result<Record, Failure>, now: Moment) {
+    fn look_whether_gone(&mut self, answer: &Result<LeaseObject, Failure>, now: Moment) {
         let gone = matches!(answer, Err(Failure::Missing | Failure::Denied(_)));
         if !gone || !self.election.has_resigned() {
             self.gone_since = None;
@@ -447,7 +447,7 @@ impl Candidate {
     }
 
     /// A renewal in it was made at `renewed_at` or later.
-    fn saw(&mut self, record: Record, renewed_at: Moment, now: Moment) {
+    fn saw(&mut self, record: LeaseObject, renewed_at: Moment, now: Moment) {
         let before = self
             .last
             .as_ref()

@@ -15,7 +15,7 @@ const MAX_TRANSITIONS: u64 = i32::MAX as u64;
 
 /// A Lease, and what else is on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct LeaseObject {
     /// What the election must know.
     pub lease: Lease,
     /// How often it changed hands.
@@ -44,7 +44,7 @@ pub enum Failure {
     Other(String),
 }
 
-impl Record {
+impl LeaseObject {
     /// Returns whether the Lease was taken or renewed since it was `before`. Wall clocks are not
     /// compared: any other time is a renewal.
     pub fn is_renewal_after(&self, before: &Self) -> bool {
@@ -201,7 +201,7 @@ mod tests {
         let now: Timestamp = "2026-11-24T03:04:05.000006789Z".parse().unwrap();
         let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7",
             "annotations": {RELEASED: "never-led", TOKEN_MARK: "0badcafe", "other": "stays"}}});
-        let parse = |stored: &Value| Record::parse(stored.to_string().as_bytes()).unwrap();
+        let parse = |stored: &Value| LeaseObject::parse(stored.to_string().as_bytes()).unwrap();
         let new = parse(&stored);
         assert_eq!(new.lease.release, Some(Release::NeverLed));
         assert_eq!((new.lease.holder, new.lease.duration), (None, None));
@@ -257,7 +257,7 @@ mod tests {
     fn a_report_is_on_the_lease_until_another_pod_takes_it() {
         let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7"},
             "spec": {"holderIdentity": "a_1", "renewTime": "2026-11-24T03:04:05.000006Z"}});
-        let parse = |stored: &Value| Record::parse(stored.to_string().as_bytes()).unwrap();
+        let parse = |stored: &Value| LeaseObject::parse(stored.to_string().as_bytes()).unwrap();
         let before = parse(&stored);
         let unreachable = Unreachable {
             leader: "a_1".to_owned(),
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn what_is_no_lease_is_none() {
         for text in ["", "{}", "[]", r#"{"metadata":{"uid":"u"}}"#, "null"] {
-            assert!(Record::parse(text.as_bytes()).is_none(), "{text}");
+            assert!(LeaseObject::parse(text.as_bytes()).is_none(), "{text}");
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::time::Moment;
 
 /// What the election told last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct LeadershipState {
     /// The term in which this process leads, if it does. Its right to grant may
     /// have run out.
     pub term: Option<Term>,
@@ -34,7 +34,7 @@ impl Leader {
     }
 }
 
-impl Standing {
+impl LeadershipState {
     /// Nothing is known yet.
     pub const SEEKS: Self = Self {
         term: None,
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_leader_whose_right_ran_out_has_lapsed() {
-        let mut standing = Standing::alone(Inheritance::NOTHING);
+        let mut standing = LeadershipState::alone(Inheritance::NOTHING);
         assert_eq!(standing.role(Moment::from_nanos(5)), Role::Leads);
         standing.term.as_mut().unwrap().until = Moment::from_nanos(5);
         assert_eq!(standing.role(Moment::from_nanos(5)), Role::Lapsed);

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use crate::gateway_bot::MAX_BUCKETS;
 use crate::leadership::term::Inheritance;
-use crate::pacing::reservations::{Place, Places};
+use crate::pacing::reservations::{Place, Reservations};
 pub use crate::pacing::wait_list::WaiterId;
-use crate::pacing::wait_list::{Line, Stander};
+use crate::pacing::wait_list::{WaitList, Waiting};
 use crate::time::Moment;
 
 /// A waiter's turn has come.
@@ -53,7 +53,7 @@ pub struct Lane {
 
 /// Where a waiter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct LeadershipState {
     /// How many of its bucket go before it.
     pub ahead: usize,
     /// When its turn comes if nobody leaves or returns. Session starts are not
@@ -81,7 +81,7 @@ struct Writing {
 struct Bucket {
     free_at: Moment,
     writing: bool,
-    line: Line,
+    line: WaitList,
     /// Where this bucket stands in the agenda.
     entry: Entry,
 }
@@ -115,7 +115,7 @@ pub struct Pacer {
     /// How many of `writing` belong to buckets that are no more. While there
     /// are any, nothing is granted: each of them counts for every bucket.
     adrift: usize,
-    places: Places,
+    places: Reservations,
     agenda: Agenda,
     seq: u64,
 }
@@ -135,7 +135,7 @@ impl Pacer {
             waiters: HashMap::new(),
             writing: HashMap::new(),
             adrift: 0,
-            places: Places::new(place_kept),
+            places: Reservations::new(place_kept),
             agenda: Agenda::default(),
             seq: 0,
         }
@@ -311,7 +311,7 @@ impl Pacer {
     }
 
     /// Where the waiter stands; none when it does not wait any more.
-    pub fn standing(&self, id: WaiterId, now: Moment) -> Option<Standing> {
+    pub fn standing(&self, id: WaiterId, now: Moment) -> Option<LeadershipState> {
         let waiter = self.waiters.get(&id)?;
         let lane = &self.buckets[self.bucket_of(waiter.shard) as usize];
         let ahead = lane.line.ahead_of(waiter.place);
@@ -321,7 +321,7 @@ impl Pacer {
             false => lane.free_at.max(now),
         };
         let turns = u32::try_from(ahead).unwrap_or(u32::MAX);
-        Some(Standing {
+        Some(LeadershipState {
             ahead,
             turn_at: free_at + self.spacing.saturating_mul(turns),
         })
@@ -391,8 +391,8 @@ impl Pacer {
 }
 
 impl Waiter {
-    fn stands(&self, waiter: WaiterId) -> Stander {
-        Stander {
+    fn stands(&self, waiter: WaiterId) -> Waiting {
+        Waiting {
             place: self.place,
             waiter,
             shard: self.shard,
@@ -405,7 +405,7 @@ impl Bucket {
         Self {
             free_at,
             writing: false,
-            line: Line::default(),
+            line: WaitList::default(),
             entry: Entry::Nowhere,
         }
     }

@@ -13,7 +13,7 @@ pub struct WaiterId(pub u64);
 
 /// One who waits here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stander {
+pub(crate) struct Waiting {
     pub(crate) place: Place,
     pub(crate) waiter: WaiterId,
     pub(crate) shard: u32,
@@ -21,7 +21,7 @@ pub(crate) struct Stander {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct WaitList {
     root: Branch,
 }
 
@@ -29,26 +29,26 @@ type Branch = Option<Box<Node>>;
 
 #[derive(Debug)]
 struct Node {
-    stander: Stander,
+    stander: Waiting,
     /// How many are in this branch, this one included.
     size: usize,
     before: Branch,
     after: Branch,
 }
 
-impl Line {
+impl WaitList {
     /// Somebody comes. No one else may have its place.
-    pub(crate) fn insert(&mut self, stander: Stander) {
+    pub(crate) fn insert(&mut self, stander: Waiting) {
         insert(&mut self.root, Node::alone(stander));
     }
 
     /// Who stands at `place` leaves.
-    pub(crate) fn remove(&mut self, place: Place) -> Option<Stander> {
+    pub(crate) fn remove(&mut self, place: Place) -> Option<Waiting> {
         remove(&mut self.root, place)
     }
 
     /// Whose turn is next.
-    pub(crate) fn first(&self) -> Option<Stander> {
+    pub(crate) fn first(&self) -> Option<Waiting> {
         let mut node = self.root.as_deref()?;
         while let Some(before) = &node.before {
             node = before;
@@ -77,7 +77,7 @@ impl Line {
     }
 
     /// All, the next one first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Stander> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Waiting> {
         let mut open = Vec::new();
         let mut branch = &self.root;
         std::iter::from_fn(move || {
@@ -93,7 +93,7 @@ impl Line {
 }
 
 impl Node {
-    fn alone(stander: Stander) -> Box<Self> {
+    fn alone(stander: Waiting) -> Box<Self> {
         Box::new(Self {
             stander,
             size: 1,
@@ -138,7 +138,7 @@ fn insert(branch: &mut Branch, mut new: Box<Node>) {
     }
 }
 
-fn remove(branch: &mut Branch, place: Place) -> Option<Stander> {
+fn remove(branch: &mut Branch, place: Place) -> Option<Waiting> {
     let node = branch.as_mut()?;
     let side = match place.cmp(&node.stander.place) {
         std::cmp::Ordering::Less => &mut node.before,
@@ -205,8 +205,8 @@ mod tests {
         }
     }
 
-    fn stander(place: Place) -> Stander {
-        Stander {
+    fn stander(place: Place) -> Waiting {
+        Waiting {
             place,
             waiter: WaiterId(place.seq),
             shard: 7,
@@ -226,7 +226,7 @@ mod tests {
         fn it_does_what_a_sorted_map_does(
             steps in prop::collection::vec((any::<bool>(), 0..40_u64, 0..40_u64), 0..200),
         ) {
-            let mut line = Line::default();
+            let mut line = WaitList::default();
             let mut model = BTreeMap::new();
             for (comes, arrived, seq) in steps {
                 let place = place(arrived, seq);
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn it_stays_flat_for_those_who_come_one_after_the_other() {
-        let mut line = Line::default();
+        let mut line = WaitList::default();
         for seq in 0..100_000 {
             line.insert(stander(place(seq, seq)));
         }

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp, Unit};
 use crate::bot_token::{BotToken, Current};
 use crate::gateway_bot::Limits;
 use crate::leadership::leader_health::Health;
-use crate::leadership::state::{Leader, Standing};
+use crate::leadership::state::{Leader, LeadershipState};
 use crate::leadership::term::Term;
 use crate::lease_state::last_known::Page;
 use crate::pacing::budget::Outcome;
@@ -46,7 +46,7 @@ pub enum TokenChange {
 #[derive(Debug)]
 pub struct TermQueue {
     config: Config,
-    standing: Standing,
+    standing: LeadershipState,
     /// The term that began last. Once it has ended, what it left is handed over,
     /// and nothing else of it is used.
     last: Option<Led>,
@@ -68,10 +68,10 @@ struct Led {
 
 impl TermQueue {
     /// The queue of a process that stands here, at `now`.
-    pub fn new(config: Config, standing: Standing, token: Current, now: Moment) -> Self {
+    pub fn new(config: Config, standing: LeadershipState, token: Current, now: Moment) -> Self {
         let mut new = Self {
             config,
-            standing: Standing::SEEKS,
+            standing: LeadershipState::SEEKS,
             last: None,
             last_token: token.token().map(marked),
             token,
@@ -82,8 +82,8 @@ impl TermQueue {
 
     /// Follows the election. Returns whether a term began or ended: then no one
     /// waits here any more, and the answer to a fetch under way is void.
-    pub fn stand(&mut self, standing: Standing, now: Moment) -> bool {
-        let number = |standing: &Standing| standing.term.as_ref().map(|term| term.number);
+    pub fn stand(&mut self, standing: LeadershipState, now: Moment) -> bool {
+        let number = |standing: &LeadershipState| standing.term.as_ref().map(|term| term.number);
         let changed = number(&self.standing) != number(&standing);
         self.standing = standing;
         if changed && let Some(term) = self.standing.term.clone() {

@@ -27,7 +27,7 @@ pub struct Book {
 /// What is read at `/record`. Times `t` are Unix milliseconds, for people;
 /// what is measured between them is measured by a clock that never steps.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Record {
+pub struct LeaseObject {
     /// Grows with every change; `/record?after=VERSION` waits for the next one.
     pub version: u64,
     /// What was counted so far.
@@ -211,10 +211,10 @@ impl Book {
     }
 
     /// A copy of the whole book, for a reader.
-    pub fn record(&mut self, now: Duration) -> Record {
+    pub fn record(&mut self, now: Duration) -> LeaseObject {
         let violations: Vec<_> = self.identifies.iter().filter_map(violation).collect();
         let ready = |identify: &&Identify| identify.ready_t.is_some();
-        Record {
+        LeaseObject {
             version: self.version,
             totals: Totals {
                 identifies: self.identifies.len(),
@@ -268,7 +268,7 @@ fn ms(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Book, Record};
+    use super::{Book, LeaseObject};
     use crate::fake::rules::{Allowance, Breach};
     use std::num::NonZeroU32;
     use std::time::Duration;
@@ -309,7 +309,7 @@ mod tests {
         book.fetched(Duration::from_secs(3), 401);
         let record = book.record(Duration::from_secs(4));
         let json = serde_json::to_value(&record).unwrap();
-        let read: Record = serde_json::from_value(json.clone()).unwrap();
+        let read: LeaseObject = serde_json::from_value(json.clone()).unwrap();
         assert_eq!(serde_json::to_value(&read).unwrap(), json);
         assert_eq!(read.totals.ready, 1);
         assert_eq!(json["identifies"][0]["ready_t"], STARTED + 2_000);

@@ -19,7 +19,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::book::Record;
+use super::book::LeaseObject;
 use super::discord::Discord;
 use super::outage::Outage;
 use super::rules::Change;
@@ -43,7 +43,7 @@ struct Since {
     after: Option<u64>,
 }
 
-async fn record(State(discord): Shared, Query(since): Query<Since>) -> Json<Record> {
+async fn record(State(discord): Shared, Query(since): Query<Since>) -> Json<LeaseObject> {
     if let Some(version) = since.after {
         // When the time is over, the answer is the same version again.
         let _ = timeout(LONGEST_POLL, discord.changed_after(version)).await;
@@ -51,7 +51,7 @@ async fn record(State(discord): Shared, Query(since): Query<Since>) -> Json<Reco
     Json(discord.book(|book| book.record(discord.now())))
 }
 
-async fn limits(State(discord): Shared, Json(change): Json<Change>) -> Json<Record> {
+async fn limits(State(discord): Shared, Json(change): Json<Change>) -> Json<LeaseObject> {
     Json(discord.book(|book| {
         book.change_limits(discord.now(), change);
         book.record(discord.now())

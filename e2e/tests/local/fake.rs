@@ -1,6 +1,6 @@
 //! A fake Discord in a process of its own, and its control port.
 
-use gateway_queue_e2e::fake::book::Record;
+use gateway_queue_e2e::fake::book::LeaseObject;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -44,12 +44,12 @@ impl Fake {
     }
 
     /// Follows the record until `enough`.
-    pub(crate) async fn record_when(&self, enough: impl Fn(&Record) -> bool) -> Record {
+    pub(crate) async fn record_when(&self, enough: impl Fn(&LeaseObject) -> bool) -> LeaseObject {
         let mut last = None;
         let followed = timeout(PATIENCE, async {
             let mut url = format!("http://{}/record", self.control);
             loop {
-                let record: Record = self.get(&url).await;
+                let record: LeaseObject = self.get(&url).await;
                 if enough(&record) {
                     return record;
                 }
@@ -69,7 +69,7 @@ impl Fake {
         assert_eq!(response.status(), 200, "{switch} {value}");
     }
 
-    async fn get(&self, url: &str) -> Record {
+    async fn get(&self, url: &str) -> LeaseObject {
         let response = self.http.get(url).send().await.unwrap();
         response.json().await.unwrap()
     }

@@ -6,14 +6,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use gateway_queue::admin::routes::{self, Admin};
-use gateway_queue::clock::stall_detector::Beat;
+use gateway_queue::clock::stall_detector::StallDetector;
 use gateway_queue::discord::api::Discord;
 use gateway_queue::discord::token_source::Current;
 use gateway_queue::forwarding::router::Route;
 use gateway_queue::metrics::Metrics;
-use gateway_queue::queue::task::Keeper;
-use gateway_queue::serving::http::{self, From};
-use gateway_queue_core::leadership::state::{Leader, Standing};
+use gateway_queue::queue::task::QueueTask;
+use gateway_queue::serving::http::{self, Listener};
+use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::leadership::term::Inheritance;
 use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::pacing::budget::Rules;
@@ -29,7 +29,7 @@ pub(crate) struct Pod {
     pub(crate) clients: SocketAddr,
     peers: SocketAddr,
     admin: SocketAddr,
-    standing: Arc<watch::Sender<Standing>>,
+    standing: Arc<watch::Sender<LeadershipState>>,
 }
 
 impl Pod {
@@ -47,20 +47,20 @@ impl Pod {
                 refresh: Duration::from_secs(300),
             },
         };
-        let (standing, stands) = watch::channel(Standing::SEEKS);
+        let (standing, stands) = watch::channel(LeadershipState::SEEKS);
         let standing = Arc::new(standing);
         let (_, tokens) = watch::channel(Current::None);
         let (lease_state, _) = watch::channel(Page::new(name));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
-        let (keeper, handle) =
-            Keeper::new(config, 100, stands, tokens, discord, lease_state, counted).unwrap();
-        tokio::spawn(keeper.run());
+        let (queue_task, handle) =
+            QueueTask::new(config, 100, stands, tokens, discord, lease_state, counted).unwrap();
+        tokio::spawn(queue_task.run());
         let route = Route {
             handle: handle.clone(),
             standing: Arc::clone(&standing),
-            beat: Arc::new(Beat::new(Duration::from_millis(250))),
+            beat: Arc::new(StallDetector::new(Duration::from_millis(250))),
             reach: Arc::default(),
             metrics: Arc::clone(&metrics),
         };
@@ -84,7 +84,7 @@ impl Pod {
             ready: Arc::new(AtomicBool::new(true)),
         };
         tokio::spawn(routes::serve(for_admin, admin_port, end.clone()));
-        for (listener, from) in [(for_clients, From::Clients), (for_peers, From::Queues)] {
+        for (listener, from) in [(for_clients, Listener::Clients), (for_peers, Listener::Peers)] {
             let (leaving, end) = (CancellationToken::new(), end.clone());
             let serving = http::serve(listener, 100, from, route.clone(), leaving, end);
             tokio::spawn(serving);
@@ -104,7 +104,7 @@ impl Pod {
 
     /// It leads until it is told otherwise.
     pub(crate) fn lead(&self) {
-        let mut standing = Standing::alone(Inheritance::NOTHING);
+        let mut standing = LeadershipState::alone(Inheritance::NOTHING);
         if let Some(term) = &mut standing.term {
             term.holder = self.holder();
         }
@@ -121,18 +121,18 @@ impl Pod {
     }
 
     pub(crate) fn follow(&self, leader: &Self) {
-        self.standing.send_replace(Standing {
+        self.standing.send_replace(LeadershipState {
             leader: Some(Leader {
                 holder: leader.holder(),
                 address: leader.peers,
             }),
-            ..Standing::SEEKS
+            ..LeadershipState::SEEKS
         });
     }
 
     /// Nobody leads any more, as far as it knows.
     pub(crate) fn seek(&self) {
-        self.standing.send_replace(Standing::SEEKS);
+        self.standing.send_replace(LeadershipState::SEEKS);
     }
 
     fn holder(&self) -> String {

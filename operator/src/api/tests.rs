@@ -152,9 +152,9 @@ fn keys_of_the_operator_and_keys_that_are_none_are_refused_wherever_a_user_sets_
         for (part, field) in places {
             let spec = json!({ part: {field: {*key: "a"}} });
             let refusals = refusals("my-bot", spec.clone());
-            let told = refusals.iter().any(|refusal| refusal.contains(message));
+            let reported = refusals.iter().any(|refusal| refusal.contains(message));
             assert!(
-                told,
+                reported,
                 "{spec} should be refused with {message:?}, not {refusals:?}"
             );
         }
@@ -349,7 +349,7 @@ fn every_field_is_described() {
 
 #[test]
 fn every_default_is_told_since_kubectl_explain_does_not_print_it() {
-    let mut told = 0;
+    let mut reported = 0;
     walk("", &schema()["properties"]["spec"], &mut |path, schema| {
         let default = match &schema["default"] {
             Value::String(word) => word.clone(),
@@ -364,9 +364,9 @@ fn every_default_is_told_since_kubectl_explain_does_not_print_it() {
             words.join(" ").contains(&sentence),
             "{path} does not say {sentence:?}"
         );
-        told += 1;
+        reported += 1;
     });
-    assert!(told >= 10, "{told}");
+    assert!(reported >= 10, "{reported}");
 }
 
 #[test]

@@ -21,19 +21,19 @@ use crate::MANAGER;
 use crate::api::GatewayQueue;
 use crate::desired::{APPLIED, Child, INSTANCE, Kind, MANAGED_BY, NAME, Owner, TOKEN};
 
-/// How a child stands.
+/// The state of a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ChildState {
     /// There is no object of its name.
-    Absent,
+    Missing,
     /// There is one, and it is somebody else's. Never touched.
-    Stranger,
+    Foreign,
     /// It is on its way out: ours, or of a GatewayQueue of this name that was deleted.
     /// Wait for its end.
-    Leaving,
+    Terminating,
     /// It is ours, and of another token than it shall be. Another has to take its
     /// place.
-    OfAnotherToken {
+    WrongToken {
         /// The UID of the child.
         uid: Option<String>,
     },
@@ -48,7 +48,7 @@ pub enum Standing {
         version: Option<String>,
     },
     /// It is as it shall be.
-    InPlace,
+    UpToDate,
 }
 
 /// A field of a child that is not as it was applied.
@@ -61,33 +61,33 @@ pub struct Deviation {
     pub value: Option<String>,
 }
 
-/// How `child` stands, when `observed` is the object of its kind and name, and
+/// The state of `child` when `observed` is the object of its kind and name, and
 /// admission is known to cause the deviations that are `accepted`.
-pub fn standing(
+pub fn state(
     child: &Child,
     owner: &Owner,
     observed: Option<&ObjectMeta>,
     accepted: &BTreeSet<Deviation>,
-) -> Standing {
+) -> ChildState {
     let Some(observed) = observed else {
-        return Standing::Absent;
+        return ChildState::Missing;
     };
     let origin = origin(owner, observed);
     match origin {
-        Origin::Foreign => return Standing::Stranger,
-        Origin::Namesake => return Standing::Leaving,
+        Origin::Foreign => return ChildState::Foreign,
+        Origin::Namesake => return ChildState::Terminating,
         Origin::Ours | Origin::Orphan => {}
     }
     if observed.deletion_timestamp.is_some() {
-        Standing::Leaving
+        ChildState::Terminating
     } else if is_of_another_token(child, observed, accepted) {
-        Standing::OfAnotherToken {
+        ChildState::WrongToken {
             uid: observed.uid.clone(),
         }
     } else if deviations(child, observed).is_subset(accepted) {
-        Standing::InPlace
+        ChildState::UpToDate
     } else {
-        Standing::Drifted {
+        ChildState::Drifted {
             uid: observed.uid.clone(),
             // An orphan was left with purpose, and is adopted.
             edited: origin == Origin::Ours && was_edited(child, observed),

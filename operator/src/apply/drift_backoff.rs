@@ -21,7 +21,7 @@ const FORGIVEN: Duration = Duration::from_secs(900);
 
 /// What was applied of late.
 #[derive(Debug, Default)]
-pub struct Repairs {
+pub struct DriftBackoff {
     notes: Mutex<Notes>,
 }
 
@@ -68,7 +68,7 @@ pub struct Over<'a> {
     pub edited: bool,
 }
 
-impl Repairs {
+impl DriftBackoff {
     /// When a child that is not as it shall be, seen at `version`, may be put back,
     /// if not now: others keep changing it, or what was applied a moment ago has not
     /// been seen yet.
@@ -214,15 +214,15 @@ mod tests {
 
     #[test]
     fn what_was_applied_a_moment_ago_is_not_applied_again_before_it_is_seen() {
-        let (repairs, start) = (Repairs::default(), Instant::now());
+        let (drift_backoff, start) = (DriftBackoff::default(), Instant::now());
         let over = Over {
             version: Some("7"),
             edited: false,
         };
-        repairs.applied(&owner(), Kind::Service, "m", over, none(), start);
+        drift_backoff.applied(&owner(), Kind::Service, "m", over, none(), start);
         let wait = |version, seconds| {
             let now = after(start, seconds);
-            repairs
+            drift_backoff
                 .not_before(&owner(), Kind::Service, "m", Some(version), now)
                 .is_some()
         };
@@ -239,15 +239,15 @@ mod tests {
 
     #[test]
     fn the_first_two_repairs_are_made_at_once_and_then_later_and_later() {
-        let (repairs, start) = (Repairs::default(), Instant::now());
+        let (drift_backoff, start) = (DriftBackoff::default(), Instant::now());
         let mut now = start;
         let mut waits = Vec::new();
         for count in 1..=12 {
-            let until = repairs.not_before(&owner(), Kind::Service, "m", None, now);
+            let until = drift_backoff.not_before(&owner(), Kind::Service, "m", None, now);
             waits.push(until.map_or(0, |until| (until - now).as_secs()));
             now = until.unwrap_or(now);
             let over = if count == 1 { EDITED } else { NEW };
-            let made = repairs.applied(&owner(), Kind::Service, "m", over, none(), now);
+            let made = drift_backoff.applied(&owner(), Kind::Service, "m", over, none(), now);
             assert_eq!(made, Applied::Reverted(count));
         }
         assert_eq!(waits, [0, 0, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
@@ -255,20 +255,20 @@ mod tests {
 
     #[test]
     fn to_make_a_child_is_no_repair_and_to_make_it_again_is_one() {
-        let (repairs, now) = (Repairs::default(), Instant::now());
-        let made = |_| repairs.applied(&owner(), Kind::Service, "m", NEW, none(), now);
+        let (drift_backoff, now) = (DriftBackoff::default(), Instant::now());
+        let made = |_| drift_backoff.applied(&owner(), Kind::Service, "m", NEW, none(), now);
         let expected = [Applied::Made, Applied::Reverted(1), Applied::Reverted(2)];
         assert_eq!([0, 1, 2].map(made), expected);
     }
 
     #[test]
     fn a_new_spec_is_never_kept_waiting_nor_is_another_child() {
-        let (repairs, now) = (Repairs::default(), Instant::now());
+        let (drift_backoff, now) = (DriftBackoff::default(), Instant::now());
         for _ in 0..5 {
-            repairs.applied(&owner(), Kind::Service, "m", EDITED, none(), now);
+            drift_backoff.applied(&owner(), Kind::Service, "m", EDITED, none(), now);
         }
         let waits = |kind, mark| {
-            repairs
+            drift_backoff
                 .not_before(&owner(), kind, mark, None, now)
                 .is_some()
         };
@@ -277,20 +277,20 @@ mod tests {
         assert!(!waits(Kind::Deployment, "m"));
         let mut other = owner();
         other.name = "other".to_owned();
-        let free = repairs.not_before(&other, Kind::Service, "m", None, now);
+        let free = drift_backoff.not_before(&other, Kind::Service, "m", None, now);
         assert_eq!(free, None);
-        let made = repairs.applied(&owner(), Kind::Service, "new", NEW, none(), now);
+        let made = drift_backoff.applied(&owner(), Kind::Service, "new", NEW, none(), now);
         assert_eq!(made, Applied::Made);
     }
 
     #[test]
     fn a_child_that_was_left_alone_for_long_starts_anew() {
-        let (repairs, start) = (Repairs::default(), Instant::now());
+        let (drift_backoff, start) = (DriftBackoff::default(), Instant::now());
         for _ in 0..5 {
-            repairs.applied(&owner(), Kind::Service, "m", EDITED, none(), start);
+            drift_backoff.applied(&owner(), Kind::Service, "m", EDITED, none(), start);
         }
         let late = after(start, 900);
-        let made = repairs.applied(&owner(), Kind::Service, "m", EDITED, none(), late);
+        let made = drift_backoff.applied(&owner(), Kind::Service, "m", EDITED, none(), late);
         assert_eq!(made, Applied::Reverted(1));
     }
 
@@ -303,12 +303,12 @@ mod tests {
 
     #[test]
     fn what_admission_rewrites_is_reported_once_and_known_for_as_long_as_the_spec_stays() {
-        let (repairs, start) = (Repairs::default(), Instant::now());
+        let (drift_backoff, start) = (DriftBackoff::default(), Instant::now());
         let applied = |mark, rewritten, seconds| {
             let now = after(start, seconds);
-            repairs.applied(&owner(), Kind::Service, mark, EDITED, rewritten, now)
+            drift_backoff.applied(&owner(), Kind::Service, mark, EDITED, rewritten, now)
         };
-        let known = |mark| repairs.rewritten(&owner(), Kind::Service, mark);
+        let known = |mark| drift_backoff.rewritten(&owner(), Kind::Service, mark);
         assert_eq!(applied("m", label("x"), 0), Applied::Rewritten);
         assert_eq!(known("m"), label("x"));
         // Somebody edited another field.
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(applied("m", label("y"), 2), Applied::Made);
         assert_eq!(known("m"), label("y"));
         // Not forgotten when another child is applied, however late.
-        repairs.applied(&owner(), Kind::Role, "r", NEW, none(), after(start, 5000));
+        drift_backoff.applied(&owner(), Kind::Role, "r", NEW, none(), after(start, 5000));
         assert_eq!((known("m"), known("new")), (label("y"), none()));
         assert_eq!(applied("new", none(), 5001), Applied::Reverted(1));
         assert_eq!(known("m"), none());
@@ -324,17 +324,17 @@ mod tests {
 
     #[test]
     fn a_child_that_was_found_missing_is_so_until_it_is_applied_or_its_queue_goes() {
-        let (repairs, now) = (Repairs::default(), Instant::now());
-        let is_missing = |kind| repairs.is_missing(&owner(), kind);
+        let (drift_backoff, now) = (DriftBackoff::default(), Instant::now());
+        let is_missing = |kind| drift_backoff.is_missing(&owner(), kind);
         assert!(!is_missing(Kind::Lease));
-        repairs.note_missing(&owner(), Kind::Lease);
-        repairs.note_missing(&owner(), Kind::NetworkPolicy);
+        drift_backoff.note_missing(&owner(), Kind::Lease);
+        drift_backoff.note_missing(&owner(), Kind::NetworkPolicy);
         assert!(is_missing(Kind::Lease));
-        repairs.applied(&owner(), Kind::Lease, "m", NEW, none(), now);
+        drift_backoff.applied(&owner(), Kind::Lease, "m", NEW, none(), now);
         assert!(!is_missing(Kind::Lease) && is_missing(Kind::NetworkPolicy));
-        repairs.forget_all("shop", "other");
+        drift_backoff.forget_all("shop", "other");
         assert!(is_missing(Kind::NetworkPolicy));
-        repairs.forget_all("shop", "my-bot");
+        drift_backoff.forget_all("shop", "my-bot");
         assert!(!is_missing(Kind::NetworkPolicy));
     }
 }

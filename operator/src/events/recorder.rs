@@ -350,7 +350,7 @@ mod tests {
         calls
     }
 
-    fn told(reason: &str) -> Note {
+    fn reported(reason: &str) -> Note {
         transition(None, &status("False", reason, "a sentence")).unwrap()
     }
 
@@ -358,7 +358,7 @@ mod tests {
     async fn an_api_server_that_fails_or_hangs_costs_its_own_event_and_no_other() {
         let reasons = ["NoLeader", "TokenMissing", "Granting"];
         let started = tokio::time::Instant::now();
-        let calls = published(reasons.map(told).to_vec(), |call| match call {
+        let calls = published(reasons.map(reported).to_vec(), |call| match call {
             0 => Some(500),
             1 => None,
             _ => Some(201),

@@ -17,11 +17,11 @@ use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::{Resource, ResourceExt as _};
 
 use crate::desired::{INSTANCE, Kind, Owner, TOKEN};
-use crate::observe::lease_observer::Sightings;
+use crate::observe::lease_observer::LeaseObserver;
 
 /// The children that are there. Of most kinds the metadata is enough.
 #[derive(Clone)]
-pub struct Stores {
+pub struct Caches {
     service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
     roles: Store<PartialObjectMeta<Role>>,
     role_bindings: Store<PartialObjectMeta<RoleBinding>>,
@@ -32,10 +32,10 @@ pub struct Stores {
     deployments: Store<Deployment>,
     pods: Store<Pod>,
     /// When each Lease was seen to change.
-    pub sightings: Arc<Sightings>,
+    pub lease_observer: Arc<LeaseObserver>,
 }
 
-/// The other ends of [`Stores`].
+/// The other ends of [`Caches`].
 #[allow(missing_docs, reason = "one for each kind")]
 pub struct Writers {
     pub service_accounts: Writer<PartialObjectMeta<ServiceAccount>>,
@@ -49,7 +49,7 @@ pub struct Writers {
     pub pods: Writer<Pod>,
 }
 
-impl Stores {
+impl Caches {
     /// Empty stores, and what fills them.
     pub fn new() -> (Self, Writers) {
         let (service_accounts, service_account_writer) = store();
@@ -61,7 +61,7 @@ impl Stores {
         let (leases, lease_writer) = store();
         let (deployments, deployment_writer) = store();
         let (pods, pod_writer) = store();
-        let stores = Self {
+        let caches = Self {
             service_accounts,
             roles,
             role_bindings,
@@ -71,7 +71,7 @@ impl Stores {
             leases,
             deployments,
             pods,
-            sightings: Arc::default(),
+            lease_observer: Arc::default(),
         };
         let writers = Writers {
             service_accounts: service_account_writer,
@@ -84,7 +84,7 @@ impl Stores {
             deployments: deployment_writer,
             pods: pod_writer,
         };
-        (stores, writers)
+        (caches, writers)
     }
 
     /// Waits until every kind has been listed once.
@@ -102,7 +102,7 @@ impl Stores {
             leases,
             deployments,
             pods,
-            sightings: _,
+            lease_observer: _,
         } = self;
         try_join_all([
             service_accounts.wait_until_ready().boxed(),
@@ -157,7 +157,7 @@ impl Stores {
     }
 }
 
-impl Stores {
+impl Caches {
     /// Whether the pods of a GatewayQueue grant by the token of this mark already, or
     /// are on their way to.
     pub fn is_up(&self, owner: &Owner, mark: &str) -> bool {

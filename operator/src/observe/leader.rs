@@ -148,13 +148,13 @@ mod tests {
     #[test]
     fn an_operator_that_starts_believes_what_was_told_before() {
         let start = Instant::now();
-        let told: GatewayQueueStatus = serde_json::from_value(json!({"conditions": [{
+        let reported: GatewayQueueStatus = serde_json::from_value(json!({"conditions": [{
             "type": "Ready", "status": "False", "reason": "NoLeader", "message": "",
             "lastTransitionTime": "2026-11-23T12:00:00Z",
         }]}))
         .unwrap();
         let lease = held();
-        let of = |changed| leader(Some(&lease), seen(start, changed), Some(&told), start);
+        let of = |changed| leader(Some(&lease), seen(start, changed), Some(&reported), start);
         assert_eq!(of(false), lost());
         assert_eq!(of(true), pod("my-bot-7d9f", after(start, 17)));
     }
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_lease_that_was_just_released_is_on_its_way_to_the_next() {
         let start = Instant::now();
-        let told = GatewayQueueStatus {
+        let reported = GatewayQueueStatus {
             leader: Some("my-bot-7d9f".to_owned()),
             ..GatewayQueueStatus::default()
         };
@@ -172,23 +172,23 @@ mod tests {
             leader(Some(&free), seen, before, after(start, seconds))
         };
         assert_eq!(
-            at(Some(&told), true, 1),
+            at(Some(&reported), true, 1),
             pod("my-bot-7d9f", after(start, 2))
         );
-        assert_eq!(at(Some(&told), true, 2), Leader::Nobody);
+        assert_eq!(at(Some(&reported), true, 2), Leader::Nobody);
         // It may have been free for long.
-        assert_eq!(at(Some(&told), false, 1), Leader::Nobody);
+        assert_eq!(at(Some(&reported), false, 1), Leader::Nobody);
         assert_eq!(at(None, true, 1), Leader::Nobody);
     }
 
     #[test]
     fn without_a_lease_nobody_leads() {
         let start = Instant::now();
-        let told = GatewayQueueStatus {
+        let reported = GatewayQueueStatus {
             leader: Some("my-bot-7d9f".to_owned()),
             ..GatewayQueueStatus::default()
         };
-        let none = leader(None, seen(start, true), Some(&told), start);
+        let none = leader(None, seen(start, true), Some(&reported), start);
         assert_eq!(none, Leader::Nobody);
         let blank = lease(Value::Null);
         assert_eq!(leader(Some(&blank), None, None, start), Leader::Nobody);

@@ -17,7 +17,7 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// The Leases that were seen.
 #[derive(Debug, Default)]
-pub struct Sightings {
+pub struct LeaseObserver {
     seen: Mutex<HashMap<Key, Sighting>>,
 }
 
@@ -44,7 +44,7 @@ pub struct Seen {
     pub changed: bool,
 }
 
-impl Sightings {
+impl LeaseObserver {
     /// Notes a Lease that a watch brought. False when somebody has renewed it and
     /// that is all.
     pub fn saw(&self, lease: &Lease, now: Instant) -> bool {
@@ -181,75 +181,79 @@ mod tests {
 
     #[test]
     fn a_renewal_is_noted_and_is_no_news() {
-        let (sightings, start) = (Sightings::default(), Instant::now());
-        assert!(sightings.saw(&held(1), start));
+        let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
+        assert!(lease_observer.saw(&held(1), start));
         let found = Seen {
             since: start,
             changed: false,
         };
-        assert_eq!(sightings.of(&owner()), Some(found));
-        assert!(!sightings.saw(&held(2), after(start, 5)));
+        assert_eq!(lease_observer.of(&owner()), Some(found));
+        assert!(!lease_observer.saw(&held(2), after(start, 5)));
         let renewed = Seen {
             since: after(start, 5),
             changed: true,
         };
-        assert_eq!(sightings.of(&owner()), Some(renewed));
+        assert_eq!(lease_observer.of(&owner()), Some(renewed));
         // A watch that begins again brings the same once more.
-        assert!(!sightings.saw(&held(2), after(start, 9)));
-        assert_eq!(sightings.of(&owner()), Some(renewed));
+        assert!(!lease_observer.saw(&held(2), after(start, 9)));
+        assert_eq!(lease_observer.of(&owner()), Some(renewed));
     }
 
     #[test]
     fn whatever_else_changes_is_news_and_no_renewal() {
-        let (sightings, start) = (Sightings::default(), Instant::now());
-        sightings.saw(&held(1), start);
-        let mut told = held(1);
-        told.metadata.resource_version = Some("2".to_owned());
-        told.annotations_mut()
+        let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
+        lease_observer.saw(&held(1), start);
+        let mut reported = held(1);
+        reported.metadata.resource_version = Some("2".to_owned());
+        reported
+            .annotations_mut()
             .insert("gatewayqueue.dev/token".to_owned(), "none".to_owned());
-        assert!(sightings.saw(&told, after(start, 5)));
-        assert_eq!(sightings.of(&owner()).map(|seen| seen.since), Some(start));
+        assert!(lease_observer.saw(&reported, after(start, 5)));
+        assert_eq!(
+            lease_observer.of(&owner()).map(|seen| seen.since),
+            Some(start)
+        );
     }
 
     #[test]
     fn a_release_and_another_lease_are_news() {
-        let (sightings, start) = (Sightings::default(), Instant::now());
-        sightings.saw(&held(1), start);
+        let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
+        lease_observer.saw(&held(1), start);
         let free = lease(2, &json!({"holderIdentity": ""}));
-        assert!(sightings.saw(&free, after(start, 1)));
+        assert!(lease_observer.saw(&free, after(start, 1)));
         let mut another = lease(3, &json!({"holderIdentity": ""}));
         another.metadata.uid = Some("0043".to_owned());
-        assert!(sightings.saw(&another, after(start, 2)));
-        let since = sightings.of(&owner()).map(|seen| seen.since);
+        assert!(lease_observer.saw(&another, after(start, 2)));
+        let since = lease_observer.of(&owner()).map(|seen| seen.since);
         assert_eq!(since, Some(after(start, 2)));
     }
 
     #[test]
     fn a_leader_is_remembered_for_a_minute_after_its_lease_has_gone() {
-        let (sightings, start) = (Sightings::default(), Instant::now());
-        let lately = |seconds| sightings.led_lately(&owner(), after(start, seconds));
+        let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
+        let lately = |seconds| lease_observer.led_lately(&owner(), after(start, seconds));
         assert!(!lately(0));
-        sightings.saw(&held(1), start);
-        sightings.lost(&held(1));
+        lease_observer.saw(&held(1), start);
+        lease_observer.lost(&held(1));
         let another = |name: &str, seconds| {
             let mut another = held(1);
             another.metadata.name = Some(name.to_owned());
-            sightings.saw(&another, after(start, seconds));
+            lease_observer.saw(&another, after(start, seconds));
         };
         another("a", 30);
         assert_eq!([lately(30), lately(59), lately(60)], [true, true, false]);
-        assert_ne!(sightings.of(&owner()), None);
+        assert_ne!(lease_observer.of(&owner()), None);
         another("b", 61);
-        assert_eq!(sightings.of(&owner()), None);
+        assert_eq!(lease_observer.of(&owner()), None);
     }
 
     #[test]
     fn a_lease_that_nobody_took_had_no_leader() {
-        let (sightings, start) = (Sightings::default(), Instant::now());
-        sightings.saw(&lease(1, &json!({})), start);
-        assert!(!sightings.led_lately(&owner(), start));
+        let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
+        lease_observer.saw(&lease(1, &json!({})), start);
+        assert!(!lease_observer.led_lately(&owner(), start));
         let released = json!({"holderIdentity": "", "acquireTime": "2026-11-23T12:00:00.000000Z"});
-        sightings.saw(&lease(2, &released), start);
-        assert!(sightings.led_lately(&owner(), start));
+        lease_observer.saw(&lease(2, &released), start);
+        assert!(lease_observer.led_lately(&owner(), start));
     }
 }

@@ -14,7 +14,7 @@ use crate::desired::token_mark;
 
 /// The GatewayQueues that were seen with a token.
 #[derive(Debug, Default)]
-pub struct Tokens {
+pub struct TokenClaims {
     seen: Mutex<Seen>,
 }
 
@@ -49,7 +49,7 @@ struct Seen {
     listed: Option<HashSet<Name>>,
 }
 
-impl Tokens {
+impl TokenClaims {
     /// Notes a GatewayQueue as it is. The names of those whose right to the token
     /// that may change.
     pub fn saw(&self, queue: &Stored, now: Instant) -> Vec<Name> {
@@ -65,7 +65,7 @@ impl Tokens {
         seen.saw(queue, now)
     }
 
-    /// Notes that a GatewayQueue is gone. As in [`Tokens::saw`].
+    /// Notes that a GatewayQueue is gone. As in [`TokenClaims::saw`].
     pub fn lost(&self, queue: &Stored, now: Instant) -> Vec<Name> {
         let mut seen = self.lock();
         seen.born.remove(&queue.uid().unwrap_or_default());
@@ -77,7 +77,7 @@ impl Tokens {
         self.lock().listed = Some(HashSet::new());
     }
 
-    /// The list has ended. As in [`Tokens::saw`].
+    /// The list has ended. As in [`TokenClaims::saw`].
     pub fn list_ends(&self, now: Instant) -> Vec<Name> {
         let mut seen = self.lock();
         let listed = seen.listed.take().unwrap_or_default();
@@ -223,8 +223,8 @@ mod tests {
         Stored::Queue(Box::new(queue.clone()))
     }
 
-    fn saw(tokens: &Tokens, queue: &GatewayQueue) -> Vec<Name> {
-        tokens.saw(&stored(queue), Instant::now())
+    fn saw(token_claims: &TokenClaims, queue: &GatewayQueue) -> Vec<Name> {
+        token_claims.saw(&stored(queue), Instant::now())
     }
 
     fn name(name: &str) -> Name {
@@ -233,80 +233,83 @@ mod tests {
 
     #[test]
     fn the_oldest_of_those_that_share_a_token_has_it() {
-        let tokens = Tokens::default();
+        let token_claims = TokenClaims::default();
         let (old, young) = (queue("old", 1, Some("s")), queue("young", 2, Some("s")));
-        assert_eq!(saw(&tokens, &young), []);
-        assert_eq!(tokens.older(&young), None);
+        assert_eq!(saw(&token_claims, &young), []);
+        assert_eq!(token_claims.older(&young), None);
         // The other has to be looked at again.
-        assert_eq!(saw(&tokens, &old), [name("young")]);
-        assert_eq!(tokens.older(&young).as_deref(), Some("old"));
-        assert_eq!(tokens.older(&old), None);
+        assert_eq!(saw(&token_claims, &old), [name("young")]);
+        assert_eq!(token_claims.older(&young).as_deref(), Some("old"));
+        assert_eq!(token_claims.older(&old), None);
         // The same once more is no news.
-        assert_eq!(saw(&tokens, &old), []);
-        assert_eq!(tokens.lost(&stored(&old), Instant::now()), [name("young")]);
-        assert_eq!(tokens.older(&young), None);
+        assert_eq!(saw(&token_claims, &old), []);
+        assert_eq!(
+            token_claims.lost(&stored(&old), Instant::now()),
+            [name("young")]
+        );
+        assert_eq!(token_claims.older(&young), None);
     }
 
     #[test]
     fn of_two_of_the_same_second_all_choose_the_same() {
-        let tokens = Tokens::default();
+        let token_claims = TokenClaims::default();
         let (a, b) = (queue("a", 1, Some("s")), queue("b", 1, Some("s")));
-        saw(&tokens, &b);
-        saw(&tokens, &a);
-        assert_eq!(tokens.older(&b).as_deref(), Some("a"));
-        assert_eq!(tokens.older(&a), None);
+        saw(&token_claims, &b);
+        saw(&token_claims, &a);
+        assert_eq!(token_claims.older(&b).as_deref(), Some("a"));
+        assert_eq!(token_claims.older(&a), None);
     }
 
     #[test]
     fn who_goes_on_to_another_token_frees_the_one_before() {
-        let tokens = Tokens::default();
+        let token_claims = TokenClaims::default();
         let young = queue("young", 2, Some("s"));
-        saw(&tokens, &queue("old", 1, Some("s")));
-        saw(&tokens, &young);
-        let moved = saw(&tokens, &queue("old", 1, Some("other")));
+        saw(&token_claims, &queue("old", 1, Some("s")));
+        saw(&token_claims, &young);
+        let moved = saw(&token_claims, &queue("old", 1, Some("other")));
         assert_eq!(moved, [name("young")]);
-        assert_eq!(tokens.older(&young), None);
+        assert_eq!(token_claims.older(&young), None);
         // And who has none any more.
-        saw(&tokens, &queue("old", 1, Some("s")));
-        assert_eq!(saw(&tokens, &queue("old", 1, None)), [name("young")]);
-        assert_eq!(tokens.older(&young), None);
+        saw(&token_claims, &queue("old", 1, Some("s")));
+        assert_eq!(saw(&token_claims, &queue("old", 1, None)), [name("young")]);
+        assert_eq!(token_claims.older(&young), None);
     }
 
     #[test]
     fn another_key_or_namespace_is_another_token() {
-        let tokens = Tokens::default();
+        let token_claims = TokenClaims::default();
         let one = queue("one", 1, Some("s"));
         let mut key = queue("two", 2, Some("s"));
         key.spec.token_secret_ref.as_mut().unwrap().key = "other".to_owned();
         let mut elsewhere = queue("three", 3, Some("s"));
         elsewhere.metadata.namespace = Some("market".to_owned());
         for queue in [&one, &key, &elsewhere] {
-            assert_eq!(saw(&tokens, queue), []);
-            assert_eq!(tokens.older(queue), None);
+            assert_eq!(saw(&token_claims, queue), []);
+            assert_eq!(token_claims.older(queue), None);
         }
     }
 
     #[test]
     fn who_is_missing_from_a_list_is_gone() {
-        let tokens = Tokens::default();
+        let token_claims = TokenClaims::default();
         let (old, young) = (queue("old", 1, Some("s")), queue("young", 2, Some("s")));
-        saw(&tokens, &old);
-        saw(&tokens, &young);
-        tokens.list_begins();
-        assert_eq!(saw(&tokens, &young), []);
-        assert_eq!(tokens.older(&young).as_deref(), Some("old"));
-        assert_eq!(tokens.list_ends(Instant::now()), [name("young")]);
-        assert_eq!(tokens.older(&young), None);
+        saw(&token_claims, &old);
+        saw(&token_claims, &young);
+        token_claims.list_begins();
+        assert_eq!(saw(&token_claims, &young), []);
+        assert_eq!(token_claims.older(&young).as_deref(), Some("old"));
+        assert_eq!(token_claims.list_ends(Instant::now()), [name("young")]);
+        assert_eq!(token_claims.older(&young), None);
         // But not who is there and cannot be read.
-        saw(&tokens, &old);
-        tokens.list_begins();
-        saw(&tokens, &young);
+        saw(&token_claims, &old);
+        token_claims.list_begins();
+        saw(&token_claims, &young);
         let mut broken = serde_json::to_value(&old).unwrap();
         broken["spec"]["port"] = json!("x");
         let broken = serde_json::from_value(broken).unwrap();
-        assert_eq!(tokens.saw(&broken, Instant::now()), []);
-        assert_eq!(tokens.list_ends(Instant::now()), []);
-        assert_eq!(tokens.older(&young).as_deref(), Some("old"));
+        assert_eq!(token_claims.saw(&broken, Instant::now()), []);
+        assert_eq!(token_claims.list_ends(Instant::now()), []);
+        assert_eq!(token_claims.older(&young).as_deref(), Some("old"));
     }
 
     /// One that is made now.
@@ -318,36 +321,36 @@ mod tests {
 
     #[test]
     fn only_who_was_seen_to_be_made_alone_with_its_token_is_fresh() {
-        let (tokens, now) = (Tokens::default(), Instant::now());
+        let (token_claims, now) = (TokenClaims::default(), Instant::now());
         let (a, b) = (born("a", "s"), born("b", "s"));
         // From a list, nobody knows.
-        tokens.saw(&stored(&a), now);
-        assert!(!tokens.is_fresh(&a, now));
-        tokens.saw_live(&stored(&a), now);
-        assert!(tokens.is_fresh(&a, now));
-        tokens.saw_live(&stored(&b), now);
-        assert!(!tokens.is_fresh(&a, now) && !tokens.is_fresh(&b, now));
+        token_claims.saw(&stored(&a), now);
+        assert!(!token_claims.is_fresh(&a, now));
+        token_claims.saw_live(&stored(&a), now);
+        assert!(token_claims.is_fresh(&a, now));
+        token_claims.saw_live(&stored(&b), now);
+        assert!(!token_claims.is_fresh(&a, now) && !token_claims.is_fresh(&b, now));
         // Whose turn it is then has a predecessor.
-        tokens.lost(&stored(&a), now);
+        token_claims.lost(&stored(&a), now);
         let late = now + STOPPED;
-        assert!(!tokens.is_fresh(&b, now) && tokens.is_fresh(&b, late));
+        assert!(!token_claims.is_fresh(&b, now) && token_claims.is_fresh(&b, late));
     }
 
     #[test]
     fn who_takes_up_a_token_under_another_name_is_not_fresh() {
-        let (tokens, now) = (Tokens::default(), Instant::now());
+        let (token_claims, now) = (TokenClaims::default(), Instant::now());
         let (before, after) = (born("before", "s"), born("after", "s"));
-        tokens.saw_live(&stored(&before), now);
-        tokens.lost(&stored(&before), now);
-        tokens.saw_live(&stored(&after), now);
-        assert!(!tokens.is_fresh(&after, now));
+        token_claims.saw_live(&stored(&before), now);
+        token_claims.lost(&stored(&before), now);
+        token_claims.saw_live(&stored(&after), now);
+        assert!(!token_claims.is_fresh(&after, now));
         let other = born("other", "t");
-        tokens.saw_live(&stored(&other), now);
-        assert!(tokens.is_fresh(&other, now));
+        token_claims.saw_live(&stored(&other), now);
+        assert!(token_claims.is_fresh(&other, now));
         // Nor is who was changed before it was seen for the first time.
         let mut changed = born("changed", "u");
         changed.metadata.generation = Some(2);
-        tokens.saw_live(&stored(&changed), now);
-        assert!(!tokens.is_fresh(&changed, now));
+        token_claims.saw_live(&stored(&changed), now);
+        assert!(!token_claims.is_fresh(&changed, now));
     }
 }

@@ -22,9 +22,9 @@ use tokio::task::JoinSet;
 
 use crate::api::Stored;
 use crate::desired::{NAME, POD_SELECTOR};
-use crate::observe::caches::{Stores, Writers, instance, token};
-use crate::observe::lease_observer::Sightings;
-use crate::observe::token_claims::Tokens;
+use crate::observe::caches::{Caches, Writers, instance, token};
+use crate::observe::lease_observer::LeaseObserver;
+use crate::observe::token_claims::TokenClaims;
 use crate::observe::watch_health::WatchHealth;
 use crate::observe::watch_retry::{Failure, WatchRetry};
 
@@ -77,10 +77,10 @@ fn slim(pod: &mut Pod) {
 /// Starts the watches of all kinds of children, as tasks of `tasks`.
 pub fn watch_children(
     scope: &Scope,
-    tokens: &Arc<Tokens>,
+    token_claims: &Arc<TokenClaims>,
     tasks: &mut JoinSet<()>,
-) -> (Stores, Triggers) {
-    let (stores, writers) = Stores::new();
+) -> (Caches, Triggers) {
+    let (caches, writers) = Caches::new();
     let (one, one_receiver) = mpsc::unbounded();
     let (all, all_receiver) = mpsc::unbounded();
     let tell = Tell { one, all };
@@ -96,17 +96,17 @@ pub fn watch_children(
         deployments,
         pods,
     } = writers;
-    let sightings = Arc::clone(&stores.sightings);
+    let lease_observer = Arc::clone(&caches.lease_observer);
     let leases = changes(scope, leases)
-        .filter(move |event| std::future::ready(is_news(&sightings, event, Instant::now())));
+        .filter(move |event| std::future::ready(is_news(&lease_observer, event, Instant::now())));
     tasks.spawn(forward(leases, own_name, tell.clone()));
     let pods = changes_of(scope, POD_SELECTOR, pods, slim);
-    let tokens = Arc::clone(tokens);
+    let token_claims = Arc::clone(token_claims);
     let concerned = move |pod: &Pod| {
         let namespace = pod.namespace().unwrap_or_default();
         // Those who wait until nobody grants by its token any more, too.
         let mut queues: Vec<String> = token(pod)
-            .map(|mark| tokens.claimants(&namespace, mark))
+            .map(|mark| token_claims.claimants(&namespace, mark))
             .into_iter()
             .flatten()
             .map(|(_, name)| name)
@@ -131,7 +131,7 @@ pub fn watch_children(
         one: one_receiver,
         all: all_receiver,
     };
-    (stores, triggers)
+    (caches, triggers)
 }
 
 struct Watch<'a> {
@@ -286,11 +286,11 @@ where
 
 /// Notes what became of a Lease. A renewal, every few seconds for each queue, is
 /// no reason to look at its GatewayQueue again.
-fn is_news(sightings: &Sightings, event: &Event<Lease>, now: Instant) -> bool {
+fn is_news(lease_observer: &LeaseObserver, event: &Event<Lease>, now: Instant) -> bool {
     match event {
-        Event::Apply(lease) | Event::InitApply(lease) => sightings.saw(lease, now),
+        Event::Apply(lease) | Event::InitApply(lease) => lease_observer.saw(lease, now),
         Event::Delete(lease) => {
-            sightings.lost(lease);
+            lease_observer.lost(lease);
             true
         }
         Event::Init | Event::InitDone => true,
@@ -334,10 +334,10 @@ mod tests {
             }))
             .unwrap()
         };
-        let (sightings, start) = (Sightings::default(), Instant::now());
+        let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
         let news = |event, seconds| {
             let now = start + Duration::from_secs(seconds);
-            is_news(&sightings, &event, now)
+            is_news(&lease_observer, &event, now)
         };
         assert!(news(Event::InitApply(lease("my-bot", "01")), 0));
         assert!(news(Event::InitDone, 0));
@@ -350,6 +350,6 @@ mod tests {
             namespace: "shop".to_owned(),
             uid: "0001".to_owned(),
         };
-        assert_eq!(sightings.of(&owner), None);
+        assert_eq!(lease_observer.of(&owner), None);
     }
 }

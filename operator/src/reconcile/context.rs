@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
-use crate::apply::drift_backoff::Repairs;
+use crate::apply::drift_backoff::DriftBackoff;
 use crate::apply::requests::{self, Cluster};
 use crate::desired::{self, QueueDefaults};
 use crate::events::recorder::Events;
 use crate::metrics::Metrics;
-use crate::observe::caches::Stores;
-use crate::observe::token_claims::Tokens;
+use crate::observe::caches::Caches;
+use crate::observe::token_claims::TokenClaims;
 use crate::reconcile::backoff::Backoffs;
-use crate::reconcile::last_written::Told;
+use crate::reconcile::last_written::LastWritten;
 
 /// Why a reconcile failed. It is tried again, later and later.
 #[derive(Debug, thiserror::Error)]
@@ -30,17 +30,17 @@ pub struct Context {
     /// Makes the calls.
     pub cluster: Cluster,
     /// What is there.
-    pub stores: Stores,
+    pub caches: Caches,
     /// Who shares a token.
-    pub tokens: Arc<Tokens>,
+    pub token_claims: Arc<TokenClaims>,
     /// What queues are made of.
     pub defaults: QueueDefaults,
     /// The failures of each object.
     pub backoffs: Backoffs,
     /// The children that somebody keeps changing.
-    pub repairs: Repairs,
+    pub drift_backoff: DriftBackoff,
     /// What was told of each.
-    pub told: Told,
+    pub last_written: LastWritten,
     /// Where events are left.
     pub events: Events,
     /// The counters.

@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::{GatewayQueue, GatewayQueueSpec};
-use crate::apply::drift::{Standing, deviations, is_leftover, is_orphan, standing};
+use crate::apply::drift::{ChildState, deviations, is_leftover, is_orphan, state};
 use crate::apply::drift_backoff::{Applied, Over};
 use crate::apply::requests;
 use crate::desired::{self, Child, Kind, Owner};
@@ -90,8 +90,8 @@ impl Context {
         owner: &Owner,
         now: Instant,
     ) -> Result<Converged, Error> {
-        let standings = children.iter().map(|child| self.stands(child, owner));
-        let standings = try_join_all(standings).await?;
+        let states = children.iter().map(|child| self.state_of(child, owner));
+        let states = try_join_all(states).await?;
         let mut converged = Converged {
             outcome: Outcome::Applied,
             error: None,
@@ -100,17 +100,17 @@ impl Context {
         };
         let strangers: Vec<_> = children
             .iter()
-            .zip(&standings)
-            .filter(|(_, standing)| **standing == Standing::Stranger)
+            .zip(&states)
+            .filter(|(_, state)| **state == ChildState::Foreign)
             .map(|(child, _)| child.kind)
             .collect();
         if !strangers.is_empty() {
             converged.outcome = Outcome::NameTaken(strangers);
             // Nothing is created beside an object that this GatewayQueue does not own. What
             // exists is kept as desired: a queue that has to stand down does so.
-            let mut all = children.iter().zip(&standings);
-            let begun = all.any(|(child, standing)| {
-                let ours = matches!(standing, Standing::Drifted { .. } | Standing::InPlace);
+            let mut all = children.iter().zip(&states);
+            let begun = all.any(|(child, state)| {
+                let ours = matches!(state, ChildState::Drifted { .. } | ChildState::UpToDate);
                 child.kind == Kind::Deployment && ours
             });
             if !begun {
@@ -118,30 +118,30 @@ impl Context {
             }
         }
         let absent = |kind| {
-            let mut all = children.iter().zip(&standings);
-            all.any(|(child, standing)| child.kind == kind && *standing == Standing::Absent)
+            let mut all = children.iter().zip(&states);
+            all.any(|(child, state)| child.kind == kind && *state == ChildState::Missing)
         };
         // Never said of a Lease that takes the place of another, whose leader may
         // have granted a moment ago, nor where another queue may have done so.
         let never_led = absent(Kind::Lease)
             && absent(Kind::Deployment)
             && queue.status.is_none()
-            && self.tokens.is_fresh(queue, now)
-            && self.stores.pods(owner).is_empty()
-            && !self.stores.sightings.led_lately(owner, now);
-        for (child, standing) in children.iter().zip(standings) {
-            let version = match &standing {
-                Standing::Leaving | Standing::InPlace | Standing::Stranger => continue,
-                Standing::OfAnotherToken { uid } => {
+            && self.token_claims.is_fresh(queue, now)
+            && self.caches.pods(owner).is_empty()
+            && !self.caches.lease_observer.led_lately(owner, now);
+        for (child, state) in children.iter().zip(states) {
+            let version = match &state {
+                ChildState::Terminating | ChildState::UpToDate | ChildState::Foreign => continue,
+                ChildState::WrongToken { uid } => {
                     self.remove(&mut converged, child.kind, owner, uid.as_deref())
                         .await?;
                     continue;
                 }
-                Standing::Drifted { version, .. } => version.as_deref(),
-                Standing::Absent => None,
+                ChildState::Drifted { version, .. } => version.as_deref(),
+                ChildState::Missing => None,
             };
             let at = self
-                .repairs
+                .drift_backoff
                 .not_before(owner, child.kind, &child.mark, version, now);
             if let Some(at) = at {
                 converged.look_again(at);
@@ -149,13 +149,13 @@ impl Context {
             }
             let first = never_led && child.kind == Kind::Lease;
             let first = first.then_some(&queue.spec);
-            let applied = self.put(child, owner, &standing, first).await;
+            let applied = self.put(child, owner, &state, first).await;
             if let Some(answer) = converged.note(applied, child.kind)? {
                 let (namespace, name) = (&owner.namespace, &owner.name);
                 tracing::info!(namespace, queue = name, kind = child.kind.word(), "applied");
-                self.note_applied(queue, child, owner, &standing, answer.as_ref(), now);
-                let was_there = matches!(standing, Standing::Drifted { .. });
-                let is_seen = self.stores.metadata(child.kind, owner).is_some();
+                self.note_applied(queue, child, owner, &state, answer.as_ref(), now);
+                let was_there = matches!(state, ChildState::Drifted { .. });
+                let is_seen = self.caches.metadata(child.kind, owner).is_some();
                 converged.labelled |= was_there && !is_seen;
             }
         }
@@ -172,7 +172,7 @@ impl Context {
                     .await?;
             }
             if converged.error.is_none() {
-                self.repairs.forget(owner, kind);
+                self.drift_backoff.forget(owner, kind);
             }
         }
         Ok(converged)
@@ -188,8 +188,8 @@ impl Context {
         let deleted = self.cluster.delete(kind, owner, uid).await;
         if converged.note(deleted, kind)?.is_some() {
             // If it is made again one day, nobody else has deleted it.
-            self.repairs.forget(owner, kind);
-            self.repairs.note_missing(owner, kind);
+            self.drift_backoff.forget(owner, kind);
+            self.drift_backoff.note_missing(owner, kind);
             let (namespace, name) = (&owner.namespace, &owner.name);
             tracing::info!(namespace, queue = name, kind = kind.word(), "deleted");
         }
@@ -203,42 +203,42 @@ impl Context {
         kind: Kind,
         owner: &Owner,
     ) -> Result<Option<ObjectMeta>, requests::Error> {
-        let seen = self.stores.metadata(kind, owner);
-        if seen.is_some() || self.repairs.is_missing(owner, kind) {
+        let seen = self.caches.metadata(kind, owner);
+        if seen.is_some() || self.drift_backoff.is_missing(owner, kind) {
             return Ok(seen.filter(|seen| is_leftover(owner, seen)));
         }
         let found = self.cluster.find(kind, owner).await?;
         let found = found.filter(|found| is_leftover(owner, found));
         if found.is_none() {
-            self.repairs.note_missing(owner, kind);
+            self.drift_backoff.note_missing(owner, kind);
         }
         Ok(found)
     }
 
-    /// How a child stands. One that the store does not have is asked for: the
+    /// The state of a child. One that the store does not have is asked for: the
     /// store may lag behind, and a stranger's is not in it.
-    async fn stands(&self, child: &Child, owner: &Owner) -> Result<Standing, requests::Error> {
-        let observed = match self.stores.metadata(child.kind, owner) {
+    async fn state_of(&self, child: &Child, owner: &Owner) -> Result<ChildState, requests::Error> {
+        let observed = match self.caches.metadata(child.kind, owner) {
             Some(observed) => Some(observed),
             None => self.cluster.find(child.kind, owner).await?,
         };
-        let standing = self.standing(child, owner, observed.as_ref());
+        let state = self.state(child, owner, observed.as_ref());
         let takes = matches!(
-            standing,
-            Standing::Drifted { .. } | Standing::OfAnotherToken { .. }
+            state,
+            ChildState::Drifted { .. } | ChildState::WrongToken { .. }
         ) && observed.is_some_and(|observed| is_orphan(owner, &observed));
         // What is adopted for a GatewayQueue that is being deleted without its children, the
         // garbage collector would delete; and a newer one of the name may want the Lease
         // that this one would replace.
         if takes && !self.cluster.is_current(owner).await? {
-            return Ok(Standing::Leaving);
+            return Ok(ChildState::Terminating);
         }
-        Ok(standing)
+        Ok(state)
     }
 
-    fn standing(&self, child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> Standing {
-        let accepted = self.repairs.rewritten(owner, child.kind, &child.mark);
-        standing(child, owner, observed, &accepted)
+    fn state(&self, child: &Child, owner: &Owner, observed: Option<&ObjectMeta>) -> ChildState {
+        let accepted = self.drift_backoff.rewritten(owner, child.kind, &child.mark);
+        state(child, owner, observed, &accepted)
     }
 
     /// Applies a child. The metadata that it has then, if this call has made it so.
@@ -246,11 +246,11 @@ impl Context {
         &self,
         child: &Child,
         owner: &Owner,
-        standing: &Standing,
+        state: &ChildState,
         never_led: Option<&GatewayQueueSpec>,
     ) -> Result<Option<ObjectMeta>, requests::Error> {
-        let applied = match (standing, never_led) {
-            (Standing::Drifted { uid, .. }, _) => {
+        let applied = match (state, never_led) {
+            (ChildState::Drifted { uid, .. }, _) => {
                 self.cluster.repair(child, owner, uid.as_deref()).await
             }
             (_, Some(spec)) => self.cluster.create_first_lease(owner, spec).await,
@@ -268,10 +268,10 @@ impl Context {
     /// Whether there is a child of ours by now. What it lacks, its watch will tell.
     async fn is_ours(&self, child: &Child, owner: &Owner) -> Result<bool, requests::Error> {
         let there = self.cluster.find(child.kind, owner).await?;
-        let standing = self.standing(child, owner, there.as_ref());
+        let state = self.state(child, owner, there.as_ref());
         Ok(matches!(
-            standing,
-            Standing::InPlace | Standing::Drifted { .. }
+            state,
+            ChildState::UpToDate | ChildState::Drifted { .. }
         ))
     }
 
@@ -282,12 +282,12 @@ impl Context {
         queue: &GatewayQueue,
         child: &Child,
         owner: &Owner,
-        standing: &Standing,
+        state: &ChildState,
         answer: Option<&ObjectMeta>,
         now: Instant,
     ) {
-        let over = match standing {
-            Standing::Drifted {
+        let over = match state {
+            ChildState::Drifted {
                 version, edited, ..
             } => Over {
                 version: version.as_deref(),
@@ -305,7 +305,7 @@ impl Context {
             .unwrap_or_default();
         let Child { kind, mark, .. } = child;
         let applied = self
-            .repairs
+            .drift_backoff
             .applied(owner, *kind, mark, over, rewritten.clone(), now);
         match applied {
             Applied::Made => {}

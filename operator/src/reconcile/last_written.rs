@@ -12,7 +12,7 @@ use crate::api::{GatewayQueue, GatewayQueueStatus, Stored, reference};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct LastWritten {
     last: Mutex<HashMap<ObjectRef<Stored>, Last>>,
 }
 
@@ -24,7 +24,7 @@ struct Last {
     status: GatewayQueueStatus,
 }
 
-impl Told {
+impl LastWritten {
     /// Notes what was told of a GatewayQueue.
     pub fn note(&self, queue: &GatewayQueue, status: &GatewayQueueStatus) {
         let last = Last {
@@ -79,19 +79,22 @@ mod tests {
 
     #[test]
     fn what_was_told_counts_until_something_newer_is_seen() {
-        let told = Told::default();
+        let last_written = LastWritten::default();
         let status = GatewayQueueStatus {
             leader: Some("my-bot-1".to_owned()),
             ..GatewayQueueStatus::default()
         };
-        assert_eq!(told.newest(&queue("7")).status, None);
-        told.note(&queue("7"), &status);
-        assert_eq!(told.newest(&queue("7")).status, Some(status.clone()));
-        assert_eq!(told.newest(&queue("8")).status, None);
+        assert_eq!(last_written.newest(&queue("7")).status, None);
+        last_written.note(&queue("7"), &status);
+        assert_eq!(
+            last_written.newest(&queue("7")).status,
+            Some(status.clone())
+        );
+        assert_eq!(last_written.newest(&queue("8")).status, None);
         let mut another = queue("7");
         another.metadata.uid = Some("0666".to_owned());
-        assert_eq!(told.newest(&another).status, None);
-        told.forget(&reference(&queue("7")));
-        assert_eq!(told.newest(&queue("7")).status, None);
+        assert_eq!(last_written.newest(&another).status, None);
+        last_written.forget(&reference(&queue("7")));
+        assert_eq!(last_written.newest(&queue("7")).status, None);
     }
 }

@@ -63,15 +63,15 @@ pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Act
 impl Context {
     /// Who grants by the token of this GatewayQueue, or may do so, in place of it.
     fn holder_of_its_token(&self, queue: &GatewayQueue, owner: &Owner) -> Option<Holder> {
-        if let Some(older) = self.tokens.older(queue) {
+        if let Some(older) = self.token_claims.older(queue) {
             return Some(Holder::Older(older));
         }
         let mark = desired::token_mark(queue.spec.token_secret_ref.as_ref()?);
         // Who has the token already does not give it up for another's pods.
-        if queue.spec.replicas == 0 || self.stores.is_up(owner, &mark) {
+        if queue.spec.replicas == 0 || self.caches.is_up(owner, &mark) {
             return None;
         }
-        let other = self.stores.other_user(owner, &mark)?;
+        let other = self.caches.other_user(owner, &mark)?;
         Some(Holder::StillUp(other))
     }
 
@@ -96,7 +96,7 @@ impl Context {
             // The children go by themselves, after their owner.
             return Ok(Action::await_change());
         }
-        let queue = &*self.told.newest(queue);
+        let queue = &*self.last_written.newest(queue);
         let owner = Owner::of(queue)?;
         let other = self.holder_of_its_token(queue, &owner);
         let (converged, mark) = match desired::children(queue, &self.defaults, other.is_some()) {

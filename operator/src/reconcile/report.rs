@@ -26,21 +26,21 @@ impl Context {
         mark: Option<&str>,
         now: Instant,
     ) -> Result<Leader, Error> {
-        let deployment = self.stores.deployment(owner);
-        let lease = self.stores.lease(owner);
-        let seen = self.stores.sightings.of(owner);
+        let deployment = self.caches.deployment(owner);
+        let lease = self.caches.lease(owner);
+        let seen = self.caches.lease_observer.of(owner);
         let leader = leader(lease.as_deref(), seen, queue.status.as_ref(), now);
         let evidence = Evidence {
             outcome,
             deployment: deployment.as_deref(),
-            pods: &self.stores.pods(owner),
+            pods: &self.caches.pods(owner),
             mark,
             lease: lease.as_deref(),
             leader: &leader,
         };
         let new = status(queue, owner, evidence, wall_clock());
         if self.tell(owner, queue.status.as_ref(), &new).await? {
-            self.told.note(queue, &new);
+            self.last_written.note(queue, &new);
         }
         Ok(leader)
     }

@@ -9,26 +9,26 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::apply::drift_backoff::Repairs;
+use crate::apply::drift_backoff::DriftBackoff;
 use crate::apply::requests::Cluster;
 use crate::controller::{controller, retry_later};
 use crate::desired::QueueDefaults;
 use crate::events::recorder::Events;
 use crate::events::recorder::Note;
 use crate::metrics::Metrics;
-use crate::observe::caches::Stores;
+use crate::observe::caches::Caches;
 use crate::observe::caches::Writers;
 use crate::observe::watches::Scope;
 use crate::reconcile::backoff::Backoffs;
-use crate::reconcile::last_written::Told;
+use crate::reconcile::last_written::LastWritten;
 
 mod admission;
 mod failures;
 mod leadership;
+mod logging;
 mod orphans;
 mod server;
 mod sharing;
-mod telling;
 mod watching;
 
 use server::{Admission, PREFIX, Server};
@@ -53,7 +53,9 @@ async fn reconcile(queue: Arc<GatewayQueue>, context: Arc<Context>) -> Result<Ac
 
 /// Notes a GatewayQueue as its watch does when it was just made.
 fn born(context: &Context, queue: &GatewayQueue) {
-    context.tokens.saw_live(&stored(queue), Instant::now());
+    context
+        .token_claims
+        .saw_live(&stored(queue), Instant::now());
 }
 
 /// Whether this operator works, for good.
@@ -72,21 +74,21 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
         }
     });
     let (metrics, _) = Metrics::new(&Arc::default());
-    let (stores, writers) = Stores::new();
+    let (caches, writers) = Caches::new();
     let (events, notes) = Events::new();
     *server.notes.lock().unwrap() = Some(notes);
     let context = Context {
         cluster: Cluster::new(Client::new(service, "default"), metrics.clone()),
-        stores,
-        tokens: Arc::default(),
+        caches,
+        token_claims: Arc::default(),
         defaults: QueueDefaults {
             image: "gateway-queue:1".to_owned(),
             image_pull_policy: None,
             image_pull_secrets: Vec::new(),
         },
         backoffs: Backoffs::default(),
-        repairs: Repairs::default(),
-        told: Told::default(),
+        drift_backoff: DriftBackoff::default(),
+        last_written: LastWritten::default(),
         events,
         metrics,
         works: works(true),
@@ -135,7 +137,7 @@ fn observe(server: &Server, writers: &mut Writers) {
 }
 
 /// The queue as it is after its status was written.
-fn told(queue: &GatewayQueue, server: &Server) -> Arc<GatewayQueue> {
+fn reported(queue: &GatewayQueue, server: &Server) -> Arc<GatewayQueue> {
     let mut queue = queue.clone();
     queue.status = serde_json::from_value(server.status()).unwrap();
     Arc::new(queue)
@@ -153,11 +155,11 @@ async fn applied(server: &Server) -> (Arc<GatewayQueue>, Arc<Context>, Writers) 
     let first = server.take_calls();
     observe(server, &mut writers);
     // Now that the Deployment is seen, the status can say how it fares.
-    reconcile(told(&queue, server), Arc::clone(&context))
+    reconcile(reported(&queue, server), Arc::clone(&context))
         .await
         .unwrap();
     *server.calls.lock().unwrap() = first;
-    (told(&queue, server), context, writers)
+    (reported(&queue, server), context, writers)
 }
 
 #[tokio::test]
@@ -213,13 +215,13 @@ async fn what_others_wrote_into_the_status_goes_and_then_all_is_quiet() {
             "lastTransitionTime": "2026-11-23T12:00:00Z"});
         edited["conditions"].as_array_mut().unwrap().push(other);
         drop(objects);
-        told(&queue, &server)
+        reported(&queue, &server)
     };
     server.take_calls();
     reconcile(edited, Arc::clone(&context)).await.unwrap();
     assert_eq!(server.take_writes(), [status]);
     assert_eq!(server.status(), expected);
-    reconcile(told(&queue, &server), context).await.unwrap();
+    reconcile(reported(&queue, &server), context).await.unwrap();
     assert_eq!(server.take_calls(), []);
 }
 
@@ -231,7 +233,7 @@ async fn a_store_that_lags_behind_costs_a_look_and_no_write() {
     let first = reconcile(Arc::new(queue.clone()), Arc::clone(&context)).await;
     first.unwrap();
     server.take_calls();
-    reconcile(told(&queue, &server), context).await.unwrap();
+    reconcile(reported(&queue, &server), context).await.unwrap();
     assert_eq!(server.take_writes(), Vec::<String>::new());
 }
 

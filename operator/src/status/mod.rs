@@ -15,19 +15,19 @@ use crate::desired::{Kind, Owner};
 use crate::observe::leader::Leader;
 
 mod blocked;
+mod discord_conditions;
 mod leaderless;
 mod progress;
 pub mod queue_ready;
 mod reach;
 mod ready;
-mod told;
 mod trouble;
 
 use blocked::blocked;
+use discord_conditions::{session_starts_available, token_accepted};
 use progress::progress;
 use reach::leader_reachable;
 use ready::ready;
-use told::{session_starts_available, token_accepted};
 
 pub use crate::api::conditions::{
     LEADER_REACHABLE, NO_LEADER, NORMAL, PROGRESSING, READY, SESSION_STARTS_AVAILABLE,
@@ -187,8 +187,9 @@ fn conditions(
         generation: queue.metadata.generation,
         now,
     };
-    let told = verdicts.into_iter();
-    told.map(|(type_, verdict)| before.condition(type_, verdict))
+    let reported = verdicts.into_iter();
+    reported
+        .map(|(type_, verdict)| before.condition(type_, verdict))
         .collect()
 }
 

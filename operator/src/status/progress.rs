@@ -70,14 +70,14 @@ pub(super) fn progress(
             verdict: Verdict::of(State::False, "Complete", count.complete()),
         };
     }
-    let told = |type_: &str, state: &str| {
+    let reported = |type_: &str, state: &str| {
         let mut conditions = status.conditions.iter().flatten();
         conditions
             .find(|c| c.type_ == type_ && c.status == state)
             .and_then(|c| c.message.as_deref())
     };
     // Such as a quota, or a policy that does not admit the pod.
-    if let Some(message) = told("ReplicaFailure", "True") {
+    if let Some(message) = reported("ReplicaFailure", "True") {
         let message = sentence(message) + count.quota(message);
         return Progress::stuck(can_grant, "PodRefused", message);
     }
@@ -85,7 +85,7 @@ pub(super) fn progress(
         return Progress::stuck(can_grant, trouble.reason, trouble.message);
     }
     let look = look("describe pod", owner);
-    if let Some(message) = told("Progressing", "False") {
+    if let Some(message) = reported("Progressing", "False") {
         let message = format!("The pods do not become ready: {message}. See `{look}`");
         return Progress::stuck(can_grant, "NotReady", message);
     }

@@ -107,7 +107,7 @@ fn ready(status: &GatewayQueueStatus) -> (&str, &str, &str) {
 }
 
 /// The status and the reason of another condition.
-fn told(status: &GatewayQueueStatus, type_: &str) -> (String, String) {
+fn reported(status: &GatewayQueueStatus, type_: &str) -> (String, String) {
     let mut conditions = status.conditions.iter().flatten();
     let condition = conditions.find(|c| c.type_ == type_).unwrap();
     (condition.status.clone(), condition.reason.clone())
@@ -235,12 +235,12 @@ fn who_leads_is_told_also_while_something_is_in_the_way_of_the_spec() {
         assert_eq!(led.leader.as_deref(), Some("my-bot-7d9f"), "{outcome:?}");
         assert!(led.session_starts.is_some(), "{outcome:?}");
         let accepted = ("True".to_owned(), "Accepted".to_owned());
-        assert_eq!(told(&led, TOKEN_ACCEPTED), accepted, "{outcome:?}");
+        assert_eq!(reported(&led, TOKEN_ACCEPTED), accepted, "{outcome:?}");
         // A pod leads, and has not said anything yet.
         let silent = of(Some(Lease::default()));
         assert_eq!(unknown(&silent), "SessionStartsUnknown", "{outcome:?}");
         let unchecked = ("Unknown".to_owned(), "Unchecked".to_owned());
-        assert_eq!(told(&silent, TOKEN_ACCEPTED), unchecked, "{outcome:?}");
+        assert_eq!(reported(&silent, TOKEN_ACCEPTED), unchecked, "{outcome:?}");
         assert_eq!(unknown(&of(None)), "NoLeader", "{outcome:?}");
     }
     let shared = Outcome::TokenShared(Holder::Older("elder".to_owned()));
@@ -252,7 +252,7 @@ fn who_leads_is_told_also_while_something_is_in_the_way_of_the_spec() {
 
 /// Why it is not known whether there are session starts.
 fn unknown(status: &GatewayQueueStatus) -> String {
-    let (state, reason) = told(status, SESSION_STARTS_AVAILABLE);
+    let (state, reason) = reported(status, SESSION_STARTS_AVAILABLE);
     assert_eq!(state, "Unknown");
     reason
 }
@@ -358,17 +358,17 @@ fn token_and_session_starts_have_a_condition_each() {
     ] {
         let status = of(token, hold);
         let words = |(state, reason): (String, String)| format!("{state} {reason}");
-        assert_eq!(words(told(&status, TOKEN_ACCEPTED)), accepted);
-        assert_eq!(words(told(&status, starts)), available);
+        assert_eq!(words(reported(&status, TOKEN_ACCEPTED)), accepted);
+        assert_eq!(words(reported(&status, starts)), available);
     }
     let nobody = status_of(&with_token(), &Outcome::Applied, Some(&available()), None);
     let unknown = ("Unknown".to_owned(), "NoLeader".to_owned());
-    assert_eq!(told(&nobody, TOKEN_ACCEPTED), unknown);
-    assert_eq!(told(&nobody, starts), unknown);
+    assert_eq!(reported(&nobody, TOKEN_ACCEPTED), unknown);
+    assert_eq!(reported(&nobody, starts), unknown);
     let without = running(&queue(json!({})), None);
     let none = ("True".to_owned(), "NoToken".to_owned());
-    assert_eq!(told(&without, TOKEN_ACCEPTED), none);
-    assert_eq!(told(&without, starts), none);
+    assert_eq!(reported(&without, TOKEN_ACCEPTED), none);
+    assert_eq!(reported(&without, starts), none);
 }
 
 #[test]
@@ -379,8 +379,8 @@ fn who_shares_a_token_is_told_with_whom() {
     assert_eq!((ready, reason), ("False", "TokenShared"));
     assert!(message.contains("GatewayQueue elder is older and names Secret discord, key bot"));
     let shared = ("False".to_owned(), "TokenShared".to_owned());
-    assert_eq!(told(&status, TOKEN_ACCEPTED), shared);
-    assert_eq!(told(&status, PROGRESSING), shared);
+    assert_eq!(reported(&status, TOKEN_ACCEPTED), shared);
+    assert_eq!(reported(&status, PROGRESSING), shared);
 }
 
 #[test]

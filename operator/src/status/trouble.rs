@@ -62,12 +62,12 @@ fn trouble_of(pod: &Pod) -> Option<Trouble> {
 
 fn unschedulable(name: &str, status: &PodStatus) -> Option<Trouble> {
     let mut conditions = status.conditions.iter().flatten();
-    let told = conditions.find(|c| {
+    let reported = conditions.find(|c| {
         c.type_ == "PodScheduled"
             && c.status == "False"
             && c.reason.as_deref() == Some("Unschedulable")
     })?;
-    let why = told.message.as_deref().unwrap_or("no reason is given");
+    let why = reported.message.as_deref().unwrap_or("no reason is given");
     Some(Trouble {
         reason: "PodUnschedulable",
         message: format!(
@@ -154,7 +154,7 @@ mod tests {
         }]})
     }
 
-    fn told(status: Value) -> (&'static str, String) {
+    fn reported(status: Value) -> (&'static str, String) {
         let trouble = trouble(&[pod("my-bot-1", status)]).unwrap();
         (trouble.reason, trouble.message)
     }
@@ -163,7 +163,7 @@ mod tests {
     fn an_image_that_cannot_be_pulled_is_named() {
         for reason in ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"] {
             let waiting = json!({"waiting": {"reason": reason, "message": "no such host"}});
-            let (reason, message) = told(container(waiting, json!({})));
+            let (reason, message) = reported(container(waiting, json!({})));
             assert_eq!(reason, "ImagePullFailed");
             assert!(message.starts_with(
                 "The image q:1 of pod my-bot-1 cannot be pulled: no such host. Look at spec.image,"
@@ -182,15 +182,15 @@ mod tests {
              PORT is \"x\": a port is accepted"
                 .to_owned(),
         );
-        assert_eq!(told(container(waiting, ended.clone())), expected);
+        assert_eq!(reported(container(waiting, ended.clone())), expected);
         // In the moment before it is started again.
-        assert_eq!(told(container(ended, json!({}))), expected);
+        assert_eq!(reported(container(ended, json!({}))), expected);
     }
 
     #[test]
     fn too_little_memory_is_told_as_that() {
         let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-        let (_, message) = told(container(killed, json!({})));
+        let (_, message) = reported(container(killed, json!({})));
         assert!(message.contains("more memory than pod.resources.limits allows; it left no"));
     }
 
@@ -200,7 +200,7 @@ mod tests {
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
             "message": "0/3 nodes are available: 3 Insufficient cpu.",
         }]});
-        let (reason, message) = told(conditions);
+        let (reason, message) = reported(conditions);
         assert_eq!(reason, "PodUnschedulable");
         assert!(message.contains("No node takes pod my-bot-1: 0/3 nodes are available"));
     }
@@ -210,10 +210,10 @@ mod tests {
         let failed =
             json!({"phase": "Failed", "reason": "SysctlForbidden", "message": "forbidden"});
         let told_so = ("PodFailed", "Pod my-bot-1 has failed: forbidden".to_owned());
-        assert_eq!(told(failed), told_so);
+        assert_eq!(reported(failed), told_so);
         let waiting =
             json!({"waiting": {"reason": "CreateContainerConfigError", "message": "non-root"}});
-        let (reason, message) = told(container(waiting, json!({})));
+        let (reason, message) = reported(container(waiting, json!({})));
         assert_eq!(reason, "PodFailed");
         assert_eq!(message, "Pod my-bot-1 cannot be started: non-root");
     }

@@ -86,15 +86,15 @@ async fn the_status_is_right_within_seconds_of_the_return_of_the_api_server() {
     server.put("gatewayqueues", queue());
     server.put("leases", lease("first"));
     let mut operator = Operator::start(&server.url);
-    let told = timeout(PATIENCE, server.until_leader_is("first")).await;
-    assert!(told.is_ok(), "{:?}", operator.logged());
+    let reported = timeout(PATIENCE, server.until_leader_is("first")).await;
+    assert!(reported.is_ok(), "{:?}", operator.logged());
 
     server.go_away();
     tokio::time::sleep(OUTAGE).await;
     server.put("leases", lease("second"));
     server.return_without_history();
-    let told = timeout(RETURNED, server.until_leader_is("second")).await;
-    assert!(told.is_ok(), "{:?}", operator.logged());
+    let reported = timeout(RETURNED, server.until_leader_is("second")).await;
+    assert!(reported.is_ok(), "{:?}", operator.logged());
 }
 
 #[tokio::test]
@@ -113,6 +113,6 @@ async fn watches_that_are_refused_are_exported_and_retried_until_they_work_again
     server.put("leases", lease("second"));
     server.refuse(false);
     operator.until_watches_are(true).await;
-    let told = timeout(PATIENCE, server.until_leader_is("second")).await;
-    assert!(told.is_ok(), "{:?}", operator.logged());
+    let reported = timeout(PATIENCE, server.until_leader_is("second")).await;
+    assert!(reported.is_ok(), "{:?}", operator.logged());
 }

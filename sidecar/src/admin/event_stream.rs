@@ -1,10 +1,10 @@
 //! What those see who watch: the queue as server-sent events.
 //!
 //! The queue is looked at some times a second, once for all who watch, and not
-//! at all when nobody does. The keeper could say when something happened, but
+//! at all when nobody does. The queue task could say when something happened, but
 //! not all that is to be seen happens there: a leader lapses, and another falls
 //! silent, by time alone. A look at the first shards of each bucket costs the
-//! keeper less than what it would have to tell.
+//! queue task less than what it would have to tell.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

@@ -8,7 +8,7 @@ use url::Url;
 use super::arguments::Output;
 use super::diagnose::{self, Reached};
 use super::failure_stage;
-use super::fetch::Asker;
+use super::fetch::Fetcher;
 use super::report::{self, Finding, Subject};
 use super::screen::Screen;
 use crate::config::{Invalid, Settings};
@@ -94,7 +94,7 @@ async fn leader(settings: &Settings) -> Result<Finding, Unusable> {
     let here = settings.admin_host().unwrap_or(Ipv4Addr::LOCALHOST.into());
     let address = SocketAddr::new(here, settings.admin_port);
     let url = Url::parse(&format!("http://{address}/state"))?;
-    let asked = Asker::new()?.ask(&url).await;
+    let asked = Fetcher::new()?.ask(&url).await;
     let seen = asked.as_ref().map(|answer| &answer.seen);
     Ok(diagnose::queue(
         &format!("http://{address}"),

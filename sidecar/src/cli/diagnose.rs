@@ -6,12 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use super::duration::words;
-use super::remote_state::Seen;
+use super::remote_state::RemoteState;
 use super::report::{Finding, Subject};
 use crate::config::TokenSource;
 use crate::discord::token_source::Current;
 use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::leadership::lease_object::Record;
+use gateway_queue_core::leadership::lease_object::LeaseObject;
 use gateway_queue_core::pacing::budget::Outcome;
 
 /// How far a question to Discord came.
@@ -186,7 +186,7 @@ fn session_starts(limits: &Limits, reserve: u64, now: Timestamp) -> Finding {
 }
 
 /// Who leads, by the Lease `name`.
-pub fn lease(name: &str, record: &Record, usual: Duration, now: Timestamp) -> Finding {
+pub fn lease(name: &str, record: &LeaseObject, usual: Duration, now: Timestamp) -> Finding {
     let Some(holder) = &record.lease.holder else {
         return Finding::failed(
             Subject::Leader,
@@ -224,7 +224,7 @@ pub fn no_lease(name: &str, why: &str) -> Finding {
 }
 
 /// Who leads, as the queue at `url` says; or why it says nothing.
-pub fn queue(url: &str, asked: Result<&Seen, &str>) -> Finding {
+pub fn queue(url: &str, asked: Result<&RemoteState, &str>) -> Finding {
     let seen = match asked {
         Ok(seen) => seen,
         Err(why) => {

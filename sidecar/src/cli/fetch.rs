@@ -7,7 +7,7 @@ use rustls::RootCertStore;
 use tokio::time::timeout;
 use url::Url;
 
-use super::remote_state::Seen;
+use super::remote_state::RemoteState;
 use crate::http_client::{self, Unusable};
 
 /// Somebody sits there and waits.
@@ -25,23 +25,23 @@ pub struct Answer {
     /// The document as it is.
     pub json: String,
     /// What is understood of it.
-    pub seen: Seen,
+    pub seen: RemoteState,
     /// What the leader says, if that is another pod and could be asked, too.
-    pub leader: Option<Seen>,
+    pub leader: Option<RemoteState>,
 }
 
 impl Answer {
     /// What is known best: a pod that follows knows nothing of the buckets.
-    pub fn best(&self) -> &Seen {
+    pub fn best(&self) -> &RemoteState {
         self.leader.as_ref().unwrap_or(&self.seen)
     }
 }
 
 /// Asks queues.
 #[derive(Clone, Debug)]
-pub struct Asker(Client);
+pub struct Fetcher(Client);
 
-impl Asker {
+impl Fetcher {
     /// An asker.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Asker {
                 return Err("the answer is far too long for a queue's".to_owned());
             }
         }
-        let seen = Seen::parse(&body);
+        let seen = RemoteState::parse(&body);
         let json = String::from_utf8(body).ok();
         let (seen, json) = seen
             .zip(json)
@@ -91,7 +91,7 @@ impl Asker {
     ///
     /// # Errors
     ///
-    /// As [`Asker::ask`]; a leader that cannot be asked is no error.
+    /// As [`Fetcher::ask`]; a leader that cannot be asked is no error.
     pub async fn ask_the_leader_too(&self, url: &Url) -> Result<Answer, String> {
         let mut answer = self.ask(url).await?;
         let own = url.port_or_known_default().unwrap_or_default();

@@ -11,7 +11,7 @@ use serde_json::Value;
 /// What /state says.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[allow(missing_docs)] // The names are those of /state.
-pub struct Seen {
+pub struct RemoteState {
     /// Whatever has none is no queue.
     pub role: String,
     #[serde(default, deserialize_with = "lenient")]
@@ -83,7 +83,7 @@ where
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
-impl Seen {
+impl RemoteState {
     /// Reads the document; none when it is not that of a queue.
     pub fn parse(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
@@ -137,8 +137,8 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    fn seen(json: &str) -> Seen {
-        Seen::parse(json.as_bytes()).unwrap()
+    fn seen(json: &str) -> RemoteState {
+        RemoteState::parse(json.as_bytes()).unwrap()
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
             (None, 0, None)
         );
         for text in ["", "[]", "{}", "<html>"] {
-            assert_eq!(Seen::parse(text.as_bytes()), None, "{text}");
+            assert_eq!(RemoteState::parse(text.as_bytes()), None, "{text}");
         }
     }
 

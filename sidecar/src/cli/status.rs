@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::arguments::{Output, Status};
 use super::color::Tone;
-use super::fetch::{Answer, Asker};
+use super::fetch::{Answer, Fetcher};
 use super::screen::Screen;
 use super::table::{Line, print, table};
 use crate::http_client::Unusable;
@@ -21,7 +21,7 @@ const UNREACHABLE: u8 = 3;
 ///
 /// When nobody can be asked at all.
 pub async fn run(status: &Status) -> Result<u8, Unusable> {
-    let asker = Asker::new()?;
+    let asker = Fetcher::new()?;
     let mut screen = Screen::new();
     let answer = match ask(status, &asker).await {
         Ok(answer) => answer,
@@ -44,7 +44,7 @@ pub async fn run(status: &Status) -> Result<u8, Unusable> {
     }
 }
 
-async fn ask(status: &Status, asker: &Asker) -> Result<Answer, String> {
+async fn ask(status: &Status, asker: &Fetcher) -> Result<Answer, String> {
     match std::env::var_os("KUBERNETES_SERVICE_HOST") {
         Some(_) => asker.ask_the_leader_too(&status.url).await,
         None => asker.ask(&status.url).await,

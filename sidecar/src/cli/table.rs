@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::color::{Paint, Tone};
 use super::duration::words;
-use super::remote_state::{Bucket, Seen, SessionStarts};
+use super::remote_state::{Bucket, RemoteState, SessionStarts};
 
 /// So many shards of a bucket are named,
 const SHARDS: usize = 8;
@@ -69,7 +69,7 @@ pub fn print(lines: &[Line], room: Room, paint: Paint) -> String {
 }
 
 /// How the queue is, in at most `rows` lines.
-pub fn table(seen: &Seen, now: Timestamp, rows: usize) -> Vec<Line> {
+pub fn table(seen: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
     let mut lines = vec![
         Line::field(Tone::Plain, "leader", &leader(seen)),
         Line::field(Tone::Plain, "token", &token(seen)),
@@ -141,7 +141,7 @@ fn row(bucket: &Bucket) -> Line {
     )
 }
 
-fn leader(seen: &Seen) -> String {
+fn leader(seen: &RemoteState) -> String {
     let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let this = match (named(&seen.pod), named(&seen.version)) {
         (Some(pod), Some(version)) => format!("{pod} ({version})"),
@@ -161,7 +161,7 @@ fn leader(seen: &Seen) -> String {
     }
 }
 
-fn token(seen: &Seen) -> String {
+fn token(seen: &RemoteState) -> String {
     match seen.token.as_deref() {
         None => "not known".to_owned(),
         Some("none") => "none is configured: session starts are not counted".to_owned(),
@@ -170,7 +170,7 @@ fn token(seen: &Seen) -> String {
     }
 }
 
-fn session_starts(seen: &Seen, now: Timestamp) -> String {
+fn session_starts(seen: &RemoteState, now: Timestamp) -> String {
     let Some(SessionStarts {
         total,
         remaining,
@@ -191,7 +191,7 @@ fn session_starts(seen: &Seen, now: Timestamp) -> String {
     }
 }
 
-fn waiting(seen: &Seen) -> String {
+fn waiting(seen: &RemoteState) -> String {
     let known = |number: Option<u64>| number.map_or("?".to_owned(), |number| number.to_string());
     let buckets = match seen.max_concurrency {
         Some(1) => " (1 bucket)".to_owned(),
@@ -205,7 +205,7 @@ fn waiting(seen: &Seen) -> String {
     )
 }
 
-fn last_grants(seen: &Seen) -> String {
+fn last_grants(seen: &RemoteState) -> String {
     let mut grants: Vec<_> = seen.last_grants.iter().collect();
     grants.sort_by_key(|grant| grant.ago_ms);
     let said = grants.iter().take(GRANTS).map(|grant| {

@@ -22,7 +22,7 @@ const GAPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_m
 
 /// Counts the gaps.
 #[derive(Debug)]
-pub struct Beat {
+pub struct StallDetector {
     longest_gap: Duration,
     state: Mutex<State>,
     gaps: watch::Sender<u64>,
@@ -38,12 +38,12 @@ struct State {
 /// A client that is held.
 #[derive(Debug)]
 pub struct Held {
-    beat: Arc<Beat>,
+    beat: Arc<StallDetector>,
     /// How many gaps there were when it was asked for.
     gaps: u64,
 }
 
-impl Beat {
+impl StallDetector {
     /// What a grant is late by must not be more than the margin that is kept
     /// for that.
     pub fn new(margin: Duration) -> Self {
@@ -131,8 +131,8 @@ impl Drop for Held {
 mod tests {
     use super::*;
 
-    fn beat() -> Arc<Beat> {
-        Arc::new(Beat::new(Duration::from_millis(250)))
+    fn beat() -> Arc<StallDetector> {
+        Arc::new(StallDetector::new(Duration::from_millis(250)))
     }
 
     fn after(millis: u64) -> Moment {

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::clock::boot_time;
-use crate::clock::stall_detector::Beat;
+use crate::clock::stall_detector::StallDetector;
 use crate::queue::messages::Permit;
 use crate::tcp::{KEEPALIVE, VANISHED_AFTER};
 use gateway_queue_core::leadership::state::Leader;
@@ -49,7 +49,7 @@ pub enum Said {
 
 /// Asks the leader at `address`. Dropped, the leader sees that the client is
 /// gone.
-pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<Beat>) -> Said {
+pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<StallDetector>) -> Said {
     let held = beat.hold();
     let target = format!("/?{}", hop.query());
     let exchanged = tokio::select! {

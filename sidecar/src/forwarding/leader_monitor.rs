@@ -21,12 +21,12 @@ use gateway_queue_core::leadership::leader_health::{
     Config, Health, LeaderHealth, Renewal, Reports,
 };
 use gateway_queue_core::leadership::lease_object::{self, Failure};
-use gateway_queue_core::leadership::state::Standing;
+use gateway_queue_core::leadership::state::LeadershipState;
 
 /// Watches the leader until this process ends.
 pub async fn run(
     config: Config,
-    mut standing: watch::Receiver<Standing>,
+    mut standing: watch::Receiver<LeadershipState>,
     mut renewals: watch::Receiver<Option<Renewal>>,
     reach: Arc<Reach>,
 ) {

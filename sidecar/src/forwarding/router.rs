@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
 
 use crate::clock::boot_time;
-use crate::clock::stall_detector::Beat;
+use crate::clock::stall_detector::StallDetector;
 use crate::forwarding::leader_client::{self, Said};
 use crate::forwarding::reach::Reach;
 use crate::metrics::Metrics;
 use crate::queue::handle::{Handle, Turn};
-use gateway_queue_core::leadership::state::{Leader, Standing};
+use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::protocol::refusal::{Reason, Refusal};
 use gateway_queue_core::protocol::request::Hop;
 use gateway_queue_core::time::Moment;
@@ -42,9 +42,9 @@ pub struct Route {
     /// The queue of this process.
     pub handle: Handle,
     /// Who leads.
-    pub standing: Arc<watch::Sender<Standing>>,
+    pub standing: Arc<watch::Sender<LeadershipState>>,
     /// Whether this process was frozen.
-    pub beat: Arc<Beat>,
+    pub beat: Arc<StallDetector>,
     /// Whether the leader answers.
     pub reach: Arc<Reach>,
     /// What is counted.

@@ -16,8 +16,8 @@ use crate::metrics::Metrics;
 use crate::queue::handle::Handle;
 use gateway_queue_core::leadership::candidate::{Action, Candidate, Event};
 use gateway_queue_core::leadership::leader_health::Renewal;
-use gateway_queue_core::leadership::lease_object::{Failure, Record};
-use gateway_queue_core::leadership::state::Standing;
+use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
+use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::time::Moment;
 
@@ -30,11 +30,11 @@ pub struct Ways {
     /// The client of the Lease.
     pub lease: Lease,
     /// The queue task.
-    pub keeper: Handle,
+    pub queue_task: Handle,
     /// What a leader publishes on the Lease.
     pub pages: watch::Receiver<Page>,
     /// Where this pod stands.
-    pub standing: Arc<watch::Sender<Standing>>,
+    pub standing: Arc<watch::Sender<LeadershipState>>,
     /// The last renewal by another pod.
     pub renewals: watch::Sender<Option<Renewal>>,
     /// Set when the Lease was read for the first time.
@@ -94,7 +94,7 @@ impl CandidateTask {
                     self.request(lease.patch(&patch)).await;
                 }
                 Action::Settle { lease, term } => {
-                    let left = timeout(SETTLE, self.ways.keeper.left(&lease, term)).await;
+                    let left = timeout(SETTLE, self.ways.queue_task.left(&lease, term)).await;
                     self.candidate
                         .settled(left.ok().flatten(), boot_time::now());
                 }
@@ -106,7 +106,7 @@ impl CandidateTask {
     }
 
     /// Awaits a request, and resigns at once if it has to meanwhile.
-    async fn request(&mut self, request: impl Future<Output = Result<Record, Failure>>) {
+    async fn request(&mut self, request: impl Future<Output = Result<LeaseObject, Failure>>) {
         tokio::pin!(request);
         let answer = tokio::select! {
             answer = &mut request => answer,

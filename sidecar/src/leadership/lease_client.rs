@@ -23,7 +23,7 @@ use url::form_urlencoded::byte_serialize;
 use crate::config::LeaseRef;
 use crate::http_client::{self, Unusable};
 use crate::leadership::ca_bundle::{Limits, Trust};
-use gateway_queue_core::leadership::lease_object::{Failure, Record};
+use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 
 /// What the kubelet mounts into each pod.
 const CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -123,7 +123,7 @@ impl Lease {
     /// # Errors
     ///
     /// When the API server does not answer within 5 s or less, or refuses.
-    pub async fn read(&self) -> Result<Record, Failure> {
+    pub async fn read(&self) -> Result<LeaseObject, Failure> {
         self.send(self.trust.client().get(&self.url)).await
     }
 
@@ -132,7 +132,7 @@ impl Lease {
     /// # Errors
     ///
     /// As [`Lease::read`]. Unless it is a conflict, it may have been done.
-    pub async fn patch(&self, patch: &Value) -> Result<Record, Failure> {
+    pub async fn patch(&self, patch: &Value) -> Result<LeaseObject, Failure> {
         let client = self.trust.client();
         let request = client
             .patch(&self.url)
@@ -159,7 +159,7 @@ impl Lease {
         }
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Record, Failure> {
+    async fn send(&self, request: RequestBuilder) -> Result<LeaseObject, Failure> {
         let request = request.header(AUTHORIZATION, authorization(&self.token)?);
         let whole = async {
             let response = request.send().await.map_err(failed)?;
@@ -170,21 +170,21 @@ impl Lease {
         };
         let body = timeout(self.patience, whole).await;
         let body = body.map_err(|_| late(self.patience))??;
-        Record::parse(&body).ok_or_else(|| Failure::Other("the answer is no Lease".to_owned()))
+        LeaseObject::parse(&body).ok_or_else(|| Failure::Other("the answer is no Lease".to_owned()))
     }
 }
 
 /// The changes of a Lease, as they come.
 #[derive(Debug)]
 pub struct Watch {
-    changes: mpsc::Receiver<Record>,
+    changes: mpsc::Receiver<LeaseObject>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Watch {
     /// The next change; none when the watch has ended, or the Lease is not there
     /// any more: then it has to be read. Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<Record> {
+    pub async fn next(&mut self) -> Option<LeaseObject> {
         self.changes.recv().await
     }
 }
@@ -192,7 +192,7 @@ impl Watch {
 async fn pass_on(
     request: RequestBuilder,
     authorization: Result<HeaderValue, Failure>,
-    changes: mpsc::Sender<Record>,
+    changes: mpsc::Sender<LeaseObject>,
 ) -> Result<(), Failure> {
     let request = request.header(AUTHORIZATION, authorization?);
     let begun = async {
@@ -237,10 +237,10 @@ struct Event<'a> {
 }
 
 /// The Lease that one line of a watch shows; none when it must be read.
-pub fn changed(line: &[u8]) -> Option<Record> {
+pub fn changed(line: &[u8]) -> Option<LeaseObject> {
     let event: Event<'_> = serde_json::from_slice(line).ok()?;
     match event.kind {
-        "ADDED" | "MODIFIED" => Record::parse(event.object.get().as_bytes()),
+        "ADDED" | "MODIFIED" => LeaseObject::parse(event.object.get().as_bytes()),
         // It was deleted, or the version is too old: it has to be read.
         _ => None,
     }

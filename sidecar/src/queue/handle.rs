@@ -1,4 +1,4 @@
-//! The way to the keeper, for those who wait and those who look.
+//! The way to the queue task, for those who wait and those who look.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -36,9 +36,9 @@ impl From<Option<Permit>> for Turn {
     }
 }
 
-/// A way to the keeper. Its channel has no bound of its own, since who ends must
+/// A way to the queue task. Its channel has no bound of its own, since who ends must
 /// be able to say so at once. The waiters are bounded: each holds a seat until
-/// the keeper has given it its turn or has dealt with its end, and none has more
+/// the queue task has given it its turn or has dealt with its end, and none has more
 /// than a few events in there.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -59,7 +59,7 @@ pub struct Waiting {
 
 impl Handle {
     /// A way for at most `most` waiters, and its ends: the first one is for
-    /// the keeper's permits.
+    /// the queue task's permits.
     pub(crate) fn new(most: usize) -> (Self, UnboundedSender<Event>, UnboundedReceiver<Event>) {
         let (events, receiver) = unbounded_channel();
         let handle = Self {
@@ -70,7 +70,7 @@ impl Handle {
         (handle, events, receiver)
     }
 
-    /// Joins the queue, as soon as there is a seat; none when the keeper is
+    /// Joins the queue, as soon as there is a seat; none when the queue task is
     /// gone.
     pub async fn enqueue(&self, shard: u32, arrived: Moment) -> Option<Waiting> {
         let seat = match Arc::clone(&self.seats).try_acquire_owned() {
@@ -98,17 +98,17 @@ impl Handle {
         })
     }
 
-    /// Joins the queue, and waits as long as it takes; none when the keeper is
+    /// Joins the queue, and waits as long as it takes; none when the queue task is
     /// gone.
     pub async fn turn(&self, shard: u32, arrived: Moment) -> Option<Turn> {
         let waiting = self.enqueue(shard, arrived).await?;
         Some(Turn::from(waiting.await))
     }
 
-    /// Joins the queue until `deadline`; none when the keeper is gone. A turn that
+    /// Joins the queue until `deadline`; none when the queue task is gone. A turn that
     /// may be had at once is had even when it has passed.
     pub async fn turn_until(&self, deadline: Instant, shard: u32, arrived: Moment) -> Option<Turn> {
-        // A seat is there at once, unless the keeper is far behind.
+        // A seat is there at once, unless the queue task is far behind.
         let mut waiting = self.enqueue(shard, arrived).await?;
         if let Ok(permit) = timeout_at(deadline, &mut waiting).await {
             return Some(Turn::from(permit));
@@ -125,7 +125,7 @@ impl Handle {
     }
 
     /// What the next leader of this Lease must know after this term; none when
-    /// the keeper is gone.
+    /// the queue task is gone.
     pub async fn left(&self, lease: &str, term: Term) -> Option<Left> {
         let (sender, left) = oneshot::channel();
         self.events
@@ -134,7 +134,7 @@ impl Handle {
         left.await.ok()
     }
 
-    /// Looks at the queue; none when the keeper is gone.
+    /// Looks at the queue; none when the queue task is gone.
     pub async fn look(&self, detail: Detail) -> Option<Snapshot> {
         let (sender, snapshot) = oneshot::channel();
         self.events.send(Event::Look(detail, sender)).ok()?;

@@ -36,7 +36,7 @@ pub(crate) enum Event {
     Left(String, Term, oneshot::Sender<Left>),
 }
 
-/// Goes to the socket, from the keeper or from a leader elsewhere. It says what
+/// Goes to the socket, from the queue task or from a leader elsewhere. It says what
 /// became of a grant of ours: that it was written and when, or, when it is
 /// dropped, that it was not.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Permit {
     /// The grant went out at `at`, or it cannot be ruled out that it did.
     pub fn written(mut self, at: Moment) {
         if let Kind::Own { grant, events, .. } = std::mem::replace(&mut self.0, Kind::Used) {
-            // Without a keeper, the process is ending.
+            // Without a queue task, the process is ending.
             let _ = events.send(Event::Written { grant, at });
         }
     }

@@ -26,7 +26,7 @@ use crate::queue::messages::Permit;
 use gateway_queue_core::bot_token::Current;
 use gateway_queue_core::gateway_bot::Limits;
 use gateway_queue_core::gateway_bot::MAX_BUCKETS;
-use gateway_queue_core::leadership::state::Standing;
+use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::pacing::budget::Outcome;
@@ -45,9 +45,9 @@ struct Waiter {
 }
 
 /// See the module.
-pub struct Keeper {
+pub struct QueueTask {
     queue: TermQueue,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<LeadershipState>,
     /// Who wants to know what is left, when no grant is on its way any more.
     leaving: Option<(String, Term, oneshot::Sender<Left>)>,
     alarm: Alarm,
@@ -64,8 +64,8 @@ pub struct Keeper {
     metrics: Arc<Metrics>,
 }
 
-impl Keeper {
-    /// A keeper, and the way to it for at most `most` waiters. It leads when
+impl QueueTask {
+    /// A queue task, and the way to it for at most `most` waiters. It leads when
     /// `standing` says so. What it has to say is published in `lease_state`. Must
     /// be called within a tokio runtime.
     ///
@@ -75,7 +75,7 @@ impl Keeper {
     pub fn new(
         config: Config,
         most: usize,
-        mut standing: watch::Receiver<Standing>,
+        mut standing: watch::Receiver<LeadershipState>,
         mut tokens: watch::Receiver<Current>,
         discord: Discord,
         lease_state: watch::Sender<Page>,
@@ -84,7 +84,7 @@ impl Keeper {
         let stands = standing.borrow_and_update().clone();
         let token = tokens.borrow_and_update().clone();
         let (handle, reports, events) = Handle::new(most);
-        let keeper = Self {
+        let queue_task = Self {
             queue: TermQueue::new(config, stands, token, boot_time::now()),
             standing,
             leaving: None,
@@ -100,8 +100,8 @@ impl Keeper {
             metrics,
         };
         // Whoever reads it first must not read a guess.
-        keeper.publish();
-        Ok((keeper, handle))
+        queue_task.publish();
+        Ok((queue_task, handle))
     }
 
     /// Runs for ever.

@@ -66,17 +66,17 @@ struct Close;
 
 /// Who comes to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Listener {
     /// Clients, who are answered or sent to the leader.
     Clients,
     /// Other queues, for clients that they hold. Theirs are never sent on, so
     /// that no request can walk in a circle.
-    Queues,
+    Peers,
 }
 
 /// What all connections of a port share.
-struct Door {
-    from: From,
+struct ListenerContext {
+    from: Listener,
     route: Route,
     /// This process is to end.
     leaving: CancellationToken,
@@ -102,16 +102,16 @@ struct Door {
 pub async fn serve(
     listener: TcpListener,
     most: usize,
-    from: From,
+    from: Listener,
     route: Route,
     leaving: CancellationToken,
     end: CancellationToken,
 ) {
     let connections = match from {
-        From::Clients => most,
-        From::Queues => most.saturating_add(PROBE_CONNECTIONS),
+        Listener::Clients => most,
+        Listener::Peers => most.saturating_add(PROBE_CONNECTIONS),
     };
-    let door = Arc::new(Door {
+    let context = Arc::new(ListenerContext {
         from,
         route,
         leaving,
@@ -122,23 +122,23 @@ pub async fn serve(
         crowded: Arc::default(),
         unclear: Seldom::minutely(),
     });
-    let _ = end.run_until_cancelled(accept(&listener, &door)).await;
+    let _ = end.run_until_cancelled(accept(&listener, &context)).await;
     drop(listener);
-    door.waiting.close();
-    let _ = timeout(LAST_ANSWERS, door.waiting.wait()).await;
+    context.waiting.close();
+    let _ = timeout(LAST_ANSWERS, context.waiting.wait()).await;
 }
 
-async fn accept(listener: &TcpListener, door: &Arc<Door>) {
+async fn accept(listener: &TcpListener, context: &Arc<ListenerContext>) {
     let refused = Seldom::minutely();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let Some(seat) = door.seat().await else {
+                let Some(seat) = context.seat().await else {
                     return;
                 };
                 // It ends with its client, or with the process. An error is a
                 // client that hung up or was cut off: nobody's news.
-                if let Ok(connection) = connection(stream, seat, door) {
+                if let Ok(connection) = connection(stream, seat, context) {
                     tokio::spawn(connection);
                 }
             }
@@ -157,12 +157,12 @@ async fn accept(listener: &TcpListener, door: &Arc<Door>) {
 fn connection(
     stream: TcpStream,
     seat: OwnedSemaphorePermit,
-    door: &Arc<Door>,
+    context: &Arc<ListenerContext>,
 ) -> io::Result<impl Future<Output = hyper::Result<()>> + Send + use<>> {
-    let gate = Gate::new(stream, seat, Arc::clone(&door.crowded))?;
-    let visit = Visit {
+    let gate = Gate::new(stream, seat, Arc::clone(&context.crowded))?;
+    let visit = RequestContext {
         gate: gate.clone(),
-        door: Arc::clone(door),
+        context: Arc::clone(context),
         is_head: false,
     };
     let service = service_fn(move |request| visit.clone().handle(request));
@@ -175,16 +175,16 @@ fn connection(
 
 /// One request on its connection.
 #[derive(Clone)]
-struct Visit {
+struct RequestContext {
     gate: Gate,
-    door: Arc<Door>,
+    context: Arc<ListenerContext>,
     /// Its method is HEAD: the answer has no body.
     is_head: bool,
 }
 
 type Answer = Result<Response<Full<Bytes>>, Close>;
 
-impl Visit {
+impl RequestContext {
     /// Not an `async fn`: the parsed request must be gone before the wait, as
     /// it holds 4 KiB, and a future keeps a place for all that it was ever
     /// given. For the same reason those who just wait have a future of their
@@ -195,7 +195,7 @@ impl Visit {
     ) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         self.gate.request_began();
         self.is_head = request.method() == Method::HEAD;
-        if self.door.from == From::Queues {
+        if self.context.from == Listener::Peers {
             let uri = request.uri();
             if let Some(leader) = request::probed(uri.path(), uri.query()) {
                 return Box::pin(future::ready(self.probe(&leader)));
@@ -205,14 +205,14 @@ impl Visit {
         }
         let ask = request::parse(request.uri().query());
         if let Ok(Ask { clear: false, .. }) = ask {
-            self.door.unclear();
+            self.context.unclear();
         }
         // A grant to it could have no body, and would not be the grant.
         if request.method() == Method::CONNECT {
             return Box::pin(future::ready(Err(Close)));
         }
         let arrived = boot_time::now();
-        let held = Held::new(&self.door);
+        let held = Held::new(&self.context);
         let body = request.into_body();
         match ask {
             Ok(Ask {
@@ -233,9 +233,9 @@ impl Visit {
             Ok(ask) => ask,
             Err(malformed) => return Ok(self.malformed(malformed)),
         };
-        match self.door.end.run_until_cancelled(discard(body)).await {
+        match self.context.end.run_until_cancelled(discard(body)).await {
             Some(discarded) => discarded?,
-            None => return self.answer(wait.map(|_| self.door.route.no_leader())),
+            None => return self.answer(wait.map(|_| self.context.route.no_leader())),
         }
         let left = |wait: Duration| wait.saturating_sub(boot_time::now().since(arrived));
         let deadline = wait.map(|wait| Instant::now() + left(wait));
@@ -252,12 +252,12 @@ impl Visit {
         let turn = tokio::select! {
             biased;
             () = self.gate.gone() => return Err(Close),
-            turn = self.door.route.turn(shard, arrived, deadline) => turn,
-            () = self.door.end.cancelled() => None,
+            turn = self.context.route.turn(shard, arrived, deadline) => turn,
+            () = self.context.end.cancelled() => None,
         };
         let turn = match turn {
             // This process ends. Only a client that opted in may be refused.
-            None if deadline.is_some() => Some(self.door.route.no_leader()),
+            None if deadline.is_some() => Some(self.context.route.no_leader()),
             turn => turn,
         };
         self.answer(turn)
@@ -265,13 +265,13 @@ impl Visit {
 
     async fn hop(self, hop: Option<Hop>) -> Answer {
         let hop = hop.ok_or(Close)?;
-        let _permit = self.door.forwarded.try_acquire().map_err(|_| Close)?;
+        let _permit = self.context.forwarded.try_acquire().map_err(|_| Close)?;
         let turn = tokio::select! {
             biased;
             () = self.gate.gone() => return Err(Close),
-            turn = self.door.route.hop(hop) => turn,
+            turn = self.context.route.hop(hop) => turn,
             // The pod that asked goes on to the next leader.
-            () = self.door.end.cancelled() => None,
+            () = self.context.end.cancelled() => None,
         };
         self.answer(turn)
     }
@@ -279,7 +279,7 @@ impl Visit {
     /// Another queue asks whether it reaches this leader. Any other name is one that this
     /// process does not lead by, or was made up.
     fn probe(&self, leader: &str) -> Answer {
-        if !self.door.route.leads_as(leader) {
+        if !self.context.route.leads_as(leader) {
             return Err(Close);
         }
         self.gate.authorise_presence();
@@ -311,7 +311,7 @@ impl Visit {
     }
 
     fn malformed(&self, malformed: Malformed) -> Response<Full<Bytes>> {
-        self.door.route.metrics.refused("malformed");
+        self.context.route.metrics.refused("malformed");
         let json = malformed.json();
         self.gate
             .authorise_refusal(self.body_bytes(json.as_bytes()));
@@ -330,7 +330,7 @@ impl Visit {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // The last answer on its connection, if this process is to end, or is unready: a
         // client that keeps its connection would never come to another pod.
-        if self.door.leaving.is_cancelled() || !self.door.route.reach.health().is_ready() {
+        if self.context.leaving.is_cancelled() || !self.context.route.reach.health().is_ready() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -344,12 +344,12 @@ struct Held {
 }
 
 impl Held {
-    fn new(door: &Door) -> Self {
-        let metrics = Arc::clone(&door.route.metrics);
+    fn new(context: &ListenerContext) -> Self {
+        let metrics = Arc::clone(&context.route.metrics);
         metrics.held.inc();
         Self {
             metrics,
-            _waiting: door.waiting.token(),
+            _waiting: context.waiting.token(),
         }
     }
 }
@@ -377,7 +377,7 @@ async fn discard(mut body: Incoming) -> Result<(), Close> {
     timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(Close))
 }
 
-impl Door {
+impl ListenerContext {
     /// A seat for one more connection. While there is none, those that are idle have
     /// to go, the one that is so for the longest first. None when there are no seats
     /// any more.

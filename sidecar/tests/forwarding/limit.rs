@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gateway_queue::forwarding::leader_client;
-use gateway_queue::serving::http::From;
+use gateway_queue::serving::http::Listener;
 use gateway_queue_core::leadership::state::Leader;
 use gateway_queue_core::protocol::GRANT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,7 +16,7 @@ use crate::pod::{LONG, NEVER, Pod, answer, granted, send};
 async fn at_the_limit_a_connection_that_is_idle_gives_way_and_one_that_waits_does_not() {
     let pod = Pod::spaced(NEVER).await;
     pod.lead(1);
-    let address = pod.serve(From::Clients, 1).await;
+    let address = pod.serve(Listener::Clients, 1).await;
     let ask = |shard: u32| async move {
         let mut client = TcpStream::connect(address).await.unwrap();
         let request = format!("GET /?shard={shard} HTTP/1.1\r\nhost: q\r\n\r\n");
@@ -47,7 +47,7 @@ async fn a_leader_with_as_many_forwarded_requests_as_it_may_hold_answers_probes(
     granted(&mut pod.ask("shard=0").await).await;
     let leader = Leader {
         holder: pod.holder(),
-        address: pod.serve(From::Queues, 2).await,
+        address: pod.serve(Listener::Peers, 2).await,
     };
     let forward = |shard: u32| {
         let query = format!("leader={}&shard={shard}&age=0", leader.holder);
@@ -79,7 +79,7 @@ async fn a_client_for_which_the_leader_has_no_capacity_waits_until_it_has() {
     let (leader, follower) = (Pod::spaced(NEVER).await, Pod::start().await);
     leader.lead(1);
     granted(&mut leader.ask("shard=0").await).await;
-    let address = leader.serve(From::Queues, 1).await;
+    let address = leader.serve(Listener::Peers, 1).await;
     let holder = leader.holder();
     follower.stand(None, Some(Leader { holder, address }));
     let first = follower.ask("shard=1").await;

@@ -12,7 +12,7 @@ mod unreachable;
 use std::time::Duration;
 
 use gateway_queue::clock::boot_time;
-use gateway_queue_core::leadership::state::Standing;
+use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::{Inheritance, Term};
 use gateway_queue_core::protocol::GRANT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -195,7 +195,7 @@ async fn waiters_go_on_to_the_next_leader_and_stand_there_as_they_stood_here() {
     old.stand(None, None);
     new.stand(None, None);
     let guard = Inheritance::unknown(boot_time::now() + SPACING);
-    let mut term = Standing::alone(guard).term.unwrap();
+    let mut term = LeadershipState::alone(guard).term.unwrap();
     term.holder = new.holder();
     // It may not grant until all of them have arrived, however long that takes.
     let lapsed = Term {
@@ -267,7 +267,7 @@ async fn while_nobody_leads_who_wants_to_wait_for_a_limited_time_is_told_so() {
         "{text}"
     );
     // And where the right of the leader ran out.
-    let mut standing = Standing::alone(Inheritance::NOTHING);
+    let mut standing = LeadershipState::alone(Inheritance::NOTHING);
     standing.term.as_mut().unwrap().until = boot_time::now();
     pod.route.standing.send_replace(standing);
     let text = answer(&mut pod.ask("shard=1&wait=0.05").await).await;
@@ -280,7 +280,7 @@ async fn while_nobody_leads_who_wants_to_wait_for_a_limited_time_is_told_so() {
 #[tokio::test]
 async fn a_leader_whose_right_ran_out_holds_until_it_has_it_again() {
     let pod = Pod::start().await;
-    let mut standing = Standing::alone(Inheritance::NOTHING);
+    let mut standing = LeadershipState::alone(Inheritance::NOTHING);
     standing.term.as_mut().unwrap().until = boot_time::now();
     pod.route.standing.send_replace(standing.clone());
     let mut client = pod.ask("shard=1").await;

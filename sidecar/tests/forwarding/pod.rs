@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_queue::clock::boot_time;
-use gateway_queue::clock::stall_detector::Beat;
+use gateway_queue::clock::stall_detector::StallDetector;
 use gateway_queue::discord::api::Discord;
 use gateway_queue::discord::token_source::Current;
 use gateway_queue::forwarding::reach::Reach;
 use gateway_queue::forwarding::router::Route;
 use gateway_queue::metrics::Metrics;
 use gateway_queue::queue::handle::Turn;
-use gateway_queue::queue::task::Keeper;
-use gateway_queue::serving::http::{self, From};
-use gateway_queue_core::leadership::state::{Leader, Standing};
+use gateway_queue::queue::task::QueueTask;
+use gateway_queue::serving::http::{self, Listener};
+use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::leadership::term::{Inheritance, Term};
 use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::pacing::budget::Rules;
@@ -72,19 +72,19 @@ impl Pod {
                 refresh: LONG,
             },
         };
-        let (standing, stands) = watch::channel(Standing::SEEKS);
+        let (standing, stands) = watch::channel(LeadershipState::SEEKS);
         let (_, tokens) = watch::channel(Current::None);
         let (lease_state, _) = watch::channel(Page::new("test"));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
-        let (keeper, handle) =
-            Keeper::new(config, 100, stands, tokens, discord, lease_state, counted).unwrap();
-        tokio::spawn(keeper.run());
+        let (queue_task, handle) =
+            QueueTask::new(config, 100, stands, tokens, discord, lease_state, counted).unwrap();
+        tokio::spawn(queue_task.run());
         let route = Route {
             handle,
             standing: Arc::new(standing),
-            beat: Arc::new(Beat::new(TOLERANT)),
+            beat: Arc::new(StallDetector::new(TOLERANT)),
             reach: Arc::new(Reach::new(DRAIN_AFTER)),
             metrics,
         };
@@ -96,13 +96,13 @@ impl Pod {
             leaving,
             end,
         };
-        pod.clients = pod.serve(From::Clients, 100).await;
-        pod.peers = pod.serve(From::Queues, 100).await;
+        pod.clients = pod.serve(Listener::Clients, 100).await;
+        pod.peers = pod.serve(Listener::Peers, 100).await;
         pod
     }
 
     /// One more port, for at most `most` requests.
-    pub(crate) async fn serve(&self, from: From, most: usize) -> SocketAddr {
+    pub(crate) async fn serve(&self, from: Listener, most: usize) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (leaving, end) = (self.leaving.clone(), self.end.clone());
@@ -112,7 +112,7 @@ impl Pod {
     }
 
     pub(crate) fn stand(&self, term: Option<Term>, leader: Option<Leader>) {
-        self.route.standing.send_replace(Standing {
+        self.route.standing.send_replace(LeadershipState {
             term,
             known: None,
             leader,
@@ -120,7 +120,7 @@ impl Pod {
     }
 
     pub(crate) fn lead(&self, number: u64) {
-        let mut standing = Standing::alone(Inheritance::NOTHING);
+        let mut standing = LeadershipState::alone(Inheritance::NOTHING);
         if let Some(term) = &mut standing.term {
             term.number = number;
             term.holder = self.holder();

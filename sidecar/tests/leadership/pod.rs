@@ -14,12 +14,12 @@ use gateway_queue::forwarding::reach::Reach;
 use gateway_queue::leadership::candidate_task::{CandidateTask, Ways};
 use gateway_queue::leadership::lease_client::{ApiServer, Lease};
 use gateway_queue::metrics::Metrics;
-use gateway_queue::queue::task::Keeper;
+use gateway_queue::queue::task::QueueTask;
 use gateway_queue_core::leadership::candidate::Candidate;
 use gateway_queue_core::leadership::election;
 use gateway_queue_core::leadership::leader_health::{Health, Renewal};
 use gateway_queue_core::leadership::lease_object::Failure;
-use gateway_queue_core::leadership::state::{Leader, Standing};
+use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::scheduler::Config;
@@ -90,7 +90,7 @@ impl Mount {
 pub(crate) struct Pod {
     name: &'static str,
     mount: Mount,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<LeadershipState>,
     resign: CancellationToken,
     left: CancellationToken,
     renewals: watch::Receiver<Option<Renewal>>,
@@ -131,22 +131,22 @@ impl Pod {
                 refresh: PATIENCE,
             },
         };
-        let (standing, stands) = watch::channel(Standing::SEEKS);
+        let (standing, stands) = watch::channel(LeadershipState::SEEKS);
         let (_, tokens) = watch::channel(Current::None);
         let (lease_state, pages) = watch::channel(Page::new(name));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
         let told = stands.clone();
-        let (keeper, handle) =
-            Keeper::new(config, 10, told, tokens, discord, lease_state, counted).unwrap();
+        let (queue_task, handle) =
+            QueueTask::new(config, 10, told, tokens, discord, lease_state, counted).unwrap();
         let (resign, left) = (CancellationToken::new(), CancellationToken::new());
         let (renewals, seen) = watch::channel(None);
         let lease = Lease::new(&lease, mount.api_server(server)).unwrap();
         let ways = Ways {
             lease: lease.clone(),
             renewals,
-            keeper: handle,
+            queue_task: handle,
             pages,
             standing: Arc::new(standing),
             ready: Arc::new(AtomicBool::new(false)),
@@ -165,7 +165,7 @@ impl Pod {
         // Each has an address of its own, by which the other knows it.
         let port = if name == "one" { 1 } else { 2 };
         let candidate = Candidate::new(config, ([127, 0, 0, 1], port).into(), Page::new(name));
-        let keeping = tokio::spawn(async move { drop(keeper.run().await) });
+        let keeping = tokio::spawn(async move { drop(queue_task.run().await) });
         Self {
             name,
             mount,
@@ -263,7 +263,7 @@ impl Pod {
     }
 
     /// A right to grant ends without news, so this looks again and again.
-    async fn until(&mut self, what: &str, condition: impl Fn(&Standing) -> bool) {
+    async fn until(&mut self, what: &str, condition: impl Fn(&LeadershipState) -> bool) {
         let satisfied = async {
             while !condition(&self.standing.borrow()) {
                 sleep(Duration::from_millis(5)).await;
@@ -275,7 +275,7 @@ impl Pod {
     }
 }
 
-fn follows(standing: &Standing, pod: &str) -> bool {
+fn follows(standing: &LeadershipState, pod: &str) -> bool {
     let leader = standing.leader.as_ref();
     !standing.leads() && leader.is_some_and(|leader| leader.pod() == Some(pod))
 }
@@ -298,7 +298,7 @@ pub(crate) async fn until_one_leads_and_the_other_follows(pods: [&Pod; 2]) {
     );
 }
 
-fn may_grant(standing: &Standing) -> bool {
+fn may_grant(standing: &LeadershipState) -> bool {
     let until = standing.term.as_ref().map(|term| term.until);
     until.is_some_and(|until| boot_time::now() < until)
 }

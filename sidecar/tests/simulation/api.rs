@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use gateway_queue::leadership::lease_client;
-use gateway_queue_core::leadership::lease_object::{Failure, Record};
+use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use gateway_queue_core::lease_state::{RELEASED, Release};
 use gateway_queue_core::testing::merge;
 use serde_json::{Value, json};
@@ -31,9 +31,9 @@ pub(crate) enum Kind {
 pub(crate) struct Sent {
     json: String,
     /// From the body of an answer.
-    pub(crate) answer: Option<Record>,
+    pub(crate) answer: Option<LeaseObject>,
     /// From a line of a watch.
-    pub(crate) event: Option<Record>,
+    pub(crate) event: Option<LeaseObject>,
 }
 
 /// The Lease, or why there is none.
@@ -151,7 +151,7 @@ impl Server {
         let json = lease.to_string();
         let event = format!(r#"{{"type":"MODIFIED","object":{json}}}"#);
         self.sent = Arc::new(Sent {
-            answer: Record::parse(json.as_bytes()),
+            answer: LeaseObject::parse(json.as_bytes()),
             event: lease_client::changed(event.as_bytes()),
             json,
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway_queue::metrics::Metrics;
 use gateway_queue_core::leadership::election::LONGEST;
-use gateway_queue_core::leadership::lease_object::Record;
+use gateway_queue_core::leadership::lease_object::LeaseObject;
 use gateway_queue_core::lease_state::Release;
 use gateway_queue_core::queue::snapshot::{About, Snapshot};
 use gateway_queue_core::queue::state_json;
@@ -104,7 +104,7 @@ impl World {
         let running = || self.pods.iter().filter(|pod| !pod.gone);
         let mut longest = running().map(|pod| pod.settings.duration).max();
         let lease = self.server.lease.as_ref().map(|json| json.to_string());
-        let lease = lease.and_then(|json| Record::parse(json.as_bytes()));
+        let lease = lease.and_then(|json| LeaseObject::parse(json.as_bytes()));
         if self.seen.garbage > 0 {
             longest = Some(LONGEST);
         } else if let Some(lease) = lease.map(|record| record.lease) {

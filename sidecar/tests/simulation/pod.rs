@@ -7,8 +7,8 @@ use std::time::Duration;
 use gateway_queue_core::bot_token::{BotToken, Current};
 use gateway_queue_core::leadership::candidate::{Action, Candidate};
 use gateway_queue_core::leadership::election::Config;
-use gateway_queue_core::leadership::lease_object::{Failure, Record};
-use gateway_queue_core::leadership::state::Standing;
+use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
+use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::Left;
 use gateway_queue_core::lease_state::last_known::{LastKnown, Page};
@@ -43,8 +43,8 @@ pub(crate) struct Pod {
     candidate: Candidate,
     queue: TermQueue,
     /// Where the candidate stands, and where the queue was told that it does.
-    stands: Standing,
-    standing: Standing,
+    stands: LeadershipState,
+    standing: LeadershipState,
     /// What was granted in the last term, for a broken release record.
     granted: BTreeMap<u32, Moment>,
     /// The request to the API server that is not answered.
@@ -56,8 +56,8 @@ pub(crate) struct Pod {
     /// For requests, watches, fetches and waiters.
     ids: u64,
     /// The Lease as it was last read, and as it was when it was taken.
-    read: Option<Record>,
-    taken: Option<Record>,
+    read: Option<LeaseObject>,
+    taken: Option<LeaseObject>,
     /// What it knew as a leader, for one that goes on exporting it.
     stale: Option<LeaderView>,
     /// What came while it was stopped; none while it runs.
@@ -112,9 +112,9 @@ impl Pod {
             settings,
             broken,
             candidate: Candidate::new(config, address, Page::new(&name)),
-            queue: TermQueue::new(queue, Standing::SEEKS, token, Moment::ZERO),
-            stands: Standing::SEEKS,
-            standing: Standing::SEEKS,
+            queue: TermQueue::new(queue, LeadershipState::SEEKS, token, Moment::ZERO),
+            stands: LeadershipState::SEEKS,
+            standing: LeadershipState::SEEKS,
             granted: BTreeMap::new(),
             request: None,
             watch: None,

@@ -30,8 +30,8 @@ fn candidate() -> Candidate {
     Candidate::new(config, ([10, 0, 0, 1], 9091).into(), page)
 }
 
-fn record(lease: &Value) -> Record {
-    Record::parse(lease.to_string().as_bytes()).unwrap()
+fn record(lease: &Value) -> LeaseObject {
+    LeaseObject::parse(lease.to_string().as_bytes()).unwrap()
 }
 
 /// The Lease of a new GatewayQueue.
@@ -250,7 +250,12 @@ fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
 }
 
 /// Asks until this moment, and gets this answer each time.
-fn asks_until(candidate: &mut Candidate, from: f64, until: f64, answer: &Result<Record, Failure>) {
+fn asks_until(
+    candidate: &mut Candidate,
+    from: f64,
+    until: f64,
+    answer: &Result<LeaseObject, Failure>,
+) {
     let mut now = at(from);
     while now < at(until) {
         match candidate.step(now, wall()) {

@@ -96,12 +96,12 @@ fn applied() -> ObjectMeta {
     observed(vec![entry(MANAGER, "Apply", fields())])
 }
 
-fn is(observed: &ObjectMeta) -> Standing {
-    standing(&child(), &owner(), Some(observed), &BTreeSet::new())
+fn is(observed: &ObjectMeta) -> ChildState {
+    state(&child(), &owner(), Some(observed), &BTreeSet::new())
 }
 
-fn drifted() -> Standing {
-    Standing::Drifted {
+fn drifted() -> ChildState {
+    ChildState::Drifted {
         uid: Some("0042".to_owned()),
         edited: true,
         version: None,
@@ -110,14 +110,14 @@ fn drifted() -> Standing {
 
 #[test]
 fn what_was_applied_and_is_still_owned_is_in_place() {
-    assert_eq!(is(&applied()), Standing::InPlace);
+    assert_eq!(is(&applied()), ChildState::UpToDate);
 }
 
 #[test]
 fn nothing_there_is_absent() {
     assert_eq!(
-        standing(&child(), &owner(), None, &BTreeSet::new()),
-        Standing::Absent
+        state(&child(), &owner(), None, &BTreeSet::new()),
+        ChildState::Missing
     );
 }
 
@@ -125,7 +125,7 @@ fn nothing_there_is_absent() {
 fn an_object_without_our_uid_is_a_strangers_whatever_its_labels_say() {
     let mut other = applied();
     other.owner_references = None;
-    assert_eq!(is(&other), Standing::Stranger);
+    assert_eq!(is(&other), ChildState::Foreign);
     other.owner_references = Some(vec![OwnerReference {
         uid: "0000".to_owned(),
         name: "my-bot".to_owned(),
@@ -133,7 +133,7 @@ fn an_object_without_our_uid_is_a_strangers_whatever_its_labels_say() {
         api_version: "apps/v1".to_owned(),
         ..OwnerReference::default()
     }]);
-    assert_eq!(is(&other), Standing::Stranger);
+    assert_eq!(is(&other), ChildState::Foreign);
 }
 
 #[test]
@@ -146,10 +146,10 @@ fn a_child_of_a_queue_of_this_name_that_was_deleted_is_on_its_way_out() {
         api_version: "gatewayqueue.dev/v1alpha1".to_owned(),
         ..OwnerReference::default()
     }]);
-    assert_eq!(is(&before), Standing::Leaving);
+    assert_eq!(is(&before), ChildState::Terminating);
     let owners = before.owner_references.as_mut().unwrap();
     owners[0].name = "other".to_owned();
-    assert_eq!(is(&before), Standing::Stranger);
+    assert_eq!(is(&before), ChildState::Foreign);
 }
 
 #[test]
@@ -158,31 +158,31 @@ fn a_lease_of_another_token_has_to_go_and_one_that_says_nothing_is_taken_on() {
     lease.kind = Kind::Lease;
     lease.manifest["metadata"]["labels"][TOKEN] = json!("new");
     let mut observed = applied();
-    let stands =
-        |observed: &ObjectMeta| standing(&lease, &owner(), Some(observed), &BTreeSet::new());
-    assert!(matches!(stands(&observed), Standing::Drifted { .. }));
+    let state_of =
+        |observed: &ObjectMeta| state(&lease, &owner(), Some(observed), &BTreeSet::new());
+    assert!(matches!(state_of(&observed), ChildState::Drifted { .. }));
     let labels = observed.labels.get_or_insert_default();
     labels.insert(TOKEN.to_owned(), "old".to_owned());
     let uid = Some("0042".to_owned());
-    assert_eq!(stands(&observed), Standing::OfAnotherToken { uid });
+    assert_eq!(state_of(&observed), ChildState::WrongToken { uid });
     // Unless admission makes it so: another Lease would be the same.
     let accepted = deviations(&lease, &observed);
-    let known = standing(&lease, &owner(), Some(&observed), &accepted);
-    assert_eq!(known, Standing::InPlace);
+    let known = state(&lease, &owner(), Some(&observed), &accepted);
+    assert_eq!(known, ChildState::UpToDate);
 }
 
 #[test]
 fn a_child_on_its_way_out_is_left_to_go() {
     let mut leaving = applied();
     leaving.deletion_timestamp = Some(Time("2026-11-23T12:00:00Z".parse().unwrap()));
-    assert_eq!(is(&leaving), Standing::Leaving);
+    assert_eq!(is(&leaving), ChildState::Terminating);
 }
 
 #[test]
 fn another_mark_is_drift() {
     let mut old = applied();
     old.annotations = Some([("gatewayqueue.dev/applied".to_owned(), "0000".to_owned())].into());
-    let of_another_spec = Standing::Drifted {
+    let of_another_spec = ChildState::Drifted {
         uid: Some("0042".to_owned()),
         edited: false,
         version: None,
@@ -232,7 +232,7 @@ fn fields_that_others_add_are_theirs() {
         status,
         entry(MANAGER, "Apply", fields()),
     ]);
-    assert_eq!(is(&others), Standing::InPlace);
+    assert_eq!(is(&others), ChildState::UpToDate);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn what_a_webhook_makes_of_our_apply_is_no_drift() {
     spec.remove("f:replicas");
     let changed = entry(MANAGER, "Update", json!({"f:spec": {"f:replicas": {}}}));
     let rewritten = observed(vec![entry(MANAGER, "Apply", kept), changed]);
-    assert_eq!(is(&rewritten), Standing::InPlace);
+    assert_eq!(is(&rewritten), ChildState::UpToDate);
 }
 
 #[test]
@@ -281,9 +281,9 @@ fn an_owner_that_a_hand_took_over_is_drift_though_the_list_is_still_ours() {
     let mut created = fields();
     created["f:metadata"]["f:ownerReferences"] = json!({".": {}, "k:{\"uid\":\"0001\"}": {}});
     let ours = entry(MANAGER, "Update", created.clone());
-    let stands = |entries| is(&observed(entries));
-    assert_eq!(stands(vec![ours]), Standing::InPlace);
+    let state_of = |entries| is(&observed(entries));
+    assert_eq!(state_of(vec![ours]), ChildState::UpToDate);
     created["f:metadata"]["f:ownerReferences"] = json!({});
     let left = entry(MANAGER, "Update", created);
-    assert!(matches!(stands(vec![left]), Standing::Drifted { .. }));
+    assert!(matches!(state_of(vec![left]), ChildState::Drifted { .. }));
 }

@@ -57,8 +57,8 @@ fn a_pod_that_ends_has_time_for_those_who_wait_on_it() {
         let spec = json!({ "pod": pod });
         let env = env_of(spec.clone());
         assert_eq!(env["SHUTDOWN_GRACE"].as_deref(), Some(grace));
-        let told = pod_of(spec).termination_grace_period_seconds;
-        assert_eq!(told, Some(period));
+        let reported = pod_of(spec).termination_grace_period_seconds;
+        assert_eq!(reported, Some(period));
     }
 }
 

@@ -71,11 +71,11 @@ async fn what_admission_rewrites_is_reported_once_and_left() {
         let rewritten = first.iter().filter(|reason| *reason == "ChildRewritten");
         assert_eq!(rewritten.count(), 1, "{which}: {first:?}");
         observe(&server, &mut writers);
-        reconcile(told(&new, &server), Arc::clone(&context))
+        reconcile(reported(&new, &server), Arc::clone(&context))
             .await
             .unwrap();
 
-        let new = told(&new, &server);
+        let new = reported(&new, &server);
         let after = afterwards(&server, &new, &context, &mut writers).await;
         assert_eq!(after, (Vec::new(), Vec::new()), "{which}");
 

@@ -152,13 +152,13 @@ async fn a_fault_that_goes_on_is_told_and_a_single_one_is_not() {
     *server.refuse.lock().unwrap() = Some(("/services/", 500, 2));
     let (context, _writers) = context(&server);
     let queue = Arc::new(queue(json!({})));
-    for told in [false, true] {
+    for reported in [false, true] {
         let result = reconcile(Arc::clone(&queue), Arc::clone(&context)).await;
         let error = result.unwrap_err();
         let writes = server.take_writes();
         assert_eq!(
             writes.contains(&format!("{PREFIX}/status")),
-            told,
+            reported,
             "{writes:?}"
         );
         retry_later(stored(&queue), &error, Arc::clone(&context));
@@ -172,7 +172,7 @@ async fn a_fault_that_goes_on_is_told_and_a_single_one_is_not() {
             .contains("it is forbidden here (500)"),
         "{message}"
     );
-    reconcile(told(&queue, &server), context).await.unwrap();
+    reconcile(reported(&queue, &server), context).await.unwrap();
     assert_eq!(reason(&server), "RolloutUnderWay");
 }
 

@@ -25,7 +25,7 @@ fn bring(context: &Context, writers: &mut Writers, lease: &Value, now: Instant) 
     writers
         .leases
         .apply_watcher_event(&Event::Apply(lease.clone()));
-    context.stores.sightings.saw(&lease, now)
+    context.caches.lease_observer.saw(&lease, now)
 }
 
 /// The Lease while a pod leads, at its nth renewal.
@@ -53,7 +53,7 @@ async fn granting(server: &Server, start: Instant) -> (Arc<GatewayQueue>, Arc<Co
     bring(&context, &mut writers, &lease, start);
     context.reconcile(&queue, start).await.unwrap();
     server.take_calls();
-    (told(&queue, server), context, writers)
+    (reported(&queue, server), context, writers)
 }
 
 fn ready(server: &Server) -> (Value, Value) {
@@ -92,7 +92,7 @@ async fn a_leader_is_one_write_of_the_status_and_its_renewals_are_none() {
     assert_eq!(server.status()["leader"], "my-bot-7d9f");
     assert_eq!(action, within(17));
 
-    let queue = told(&queue, &server);
+    let queue = reported(&queue, &server);
     let renewed = led(&server, "my-bot-7d9f", 2);
     assert!(!bring(&context, &mut writers, &renewed, after(start, 5)));
     // Looked at all the same when the first renewal would have run out.
@@ -113,7 +113,7 @@ async fn a_leader_that_does_nothing_any_more_is_noticed_and_so_is_its_return() {
     assert_eq!(server.status().get("leader"), None);
     assert_eq!(action, Action::await_change());
 
-    let queue = told(&queue, &server);
+    let queue = reported(&queue, &server);
     let again = led(&server, "my-bot-7d9f", 2);
     bring(&context, &mut writers, &again, after(start, 60));
     context.reconcile(&queue, after(start, 60)).await.unwrap();
@@ -136,7 +136,7 @@ async fn a_pod_that_cannot_reach_the_leader_is_one_event_and_one_write_of_the_st
     assert_eq!(reachable(&server), "True");
 
     // The other pod has the name of the first of the Deployment.
-    let reported = |renewal| {
+    let renewed = |renewal| {
         let mut lease = led(&server, "my-bot-x2x2", renewal);
         let report = json!({"leader": "my-bot-x2x2_1", "address": "10.0.0.7:9091",
             "since": "2026-11-23T12:00:00Z"});
@@ -144,7 +144,7 @@ async fn a_pod_that_cannot_reach_the_leader_is_one_event_and_one_write_of_the_st
             json!(report.to_string());
         lease
     };
-    assert!(bring(&context, &mut writers, &reported(2), after(start, 5)));
+    assert!(bring(&context, &mut writers, &renewed(2), after(start, 5)));
     context.reconcile(&queue, after(start, 5)).await.unwrap();
     assert_eq!(server.take_calls(), status_write());
     assert_eq!(reachable(&server), "False");
@@ -152,11 +152,11 @@ async fn a_pod_that_cannot_reach_the_leader_is_one_event_and_one_write_of_the_st
     assert_eq!(server.take_notes(), ["LeaderUnreachable"]);
 
     // It goes on, and there is nothing more to tell.
-    let queue = told(&queue, &server);
+    let queue = reported(&queue, &server);
     assert!(!bring(
         &context,
         &mut writers,
-        &reported(3),
+        &renewed(3),
         after(start, 10)
     ));
     context.reconcile(&queue, after(start, 10)).await.unwrap();
@@ -271,8 +271,8 @@ async fn a_lease_that_may_have_had_a_leader_is_made_anew_without_a_word() {
     let owner = Owner::of(&queue(json!({}))).unwrap();
     let mut lease = first_lease(&owner, &queue(json!({})).spec);
     lease.spec = serde_json::from_value(json!({"holderIdentity": "my-bot-7d9f_1"})).unwrap();
-    fresh.stores.sightings.saw(&lease, Instant::now());
-    fresh.stores.sightings.lost(&lease);
+    fresh.caches.lease_observer.saw(&lease, Instant::now());
+    fresh.caches.lease_observer.lost(&lease);
     assert_eq!(remade(&server, queue(json!({})), fresh).await, blank);
 }
 
@@ -281,7 +281,7 @@ async fn a_queue_that_was_there_before_the_operator_may_have_had_a_leader() {
     let server = Server::default();
     let (context, _writers) = context(&server);
     let queue = queue(json!({}));
-    context.tokens.saw(&stored(&queue), Instant::now());
+    context.token_claims.saw(&stored(&queue), Instant::now());
     reconcile(Arc::new(queue), context).await.unwrap();
     assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
 }
@@ -301,7 +301,7 @@ async fn a_lease_of_another_token_is_replaced_by_a_blank_one() {
     writers
         .leases
         .apply_watcher_event(&Event::Delete(gone.unwrap()));
-    let other = told(&other, &server);
+    let other = reported(&other, &server);
     reconcile(other, Arc::clone(&context)).await.unwrap();
     let made = server.object("leases");
     assert_eq!(made["metadata"].get("annotations"), None);
@@ -326,7 +326,7 @@ async fn the_budget_for_disruptions_goes_when_one_pod_is_left() {
     let (queue, context, mut writers) = applied(&server).await;
     server.take_calls();
     let scaled = |replicas| {
-        let mut queue = told(&queue, &server);
+        let mut queue = reported(&queue, &server);
         Arc::make_mut(&mut queue).spec.replicas = replicas;
         queue
     };
@@ -351,7 +351,7 @@ async fn a_budget_for_disruptions_whose_label_somebody_took_goes_too() {
     let server = Server::default();
     let (queue, context, _writers) = applied(&server).await;
     let scaled = |replicas| {
-        let mut queue = told(&queue, &server);
+        let mut queue = reported(&queue, &server);
         Arc::make_mut(&mut queue).spec.replicas = replicas;
         queue
     };

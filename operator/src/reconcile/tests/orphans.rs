@@ -232,7 +232,7 @@ async fn a_child_of_an_earlier_version_that_is_not_wanted_any_more_is_deleted() 
         .await
         .unwrap();
     observe(&server, &mut writers);
-    wide = (*told(&wide, &server)).clone();
+    wide = (*reported(&wide, &server)).clone();
     age(&server);
     // It was scaled down while no operator was there.
     wide.spec.replicas = 1;
@@ -249,11 +249,11 @@ async fn a_child_of_an_earlier_version_that_is_not_wanted_any_more_is_deleted() 
     };
     assert!(!budget(&server));
     observe(&server, &mut writers);
-    reconcile(told(&wide, &server), Arc::clone(&context))
+    reconcile(reported(&wide, &server), Arc::clone(&context))
         .await
         .unwrap();
     server.take_calls();
-    reconcile(told(&wide, &server), context).await.unwrap();
+    reconcile(reported(&wide, &server), context).await.unwrap();
     assert_eq!(server.take_calls(), []);
 }
 

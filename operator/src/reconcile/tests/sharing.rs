@@ -21,8 +21,8 @@ async fn the_younger_of_two_that_share_a_token_has_no_pods_until_the_elder_is_go
     let server = Server::default();
     let (context, mut writers) = context(&server);
     let young = queue(json!({"tokenSecretRef": {"name": "discord"}}));
-    context.tokens.saw(&stored(&elder()), Instant::now());
-    context.tokens.saw(&stored(&young), Instant::now());
+    context.token_claims.saw(&stored(&elder()), Instant::now());
+    context.token_claims.saw(&stored(&young), Instant::now());
     let done = reconcile(Arc::new(young.clone()), Arc::clone(&context)).await;
     assert_eq!(done.unwrap(), Action::await_change());
     assert_eq!(reason(&server), "TokenShared");
@@ -30,13 +30,13 @@ async fn the_younger_of_two_that_share_a_token_has_no_pods_until_the_elder_is_go
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
     assert_eq!(server.take_notes(), ["TokenShared"]);
 
-    let again = context.tokens.lost(&stored(&elder()), Instant::now());
+    let again = context.token_claims.lost(&stored(&elder()), Instant::now());
     assert_eq!(again, [("shop".to_owned(), "my-bot".to_owned())]);
     let deployment = serde_json::from_value(server.object("deployments")).unwrap();
     writers
         .deployments
         .apply_watcher_event(&Event::Apply(deployment));
-    reconcile(told(&young, &server), context).await.unwrap();
+    reconcile(reported(&young, &server), context).await.unwrap();
     assert_eq!(server.object("deployments")["spec"]["replicas"], 1);
     // Blank: the elder may have granted a moment ago.
     let lease = server.object("leases");
@@ -80,7 +80,7 @@ async fn a_queue_waits_until_the_pods_of_one_that_gave_the_token_up_are_gone() {
     let left = serde_json::from_value(left).unwrap();
     writers.pods.apply_watcher_event(&Event::Delete(left));
     put(&mut writers.deployments, server.object("deployments"));
-    reconcile(told(&heir, &server), context).await.unwrap();
+    reconcile(reported(&heir, &server), context).await.unwrap();
     assert_eq!(replicas(&server), 1);
     // Blank: one of them may have granted a moment ago.
     assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
@@ -116,7 +116,7 @@ async fn a_queue_that_has_the_token_keeps_its_pods_whoever_else_has_some() {
         .unwrap();
     put(&mut writers.deployments, server.object("deployments"));
     put(&mut writers.pods, pod("younger", by_its_token()));
-    reconcile(told(&queue, &server), context).await.unwrap();
+    reconcile(reported(&queue, &server), context).await.unwrap();
     assert_eq!(replicas(&server), 1);
     assert_ne!(reason(&server), "TokenShared");
 }
@@ -144,8 +144,8 @@ async fn a_queue_stands_down_also_when_a_stranger_has_one_of_its_names() {
     );
     scaled.spec.token_secret_ref = elder().spec.token_secret_ref;
     let now = Instant::now();
-    context.tokens.saw(&stored(&elder()), now);
-    context.tokens.saw(&stored(&scaled), now);
+    context.token_claims.saw(&stored(&elder()), now);
+    context.token_claims.saw(&stored(&scaled), now);
     reconcile(Arc::new(scaled), context).await.unwrap();
     assert_eq!(replicas(&server), 0);
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
@@ -157,8 +157,8 @@ async fn a_lease_is_taken_from_a_queue_that_has_to_stand_down() {
     let (queue, context, _writers) = applied(&server).await;
     let mut young = (*queue).clone();
     young.spec.token_secret_ref = elder().spec.token_secret_ref;
-    context.tokens.saw(&stored(&elder()), Instant::now());
-    context.tokens.saw(&stored(&young), Instant::now());
+    context.token_claims.saw(&stored(&elder()), Instant::now());
+    context.token_claims.saw(&stored(&young), Instant::now());
     reconcile(Arc::new(young), context).await.unwrap();
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
     assert_eq!(server.object("deployments")["spec"]["replicas"], 0);
@@ -171,8 +171,8 @@ async fn of_two_that_are_made_at_the_same_time_neither_starts_at_once() {
     let mut younger = elder();
     younger.metadata.uid = Some("0002".to_owned());
     let older = queue(json!({"tokenSecretRef": {"name": "discord"}}));
-    context.tokens.saw(&stored(&older), Instant::now());
-    context.tokens.saw(&stored(&younger), Instant::now());
+    context.token_claims.saw(&stored(&older), Instant::now());
+    context.token_claims.saw(&stored(&younger), Instant::now());
     reconcile(Arc::new(older), context).await.unwrap();
     assert_eq!(server.object("deployments")["spec"]["replicas"], 1);
     let lease = server.object("leases");
@@ -221,7 +221,7 @@ async fn a_child_that_was_deleted_is_told_also_by_an_operator_that_did_not_make_
         .await
         .unwrap_err();
     server.take_notes();
-    reconcile(told(&new, &server), context).await.unwrap();
+    reconcile(reported(&new, &server), context).await.unwrap();
     assert_eq!(server.take_notes(), ["RolloutUnderWay"]);
 }
 

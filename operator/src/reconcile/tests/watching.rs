@@ -58,20 +58,20 @@ async fn a_queue_that_cannot_be_read_is_told_so_and_keeps_no_other_from_its_turn
         namespace: None,
         health: Arc::default(),
     };
-    let (stores, triggers) = watch_children(&scope, &Arc::default(), &mut watches);
+    let (caches, triggers) = watch_children(&scope, &Arc::default(), &mut watches);
     let mut context = Arc::into_inner(context).unwrap();
-    context.stores = stores;
+    context.caches = caches;
     let stop = CancellationToken::new();
     let run = controller(&scope, triggers, Arc::new(context), stop.clone(), || {});
     let running = tokio::spawn(run);
-    let told = async {
+    let reported = async {
         while reason(&server, "broken").is_none() || reason(&server, "my-bot").is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+    let reported = tokio::time::timeout(Duration::from_secs(60), reported).await;
     let seen = (reason(&server, "broken"), reason(&server, "my-bot"));
-    assert!(told.is_ok(), "only so much was told: {seen:?}");
+    assert!(reported.is_ok(), "only so much was told: {seen:?}");
     let expected = ["InvalidSpec", "RolloutUnderWay"].map(|reason| Some(json!(reason)));
     assert_eq!([seen.0, seen.1], expected);
     // The one that can be read has its children, too.

@@ -74,7 +74,7 @@ fn a_pod_that_stands_by_and_is_away_makes_nobody_wait() {
     assert_eq!(of(&one_of_three), "Granting");
     let status = status_of(&queue, &Outcome::Applied, Some(&one_of_three), Some(&lease));
     let under_way = ("True".to_owned(), "RolloutUnderWay".to_owned());
-    assert_eq!(told(&status, PROGRESSING), under_way);
+    assert_eq!(reported(&status, PROGRESSING), under_way);
     let mut none = one_of_three.clone();
     none.status.as_mut().unwrap().available_replicas = None;
     assert_eq!(of(&none), "RolloutUnderWay");
@@ -97,7 +97,7 @@ fn a_second_pod_that_a_quota_refuses_takes_no_turns_from_the_first() {
     let status = of(&one_of_two);
     assert_eq!(ready(&status).1, "Granting");
     let refused = ("False".to_owned(), "PodRefused".to_owned());
-    assert_eq!(told(&status, PROGRESSING), refused);
+    assert_eq!(reported(&status, PROGRESSING), refused);
     // One that is granted its turn by a pod of the spec before is not Ready.
     let mut older = one_of_two;
     let counts = older.status.as_mut().unwrap();
@@ -183,8 +183,8 @@ fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
     let quota = deployment(json!({"observedGeneration": 2, "conditions": [
         {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"},
     ]}));
-    let told = ("PodRefused".to_owned(), "Exceeded quota: pods".to_owned());
-    assert_eq!(of(Some(&quota)), told);
+    let reported = ("PodRefused".to_owned(), "Exceeded quota: pods".to_owned());
+    assert_eq!(of(Some(&quota)), reported);
     let stuck = deployment(
         json!({"observedGeneration": 2, "replicas": 1, "conditions": [
             {"type": "Progressing", "status": "False", "message": "deadline exceeded"},
@@ -232,7 +232,7 @@ fn what_keeps_the_pods_from_running_is_said_in_place_of_a_rollout() {
     };
     let stuck = of(&surging);
     assert_eq!(ready(&stuck).1, "ImagePullFailed");
-    let progressing = told(&stuck, PROGRESSING);
+    let progressing = reported(&stuck, PROGRESSING);
     assert_eq!(
         progressing,
         ("False".to_owned(), "ImagePullFailed".to_owned())
@@ -242,7 +242,7 @@ fn what_keeps_the_pods_from_running_is_said_in_place_of_a_rollout() {
     let well = of(&available());
     assert_eq!(ready(&well).1, "Granting");
     let complete = ("False".to_owned(), "Complete".to_owned());
-    assert_eq!(told(&well, PROGRESSING), complete);
+    assert_eq!(reported(&well, PROGRESSING), complete);
 }
 
 #[test]

@@ -110,12 +110,12 @@ fn where_the_token_came_from_is_said_and_never_what_it_is() {
     }
 }
 
-fn record(holder: &str, renewed: &str) -> Record {
+fn record(holder: &str, renewed: &str) -> LeaseObject {
     let json = serde_json::json!({
         "metadata": {"uid": "u", "resourceVersion": "7"},
         "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed},
     });
-    Record::parse(json.to_string().as_bytes()).unwrap()
+    LeaseObject::parse(json.to_string().as_bytes()).unwrap()
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_lease_that_nobody_renews_names_no_leader() {
 
 #[test]
 fn a_queue_that_answers_says_who_leads() {
-    let seen = |json: &str| Seen::parse(json.as_bytes()).unwrap();
+    let seen = |json: &str| RemoteState::parse(json.as_bytes()).unwrap();
     for (json, code, said) in [
         (r#"{"role":"leads"}"#, 0, "the queue at U leads"),
         (

@@ -2,7 +2,7 @@ use super::*;
 
 fn drawn(json: &str, room: Room) -> String {
     let now = "2026-11-24T22:48:00Z".parse().unwrap();
-    let seen = Seen::parse(json.as_bytes()).unwrap();
+    let seen = RemoteState::parse(json.as_bytes()).unwrap();
     print(&table(&seen, now, room.rows), room, Paint::None)
 }
 

@@ -12,14 +12,14 @@ use gateway_queue_core::queue::snapshot::Detail;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A keeper without a token, with one bucket and an hour between two grants.
-fn keeper(most: usize) -> (Keeper, Handle) {
-    let (keeper, handle, _) = led(most);
-    (keeper, handle)
+/// A queue task without a token, with one bucket and an hour between two grants.
+fn queue_task(most: usize) -> (QueueTask, Handle) {
+    let (queue_task, handle, _) = led(most);
+    (queue_task, handle)
 }
 
 /// The same, with what tells it whether it leads.
-fn led(most: usize) -> (Keeper, Handle, watch::Sender<Standing>) {
+fn led(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipState>) {
     let hour = HOUR;
     let config = Config {
         spacing: hour,
@@ -34,10 +34,10 @@ fn led(most: usize) -> (Keeper, Handle, watch::Sender<Standing>) {
     };
     let (_, tokens) = watch::channel(Current::None);
     let (lease_state, _) = watch::channel(Page::new("test"));
-    let (leads, standing) = watch::channel(Standing::alone(Inheritance::NOTHING));
+    let (leads, standing) = watch::channel(LeadershipState::alone(Inheritance::NOTHING));
     let discord = Discord::new("http://127.0.0.1:1").unwrap();
     let metrics = Arc::new(Metrics::new(0));
-    let made = Keeper::new(
+    let made = QueueTask::new(
         config,
         most,
         standing,
@@ -46,13 +46,13 @@ fn led(most: usize) -> (Keeper, Handle, watch::Sender<Standing>) {
         lease_state,
         metrics,
     );
-    let (keeper, handle) = made.unwrap();
-    (keeper, handle, leads)
+    let (queue_task, handle) = made.unwrap();
+    (queue_task, handle, leads)
 }
 
 fn start(most: usize) -> Handle {
-    let (keeper, handle) = keeper(most);
-    tokio::spawn(keeper.run());
+    let (queue_task, handle) = queue_task(most);
+    tokio::spawn(queue_task.run());
     handle
 }
 
@@ -61,40 +61,44 @@ async fn turn(waiting: Option<Waiting>) -> Permit {
     turn.expect("its turn never came").unwrap()
 }
 
-async fn look(keeper: &Handle) -> Lane {
-    let mut snapshot = keeper.look(Detail::Shards).await.unwrap();
+async fn look(queue_task: &Handle) -> Lane {
+    let mut snapshot = queue_task.look(Detail::Shards).await.unwrap();
     snapshot.lanes.remove(0)
 }
 
 #[tokio::test]
 async fn a_permit_that_is_dropped_gives_its_turn_to_the_next() {
-    let keeper = start(9);
-    let first = keeper.enqueue(1, boot_time::now()).await;
-    let second = keeper.enqueue(2, boot_time::now()).await;
+    let queue_task = start(9);
+    let first = queue_task.enqueue(1, boot_time::now()).await;
+    let second = queue_task.enqueue(2, boot_time::now()).await;
     drop(turn(first).await);
     turn(second).await.written(boot_time::now());
-    assert!(look(&keeper).await.free_at > boot_time::now());
+    assert!(look(&queue_task).await.free_at > boot_time::now());
 }
 
 #[tokio::test]
 async fn a_turn_that_nobody_takes_goes_to_the_next() {
-    let keeper = start(9);
-    let first = keeper.enqueue(1, boot_time::now()).await;
+    let queue_task = start(9);
+    let first = queue_task.enqueue(1, boot_time::now()).await;
     // The turn is given before the waiter looks; then the waiter goes.
-    while look(&keeper).await.waiting > 0 {}
+    while look(&queue_task).await.waiting > 0 {}
     drop(first);
-    turn(keeper.enqueue(2, boot_time::now()).await).await;
+    turn(queue_task.enqueue(2, boot_time::now()).await).await;
 }
 
 #[tokio::test]
 async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
-    let keeper = start(9);
-    let Some(Turn::Granted(permit)) = keeper.turn_until(Instant::now(), 1, boot_time::now()).await
+    let queue_task = start(9);
+    let Some(Turn::Granted(permit)) = queue_task
+        .turn_until(Instant::now(), 1, boot_time::now())
+        .await
     else {
         panic!("refused");
     };
     permit.written(boot_time::now());
-    let Some(Turn::Refused(refusal)) = keeper.turn_until(Instant::now(), 1, boot_time::now()).await
+    let Some(Turn::Refused(refusal)) = queue_task
+        .turn_until(Instant::now(), 1, boot_time::now())
+        .await
     else {
         panic!("granted");
     };
@@ -109,38 +113,38 @@ async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
 
 #[tokio::test]
 async fn who_comes_and_gives_up_before_anybody_looks_still_has_a_turn_that_is_free() {
-    let (keeper, handle) = keeper(9);
+    let (queue_task, handle) = queue_task(9);
     let asked =
         tokio::spawn(async move { handle.turn_until(Instant::now(), 1, boot_time::now()).await });
-    while keeper.events.len() < 2 {
+    while queue_task.events.len() < 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    tokio::spawn(keeper.run());
+    tokio::spawn(queue_task.run());
     assert!(matches!(asked.await.unwrap(), Some(Turn::Granted(_))));
 }
 
 #[tokio::test]
 async fn a_waiter_has_its_seat_until_the_keeper_knows_that_it_is_gone() {
-    let keeper = start(1);
-    turn(keeper.enqueue(1, boot_time::now()).await)
+    let queue_task = start(1);
+    turn(queue_task.enqueue(1, boot_time::now()).await)
         .await
         .written(boot_time::now());
-    let second = keeper.enqueue(2, boot_time::now()).await;
-    let mut third = Box::pin(keeper.enqueue(3, boot_time::now()));
+    let second = queue_task.enqueue(2, boot_time::now()).await;
+    let mut third = Box::pin(queue_task.enqueue(3, boot_time::now()));
     let seated = tokio::time::timeout(Duration::from_millis(20), &mut third).await;
     assert!(seated.is_err());
     drop(second);
     let _third = third.await.unwrap();
-    assert_eq!(look(&keeper).await.shards, [3]);
+    assert_eq!(look(&queue_task).await.shards, [3]);
 }
 
 #[tokio::test]
 async fn what_is_left_is_not_told_while_a_grant_is_on_its_way() {
-    let (keeper, handle, leads) = led(9);
-    tokio::spawn(keeper.run());
+    let (queue_task, handle, leads) = led(9);
+    tokio::spawn(queue_task.run());
     let term = leads.borrow().term.clone().unwrap();
     let permit = turn(handle.enqueue(1, boot_time::now()).await).await;
-    leads.send_replace(Standing::SEEKS);
+    leads.send_replace(LeadershipState::SEEKS);
     let mut left = Box::pin(handle.left("uid", term));
     let told = tokio::time::timeout(Duration::from_millis(50), &mut left).await;
     assert!(told.is_err(), "it would miss the grant");

@@ -165,7 +165,9 @@ async fn a_grant_whose_leader_was_frozen_beyond_its_right_is_not_written() {
 
 #[tokio::test]
 async fn a_relayed_grant_is_not_written_after_a_gap() {
-    let beat = Arc::new(crate::clock::stall_detector::Beat::new(Duration::ZERO));
+    let beat = Arc::new(crate::clock::stall_detector::StallDetector::new(
+        Duration::ZERO,
+    ));
     let (mut gate, _client) = pair().await;
     gate.authorise(Permit::relayed(beat.hold()), 0);
     write(&mut gate, ANSWER).await.unwrap();
