@@ -3,8 +3,7 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// Nanoseconds of the program's clock (see `clock`). The pure parts get every moment as
-/// an argument and never ask a clock, so that a test can make time up.
+/// Nanoseconds of the program's clock, which tests can simulate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 

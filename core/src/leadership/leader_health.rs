@@ -1,4 +1,4 @@
-//! Whether this pod reaches the leader that it follows. Pure.
+//! Whether this pod reaches the leader that it follows.
 //!
 //! A leader that renews its Lease and does not answer this pod (a NetworkPolicy, a service
 //! mesh) is a fault that no other pod sees. Clients that wait here would wait for ever, so

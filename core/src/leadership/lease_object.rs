@@ -1,5 +1,5 @@
 //! The Lease as the API server has it: what is read from it, and what is
-//! written. Pure.
+//! written.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where this process stands in the election. Pure.
+//! Where this process stands in the election.
 
 use std::net::SocketAddr;
 

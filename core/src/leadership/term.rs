@@ -1,4 +1,4 @@
-//! The time in which one process leads, and what it takes over. Pure.
+//! The time in which one process leads, and what it takes over.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! The whole queue, pure: the pacer's turns under the budget of session starts.
+//! The scheduler: what the pacer may grant, within the budget of session starts.
 //!
-//! One task owns it (see `keeper`); tests drive it with moments they make up.
+//! One task of the server owns it; tests drive it in simulated time.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is answered to a client that opted in to more than grants. Pure.
+//! What is answered to a client that opted in to more than grants.
 
 use std::borrow::Cow;
 use std::time::Duration;

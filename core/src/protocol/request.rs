@@ -1,4 +1,4 @@
-//! What a client asks for: the query of its request. Pure.
+//! What a client asks for: the query of its request.
 
 use std::time::Duration;
 

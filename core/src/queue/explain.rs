@@ -1,4 +1,4 @@
-//! Why nothing is granted, in a sentence that a person can act on. Pure.
+//! Why nothing is granted, in a sentence that a person can act on.
 
 use crate::lease_state::Hold;
 

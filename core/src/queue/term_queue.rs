@@ -1,4 +1,4 @@
-//! The queue of the term in which this process leads. Pure.
+//! The queue of the term in which this process leads.
 //!
 //! All decisions of the queue task are made here; the task (`keeper`) moves
 //! events, permits, alarms and logs. The simulation drives this without the
