@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::lease_state::Token;
 use sha2::{Digest, Sha256};
+
+use crate::lease_state::Token;
 
 /// A bot token, checked to fit into a header. Nothing prints it: its `Debug`
 /// shows no character of it, and it has no `Display`.

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::MANAGER;
 use crate::readiness::ScopeHealth;
+
 use seen::{Seen, Step};
 
 mod seen;

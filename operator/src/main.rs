@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use gateway_queue_operator::api;
-use gateway_queue_operator::cli::helm_test;
-use gateway_queue_operator::cli::settings;
-use gateway_queue_operator::runtime;
+use gateway_queue_operator::cli::{helm_test, settings};
+use gateway_queue_operator::{api, runtime};
 use gateway_queue_telemetry::{chain, escaped};
 
 fn main() -> ExitCode {

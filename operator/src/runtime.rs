@@ -10,8 +10,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::BoxError;
-use crate::admin;
 use crate::api::LogFormat;
 use crate::apply::drift_backoff::DriftBackoff;
 use crate::apply::requests::Cluster;
@@ -19,7 +17,6 @@ use crate::cli::settings::Settings;
 use crate::controller::{CONCURRENCY, controller};
 use crate::events::recorder::{self, Events};
 use crate::kube_client::Clients;
-use crate::leader_election;
 use crate::metrics::Metrics;
 use crate::observe::token_claims::TokenClaims;
 use crate::observe::watch_health::WatchHealth;
@@ -29,6 +26,7 @@ use crate::reconcile::Context;
 use crate::reconcile::backoff::Backoffs;
 use crate::reconcile::last_written::LastWritten;
 use crate::tasks::Tasks;
+use crate::{BoxError, admin, leader_election};
 
 /// How long reconciles may go on after a signal: less than the 30 seconds that
 /// Kubernetes gives a pod.

@@ -8,13 +8,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::SignedDuration;
-
-use self::table::TABLE;
 use gateway_queue_core::bot_token::BotToken;
 use gateway_queue_core::gateway_bot::MAX_BUCKETS;
 use gateway_queue_core::leadership::election::LONGEST;
 use gateway_queue_core::protocol::refusal::SHORTEST_PLACE_KEPT;
+use jiff::SignedDuration;
+
+use self::table::TABLE;
 
 /// Discord's interval between two identifies of one bucket.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -8,7 +8,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use gateway_queue_core::leadership::leader_health::Health;
+use gateway_queue_core::leadership::state::Role;
 use gateway_queue_core::lease_state::Hold;
+use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::queue::snapshot::Snapshot;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
@@ -16,11 +20,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-
-use gateway_queue_core::leadership::leader_health::Health;
-use gateway_queue_core::leadership::state::Role;
-use gateway_queue_core::pacing::budget::Outcome;
-use gateway_queue_core::queue::snapshot::Snapshot;
 
 /// Seconds that a shard may wait: from nothing to a day of a big bot.
 const WAITS: [f64; 10] = [

@@ -6,6 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use gateway_queue_core::leadership::candidate::Candidate;
+use gateway_queue_core::leadership::state::LeadershipState;
+use gateway_queue_core::leadership::term::Inheritance;
+use gateway_queue_core::leadership::{election, leader_health};
+use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::pacing::budget::Rules;
+use gateway_queue_core::pacing::scheduler::Config;
+use gateway_queue_core::queue::snapshot::{About, Pod};
 use gateway_queue_telemetry::ms;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -30,15 +38,6 @@ use crate::serving::capacity::{self, SystemLimits};
 use crate::serving::http::{self, Listener};
 use crate::serving::listen::{self, listen};
 use crate::tasks::{Exited, Tasks};
-use gateway_queue_core::leadership::candidate::Candidate;
-use gateway_queue_core::leadership::election;
-use gateway_queue_core::leadership::leader_health;
-use gateway_queue_core::leadership::state::LeadershipState;
-use gateway_queue_core::leadership::term::Inheritance;
-use gateway_queue_core::lease_state::last_known::Page;
-use gateway_queue_core::pacing::budget::Rules;
-use gateway_queue_core::pacing::scheduler::Config;
-use gateway_queue_core::queue::snapshot::{About, Pod};
 
 /// How long nobody must wait here before a pod that is to end does so: the
 /// Service learns of it late.

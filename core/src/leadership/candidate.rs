@@ -19,7 +19,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::lease_state::{Left, Unreachable};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -29,6 +28,7 @@ use crate::leadership::lease_object::{self, Failure, LeaseObject};
 use crate::leadership::state::{Leader, LeadershipState};
 use crate::leadership::term::Term;
 use crate::lease_state::last_known::{LastKnown, Page};
+use crate::lease_state::{Left, Unreachable};
 use crate::time::Moment;
 
 /// News is written no sooner than this after the last write.

@@ -17,9 +17,8 @@
 
 use std::time::Duration;
 
-use crate::lease_state::Release;
-
 use crate::leadership::term::{Inheritance, Term};
+use crate::lease_state::Release;
 use crate::time::Moment;
 
 /// No Lease may name a longer duration, and one that names none is waited out

@@ -8,11 +8,11 @@
 
 use std::time::Duration;
 
-use crate::lease_state::Unreachable;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::leadership::election::LONGEST;
 use crate::leadership::state::Leader;
+use crate::lease_state::Unreachable;
 use crate::time::Moment;
 
 /// A report is written only this soon after a renewal was seen: each change of the Lease

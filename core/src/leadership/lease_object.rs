@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::lease_state::{ADDRESS, Left, RELEASED, Release, TOKEN_MARK, Unreachable, obsolete};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::leadership::election::{Lease, Write};
+use crate::lease_state::{ADDRESS, Left, RELEASED, Release, TOKEN_MARK, Unreachable, obsolete};
 
 /// `leaseTransitions` is an int32, and the API server refuses a greater number.
 const MAX_TRANSITIONS: u64 = i32::MAX as u64;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::lease_state::Left;
-
 use crate::time::Moment;
 
 /// The time of one leader. A new one has another number.

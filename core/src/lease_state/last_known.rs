@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::lease_state::{Entry, TOKEN_MARK, Token};
-
 use crate::gateway_bot::Limits;
+use crate::lease_state::{Entry, TOKEN_MARK, Token};
 
 /// No leader has less between two grants of a bucket: Discord's interval.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -11,9 +11,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::lease_state::{Hold, Token};
-
 use crate::gateway_bot::Limits;
+use crate::lease_state::{Hold, Token};
 use crate::time::Moment;
 
 /// The first and the longest pause after a fetch that failed.

@@ -4,11 +4,9 @@
 
 use std::time::Duration;
 
-use crate::lease_state::{Hold, Left, Token};
-
-use crate::gateway_bot::Limits;
-use crate::gateway_bot::MAX_BUCKETS;
+use crate::gateway_bot::{Limits, MAX_BUCKETS};
 use crate::leadership::term::Inheritance;
+use crate::lease_state::{Hold, Left, Token};
 use crate::pacing::budget::{Budget, Outcome, Rules};
 use crate::pacing::pacer::{Grant, Lane, Pacer, WaiterId};
 use crate::protocol::refusal::{self, Refusal};

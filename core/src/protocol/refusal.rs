@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::lease_state::Hold;
 use serde::{Deserialize, Serialize};
 
+use crate::lease_state::Hold;
 use crate::protocol::request::Malformed;
 
 /// Why a waiter's turn did not come in time.

@@ -1,8 +1,7 @@
 //! Why nothing is granted, in a sentence that a person can act on.
 
-use crate::lease_state::Hold;
-
 use crate::leadership::state::Role;
+use crate::lease_state::Hold;
 use crate::queue::snapshot::{About, Snapshot};
 
 /// The sentence; none when turns are granted, here or by the leader that this

@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::lease_state::{Hold, Token};
 use jiff::Timestamp;
 
 use crate::gateway_bot::Limits;
 use crate::leadership::leader_health::Health;
 use crate::leadership::state::Role;
+use crate::lease_state::{Hold, Token};
 use crate::pacing::pacer::Lane;
 use crate::time::Moment;
 

@@ -9,7 +9,6 @@
 
 use std::collections::VecDeque;
 
-use crate::lease_state::{Entry, Hold, Left, SessionStarts, Token};
 use jiff::{SignedDuration, Timestamp, Unit};
 
 use crate::bot_token::{BotToken, Current};
@@ -18,6 +17,7 @@ use crate::leadership::leader_health::Health;
 use crate::leadership::state::{Leader, LeadershipState};
 use crate::leadership::term::Term;
 use crate::lease_state::last_known::Page;
+use crate::lease_state::{Entry, Hold, Left, SessionStarts, Token};
 use crate::pacing::budget::Outcome;
 use crate::pacing::pacer::{Grant, WaiterId};
 use crate::pacing::scheduler::{Config, Learned, Queue};

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use self::table::{OWN, Row, rows};
-
 use crate::api::Api;
 use crate::children::{Children, differences, settle};
 use crate::kubectl::Namespace;
+
+use self::table::{OWN, Row, rows};
 
 /// Some forty GatewayQueues are applied at once on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -84,7 +84,10 @@ impl Pod {
             ready: Arc::new(AtomicBool::new(true)),
         };
         tokio::spawn(routes::serve(for_admin, admin_port, end.clone()));
-        for (listener, from) in [(for_clients, Listener::Clients), (for_peers, Listener::Peers)] {
+        for (listener, from) in [
+            (for_clients, Listener::Clients),
+            (for_peers, Listener::Peers),
+        ] {
             let (leaving, end) = (CancellationToken::new(), end.clone());
             let serving = http::serve(listener, 100, from, route.clone(), leaving, end);
             tokio::spawn(serving);

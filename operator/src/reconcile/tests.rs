@@ -4,7 +4,6 @@ use kube::Client;
 use kube::client::Body;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
-
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -13,11 +12,9 @@ use crate::apply::drift_backoff::DriftBackoff;
 use crate::apply::requests::Cluster;
 use crate::controller::{controller, retry_later};
 use crate::desired::QueueDefaults;
-use crate::events::recorder::Events;
-use crate::events::recorder::Note;
+use crate::events::recorder::{Events, Note};
 use crate::metrics::Metrics;
-use crate::observe::caches::Caches;
-use crate::observe::caches::Writers;
+use crate::observe::caches::{Caches, Writers};
 use crate::observe::watches::Scope;
 use crate::reconcile::backoff::Backoffs;
 use crate::reconcile::last_written::LastWritten;

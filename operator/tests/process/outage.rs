@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::operator::Operator;
+
 use api_server::ApiServer;
 
 /// To start, or to notice something, on a busy machine.

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 
 use crate::operator::Operator;
+
 use api_server::ApiServer;
 
 /// Nothing here takes this long.

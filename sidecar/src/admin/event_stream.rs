@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, Stream};
+use gateway_queue_core::queue::snapshot::{About, Snapshot};
+use gateway_queue_core::queue::state_json;
 use hyper::body::{Bytes, Frame};
 use jiff::Timestamp;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::clock::boot_time;
-use gateway_queue_core::queue::snapshot::{About, Snapshot};
-use gateway_queue_core::queue::state_json;
 
 /// Between two looks, and so between two events.
 const PACE: Duration = Duration::from_millis(250);

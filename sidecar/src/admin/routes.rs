@@ -7,6 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use gateway_queue_core::leadership::leader_health::Health;
+use gateway_queue_core::leadership::state::Role;
+use gateway_queue_core::queue::snapshot::{About, Detail, Snapshot};
+use gateway_queue_core::queue::state_json;
 use gateway_queue_telemetry::Seldom;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -29,11 +33,6 @@ use crate::clock::boot_time;
 use crate::forwarding::reach::Reach;
 use crate::metrics::Metrics;
 use crate::queue::handle::Handle;
-use gateway_queue_core::leadership::leader_health::Health;
-use gateway_queue_core::leadership::state::Role;
-use gateway_queue_core::queue::snapshot::Detail;
-use gateway_queue_core::queue::snapshot::{About, Snapshot};
-use gateway_queue_core::queue::state_json;
 
 /// Probes, Prometheus and a person or two. One more ends the oldest.
 const MOST_CONNECTIONS: usize = 64;

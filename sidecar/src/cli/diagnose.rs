@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use gateway_queue_core::gateway_bot::Limits;
+use gateway_queue_core::leadership::lease_object::LeaseObject;
+use gateway_queue_core::pacing::budget::Outcome;
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
@@ -10,9 +13,6 @@ use super::remote_state::RemoteState;
 use super::report::{Finding, Subject};
 use crate::config::TokenSource;
 use crate::discord::token_source::Current;
-use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::leadership::lease_object::LeaseObject;
-use gateway_queue_core::pacing::budget::Outcome;
 
 /// How far a question to Discord came.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,15 +9,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
+use gateway_queue_core::protocol::request;
+use gateway_queue_core::time::Moment;
 use jiff::Timestamp;
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
-
-use gateway_queue_core::protocol::request;
-use gateway_queue_core::time::Moment;
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -8,11 +8,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use gateway_queue_core::time::Moment;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::clock::boot_time;
-use gateway_queue_core::time::Moment;
 
 /// How often to beat.
 const EVERY: Duration = Duration::from_millis(50);

@@ -3,14 +3,14 @@
 use std::future::Future;
 use std::time::Duration;
 
+use gateway_queue_core::bot_token::BotToken;
+use gateway_queue_core::gateway_bot::Limits;
+use gateway_queue_core::pacing::budget::Outcome;
 use reqwest::header::{AGE, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use rustls::RootCertStore;
 
 use crate::http_client::{self, Unusable};
-use gateway_queue_core::bot_token::BotToken;
-use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::pacing::budget::Outcome;
 
 /// A fetch that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,10 +7,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use gateway_queue_core::bot_token::BotToken;
 use tokio::sync::watch;
 
 use crate::config::TokenSource;
-use gateway_queue_core::bot_token::BotToken;
 pub use gateway_queue_core::bot_token::Current;
 
 /// How often the file is read. The kubelet swaps symbolic links to whole folders, and

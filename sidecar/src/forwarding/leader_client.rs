@@ -6,6 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_queue_core::leadership::state::Leader;
+use gateway_queue_core::protocol::GRANT;
+use gateway_queue_core::protocol::refusal::Refusal;
+use gateway_queue_core::protocol::request::{self, Hop};
 use gateway_queue_telemetry::chain;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -22,10 +26,6 @@ use crate::clock::boot_time;
 use crate::clock::stall_detector::StallDetector;
 use crate::queue::messages::Permit;
 use crate::tcp::{KEEPALIVE, VANISHED_AFTER};
-use gateway_queue_core::leadership::state::Leader;
-use gateway_queue_core::protocol::GRANT;
-use gateway_queue_core::protocol::refusal::Refusal;
-use gateway_queue_core::protocol::request::{self, Hop};
 
 /// Pods of one cluster reach each other faster, or not at all.
 const CONNECT: Duration = Duration::from_secs(1);

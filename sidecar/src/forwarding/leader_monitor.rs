@@ -7,6 +7,11 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Instant;
 
+use gateway_queue_core::leadership::leader_health::{
+    Config, Health, LeaderHealth, Renewal, Reports,
+};
+use gateway_queue_core::leadership::lease_object::{self, Failure};
+use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_telemetry::Seldom;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -17,11 +22,6 @@ use crate::clock::boot_time;
 use crate::forwarding::leader_client;
 use crate::forwarding::reach::Reach;
 use crate::metrics::Metrics;
-use gateway_queue_core::leadership::leader_health::{
-    Config, Health, LeaderHealth, Renewal, Reports,
-};
-use gateway_queue_core::leadership::lease_object::{self, Failure};
-use gateway_queue_core::leadership::state::LeadershipState;
 
 /// Watches the leader until this process ends.
 pub async fn run(

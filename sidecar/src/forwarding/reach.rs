@@ -5,11 +5,10 @@ use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
-
 use gateway_queue_core::leadership::leader_health::Health;
 use gateway_queue_core::time::Moment;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 /// Whoever waits asks again sooner than this.
 const FRESH: Duration = Duration::from_secs(5);

@@ -6,6 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_queue_core::leadership::state::{Leader, LeadershipState};
+use gateway_queue_core::protocol::refusal::{Reason, Refusal};
+use gateway_queue_core::protocol::request::Hop;
+use gateway_queue_core::time::Moment;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
@@ -16,10 +20,6 @@ use crate::forwarding::leader_client::{self, Said};
 use crate::forwarding::reach::Reach;
 use crate::metrics::Metrics;
 use crate::queue::handle::{Handle, Turn};
-use gateway_queue_core::leadership::state::{Leader, LeadershipState};
-use gateway_queue_core::protocol::refusal::{Reason, Refusal};
-use gateway_queue_core::protocol::request::Hop;
-use gateway_queue_core::time::Moment;
 
 /// The pause after a leader said nothing, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));

@@ -5,6 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use gateway_queue_core::leadership::candidate::{Action, Candidate, Event};
+use gateway_queue_core::leadership::leader_health::Renewal;
+use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
+use gateway_queue_core::leadership::state::LeadershipState;
+use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::time::Moment;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -14,12 +20,6 @@ use crate::clock::boot_time::{self, Alarm};
 use crate::leadership::lease_client::{Lease, Watch};
 use crate::metrics::Metrics;
 use crate::queue::handle::Handle;
-use gateway_queue_core::leadership::candidate::{Action, Candidate, Event};
-use gateway_queue_core::leadership::leader_health::Renewal;
-use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
-use gateway_queue_core::leadership::state::LeadershipState;
-use gateway_queue_core::lease_state::last_known::Page;
-use gateway_queue_core::time::Moment;
 
 /// How long the queue task may take to end its grants.
 const SETTLE: Duration = Duration::from_secs(2);

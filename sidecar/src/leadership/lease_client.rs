@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
@@ -23,7 +24,6 @@ use url::form_urlencoded::byte_serialize;
 use crate::config::LeaseRef;
 use crate::http_client::{self, Unusable};
 use crate::leadership::ca_bundle::{Limits, Trust};
-use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 
 /// What the kubelet mounts into each pod.
 const CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";

@@ -6,18 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::Left;
+use gateway_queue_core::pacing::pacer::WaiterId;
+use gateway_queue_core::protocol::refusal::Refusal;
+use gateway_queue_core::queue::snapshot::{Detail, Snapshot};
+use gateway_queue_core::time::Moment;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::queue::messages::{Event, Permit};
-use gateway_queue_core::leadership::term::Term;
-use gateway_queue_core::pacing::pacer::WaiterId;
-use gateway_queue_core::protocol::refusal::Refusal;
-use gateway_queue_core::queue::snapshot::Detail;
-use gateway_queue_core::queue::snapshot::Snapshot;
-use gateway_queue_core::time::Moment;
 
 /// What came of waiting.
 #[derive(Debug)]

@@ -2,14 +2,14 @@
 
 use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::Left;
+use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::protocol::refusal::Refusal;
 use gateway_queue_core::queue::snapshot::{Detail, Snapshot};
+use gateway_queue_core::time::Moment;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::clock::stall_detector::Held;
-use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
-use gateway_queue_core::time::Moment;
 
 /// Something happened to a waiter, or somebody wants to know.
 #[derive(Debug)]

@@ -10,7 +10,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::{future, io};
 
+use gateway_queue_core::bot_token::Current;
+use gateway_queue_core::gateway_bot::{Limits, MAX_BUCKETS};
+use gateway_queue_core::leadership::state::LeadershipState;
+use gateway_queue_core::leadership::term::Term;
+use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::lease_state::{Hold, Left};
+use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
+use gateway_queue_core::pacing::scheduler::{Config, Learned};
+use gateway_queue_core::queue::term_queue::{TermQueue, TokenChange};
+use gateway_queue_core::time::Moment;
 use gateway_queue_telemetry::{ms, us};
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -21,19 +31,7 @@ use crate::clock::boot_time::{self, Alarm};
 use crate::discord::api::Discord;
 use crate::metrics::Metrics;
 use crate::queue::handle::Handle;
-use crate::queue::messages::Event;
-use crate::queue::messages::Permit;
-use gateway_queue_core::bot_token::Current;
-use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::gateway_bot::MAX_BUCKETS;
-use gateway_queue_core::leadership::state::LeadershipState;
-use gateway_queue_core::leadership::term::Term;
-use gateway_queue_core::lease_state::last_known::Page;
-use gateway_queue_core::pacing::budget::Outcome;
-use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
-use gateway_queue_core::pacing::scheduler::{Config, Learned};
-use gateway_queue_core::queue::term_queue::{TermQueue, TokenChange};
-use gateway_queue_core::time::Moment;
+use crate::queue::messages::{Event, Permit};
 
 /// How many events are taken before the turns are looked at again.
 const BATCH: usize = 256;

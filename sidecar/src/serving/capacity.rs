@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use gateway_queue_core::pacing::reservations;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::serving::cgroup;
-use gateway_queue_core::pacing::reservations;
 
 /// File descriptors that are kept for other things than clients.
 const OTHER_FILES: u64 = 128;

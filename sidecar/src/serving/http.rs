@@ -13,6 +13,10 @@ use std::sync::Arc;
 use std::time::{self, Duration};
 
 use futures::FutureExt as _;
+use gateway_queue_core::protocol::GRANT;
+use gateway_queue_core::protocol::refusal::Refusal;
+use gateway_queue_core::protocol::request::{self, Ask, Hop, Malformed};
+use gateway_queue_core::time::Moment;
 use gateway_queue_telemetry::Seldom;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
@@ -34,10 +38,6 @@ use crate::metrics::Metrics;
 use crate::queue::handle::Turn;
 use crate::queue::messages::Permit;
 use crate::serving::gate::Gate;
-use gateway_queue_core::protocol::GRANT;
-use gateway_queue_core::protocol::refusal::Refusal;
-use gateway_queue_core::protocol::request::{self, Ask, Hop, Malformed};
-use gateway_queue_core::time::Moment;
 
 /// As [`RETRY_AFTER`], but exact.
 const X_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-retry-after-ms");

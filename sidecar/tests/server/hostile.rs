@@ -8,8 +8,9 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Discord, LONG, Server, closed_silently, granted, machine};
 use socket2::{Domain, Socket, Type};
+
+use crate::common::{Discord, LONG, Server, closed_silently, granted, machine};
 
 const SPACING: Duration = Duration::from_millis(500);
 

@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
-use crate::lease_state::{ADDRESS, RELEASED, Release};
-use crate::testing::merge;
 use serde_json::json;
 
 use super::*;
+use crate::lease_state::{ADDRESS, RELEASED, Release};
+use crate::testing::merge;
 
 mod reports;
 

@@ -1,6 +1,5 @@
-use crate::lease_state::Left;
-
 use super::*;
+use crate::lease_state::Left;
 
 const D: Duration = Duration::from_secs(5);
 

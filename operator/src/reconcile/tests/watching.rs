@@ -1,15 +1,13 @@
 //! From what the API server lists to the reconciles.
 
-use k8s_openapi::api::coordination::v1::Lease;
-use tokio::task::JoinSet;
-
 use futures::StreamExt as _;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::runtime::reflector::store;
 use kube::runtime::watcher;
+use tokio::task::JoinSet;
 
 use super::*;
-use crate::observe::watches::events_of;
-use crate::observe::watches::watch_children;
+use crate::observe::watches::{events_of, watch_children};
 
 /// A client whose watches list `queues`, and nothing of any other kind, and bring
 /// nothing more.

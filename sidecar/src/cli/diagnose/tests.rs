@@ -1,7 +1,8 @@
+use gateway_queue_core::bot_token::BotToken;
+
 use super::super::color::Paint;
 use super::super::report::{exit_code, text};
 use super::*;
-use gateway_queue_core::bot_token::BotToken;
 
 fn now() -> Timestamp {
     "2026-11-24T22:48:00Z".parse().unwrap()

@@ -1,14 +1,14 @@
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::*;
-use crate::queue::handle::{Turn, Waiting};
 use gateway_queue_core::leadership::term::Inheritance;
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::pacer::Lane;
 use gateway_queue_core::protocol::refusal::Reason;
 use gateway_queue_core::queue::snapshot::Detail;
+use tokio::time::Instant;
+
+use super::*;
+use crate::queue::handle::{Turn, Waiting};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -1,3 +1,5 @@
+use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
+use gateway_queue_core::time::Moment;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -11,8 +13,6 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::queue::messages::Event;
-use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
-use gateway_queue_core::time::Moment;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";

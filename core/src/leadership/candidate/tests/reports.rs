@@ -1,9 +1,8 @@
 //! Reports of pods that cannot reach the leader, as they change the Lease.
 
-use crate::lease_state::Unreachable;
-
 use super::*;
 use crate::leadership::lease_object::report;
+use crate::lease_state::Unreachable;
 
 /// The Lease after another pod has written its report.
 fn reported(lease: &Value, pod: &str, leader: &str) -> Value {
