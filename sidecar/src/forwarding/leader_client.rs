@@ -42,6 +42,8 @@ pub enum Said {
     Granted(Permit),
     /// Not in the time that the client wants to wait.
     Refused(Refusal),
+    /// It leads, and holds as many forwarded requests as it may: try again.
+    Busy,
     /// Nothing that counts: it does not lead any more, it is gone, or this
     /// process was frozen while the answer lay in its socket.
     Nothing,
@@ -68,6 +70,7 @@ pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<StallDetector>) -> S
         StatusCode::OK if body == GRANT && held.is_fresh(boot_time::now()) => {
             Said::Granted(Permit::relayed(held))
         }
+        StatusCode::NO_CONTENT => Said::Busy,
         // Who did not opt in is answered with nothing but a grant.
         StatusCode::TOO_MANY_REQUESTS if hop.wait.is_some() => {
             Refusal::parse(&body).map_or(Said::Nothing, Said::Refused)

@@ -165,7 +165,14 @@ impl Route {
                         self.metrics.hopped("refused");
                         return Some(Turn::Refused(refusal));
                     }
-                    Said::Nothing if moved => pause = BACKOFF.0,
+                    Said::Nothing | Said::Busy if moved => pause = BACKOFF.0,
+                    Said::Busy => {
+                        self.metrics.hopped("busy");
+                        tokio::select! {
+                            () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
+                            () = changed => pause = BACKOFF.0,
+                        }
+                    }
                     Said::Nothing => {
                         self.metrics.hopped("nothing");
                         if boot_time::now().since(asked_at) > LISTENS {

@@ -94,9 +94,9 @@ struct ListenerContext {
 }
 
 /// Accepts connections until `end`, at most `most` at a time: the next one waits,
-/// unanswered, as all others wait, and those behind it in the kernel's queue. Of queues, it
-/// closes a forwarded request that is one too many, which is then repeated, and keeps
-/// connections free for probes. From `leaving` on, a connection ends with its next answer:
+/// unanswered, as all others wait, and those behind it in the kernel's queue. A forwarded
+/// request beyond `most` is answered with 204, and its pod repeats it; more connections are
+/// for probes. From `leaving` on, a connection ends with its next answer:
 /// clients keep them, and would come back here for ever. At the end, those who opted in to
 /// other answers than the grant are refused, and all others closed.
 pub async fn serve(
@@ -265,7 +265,10 @@ impl RequestContext {
 
     async fn hop(self, hop: Option<Hop>) -> Answer {
         let hop = hop.ok_or(Close)?;
-        let _permit = self.context.forwarded.try_acquire().map_err(|_| Close)?;
+        let Ok(_permit) = self.context.forwarded.try_acquire() else {
+            // It is alive, and holds as many as it may.
+            return self.probe(&hop.leader);
+        };
         let turn = tokio::select! {
             biased;
             () = self.gate.gone() => return Err(Close),

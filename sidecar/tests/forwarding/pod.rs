@@ -143,10 +143,15 @@ impl Pod {
 
     /// How many waiters went away before their turn.
     pub(crate) async fn gone(&self) -> u64 {
+        self.counted("gateway_queue_cancelled_total").await
+    }
+
+    /// The value of a series at /metrics, 0 if it is absent.
+    pub(crate) async fn counted(&self, series: &str) -> u64 {
         let snapshot = self.route.handle.look(Detail::Shards).await.unwrap();
         let page = self.route.metrics.page(&snapshot).unwrap();
-        let line = |line: &str| Some(line.strip_prefix("gateway_queue_cancelled_total ")?.parse());
-        page.lines().find_map(line).unwrap().unwrap()
+        let line = |line: &str| line.strip_prefix(series)?.trim().parse().ok();
+        page.lines().find_map(line).unwrap_or_default()
     }
 
     /// How many clients it holds.
