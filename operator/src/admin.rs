@@ -129,6 +129,7 @@ mod tests {
         assert_eq!(status("/metrics"), StatusCode::OK);
         assert_eq!(status("/"), StatusCode::NOT_FOUND);
         scope.filled();
+        scope.election_works();
         assert_eq!(status("/readyz"), StatusCode::OK);
     }
 }

@@ -92,15 +92,14 @@ pub async fn stand(
         candidacy,
         publish,
         seen: Seen::default(),
+        is_outdated: false,
         renewed: None,
         refusals: 0,
         reported: None,
     };
     loop {
-        let attempt = campaign.attempt();
-        let Some(pause) = stop.run_until_cancelled(attempt).await else {
-            break;
-        };
+        // Never cut short: the API server may do what was asked after the Lease is released.
+        let pause = campaign.attempt().await;
         let pause = pause.mul_f64(0.75 + 0.25 * fastrand::f64());
         if stop
             .run_until_cancelled(tokio::time::sleep(pause))
@@ -118,6 +117,8 @@ struct Campaign {
     candidacy: Candidacy,
     publish: Publish,
     seen: Seen,
+    /// Another has written the Lease since it was seen.
+    is_outdated: bool,
     /// When this operator last renewed the Lease: the start of the call.
     renewed: Option<Instant>,
     /// The 4xx answers in a row.
@@ -137,7 +138,12 @@ impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         Self {
             message: chain(&error),
-            is_refusal: matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code)),
+            is_refusal: match &error {
+                // A timeout, and an API server that is busy.
+                kube::Error::Api(status) if [408, 429].contains(&status.code) => false,
+                kube::Error::Api(status) => (400..500).contains(&status.code),
+                _ => false,
+            },
         }
     }
 }
@@ -182,9 +188,10 @@ impl Campaign {
         let identity = self.candidacy.identity.clone();
         // What this operator wrote itself is known, unless another has written since.
         let mut step = self.seen.step(&identity, start);
-        if step != Step::Renew {
+        if step != Step::Renew || self.is_outdated {
             let lease = self.leases.get_opt(self.candidacy.lease).await;
             self.seen.note(lease?, start);
+            self.is_outdated = false;
             step = self.seen.step(&identity, start);
         }
         let creates = step == Step::Create;
@@ -212,9 +219,8 @@ impl Campaign {
             Err(kube::Error::Api(status))
                 if status.code == 409 || (status.code == 404 && !creates) =>
             {
-                self.seen = Seen::default();
-                self.publish.health.election_failed(now());
-                self.stop_if_late();
+                self.is_outdated = true;
+                self.not_renewed();
                 Ok(self.refused(CONTENDED))
             }
             Err(error) => Err(error.into()),
@@ -335,7 +341,9 @@ impl Campaign {
     }
 
     fn leads_no_more(&mut self) {
-        self.renewed = None;
+        if self.renewed.take().is_some() {
+            self.refusals = 0;
+        }
         self.publish
             .leads
             .send_if_modified(|leads| std::mem::replace(leads, false));
@@ -349,11 +357,16 @@ impl Campaign {
         }
     }
 
-    fn failed(&mut self, error: &str) {
+    /// Of another leader nothing is known either.
+    fn not_renewed(&mut self) {
         self.publish.health.election_failed(now());
         self.stop_if_late();
         let leads = *self.publish.leads.borrow();
         self.publish.has_leader.set(leads.into());
+    }
+
+    fn failed(&mut self, error: &str) {
+        self.not_renewed();
         let Candidacy {
             namespace, lease, ..
         } = self.candidacy.clone();

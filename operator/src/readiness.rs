@@ -27,6 +27,8 @@ pub struct ScopeHealth {
     /// The namespace, or `*`.
     name: String,
     filled: AtomicBool,
+    /// Whether a call of the election has ever succeeded, or there is no election.
+    elected: AtomicBool,
     /// Since when no call of the election has succeeded, if the last one failed.
     election_failing: Mutex<Option<Instant>>,
 }
@@ -40,11 +42,13 @@ impl Readiness {
         }
     }
 
-    /// Adds a scope, named by its namespace or `*`. Its caches are not filled yet.
+    /// Adds a scope, named by its namespace or `*`. Its caches are not filled yet, and its
+    /// election has not begun.
     pub fn add(&mut self, name: &str) -> Arc<ScopeHealth> {
         let scope = Arc::new(ScopeHealth {
             name: name.to_owned(),
             filled: AtomicBool::new(false),
+            elected: AtomicBool::new(false),
             election_failing: Mutex::default(),
         });
         self.scopes.push(Arc::clone(&scope));
@@ -63,6 +67,10 @@ impl Readiness {
                 faults.push(fault);
             } else if !scope.filled.load(Ordering::Relaxed) {
                 return Err("the caches are not filled yet\n".to_owned());
+            } else if !scope.elected.load(Ordering::Relaxed) {
+                // Or a rollout of an operator that may not write its Lease would end the
+                // one that works.
+                return Err("the leader election has not succeeded yet\n".to_owned());
             }
         }
         let none_works = !faults.is_empty() && faults.len() == self.scopes.len();
@@ -95,8 +103,9 @@ impl ScopeHealth {
         self.election_failing().get_or_insert(now);
     }
 
-    /// Notes that a call of the election succeeded.
+    /// Notes that a call of the election succeeded, or that there is no election.
     pub fn election_works(&self) {
+        self.elected.store(true, Ordering::Relaxed);
         *self.election_failing() = None;
     }
 
@@ -145,6 +154,9 @@ mod tests {
             let fault = readiness.check(now).unwrap_err();
             assert_eq!(fault, "the caches are not filled yet\n");
             scope.filled();
+            let fault = readiness.check(now).unwrap_err();
+            assert_eq!(fault, "the leader election has not succeeded yet\n");
+            scope.election_works();
         }
         assert_eq!(readiness.check(now), ready());
     }
@@ -153,7 +165,9 @@ mod tests {
     fn not_ready_while_a_watch_has_failed_for_two_minutes() {
         let health = Arc::<WatchHealth>::default();
         let mut readiness = Readiness::of(Arc::clone(&health));
-        readiness.add("*").filled();
+        let scope = readiness.add("*");
+        scope.filled();
+        scope.election_works();
         let start = Instant::now();
         let fault = |seconds| readiness.check(start + Duration::from_secs(seconds));
         health.add("/pods", "Pod", "*");
@@ -175,6 +189,7 @@ mod tests {
         let mut readiness = Readiness::of(Arc::default());
         let scope = readiness.add("shop");
         scope.filled();
+        scope.election_works();
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         scope.election_failed(start);
@@ -203,6 +218,7 @@ mod tests {
         health.failed("/gone/pods", start);
         health.connected("/shop/pods", start);
         shop.filled();
+        shop.election_works();
         assert!(readiness.check(after(119)).is_err());
         let report = readiness.check(after(120)).unwrap();
         let expected = "the watch of kind Pod in namespace gone has failed for 120 s";

@@ -134,6 +134,7 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             let campaign = leader_election::stand(client, candidacy, publish, idle.clone());
             standing.run(format!("election for {place}"), campaign);
         } else {
+            scope_health.election_works();
             has_leader.set(1);
         }
         let context = Arc::new(Context {

@@ -368,6 +368,12 @@ async fn an_operator_is_not_ready_while_its_lease_is_refused_for_more_than_two_m
         let server = Server::default();
         server.fail(Some(code));
         let mut operator = Operator::of(&server);
+        pass(10).await;
+        assert!(!operator.is_ready(), "{code}: it has never succeeded");
+        server.fail(None);
+        operator.until(true).await;
+        assert!(operator.is_ready(), "{code}");
+        server.fail(Some(code));
         pass(110).await;
         assert!(operator.is_ready(), "{code}");
         pass(30).await;
@@ -421,6 +427,25 @@ async fn a_lease_that_is_always_out_of_date_is_retried_less_and_less_often() {
     server.0.lock().unwrap().conflicts = false;
     operator.until(true).await;
     operator.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_meets_a_conflict_knows_no_leader_and_takes_a_lease_that_has_expired() {
+    let server = Server::default();
+    let mut first = Operator::named(&server, "first");
+    first.until(true).await;
+    let mut second = Operator::named(&server, "second");
+    pass(30).await;
+    assert!(second.has_leader());
+    server.0.lock().unwrap().conflicts = true;
+    first.until(false).await;
+    assert!(!first.has_leader());
+    pass(60).await;
+    assert!(!first.leads() && !second.leads() && !second.has_leader());
+    server.0.lock().unwrap().conflicts = false;
+    let limit = Duration::from_secs(60);
+    let took = tokio::time::timeout(limit, second.until(true)).await;
+    took.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

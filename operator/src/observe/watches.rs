@@ -239,10 +239,12 @@ where
                     if retry.is_routine(failure, now) {
                         tracing::debug!(%kind, error = chain(error), "watch expired; listing again");
                     } else {
-                        if health.failed(&path, now) {
+                        let was_up = health.failed(&path, now);
+                        if was_up {
                             retry.succeeded();
                         }
-                        if retry.is_new(failure) {
+                        // The list of a watch that expires succeeds each time.
+                        if was_up || (failure != Failure::Expired && retry.is_new(failure)) {
                             let scope = &name;
                             tracing::warn!(%kind, scope, error = chain(error), "watch failed; retrying");
                         } else {

@@ -1,5 +1,6 @@
 //! `gateway_queue_operator_queue_ready` and `gateway_queue_operator_queue_has_leader`: one
-//! series of each for every GatewayQueue, from its status. They are read from the cache at
+//! series of each for every GatewayQueue, from its status; of the second only if it is to have
+//! pods. They are read from the cache at
 //! each scrape, so that they end with the GatewayQueue, and so that alerts have a series
 //! when a queue has no pods or its pods are not scraped.
 
@@ -58,11 +59,13 @@ impl Collector for QueueReady {
             for queue in queues {
                 let status = status(&queue);
                 let (is_ready, reason) = readiness(status);
-                let has_leader = status.is_some_and(|status| status.leader.is_some());
                 let namespace = ("namespace", queue.namespace().unwrap_or_default());
                 let name = ("name", queue.name_any());
-                led.get_or_create(&[namespace.clone(), name.clone()])
-                    .set(has_leader.into());
+                if is_to_have_a_leader(&queue) {
+                    let has_leader = status.is_some_and(|status| status.leader.is_some());
+                    led.get_or_create(&[namespace.clone(), name.clone()])
+                        .set(has_leader.into());
+                }
                 let labels = [namespace, name, ("reason", reason.to_owned())];
                 ready.get_or_create(&labels).set(is_ready.into());
             }
@@ -76,12 +79,17 @@ impl Collector for QueueReady {
         ready.encode(metric)?;
         let metric = encoder.encode_descriptor(
             "queue_has_leader",
-            "Whether the status of a GatewayQueue names a leader (1)",
+            "Whether the status of a GatewayQueue with replicas names a leader (1)",
             None,
             led.metric_type(),
         )?;
         led.encode(metric)
     }
+}
+
+/// Whether a queue is to have pods, as far as its spec can be read.
+fn is_to_have_a_leader(queue: &Stored) -> bool {
+    matches!(queue, Stored::Queue(queue) if queue.spec.replicas > 0)
 }
 
 fn status(queue: &Stored) -> Option<&GatewayQueueStatus> {
@@ -204,6 +212,9 @@ mod tests {
         cluster.writer.apply_watcher_event(&Event::Apply(led));
         let series = cluster.series_of("queue_has_leader");
         assert_eq!(series, ["\"a\"} 0", "\"b\"} 1"]);
+        let none = queue("b", json!({"replicas": 0}), Some(("False", "NameTaken")));
+        cluster.writer.apply_watcher_event(&Event::Apply(none));
+        assert_eq!(cluster.series_of("queue_has_leader"), ["\"a\"} 0"]);
         cluster.leads.send_replace(false);
         assert_eq!(cluster.series_of("queue_has_leader"), Vec::<String>::new());
     }
