@@ -111,7 +111,7 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &Cancellation
         let connection = tokio::spawn(async move {
             let service = service_fn(|request| {
                 let port = Arc::clone(&port);
-                async move { Ok::<_, Infallible>(port.answer(&request).await) }
+                async move { port.answer(&request).await }
             });
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -125,6 +125,16 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &Cancellation
     }
 }
 
+/// Closes the connection without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("this is not the queue port")]
+struct NoQueue;
+
+fn names_a_shard(query: Option<&str>) -> bool {
+    let query = query.unwrap_or_default().as_bytes();
+    url::form_urlencoded::parse(query).any(|(name, _)| name == "shard")
+}
+
 /// The admin port while it is open.
 struct Port {
     admin: Admin,
@@ -134,10 +144,16 @@ struct Port {
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 impl Port {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+    /// # Errors
+    ///
+    /// When the request is meant for the queue port: many clients take any answer for a grant.
+    async fn answer(&self, request: &Request<Incoming>) -> Result<Response<Body>, NoQueue> {
+        if names_a_shard(request.uri().query()) {
+            return Err(NoQueue);
+        }
         let mut answer = self.find(request).await;
         dashboard::protect(answer.headers_mut());
-        answer
+        Ok(answer)
     }
 
     async fn find(&self, request: &Request<Incoming>) -> Response<Body> {

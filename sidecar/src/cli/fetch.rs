@@ -59,10 +59,17 @@ impl Fetcher {
     ///
     /// Says what is there instead of a queue.
     pub async fn ask(&self, url: &Url) -> Result<Answer, String> {
-        let request = self.0.get(url.clone()).send().await;
+        // The queue port refuses this instead of granting it; the admin port ignores it.
+        let mut url = url.clone();
+        url.set_query(Some("wait=never"));
+        let request = self.0.get(url).send().await;
         let mut response = request.map_err(|error| http_client::cause(&error))?;
         if response.status() != StatusCode::OK {
             return Err(match response.status() {
+                StatusCode::BAD_REQUEST => {
+                    "this is not an admin port (9090, unless ADMIN_PORT is set); is it the queue port?"
+                        .to_owned()
+                }
                 StatusCode::SERVICE_UNAVAILABLE => "the queue is not able to answer".to_owned(),
                 status => format!("{} is answered, which no admin port does", status.as_u16()),
             });

@@ -320,4 +320,12 @@ fn the_admin_port_tells_the_state_and_is_no_queue() {
     let (status, page) = server.page("/elsewhere");
     assert_eq!(status, 404);
     assert!(page.contains("/state"));
+    // Any answer would be taken for a grant.
+    for target in ["/?shard=3", "/x?wait=1&shard=3", "/state?shard=0"] {
+        let mut stream = TcpStream::connect(server.admin).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nhost: q\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        assert!(closed_silently(stream), "{target}");
+    }
 }

@@ -130,6 +130,15 @@ fn what_cannot_be_asked_and_what_cannot_be_read_differ() {
     let (code, _, error) = asked(&[&other.address.to_string()]);
     assert_eq!(code, 3);
     assert!(error.contains("no queue's admin port"), "{error}");
+    let server = Server::start(&[]);
+    let (code, _, error) = asked(&[&server.queue.to_string()]);
+    assert_eq!(code, 3);
+    assert!(error.contains("is it the queue port?"), "{error}");
+    let (_, metrics) = server.page("/metrics");
+    assert!(
+        metrics.contains("gateway_queue_grants_total 0\n"),
+        "{metrics}"
+    );
     for args in [
         &["--watch"][..],
         &["a:1", "b:1"],
