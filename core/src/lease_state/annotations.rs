@@ -1,0 +1,321 @@
+//! The annotations that a leader writes on the Lease: their keys and values.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+/// The annotation of a [`Release`](super::Release); absent while somebody leads.
+pub const RELEASED: &str = "gatewayqueue.dev/released";
+
+/// The annotation that tells tokens apart: the published session starts are
+/// those of one bot. Nothing of the token can be read from it.
+pub const TOKEN_MARK: &str = "gatewayqueue.dev/token-mark";
+
+/// The annotation that says where the leader takes hops: `IP:PORT`.
+pub const ADDRESS: &str = "gatewayqueue.dev/address";
+
+const HOLDER: &str = "gatewayqueue.dev/holder";
+const TOKEN: &str = "gatewayqueue.dev/token";
+const HOLD: &str = "gatewayqueue.dev/hold";
+const DETAIL: &str = "gatewayqueue.dev/detail";
+const MAX_CONCURRENCY: &str = "gatewayqueue.dev/max-concurrency";
+const RECOMMENDED_SHARDS: &str = "gatewayqueue.dev/recommended-shards";
+const STARTS_TOTAL: &str = "gatewayqueue.dev/session-starts-total";
+const STARTS_REMAINING: &str = "gatewayqueue.dev/session-starts-remaining";
+const STARTS_RESET: &str = "gatewayqueue.dev/session-starts-reset";
+
+/// The longest detail that is written, in bytes: annotations are for people
+/// who look at a Lease, and the whole object must stay small.
+const MAX_DETAIL: usize = 512;
+
+/// What is known of the bot's token. Never the token itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// The queue runs without a token: no session starts are counted.
+    None,
+    /// A token file is configured, but it is absent, empty or unreadable.
+    Missing,
+    /// There is a token, and Discord has not said anything about it yet.
+    Unchecked,
+    /// Discord answered with the limits of this token.
+    Accepted,
+    /// Discord answered 401.
+    Rejected,
+}
+
+/// Why nothing is granted, when nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// See [`Token::Missing`].
+    TokenMissing,
+    /// See [`Token::Rejected`].
+    TokenRejected,
+    /// Discord has not told the limits yet.
+    SessionStartsUnknown,
+    /// No session start is left above the reserve.
+    SessionStartsExhausted,
+}
+
+/// The session starts of the bot, as of the write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionStarts {
+    /// How many a window has.
+    pub total: u64,
+    /// How many may still be granted, the reserve not deducted.
+    pub remaining: u64,
+    /// When Discord opens the next window; none when no window is open.
+    pub reset_time: Option<Timestamp>,
+}
+
+/// The state of the queue at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The pod that wrote it.
+    pub holder: String,
+    /// The state of the token.
+    pub token: Token,
+    /// Why nothing is granted; none when shards are granted their turns.
+    pub hold: Option<Hold>,
+    /// A sentence for a person: the last fault, say. At most 512 bytes are kept.
+    pub detail: Option<String>,
+    /// How many buckets there are; none while unknown.
+    pub max_concurrency: Option<u32>,
+    /// How many shards Discord recommends.
+    pub recommended_shards: Option<u32>,
+    /// None without a token, or while unknown.
+    pub session_starts: Option<SessionStarts>,
+}
+
+impl Entry {
+    /// What a queue can say before it has looked around.
+    pub fn new(holder: &str) -> Self {
+        Self {
+            holder: holder.to_owned(),
+            token: Token::Unchecked,
+            hold: Some(Hold::SessionStartsUnknown),
+            detail: None,
+            max_concurrency: None,
+            recommended_shards: None,
+            session_starts: None,
+        }
+    }
+
+    /// Whether people want to know soon what is new in this entry: all but a
+    /// number of session starts that goes down with each grant.
+    pub fn is_news_after(&self, before: &Self) -> bool {
+        let without_countdown = |entry: &Self| {
+            let mut entry = entry.clone();
+            if let Some(starts) = &mut entry.session_starts {
+                starts.remaining = 0;
+            }
+            entry
+        };
+        without_countdown(self) != without_countdown(before)
+    }
+
+    /// The annotations of this entry. A key that has nothing to say is there
+    /// with `None`, so that a merge patch removes what an earlier entry said.
+    pub fn annotations(&self) -> BTreeMap<&'static str, Option<String>> {
+        let starts = self.session_starts;
+        BTreeMap::from([
+            (HOLDER, Some(self.holder.clone())),
+            (TOKEN, Some(self.token.word().to_owned())),
+            (HOLD, self.hold.map(|hold| hold.word().to_owned())),
+            (DETAIL, self.detail.as_deref().map(clip)),
+            (MAX_CONCURRENCY, self.max_concurrency.map(text)),
+            (RECOMMENDED_SHARDS, self.recommended_shards.map(text)),
+            (STARTS_TOTAL, starts.map(|s| text(s.total))),
+            (STARTS_REMAINING, starts.map(|s| text(s.remaining))),
+            (STARTS_RESET, starts.and_then(|s| s.reset_time).map(text)),
+        ])
+    }
+
+    /// Reads what [`Entry::annotations`] wrote. None when no queue has written
+    /// yet. A value that cannot be read (a newer version, a curious hand) is
+    /// taken as unknown: a hold stays a hold.
+    pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let get = |key| annotations.get(key).map(String::as_str);
+        let number = |key| get(key).and_then(|v| v.parse::<u64>().ok());
+        let small = |key| get(key).and_then(|v| v.parse::<u32>().ok());
+        Some(Self {
+            holder: get(HOLDER)?.to_owned(),
+            token: get(TOKEN)
+                .and_then(Token::from_word)
+                .unwrap_or(Token::Unchecked),
+            hold: get(HOLD).map(|w| Hold::from_word(w).unwrap_or(Hold::SessionStartsUnknown)),
+            detail: get(DETAIL).map(str::to_owned),
+            max_concurrency: small(MAX_CONCURRENCY),
+            recommended_shards: small(RECOMMENDED_SHARDS),
+            session_starts: number(STARTS_TOTAL).zip(number(STARTS_REMAINING)).map(
+                |(total, remaining)| SessionStarts {
+                    total,
+                    remaining,
+                    reset_time: get(STARTS_RESET).and_then(|v| v.parse().ok()),
+                },
+            ),
+        })
+    }
+}
+
+impl Token {
+    const ALL: [Self; 5] = [
+        Self::None,
+        Self::Missing,
+        Self::Unchecked,
+        Self::Accepted,
+        Self::Rejected,
+    ];
+
+    /// The word that stands for it in annotations, metrics and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Missing => "missing",
+            Self::Unchecked => "unchecked",
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.word() == word)
+    }
+}
+
+impl Hold {
+    /// Every reason there is.
+    pub const ALL: [Self; 4] = [
+        Self::TokenMissing,
+        Self::TokenRejected,
+        Self::SessionStartsUnknown,
+        Self::SessionStartsExhausted,
+    ];
+
+    /// The word that stands for it in annotations, metrics and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::TokenMissing => "token_missing",
+            Self::TokenRejected => "token_rejected",
+            Self::SessionStartsUnknown => "session_starts_unknown",
+            Self::SessionStartsExhausted => "session_starts_exhausted",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|h| h.word() == word)
+    }
+}
+
+fn text(value: impl std::fmt::Display) -> String {
+    value.to_string()
+}
+
+/// One line of at most [`MAX_DETAIL`] bytes, cut at a character.
+fn clip(detail: &str) -> String {
+    let mut clipped = String::new();
+    for c in detail.chars() {
+        let c = if c.is_control() { ' ' } else { c };
+        if clipped.len() + c.len_utf8() > MAX_DETAIL {
+            break;
+        }
+        let _ = clipped.write_char(c);
+    }
+    clipped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Entry {
+        Entry {
+            holder: "my-bot-7d9f".to_owned(),
+            token: Token::Accepted,
+            hold: Some(Hold::SessionStartsExhausted),
+            detail: Some("Discord answered 503".to_owned()),
+            max_concurrency: Some(16),
+            recommended_shards: Some(128),
+            session_starts: Some(SessionStarts {
+                total: 1000,
+                remaining: 0,
+                reset_time: Some("2026-11-23T12:00:00Z".parse().unwrap()),
+            }),
+        }
+    }
+
+    fn stored(entry: &Entry) -> BTreeMap<String, String> {
+        entry
+            .annotations()
+            .into_iter()
+            .filter_map(|(k, v)| Some((k.to_owned(), v?)))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let sparse = Entry {
+            holder: "p".to_owned(),
+            token: Token::Missing,
+            hold: None,
+            detail: None,
+            max_concurrency: None,
+            recommended_shards: None,
+            session_starts: None,
+        };
+        for entry in [full(), sparse] {
+            assert_eq!(Entry::read(&stored(&entry)), Some(entry));
+        }
+        for token in Token::ALL {
+            assert_eq!(Token::from_word(token.word()), Some(token));
+        }
+        for hold in Hold::ALL {
+            assert_eq!(Hold::from_word(hold.word()), Some(hold));
+        }
+    }
+
+    #[test]
+    fn an_entry_names_every_key_so_that_old_words_are_removed() {
+        let mut sparse = full();
+        sparse.hold = None;
+        sparse.session_starts = None;
+        assert_eq!(
+            sparse.annotations().keys().collect::<Vec<_>>(),
+            full().annotations().keys().collect::<Vec<_>>()
+        );
+        assert_eq!(sparse.annotations()[HOLD], None);
+    }
+
+    #[test]
+    fn a_countdown_is_no_news_and_the_rest_is() {
+        let (before, mut after) = (full(), full());
+        after.session_starts.as_mut().unwrap().remaining = 7;
+        assert!(!after.is_news_after(&before));
+        after.hold = None;
+        assert!(after.is_news_after(&before));
+    }
+
+    #[test]
+    fn a_lease_that_no_queue_wrote_on_says_nothing() {
+        assert_eq!(Entry::read(&BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn a_hold_of_a_newer_version_is_still_a_hold() {
+        let mut annotations = stored(&full());
+        annotations.insert(HOLD.to_owned(), "moon_phase".to_owned());
+        annotations.insert(MAX_CONCURRENCY.to_owned(), "-3".to_owned());
+        let read = Entry::read(&annotations).unwrap();
+        assert_eq!(read.hold, Some(Hold::SessionStartsUnknown));
+        assert_eq!(read.max_concurrency, None);
+    }
+
+    #[test]
+    fn a_long_detail_is_cut_at_a_character_and_kept_on_one_line() {
+        let mut entry = full();
+        entry.detail = Some("é\n".repeat(MAX_DETAIL));
+        let detail = entry.annotations()[DETAIL].clone().unwrap();
+        assert!(detail.len() <= MAX_DETAIL && detail.len() > MAX_DETAIL - 4);
+        assert!(!detail.contains('\n'));
+    }
+}
