@@ -14,7 +14,7 @@
 //! There is at most one request at a time: while one is in flight, `step` returns
 //! [`Action::Wait`]. [`Candidate::resign`] and [`Candidate::publish`] may be called at any
 //! time. JSON goes in and out as the API server has it, so a simulation drives
-//! this exactly as [`gateway_queue::leadership::candidate_task`] does.
+//! this exactly as the server's `leadership::candidate_task` does.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -287,8 +287,8 @@ impl Candidate {
         self.conclude(request, answer, now);
     }
 
-    /// Takes what the queue task hands over; none when it did not answer in time. Then the
-    /// Lease is read and the queue task is asked again.
+    /// Takes the handover of the queue task, or none when it did not answer in time. In that
+    /// case the Lease is read and the request to the queue task is repeated.
     pub fn settled(&mut self, left: Option<Left>, now: Moment) {
         let Some(Pending::Settling(write)) = self.pending.take() else {
             return;

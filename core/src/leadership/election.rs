@@ -1,4 +1,4 @@
-//! Who leads: an election over one Lease, as a state machine.
+//! The leader election over one Lease, as a state machine.
 //!
 //! Kubernetes is what all agree on: every write carries the version of the
 //! Lease that it changes, and the API server refuses it when that is not the

@@ -14,7 +14,7 @@ use crate::observe::token_claims::TokenClaims;
 use crate::reconcile::backoff::Backoffs;
 use crate::reconcile::last_written::LastWritten;
 
-/// Why a reconcile failed. It is tried again, later and later.
+/// Why a reconcile failed. It is retried with exponential backoff.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The spec gives no children.

@@ -63,9 +63,9 @@ pub struct QueueTask {
 }
 
 impl QueueTask {
-    /// A queue task, and the way to it for at most `most` waiters. It leads when
-    /// `standing` says so. What it has to say is published in `lease_state`. Must
-    /// be called within a tokio runtime.
+    /// Returns a queue task, and a handle to it for at most `most` waiters. It grants
+    /// while `standing` makes this process the leader, and publishes its state to
+    /// `lease_state`. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
