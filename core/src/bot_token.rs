@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::lease_state::Token;
+use crate::lease_state::TokenState;
 
 /// A bot token, checked to fit into a header. Nothing prints it: its `Debug`
 /// shows no character of it, and it has no `Display`.
@@ -78,11 +78,11 @@ pub enum Current {
 
 impl Current {
     /// Its state before Discord has said anything about it.
-    pub fn state(&self) -> Token {
+    pub fn state(&self) -> TokenState {
         match self {
-            Self::None => Token::None,
-            Self::Missing(_) => Token::Missing,
-            Self::Token(_) => Token::Unchecked,
+            Self::None => TokenState::None,
+            Self::Missing(_) => TokenState::Missing,
+            Self::Token(_) => TokenState::Unchecked,
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::leadership::leader_health::Health;
 use crate::leadership::state::Role;
-use crate::lease_state::Token;
+use crate::lease_state::TokenState;
 use crate::pacing::pacer::Lane;
 use crate::queue::snapshot::{About, LeaderView, Snapshot};
 use crate::time::Moment;
@@ -50,16 +50,16 @@ pub fn leader(lanes: &[usize]) -> Snapshot {
     };
     Snapshot {
         taken: Moment::from_nanos(9_000_000_000),
-        role: Role::Leads,
+        role: Role::Leader,
         leader: None,
         leader_pod: None,
         leader_silent: false,
         leader_health: Health::NoLeader,
-        token: Token::Accepted,
-        trouble: None,
-        held: 0,
+        token: TokenState::Accepted,
+        last_error: None,
+        held_requests: 0,
         leader_view: Some(LeaderView {
-            hold: None,
+            blocked_by: None,
             fetch_at: None,
             max_concurrency: Some(lanes.len() as u32),
             limits: None,

@@ -13,7 +13,7 @@ use gateway_queue_core::leadership::candidate::{Action, Candidate};
 use gateway_queue_core::leadership::election;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use gateway_queue_core::lease_state::last_known::Page;
-use gateway_queue_core::lease_state::{Left, RELEASED, Release, TOKEN_MARK, Token};
+use gateway_queue_core::lease_state::{HANDOVER, Left, Release, TOKEN_FINGERPRINT, TokenState};
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::pacer::WaiterId;
 use gateway_queue_core::pacing::scheduler::{Config, Queue};
@@ -125,7 +125,7 @@ fn elect(
 }
 
 /// When each of the first grants of a new leader goes out, by bucket.
-fn grants(candidate: &Candidate, token: Token, from: Moment) -> Vec<(u32, Moment)> {
+fn grants(candidate: &Candidate, token: TokenState, from: Moment) -> Vec<(u32, Moment)> {
     let config = Config {
         spacing: SPACING,
         start_guard: true,
@@ -140,7 +140,7 @@ fn grants(candidate: &Candidate, token: Token, from: Moment) -> Vec<(u32, Moment
     let standing = candidate.standing();
     let term = standing.term.as_ref().unwrap();
     let mut queue = Queue::inheriting(&config, token, &term.inheritance, from);
-    if let (Token::Unchecked, Some(known)) = (token, &standing.known) {
+    if let (TokenState::Unchecked, Some(known)) = (token, &standing.known) {
         queue.adopt(known.limits, from);
     }
     for shard in 0..4 {
@@ -166,7 +166,7 @@ fn grants(candidate: &Candidate, token: Token, from: Moment) -> Vec<(u32, Moment
 /// How the last leader left this Lease, if that can be believed.
 fn released(lease: &Value) -> Option<Release> {
     let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or("");
-    let record = lease["metadata"]["annotations"][RELEASED].as_str()?;
+    let record = lease["metadata"]["annotations"][HANDOVER].as_str()?;
     match Release::read(record)? {
         _ if !holder.is_empty() => None,
         Release::Left(left) if lease["metadata"]["uid"] != left.lease => None,
@@ -212,7 +212,7 @@ fn plays(lease: &[u8], wall: Timestamp) {
         "taken at {taken:?}, free at {free_at:?}"
     );
 
-    let granted = grants(&candidate, Token::None, taken);
+    let granted = grants(&candidate, TokenState::None, taken);
     for (bucket, moment) in &granted {
         let due = match &release {
             Some(Release::NeverLed) => taken,
@@ -240,13 +240,13 @@ fn plays(lease: &[u8], wall: Timestamp) {
             .ok()
     };
     let remaining = number("gatewayqueue.dev/session-starts-remaining").unwrap_or(0);
-    assert!(grants(&candidate, Token::Unchecked, taken).len() as u64 <= remaining);
+    assert!(grants(&candidate, TokenState::Unchecked, taken).len() as u64 <= remaining);
 }
 
 /// A Lease that a leader left a moment ago.
 fn sound() -> Value {
-    let held = json!({"gatewayqueue.dev/address": "10.0.0.2:9091", TOKEN_MARK: "0badcafe",
-        "gatewayqueue.dev/holder": "my-bot-b", "gatewayqueue.dev/token": "accepted",
+    let held = json!({"gatewayqueue.dev/leader-address": "10.0.0.2:9091", TOKEN_FINGERPRINT: "0badcafe",
+        "gatewayqueue.dev/holder": "my-bot-b", "gatewayqueue.dev/token-state": "accepted",
         "gatewayqueue.dev/max-concurrency": "2", "gatewayqueue.dev/recommended-shards": "4",
         "gatewayqueue.dev/session-starts-total": "1000",
         "gatewayqueue.dev/session-starts-remaining": "900"});
@@ -266,7 +266,7 @@ fn sound() -> Value {
 fn released_with(record: &str) -> Value {
     let mut lease = sound();
     lease["spec"]["holderIdentity"] = json!("");
-    lease["metadata"]["annotations"][RELEASED] = json!(record);
+    lease["metadata"]["annotations"][HANDOVER] = json!(record);
     lease
 }
 
@@ -357,12 +357,12 @@ fn paths() -> Vec<Vec<&'static str>> {
         paths.push(vec!["spec", field]);
     }
     for key in [
-        RELEASED,
-        TOKEN_MARK,
-        "gatewayqueue.dev/address",
+        HANDOVER,
+        TOKEN_FINGERPRINT,
+        "gatewayqueue.dev/leader-address",
         "gatewayqueue.dev/holder",
-        "gatewayqueue.dev/token",
-        "gatewayqueue.dev/hold",
+        "gatewayqueue.dev/token-state",
+        "gatewayqueue.dev/blocked-by",
         "gatewayqueue.dev/max-concurrency",
         "gatewayqueue.dev/recommended-shards",
         "gatewayqueue.dev/session-starts-total",

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::lease_state::Token;
+use gateway_queue_core::lease_state::TokenState;
 use gateway_queue_core::pacing::budget::{Outcome, Rules};
 use gateway_queue_core::pacing::pacer::WaiterId;
 use gateway_queue_core::pacing::scheduler::{Config, Queue};
@@ -30,7 +30,7 @@ use Event::{Ask, Discord, Leave, Restart};
 /// Plays events to their end and tells who was granted when.
 struct Story {
     config: Config,
-    token: Token,
+    token: TokenState,
     now: Moment,
     queue: Queue,
     /// The limits that Discord returns, less the grants since, and when their window ends.
@@ -43,11 +43,11 @@ struct Story {
 }
 
 impl Story {
-    fn new(m: u32, token: Token) -> Self {
+    fn new(m: u32, token: TokenState) -> Self {
         Self::with(m, token, false, 300)
     }
 
-    fn with(m: u32, token: Token, start_guard: bool, refresh: u64) -> Self {
+    fn with(m: u32, token: TokenState, start_guard: bool, refresh: u64) -> Self {
         let config = Config {
             spacing: Duration::from_secs(5),
             start_guard,
@@ -163,7 +163,7 @@ fn seconds(moment: Moment) -> f64 {
 
 /// Without a token: only pacing.
 fn paced(m: u32, events: impl IntoIterator<Item = (f64, Event)>) -> Vec<(u32, f64)> {
-    Story::new(m, Token::None).play(events).grants
+    Story::new(m, TokenState::None).play(events).grants
 }
 
 fn ask(shards: Range<u32>, at: f64) -> impl Iterator<Item = (f64, Event)> {
@@ -205,7 +205,7 @@ fn the_gone_take_no_slot_and_no_session_start() {
     let discord = [(0.0, Discord(1, 1000, 3600))];
     let leave = [(2.0, Leave(1)), (4.9, Leave(2))];
     let events = discord.into_iter().chain(ask(0..4, 0.0)).chain(leave);
-    let story = Story::with(1, Token::Unchecked, false, 5000).play(events);
+    let story = Story::with(1, TokenState::Unchecked, false, 5000).play(events);
     assert_eq!(story.grants, [(0, 0.0), (3, 5.0)]);
     assert_eq!(story.queue.budget().remaining(), Some(998));
 }
@@ -233,7 +233,7 @@ fn used_up_session_starts_hold_until_discord_says_more() {
     let discord = [(0.0, Discord(16, 3, 60))];
     let later = [(59.0, Discord(16, 1000, 86_400))];
     let events = discord.into_iter().chain(ask(0..16, 0.0)).chain(later);
-    let story = Story::new(1, Token::Unchecked).play(events);
+    let story = Story::new(1, TokenState::Unchecked).play(events);
     assert_eq!(story.times(), [vec![0.0; 3], vec![60.0; 13]].concat());
     assert_eq!(story.fetches[..2], [0.0, 60.0]);
 }
@@ -252,7 +252,7 @@ fn what_others_use_of_the_last_session_starts_is_not_granted() {
         // After the first answer, which comes at once.
         let others = [(at - 0.0005, Discord(buckets, 2, 3500))];
         let events = discord.into_iter().chain(others).chain(ask(0..12, at));
-        let story = Story::with(1, Token::Unchecked, guard, 300).play(events);
+        let story = Story::with(1, TokenState::Unchecked, guard, 300).play(events);
         assert_eq!(story.times().len(), 2, "{:?}", story.grants);
         // The first does not wait, whenever the question before its own was.
         assert!(guard || story.times()[0] == at, "{:?}", story.grants);
@@ -267,7 +267,7 @@ fn the_last_session_starts_are_granted_when_nobody_else_uses_them() {
     for (buckets, expected) in [(1, one_by_one), (16, vec![100.0; 12])] {
         let discord = [(0.0, Discord(buckets, 12, 3600))];
         let events = discord.into_iter().chain(ask(0..13, 100.0));
-        let story = Story::new(1, Token::Unchecked).play(events);
+        let story = Story::new(1, TokenState::Unchecked).play(events);
         let times: Vec<_> = story.times().iter().map(|at| at.round()).collect();
         assert_eq!(times, expected, "{:?}", story.fetches);
         assert!(story.fetches.windows(2).all(|f| f[1] - f[0] >= 5.0));
@@ -282,7 +282,7 @@ fn fewer_buckets_take_the_latest_old_grant() {
     // find all clocks run out; so the first 16 come at 1.
     let events = discord.into_iter().chain(ask(0..16, 1.0)).chain(later);
     let events = events.chain(ask(16..20, 2.0));
-    let mut story = Story::with(1, Token::Unchecked, false, 5);
+    let mut story = Story::with(1, TokenState::Unchecked, false, 5);
     story = story.play(events);
     assert_eq!(story.times()[..16], [1.0; 16]);
     // At 2, four shards still wait in the old buckets until 6; at 5 they move.
@@ -294,14 +294,14 @@ fn more_buckets_free_all_who_wait_at_once() {
     let discord = [(0.0, Discord(1, 1000, 3600))];
     let later = [(5.5, Discord(16, 1000, 3600))];
     let events = discord.into_iter().chain(ask(0..16, 0.0)).chain(later);
-    let story = Story::with(1, Token::Unchecked, false, 6).play(events);
+    let story = Story::with(1, TokenState::Unchecked, false, 6).play(events);
     assert_eq!(story.grants[..2], [(0, 0.0), (1, 5.0)]);
     assert_eq!(story.times()[2..], [10.0; 14]);
 }
 
 #[test]
 fn the_start_guard_waits_out_a_predecessor() {
-    let story = Story::with(1, Token::None, true, 300).play([(0.0, Ask(1))]);
+    let story = Story::with(1, TokenState::None, true, 300).play([(0.0, Ask(1))]);
     assert_eq!(story.grants, [(1, 5.0)]);
 }
 
@@ -314,7 +314,7 @@ fn a_restart_keeps_the_spacing() {
 #[test]
 fn a_reset_after_of_zero_is_no_window_and_not_now() {
     let events = [(0.0, Discord(1, 0, 0)), (0.0, Ask(0))];
-    let story = Story::new(1, Token::Unchecked).play(events);
+    let story = Story::new(1, TokenState::Unchecked).play(events);
     assert!(story.grants.is_empty());
     assert!(story.fetches.windows(2).all(|f| f[1] - f[0] >= 5.0));
 }
@@ -322,7 +322,7 @@ fn a_reset_after_of_zero_is_no_window_and_not_now() {
 #[test]
 fn while_discord_is_away_nothing_is_granted() {
     let events = [(0.0, Ask(0)), (20.0, Discord(1, 1000, 3600))];
-    let story = Story::new(1, Token::Unchecked).play(events);
+    let story = Story::new(1, TokenState::Unchecked).play(events);
     // The tries are at 0, 1, 3, 7, 15 and 31.
     assert_eq!(story.grants, [(0, 31.0)]);
 }

@@ -87,7 +87,7 @@ impl Metrics {
             metrics.seconds.clone(),
         );
         registry.register(
-            "api_calls",
+            "api_requests",
             "Calls to the API server, watches aside: none without a cause",
             metrics.calls.clone(),
         );
@@ -178,7 +178,7 @@ mod tests {
         metrics.called(Verb::PatchStatus);
         let text = text(&registry).unwrap();
         assert!(text.contains("gateway_queue_operator_reconciles_total{result=\"Success\"} 1"));
-        assert!(text.contains("gateway_queue_operator_api_calls_total{verb=\"PatchStatus\"} 1"));
+        assert!(text.contains("gateway_queue_operator_api_requests_total{verb=\"PatchStatus\"} 1"));
     }
 
     #[test]

@@ -293,9 +293,9 @@ impl Source {
     }
 
     fn place_kept(&self) -> Result<Duration, Invalid> {
-        match self.duration("PLACE_KEPT")? {
+        match self.duration("RESERVATION_TTL")? {
             kept if kept < SHORTEST_PLACE_KEPT => self.refuse(
-                "PLACE_KEPT",
+                "RESERVATION_TTL",
                 "a duration from 2s to a day: clients are told in whole seconds when to come back",
             ),
             kept => Ok(kept),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use gateway_queue_core::leadership::leader_health::Health;
 use gateway_queue_core::leadership::state::Role;
-use gateway_queue_core::lease_state::Hold;
+use gateway_queue_core::lease_state::BlockedBy;
 use gateway_queue_core::pacing::budget::Outcome;
 use gateway_queue_core::queue::snapshot::Snapshot;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -36,7 +36,7 @@ struct FetchLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LeaseLabels {
-    doing: &'static str,
+    operation: &'static str,
     outcome: &'static str,
 }
 
@@ -66,12 +66,12 @@ pub struct Metrics {
     fetches: Family<FetchLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
     lease: Family<LeaseLabels, Counter>,
-    hops: Family<FetchLabels, Counter>,
-    pub(crate) held: Gauge,
+    forwarded: Family<FetchLabels, Counter>,
+    pub(crate) held_requests: Gauge,
     pub(crate) cancelled: Counter,
-    pub(crate) kept_places_taken: Counter,
-    pub(crate) unreadable_shards: Counter,
-    pub(crate) concurrency_refused: Counter,
+    pub(crate) reservations_used: Counter,
+    pub(crate) invalid_shards: Counter,
+    pub(crate) invalid_max_concurrency: Counter,
 }
 
 impl Metrics {
@@ -86,32 +86,32 @@ impl Metrics {
             fetches: Family::default(),
             refused: Family::default(),
             lease: Family::default(),
-            hops: Family::default(),
-            held: Gauge::default(),
+            forwarded: Family::default(),
+            held_requests: Gauge::default(),
             cancelled: Counter::default(),
-            kept_places_taken: Counter::default(),
-            unreadable_shards: Counter::default(),
-            concurrency_refused: Counter::default(),
+            reservations_used: Counter::default(),
+            invalid_shards: Counter::default(),
+            invalid_max_concurrency: Counter::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("grants", "Turns that were granted", metrics.grants.clone());
         registry.register(
-            "cancelled",
+            "cancelled_requests",
             "Waiters that went away before their turn",
             metrics.cancelled.clone(),
         );
         registry.register(
-            "kept_places_taken",
+            "reservations_used",
             "Waiters that came back to the place they had left",
-            metrics.kept_places_taken.clone(),
+            metrics.reservations_used.clone(),
         );
         registry.register(
-            "unreadable_shards",
+            "invalid_shards",
             "Requests that named no readable shard, taken as shard 0",
-            metrics.unreadable_shards.clone(),
+            metrics.invalid_shards.clone(),
         );
         registry.register(
-            "refused",
+            "refusals",
             "Answers other than the grant, to clients that opted in to them by wait=",
             metrics.refused.clone(),
         );
@@ -121,19 +121,19 @@ impl Metrics {
             metrics.lease.clone(),
         );
         registry.register(
-            "hops",
+            "forwarded_requests",
             "Questions to a leader elsewhere, by what came of them",
-            metrics.hops.clone(),
+            metrics.forwarded.clone(),
         );
         registry.register(
-            "held",
+            "held_requests",
             "Clients that this process holds, whoever grants them",
-            metrics.held.clone(),
+            metrics.held_requests.clone(),
         );
         registry.register(
-            "concurrency_refused",
+            "invalid_max_concurrency",
             "Answers of Discord with a max_concurrency that cannot be",
-            metrics.concurrency_refused.clone(),
+            metrics.invalid_max_concurrency.clone(),
         );
         registry.register(
             "wait_seconds",
@@ -146,7 +146,7 @@ impl Metrics {
             metrics.lateness.clone(),
         );
         registry.register(
-            "fetches",
+            "discord_requests",
             "Fetches of the session starts, by what came of them",
             metrics.fetches.clone(),
         );
@@ -160,7 +160,7 @@ impl Metrics {
     }
 
     pub(crate) fn fetched(&self, outcome: &Outcome) {
-        let outcome = outcome.word();
+        let outcome = outcome.as_str();
         self.fetches.get_or_create(&FetchLabels { outcome }).inc();
     }
 
@@ -168,19 +168,19 @@ impl Metrics {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    pub(crate) fn asked_lease(&self, doing: &'static str, done: bool) {
-        let outcome = if done { "done" } else { "failed" };
-        let labels = LeaseLabels { doing, outcome };
+    pub(crate) fn lease_request(&self, operation: &'static str, done: bool) {
+        let outcome = if done { "success" } else { "failure" };
+        let labels = LeaseLabels { operation, outcome };
         self.lease.get_or_create(&labels).inc();
     }
 
     /// How many clients this process holds.
     pub(crate) fn held(&self) -> i64 {
-        self.held.get()
+        self.held_requests.get()
     }
 
-    pub(crate) fn hopped(&self, outcome: &'static str) {
-        self.hops.get_or_create(&FetchLabels { outcome }).inc();
+    pub(crate) fn forwarded(&self, outcome: &'static str) {
+        self.forwarded.get_or_create(&FetchLabels { outcome }).inc();
     }
 
     /// The page for Prometheus, in the OpenMetrics text format.
@@ -258,18 +258,20 @@ impl Metrics {
         registry.register("waiting", "Waiters in each bucket", waiting);
         if let Some(view) = view {
             let holds = Family::<ReasonLabels, Gauge>::default();
-            for hold in Hold::ALL {
+            for blocked_by in BlockedBy::ALL {
                 let labels = ReasonLabels {
-                    reason: hold.word(),
+                    reason: blocked_by.as_str(),
                 };
-                let holding = view.hold == Some(hold);
+                let holding = view.blocked_by == Some(blocked_by);
                 holds.get_or_create(&labels).set(holding.into());
             }
-            registry.register("hold", "1 for the reason why nothing is granted", holds);
+            registry.register("blocked", "1 for the reason why nothing is granted", holds);
         }
         let roles = Family::<RoleLabels, Gauge>::default();
         for role in Role::ALL {
-            let labels = RoleLabels { role: role.word() };
+            let labels = RoleLabels {
+                role: role.as_str(),
+            };
             let plays = snapshot.role == role;
             roles.get_or_create(&labels).set(plays.into());
         }

@@ -117,7 +117,7 @@ pub async fn run_with(
     let most = capacity::per_port(room, settings.lease.is_some());
     if most < capacity::FEW {
         warn!(
-            most_clients = most,
+            max_clients = most,
             open_files = limits.open_files,
             memory_bytes = limits.memory_bytes,
             "the limit on memory or open files allows few clients: raise the memory limit to \
@@ -134,7 +134,7 @@ pub async fn run_with(
         admin_address = %admin_port.local_addr()?,
         spacing_ms = ms(config.spacing),
         start_guard = config.start_guard,
-        most_clients = most,
+        max_clients = most,
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );

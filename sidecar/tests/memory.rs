@@ -30,7 +30,7 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
     let server = Server::start(&[
         ("IDENTIFY_INTERVAL", "50ms"),
         // So that places are kept by the thousand, and expire by the thousand, too.
-        ("PLACE_KEPT", "45s"),
+        ("RESERVATION_TTL", "45s"),
         // Each grant with its lateness, and nothing else for each request.
         ("RUST_LOG", "info,gateway_queue::queue::task=debug"),
     ]);

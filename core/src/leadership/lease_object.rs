@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::leadership::election::{Lease, Write};
-use crate::lease_state::{ADDRESS, Left, RELEASED, Release, TOKEN_MARK, Unreachable, obsolete};
+use crate::lease_state::{
+    HANDOVER, LEADER_ADDRESS, Left, Release, TOKEN_FINGERPRINT, Unreachable, obsolete,
+};
 
 /// `leaseTransitions` is an int32, and the API server refuses a greater number.
 const MAX_TRANSITIONS: u64 = i32::MAX as u64;
@@ -85,7 +87,7 @@ impl LeaseObject {
         let annotations = metadata["annotations"].as_object();
         let annotations: BTreeMap<String, String> =
             annotations.into_iter().flatten().filter_map(text).collect();
-        let release = annotations.get(RELEASED);
+        let release = annotations.get(HANDOVER);
         let renewed = spec["renewTime"].as_str();
         Some(Self {
             lease: Lease {
@@ -96,7 +98,7 @@ impl LeaseObject {
                     .as_u64()
                     .map(Duration::from_secs),
                 release: release.and_then(|text| Release::read(text)),
-                address: annotations.get(ADDRESS).cloned(),
+                address: annotations.get(LEADER_ADDRESS).cloned(),
             },
             transitions: spec["leaseTransitions"].as_u64().unwrap_or(0),
             renewed: renewed.and_then(|time| time.parse().ok()),
@@ -115,7 +117,7 @@ impl LeaseObject {
     ) -> Value {
         // The lease state is older than this term. Who takes the Lease after
         // one who never wrote must not go by it.
-        let annotations = json!({RELEASED: null, ADDRESS: address, TOKEN_MARK: null});
+        let annotations = json!({HANDOVER: null, LEADER_ADDRESS: address, TOKEN_FINGERPRINT: null});
         let spec = json!({
             "holderIdentity": holder,
             "leaseDurationSeconds": duration.as_secs(),
@@ -137,7 +139,7 @@ pub fn renew(
     now: Timestamp,
 ) -> Value {
     let mut annotations = json!(annotations);
-    annotations[ADDRESS] = address.into();
+    annotations[LEADER_ADDRESS] = address.into();
     let spec = json!({
         "leaseDurationSeconds": duration.as_secs(),
         "renewTime": micros(now),
@@ -148,7 +150,7 @@ pub fn renew(
 /// The patch that leaves the Lease.
 pub fn release(write: &Write, left: Left, now: Timestamp) -> Value {
     let record = Release::Left(left).write();
-    let annotations = json!({RELEASED: record, ADDRESS: null});
+    let annotations = json!({HANDOVER: record, LEADER_ADDRESS: null});
     patch(
         write,
         annotations,
@@ -200,7 +202,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let now: Timestamp = "2026-11-24T03:04:05.000006789Z".parse().unwrap();
         let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7",
-            "annotations": {RELEASED: "never-led", TOKEN_MARK: "0badcafe", "other": "stays"}}});
+            "annotations": {HANDOVER: "never-led", TOKEN_FINGERPRINT: "0badcafe", "other": "stays"}}});
         let parse = |stored: &Value| LeaseObject::parse(stored.to_string().as_bytes()).unwrap();
         let new = parse(&stored);
         assert_eq!(new.lease.release, Some(Release::NeverLed));
@@ -220,7 +222,7 @@ mod tests {
         assert_eq!(taken.lease.duration, Some(fifteen));
         assert_eq!(taken.lease.address.as_deref(), Some("10.0.0.1:9091"));
         assert_eq!((taken.lease.release, taken.transitions), (None, 1));
-        assert_eq!(taken.annotations.get(TOKEN_MARK), None);
+        assert_eq!(taken.annotations.get(TOKEN_FINGERPRINT), None);
         assert!(taken.annotations.contains_key("other"));
         assert_eq!(stored["spec"]["renewTime"], "2026-11-24T03:04:05.000006Z");
 

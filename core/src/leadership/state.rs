@@ -65,10 +65,10 @@ impl LeadershipState {
     /// For people.
     pub fn role(&self, now: Moment) -> Role {
         match (&self.term, &self.leader) {
-            (Some(term), _) if now < term.until => Role::Leads,
-            (Some(_), _) => Role::Lapsed,
-            (None, Some(_)) => Role::Follows,
-            (None, None) => Role::Seeks,
+            (Some(term), _) if now < term.until => Role::Leader,
+            (Some(_), _) => Role::Expired,
+            (None, Some(_)) => Role::Follower,
+            (None, None) => Role::None,
         }
     }
 }
@@ -77,26 +77,26 @@ impl LeadershipState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It grants.
-    Leads,
+    Leader,
     /// It is the holder, but could not renew: it grants nothing until it can.
-    Lapsed,
+    Expired,
     /// It asks the leader for them.
-    Follows,
+    Follower,
     /// It holds them, as nobody leads or it cannot know who does.
-    Seeks,
+    None,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Leads, Self::Lapsed, Self::Follows, Self::Seeks];
+    pub const ALL: [Self; 4] = [Self::Leader, Self::Expired, Self::Follower, Self::None];
 
     /// The word that stands for it in metrics and JSON.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Leads => "leads",
-            Self::Lapsed => "lapsed",
-            Self::Follows => "follows",
-            Self::Seeks => "seeks",
+            Self::Leader => "leader",
+            Self::Expired => "expired",
+            Self::Follower => "follower",
+            Self::None => "none",
         }
     }
 }
@@ -108,17 +108,17 @@ mod tests {
     #[test]
     fn a_leader_whose_right_ran_out_has_lapsed() {
         let mut standing = LeadershipState::alone(Inheritance::NOTHING);
-        assert_eq!(standing.role(Moment::from_nanos(5)), Role::Leads);
+        assert_eq!(standing.role(Moment::from_nanos(5)), Role::Leader);
         standing.term.as_mut().unwrap().until = Moment::from_nanos(5);
-        assert_eq!(standing.role(Moment::from_nanos(5)), Role::Lapsed);
+        assert_eq!(standing.role(Moment::from_nanos(5)), Role::Expired);
         assert!(standing.leads());
         standing.term = None;
-        assert_eq!(standing.role(Moment::ZERO), Role::Seeks);
+        assert_eq!(standing.role(Moment::ZERO), Role::None);
         standing.leader = Some(Leader {
             holder: "other".to_owned(),
             address: ([10, 0, 0, 1], 9091).into(),
         });
-        assert_eq!(standing.role(Moment::ZERO), Role::Follows);
+        assert_eq!(standing.role(Moment::ZERO), Role::Follower);
     }
 
     #[test]

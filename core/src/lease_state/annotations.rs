@@ -6,19 +6,19 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 /// The annotation of a [`Release`](super::Release); absent while somebody leads.
-pub const RELEASED: &str = "gatewayqueue.dev/released";
+pub const HANDOVER: &str = "gatewayqueue.dev/handover";
 
 /// The annotation that tells tokens apart: the published session starts are
 /// those of one bot. Nothing of the token can be read from it.
-pub const TOKEN_MARK: &str = "gatewayqueue.dev/token-mark";
+pub const TOKEN_FINGERPRINT: &str = "gatewayqueue.dev/token-fingerprint";
 
 /// The annotation that says where the leader takes hops: `IP:PORT`.
-pub const ADDRESS: &str = "gatewayqueue.dev/address";
+pub const LEADER_ADDRESS: &str = "gatewayqueue.dev/leader-address";
 
 const HOLDER: &str = "gatewayqueue.dev/holder";
-const TOKEN: &str = "gatewayqueue.dev/token";
-const HOLD: &str = "gatewayqueue.dev/hold";
-const DETAIL: &str = "gatewayqueue.dev/detail";
+const TOKEN: &str = "gatewayqueue.dev/token-state";
+const HOLD: &str = "gatewayqueue.dev/blocked-by";
+const DETAIL: &str = "gatewayqueue.dev/last-error";
 const MAX_CONCURRENCY: &str = "gatewayqueue.dev/max-concurrency";
 const RECOMMENDED_SHARDS: &str = "gatewayqueue.dev/recommended-shards";
 const STARTS_TOTAL: &str = "gatewayqueue.dev/session-starts-total";
@@ -31,7 +31,7 @@ const MAX_DETAIL: usize = 512;
 
 /// What is known of the bot's token. Never the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Token {
+pub enum TokenState {
     /// The queue runs without a token: no session starts are counted.
     None,
     /// A token file is configured, but it is absent, empty or unreadable.
@@ -46,7 +46,7 @@ pub enum Token {
 
 /// Why nothing is granted, when nothing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum BlockedBy {
     /// See [`Token::Missing`].
     TokenMissing,
     /// See [`Token::Rejected`].
@@ -74,9 +74,9 @@ pub struct Entry {
     /// The pod that wrote it.
     pub holder: String,
     /// The state of the token.
-    pub token: Token,
+    pub token: TokenState,
     /// Why nothing is granted; none when shards are granted their turns.
-    pub hold: Option<Hold>,
+    pub blocked_by: Option<BlockedBy>,
     /// A sentence for a person: the last fault, say. At most 512 bytes are kept.
     pub detail: Option<String>,
     /// How many buckets there are; none while unknown.
@@ -92,8 +92,8 @@ impl Entry {
     pub fn new(holder: &str) -> Self {
         Self {
             holder: holder.to_owned(),
-            token: Token::Unchecked,
-            hold: Some(Hold::SessionStartsUnknown),
+            token: TokenState::Unchecked,
+            blocked_by: Some(BlockedBy::SessionStartsUnknown),
             detail: None,
             max_concurrency: None,
             recommended_shards: None,
@@ -120,8 +120,12 @@ impl Entry {
         let starts = self.session_starts;
         BTreeMap::from([
             (HOLDER, Some(self.holder.clone())),
-            (TOKEN, Some(self.token.word().to_owned())),
-            (HOLD, self.hold.map(|hold| hold.word().to_owned())),
+            (TOKEN, Some(self.token.as_str().to_owned())),
+            (
+                HOLD,
+                self.blocked_by
+                    .map(|blocked_by| blocked_by.as_str().to_owned()),
+            ),
             (DETAIL, self.detail.as_deref().map(clip)),
             (MAX_CONCURRENCY, self.max_concurrency.map(text)),
             (RECOMMENDED_SHARDS, self.recommended_shards.map(text)),
@@ -141,9 +145,10 @@ impl Entry {
         Some(Self {
             holder: get(HOLDER)?.to_owned(),
             token: get(TOKEN)
-                .and_then(Token::from_word)
-                .unwrap_or(Token::Unchecked),
-            hold: get(HOLD).map(|w| Hold::from_word(w).unwrap_or(Hold::SessionStartsUnknown)),
+                .and_then(TokenState::parse)
+                .unwrap_or(TokenState::Unchecked),
+            blocked_by: get(HOLD)
+                .map(|w| BlockedBy::parse(w).unwrap_or(BlockedBy::SessionStartsUnknown)),
             detail: get(DETAIL).map(str::to_owned),
             max_concurrency: small(MAX_CONCURRENCY),
             recommended_shards: small(RECOMMENDED_SHARDS),
@@ -158,7 +163,7 @@ impl Entry {
     }
 }
 
-impl Token {
+impl TokenState {
     const ALL: [Self; 5] = [
         Self::None,
         Self::Missing,
@@ -168,7 +173,7 @@ impl Token {
     ];
 
     /// The word that stands for it in annotations, metrics and JSON.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Missing => "missing",
@@ -178,12 +183,12 @@ impl Token {
         }
     }
 
-    fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|t| t.word() == word)
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.as_str() == word)
     }
 }
 
-impl Hold {
+impl BlockedBy {
     /// Every reason there is.
     pub const ALL: [Self; 4] = [
         Self::TokenMissing,
@@ -193,7 +198,7 @@ impl Hold {
     ];
 
     /// The word that stands for it in annotations, metrics and JSON.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::TokenMissing => "token_missing",
             Self::TokenRejected => "token_rejected",
@@ -202,8 +207,8 @@ impl Hold {
         }
     }
 
-    fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|h| h.word() == word)
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|h| h.as_str() == word)
     }
 }
 
@@ -231,8 +236,8 @@ mod tests {
     fn full() -> Entry {
         Entry {
             holder: "my-bot-7d9f".to_owned(),
-            token: Token::Accepted,
-            hold: Some(Hold::SessionStartsExhausted),
+            token: TokenState::Accepted,
+            blocked_by: Some(BlockedBy::SessionStartsExhausted),
             detail: Some("Discord answered 503".to_owned()),
             max_concurrency: Some(16),
             recommended_shards: Some(128),
@@ -256,8 +261,8 @@ mod tests {
     fn what_is_written_is_read_back() {
         let sparse = Entry {
             holder: "p".to_owned(),
-            token: Token::Missing,
-            hold: None,
+            token: TokenState::Missing,
+            blocked_by: None,
             detail: None,
             max_concurrency: None,
             recommended_shards: None,
@@ -266,18 +271,18 @@ mod tests {
         for entry in [full(), sparse] {
             assert_eq!(Entry::read(&stored(&entry)), Some(entry));
         }
-        for token in Token::ALL {
-            assert_eq!(Token::from_word(token.word()), Some(token));
+        for token in TokenState::ALL {
+            assert_eq!(TokenState::parse(token.as_str()), Some(token));
         }
-        for hold in Hold::ALL {
-            assert_eq!(Hold::from_word(hold.word()), Some(hold));
+        for blocked_by in BlockedBy::ALL {
+            assert_eq!(BlockedBy::parse(blocked_by.as_str()), Some(blocked_by));
         }
     }
 
     #[test]
     fn an_entry_names_every_key_so_that_old_words_are_removed() {
         let mut sparse = full();
-        sparse.hold = None;
+        sparse.blocked_by = None;
         sparse.session_starts = None;
         assert_eq!(
             sparse.annotations().keys().collect::<Vec<_>>(),
@@ -291,7 +296,7 @@ mod tests {
         let (before, mut after) = (full(), full());
         after.session_starts.as_mut().unwrap().remaining = 7;
         assert!(!after.is_news_after(&before));
-        after.hold = None;
+        after.blocked_by = None;
         assert!(after.is_news_after(&before));
     }
 
@@ -306,7 +311,7 @@ mod tests {
         annotations.insert(HOLD.to_owned(), "moon_phase".to_owned());
         annotations.insert(MAX_CONCURRENCY.to_owned(), "-3".to_owned());
         let read = Entry::read(&annotations).unwrap();
-        assert_eq!(read.hold, Some(Hold::SessionStartsUnknown));
+        assert_eq!(read.blocked_by, Some(BlockedBy::SessionStartsUnknown));
         assert_eq!(read.max_concurrency, None);
     }
 

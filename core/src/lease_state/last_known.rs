@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::gateway_bot::Limits;
-use crate::lease_state::{Entry, TOKEN_MARK, Token};
+use crate::lease_state::{Entry, TOKEN_FINGERPRINT, TokenState};
 
 /// No leader has less between two grants of a bucket: Discord's interval.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ impl Page {
     /// The annotations, as [`Entry::annotations`].
     pub fn annotations(&self) -> BTreeMap<&'static str, Option<String>> {
         let mut annotations = self.entry.annotations();
-        annotations.insert(TOKEN_MARK, self.token_mark.clone());
+        annotations.insert(TOKEN_FINGERPRINT, self.token_mark.clone());
         annotations
     }
 }
@@ -48,13 +48,13 @@ impl LastKnown {
     /// Reads it from the annotations of the Lease; none when the last leader
     /// did not know it, nobody led, or it cannot be true.
     pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
-        let entry = Entry::read(annotations).filter(|entry| entry.token == Token::Accepted)?;
+        let entry = Entry::read(annotations).filter(|entry| entry.token == TokenState::Accepted)?;
         let starts = entry.session_starts?;
         if starts.remaining > starts.total {
             return None;
         }
         Some(Self {
-            token_mark: annotations.get(TOKEN_MARK)?.clone(),
+            token_mark: annotations.get(TOKEN_FINGERPRINT)?.clone(),
             limits: Limits {
                 shards: entry.recommended_shards?,
                 total: starts.total,
@@ -88,8 +88,8 @@ mod tests {
     fn page() -> Page {
         Page {
             entry: Entry {
-                token: Token::Accepted,
-                hold: None,
+                token: TokenState::Accepted,
+                blocked_by: None,
                 max_concurrency: Some(16),
                 recommended_shards: Some(100),
                 session_starts: Some(SessionStarts {
@@ -130,10 +130,10 @@ mod tests {
     #[test]
     fn what_was_not_known_is_not_taken() {
         for token in [
-            Token::None,
-            Token::Unchecked,
-            Token::Rejected,
-            Token::Missing,
+            TokenState::None,
+            TokenState::Unchecked,
+            TokenState::Rejected,
+            TokenState::Missing,
         ] {
             let mut page = page();
             page.entry.token = token;

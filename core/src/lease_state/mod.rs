@@ -8,6 +8,8 @@ pub mod last_known;
 mod release;
 mod unreachable;
 
-pub use annotations::{ADDRESS, Entry, Hold, RELEASED, SessionStarts, TOKEN_MARK, Token};
+pub use annotations::{
+    BlockedBy, Entry, HANDOVER, LEADER_ADDRESS, SessionStarts, TOKEN_FINGERPRINT, TokenState,
+};
 pub use release::{Left, Release};
 pub use unreachable::{Unreachable, obsolete, unreachable};

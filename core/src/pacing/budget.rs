@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::gateway_bot::Limits;
-use crate::lease_state::{Hold, Token};
+use crate::lease_state::{BlockedBy, TokenState};
 use crate::time::Moment;
 
 /// The first and the longest pause after a fetch that failed.
@@ -53,12 +53,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// The word that stands for it in metrics.
-    pub fn word(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Limits(_) => "limits",
+            Self::Limits(_) => "success",
             Self::Rejected => "rejected",
             Self::RateLimited(_) => "rate_limited",
-            Self::Useless(_) => "useless",
+            Self::Useless(_) => "invalid",
             Self::Unreachable(_) => "unreachable",
         }
     }
@@ -94,7 +94,7 @@ struct Known {
 #[derive(Debug)]
 pub struct Budget {
     rules: Rules,
-    token: Token,
+    token: TokenState,
     known: Option<Known>,
     /// Grants on their way into a socket.
     writing: u64,
@@ -121,14 +121,14 @@ pub struct Budget {
     backoff: Duration,
     /// The pause of those who were told "0 left, and no window is open".
     empty_backoff: Duration,
-    trouble: Option<String>,
+    last_error: Option<String>,
 }
 
 impl Budget {
     /// A budget that knows nothing but the state of the token. A predecessor
     /// granted `uncounted` shards in the last two intervals, or nobody knows
     /// how many: then it is two turns of each bucket.
-    pub fn new(rules: Rules, token: Token, uncounted: Option<u64>, now: Moment) -> Self {
+    pub fn new(rules: Rules, token: TokenState, uncounted: Option<u64>, now: Moment) -> Self {
         Self {
             rules,
             token,
@@ -149,7 +149,7 @@ impl Budget {
             confirmed_until: None,
             backoff: BACKOFF.0,
             empty_backoff: rules.interval,
-            trouble: None,
+            last_error: None,
         }
     }
 
@@ -174,7 +174,7 @@ impl Budget {
     /// that cannot be known.
     pub fn uncounted(&self, now: Moment) -> Option<u64> {
         // Nothing is counted here, and the successor may have a token.
-        if self.token == Token::None {
+        if self.token == TokenState::None {
             return None;
         }
         let from = now - self.rules.interval * 2;
@@ -187,15 +187,17 @@ impl Budget {
     }
 
     /// Why nothing may be granted; none when something may.
-    pub fn hold(&self) -> Option<Hold> {
+    pub fn blocked_by(&self) -> Option<BlockedBy> {
         match (self.token, &self.known) {
-            (Token::None, _) => None,
-            (Token::Missing, _) => Some(Hold::TokenMissing),
-            (Token::Rejected, _) => Some(Hold::TokenRejected),
-            (Token::Unchecked | Token::Accepted, None) => Some(Hold::SessionStartsUnknown),
-            (Token::Unchecked | Token::Accepted, Some(known)) => (self.available(known)
+            (TokenState::None, _) => None,
+            (TokenState::Missing, _) => Some(BlockedBy::TokenMissing),
+            (TokenState::Rejected, _) => Some(BlockedBy::TokenRejected),
+            (TokenState::Unchecked | TokenState::Accepted, None) => {
+                Some(BlockedBy::SessionStartsUnknown)
+            }
+            (TokenState::Unchecked | TokenState::Accepted, Some(known)) => (self.available(known)
                 <= self.rules.reserve)
-                .then_some(Hold::SessionStartsExhausted),
+                .then_some(BlockedBy::SessionStartsExhausted),
         }
     }
 
@@ -219,18 +221,18 @@ impl Budget {
     /// known now.
     pub fn may_grant(&self, at: Moment) -> bool {
         let confirmed = self.confirmed_until.is_some_and(|until| at < until);
-        self.hold().is_none() && (confirmed || !self.is_low())
+        self.blocked_by().is_none() && (confirmed || !self.is_low())
     }
 
     /// When to ask for a confirmation of a grant that is due at `due`; none when it
     /// needs none, or a fetch is under way.
     pub fn confirm_at(&self, due: Moment) -> Option<Moment> {
-        let needed = self.sent.is_none() && self.hold().is_none() && !self.may_grant(due);
+        let needed = self.sent.is_none() && self.blocked_by().is_none() && !self.may_grant(due);
         needed.then(|| due.max(self.confirm_earliest))
     }
 
     /// The state of the token.
-    pub fn token(&self) -> Token {
+    pub fn token(&self) -> TokenState {
         self.token
     }
 
@@ -245,8 +247,8 @@ impl Budget {
     }
 
     /// What is wrong with Discord or the token, since the last good answer.
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
     }
 
     /// A grant is on its way. Call it only while [`Budget::may_grant`].
@@ -257,7 +259,7 @@ impl Budget {
     /// That grant went out, or may have.
     pub fn written(&mut self, at: Moment) {
         self.writing = self.writing.saturating_sub(1);
-        if self.token == Token::None {
+        if self.token == TokenState::None {
             return;
         }
         let horizon = self.sent.unwrap_or(at) - self.rules.interval * 2;
@@ -277,9 +279,9 @@ impl Budget {
 
     /// The token is another one, and is tried at once; or it is gone. All limits
     /// are unknown.
-    pub fn token_changed(&mut self, token: Token, now: Moment) {
+    pub fn token_changed(&mut self, token: TokenState, now: Moment) {
         self.forget(token, now);
-        if token != Token::Missing {
+        if token != TokenState::Missing {
             self.earliest = now;
             self.confirm_earliest = now;
         }
@@ -288,10 +290,10 @@ impl Budget {
     /// The token that was there before is there again. The silence that Discord
     /// asked for is not broken.
     pub fn token_returned(&mut self, now: Moment) {
-        self.forget(Token::Unchecked, now);
+        self.forget(TokenState::Unchecked, now);
     }
 
-    fn forget(&mut self, token: Token, now: Moment) {
+    fn forget(&mut self, token: TokenState, now: Moment) {
         self.token = token;
         self.known = None;
         self.sent = None;
@@ -299,16 +301,16 @@ impl Budget {
         self.confirmed_until = None;
         self.backoff = BACKOFF.0;
         self.empty_backoff = self.rules.interval;
-        self.trouble = None;
+        self.last_error = None;
     }
 
     /// When to fetch; none while a fetch is under way or there is no token.
     pub fn fetch_at(&self) -> Option<Moment> {
-        if self.sent.is_some() || matches!(self.token, Token::None | Token::Missing) {
+        if self.sent.is_some() || matches!(self.token, TokenState::None | TokenState::Missing) {
             return None;
         }
-        let wanted = match (&self.known, self.hold()) {
-            (Some(known), Some(Hold::SessionStartsExhausted)) => {
+        let wanted = match (&self.known, self.blocked_by()) {
+            (Some(known), Some(BlockedBy::SessionStartsExhausted)) => {
                 // Held only for what Discord may not have counted: look again
                 // as soon as it must have.
                 let gone = known.used.saturating_add(self.writing);
@@ -348,14 +350,14 @@ impl Budget {
                 return;
             }
             Outcome::Rejected => {
-                self.token = Token::Rejected;
-                self.trouble =
+                self.token = TokenState::Rejected;
+                self.last_error =
                     Some("Discord answered 401: the token is not valid, replace it".to_owned());
                 self.refresh_at = soonest.max(now + REJECTED_AGAIN);
                 self.earliest = self.refresh_at;
             }
             Outcome::RateLimited(pause) => {
-                self.trouble = Some(format!(
+                self.last_error = Some(format!(
                     "Discord answered 429: come back in {} s",
                     pause.as_secs_f64().ceil()
                 ));
@@ -363,12 +365,12 @@ impl Budget {
                 self.earliest = self.refresh_at;
             }
             Outcome::Useless(why) => {
-                self.trouble = Some(why);
+                self.last_error = Some(why);
                 self.refresh_at = soonest.max(now + self.pause(jitter));
                 self.earliest = self.refresh_at;
             }
             Outcome::Unreachable(why) => {
-                self.trouble = Some(why);
+                self.last_error = Some(why);
                 self.refresh_at = now + self.pause(jitter);
                 self.earliest = self.refresh_at;
             }
@@ -399,8 +401,8 @@ impl Budget {
                 _ => last.max(self.settled_at),
             },
         };
-        self.token = Token::Accepted;
-        self.trouble = None;
+        self.token = TokenState::Accepted;
+        self.last_error = None;
         self.backoff = BACKOFF.0;
         self.refresh_at = now + self.rules.refresh;
         let left = self.available(&known).saturating_sub(self.rules.reserve);

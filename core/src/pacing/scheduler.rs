@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::gateway_bot::{Limits, MAX_BUCKETS};
 use crate::leadership::term::Inheritance;
-use crate::lease_state::{Hold, Left, Token};
+use crate::lease_state::{BlockedBy, Left, TokenState};
 use crate::pacing::budget::{Budget, Outcome, Rules};
 use crate::pacing::pacer::{Grant, Lane, Pacer, WaiterId};
 use crate::protocol::refusal::{self, Refusal};
@@ -61,7 +61,7 @@ pub struct Queue {
 impl Queue {
     /// An empty queue, started at `now`, of which nothing but the setting says
     /// whether it had a predecessor.
-    pub fn new(config: &Config, token: Token, now: Moment) -> Self {
+    pub fn new(config: &Config, token: TokenState, now: Moment) -> Self {
         let inheritance = match config.start_guard {
             true => Inheritance::unknown(now + config.spacing),
             false => Inheritance::NOTHING,
@@ -73,12 +73,12 @@ impl Queue {
     /// left.
     pub fn inheriting(
         config: &Config,
-        token: Token,
+        token: TokenState,
         inheritance: &Inheritance,
         now: Moment,
     ) -> Self {
         let mut pacer = Pacer::new(config.spacing, config.place_kept, inheritance);
-        if token == Token::None {
+        if token == TokenState::None {
             pacer.set_concurrency(config.max_concurrency);
         }
         let mut budget = Budget::new(config.rules, token, inheritance.uncounted, now);
@@ -86,10 +86,10 @@ impl Queue {
         Self {
             pacer,
             budget,
-            concurrency_known: token == Token::None,
+            concurrency_known: token == TokenState::None,
             spacing: config.spacing,
             place_kept: config.place_kept,
-            open_since: (token == Token::None).then_some(Moment::ZERO),
+            open_since: (token == TokenState::None).then_some(Moment::ZERO),
         }
     }
 
@@ -140,14 +140,14 @@ impl Queue {
     pub fn give_up(&mut self, id: WaiterId, now: Moment) -> Option<Refusal> {
         let standing = self.pacer.standing(id, now)?;
         self.pacer.cancel(id, now);
-        let hold = self.hold();
-        let away = match hold {
+        let blocked_by = self.blocked_by();
+        let away = match blocked_by {
             // Half of the way, so that it is back before its turn.
             None => standing.turn_at.since(now) / 2,
             Some(_) => self.fetch_at().map_or(NEWS_RETRY, |at| at.since(now)),
         };
         Some(Refusal {
-            reason: hold.into(),
+            reason: blocked_by.into(),
             position: Some(standing.ahead + 1),
             retry_after: refusal::retry_after(away, self.place_kept),
         })
@@ -185,9 +185,9 @@ impl Queue {
     }
 
     /// See [`Budget::token_changed`].
-    pub fn token_changed(&mut self, token: Token, now: Moment) {
+    pub fn token_changed(&mut self, token: TokenState, now: Moment) {
         self.budget.token_changed(token, now);
-        self.concurrency_known = token == Token::None;
+        self.concurrency_known = token == TokenState::None;
     }
 
     /// See [`Budget::token_returned`].
@@ -242,10 +242,10 @@ impl Queue {
 
     /// Why nothing is granted, when nothing is. A pause until Discord has been
     /// asked again is not a reason; that it does not answer then is one.
-    pub fn hold(&self) -> Option<Hold> {
-        let unanswered = self.budget.is_low() && self.budget.trouble().is_some();
-        let unknown = unanswered.then_some(Hold::SessionStartsUnknown);
-        self.budget.hold().or(unknown)
+    pub fn blocked_by(&self) -> Option<BlockedBy> {
+        let unanswered = self.budget.is_low() && self.budget.last_error().is_some();
+        let unknown = unanswered.then_some(BlockedBy::SessionStartsUnknown);
+        self.budget.blocked_by().or(unknown)
     }
 
     /// The session starts.

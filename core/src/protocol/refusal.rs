@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lease_state::Hold;
+use crate::lease_state::BlockedBy;
 use crate::protocol::request::Malformed;
 
 /// Why a waiter's turn did not come in time.
@@ -25,7 +25,7 @@ pub enum Reason {
 
 impl Reason {
     /// For clients, and for the metrics.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
             Self::SessionStartsExhausted => "session_starts_exhausted",
@@ -35,7 +35,7 @@ impl Reason {
         }
     }
 
-    fn from_word(word: &str) -> Option<Self> {
+    fn parse(word: &str) -> Option<Self> {
         [
             Self::Waiting,
             Self::SessionStartsExhausted,
@@ -44,17 +44,19 @@ impl Reason {
             Self::NoLeader,
         ]
         .into_iter()
-        .find(|reason| reason.word() == word)
+        .find(|reason| reason.as_str() == word)
     }
 }
 
-impl From<Option<Hold>> for Reason {
-    fn from(hold: Option<Hold>) -> Self {
-        match hold {
+impl From<Option<BlockedBy>> for Reason {
+    fn from(blocked_by: Option<BlockedBy>) -> Self {
+        match blocked_by {
             None => Self::Waiting,
-            Some(Hold::SessionStartsExhausted) => Self::SessionStartsExhausted,
-            Some(Hold::SessionStartsUnknown | Hold::TokenMissing) => Self::SessionStartsUnknown,
-            Some(Hold::TokenRejected) => Self::TokenRejected,
+            Some(BlockedBy::SessionStartsExhausted) => Self::SessionStartsExhausted,
+            Some(BlockedBy::SessionStartsUnknown | BlockedBy::TokenMissing) => {
+                Self::SessionStartsUnknown
+            }
+            Some(BlockedBy::TokenRejected) => Self::TokenRejected,
         }
     }
 }
@@ -121,7 +123,7 @@ impl Refusal {
     /// The body of the 429.
     pub fn json(&self) -> String {
         json(&Body {
-            reason: self.reason.word().into(),
+            reason: self.reason.as_str().into(),
             position: self.position,
             retry_after_ms: self.retry_after_ms(),
         })
@@ -131,7 +133,7 @@ impl Refusal {
     pub fn parse(json: &[u8]) -> Option<Self> {
         let body: Body = serde_json::from_slice(json).ok()?;
         Some(Self {
-            reason: Reason::from_word(&body.reason)?,
+            reason: Reason::parse(&body.reason)?,
             position: body.position,
             retry_after: Duration::from_millis(body.retry_after_ms),
         })
@@ -215,10 +217,11 @@ mod tests {
 
     #[test]
     fn every_hold_has_its_reason() {
-        let words = Hold::ALL.map(|hold| (hold, Reason::from(Some(hold)).word()));
-        for (hold, word) in words {
-            let unknown = hold == Hold::TokenMissing;
-            assert!(word == hold.word() || (unknown && word == "session_starts_unknown"));
+        let words =
+            BlockedBy::ALL.map(|blocked_by| (blocked_by, Reason::from(Some(blocked_by)).as_str()));
+        for (blocked_by, word) in words {
+            let unknown = blocked_by == BlockedBy::TokenMissing;
+            assert!(word == blocked_by.as_str() || (unknown && word == "session_starts_unknown"));
         }
     }
 

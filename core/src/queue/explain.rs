@@ -1,7 +1,7 @@
 //! Why nothing is granted, in a sentence that a person can act on.
 
 use crate::leadership::state::Role;
-use crate::lease_state::Hold;
+use crate::lease_state::BlockedBy;
 use crate::queue::snapshot::{About, Snapshot};
 
 /// The sentence; none when turns are granted, here or by the leader that this
@@ -9,13 +9,13 @@ use crate::queue::snapshot::{About, Snapshot};
 /// would never come to an end.
 pub fn why(snapshot: &Snapshot, about: &About) -> Option<String> {
     match snapshot.role {
-        Role::Leads => hold(snapshot, about),
-        Role::Lapsed => Some(
+        Role::Leader => blocked_by(snapshot, about),
+        Role::Expired => Some(
             "This pod holds the Lease and cannot renew it, so it grants nothing: another may lead \
              by now. Look whether it reaches the API server; its log says what fails."
                 .to_owned(),
         ),
-        Role::Follows if !snapshot.leader_health.is_ready() => {
+        Role::Follower if !snapshot.leader_health.is_ready() => {
             let pod = snapshot.leader_pod.as_deref().unwrap_or("in another pod");
             let address = snapshot.leader.map_or_else(String::new, |at| format!(" at {at}"));
             Some(format!(
@@ -24,15 +24,15 @@ pub fn why(snapshot: &Snapshot, about: &About) -> Option<String> {
                  port: look at NetworkPolicies and at the service mesh."
             ))
         }
-        Role::Follows if snapshot.leader_silent => {
+        Role::Follower if snapshot.leader_silent => {
             let pod = snapshot.leader_pod.as_deref().unwrap_or("in another pod");
             Some(format!(
                 "The leader, {pod}, does not answer this pod. If it is gone, another pod leads when \
                  its Lease has run out; if it runs, look what the network keeps from it."
             ))
         }
-        Role::Follows => None,
-        Role::Seeks => Some(
+        Role::Follower => None,
+        Role::None => Some(
             "No pod leads at this moment, or this one cannot learn which: clients are held until one \
              does. If that lasts longer than half a minute, look whether the queue's pods run and \
              reach the API server."
@@ -41,20 +41,20 @@ pub fn why(snapshot: &Snapshot, about: &About) -> Option<String> {
     }
 }
 
-fn hold(snapshot: &Snapshot, about: &About) -> Option<String> {
+fn blocked_by(snapshot: &Snapshot, about: &About) -> Option<String> {
     // Its own sentence, as it came about.
-    let trouble = snapshot.trouble.as_deref().map(sentence);
-    let trouble = trouble.as_deref().unwrap_or("").trim();
+    let last_error = snapshot.last_error.as_deref().map(sentence);
+    let last_error = last_error.as_deref().unwrap_or("").trim();
     let view = snapshot.leader_view.as_ref()?;
-    let why = match view.hold? {
-        Hold::TokenMissing => {
+    let why = match view.blocked_by? {
+        BlockedBy::TokenMissing => {
             let remedy = match about.pod {
                 Some(_) => "Create the Secret that the GatewayQueue names, with that key",
                 None => "Write the bot's token into the file that DISCORD_TOKEN_FILE names",
             };
-            format!("There is no token. {trouble} {remedy}; no restart is needed.")
+            format!("There is no token. {last_error} {remedy}; no restart is needed.")
         }
-        Hold::TokenRejected => {
+        BlockedBy::TokenRejected => {
             let place = match about.pod {
                 Some(_) => "into the Secret",
                 None => "where this process reads it",
@@ -64,12 +64,12 @@ fn hold(snapshot: &Snapshot, about: &About) -> Option<String> {
                  Developer Portal, under Bot."
             )
         }
-        Hold::SessionStartsUnknown => format!(
+        BlockedBy::SessionStartsUnknown => format!(
             "Discord has not said how many session starts are left, and nothing is granted on a \
-             guess. {trouble} Discord is asked again and again; if that does not help, look whether \
+             guess. {last_error} Discord is asked again and again; if that does not help, look whether \
              this machine reaches it."
         ),
-        Hold::SessionStartsExhausted => {
+        BlockedBy::SessionStartsExhausted => {
             let reserve = match about.reserve {
                 0 => "All session starts are used up.".to_owned(),
                 n => format!("All session starts but the {n} in reserve are used up."),
@@ -119,18 +119,21 @@ mod tests {
         let mut snapshot = leader(&[1]);
         let mut about = about();
         assert_eq!(why(&snapshot, &about), None);
-        for hold in Hold::ALL {
-            view(&mut snapshot).hold = Some(hold);
-            for trouble in [None, Some("it broke")] {
-                snapshot.trouble = trouble.map(str::to_owned);
+        for blocked_by in BlockedBy::ALL {
+            view(&mut snapshot).blocked_by = Some(blocked_by);
+            for last_error in [None, Some("it broke")] {
+                snapshot.last_error = last_error.map(str::to_owned);
                 let why = why(&snapshot, &about).unwrap();
                 assert!(why.ends_with('.') && !why.contains("  "), "{why}");
                 assert!(!why.contains(".."), "{why}");
-                let quotes = matches!(hold, Hold::TokenMissing | Hold::SessionStartsUnknown);
-                assert_eq!(why.contains("It broke."), quotes && trouble.is_some());
+                let quotes = matches!(
+                    blocked_by,
+                    BlockedBy::TokenMissing | BlockedBy::SessionStartsUnknown
+                );
+                assert_eq!(why.contains("It broke."), quotes && last_error.is_some());
             }
         }
-        view(&mut snapshot).hold = Some(Hold::TokenMissing);
+        view(&mut snapshot).blocked_by = Some(BlockedBy::TokenMissing);
         assert!(
             why(&snapshot, &about)
                 .unwrap()
@@ -147,7 +150,7 @@ mod tests {
     fn used_up_session_starts_come_with_the_time_of_new_ones() {
         let mut snapshot = leader(&[1]);
         let mut about = about();
-        view(&mut snapshot).hold = Some(Hold::SessionStartsExhausted);
+        view(&mut snapshot).blocked_by = Some(BlockedBy::SessionStartsExhausted);
         view(&mut snapshot).reset_time = Some("2026-11-25T02:00:00Z".parse().unwrap());
         let said = why(&snapshot, &about).unwrap();
         assert!(said.contains("at 2026-11-25 02:00:00 UTC"), "{said}");
@@ -159,12 +162,12 @@ mod tests {
     #[test]
     fn without_a_leader_the_session_starts_are_not_the_reason() {
         let mut snapshot = leader(&[]);
-        view(&mut snapshot).hold = Some(Hold::SessionStartsExhausted);
-        for (role, word) in [(Role::Seeks, "No pod leads"), (Role::Lapsed, "renew")] {
+        view(&mut snapshot).blocked_by = Some(BlockedBy::SessionStartsExhausted);
+        for (role, word) in [(Role::None, "No pod leads"), (Role::Expired, "renew")] {
             snapshot.role = role;
             assert!(why(&snapshot, &about()).unwrap().contains(word));
         }
-        snapshot.role = Role::Follows;
+        snapshot.role = Role::Follower;
         assert_eq!(why(&snapshot, &about()), None);
         snapshot.leader_silent = true;
         snapshot.leader_pod = Some("other".to_owned());

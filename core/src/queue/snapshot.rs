@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::gateway_bot::Limits;
 use crate::leadership::leader_health::Health;
 use crate::leadership::state::Role;
-use crate::lease_state::{Hold, Token};
+use crate::lease_state::{BlockedBy, TokenState};
 use crate::pacing::pacer::Lane;
 use crate::time::Moment;
 
@@ -56,11 +56,11 @@ pub struct Snapshot {
     pub leader_health: Health,
     /// On a pod that may not grant, what the pod itself sees of the token: only a
     /// leader knows what Discord says of it.
-    pub token: Token,
+    pub token: TokenState,
     /// Likewise.
-    pub trouble: Option<String>,
+    pub last_error: Option<String>,
     /// Clients that this process holds, here or at the leader.
-    pub held: u64,
+    pub held_requests: u64,
     /// What only a leader knows; none on a pod that may not grant, as another
     /// pod may be the leader.
     pub leader_view: Option<LeaderView>,
@@ -75,7 +75,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // As above.
 pub struct LeaderView {
-    pub hold: Option<Hold>,
+    pub blocked_by: Option<BlockedBy>,
     pub fetch_at: Option<Moment>,
     pub max_concurrency: Option<u32>,
     pub limits: Option<Limits>,

@@ -17,17 +17,17 @@ struct State<'a> {
     leader: Option<SocketAddr>,
     token: &'static str,
     /// Why nothing is granted; null when shards may identify.
-    hold: Option<&'static str>,
-    trouble: Option<&'a str>,
+    blocked_by: Option<&'static str>,
+    last_error: Option<&'a str>,
     max_concurrency: Option<u32>,
     recommended_shards: Option<u32>,
     session_starts: Option<SessionStarts>,
     /// Those who wait in the buckets of the leader, so also for other pods.
     waiting: usize,
     /// The clients that this pod holds.
-    held: u64,
+    held_requests: u64,
     /// A sentence about why nothing is granted, and what to do.
-    why: Option<String>,
+    message: Option<String>,
     pod: Option<&'a str>,
     namespace: Option<&'a str>,
     /// The pod that leads, this one or another.
@@ -56,18 +56,18 @@ struct SessionStarts {
 struct LastGrant {
     shard: u32,
     bucket: u32,
-    ago_ms: u128,
+    granted_ms_ago: u128,
 }
 
 #[derive(Serialize)]
 struct Bucket<'a> {
     bucket: u32,
     /// Until the next may go, or somebody who comes; null while nobody may.
-    next_in_ms: Option<u128>,
-    /// The shards that wait, the next one first.
-    waiting: &'a [u32],
-    /// How many wait: `waiting` may be the first of them.
-    count: usize,
+    next_grant_in_ms: Option<u128>,
+    /// The number of waiting requests.
+    waiting: usize,
+    /// Their shards, the next one first; may be shortened.
+    shards: &'a [u32],
 }
 
 /// The JSON of /state and of /events, with all that the snapshot holds; `wall`
@@ -81,18 +81,20 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
     let name = pod.map(|pod| pod.name.as_str());
     let view = snapshot.leader_view.as_ref();
     let state = State {
-        role: snapshot.role.word(),
+        role: snapshot.role.as_str(),
         leader: snapshot.leader,
-        token: snapshot.token.word(),
-        hold: view.and_then(|view| view.hold).map(|hold| hold.word()),
-        trouble: match &snapshot.leader_health {
+        token: snapshot.token.as_str(),
+        blocked_by: view
+            .and_then(|view| view.blocked_by)
+            .map(|blocked_by| blocked_by.as_str()),
+        last_error: match &snapshot.leader_health {
             Health::Unreachable { lives: true, .. } => {
                 Some("the leader renews its Lease and does not answer this pod, which is unready")
             }
             _ if snapshot.leader_silent => {
                 Some("the leader does not answer; if it is gone, its Lease runs out soon")
             }
-            _ => snapshot.trouble.as_deref(),
+            _ => snapshot.last_error.as_deref(),
         },
         max_concurrency: view.and_then(|view| view.max_concurrency),
         recommended_shards: view
@@ -100,8 +102,8 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
             .map(|limits| limits.shards),
         session_starts: view.and_then(|view| view.session_starts(about.reserve, wall)),
         waiting: snapshot.waiting,
-        held: snapshot.held,
-        why: explain::why(snapshot, about),
+        held_requests: snapshot.held_requests,
+        message: explain::why(snapshot, about),
         pod: name,
         namespace: pod.map(|pod| pod.namespace.as_str()),
         leader_pod: match view {
@@ -121,11 +123,11 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
             .iter()
             .map(|lane| Bucket {
                 bucket: lane.bucket,
-                next_in_ms: view
-                    .filter(|view| view.hold.is_none())
+                next_grant_in_ms: view
+                    .filter(|view| view.blocked_by.is_none())
                     .map(|_| lane.free_at.since(snapshot.taken).as_millis()),
-                waiting: &lane.shards,
-                count: lane.waiting,
+                waiting: lane.waiting,
+                shards: &lane.shards,
             })
             .collect(),
     };
@@ -149,7 +151,7 @@ impl LeaderView {
         let last = |granted: &Granted| LastGrant {
             shard: granted.shard,
             bucket: granted.bucket,
-            ago_ms: now.since(granted.at).as_millis(),
+            granted_ms_ago: now.since(granted.at).as_millis(),
         };
         self.granted.iter().rev().map(last).collect()
     }
@@ -180,7 +182,7 @@ mod tests {
         let json = json(&snapshot, &about(), Timestamp::UNIX_EPOCH).unwrap();
         assert!(json.contains(r#""bucket_count":4096,"#), "{json}");
         assert!(json.contains(r#""waiting":9003,"#), "{json}");
-        assert!(json.contains(r#"23],"count":9000}"#), "{json}");
+        assert!(json.contains(r#""waiting":9000,"shards":["#), "{json}");
         assert!(json.len() < 16_000, "{}", json.len());
     }
 
@@ -199,7 +201,7 @@ mod tests {
         }
         assert!(snapshot.is_news_after(&before));
         let json = json(&snapshot, &about(), Timestamp::UNIX_EPOCH).unwrap();
-        let grants = r#""last_grants":[{"shard":4,"bucket":0,"ago_ms":1000},{"shard":3,"bucket":0,"ago_ms":7000}]"#;
+        let grants = r#""last_grants":[{"shard":4,"bucket":0,"granted_ms_ago":1000},{"shard":3,"bucket":0,"granted_ms_ago":7000}]"#;
         assert!(json.contains(grants), "{json}");
     }
 
@@ -213,13 +215,13 @@ mod tests {
         });
         let mut told = |role, pod: Option<&str>| {
             snapshot.role = role;
-            snapshot.leader_view.take_if(|_| role != Role::Leads);
+            snapshot.leader_view.take_if(|_| role != Role::Leader);
             snapshot.leader_pod = pod.map(str::to_owned);
             json(&snapshot, &about, Timestamp::UNIX_EPOCH).unwrap()
         };
-        assert!(told(Role::Leads, None).contains(r#""leader_pod":"me""#));
-        assert!(told(Role::Follows, Some("other")).contains(r#""leader_pod":"other""#));
-        assert!(told(Role::Lapsed, None).contains(r#""leader_pod":null"#));
+        assert!(told(Role::Leader, None).contains(r#""leader_pod":"me""#));
+        assert!(told(Role::Follower, Some("other")).contains(r#""leader_pod":"other""#));
+        assert!(told(Role::Expired, None).contains(r#""leader_pod":null"#));
     }
 
     #[test]

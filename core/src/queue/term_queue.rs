@@ -17,7 +17,7 @@ use crate::leadership::leader_health::Health;
 use crate::leadership::state::{Leader, LeadershipState};
 use crate::leadership::term::Term;
 use crate::lease_state::last_known::Page;
-use crate::lease_state::{Entry, Hold, Left, SessionStarts, Token};
+use crate::lease_state::{BlockedBy, Entry, Left, SessionStarts, TokenState};
 use crate::pacing::budget::Outcome;
 use crate::pacing::pacer::{Grant, WaiterId};
 use crate::pacing::scheduler::{Config, Learned, Queue};
@@ -97,7 +97,7 @@ impl TermQueue {
         let mut queue = Queue::inheriting(&self.config, token, &term.inheritance, now);
         if let Some(known) = self.standing.known.take()
             && Some(&known.token_mark) == self.token_mark()
-            && token == Token::Unchecked
+            && token == TokenState::Unchecked
         {
             queue.adopt(known.limits, now);
         }
@@ -277,8 +277,8 @@ impl TermQueue {
     }
 
     /// Why nothing is granted in this term; none when something may be.
-    pub fn hold(&self) -> Option<Hold> {
-        self.led()?.queue.hold()
+    pub fn blocked_by(&self) -> Option<BlockedBy> {
+        self.led()?.queue.blocked_by()
     }
 
     /// What Discord reported last in this term.
@@ -292,14 +292,14 @@ impl TermQueue {
     }
 
     /// The last error of the token, or of Discord in this term, for a person.
-    pub fn trouble(&self) -> Option<String> {
+    pub fn last_error(&self) -> Option<String> {
         self.trouble_of(self.led())
     }
 
     fn trouble_of(&self, led: Option<&Led>) -> Option<String> {
         match &self.token {
             Current::Missing(why) => Some(why.clone()),
-            _ => led?.queue.budget().trouble().map(str::to_owned),
+            _ => led?.queue.budget().last_error().map(str::to_owned),
         }
     }
 
@@ -309,14 +309,14 @@ impl TermQueue {
     pub fn page(&self, holder: &str) -> Page {
         let mut entry = Entry {
             token: self.token.state(),
-            detail: self.trouble(),
+            detail: self.last_error(),
             ..Entry::new(holder)
         };
         if let Some(led) = self.led() {
             let budget = led.queue.budget();
             let session_starts = budget.limits().zip(budget.remaining());
             entry.token = budget.token();
-            entry.hold = led.queue.hold();
+            entry.blocked_by = led.queue.blocked_by();
             entry.max_concurrency = led.queue.concurrency();
             entry.recommended_shards = budget.limits().map(|limits| limits.shards);
             entry.session_starts = session_starts.map(|(limits, remaining)| SessionStarts {
@@ -332,7 +332,7 @@ impl TermQueue {
     }
 
     /// The queue at `now`, for people. This process holds `held` clients.
-    pub fn snapshot(&self, detail: Detail, held: u64, now: Moment) -> Snapshot {
+    pub fn snapshot(&self, detail: Detail, held_requests: u64, now: Moment) -> Snapshot {
         let granting = self.granting(now);
         // Who waits here is known here, even if the right to grant has lapsed.
         let lanes: Vec<_> = match self.led() {
@@ -348,8 +348,8 @@ impl TermQueue {
             leader_silent: false,
             leader_health: Health::NoLeader,
             token: granting.map_or(self.token.state(), |led| led.queue.budget().token()),
-            trouble: self.trouble_of(granting),
-            held,
+            last_error: self.trouble_of(granting),
+            held_requests,
             leader_view: granting.map(|led| led.view(detail)),
             waiting: lanes.iter().map(|lane| lane.waiting).sum(),
             buckets: lanes.len(),
@@ -362,7 +362,7 @@ impl Led {
     fn view(&self, detail: Detail) -> LeaderView {
         let budget = self.queue.budget();
         LeaderView {
-            hold: self.queue.hold(),
+            blocked_by: self.queue.blocked_by(),
             fetch_at: self.queue.fetch_at(),
             max_concurrency: self.queue.concurrency(),
             limits: budget.limits(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::lease_state::Token;
+use gateway_queue_core::lease_state::TokenState;
 use gateway_queue_core::pacing::budget::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::{Config, Queue};
@@ -71,7 +71,7 @@ pub(crate) struct Broken {
 }
 
 impl Broken {
-    pub(crate) fn new(fault: Fault, config: &Config, token: Token, now: Moment) -> Self {
+    pub(crate) fn new(fault: Fault, config: &Config, token: TokenState, now: Moment) -> Self {
         let mut config = *config;
         match fault {
             SpacingShortByOneNanosecond => config.spacing -= Duration::from_nanos(1),
@@ -99,8 +99,8 @@ impl Broken {
         self.fault == fault
     }
 
-    fn open_if_unknown(&mut self, token: Token, now: Moment) {
-        if self.is(OpenWhileUnknown) && token == Token::Unchecked {
+    fn open_if_unknown(&mut self, token: TokenState, now: Moment) {
+        if self.is(OpenWhileUnknown) && token == TokenState::Unchecked {
             self.pretend(plenty(1), now);
         }
     }
@@ -190,7 +190,7 @@ impl Turns for Broken {
         }
     }
 
-    fn token_changed(&mut self, token: Token, now: Moment) {
+    fn token_changed(&mut self, token: TokenState, now: Moment) {
         self.queue.token_changed(token, now);
         self.open_if_unknown(token, now);
     }
@@ -217,7 +217,7 @@ impl Turns for Broken {
             {
                 let limits = *limits;
                 self.config.start_guard = false;
-                self.queue = Queue::new(&self.config, Token::Unchecked, now);
+                self.queue = Queue::new(&self.config, TokenState::Unchecked, now);
                 self.pretend(limits, now);
                 for (id, shard) in &self.waiting {
                     self.queue.offer(*id, *shard, now);
@@ -232,7 +232,7 @@ impl Turns for Broken {
     fn fetch_at(&self) -> Option<Moment> {
         let fetch_at = self.queue.fetch_at()?;
         match self.fault {
-            NeverAsksAgain if self.queue.hold().is_some() && self.window.is_some() => None,
+            NeverAsksAgain if self.queue.blocked_by().is_some() && self.window.is_some() => None,
             AsksTooOften => Some(fetch_at.min(self.answered + Duration::from_secs(4))),
             _ => Some(fetch_at),
         }

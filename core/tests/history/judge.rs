@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use gateway_queue_core::lease_state::Token;
+use gateway_queue_core::lease_state::TokenState;
 use gateway_queue_core::pacing::budget::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::Config;
@@ -48,7 +48,7 @@ struct Told {
 pub(crate) struct Judge {
     config: Config,
     started: Moment,
-    token: Token,
+    token: TokenState,
     told: Option<Told>,
     concurrency_known: bool,
     most_buckets: u32,
@@ -77,10 +77,10 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    pub(crate) fn new(config: Config, token: Token, now: Moment) -> Self {
+    pub(crate) fn new(config: Config, token: TokenState, now: Moment) -> Self {
         let (buckets, guard) = match (token, config.start_guard) {
-            (Token::None, true) => (config.max_concurrency, now + config.spacing),
-            (Token::None, false) => (config.max_concurrency, Moment::ZERO),
+            (TokenState::None, true) => (config.max_concurrency, now + config.spacing),
+            (TokenState::None, false) => (config.max_concurrency, Moment::ZERO),
             (_, true) => (1, now + config.spacing),
             (_, false) => (1, Moment::ZERO),
         };
@@ -89,7 +89,7 @@ impl Judge {
             started: now,
             token,
             told: None,
-            concurrency_known: token == Token::None,
+            concurrency_known: token == TokenState::None,
             most_buckets: 0,
             free_at: vec![guard; buckets as usize],
             era: 0,
@@ -110,7 +110,7 @@ impl Judge {
 
     /// The queue was killed and started again. With the guard the new one must
     /// keep its distance to what the old one wrote.
-    pub(crate) fn restart(&mut self, config: Config, token: Token, now: Moment) {
+    pub(crate) fn restart(&mut self, config: Config, token: TokenState, now: Moment) {
         let mut new = Self::new(config, token, now);
         new.era = self.era + 1;
         if config.start_guard {
@@ -183,9 +183,9 @@ impl Judge {
 
     fn open(&self) -> bool {
         match self.token {
-            Token::None => true,
-            Token::Accepted => self.available().is_some_and(|left| left > 0),
-            Token::Unchecked | Token::Missing | Token::Rejected => false,
+            TokenState::None => true,
+            TokenState::Accepted => self.available().is_some_and(|left| left > 0),
+            TokenState::Unchecked | TokenState::Missing | TokenState::Rejected => false,
         }
     }
 
@@ -225,16 +225,16 @@ impl Judge {
             return Err(Violation::new(Rule::Gone, now, format!("{grant:?}")));
         };
         let good = match self.token {
-            Token::None => true,
-            Token::Accepted => self.told.is_some(),
-            Token::Unchecked | Token::Missing | Token::Rejected => false,
+            TokenState::None => true,
+            TokenState::Accepted => self.told.is_some(),
+            TokenState::Unchecked | TokenState::Missing | TokenState::Rejected => false,
         };
         let (token, told) = (self.token, self.told);
         hold_that(good, Rule::Held, now, || {
             format!("{id:?}: {token:?}, {told:?}")
         })?;
         let reserve = self.config.rules.reserve as i64;
-        let in_truth = token == Token::None || truly_left.is_none_or(|left| left > reserve);
+        let in_truth = token == TokenState::None || truly_left.is_none_or(|left| left > reserve);
         let confirmed = self.is_confirmed(now);
         hold_that(
             in_truth && self.open() && confirmed,
@@ -341,7 +341,8 @@ impl Judge {
         hold_that(wake_at.is_none_or(|at| at > now), Rule::Waste, now, || {
             format!("wakes at {wake_at:?} with nothing to do")
         })?;
-        let asks = !matches!(self.token, Token::None | Token::Missing) && self.fetch_sent.is_none();
+        let asks = !matches!(self.token, TokenState::None | TokenState::Missing)
+            && self.fetch_sent.is_none();
         let in_time = match fetch_at {
             None => !asks,
             Some(at) => {
@@ -385,13 +386,13 @@ impl Judge {
         })
     }
 
-    pub(crate) fn token_changed(&mut self, token: Token, now: Moment) {
+    pub(crate) fn token_changed(&mut self, token: TokenState, now: Moment) {
         self.token = token;
-        self.concurrency_known = token == Token::None;
+        self.concurrency_known = token == TokenState::None;
         self.told = None;
         self.fetch_sent = None;
         // Only a new token may break the silence.
-        if token != Token::Missing {
+        if token != TokenState::Missing {
             self.silent_until = now;
             self.confirm_silent_until = now;
         }
@@ -414,7 +415,7 @@ impl Judge {
                     self.set_buckets(buckets);
                     self.most_buckets = self.most_buckets.max(buckets);
                     let window = limits.reset_after;
-                    self.token = Token::Accepted;
+                    self.token = TokenState::Accepted;
                     self.told = Some(Told {
                         total: limits.total,
                         remaining: limits.remaining,
@@ -437,7 +438,7 @@ impl Judge {
                 (rules.interval, patience)
             }
             Outcome::Rejected => {
-                self.token = Token::Rejected;
+                self.token = TokenState::Rejected;
                 (rules.interval, patience)
             }
             Outcome::RateLimited(pause) => (rules.interval.max(*pause), rules.interval.max(*pause)),

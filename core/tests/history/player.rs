@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_queue_core::lease_state::Token;
+use gateway_queue_core::lease_state::TokenState;
 use gateway_queue_core::pacing::budget::{Outcome, Rules};
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::{Config, Queue};
@@ -27,7 +27,7 @@ pub(crate) trait Turns {
     fn grant(&mut self, now: Moment) -> Option<Grant>;
     fn written(&mut self, id: WaiterId, at: Moment);
     fn unwritten(&mut self, id: WaiterId, now: Moment);
-    fn token_changed(&mut self, token: Token, now: Moment);
+    fn token_changed(&mut self, token: TokenState, now: Moment);
     fn fetching(&mut self, now: Moment);
     fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64);
     fn fetch_at(&self) -> Option<Moment>;
@@ -55,7 +55,7 @@ impl Turns for Queue {
         Queue::unwritten(self, id, now);
     }
 
-    fn token_changed(&mut self, token: Token, now: Moment) {
+    fn token_changed(&mut self, token: TokenState, now: Moment) {
         Queue::token_changed(self, token, now);
     }
 
@@ -108,7 +108,7 @@ struct Fetch {
 struct Player<Q, F> {
     start: F,
     config: Config,
-    token: Token,
+    token: TokenState,
     queue: Q,
     judge: Judge,
     discord: Discord,
@@ -126,7 +126,7 @@ struct Player<Q, F> {
 pub(crate) fn play<Q, F>(history: &History, start: F) -> Result<Seen, Violation>
 where
     Q: Turns,
-    F: Fn(&Config, Token, Moment) -> Q,
+    F: Fn(&Config, TokenState, Moment) -> Q,
 {
     let setup = history.setup;
     let config = Config {
@@ -141,8 +141,8 @@ where
         },
     };
     let token = match setup.token {
-        true => Token::Unchecked,
-        false => Token::None,
+        true => TokenState::Unchecked,
+        false => TokenState::None,
     };
     let now = Moment::ZERO + Duration::from_secs(100);
     let player = Player {
@@ -163,7 +163,7 @@ where
     player.run(&history.steps)
 }
 
-impl<Q: Turns, F: Fn(&Config, Token, Moment) -> Q> Player<Q, F> {
+impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
     fn run(mut self, steps: &[(u64, Step)]) -> Result<Seen, Violation> {
         for (gap, step) in steps {
             self.run_to(self.now + Duration::from_millis(*gap))?;
@@ -176,8 +176,8 @@ impl<Q: Turns, F: Fn(&Config, Token, Moment) -> Q> Player<Q, F> {
             max_concurrency: Some(4),
         };
         self.discord.says(says, self.now);
-        if self.token == Token::Missing {
-            self.token_changed(Token::Unchecked);
+        if self.token == TokenState::Missing {
+            self.token_changed(TokenState::Unchecked);
         }
         self.run_to(self.now + PATIENCE)?;
         // The judge has seen that no slot passed unused; but if he, too, held for
@@ -202,8 +202,12 @@ impl<Q: Turns, F: Fn(&Config, Token, Moment) -> Q> Player<Q, F> {
             Step::Says(says) => self.discord.says(says, self.now),
             Step::Others(n) => self.discord.others_use(n, self.now),
             Step::Discord(mood) => self.discord.mood = mood,
-            Step::TokenGone if self.token != Token::None => self.token_changed(Token::Missing),
-            Step::TokenNew if self.token != Token::None => self.token_changed(Token::Unchecked),
+            Step::TokenGone if self.token != TokenState::None => {
+                self.token_changed(TokenState::Missing)
+            }
+            Step::TokenNew if self.token != TokenState::None => {
+                self.token_changed(TokenState::Unchecked)
+            }
             Step::TokenGone | Step::TokenNew => {}
             Step::Suspend(seconds) => {
                 self.now = self.now + Duration::from_secs(seconds);
@@ -243,7 +247,7 @@ impl<Q: Turns, F: Fn(&Config, Token, Moment) -> Q> Player<Q, F> {
         self.happen()
     }
 
-    fn token_changed(&mut self, token: Token) {
+    fn token_changed(&mut self, token: TokenState) {
         self.token = token;
         self.fetch = None;
         self.discord.told_nothing();

@@ -13,10 +13,10 @@ use crate::api::{Api, CHILDREN, LEASE};
 const OPERATOR: &str = "gateway-queue-operator";
 
 /// Tells of what was applied: it differs where a name differs.
-const MARK: &str = "gatewayqueue.dev/applied";
+const MARK: &str = "gatewayqueue.dev/applied-hash";
 
 /// Tells of which token a Lease or a pod is: it differs where a Secret differs.
-const TOKEN: &str = "gatewayqueue.dev/token";
+const TOKEN: &str = "gatewayqueue.dev/token-ref-hash";
 
 /// All children in a namespace, by the word of their kind and their name.
 pub(crate) struct Children(BTreeMap<(&'static str, String), Value>);
@@ -204,14 +204,14 @@ mod tests {
     #[test]
     fn what_others_own_is_left_out_and_names_are_taken_away() {
         let ours = json!({
-            "f:metadata": {"f:annotations": {"f:gatewayqueue.dev/applied": {}}, "f:ownerReferences": {
+            "f:metadata": {"f:annotations": {"f:gatewayqueue.dev/applied-hash": {}}, "f:ownerReferences": {
                 r#"k:{"uid":"u"}"#: {}}},
             "f:spec": {"f:ports": {r#"k:{"port":80}"#: {"f:name": {}}}, "f:selector": {},
                 "f:set": {r#"v:"a""#: {}}},
         });
         let object = json!({
             "metadata": {
-                "annotations": {"gatewayqueue.dev/applied": "12", "theirs": "x"},
+                "annotations": {"gatewayqueue.dev/applied-hash": "12", "theirs": "x"},
                 "ownerReferences": [{"uid": "u", "name": "my-bot"}],
                 "managedFields": [
                     {"manager": OPERATOR, "operation": "Apply", "subresource": "status", "fieldsV1": {}},
@@ -229,7 +229,7 @@ mod tests {
         anonymous(&mut owned, "my-bot");
         let wanted = json!({
             "metadata": {
-                "annotations": {"gatewayqueue.dev/applied": "MARK"},
+                "annotations": {"gatewayqueue.dev/applied-hash": "MARK"},
                 "ownerReferences": [{"uid": "UID", "name": "NAME"}],
             },
             "spec": {"ports": [{"name": "queue"}], "selector": {"app": "NAME"}, "set": ["a"],

@@ -215,8 +215,8 @@ fn metadata(random: &mut Rng) -> Value {
         json!({"labels": {"app.kubernetes.io/name": null, "team": "theirs"}}),
         json!({"labels": {"gatewayqueue.dev/name": null}}),
         json!({"labels": {"gatewayqueue.dev/name": "other"}}),
-        json!({"annotations": {"gatewayqueue.dev/applied": "0"}}),
-        json!({"annotations": {"gatewayqueue.dev/applied": null, "a": "theirs"}}),
+        json!({"annotations": {"gatewayqueue.dev/applied-hash": "0"}}),
+        json!({"annotations": {"gatewayqueue.dev/applied-hash": null, "a": "theirs"}}),
         json!({"annotations": {"theirs": "x"}}),
     ];
     edits[random.usize(..edits.len())].clone()

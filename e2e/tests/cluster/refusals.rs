@@ -235,7 +235,7 @@ fn parts() -> Vec<Row> {
             &["spec.service.port", "65535"],
         ),
         (
-            json!({"service": {"labels": {"gatewayqueue.dev/token": "a"}}}),
+            json!({"service": {"labels": {"gatewayqueue.dev/token-ref-hash": "a"}}}),
             &["spec.service.labels", "belong to the operator: remove them"],
         ),
         (
@@ -308,7 +308,7 @@ fn pods() -> Vec<Row> {
             &["spec.pod.topologySpreadConstraints[1]", "Duplicate"],
         ),
         (
-            json!({"pod": {"labels": {"gatewayqueue.dev/token": "a"}}}),
+            json!({"pod": {"labels": {"gatewayqueue.dev/token-ref-hash": "a"}}}),
             &["spec.pod.labels", "belong to the operator: remove them"],
         ),
         (

@@ -32,7 +32,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 const UNDECIDED: [&str; 3] = ["ApplyFailed", "InvalidSpec", "NameTaken"];
 
 /// Why a queue is not ready before the scheduler has written of its pods.
-const ROLLING: &str = "RolloutUnderWay";
+const ROLLING: &str = "RolloutInProgress";
 
 #[test]
 fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
@@ -243,7 +243,7 @@ fn reverts(namespace: &Namespace) -> Vec<String> {
     let path = "jsonpath={range .items[*]}{.reason} {.regarding.name}: {.note}{\"\\n\"}{end}";
     let events = namespace.kubectl(&["get", "events.events.k8s.io", "--output", path]);
     let is_revert =
-        |line: &&str| line.starts_with("ChildPutBack") || line.starts_with("ChildRewritten");
+        |line: &&str| line.starts_with("ChildReverted") || line.starts_with("ChildRewritten");
     events
         .unwrap()
         .lines()

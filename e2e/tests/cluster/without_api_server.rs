@@ -52,14 +52,14 @@ fn without_the_api_server_the_queue_holds_says_so_and_goes_on_by_itself() {
         .find(|at| (fault + LEASE..returns).contains(*at));
     assert_eq!(unfounded, None, "{}", tell(&waits));
     assert!(*resumed <= back + back_within(), "{}", tell(&waits));
-    assert!(state.contains(r#""role":"lapsed""#), "{state}");
-    let metric = r#"gateway_queue_role{role="lapsed"} 1"#;
+    assert!(state.contains(r#""role":"expired""#), "{state}");
+    let metric = r#"gateway_queue_role{role="expired"} 1"#;
     assert!(metrics.lines().any(|line| line == metric), "{metrics}");
     // Either pod may lead now. The former leader has a role again and reports no error.
     wait_for("the former leader to recover", LEASE * 2, || {
         let state: Value = serde_json::from_str(&queue.page(&leader, "/state")).unwrap();
         let recovered = state["role"] == "leads" || state["role"] == "follows";
-        (recovered && state["trouble"].is_null()).then_some(())
+        (recovered && state["last_error"].is_null()).then_some(())
     });
     // The Lease says who that is: after the outage the pods of the node are not ready for a
     // while, whoever leads.

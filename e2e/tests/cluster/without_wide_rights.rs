@@ -178,7 +178,7 @@ fn whole_life(api: &Api, namespace: &Namespace) {
     });
     let events = api.read(&format!("/apis/events.k8s.io/v1/namespaces/{name}/events"));
     let events = events.unwrap().to_string();
-    for reason in ["Granting", "ChildPutBack", "NameTaken", "TokenShared"] {
+    for reason in ["Granting", "ChildReverted", "NameTaken", "TokenShared"] {
         assert!(events.contains(reason), "no event says {reason}: {events}");
     }
     for queue in ["my-bot", "taken", "older", "younger"] {

@@ -17,7 +17,7 @@ async fn a_pod_that_follows_says_who_leads_and_how_to_open_that_page() {
     follower.follow(&leader);
     let browser = Browser::open(&follower.page()).await;
     browser.sees("#headline", "This pod follows").await;
-    browser.sees("#why", &format!("{LONG} leads")).await;
+    browser.sees("#message", &format!("{LONG} leads")).await;
     browser.sees("#pod", "bots/my-bot-2").await;
     browser.sees("#leader", LONG).await;
     let command = format!("kubectl --namespace bots port-forward pod/{LONG} 9090");
@@ -44,7 +44,9 @@ async fn a_lost_leader_is_said_and_so_is_the_next() {
     // Its Lease is nobody's now.
     new.seek();
     browser.sees("#headline", "Nothing is granted").await;
-    browser.sees("#why", "No pod leads at this moment").await;
+    browser
+        .sees("#message", "No pod leads at this moment")
+        .await;
     browser.sees("#leader", "Nobody").await;
     browser.picture("lost-leader").await;
     let waiter = ask(new.clients, 3).await;
@@ -56,7 +58,7 @@ async fn a_lost_leader_is_said_and_so_is_the_next() {
     // Time alone ends its right; nothing happens then.
     new.lapse();
     browser.sees("#headline", "Nothing is granted").await;
-    browser.sees("#why", "cannot renew").await;
+    browser.sees("#message", "cannot renew").await;
     browser.sees("[data-bucket='1'] .next", "held").await;
     assert_eq!(browser.complaints().await, [""; 0]);
 }

@@ -87,7 +87,7 @@ async fn used_up_session_starts_are_said_with_when_there_are_new_ones() {
     browser.sees("#headline", "Nothing is granted").await;
     browser
         .sees(
-            "#why",
+            "#message",
             "All session starts are used up. Discord gives new ones at 20",
         )
         .await;
@@ -119,9 +119,9 @@ async fn without_a_token_the_page_says_what_to_do() {
     let browser = Browser::open(&queue.page).await;
     browser.sees("#headline", "Nothing is granted").await;
     browser
-        .sees("#why", "There is no token. Cannot read /")
+        .sees("#message", "There is no token. Cannot read /")
         .await;
-    browser.sees("#why", "DISCORD_TOKEN_FILE").await;
+    browser.sees("#message", "DISCORD_TOKEN_FILE").await;
     browser.sees("#token", "Missing").await;
 }
 

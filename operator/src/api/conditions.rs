@@ -21,7 +21,7 @@ pub const NO_LEADER: &str = "NoLeader";
 /// The reasons of `Ready` about which nobody has to do anything.
 pub const NORMAL: [&str; 4] = [
     "Granting",
-    "RolloutUnderWay",
+    "RolloutInProgress",
     "ScaledToZero",
     "SessionStartsUnknown",
 ];

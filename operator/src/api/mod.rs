@@ -300,7 +300,7 @@ impl ImagePullPolicy {
     pub const ALL: [Self; 3] = [Self::Always, Self::IfNotPresent, Self::Never];
 
     /// As Kubernetes writes it.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Always => "Always",
             Self::IfNotPresent => "IfNotPresent",
@@ -311,7 +311,7 @@ impl ImagePullPolicy {
 
 impl LogLevel {
     /// As RUST_LOG takes it.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Warn => "warn",
@@ -327,7 +327,7 @@ impl LogFormat {
     pub const ALL: [Self; 2] = [Self::Text, Self::Json];
 
     /// As LOG_FORMAT takes it.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Json => "json",

@@ -52,7 +52,7 @@ impl Default for ServiceSettings {
 
 impl ServiceType {
     /// As Kubernetes writes it.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::ClusterIP => "ClusterIP",
             Self::NodePort => "NodePort",

@@ -129,7 +129,7 @@ fn keys_of_the_operator_and_keys_that_are_none_are_refused_wherever_a_user_sets_
     let own = "set by the operator itself";
     let notation = "must be a name such as team or example.com/team";
     let labels = [
-        ("gatewayqueue.dev/token", reserved),
+        ("gatewayqueue.dev/token-ref-hash", reserved),
         ("gatewayqueue.dev/", reserved),
         ("a.b.gatewayqueue.dev/c", reserved),
         ("app.kubernetes.io/name", own),

@@ -319,7 +319,7 @@ fn applied_fields(written: &ObjectMeta) -> Vec<ManagedFieldsEntry> {
 }
 
 fn of(kind: Kind, owner: &Owner) -> String {
-    format!("{} {}/{}", kind.word(), owner.namespace, owner.name)
+    format!("{} {}/{}", kind.as_str(), owner.namespace, owner.name)
 }
 
 #[cfg(test)]

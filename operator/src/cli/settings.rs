@@ -245,14 +245,16 @@ impl Flags {
         } = self;
         let image = QUEUE_IMAGE.needed(queue_image, &variable, image)?;
         let image_pull_policy = PULL_POLICY.read(pull_policy, &variable, |word| {
-            ImagePullPolicy::ALL.into_iter().find(|p| p.word() == word)
+            ImagePullPolicy::ALL
+                .into_iter()
+                .find(|p| p.as_str() == word)
         })?;
         let election = self::election(election, lease_namespace, &variable)?;
         let admin_port = ADMIN_PORT.read(admin_port, &variable, |port| {
             port.parse().ok().filter(|port| *port != 0)
         })?;
         let log_format = LOG_FORMAT.read(log_format, &variable, |word| {
-            LogFormat::ALL.into_iter().find(|f| f.word() == word)
+            LogFormat::ALL.into_iter().find(|f| f.as_str() == word)
         })?;
         let log_filter = LOG_FILTER.read(None, &variable, |filter| {
             // A space would be a part of the name of a target.

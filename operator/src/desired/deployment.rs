@@ -145,7 +145,7 @@ fn container(
     Ok(Container {
         name: "queue".to_owned(),
         image: Some(image.clone()),
-        image_pull_policy: policy.map(ImagePullPolicy::word).map(str::to_owned),
+        image_pull_policy: policy.map(ImagePullPolicy::as_str).map(str::to_owned),
         env: Some(env(owner, spec, pod)?),
         ports: Some(vec![
             port(QUEUE_PORT, spec.port),
@@ -257,8 +257,8 @@ fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<
         field("POD_NAME", "metadata.name"),
         field("POD_IP", "status.podIP"),
         value("SHUTDOWN_GRACE", format!("{shutdown_grace}s")),
-        value("LOG_FORMAT", spec.log_format.word()),
-        value("RUST_LOG", spec.log_level.word()),
+        value("LOG_FORMAT", spec.log_format.as_str()),
+        value("RUST_LOG", spec.log_level.as_str()),
     ];
     if let Some(host) = &spec.host {
         env.insert(0, value("HOST", host));

@@ -53,7 +53,7 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// The label that says by which token a pod grants, and a Lease is led: a mark of the
 /// Secret and its key. Of pods that have one, whose they are: a token is in use for
 /// as long as there is a pod with it.
-pub const TOKEN: &str = "gatewayqueue.dev/token";
+pub const TOKEN: &str = "gatewayqueue.dev/token-ref-hash";
 
 /// The value of [`TOKEN`] for a queue without one.
 const NO_TOKEN: &str = "none";
@@ -61,7 +61,7 @@ const NO_TOKEN: &str = "none";
 /// The annotation on a child that tells of what the operator applied. When it
 /// differs from what would be applied now, the child is applied again; values
 /// are never compared, since the API server rewrites some (`1000m` to `1`).
-pub const APPLIED: &str = "gatewayqueue.dev/applied";
+pub const APPLIED: &str = "gatewayqueue.dev/applied-hash";
 
 /// What the operator was installed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Kind {
     }
 
     /// The name of the kind.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::ServiceAccount => "ServiceAccount",
             Self::Role => "Role",

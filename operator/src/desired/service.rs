@@ -11,7 +11,7 @@ pub(super) fn service(owner: &Owner, settings: &ServiceSettings) -> Service {
     Service {
         metadata: owner.metadata_with(settings.labels.as_ref(), settings.annotations.as_ref()),
         spec: Some(ServiceSpec {
-            type_: Some(settings.type_.word().to_owned()),
+            type_: Some(settings.type_.as_str().to_owned()),
             selector: Some(owner.selector()),
             ports: Some(vec![ServicePort {
                 name: Some(QUEUE_PORT.to_owned()),

@@ -77,7 +77,7 @@ fn every_child_is_owned_named_and_labelled() {
                 "controller": true,
             }])
         );
-        assert_eq!(child.manifest["kind"], child.kind.word());
+        assert_eq!(child.manifest["kind"], child.kind.as_str());
     }
 }
 
@@ -162,7 +162,7 @@ fn no_child_has_an_empty_list_and_an_empty_selector_still_selects_everything() {
     let children = children(&queue(spec), &defaults(), false).unwrap();
     let mut found = Vec::new();
     for child in &children {
-        empty_in(child.kind.word(), &child.manifest, &mut found);
+        empty_in(child.kind.as_str(), &child.manifest, &mut found);
     }
     assert_eq!(found, Vec::<String>::new());
     let at = |kind, pointer: &str| {
@@ -193,7 +193,7 @@ fn a_key_that_belongs_to_the_operator_is_never_taken_from_the_spec() {
     for child in children(&queue(spec), &defaults(), false).unwrap() {
         let text = child.manifest.to_string();
         for key in [
-            r#""gatewayqueue.dev/token":"theirs""#,
+            r#""gatewayqueue.dev/token-ref-hash":"theirs""#,
             "sub.gatewayqueue.dev",
         ] {
             assert!(!text.contains(key), "{text}");

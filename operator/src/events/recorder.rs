@@ -160,7 +160,7 @@ pub fn repair(kind: Kind, owner: &Owner, count: u32) -> Option<Note> {
         Owner {
             name, namespace, ..
         },
-    ) = (kind.word(), owner);
+    ) = (kind.as_str(), owner);
     let message = match count {
         0..=2 => format!(
             "Reverted an external change to {word} {name}. Make the change in the GatewayQueue spec \
@@ -176,7 +176,7 @@ pub fn repair(kind: Kind, owner: &Owner, count: u32) -> Option<Note> {
     };
     Some(Note {
         warns: true,
-        reason: "ChildPutBack".to_owned(),
+        reason: "ChildReverted".to_owned(),
         message,
         child: Some(child(kind, owner)),
     })
@@ -197,7 +197,7 @@ pub fn rewritten(kind: Kind, owner: &Owner, fields: &BTreeSet<Deviation>) -> Not
         "An admission policy or webhook changes what the operator applies to {} {}: {}{more}. The \
          operator leaves these fields as they are. Exclude the object from the policy, or remove \
          the fields from the GatewayQueue spec",
-        kind.word(),
+        kind.as_str(),
         owner.name,
         names.join(", ")
     );
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(transition(Some(&missing), &other), None);
         let granting = status("True", "Granting", "up to one shard");
         assert!(!transition(Some(&other), &granting).unwrap().warns);
-        let rollout = status("False", "RolloutUnderWay", "one of two");
+        let rollout = status("False", "RolloutInProgress", "one of two");
         assert!(!transition(Some(&granting), &rollout).unwrap().warns);
     }
 

@@ -205,9 +205,10 @@ mod tests {
         lease_observer.saw(&held(1), start);
         let mut reported = held(1);
         reported.metadata.resource_version = Some("2".to_owned());
-        reported
-            .annotations_mut()
-            .insert("gatewayqueue.dev/token".to_owned(), "none".to_owned());
+        reported.annotations_mut().insert(
+            "gatewayqueue.dev/token-ref-hash".to_owned(),
+            "none".to_owned(),
+        );
         assert!(lease_observer.saw(&reported, after(start, 5)));
         assert_eq!(
             lease_observer.of(&owner()).map(|seen| seen.since),

@@ -152,7 +152,12 @@ impl Context {
             let applied = self.put(child, owner, &state, first).await;
             if let Some(answer) = converged.note(applied, child.kind)? {
                 let (namespace, name) = (&owner.namespace, &owner.name);
-                tracing::info!(namespace, queue = name, kind = child.kind.word(), "applied");
+                tracing::info!(
+                    namespace,
+                    queue = name,
+                    kind = child.kind.as_str(),
+                    "applied"
+                );
                 self.note_applied(queue, child, owner, &state, answer.as_ref(), now);
                 let was_there = matches!(state, ChildState::Drifted { .. });
                 let is_seen = self.caches.metadata(child.kind, owner).is_some();
@@ -191,7 +196,7 @@ impl Context {
             self.drift_backoff.forget(owner, kind);
             self.drift_backoff.note_missing(owner, kind);
             let (namespace, name) = (&owner.namespace, &owner.name);
-            tracing::info!(namespace, queue = name, kind = kind.word(), "deleted");
+            tracing::info!(namespace, queue = name, kind = kind.as_str(), "deleted");
         }
         Ok(())
     }

@@ -183,7 +183,7 @@ async fn a_new_queue_gets_its_children_and_then_its_status() {
     );
     assert_eq!(
         server.status()["conditions"][0]["reason"],
-        "RolloutUnderWay"
+        "RolloutInProgress"
     );
 }
 

@@ -12,7 +12,7 @@ pub(super) fn blocked(queue: &GatewayQueue, owner: &Owner, outcome: &Outcome) ->
             "ChildRefused",
             format!(
                 "The API server refuses the {}{}: {message}",
-                kind.word(),
+                kind.as_str(),
                 made_of(*kind)
             ),
         )),
@@ -47,7 +47,7 @@ fn made_of(kind: Kind) -> &'static str {
 }
 
 fn name_taken(owner: &Owner, kinds: &[Kind]) -> Verdict {
-    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
+    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
     Verdict::not(
         "NameTaken",
         format!(

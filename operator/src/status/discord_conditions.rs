@@ -1,6 +1,6 @@
 //! What the leader told of the token and the session starts, as conditions.
 
-use gateway_queue_core::lease_state::{Entry, Hold, Token};
+use gateway_queue_core::lease_state::{BlockedBy, Entry, TokenState};
 
 use super::blocked::token_shared;
 use super::{Evidence, Outcome, State, Verdict};
@@ -53,14 +53,16 @@ pub(super) fn token_accepted(
         return unknown(evidence, UNCHECKED);
     };
     match entry.token {
-        Token::Accepted => Verdict::holds("Accepted", format!("Discord accepts it ({place})")),
-        Token::Rejected => Verdict::not(
+        TokenState::Accepted => Verdict::holds("Accepted", format!("Discord accepts it ({place})")),
+        TokenState::Rejected => Verdict::not(
             "TokenRejected",
             format!("Discord answered 401: put the bot's present token into {place}"),
         ),
-        Token::Missing => Verdict::not("TokenMissing", format!("There is no token in {place}")),
+        TokenState::Missing => {
+            Verdict::not("TokenMissing", format!("There is no token in {place}"))
+        }
         // A pod of the spec before may lead for a moment yet.
-        Token::Unchecked | Token::None => Verdict::of(
+        TokenState::Unchecked | TokenState::None => Verdict::of(
             State::Unknown,
             UNCHECKED,
             format!("Discord has not said anything about it yet ({place})"),
@@ -82,26 +84,26 @@ pub(super) fn session_starts_available(
         return unknown(evidence, UNKNOWN);
     };
     // It grants what it knows to be there, also when Discord cannot be asked.
-    let trouble = entry.detail.as_ref().map_or_else(String::new, |detail| {
+    let last_error = entry.detail.as_ref().map_or_else(String::new, |detail| {
         format!(". Discord could not be asked again: {detail}")
     });
-    match (entry.hold, entry.session_starts) {
-        (Some(Hold::SessionStartsExhausted), starts) => {
+    match (entry.blocked_by, entry.session_starts) {
+        (Some(BlockedBy::SessionStartsExhausted), starts) => {
             let until = starts.and_then(|s| s.reset_time).map_or_else(
                 || "when Discord opens the next window".to_owned(),
                 |reset| format!("at {reset}"),
             );
             let message = format!("All that may be used are used up. There are more {until}");
-            Verdict::not("SessionStartsExhausted", message + &trouble)
+            Verdict::not("SessionStartsExhausted", message + &last_error)
         }
         (None, Some(_)) => Verdict::holds(
             "Available",
-            format!("How many are left is in status.sessionStarts{trouble}"),
+            format!("How many are left is in status.sessionStarts{last_error}"),
         ),
         _ => Verdict::of(
             State::Unknown,
             UNKNOWN,
-            format!("Discord has not told how many are left{trouble}"),
+            format!("Discord has not told how many are left{last_error}"),
         ),
     }
 }

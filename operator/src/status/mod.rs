@@ -17,11 +17,11 @@ use crate::observe::leader::Leader;
 mod blocked;
 mod discord_conditions;
 mod leaderless;
+mod pod_failure;
 mod progress;
 pub mod queue_ready;
 mod reach;
 mod ready;
-mod trouble;
 
 use blocked::blocked;
 use discord_conditions::{session_starts_available, token_accepted};
@@ -240,7 +240,7 @@ enum State {
 }
 
 impl State {
-    fn word(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
             Self::False => "False",
@@ -286,7 +286,7 @@ struct Before<'a> {
 
 impl Before<'_> {
     fn condition(&self, type_: &str, verdict: Verdict) -> Condition {
-        let state = verdict.state.word();
+        let state = verdict.state.as_str();
         let conditions = self.status.and_then(|status| status.conditions.as_deref());
         let since = conditions
             .into_iter()

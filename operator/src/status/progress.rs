@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
-use super::trouble::trouble;
+use super::pod_failure::pod_failure;
 use super::{State, Verdict, look, sentence};
 use crate::desired::{APPLIED, Owner};
 
@@ -24,7 +24,7 @@ impl Progress {
     fn under_way(can_grant: bool, message: impl Into<String>) -> Self {
         Self {
             can_grant,
-            verdict: Verdict::holds("RolloutUnderWay", message),
+            verdict: Verdict::holds("RolloutInProgress", message),
         }
     }
 
@@ -81,8 +81,8 @@ pub(super) fn progress(
         let message = sentence(message) + count.quota(message);
         return Progress::stuck(can_grant, "PodRefused", message);
     }
-    if let Some(trouble) = trouble(pods) {
-        return Progress::stuck(can_grant, trouble.reason, trouble.message);
+    if let Some(failure) = pod_failure(pods) {
+        return Progress::stuck(can_grant, failure.reason, failure.message);
     }
     let look = look("describe pod", owner);
     if let Some(message) = reported("Progressing", "False") {

@@ -1,7 +1,7 @@
 //! The condition that sums up all others: whether shards are granted their
 //! turns, and if not, why, and what to do about it.
 
-use gateway_queue_core::lease_state::{Entry, Hold};
+use gateway_queue_core::lease_state::{BlockedBy, Entry};
 
 use super::leaderless::leaderless;
 use super::progress::Progress;
@@ -48,13 +48,13 @@ pub(super) fn ready(
         // A moment of each start, and nothing to warn of.
         let logs = look("logs", owner);
         return Verdict::not(
-            "RolloutUnderWay",
+            "RolloutInProgress",
             format!("The leader is about to tell how it is. If it stays so, see `{logs}`"),
         );
     };
-    match entry.hold {
-        Some(hold) => held(queue, owner, hold, entry),
-        None => Verdict::holds("Granting", granting(queue, entry) + &trouble(entry)),
+    match entry.blocked_by {
+        Some(blocked_by) => held(queue, owner, blocked_by, entry),
+        None => Verdict::holds("Granting", granting(queue, entry) + &last_error(entry)),
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) fn ready(
 /// know of something that is wrong.
 fn meanwhile(evidence: Evidence<'_>, entry: Option<&Entry>) -> String {
     match (evidence.leader, entry) {
-        (Leader::Pod { name, .. }, Some(entry)) if entry.hold.is_none() => {
+        (Leader::Pod { name, .. }, Some(entry)) if entry.blocked_by.is_none() => {
             format!(". Shards are granted their turns meanwhile, by {name}")
         }
         _ => String::new(),
@@ -70,13 +70,13 @@ fn meanwhile(evidence: Evidence<'_>, entry: Option<&Entry>) -> String {
 }
 
 /// Why nothing is granted, and what to do about it.
-fn held(queue: &GatewayQueue, owner: &Owner, hold: Hold, entry: &Entry) -> Verdict {
+fn held(queue: &GatewayQueue, owner: &Owner, blocked_by: BlockedBy, entry: &Entry) -> Verdict {
     let (secret, key) = match &queue.spec.token_secret_ref {
         Some(token) => (token.name.as_str(), token.key.as_str()),
         None => ("(none)", "(none)"),
     };
-    match hold {
-        Hold::TokenMissing => Verdict::not(
+    match blocked_by {
+        BlockedBy::TokenMissing => Verdict::not(
             "TokenMissing",
             format!(
                 "Secret {secret} does not exist, has no key {key}, or holds no token there. Put the \
@@ -90,14 +90,14 @@ fn held(queue: &GatewayQueue, owner: &Owner, hold: Hold, entry: &Entry) -> Verdi
                 namespace = owner.namespace
             ),
         ),
-        Hold::TokenRejected => Verdict::not(
+        BlockedBy::TokenRejected => Verdict::not(
             "TokenRejected",
             format!(
                 "Discord rejects the token in Secret {secret}, key {key}: put the bot's present \
                  token there. {PICKED_UP}"
             ),
         ),
-        Hold::SessionStartsUnknown => match &entry.detail {
+        BlockedBy::SessionStartsUnknown => match &entry.detail {
             Some(detail) => Verdict::not(
                 "DiscordUnreachable",
                 format!(
@@ -111,7 +111,7 @@ fn held(queue: &GatewayQueue, owner: &Owner, hold: Hold, entry: &Entry) -> Verdi
                 "Discord is being asked how many session starts are left",
             ),
         },
-        Hold::SessionStartsExhausted => Verdict::not("SessionStartsExhausted", {
+        BlockedBy::SessionStartsExhausted => Verdict::not("SessionStartsExhausted", {
             let reserve = match queue.spec.session_reserve {
                 0 => String::new(),
                 reserve => format!(" above the reserve of {reserve}"),
@@ -128,7 +128,7 @@ fn held(queue: &GatewayQueue, owner: &Owner, hold: Hold, entry: &Entry) -> Verdi
 }
 
 /// What is known is granted, also when Discord cannot be asked for more.
-fn trouble(entry: &Entry) -> String {
+fn last_error(entry: &Entry) -> String {
     entry.detail.as_ref().map_or_else(String::new, |detail| {
         format!(". Discord could not be asked again: {detail}")
     })

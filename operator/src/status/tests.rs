@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use gateway_queue_core::lease_state::Hold;
+use gateway_queue_core::lease_state::BlockedBy;
 use serde_json::{Value, json};
 
 use super::*;
@@ -48,11 +48,11 @@ fn available() -> Deployment {
     }))
 }
 
-fn entry(hold: Option<Hold>) -> Entry {
+fn entry(blocked_by: Option<BlockedBy>) -> Entry {
     Entry {
         holder: "my-bot-7d9f".to_owned(),
-        token: gateway_queue_core::lease_state::Token::Accepted,
-        hold,
+        token: gateway_queue_core::lease_state::TokenState::Accepted,
+        blocked_by,
         detail: Some("it answered 503".to_owned()),
         max_concurrency: Some(16),
         recommended_shards: Some(128),
@@ -96,8 +96,8 @@ fn status_of(
     status(queue, &owner, evidence, NOW.parse().unwrap())
 }
 
-fn running(queue: &GatewayQueue, hold: Option<Hold>) -> GatewayQueueStatus {
-    let lease = lease(&entry(hold));
+fn running(queue: &GatewayQueue, blocked_by: Option<BlockedBy>) -> GatewayQueueStatus {
+    let lease = lease(&entry(blocked_by));
     status_of(queue, &Outcome::Applied, Some(&available()), Some(&lease))
 }
 
@@ -144,44 +144,44 @@ fn a_queue_that_grants_is_ready_and_tells_what_it_knows() {
 
 #[test]
 fn a_hold_says_why_and_what_to_do() {
-    for (hold, expected, words) in [
+    for (blocked_by, expected, words) in [
         (
-            Hold::TokenMissing,
+            BlockedBy::TokenMissing,
             "TokenMissing",
             "Secret discord does not exist, has no key bot, or holds no token",
         ),
         (
-            Hold::TokenMissing,
+            BlockedBy::TokenMissing,
             "TokenMissing",
             "kubectl -n shop create secret generic discord",
         ),
         (
-            Hold::TokenRejected,
+            BlockedBy::TokenRejected,
             "TokenRejected",
             "Secret discord, key bot",
         ),
         (
-            Hold::SessionStartsUnknown,
+            BlockedBy::SessionStartsUnknown,
             "DiscordUnreachable",
             "it answered 503",
         ),
         (
-            Hold::SessionStartsExhausted,
+            BlockedBy::SessionStartsExhausted,
             "SessionStartsExhausted",
             "No session start of 1000",
         ),
         (
-            Hold::SessionStartsExhausted,
+            BlockedBy::SessionStartsExhausted,
             "SessionStartsExhausted",
             "above the reserve of 10",
         ),
         (
-            Hold::SessionStartsExhausted,
+            BlockedBy::SessionStartsExhausted,
             "SessionStartsExhausted",
             LATER,
         ),
     ] {
-        let status = running(&with_token(), Some(hold));
+        let status = running(&with_token(), Some(blocked_by));
         let (ready, reason, message) = ready(&status);
         assert_eq!((ready, reason), ("False", expected));
         assert!(message.contains(words), "{message}");
@@ -279,10 +279,10 @@ fn nothing_new_gives_the_same_status_at_any_time() {
 #[test]
 fn the_time_of_transition_moves_only_when_ready_flips() {
     let mut queue = with_token();
-    queue.status = Some(running(&queue, Some(Hold::TokenMissing)));
+    queue.status = Some(running(&queue, Some(BlockedBy::TokenMissing)));
     let owner = Owner::of(&queue).unwrap();
-    let since = |hold| {
-        let lease = lease(&entry(hold));
+    let since = |blocked_by| {
+        let lease = lease(&entry(blocked_by));
         let evidence = Evidence {
             outcome: &Outcome::Applied,
             deployment: Some(&available()),
@@ -294,7 +294,7 @@ fn the_time_of_transition_moves_only_when_ready_flips() {
         let status = status(&queue, &owner, evidence, LATER.parse().unwrap());
         status.conditions.unwrap()[0].last_transition_time.0
     };
-    assert_eq!(since(Some(Hold::TokenRejected)), NOW.parse().unwrap());
+    assert_eq!(since(Some(BlockedBy::TokenRejected)), NOW.parse().unwrap());
     assert_eq!(since(None), LATER.parse().unwrap());
 }
 
@@ -317,46 +317,51 @@ fn a_long_answer_of_the_api_server_is_cut() {
 
 #[test]
 fn token_and_session_starts_have_a_condition_each() {
-    use gateway_queue_core::lease_state::Token;
+    use gateway_queue_core::lease_state::TokenState;
     let starts = SESSION_STARTS_AVAILABLE;
-    let of = |token, hold| {
-        let mut entry = entry(hold);
+    let of = |token, blocked_by| {
+        let mut entry = entry(blocked_by);
         entry.token = token;
-        if token != Token::Accepted {
+        if token != TokenState::Accepted {
             entry.session_starts = None;
         }
         let lease = lease(&entry);
         let queue = with_token();
         status_of(&queue, &Outcome::Applied, Some(&available()), Some(&lease))
     };
-    for (token, hold, accepted, available) in [
-        (Token::Accepted, None, "True Accepted", "True Available"),
+    for (token, blocked_by, accepted, available) in [
         (
-            Token::Accepted,
-            Some(Hold::SessionStartsExhausted),
+            TokenState::Accepted,
+            None,
+            "True Accepted",
+            "True Available",
+        ),
+        (
+            TokenState::Accepted,
+            Some(BlockedBy::SessionStartsExhausted),
             "True Accepted",
             "False SessionStartsExhausted",
         ),
         (
-            Token::Missing,
-            Some(Hold::TokenMissing),
+            TokenState::Missing,
+            Some(BlockedBy::TokenMissing),
             "False TokenMissing",
             "Unknown SessionStartsUnknown",
         ),
         (
-            Token::Rejected,
-            Some(Hold::TokenRejected),
+            TokenState::Rejected,
+            Some(BlockedBy::TokenRejected),
             "False TokenRejected",
             "Unknown SessionStartsUnknown",
         ),
         (
-            Token::Unchecked,
-            Some(Hold::SessionStartsUnknown),
+            TokenState::Unchecked,
+            Some(BlockedBy::SessionStartsUnknown),
             "Unknown Unchecked",
             "Unknown SessionStartsUnknown",
         ),
     ] {
-        let status = of(token, hold);
+        let status = of(token, blocked_by);
         let words = |(state, reason): (String, String)| format!("{state} {reason}");
         assert_eq!(words(reported(&status, TOKEN_ACCEPTED)), accepted);
         assert_eq!(words(reported(&status, starts)), available);

@@ -188,7 +188,7 @@ mod tests {
             let mut stream = pin!(feed.watch(Arc::new(about())));
             assert_eq!(next!(stream).unwrap(), FIRST);
             let first = next!(stream).unwrap();
-            assert!(first.starts_with("event: state\ndata: {\"role\":\"leads\","));
+            assert!(first.starts_with("event: state\ndata: {\"role\":\"leader\","));
             let started = Instant::now();
             assert!(next!(stream).unwrap().starts_with("event: alive\n"));
             assert_eq!(started.elapsed(), ALIVE);

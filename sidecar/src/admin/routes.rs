@@ -218,7 +218,7 @@ impl Admin {
     async fn look(&self, detail: Detail) -> Option<Snapshot> {
         let looking = timeout(PATIENCE, self.handle.look(detail)).await;
         let mut snapshot = looking.ok()??;
-        if snapshot.role == Role::Follows {
+        if snapshot.role == Role::Follower {
             snapshot.leader_silent = self.reach.is_silent(boot_time::now());
             snapshot.leader_health = self.reach.health();
         }

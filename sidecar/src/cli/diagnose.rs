@@ -233,12 +233,12 @@ pub fn queue(url: &str, asked: Result<&RemoteState, &str>) -> Finding {
         }
     };
     match (seen.role.as_str(), seen.why_not()) {
-        ("leads", None) => Finding::ok(Subject::Leader, format!("the queue at {url} leads")),
-        ("leads", Some(why)) => Finding::ok(
+        ("leader", None) => Finding::ok(Subject::Leader, format!("the queue at {url} leads")),
+        ("leader", Some(why)) => Finding::ok(
             Subject::Leader,
             format!("the queue at {url} leads, but grants nothing: {why}"),
         ),
-        ("follows", None) => {
+        ("follower", None) => {
             let words = match seen.leader {
                 Some(leader) => format!("the pod at {leader} leads"),
                 None => "another pod leads".to_owned(),

@@ -105,7 +105,7 @@ impl Fetcher {
         if let Some(leader) = answer.seen.leader_admin(own)
             && let Ok(url) = Url::parse(&format!("http://{leader}/state"))
             && let Ok(Ok(theirs)) = timeout(LEADER_PATIENCE, self.ask(&url)).await
-            && theirs.seen.role == "leads"
+            && theirs.seen.role == "leader"
         {
             answer.leader = Some(theirs.seen);
         }

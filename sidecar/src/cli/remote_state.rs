@@ -27,11 +27,11 @@ pub struct RemoteState {
     #[serde(default, deserialize_with = "lenient")]
     pub token: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
-    pub hold: Option<String>,
+    pub blocked_by: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
-    pub trouble: Option<String>,
+    pub last_error: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
-    pub why: Option<String>,
+    pub message: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     pub max_concurrency: Option<u32>,
     #[serde(default, deserialize_with = "lenient")]
@@ -39,7 +39,7 @@ pub struct RemoteState {
     #[serde(default, deserialize_with = "lenient")]
     pub waiting: Option<u64>,
     #[serde(default, deserialize_with = "lenient")]
-    pub held: Option<u64>,
+    pub held_requests: Option<u64>,
     #[serde(default, deserialize_with = "lenient")]
     pub buckets: Vec<Bucket>,
     #[serde(default, deserialize_with = "lenient")]
@@ -60,8 +60,8 @@ pub struct SessionStarts {
 #[allow(missing_docs)]
 pub struct Bucket {
     pub bucket: u32,
-    pub next_in_ms: Option<u64>,
-    pub waiting: Vec<u32>,
+    pub next_grant_in_ms: Option<u64>,
+    pub shards: Vec<u32>,
 }
 
 /// One of the last grants.
@@ -70,7 +70,7 @@ pub struct Bucket {
 pub struct LastGrant {
     pub shard: u32,
     pub bucket: u32,
-    pub ago_ms: u64,
+    pub granted_ms_ago: u64,
 }
 
 /// A field that says something else than is understood here says nothing.
@@ -93,27 +93,27 @@ impl RemoteState {
     /// knows of its leader only whether it answers.
     pub fn why_not(&self) -> Option<String> {
         // The queue's own sentence is the better one.
-        let why = self.why.as_deref().filter(|why| !why.is_empty());
-        let words = match (self.role.as_str(), self.hold.as_deref()) {
-            ("leads", None) => return None,
+        let why = self.message.as_deref().filter(|why| !why.is_empty());
+        let words = match (self.role.as_str(), self.blocked_by.as_deref()) {
+            ("leader", None) => return None,
             _ if why.is_some() => return why.map(str::to_owned),
-            ("follows", _) => {
-                let silent = |trouble: &&String| trouble.starts_with("the leader ");
-                return self.trouble.as_ref().filter(silent).cloned();
+            ("follower", _) => {
+                let silent = |last_error: &&String| last_error.starts_with("the leader ");
+                return self.last_error.as_ref().filter(silent).cloned();
             }
-            ("leads", Some(hold)) => match hold {
+            ("leader", Some(blocked_by)) => match blocked_by {
                 "token_missing" => "there is no token",
                 "token_rejected" => "Discord rejects the token",
                 "session_starts_unknown" => "the session starts are not known yet",
                 "session_starts_exhausted" => "no session start is left",
                 other => other,
             },
-            ("lapsed", _) => "this pod holds the Lease, but cannot renew it",
-            ("seeks", _) => "nobody leads, as far as this pod knows",
+            ("expired", _) => "this pod holds the Lease, but cannot renew it",
+            ("none", _) => "nobody leads, as far as this pod knows",
             (other, _) => other,
         };
-        match self.trouble.as_deref() {
-            Some(trouble) => Some(format!("{words}: {trouble}")),
+        match self.last_error.as_deref() {
+            Some(last_error) => Some(format!("{words}: {last_error}")),
             None => Some(words.to_owned()),
         }
     }
@@ -121,7 +121,7 @@ impl RemoteState {
     /// Where the leader that this pod follows may be asked, as all pods of a queue have
     /// the same settings. `own` is the port at which this pod was asked.
     pub fn leader_admin(&self, own: u16) -> Option<SocketAddr> {
-        let leader = self.leader.filter(|_| self.role == "follows")?;
+        let leader = self.leader.filter(|_| self.role == "follower")?;
         Some(SocketAddr::new(leader.ip(), self.admin_port.unwrap_or(own)))
     }
 }
@@ -129,7 +129,7 @@ impl RemoteState {
 impl Bucket {
     /// Until the next may go, if anybody may.
     pub fn next_in(&self) -> Option<Duration> {
-        self.next_in_ms.map(Duration::from_millis)
+        self.next_grant_in_ms.map(Duration::from_millis)
     }
 }
 
@@ -143,11 +143,12 @@ mod tests {
 
     #[test]
     fn fields_that_are_absent_null_or_new_are_borne() {
-        let old = seen(r#"{"role":"leads"}"#);
+        let old = seen(r#"{"role":"leader"}"#);
         assert_eq!((old.why_not(), old.buckets.len()), (None, 0));
-        let new = seen(r#"{"role":"leads","why":{"a":1},"last_grants":null,"x":[],"waiting":"2"}"#);
+        let new =
+            seen(r#"{"role":"leader","message":{"a":1},"last_grants":null,"x":[],"waiting":"2"}"#);
         assert_eq!(
-            (new.why, new.last_grants.len(), new.waiting),
+            (new.message, new.last_grants.len(), new.waiting),
             (None, 0, None)
         );
         for text in ["", "[]", "{}", "<html>"] {
@@ -159,33 +160,33 @@ mod tests {
     fn why_nothing_is_granted_is_said_as_well_as_it_is_known() {
         for (json, why) in [
             (
-                r#"{"role":"leads","hold":null,"trouble":"Discord answered 500"}"#,
+                r#"{"role":"leader","blocked_by":null,"last_error":"Discord answered 500"}"#,
                 None,
             ),
-            (r#"{"role":"follows","trouble":null}"#, None),
+            (r#"{"role":"follower","last_error":null}"#, None),
             (
-                r#"{"role":"follows","trouble":"the leader does not answer"}"#,
+                r#"{"role":"follower","last_error":"the leader does not answer"}"#,
                 Some("the leader does not answer"),
             ),
             (
-                r#"{"role":"follows","why":"It does not answer."}"#,
+                r#"{"role":"follower","message":"It does not answer."}"#,
                 Some("It does not answer."),
             ),
             (
-                r#"{"role":"leads","hold":"token_missing","trouble":"cannot read /t"}"#,
+                r#"{"role":"leader","blocked_by":"token_missing","last_error":"cannot read /t"}"#,
                 Some("there is no token: cannot read /t"),
             ),
             (
-                r#"{"role":"leads","hold":"session_starts_exhausted","why":"All used up."}"#,
+                r#"{"role":"leader","blocked_by":"session_starts_exhausted","message":"All used up."}"#,
                 Some("All used up."),
             ),
-            (r#"{"role":"leads","hold":"tired"}"#, Some("tired")),
+            (r#"{"role":"leader","blocked_by":"tired"}"#, Some("tired")),
             (
-                r#"{"role":"seeks","hold":null}"#,
+                r#"{"role":"none","blocked_by":null}"#,
                 Some("nobody leads, as far as this pod knows"),
             ),
             (
-                r#"{"role":"lapsed"}"#,
+                r#"{"role":"expired"}"#,
                 Some("this pod holds the Lease, but cannot renew it"),
             ),
         ] {

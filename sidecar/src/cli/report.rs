@@ -30,7 +30,7 @@ pub enum Subject {
 
 impl Subject {
     /// Its name, for people and scripts.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Settings => "settings",
             Self::Token => "token",
@@ -129,7 +129,7 @@ pub fn text(findings: &[Finding], paint: Paint) -> String {
         let verdict = paint.apply(tone, &format!("{word:<8}"));
         format!(
             "{verdict} {:<15} {}\n",
-            finding.subject.word(),
+            finding.subject.as_str(),
             escaped(&finding.words)
         )
     });
@@ -156,7 +156,7 @@ struct Check<'a> {
 /// When it cannot be written as JSON; it has no reason to.
 pub fn json(findings: &[Finding]) -> serde_json::Result<String> {
     let checks = findings.iter().map(|finding| Check {
-        check: finding.subject.word(),
+        check: finding.subject.as_str(),
         result: match finding.verdict {
             Verdict::Ok => "ok",
             Verdict::Failed => "failed",

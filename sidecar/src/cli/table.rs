@@ -76,7 +76,7 @@ pub fn table(seen: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
         Line::field(Tone::Plain, "session starts", &session_starts(seen, now)),
         match seen.why_not() {
             Some(why) => Line::field(Tone::Bad, "granting", &format!("NO: {why}")),
-            None if seen.role == "follows" => Line::field(
+            None if seen.role == "follower" => Line::field(
                 Tone::Plain,
                 "granting",
                 "the leader does; ask it for its buckets",
@@ -86,8 +86,8 @@ pub fn table(seen: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
         Line::field(Tone::Plain, "waiting", &waiting(seen)),
     ];
     // What is known is granted, also when Discord cannot be asked for more.
-    if let (None, Some(trouble)) = (seen.why_not(), &seen.trouble) {
-        lines.push(Line::field(Tone::Bad, "trouble", trouble));
+    if let (None, Some(last_error)) = (seen.why_not(), &seen.last_error) {
+        lines.push(Line::field(Tone::Bad, "trouble", last_error));
     }
     if !seen.last_grants.is_empty() {
         lines.push(Line::field(Tone::Plain, "last grants", &last_grants(seen)));
@@ -95,7 +95,7 @@ pub fn table(seen: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
     let crowded = seen
         .buckets
         .iter()
-        .filter(|bucket| !bucket.waiting.is_empty());
+        .filter(|bucket| !bucket.shards.is_empty());
     let crowded: Vec<_> = crowded.collect();
     if crowded.is_empty() {
         return lines;
@@ -110,7 +110,7 @@ pub fn table(seen: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
     lines.extend(crowded.iter().take(shown).map(|bucket| row(bucket)));
     let rest = &crowded[shown..];
     if !rest.is_empty() {
-        let waiting: usize = rest.iter().map(|bucket| bucket.waiting.len()).sum();
+        let waiting: usize = rest.iter().map(|bucket| bucket.shards.len()).sum();
         let more = format!("… and {} more buckets, in which {waiting} wait", rest.len());
         lines.push(Line::new(Tone::Faint, more));
     }
@@ -124,16 +124,16 @@ fn row(bucket: &Bucket) -> Line {
         Some(next) => words(next),
     };
     let shards: Vec<_> = bucket
-        .waiting
+        .shards
         .iter()
         .take(SHARDS)
         .map(u32::to_string)
         .collect();
-    let more = match bucket.waiting.len() > SHARDS {
+    let more = match bucket.shards.len() > SHARDS {
         true => " …",
         false => "",
     };
-    let (number, waiting) = (bucket.bucket, bucket.waiting.len());
+    let (number, waiting) = (bucket.bucket, bucket.shards.len());
     let shards = shards.join(" ");
     Line::new(
         Tone::Plain,
@@ -150,13 +150,13 @@ fn leader(seen: &RemoteState) -> String {
         (None, None) => "this queue".to_owned(),
     };
     match (seen.role.as_str(), &seen.leader) {
-        ("leads", _) => this,
-        ("lapsed", _) => format!("{this}, whose right to grant has run out"),
-        ("follows", Some(address)) => match named(&seen.leader_pod) {
+        ("leader", _) => this,
+        ("expired", _) => format!("{this}, whose right to grant has run out"),
+        ("follower", Some(address)) => match named(&seen.leader_pod) {
             Some(pod) => format!("{pod}, at {address}; asked was {this}"),
             None => format!("the pod at {address}; asked was {this}"),
         },
-        ("follows", None) => format!("another pod; asked was {this}"),
+        ("follower", None) => format!("another pod; asked was {this}"),
         _ => format!("not known; asked was {this}"),
     }
 }
@@ -201,15 +201,15 @@ fn waiting(seen: &RemoteState) -> String {
     format!(
         "{} in the buckets{buckets}, {} clients held here",
         known(seen.waiting),
-        known(seen.held)
+        known(seen.held_requests)
     )
 }
 
 fn last_grants(seen: &RemoteState) -> String {
     let mut grants: Vec<_> = seen.last_grants.iter().collect();
-    grants.sort_by_key(|grant| grant.ago_ms);
+    grants.sort_by_key(|grant| grant.granted_ms_ago);
     let said = grants.iter().take(GRANTS).map(|grant| {
-        let ago = words(Duration::from_millis(grant.ago_ms));
+        let ago = words(Duration::from_millis(grant.granted_ms_ago));
         format!("shard {} {ago} ago", grant.shard)
     });
     said.collect::<Vec<_>>().join(", ")

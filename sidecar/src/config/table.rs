@@ -52,7 +52,7 @@ pub(super) const TABLE: &[(&str, &str, &str)] = &[
     ("SESSION_RESERVE", "0", "session starts to leave untouched"),
     ("REFRESH_INTERVAL", "5m", "how often to fetch the limits"),
     (
-        "PLACE_KEPT",
+        "RESERVATION_TTL",
         "60s",
         "how long the place of a waiter that went away is kept",
     ),

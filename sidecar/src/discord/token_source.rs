@@ -86,7 +86,7 @@ fn read(path: &Path) -> Current {
 mod tests {
     use std::fs;
 
-    use gateway_queue_core::lease_state::Token;
+    use gateway_queue_core::lease_state::TokenState;
 
     use super::*;
 
@@ -119,9 +119,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         let mut tokens = watch(&TokenSource::File(file.clone())).unwrap();
-        assert_eq!(tokens.borrow().state(), Token::Missing);
+        assert_eq!(tokens.borrow().state(), TokenState::Missing);
         fs::write(&file, "abc").unwrap();
         tokens.changed().await.unwrap();
-        assert_eq!(tokens.borrow().state(), Token::Unchecked);
+        assert_eq!(tokens.borrow().state(), TokenState::Unchecked);
     }
 }

@@ -114,7 +114,7 @@ pub async fn report<F>(
             report.as_ref(),
         ))
         .await;
-        metrics.asked_lease("report", written.is_ok());
+        metrics.lease_request("report", written.is_ok());
         match written {
             Ok(()) => reports.written(&renewal.holder, report.is_some()),
             // The Lease has changed since. The report is due again when this pod has seen

@@ -158,23 +158,23 @@ impl Route {
                 }
                 match said {
                     Said::Granted(permit) => {
-                        self.metrics.hopped("granted");
+                        self.metrics.forwarded("granted");
                         return Some(Turn::Granted(permit));
                     }
                     Said::Refused(refusal) => {
-                        self.metrics.hopped("refused");
+                        self.metrics.forwarded("refused");
                         return Some(Turn::Refused(refusal));
                     }
                     Said::Nothing | Said::Busy if moved => pause = BACKOFF.0,
                     Said::Busy => {
-                        self.metrics.hopped("busy");
+                        self.metrics.forwarded("busy");
                         tokio::select! {
                             () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
                             () = changed => pause = BACKOFF.0,
                         }
                     }
                     Said::Nothing => {
-                        self.metrics.hopped("nothing");
+                        self.metrics.forwarded("failed");
                         if boot_time::now().since(asked_at) > LISTENS {
                             pause = BACKOFF.0;
                         }
@@ -216,7 +216,7 @@ impl Route {
 
     /// Refuses a client that opted in to that, and counts it.
     pub fn no_leader(&self) -> Turn {
-        self.metrics.refused(Reason::NoLeader.word());
+        self.metrics.refused(Reason::NoLeader.as_str());
         Turn::Refused(Refusal::NO_LEADER)
     }
 }

@@ -176,17 +176,20 @@ impl CandidateTask {
     fn report(&self, event: Event) {
         match event {
             Event::Asked { request, succeeded } => {
-                self.ways.metrics.asked_lease(request.as_str(), succeeded);
+                self.ways.metrics.lease_request(request.as_str(), succeeded);
             }
             Event::Ready => {
                 self.ways.ready.store(true, Ordering::Relaxed);
                 info!("the Lease was read");
             }
             Event::Unreachable { request, error } => {
-                warn!(%error, doing = request.as_str(), "cannot reach the Lease");
+                warn!(%error, operation = request.as_str(), "cannot reach the Lease");
             }
             Event::Reachable(request) => {
-                info!(doing = request.as_str(), "the Lease can be reached again");
+                info!(
+                    operation = request.as_str(),
+                    "the Lease can be reached again"
+                );
             }
             Event::HandoverDelayed => {
                 warn!("release of the lease delayed: a grant is still being written");

@@ -15,7 +15,7 @@ use gateway_queue_core::gateway_bot::{Limits, MAX_BUCKETS};
 use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::last_known::Page;
-use gateway_queue_core::lease_state::{Hold, Left};
+use gateway_queue_core::lease_state::{BlockedBy, Left};
 use gateway_queue_core::pacing::budget::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::{Config, Learned};
@@ -57,7 +57,7 @@ pub struct QueueTask {
     discord: Discord,
     fetch: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     /// What was logged last about why nothing is granted.
-    logged: Option<Option<Hold>>,
+    logged: Option<Option<BlockedBy>>,
     lease_state: watch::Sender<Page>,
     metrics: Arc<Metrics>,
 }
@@ -168,7 +168,7 @@ impl QueueTask {
             } => {
                 // Without a term the sender is dropped, so that the request goes to the leader.
                 if let Some(returned) = self.queue.offer(waiter, shard, arrived, now) {
-                    self.metrics.kept_places_taken.inc_by(returned.into());
+                    self.metrics.reservations_used.inc_by(returned.into());
                     self.waiters.insert(waiter, Waiter { turn, _seat });
                 }
             }
@@ -183,7 +183,7 @@ impl QueueTask {
                 self.give_turns();
                 if let Some(refusal) = self.queue.give_up(waiter, now) {
                     self.waiters.remove(&waiter);
-                    self.metrics.refused(refusal.reason.word());
+                    self.metrics.refused(refusal.reason.as_str());
                     let _ = sender.send(refusal);
                 }
             }
@@ -239,7 +239,7 @@ impl QueueTask {
         if let Outcome::Limits(limits) = outcome
             && limits.max_concurrency.is_none()
         {
-            self.metrics.concurrency_refused.inc();
+            self.metrics.invalid_max_concurrency.inc();
             warn!("Discord said a max_concurrency that is not 1 to {MAX_BUCKETS}: it is not taken");
         }
         let now = boot_time::now();
@@ -271,7 +271,7 @@ impl QueueTask {
                 }
             }
             Some(Learned::Trouble) => {
-                let why = self.queue.trouble().unwrap_or_default();
+                let why = self.queue.last_error().unwrap_or_default();
                 let next_try = self.queue.fetch_at().map(|at| ms(at.since(now)));
                 warn!(
                     why,
@@ -295,15 +295,15 @@ impl QueueTask {
 
     /// Logs why nothing is granted, when that changes.
     fn log_hold(&mut self) {
-        let hold = self.queue.hold();
-        if !self.queue.has_term() || self.logged == Some(hold) {
+        let blocked_by = self.queue.blocked_by();
+        if !self.queue.has_term() || self.logged == Some(blocked_by) {
             return;
         }
-        match hold {
-            Some(hold) => warn!(reason = hold.word(), "nothing is granted"),
+        match blocked_by {
+            Some(blocked_by) => warn!(reason = blocked_by.as_str(), "nothing is granted"),
             None => info!("shards may identify, as soon as their buckets are free"),
         }
-        self.logged = Some(hold);
+        self.logged = Some(blocked_by);
     }
 
     /// Hands the page to the candidate, which writes it on the Lease.

@@ -349,7 +349,7 @@ struct Held {
 impl Held {
     fn new(context: &ListenerContext) -> Self {
         let metrics = Arc::clone(&context.route.metrics);
-        metrics.held.inc();
+        metrics.held_requests.inc();
         Self {
             metrics,
             _waiting: context.waiting.token(),
@@ -359,7 +359,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.metrics.held.dec();
+        self.metrics.held_requests.dec();
     }
 }
 
@@ -396,7 +396,7 @@ impl ListenerContext {
     }
 
     fn unclear(&self) {
-        self.route.metrics.unreadable_shards.inc();
+        self.route.metrics.invalid_shards.inc();
         if let Some(unsaid) = self.unclear.says(time::Instant::now()) {
             warn!(
                 unsaid,

@@ -87,7 +87,7 @@ async fn a_client_for_which_the_leader_has_no_capacity_waits_until_it_has() {
     let first = follower.ask("shard=1").await;
     leader.wait_for(&[1]).await;
     let mut second = follower.ask("shard=2").await;
-    let busy = "gateway_queue_hops_total{outcome=\"busy\"}";
+    let busy = "gateway_queue_forwarded_requests_total{outcome=\"busy\"}";
     while follower.counted(busy).await < 3 {
         let quiet = timeout(Duration::from_millis(20), second.read(&mut [0])).await;
         assert!(quiet.is_err(), "it was not held");

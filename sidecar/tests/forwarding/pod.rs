@@ -143,7 +143,7 @@ impl Pod {
 
     /// How many waiters went away before their turn.
     pub(crate) async fn gone(&self) -> u64 {
-        self.counted("gateway_queue_cancelled_total").await
+        self.counted("gateway_queue_cancelled_requests_total").await
     }
 
     /// The value of a series at /metrics, 0 if it is absent.
@@ -157,7 +157,7 @@ impl Pod {
     /// How many clients it holds.
     pub(crate) async fn held(&self) -> u64 {
         let snapshot = self.route.handle.look(Detail::Brief).await.unwrap();
-        snapshot.held
+        snapshot.held_requests
     }
 
     /// A hop that asks this one.

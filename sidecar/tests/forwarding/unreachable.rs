@@ -237,11 +237,11 @@ async fn a_pod_that_does_not_reach_a_living_leader_is_unready_until_it_does() {
     );
     let state = follower.page("/state").await;
     assert!(
-        state.contains(r#""trouble":"the leader renews its Lease"#),
+        state.contains(r#""last_error":"the leader renews its Lease"#),
         "{state}"
     );
     assert!(
-        state.contains(r#""why":"The leader, my-bot-1, renews"#),
+        state.contains(r#""message":"The leader, my-bot-1, renews"#),
         "{state}"
     );
 
@@ -261,7 +261,7 @@ async fn a_pod_that_does_not_reach_a_living_leader_is_unready_until_it_does() {
         "{metrics}"
     );
     let state = follower.page("/state").await;
-    assert!(state.contains(r#""trouble":null"#), "{state}");
+    assert!(state.contains(r#""last_error":null"#), "{state}");
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ async fn a_leader_that_resigns_is_replaced_at_once() {
     one.resign();
     let released = server.until(|lease| holder(lease).is_empty()).await;
     assert_ne!(
-        released["metadata"]["annotations"]["gatewayqueue.dev/released"],
+        released["metadata"]["annotations"]["gatewayqueue.dev/handover"],
         json!(null)
     );
     two.until_it_leads().await;

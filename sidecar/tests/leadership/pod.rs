@@ -47,7 +47,7 @@ pub(crate) fn new_lease() -> Value {
         "apiVersion": "coordination.k8s.io/v1",
         "metadata": {
             "name": "my-bot",
-            "annotations": {"gatewayqueue.dev/released": "never-led"},
+            "annotations": {"gatewayqueue.dev/handover": "never-led"},
         },
         "spec": {},
     })

@@ -29,7 +29,7 @@ async fn followers_that_report_on_one_renewal_do_not_need_a_renewal_each() {
     let server = FakeApiServer::start().await;
     let mut lease = new_lease();
     lease["metadata"]["annotations"] =
-        json!({"gatewayqueue.dev/address": leader.address.to_string()});
+        json!({"gatewayqueue.dev/leader-address": leader.address.to_string()});
     lease["spec"] = json!({"holderIdentity": HOLDER, "leaseDurationSeconds": 30,
         "renewTime": "2026-11-27T03:04:05.000000Z"});
     server.create(lease);

@@ -163,7 +163,7 @@ fn who_hangs_up_is_known_at_once_also_after_a_body_or_a_pipelined_request() {
     }
     let metrics = server.page("/metrics").1;
     assert!(
-        metrics.contains("gateway_queue_cancelled_total 4\n"),
+        metrics.contains("gateway_queue_cancelled_requests_total 4\n"),
         "{metrics}"
     );
 }
@@ -204,7 +204,7 @@ fn an_unreadable_shard_is_shard_0_with_one_warning_and_a_counter() {
     server.wait_for_state(r#""last_grants":[{"shard":0,"bucket":0,"#);
     let metrics = server.page("/metrics").1;
     assert!(
-        metrics.contains("gateway_queue_unreadable_shards_total 2\n"),
+        metrics.contains("gateway_queue_invalid_shards_total 2\n"),
         "{metrics}"
     );
 }
@@ -301,9 +301,9 @@ fn the_admin_port_tells_the_state_and_is_no_queue() {
     }
     granted(&mut server.ask(3));
     let _first = server.ask(3);
-    server.wait_for_state(r#""waiting":[3]"#);
+    server.wait_for_state(r#""shards":[3]"#);
     let _second = server.ask(1);
-    server.wait_for_state(r#""waiting":[3,1]"#);
+    server.wait_for_state(r#""shards":[3,1]"#);
     let (status, metrics) = server.page("/metrics");
     assert_eq!(status, 200);
     for line in [
@@ -311,7 +311,7 @@ fn the_admin_port_tells_the_state_and_is_no_queue() {
         "gateway_queue_grants_total 1\n",
         "gateway_queue_waiting{bucket=\"1\"} 2\n",
         "gateway_queue_waiting{bucket=\"0\"} 0\n",
-        "gateway_queue_hold{reason=\"token_missing\"} 0\n",
+        "gateway_queue_blocked{reason=\"token_missing\"} 0\n",
         "gateway_queue_grant_lateness_seconds_count 1\n",
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");

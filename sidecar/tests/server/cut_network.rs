@@ -27,19 +27,19 @@ fn a_client_that_vanished_is_noticed_within_30_s_and_its_turn_goes_to_the_next()
     let server = network.start(&[("IDENTIFY_INTERVAL", "28s")]);
     network.near(&server, 0).granted(LONG);
     let vanished = network.far(&server, 1);
-    network.wait_for(&server, "/state", r#""waiting":[1]"#, LONG);
+    network.wait_for(&server, "/state", r#""shards":[1]"#, LONG);
     let next = network.near(&server, 2);
-    network.wait_for(&server, "/state", r#""waiting":[1,2]"#, LONG);
+    network.wait_for(&server, "/state", r#""shards":[1,2]"#, LONG);
     network.cut();
     let cut = Instant::now();
     let most = Duration::from_secs(30);
-    network.wait_for(&server, "/state", r#""waiting":[2]"#, most);
+    network.wait_for(&server, "/state", r#""shards":[2]"#, most);
     // 10 s of silence and three questions, 5 s each: no good connection was cut off.
     assert!(cut.elapsed() > Duration::from_secs(20));
     next.granted(most);
     for line in [
         "gateway_queue_grants_total 2\n",
-        "gateway_queue_cancelled_total 1\n",
+        "gateway_queue_cancelled_requests_total 1\n",
     ] {
         network.wait_for(&server, "/metrics", line, LONG);
     }
@@ -109,11 +109,11 @@ impl Network {
         let root = rustix::process::geteuid().is_root();
         let mut unshare = Command::new("unshare");
         unshare.args((!root).then_some("-r")).arg("-n");
-        let router = Namespace::hold(unshare, root);
+        let router = Namespace::blocked_by(unshare, root);
         let [client, server] = [(); 2].map(|()| {
             let mut unshare = router.enter("unshare");
             unshare.arg("-n");
-            Namespace::hold(unshare, root)
+            Namespace::blocked_by(unshare, root)
         });
         for (end, link, gateway, address) in [
             (&client, "left", "10.1.0.1", "10.1.0.2"),
@@ -183,7 +183,7 @@ struct Namespace(Child, bool);
 
 impl Namespace {
     /// The process ends with us at the latest, as it reads a pipe of ours.
-    fn hold(mut unshare: Command, root: bool) -> Self {
+    fn blocked_by(mut unshare: Command, root: bool) -> Self {
         let child = unshare
             .args(["sh", "-c", "echo made; read end"])
             .stdin(Stdio::piped())

@@ -70,12 +70,12 @@ fn is_held_and_then_granted(Bad { name, why, talk }: Bad) {
     });
     let mut server = start(&port, &[]);
     let mut client = server.ask(0);
-    let trouble = server.trouble();
-    assert!(trouble.starts_with(why), "{name}: {trouble}");
+    let last_error = server.last_error();
+    assert!(last_error.starts_with(why), "{name}: {last_error}");
     server.wait_for_state(r#""waiting":1"#);
     let state = server.page("/state").1;
     assert!(
-        state.contains(r#""hold":"session_starts_unknown""#),
+        state.contains(r#""blocked_by":"session_starts_unknown""#),
         "{name}: {state}"
     );
     assert!(is_silent(&client), "{name}: granted");
@@ -350,15 +350,15 @@ fn what_is_known_stays_in_force_through_bad_answers() {
                 let server = start(&port, &[("REFRESH_INTERVAL", "500ms")]);
                 granted(&mut server.ask(0));
                 says.lock().unwrap().clone_from(&bad);
-                server.trouble();
+                server.last_error();
                 let asked = discord.calls().len();
                 granted(&mut server.ask(1));
                 granted(&mut server.ask(2));
                 let state = server.page("/state").1;
-                assert!(state.contains(r#""hold":null"#), "{bad}: {state}");
+                assert!(state.contains(r#""blocked_by":null"#), "{bad}: {state}");
                 assert!(state.contains(r#""remaining":897"#), "{bad}: {state}");
                 assert!(state.contains(r#""max_concurrency":2"#), "{bad}: {state}");
-                assert!(!state.contains(r#""trouble":null"#), "{bad}: {state}");
+                assert!(!state.contains(r#""last_error":null"#), "{bad}: {state}");
                 assert!(asked >= 2, "{bad}");
             });
         }

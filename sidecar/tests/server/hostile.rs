@@ -53,8 +53,8 @@ fn garbage_gets_not_a_byte_and_who_waits_meanwhile_is_granted_after_it() {
     };
     // The garbage is good enough to get into the queue, too.
     let (asked, unreadable) = (
-        count("gateway_queue_cancelled_total"),
-        count("gateway_queue_unreadable_shards_total"),
+        count("gateway_queue_cancelled_requests_total"),
+        count("gateway_queue_invalid_shards_total"),
     );
     assert!(asked > 400 && unreadable > 100, "{metrics}");
     assert_eq!(count("gateway_queue_grants_total"), 0);
@@ -177,10 +177,10 @@ fn a_shard_that_cannot_be_read_waits_as_shard_0_and_is_told_nothing() {
         client
     });
     let clients: Vec<_> = clients.collect();
-    server.wait_for_state(r#""waiting":[0,0,0,0,0,0,5,65]"#);
+    server.wait_for_state(r#""shards":[0,0,0,0,0,0,5,65]"#);
     let metrics = server.page("/metrics").1;
     assert!(
-        metrics.contains("gateway_queue_unreadable_shards_total 7\n"),
+        metrics.contains("gateway_queue_invalid_shards_total 7\n"),
         "{metrics}"
     );
     server.signal("-TERM");

@@ -71,12 +71,12 @@ fn a_start_new_limits_and_a_grant_are_told_with_the_documented_fields() {
         (&1.into(), &2.into())
     );
     discord.say("500 Oops", "");
-    let trouble = logged(&server, "cannot fetch the session starts");
+    let last_error = logged(&server, "cannot fetch the session starts");
     assert_eq!(
-        (&trouble["level"], &trouble["why"]),
+        (&last_error["level"], &last_error["why"]),
         (&"WARN".into(), &"Discord answered 500".into())
     );
-    assert!(trouble["next_try_ms"].is_u64(), "{trouble}");
+    assert!(last_error["next_try_ms"].is_u64(), "{last_error}");
     server.signal("-TERM");
     for line in server.log_to_the_end() {
         parse(&line);
@@ -114,7 +114,7 @@ fn a_limit_that_allows_few_clients_is_logged_with_the_limits() {
     let message = warning["message"].as_str().unwrap();
     assert!(message.contains("allows few clients"), "{message}");
     assert_eq!(warning["open_files"], 200);
-    assert_eq!(warning["most_clients"], 72);
+    assert_eq!(warning["max_clients"], 72);
     // Whether memory is limited depends on the machine.
     let memory = warning.get("memory_bytes");
     assert!(memory.is_none_or(Value::is_u64), "{warning}");

@@ -123,7 +123,7 @@ fn said(mut server: Server, text: &str) -> usize {
     times
 }
 
-const EXHAUSTED: &str = r#""hold":"session_starts_exhausted""#;
+const EXHAUSTED: &str = r#""blocked_by":"session_starts_exhausted""#;
 
 #[test]
 fn used_up_session_starts_come_back_only_when_discord_says_so() {

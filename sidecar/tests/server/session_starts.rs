@@ -52,13 +52,13 @@ fn while_discord_does_not_answer_well_everybody_is_held() {
         discord.say(status, body);
         let server = start(&discord, &[]);
         let mut client = server.ask(0);
-        server.trouble();
+        server.last_error();
         server.wait_for_state(r#""waiting":1"#);
         if status.starts_with("401") {
-            server.wait_for_state(r#""hold":"token_rejected""#);
+            server.wait_for_state(r#""blocked_by":"token_rejected""#);
             continue;
         }
-        server.wait_for_state(r#""hold":"session_starts_unknown""#);
+        server.wait_for_state(r#""blocked_by":"session_starts_unknown""#);
         discord.say_limits(1, 10, 60_000);
         granted(&mut client);
     }
@@ -74,7 +74,7 @@ fn used_up_session_starts_hold_until_discord_has_opened_a_new_window() {
     granted(&mut server.ask(0));
     granted(&mut server.ask(1));
     let mut third = server.ask(2);
-    server.wait_for_state(r#""hold":"session_starts_exhausted""#);
+    server.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
     server.wait_for_state(r#""remaining":0"#);
     discord.say_limits(16, 1000, 86_400_000);
     let took = granted(&mut third) - start;
@@ -107,7 +107,7 @@ fn what_others_use_of_the_last_session_starts_is_not_granted() {
             granted.recv_timeout(LONG).unwrap();
             discord.say_limits(buckets, left, 86_400_000);
         }
-        server.wait_for_state(r#""hold":"session_starts_exhausted""#);
+        server.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
         // Eight intervals: Discord is asked no more, and nobody is granted.
         let third = granted.recv_timeout(Duration::from_secs(4));
         assert!(third.is_err(), "a third grant");
@@ -170,7 +170,7 @@ fn a_low_budget_holds_while_discord_does_not_answer_and_goes_on_when_it_does() {
         discord.say(status, body);
         let mut client = server.ask(0);
         server.wait_for_log("cannot fetch the session starts");
-        server.wait_for_state(r#""hold":"session_starts_unknown""#);
+        server.wait_for_state(r#""blocked_by":"session_starts_unknown""#);
         assert!(
             server.page("/state").1.contains(r#""waiting":1,"#),
             "{status}"
@@ -182,7 +182,7 @@ fn a_low_budget_holds_while_discord_does_not_answer_and_goes_on_when_it_does() {
         );
         discord.say_limits(1, 9, 86_400_000);
         granted(&mut client);
-        server.wait_for_state(r#""hold":null,"trouble":null"#);
+        server.wait_for_state(r#""blocked_by":null,"last_error":null"#);
     }
 }
 
@@ -194,13 +194,13 @@ fn a_token_file_may_come_later_and_change() {
     let file = folder.path().join("token");
     let server = start(&discord, &[("DISCORD_TOKEN_FILE", file.to_str().unwrap())]);
     let mut client = server.ask(0);
-    server.wait_for_state(r#""hold":"token_missing","trouble":"cannot read /"#);
+    server.wait_for_state(r#""blocked_by":"token_missing","last_error":"cannot read /"#);
     assert_eq!(server.page("/readyz").0, 200);
     fs::write(&file, "first").unwrap();
     granted(&mut client);
     discord.say("401 Unauthorized", "");
     fs::write(&file, "second").unwrap();
-    server.wait_for_state(r#""hold":"token_rejected""#);
+    server.wait_for_state(r#""blocked_by":"token_rejected""#);
     let mut client = server.ask(0);
     discord.say_limits(1, 1000, 60_000);
     fs::write(&file, "third").unwrap();

@@ -32,9 +32,9 @@ fn a_queue_that_grants_is_a_success_and_shows_who_waits() {
     let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
     granted(&mut server.ask(0));
     let _first = server.ask(4);
-    server.wait_for_state(r#""waiting":[4]"#);
+    server.wait_for_state(r#""shards":[4]"#);
     let _second = server.ask(7);
-    server.wait_for_state(r#""waiting":[4,7]"#);
+    server.wait_for_state(r#""shards":[4,7]"#);
     let (code, table, errors) = asked(&[&server.admin.to_string()]);
     assert_eq!((code, errors.as_str()), (0, ""));
     assert!(table.contains("granting        yes\n"), "{table}");
@@ -55,7 +55,7 @@ fn a_queue_that_holds_is_a_failure_that_says_why() {
     let discord = Discord::start();
     discord.say_limits(1, 0, 3_600_000);
     let server = Server::start(&[("DISCORD_API", &discord.url), ("DISCORD_TOKEN", "t0ken")]);
-    server.wait_for_state(r#""hold":"session_starts_exhausted""#);
+    server.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
     let url = format!("http://{}/state", server.admin);
     let (code, table, _) = asked(&[&url]);
     assert_eq!(code, 1, "{table}");
@@ -90,8 +90,8 @@ fn json_is_the_state_as_it_is() {
 fn what_a_hostile_server_says_cannot_drive_the_terminal() {
     let evil = "\\u001b]0;x\\u0007\\u001b[31m\\u009b2J\\r\\n\\u202egood\u{9b}1m\u{7f}";
     let body = format!(
-        r#"{{"role":"{evil}","pod":"{evil}","version":"{evil}","token":"{evil}","hold":"{evil}",
-            "trouble":"{evil}","why":"{evil}","leader_pod":"{evil}","leader":"{evil}",
+        r#"{{"role":"{evil}","pod":"{evil}","version":"{evil}","token":"{evil}","blocked_by":"{evil}",
+            "last_error":"{evil}","message":"{evil}","leader_pod":"{evil}","leader":"{evil}",
             "session_starts":{{"total":1,"remaining":1,"reset_time":"{evil}"}}}}"#
     );
     let port = Port::take();
@@ -159,12 +159,12 @@ fn in_the_cluster_a_pod_that_follows_shows_what_its_leader_says() {
     let discord = Discord::start();
     discord.say_limits(1, 0, 3_600_000);
     let leader = Server::start(&[("DISCORD_API", &discord.url), ("DISCORD_TOKEN", "t0ken")]);
-    leader.wait_for_state(r#""hold":"session_starts_exhausted""#);
+    leader.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
     let follower = Port::take();
     let admin_port = leader.admin.port();
     let _follower = follower.listen(move |_, mut stream| {
         let state = format!(
-            r#"{{"role":"follows","leader":"127.0.0.1:9091","pod":"bot-2","admin_port":{admin_port}}}"#
+            r#"{{"role":"follower","leader":"127.0.0.1:9091","pod":"bot-2","admin_port":{admin_port}}}"#
         );
         let _ = stream.write_all(response("200 OK", &state).as_bytes());
     });
@@ -190,7 +190,7 @@ fn in_the_cluster_a_pod_that_follows_shows_what_its_leader_says() {
     // The document is that of who was asked.
     let (code, json) = in_a_pod(&[&address, "--output=json"]);
     assert!(
-        code == Some(1) && json.starts_with(r#"{"role":"follows""#),
+        code == Some(1) && json.starts_with(r#"{"role":"follower""#),
         "{json}"
     );
     // Elsewhere nobody else is asked.

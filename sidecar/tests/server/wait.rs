@@ -54,7 +54,7 @@ fn who_does_not_is_told_where_it_stands_and_when_to_come_back() {
     // Its turn is in 80 s, but its place is kept for 60 s only.
     assert_eq!(back, Duration::from_secs(30));
     let metrics = server.page("/metrics").1;
-    let line = "gateway_queue_refused_total{reason=\"waiting\"} 1\n";
+    let line = "gateway_queue_refusals_total{reason=\"waiting\"} 1\n";
     assert!(metrics.contains(line), "{metrics}");
 }
 
@@ -99,15 +99,15 @@ fn the_reason_says_why_nothing_is_granted() {
     let reason = || refused(&mut ask(&server, "shard=0&wait=0.01")).0;
     assert_eq!(reason(), "session_starts_unknown");
     std::fs::write(&file, "first").unwrap();
-    server.wait_for_state(r#""hold":"session_starts_unknown""#);
+    server.wait_for_state(r#""blocked_by":"session_starts_unknown""#);
     assert_eq!(reason(), "session_starts_unknown");
     discord.say("401 No", "");
     std::fs::write(&file, "second").unwrap();
-    server.wait_for_state(r#""hold":"token_rejected""#);
+    server.wait_for_state(r#""blocked_by":"token_rejected""#);
     assert_eq!(reason(), "token_rejected");
     discord.say_limits(1, 0, 20_000);
     std::fs::write(&file, "third").unwrap();
-    server.wait_for_state(r#""hold":"session_starts_exhausted""#);
+    server.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
     let (reason, position, back) = refused(&mut ask(&server, "shard=0&wait=0"));
     assert_eq!((reason.as_str(), position), ("session_starts_exhausted", 1));
     let reset = Duration::from_secs(20);

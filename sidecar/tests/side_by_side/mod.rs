@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::lease_state::Token;
+use gateway_queue_core::lease_state::TokenState;
 use gateway_queue_core::pacing::budget::{Outcome, Rules};
 use gateway_queue_core::pacing::pacer::WaiterId;
 use gateway_queue_core::pacing::scheduler::{Config, Queue};
@@ -120,7 +120,7 @@ pub(crate) fn config(place_kept: Duration) -> Config {
 /// Plays the story to our queue, with made-up time and a Discord that answers
 /// at once. While the story does not end, nor does Discord's last word change.
 pub(crate) fn ours(config: Config, first: Says, story: &Story, end: u64) -> Grants {
-    let mut queue = Queue::new(&config, Token::Unchecked, Moment::ZERO);
+    let mut queue = Queue::new(&config, TokenState::Unchecked, Moment::ZERO);
     let mut says = first;
     let mut waiting: HashMap<u32, Vec<WaiterId>> = HashMap::new();
     let mut grants = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gateway_queue::leadership::lease_client;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
-use gateway_queue_core::lease_state::{RELEASED, Release};
+use gateway_queue_core::lease_state::{HANDOVER, Release};
 use gateway_queue_core::testing::merge;
 use serde_json::{Value, json};
 
@@ -97,7 +97,7 @@ impl Server {
 
     /// The operator makes the Lease of a GatewayQueue that is new.
     pub(crate) fn create_first(&mut self) {
-        let annotations = json!({RELEASED: Release::NeverLed.write()});
+        let annotations = json!({HANDOVER: Release::NeverLed.write()});
         self.create(Some(
             json!({"metadata": {"name": "bot", "annotations": annotations}, "spec": {}}),
         ));

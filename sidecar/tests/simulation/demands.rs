@@ -29,7 +29,7 @@ const LEADERS_FIELDS: [&str; 6] = [
     "next_fetch_in_ms",
 ];
 const LEADERS_GAUGES: [&str; 4] = [
-    "gateway_queue_hold{",
+    "gateway_queue_blocked{",
     "gateway_queue_max_concurrency ",
     "gateway_queue_recommended_shards ",
     "gateway_queue_session_starts_",

@@ -156,7 +156,7 @@ impl Pod {
 
     /// Whether it leads, and has no session start to give.
     pub(crate) fn holds(&self) -> bool {
-        self.queue.hold().is_some()
+        self.queue.blocked_by().is_some()
     }
 
     /// Whether it has granted nothing in its last term.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::lease_state::{ADDRESS, RELEASED, Release};
+use crate::lease_state::{HANDOVER, LEADER_ADDRESS, Release};
 use crate::testing::merge;
 
 mod reports;
@@ -36,7 +36,7 @@ fn record(lease: &Value) -> LeaseObject {
 
 /// The Lease of a new GatewayQueue.
 fn new_lease() -> Value {
-    json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": {RELEASED: "never-led"}}})
+    json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": {HANDOVER: "never-led"}}})
 }
 
 /// What the API server makes of a patch of `lease`: the next version.
@@ -78,7 +78,10 @@ fn a_leader_takes_renews_settles_and_releases() {
     reads(&mut candidate, 0.0, &new_lease());
     let lease = writes(&mut candidate, 0.0, &new_lease());
     assert_eq!(lease["spec"]["holderIdentity"], "my-bot-a_01-1");
-    assert_eq!(lease["metadata"]["annotations"][ADDRESS], "10.0.0.1:9091");
+    assert_eq!(
+        lease["metadata"]["annotations"][LEADER_ADDRESS],
+        "10.0.0.1:9091"
+    );
     assert_eq!(candidate.standing().term.as_ref().unwrap().number, 1);
     let asked = |request| Event::Asked {
         request,
@@ -149,7 +152,7 @@ fn a_handover_that_is_delayed_is_retried_and_is_no_failed_request() {
 fn a_follower_watches_and_a_leader_does_not() {
     let mut candidate = candidate();
     let mut lease = json!({"metadata": {"uid": "u", "resourceVersion": "1",
-        "annotations": {ADDRESS: "10.0.0.2:9091"}},
+        "annotations": {LEADER_ADDRESS: "10.0.0.2:9091"}},
         "spec": {"holderIdentity": "my-bot-b_02-1", "leaseDurationSeconds": 15}});
     reads(&mut candidate, 0.0, &lease);
     let leader = Leader {
@@ -215,7 +218,7 @@ fn a_failure_is_reported_once_and_its_end_once() {
 fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
     let page = |renewed: &str| {
         let entry = crate::lease_state::Entry {
-            token: crate::lease_state::Token::Accepted,
+            token: crate::lease_state::TokenState::Accepted,
             max_concurrency: Some(1),
             recommended_shards: Some(1),
             session_starts: Some(crate::lease_state::SessionStarts {
@@ -230,7 +233,7 @@ fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
             token_mark: Some("0badcafe".to_owned()),
         };
         let mut annotations: BTreeMap<&str, Option<String>> = page.annotations();
-        annotations.insert(RELEASED, Some("u 0 5000 0".to_owned()));
+        annotations.insert(HANDOVER, Some("u 0 5000 0".to_owned()));
         annotations.retain(|_, value| value.is_some());
         json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": annotations},
             "spec": {"renewTime": renewed}})

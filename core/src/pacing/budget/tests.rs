@@ -24,7 +24,7 @@ fn says(remaining: u64, reset_after: u64, m: u32) -> Outcome {
 
 fn budget(guarded: bool) -> Budget {
     let uncounted = (!guarded).then_some(0);
-    Budget::new(RULES, Token::Unchecked, uncounted, at(0))
+    Budget::new(RULES, TokenState::Unchecked, uncounted, at(0))
 }
 
 fn fetch(budget: &mut Budget, sent: u64, outcome: Outcome) {
@@ -33,7 +33,7 @@ fn fetch(budget: &mut Budget, sent: u64, outcome: Outcome) {
 }
 
 fn grant(budget: &mut Budget, now: u64) {
-    assert_eq!(budget.hold(), None);
+    assert_eq!(budget.blocked_by(), None);
     budget.granted();
     budget.written(at(now));
 }
@@ -41,12 +41,15 @@ fn grant(budget: &mut Budget, now: u64) {
 #[test]
 fn what_is_unknown_is_held_and_asked_for_at_once() {
     let mut budget = budget(false);
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsUnknown));
     assert_eq!(budget.fetch_at(), Some(at(0)));
     budget.fetching(false, at(0));
     assert_eq!(budget.fetch_at(), None);
     budget.fetched(says(1000, 60, 1), at(1), 0.0);
-    assert_eq!((budget.hold(), budget.remaining()), (None, Some(1000)));
+    assert_eq!(
+        (budget.blocked_by(), budget.remaining()),
+        (None, Some(1000))
+    );
     assert_eq!(budget.fetch_at(), Some(at(301)));
 }
 
@@ -56,9 +59,9 @@ fn each_grant_takes_one_and_one_that_did_not_go_out_gives_it_back() {
     fetch(&mut budget, 0, says(2, 60, 1));
     grant(&mut budget, 1);
     budget.granted();
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     budget.unwritten();
-    assert_eq!((budget.hold(), budget.remaining()), (None, Some(1)));
+    assert_eq!((budget.blocked_by(), budget.remaining()), (None, Some(1)));
 }
 
 #[test]
@@ -92,10 +95,10 @@ fn after_a_guarded_start_a_predecessors_grants_are_guessed() {
 fn a_hold_that_is_only_a_guess_is_looked_at_again_when_it_must_be_counted() {
     let mut budget = budget(true);
     fetch(&mut budget, 1, says(2, 3600, 1));
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     assert_eq!(budget.fetch_at(), Some(at(10)));
     fetch(&mut budget, 10, says(2, 3600, 1));
-    assert_eq!(budget.hold(), None);
+    assert_eq!(budget.blocked_by(), None);
 }
 
 #[test]
@@ -103,14 +106,14 @@ fn an_empty_window_is_asked_about_when_it_ends_and_never_refilled_by_the_clock()
     let mut budget = budget(false);
     fetch(&mut budget, 0, says(1, 60, 1));
     grant(&mut budget, 1);
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     assert_eq!(budget.fetch_at(), Some(at(60)));
     budget.fetching(false, at(60));
     budget.fetched(Outcome::Unreachable("x".to_owned()), at(61), 0.0);
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     assert_eq!(budget.fetch_at(), Some(at(62)));
     fetch(&mut budget, 62, says(1000, 86_400, 1));
-    assert_eq!(budget.hold(), None);
+    assert_eq!(budget.blocked_by(), None);
 }
 
 #[test]
@@ -126,12 +129,12 @@ fn no_open_window_and_nothing_left_is_asked_again_ever_more_seldom() {
     let mut now = 0;
     for pause in [5, 10, 20, 40, 60, 60] {
         fetch(&mut budget, now, says(0, 0, 1));
-        assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+        assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
         assert_eq!(budget.fetch_at(), Some(at(now + pause)));
         now += pause;
     }
     fetch(&mut budget, now, says(1000, 0, 1));
-    assert_eq!(budget.hold(), None);
+    assert_eq!(budget.blocked_by(), None);
 }
 
 #[test]
@@ -140,7 +143,7 @@ fn without_an_open_window_the_end_of_the_one_that_opens_is_asked_for_once_all_is
     fetch(&mut budget, 0, says(1, 0, 1));
     assert_eq!(budget.fetch_at(), Some(at(300)));
     grant(&mut budget, 20);
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     assert!(budget.fetch_at().unwrap() <= at(20));
     // Discord has not counted it yet: asked again, ever more seldom.
     fetch(&mut budget, 20, says(1, 0, 1));
@@ -155,10 +158,10 @@ fn the_reserve_is_left_untouched() {
         reserve: 10,
         ..RULES
     };
-    let mut budget = Budget::new(rules, Token::Unchecked, Some(0), at(0));
+    let mut budget = Budget::new(rules, TokenState::Unchecked, Some(0), at(0));
     fetch(&mut budget, 0, says(11, 60, 1));
     grant(&mut budget, 0);
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     assert_eq!(budget.remaining(), Some(10));
 }
 
@@ -169,13 +172,13 @@ fn a_failed_fetch_changes_nothing_and_backs_off() {
     let mut now = 300;
     for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
         fetch(&mut budget, now, Outcome::Unreachable("x".to_owned()));
-        assert_eq!((budget.hold(), budget.remaining()), (None, Some(5)));
+        assert_eq!((budget.blocked_by(), budget.remaining()), (None, Some(5)));
         assert_eq!(budget.fetch_at(), Some(at(now + pause)));
         now += pause;
     }
-    assert_eq!(budget.trouble(), Some("x"));
+    assert_eq!(budget.last_error(), Some("x"));
     fetch(&mut budget, now, says(9, 3600, 1));
-    assert_eq!((budget.trouble(), budget.remaining()), (None, Some(9)));
+    assert_eq!((budget.last_error(), budget.remaining()), (None, Some(9)));
 }
 
 #[test]
@@ -211,11 +214,14 @@ fn a_rejected_token_holds_even_with_session_starts_left_until_it_is_accepted() {
     let mut budget = budget(false);
     fetch(&mut budget, 0, says(5, 3600, 1));
     fetch(&mut budget, 300, Outcome::Rejected);
-    assert_eq!(budget.hold(), Some(Hold::TokenRejected));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::TokenRejected));
     fetch(&mut budget, 360, Outcome::Unreachable("x".to_owned()));
-    assert_eq!(budget.hold(), Some(Hold::TokenRejected));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::TokenRejected));
     fetch(&mut budget, 420, says(5, 3600, 1));
-    assert_eq!((budget.hold(), budget.token()), (None, Token::Accepted));
+    assert_eq!(
+        (budget.blocked_by(), budget.token()),
+        (None, TokenState::Accepted)
+    );
 }
 
 #[test]
@@ -227,13 +233,13 @@ fn a_new_token_makes_the_limits_unknown_and_is_tried_at_once() {
         300,
         Outcome::RateLimited(Duration::from_secs(9000)),
     );
-    budget.token_changed(Token::Unchecked, at(301));
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+    budget.token_changed(TokenState::Unchecked, at(301));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsUnknown));
     assert_eq!(budget.fetch_at(), Some(at(301)));
-    budget.token_changed(Token::Missing, at(302));
+    budget.token_changed(TokenState::Missing, at(302));
     assert_eq!(
-        (budget.hold(), budget.fetch_at()),
-        (Some(Hold::TokenMissing), None)
+        (budget.blocked_by(), budget.fetch_at()),
+        (Some(BlockedBy::TokenMissing), None)
     );
 }
 
@@ -242,9 +248,9 @@ fn a_token_that_was_only_away_does_not_break_the_silence() {
     let mut budget = budget(false);
     let silence = Outcome::RateLimited(Duration::from_secs(9000));
     fetch(&mut budget, 0, silence);
-    budget.token_changed(Token::Missing, at(1));
+    budget.token_changed(TokenState::Missing, at(1));
     budget.token_returned(at(2));
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsUnknown));
     assert_eq!(budget.fetch_at(), Some(at(9000)));
 }
 
@@ -257,41 +263,44 @@ fn a_hold_for_what_discord_may_not_have_counted_is_looked_at_again_when_it_must_
     }
     // Discord has counted all three already; nobody can know that.
     fetch(&mut budget, 300, says(1, 3600, 1));
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     assert_eq!(budget.fetch_at(), Some(at(309) + INSTANT));
     fetch(&mut budget, 310, says(1, 3600, 1));
-    assert_eq!(budget.hold(), None);
+    assert_eq!(budget.blocked_by(), None);
 }
 
 #[test]
 fn an_answer_to_a_token_that_was_swapped_meanwhile_is_not_taken() {
     let mut budget = budget(false);
     budget.fetching(false, at(0));
-    budget.token_changed(Token::Unchecked, at(1));
+    budget.token_changed(TokenState::Unchecked, at(1));
     budget.fetched(says(5, 3600, 1), at(2), 0.0);
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsUnknown));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsUnknown));
 }
 
 #[test]
 fn what_a_predecessor_knew_is_granted_from_until_discord_answers() {
-    let mut budget = Budget::new(RULES, Token::Unchecked, Some(3), at(0));
+    let mut budget = Budget::new(RULES, TokenState::Unchecked, Some(3), at(0));
     let Outcome::Limits(limits) = says(2, 0, 1) else {
         unreachable!()
     };
     budget.adopt(limits, at(0));
-    assert_eq!((budget.fetch_at(), budget.hold()), (Some(at(0)), None));
+    assert_eq!(
+        (budget.fetch_at(), budget.blocked_by()),
+        (Some(at(0)), None)
+    );
     budget.fetching(false, at(0));
     budget.fetched(Outcome::Unreachable("x".to_owned()), at(1), 0.0);
     grant(&mut budget, 1);
     grant(&mut budget, 2);
-    assert_eq!(budget.hold(), Some(Hold::SessionStartsExhausted));
+    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     fetch(&mut budget, 3, says(10, 3600, 1));
     assert_eq!(budget.remaining(), Some(10 - 2 - 3));
 }
 
 #[test]
 fn without_a_token_there_is_no_budget() {
-    let mut budget = Budget::new(RULES, Token::None, None, at(0));
+    let mut budget = Budget::new(RULES, TokenState::None, None, at(0));
     for now in 0..100 {
         grant(&mut budget, now);
     }
@@ -301,7 +310,7 @@ fn without_a_token_there_is_no_budget() {
 
 #[test]
 fn what_is_granted_without_a_token_is_not_said_to_be_counted() {
-    let none = Budget::new(RULES, Token::None, Some(0), at(0));
+    let none = Budget::new(RULES, TokenState::None, Some(0), at(0));
     assert_eq!(none.uncounted(at(1)), None);
     let mut counts = budget(false);
     fetch(&mut counts, 0, says(9, 60, 1));
@@ -343,10 +352,10 @@ fn a_low_budget_is_less_than_two_for_each_bucket_or_two_percent_of_all() {
         reserve: 100,
         ..RULES
     };
-    let mut reserved = Budget::new(rules, Token::Unchecked, Some(0), at(0));
+    let mut reserved = Budget::new(rules, TokenState::Unchecked, Some(0), at(0));
     fetch(&mut reserved, 0, says(119, 60, 1));
     assert!(reserved.is_low());
-    let none = Budget::new(RULES, Token::None, Some(0), at(0));
+    let none = Budget::new(RULES, TokenState::None, Some(0), at(0));
     assert!(!none.is_low() && none.may_grant(at(0)));
 }
 
@@ -402,7 +411,7 @@ fn questions_for_a_confirmation_are_an_interval_apart() {
     budget.expire(at(12));
     assert_eq!(budget.confirm_at(at(12)), Some(at(15)));
     // A new token may be asked for at once.
-    budget.token_changed(Token::Unchecked, at(12));
+    budget.token_changed(TokenState::Unchecked, at(12));
     fetch(&mut budget, 12, says(12, 86_400, 16));
     assert_eq!(budget.confirm_at(at(12)), Some(at(12)));
 }
@@ -429,7 +438,7 @@ fn with_a_low_budget_no_grant_is_made_while_discord_is_away() {
 
 #[test]
 fn what_a_predecessor_knew_is_not_enough_for_a_low_budget() {
-    let mut budget = Budget::new(RULES, Token::Unchecked, Some(0), at(0));
+    let mut budget = Budget::new(RULES, TokenState::Unchecked, Some(0), at(0));
     let Outcome::Limits(limits) = says(12, 0, 1) else {
         unreachable!()
     };
@@ -482,7 +491,7 @@ proptest! {
         steps in prop::collection::vec((0..30_u64, extreme_outcome(), 0..3_usize), 1..12),
     ) {
         let rules = Rules { reserve, ..RULES };
-        let mut budget = Budget::new(rules, Token::Unchecked, uncounted, at(0));
+        let mut budget = Budget::new(rules, TokenState::Unchecked, uncounted, at(0));
         let (mut now, mut said) = (0, None);
         for (later, outcome, grants) in steps {
             now += later;

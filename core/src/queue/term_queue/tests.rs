@@ -91,8 +91,8 @@ fn state(queue: &TermQueue, now: Moment) -> Value {
 fn assert_nothing_of_a_leader(queue: &TermQueue, now: Moment) {
     let state = state(queue, now);
     for field in [
-        "hold",
-        "trouble",
+        "blocked_by",
+        "last_error",
         "max_concurrency",
         "recommended_shards",
         "session_starts",
@@ -108,7 +108,7 @@ fn assert_nothing_of_a_leader(queue: &TermQueue, now: Moment) {
 fn a_leader_exports_what_discord_reported() {
     let state = state(&leader(), at(21));
     assert_eq!(state["session_starts"]["remaining"], 899);
-    assert_eq!(state["trouble"], "Discord answered 503");
+    assert_eq!(state["last_error"], "Discord answered 503");
     assert_eq!(state["last_grants"][0]["shard"], 7);
 }
 
@@ -129,13 +129,13 @@ fn a_former_leader_exports_nothing_that_only_a_leader_knows() {
 }
 
 #[test]
-fn a_leader_whose_right_has_lapsed_exports_it_again_only_when_it_is_renewed() {
+fn a_leader_whose_right_has_expired_exports_it_again_only_when_it_is_renewed() {
     let mut queue = leader();
     queue.offer(WaiterId(2), 8, at(2), at(2));
     assert_nothing_of_a_leader(&queue, at(UNTIL));
     let lapsed = state(&queue, at(UNTIL));
-    assert_eq!(lapsed["role"], "lapsed");
-    assert_eq!(lapsed["buckets"][0]["waiting"], json!([8]), "it waits here");
+    assert_eq!(lapsed["role"], "expired");
+    assert_eq!(lapsed["buckets"][0]["shards"], json!([8]), "it waits here");
     assert_eq!(queue.page("a").entry.session_starts.unwrap().remaining, 899);
     // Nobody else led meanwhile.
     assert!(!queue.stand(leads(1, at(UNTIL + 60)), at(UNTIL + 1)));
@@ -149,8 +149,8 @@ fn a_new_term_knows_nothing_of_the_term_before() {
     queue.stand(follows(), at(30));
     queue.stand(leads(2, at(90)), at(40));
     let state = state(&queue, at(40));
-    assert_eq!(state["hold"], "session_starts_unknown");
-    assert_eq!(state["trouble"], Value::Null);
+    assert_eq!(state["blocked_by"], "session_starts_unknown");
+    assert_eq!(state["last_error"], Value::Null);
 }
 
 #[test]
@@ -161,10 +161,10 @@ fn a_token_that_is_missing_is_reported_by_every_pod() {
     queue.stand(follows(), at(30));
     let state = state(&queue, at(30));
     assert_eq!(
-        (&state["token"], &state["hold"]),
+        (&state["token"], &state["blocked_by"]),
         (&json!("missing"), &Value::Null)
     );
-    assert_eq!(state["trouble"], why);
+    assert_eq!(state["last_error"], why);
 }
 
 #[test]

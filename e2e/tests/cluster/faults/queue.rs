@@ -101,7 +101,8 @@ impl<'a> Queue<'a> {
         lease["spec"]["holderIdentity"]
             .as_str()
             .filter(|holder| !holder.is_empty())?;
-        let address = lease["metadata"]["annotations"]["gatewayqueue.dev/address"].as_str()?;
+        let address =
+            lease["metadata"]["annotations"]["gatewayqueue.dev/leader-address"].as_str()?;
         let address: SocketAddr = address.parse().unwrap();
         self.pods().into_iter().find(|pod| pod.ip == address.ip())
     }

@@ -25,7 +25,7 @@ fn child() -> Child {
                 "name": "my-bot",
                 "namespace": "shop",
                 "labels": {"team": "bots"},
-                "annotations": {"gatewayqueue.dev/applied": "abcd"},
+                "annotations": {"gatewayqueue.dev/applied-hash": "abcd"},
                 "ownerReferences": [{"uid": "0001", "name": "my-bot", "controller": true}],
             },
             "spec": {
@@ -46,7 +46,7 @@ fn fields() -> Value {
     json!({
         "f:metadata": {
             "f:labels": {"f:team": {}},
-            "f:annotations": {"f:gatewayqueue.dev/applied": {}},
+            "f:annotations": {"f:gatewayqueue.dev/applied-hash": {}},
             "f:ownerReferences": {"k:{\"uid\":\"0001\"}": {}},
         },
         "f:spec": {
@@ -82,7 +82,7 @@ fn observed(managed: Vec<ManagedFieldsEntry>) -> ObjectMeta {
                 .map(|(k, v)| (string(k), string(v)))
                 .into(),
         ),
-        annotations: Some([(string("gatewayqueue.dev/applied"), string("abcd"))].into()),
+        annotations: Some([(string("gatewayqueue.dev/applied-hash"), string("abcd"))].into()),
         owner_references: Some(vec![OwnerReference {
             uid: "0001".to_owned(),
             ..OwnerReference::default()
@@ -181,7 +181,13 @@ fn a_child_on_its_way_out_is_left_to_go() {
 #[test]
 fn another_mark_is_drift() {
     let mut old = applied();
-    old.annotations = Some([("gatewayqueue.dev/applied".to_owned(), "0000".to_owned())].into());
+    old.annotations = Some(
+        [(
+            "gatewayqueue.dev/applied-hash".to_owned(),
+            "0000".to_owned(),
+        )]
+        .into(),
+    );
     let of_another_spec = ChildState::Drifted {
         uid: Some("0042".to_owned()),
         edited: false,

@@ -109,7 +109,7 @@ async fn what_somebody_changes_beside_what_admission_rewrites_is_reverted() {
     put(&mut writers.services, edited);
     reconcile(queue, context).await.unwrap();
     assert_eq!(server.take_writes().len(), 1);
-    assert_eq!(server.take_notes(), ["ChildPutBack"]);
+    assert_eq!(server.take_notes(), ["ChildReverted"]);
     assert_eq!(
         server.object("services")["metadata"]["labels"][desired::INSTANCE],
         "my-bot"

@@ -70,7 +70,7 @@ async fn a_write_that_fails_is_made_up_for_wherever_and_however_it_fails() {
             let (context, _writers) = context(&server);
             assert_eq!(converge(&server, &context).await, 1, "{code} at {place}");
             assert_eq!(objects(&server), expected, "{code} at {place}");
-            assert_eq!(reason(&server), "RolloutUnderWay", "{code} at {place}");
+            assert_eq!(reason(&server), "RolloutInProgress", "{code} at {place}");
         }
     }
 }
@@ -173,7 +173,7 @@ async fn a_fault_that_goes_on_is_told_and_a_single_one_is_not() {
         "{message}"
     );
     reconcile(reported(&queue, &server), context).await.unwrap();
-    assert_eq!(reason(&server), "RolloutUnderWay");
+    assert_eq!(reason(&server), "RolloutInProgress");
 }
 
 #[tokio::test(start_paused = true)]

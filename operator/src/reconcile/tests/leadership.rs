@@ -6,7 +6,7 @@ use crate::desired::first_lease;
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/shop/leases";
 const BUDGET: &str = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
-const RELEASED: &str = "gatewayqueue.dev/released";
+const HANDOVER: &str = "gatewayqueue.dev/handover";
 
 /// The pod of the queue is ready.
 fn run(server: &Server, writers: &mut Writers) {
@@ -34,7 +34,7 @@ fn led(server: &Server, pod: &str, renewal: u32) -> Value {
     lease["metadata"]["resourceVersion"] = json!(format!("{pod}-{renewal}"));
     lease["metadata"]["annotations"] = json!({
         "gatewayqueue.dev/holder": pod,
-        "gatewayqueue.dev/token": "none",
+        "gatewayqueue.dev/token-ref-hash": "none",
         "gatewayqueue.dev/max-concurrency": "1",
     });
     lease["spec"] = json!({
@@ -203,7 +203,7 @@ async fn the_lease_of_a_new_queue_says_that_nobody_ever_led() {
     assert!(!calls.contains(&(Method::PATCH, lease.clone())));
     let released = |server: &Server| {
         let annotations = server.object("leases")["metadata"]["annotations"].clone();
-        annotations.get(RELEASED).cloned()
+        annotations.get(HANDOVER).cloned()
     };
     assert_eq!(released(&server), Some(json!("never-led")));
 

@@ -74,10 +74,10 @@ async fn orphans_are_adopted_by_a_queue_of_the_same_name() {
         assert_eq!(controllers(&server), vec![json!("0002"); 6]);
         let lease = server.object("leases");
         let released =
-            lease["metadata"]["annotations"].get(gateway_queue_core::lease_state::RELEASED);
+            lease["metadata"]["annotations"].get(gateway_queue_core::lease_state::HANDOVER);
         assert_eq!(released, None, "it says that nobody ever led");
         let notes = server.take_notes();
-        assert!(!notes.contains(&"ChildPutBack".to_owned()), "{notes:?}");
+        assert!(!notes.contains(&"ChildReverted".to_owned()), "{notes:?}");
     }
 }
 

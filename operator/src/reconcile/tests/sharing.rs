@@ -199,7 +199,7 @@ async fn a_child_that_somebody_keeps_changing_is_put_back_later_and_later() {
     }
     let (put_back, left) = ((1, false), (0, true));
     assert_eq!(waits, [put_back, put_back, left, left]);
-    assert_eq!(server.take_notes(), ["ChildPutBack"; 2]);
+    assert_eq!(server.take_notes(), ["ChildReverted"; 2]);
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn a_child_that_was_deleted_is_told_also_by_an_operator_that_did_not_make_
     let (restarted, mut writers) = context(&server);
     put(&mut writers.deployments, server.object("deployments"));
     reconcile(queue, restarted).await.unwrap();
-    assert_eq!(server.take_notes(), ["ChildPutBack"]);
+    assert_eq!(server.take_notes(), ["ChildReverted"]);
     // What was refused before was never there.
     let server = Server::default();
     *server.refuse.lock().unwrap() = Some(("/services/", 403, 1));
@@ -222,7 +222,7 @@ async fn a_child_that_was_deleted_is_told_also_by_an_operator_that_did_not_make_
         .unwrap_err();
     server.take_notes();
     reconcile(reported(&new, &server), context).await.unwrap();
-    assert_eq!(server.take_notes(), ["RolloutUnderWay"]);
+    assert_eq!(server.take_notes(), ["RolloutInProgress"]);
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ async fn a_queue_that_cannot_be_read_is_told_so_and_keeps_no_other_from_its_turn
     let reported = tokio::time::timeout(Duration::from_secs(60), reported).await;
     let seen = (reason(&server, "broken"), reason(&server, "my-bot"));
     assert!(reported.is_ok(), "only so much was told: {seen:?}");
-    let expected = ["InvalidSpec", "RolloutUnderWay"].map(|reason| Some(json!(reason)));
+    let expected = ["InvalidSpec", "RolloutInProgress"].map(|reason| Some(json!(reason)));
     assert_eq!([seen.0, seen.1], expected);
     // The one that can be read has its children, too.
     server.object("deployments");

@@ -52,7 +52,7 @@ fn what_the_leader_says_is_shown_while_a_rollout_goes_on() {
         Some(&lease),
     );
     let (_, reason, message) = ready(&status);
-    assert_eq!(reason, "RolloutUnderWay");
+    assert_eq!(reason, "RolloutInProgress");
     assert!(message.starts_with("1 of 1 pods are of the newest spec, and 1 older."));
     assert_eq!(status.leader.as_deref(), Some("my-bot-7d9f"));
     assert_eq!(status.max_concurrency, Some(16));
@@ -73,11 +73,11 @@ fn a_pod_that_stands_by_and_is_away_makes_nobody_wait() {
     };
     assert_eq!(of(&one_of_three), "Granting");
     let status = status_of(&queue, &Outcome::Applied, Some(&one_of_three), Some(&lease));
-    let under_way = ("True".to_owned(), "RolloutUnderWay".to_owned());
+    let under_way = ("True".to_owned(), "RolloutInProgress".to_owned());
     assert_eq!(reported(&status, PROGRESSING), under_way);
     let mut none = one_of_three.clone();
     none.status.as_mut().unwrap().available_replicas = None;
-    assert_eq!(of(&none), "RolloutUnderWay");
+    assert_eq!(of(&none), "RolloutInProgress");
 }
 
 #[test]
@@ -141,8 +141,8 @@ fn a_quota_that_leaves_no_room_for_a_rollout_is_named_as_that() {
 
 #[test]
 fn a_token_in_an_immutable_secret_is_not_promised_to_be_picked_up() {
-    for hold in [Hold::TokenMissing, Hold::TokenRejected] {
-        let lease = lease(&entry(Some(hold)));
+    for blocked_by in [BlockedBy::TokenMissing, BlockedBy::TokenRejected] {
+        let lease = lease(&entry(Some(blocked_by)));
         let queue = queue(json!({"tokenSecretRef": {"name": "discord"}}));
         let status = status_of(&queue, &Outcome::Applied, Some(&available()), Some(&lease));
         let (_, _, message) = ready(&status);
@@ -174,12 +174,12 @@ fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
         let (_, reason, message) = ready(&status);
         (reason.to_owned(), message.to_owned())
     };
-    assert_eq!(of(None).0, "RolloutUnderWay");
+    assert_eq!(of(None).0, "RolloutInProgress");
     // The status tells of the generation before.
     let old = deployment(json!({
         "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
     }));
-    assert_eq!(of(Some(&old)).0, "RolloutUnderWay");
+    assert_eq!(of(Some(&old)).0, "RolloutInProgress");
     let quota = deployment(json!({"observedGeneration": 2, "conditions": [
         {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"},
     ]}));
@@ -199,7 +199,7 @@ fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
     assert_eq!(of(Some(&available())).0, "NoLeader");
     let blank = Lease::default();
     let silent = status_of(&with_token(), &applied, Some(&available()), Some(&blank));
-    assert_eq!(ready(&silent).1, "RolloutUnderWay");
+    assert_eq!(ready(&silent).1, "RolloutInProgress");
     assert_eq!(silent.leader.as_deref(), Some("my-bot-7d9f"));
 }
 
@@ -266,6 +266,6 @@ fn a_deployment_of_the_spec_before_tells_nothing_about_this_one() {
         let status = status(&queue, &owner, evidence, Timestamp::UNIX_EPOCH);
         status.conditions.unwrap()[0].reason.clone()
     };
-    assert_eq!(reason("new"), "RolloutUnderWay");
+    assert_eq!(reason("new"), "RolloutInProgress");
     assert_eq!(reason("old"), "Granting");
 }

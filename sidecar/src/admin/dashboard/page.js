@@ -79,7 +79,7 @@ function verdict() {
   const [mood, headline, why, command] = judge();
   at("verdict").dataset.mood = mood;
   put(at("headline"), headline);
-  put(at("why"), why);
+  put(at("message"), why);
   put(at("command"), command ?? "");
   at("command").hidden = !command;
 }
@@ -90,12 +90,12 @@ function judge() {
     return ["bad", "Not connected", `The queue does not answer this page, which tries again by itself. ${rest}`];
   }
   if (!state) return ["quiet", "Connecting", "The queue has not told anything yet."];
-  if (state.why) {
-    const waits = state.hold && state.hold.startsWith("session_starts");
-    const headline = state.role === "follows" ? "The leader does not answer" : "Nothing is granted";
-    return [waits ? "warn" : "bad", headline, state.why];
+  if (state.message) {
+    const waits = state.blocked_by && state.blocked_by.startsWith("session_starts");
+    const headline = state.role === "follower" ? "The leader does not answer" : "Nothing is granted";
+    return [waits ? "warn" : "bad", headline, state.message];
   }
-  if (state.role === "follows") {
+  if (state.role === "follower") {
     const pod = state.leader_pod;
     const leader = pod ?? `The pod at ${state.leader}`;
     const namespace = state.namespace ? `--namespace ${state.namespace} ` : "";
@@ -110,7 +110,7 @@ function judge() {
 // ---- what only changes when something is told
 
 function show() {
-  const leads = state.role === "leads";
+  const leads = state.role === "leader";
   verdict();
   say("pod", state.pod ? (state.namespace ? `${state.namespace}/${state.pod}` : state.pod) : "");
   say("version", `gateway-queue ${state.version}`);
@@ -138,12 +138,12 @@ function show() {
   meter.firstElementChild.style.transform = `scaleX(${starts && starts.total ? Math.min(1, starts.remaining / starts.total) : 0})`;
 
   const words = { none: "No token", missing: "Missing", unchecked: "Not checked", accepted: "Accepted", rejected: "Rejected" };
-  const moods = { missing: "bad", rejected: "bad", accepted: state.trouble ? "warn" : "good" };
+  const moods = { missing: "bad", rejected: "bad", accepted: state.last_error ? "warn" : "good" };
   say("token", leads || state.token === "missing" ? words[state.token] : "–");
   at("token-dot").dataset.mood = leads ? moods[state.token] ?? "quiet" : "quiet";
 
-  say("waiting", count(leads ? state.waiting : state.held));
-  say("waiting-note", leads ? `${count(state.held)} held by this ${state.pod ? "pod" : "process"}` : "held by this pod");
+  say("waiting", count(leads ? state.waiting : state.held_requests));
+  say("waiting-note", leads ? `${count(state.held_requests)} held by this ${state.pod ? "pod" : "process"}` : "held by this pod");
 
   lanes();
   marks();
@@ -165,7 +165,7 @@ function lanes() {
   // One that was moved has lost it.
   if (focused !== document.activeElement && list.contains(focused)) focused.focus({ preventScroll: true });
 
-  const seen = state.buckets.reduce((sum, bucket) => sum + bucket.count, 0);
+  const seen = state.buckets.reduce((sum, bucket) => sum + bucket.waiting, 0);
   const hidden = state.bucket_count - state.buckets.length;
   at("more").hidden = hidden <= 0;
   say("more", `${many(hidden, "more bucket is", "more buckets are")} not shown; ${count(state.waiting - seen)} wait there.`);
@@ -191,10 +191,10 @@ function newLane(key) {
 }
 
 function fill(lane, bucket) {
-  put(lane.querySelector("small"), bucket.count ? `${count(bucket.count)} ${bucket.count === 1 ? "waits" : "wait"}` : "");
-  const shards = bucket.waiting.slice(0, CHIPS);
-  const rest = bucket.count - shards.length;
-  const word = rest > 0 ? `${count(rest)} more` : bucket.count ? "" : "nobody waits";
+  put(lane.querySelector("small"), bucket.waiting ? `${count(bucket.waiting)} ${bucket.waiting === 1 ? "waits" : "wait"}` : "");
+  const shards = bucket.shards.slice(0, CHIPS);
+  const rest = bucket.waiting - shards.length;
+  const word = rest > 0 ? `${count(rest)} more` : bucket.waiting ? "" : "nobody waits";
   const line = lane.querySelector(".line");
   const key = `${shards} ${word}`;
   if (line.dataset.key === key) return;
@@ -218,12 +218,12 @@ function marks() {
   const height = 100 / rows;
   track.replaceChildren(
     ...state.last_grants
-      .filter((grant) => grant.ago_ms < SPAN)
+      .filter((grant) => grant.granted_ms_ago < SPAN)
       .map((grant) => {
         const mark = document.createElement("b");
         mark.textContent = grant.shard;
         mark.title = `shard ${grant.shard}, bucket ${grant.bucket}`;
-        mark.dataset.ago = grant.ago_ms;
+        mark.dataset.ago = grant.granted_ms_ago;
         mark.style.top = `calc(${(grant.bucket % rows) * height}% + 1px)`;
         return mark;
       }),
@@ -242,15 +242,15 @@ function tick() {
   if (!state) return;
   const passed = lost ? 0 : now - told;
   const until = (ms) => Math.max(0, ms - passed);
-  const leads = state.role === "leads";
+  const leads = state.role === "leader";
 
   for (const lane of at("lanes").children) {
     const bucket = state.buckets.find((bucket) => String(bucket.bucket) === lane.dataset.bucket);
-    const held = bucket.next_in_ms === null;
-    const left = held ? 0 : until(bucket.next_in_ms);
-    lane.dataset.state = held ? "held" : bucket.count ? "soon" : "idle";
+    const held = bucket.next_grant_in_ms === null;
+    const left = held ? 0 : until(bucket.next_grant_in_ms);
+    lane.dataset.state = held ? "held" : bucket.waiting ? "soon" : "idle";
     const soon = left === 0 ? "now" : `in ${span(left)}`;
-    put(lane.querySelector(".next"), held ? "held" : bucket.count ? `next ${soon}` : left === 0 ? "free" : `free ${soon}`);
+    put(lane.querySelector(".next"), held ? "held" : bucket.waiting ? `next ${soon}` : left === 0 ? "free" : `free ${soon}`);
     const share = left && state.spacing_ms ? Math.min(1, left / state.spacing_ms) : 0;
     lane.lastElementChild.style.transform = `scaleX(${share})`;
   }
@@ -262,7 +262,7 @@ function tick() {
     mark.classList.toggle("new", ago < 1500);
   }
   const [last] = state.last_grants;
-  say("last", last ? `shard ${last.shard} of bucket ${last.bucket}, ${span(last.ago_ms + passed)} ago` : "none since this process started");
+  say("last", last ? `shard ${last.shard} of bucket ${last.bucket}, ${span(last.granted_ms_ago + passed)} ago` : "none since this process started");
 
   const starts = leads ? state.session_starts : null;
   const reserve = starts && starts.reserve ? `, ${count(starts.reserve)} in reserve` : "";
@@ -271,7 +271,7 @@ function tick() {
   const asked = state.next_fetch_in_ms === null ? "Discord is being asked" : `Discord is asked again in ${span(until(state.next_fetch_in_ms))}`;
   const quiet = { none: "Discord is not asked", missing: "Discord is not asked" }[state.token];
   const note = leads ? quiet ?? asked : "the leader asks Discord";
-  say("token-note", state.trouble && leads && !state.why ? `${note}; last: ${state.trouble}` : note);
+  say("token-note", state.last_error && leads && !state.message ? `${note}; last: ${state.last_error}` : note);
 }
 
 let ticking = 0;

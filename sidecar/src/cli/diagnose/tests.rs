@@ -159,18 +159,18 @@ fn a_lease_that_nobody_renews_names_no_leader() {
 fn a_queue_that_answers_says_who_leads() {
     let seen = |json: &str| RemoteState::parse(json.as_bytes()).unwrap();
     for (json, code, said) in [
-        (r#"{"role":"leads"}"#, 0, "the queue at U leads"),
+        (r#"{"role":"leader"}"#, 0, "the queue at U leads"),
         (
-            r#"{"role":"leads","hold":"token_rejected"}"#,
+            r#"{"role":"leader","blocked_by":"token_rejected"}"#,
             0,
             "leads, but grants nothing: Discord rejects the token",
         ),
         (
-            r#"{"role":"follows","leader":"10.0.0.7:9091"}"#,
+            r#"{"role":"follower","leader":"10.0.0.7:9091"}"#,
             0,
             "the pod at 10.0.0.7:9091 leads",
         ),
-        (r#"{"role":"seeks"}"#, 10, "nobody leads"),
+        (r#"{"role":"none"}"#, 10, "nobody leads"),
     ] {
         let found = queue("U", Ok(&seen(json)));
         assert!(found.words.contains(said), "{found:?}");

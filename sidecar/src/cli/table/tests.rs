@@ -6,14 +6,14 @@ fn drawn(json: &str, room: Room) -> String {
     print(&table(&seen, now, room.rows), room, Paint::None)
 }
 
-const LEADS: &str = r#"{"role":"leads","leader":null,"token":"accepted","hold":null,"trouble":null,
+const LEADS: &str = r#"{"role":"leader","leader":null,"token":"accepted","blocked_by":null,"last_error":null,
     "max_concurrency":16,"recommended_shards":3,
     "session_starts":{"total":1000,"remaining":993,"reset_time":"2026-11-25T02:00:00Z"},
-    "waiting":13,"held":9,"buckets":[
-        {"bucket":0,"next_in_ms":3120,"waiting":[0,16]},
-        {"bucket":1,"next_in_ms":0,"waiting":[]},
-        {"bucket":7,"next_in_ms":0,"waiting":[7]},
-        {"bucket":15,"next_in_ms":12000,"waiting":[15,31,47,63,79,95,111,127,143,159]}]}"#;
+    "waiting":13,"held_requests":9,"buckets":[
+        {"bucket":0,"next_grant_in_ms":3120,"shards":[0,16]},
+        {"bucket":1,"next_grant_in_ms":0,"shards":[]},
+        {"bucket":7,"next_grant_in_ms":0,"shards":[7]},
+        {"bucket":15,"next_grant_in_ms":12000,"shards":[15,31,47,63,79,95,111,127,143,159]}]}"#;
 
 #[test]
 fn a_queue_that_grants_shows_who_waits_where_and_for_how_long() {
@@ -42,9 +42,9 @@ granting        yes
 waiting         0 in the buckets (1 bucket), 0 clients held here
 last grants     shard 4 1.5 s ago, shard 0 6.7 s ago
 ";
-    let json = r#"{"role":"leads","pod":"my-bot-1","version":"0.2.0","token":"accepted","max_concurrency":1,
-        "last_grants":[{"shard":0,"bucket":0,"ago_ms":6749},{"shard":4,"bucket":0,"ago_ms":1499}],
-        "waiting":0,"held":0,"buckets":[]}"#;
+    let json = r#"{"role":"leader","pod":"my-bot-1","version":"0.2.0","token":"accepted","max_concurrency":1,
+        "last_grants":[{"shard":0,"bucket":0,"granted_ms_ago":6749},{"shard":4,"bucket":0,"granted_ms_ago":1499}],
+        "waiting":0,"held_requests":0,"buckets":[]}"#;
     assert_eq!(drawn(json, Room::PAPER), expected);
 }
 
@@ -60,9 +60,9 @@ waiting         1 in the buckets (1 bucket), 1 clients held here
 BUCKET     NEXT IN   WAIT  SHARDS
      0           -      1  4
 ";
-    let json = r#"{"role":"leads","token":"accepted","hold":"session_starts_exhausted","max_concurrency":1,
+    let json = r#"{"role":"leader","token":"accepted","blocked_by":"session_starts_exhausted","max_concurrency":1,
         "session_starts":{"total":1000,"remaining":0,"reset_time":"2026-11-24T22:00:00Z"},
-        "waiting":1,"held":1,"buckets":[{"bucket":0,"next_in_ms":null,"waiting":[4]}]}"#;
+        "waiting":1,"held_requests":1,"buckets":[{"bucket":0,"next_grant_in_ms":null,"shards":[4]}]}"#;
     assert_eq!(drawn(json, Room::PAPER), expected);
 }
 
@@ -75,7 +75,7 @@ session starts  not known
 granting        the leader does; ask it for its buckets
 waiting         0 in the buckets, 3 clients held here
 ";
-    let json = r#"{"role":"follows","leader":"10.0.0.7:9091","leader_pod":"my-bot-1","pod":"my-bot-2","token":"unchecked","waiting":0,"held":3,"buckets":[]}"#;
+    let json = r#"{"role":"follower","leader":"10.0.0.7:9091","leader_pod":"my-bot-1","pod":"my-bot-2","token":"unchecked","waiting":0,"held_requests":3,"buckets":[]}"#;
     assert_eq!(
         drawn(json, Room::PAPER),
         expected.replace("unchecked", "not checked yet")

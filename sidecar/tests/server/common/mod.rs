@@ -141,12 +141,12 @@ impl Server {
     }
 
     /// Waits until /state reports an error of Discord's API, and returns it.
-    pub(crate) fn trouble(&self) -> String {
+    pub(crate) fn last_error(&self) -> String {
         let start = Instant::now();
         loop {
             let state: Value = serde_json::from_str(&self.page("/state").1).unwrap();
-            if let Some(trouble) = state["trouble"].as_str() {
-                return trouble.to_owned();
+            if let Some(last_error) = state["last_error"].as_str() {
+                return last_error.to_owned();
             }
             assert!(start.elapsed() < LONG, "no trouble in {state}");
             thread::sleep(Duration::from_millis(5));

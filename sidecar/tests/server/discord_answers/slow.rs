@@ -39,9 +39,9 @@ fn a_huge_body_is_given_up_after_a_few_bytes_of_it() {
         let server = start(&port, &[]);
         let before = server.peak_memory();
         let client = server.ask(0);
-        let trouble = server.trouble();
+        let last_error = server.last_error();
         let wanted = "an answer of more than 65536 bytes";
-        assert!(trouble.contains(wanted), "{trouble}");
+        assert!(last_error.contains(wanted), "{last_error}");
         let more = server.peak_memory() - before;
         assert!(more < 8 * 1024, "{more} KiB");
         assert!(is_silent(&client));
@@ -83,11 +83,11 @@ fn who_is_slow_or_silent_is_given_up_after_ten_seconds() {
                 let start_of_it = Instant::now();
                 let server = start(&port, &[]);
                 let client = server.ask(0);
-                server.wait_for_state(r#""hold":"session_starts_unknown""#);
-                let trouble = server.trouble();
+                server.wait_for_state(r#""blocked_by":"session_starts_unknown""#);
+                let last_error = server.last_error();
                 let took = start_of_it.elapsed();
                 let wanted = "no answer from Discord in time";
-                assert!(trouble.contains(wanted), "{trouble}");
+                assert!(last_error.contains(wanted), "{last_error}");
                 assert!(took < Duration::from_secs(12), "{first}{more}: {took:?}");
                 assert!(is_silent(&client), "{first}{more}");
             });

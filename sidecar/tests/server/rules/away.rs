@@ -8,7 +8,7 @@ use super::{D, Discord, SEEN, SILENCE, SLACK, assert_took, is_silent, ms, said, 
 use crate::common::fake::response;
 use crate::common::granted;
 
-const UNKNOWN: &str = r#""hold":"session_starts_unknown""#;
+const UNKNOWN: &str = r#""blocked_by":"session_starts_unknown""#;
 
 #[test]
 fn a_discord_that_comes_after_the_start_is_found_within_the_backoff() {
@@ -17,9 +17,9 @@ fn a_discord_that_comes_after_the_start_is_found_within_the_backoff() {
     let server = discord.serves(&[]);
     let started = Instant::now();
     let mut client = server.ask(0);
-    let trouble = server.trouble();
+    let last_error = server.last_error();
     let reason = "cannot connect to Discord at 127.0.0.1: ";
-    assert!(trouble.contains(reason), "{trouble}");
+    assert!(last_error.contains(reason), "{last_error}");
     server.wait_for_state(UNKNOWN);
     assert!(is_silent(&client));
     discord.come();
@@ -125,7 +125,7 @@ fn a_rejected_token_is_left_alone_until_the_file_says_another_which_is_tried_at_
     granted(&mut server.ask(0));
     discord.say(response("401 Unauthorized", ""));
     // It holds although 99 session starts were known to be left.
-    server.wait_for_state(r#""hold":"token_rejected""#);
+    server.wait_for_state(r#""blocked_by":"token_rejected""#);
     let calls = discord.calls().len();
     let client = server.ask(1);
     discord.say(SILENCE.to_owned());
@@ -148,7 +148,7 @@ fn an_empty_token_file_is_not_no_token() {
     let server = discord.serves(&[("DISCORD_TOKEN_FILE", file.path().to_str().unwrap())]);
     let client = server.ask(0);
     server.wait_for_state(r#""waiting":1"#);
-    server.wait_for_state(r#""hold":"token_missing""#);
+    server.wait_for_state(r#""blocked_by":"token_missing""#);
     assert!(is_silent(&client));
     assert!(discord.calls().is_empty());
 }

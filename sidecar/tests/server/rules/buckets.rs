@@ -59,7 +59,7 @@ fn who_left_takes_no_slot_and_finds_its_place_kept() {
     drop(clients.remove(1));
     server.wait_for_state(r#""waiting":1"#);
     let mut back = server.ask(1);
-    server.wait_for_state(r#""waiting":[1,2]"#);
+    server.wait_for_state(r#""shards":[1,2]"#);
     assert_took("s1", granted(&mut back) - first, D);
     assert_took("s2", granted(&mut clients[0]) - first, D * 2);
     server.wait_for_state(r#""remaining":97"#);
@@ -103,8 +103,8 @@ fn more_buckets_let_all_who_wait_go_when_the_old_one_is_free() {
 fn a_max_concurrency_that_cannot_be_is_counted_also_in_the_first_answer() {
     let discord = Discord::saying(told(0, 10, 60_000));
     let server = discord.serves(&[]);
-    server.trouble();
-    let refused = "gateway_queue_concurrency_refused_total 1\n";
+    server.last_error();
+    let refused = "gateway_queue_invalid_max_concurrency_total 1\n";
     server.wait_for_page("/metrics", refused);
 }
 
@@ -115,7 +115,7 @@ fn a_max_concurrency_that_cannot_be_is_refused_and_the_old_one_kept() {
     granted(&mut server.ask(0));
     for (n, impossible) in (1..).zip([0, 5000]) {
         discord.say(told(impossible, 1000, 3_600_000));
-        let refused = format!("gateway_queue_concurrency_refused_total {n}\n");
+        let refused = format!("gateway_queue_invalid_max_concurrency_total {n}\n");
         server.wait_for_page("/metrics", &refused);
         // As soon as it is refused it must not be refused again.
         discord.say(told(2, 1000, 3_600_000));

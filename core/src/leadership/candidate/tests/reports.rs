@@ -30,7 +30,7 @@ fn reports(lease: &Value) -> Vec<String> {
 fn held(renewal: u32) -> Value {
     json!({
         "metadata": {"uid": "u", "resourceVersion": format!("7{renewal}"),
-            "annotations": {ADDRESS: "10.0.0.2:9091"}},
+            "annotations": {LEADER_ADDRESS: "10.0.0.2:9091"}},
         "spec": {"holderIdentity": "my-bot-b_01-1", "leaseDurationSeconds": 15,
             "renewTime": format!("2026-11-27T03:04:{renewal:02}.000000Z")},
     })

@@ -14,16 +14,16 @@ const LAST_WORDS: usize = 300;
 
 /// See the module.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub(super) struct PodFailure {
     pub(super) reason: &'static str,
     pub(super) message: String,
 }
 
-/// The trouble of the newest pod that has one: an older one may tell of a spec
+/// The failure of the newest pod that has one: an older one may tell of a spec
 /// that is no more. Pods that have failed for good come last: they stay until
 /// somebody deletes them, and others took their places long ago. A pod that is on
-/// its way out has no trouble that matters.
-pub(super) fn trouble(pods: &[Arc<Pod>]) -> Option<Trouble> {
+/// its way out has no failure that matters.
+pub(super) fn pod_failure(pods: &[Arc<Pod>]) -> Option<PodFailure> {
     let mut staying: Vec<&Arc<Pod>> = pods
         .iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
@@ -40,12 +40,12 @@ fn has_failed(pod: &Pod) -> bool {
     phase == Some("Failed")
 }
 
-fn trouble_of(pod: &Pod) -> Option<Trouble> {
+fn trouble_of(pod: &Pod) -> Option<PodFailure> {
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
     if has_failed(pod) {
         let why = status.message.as_deref().or(status.reason.as_deref());
-        return Some(Trouble {
+        return Some(PodFailure {
             reason: "PodFailed",
             message: format!(
                 "Pod {name} has failed: {}",
@@ -60,7 +60,7 @@ fn trouble_of(pod: &Pod) -> Option<Trouble> {
     })
 }
 
-fn unschedulable(name: &str, status: &PodStatus) -> Option<Trouble> {
+fn unschedulable(name: &str, status: &PodStatus) -> Option<PodFailure> {
     let mut conditions = status.conditions.iter().flatten();
     let reported = conditions.find(|c| {
         c.type_ == "PodScheduled"
@@ -68,7 +68,7 @@ fn unschedulable(name: &str, status: &PodStatus) -> Option<Trouble> {
             && c.reason.as_deref() == Some("Unschedulable")
     })?;
     let why = reported.message.as_deref().unwrap_or("no reason is given");
-    Some(Trouble {
+    Some(PodFailure {
         reason: "PodUnschedulable",
         message: format!(
             "No node takes pod {name}: {why}. Look at spec.pod: resources, nodeSelector, \
@@ -77,7 +77,7 @@ fn unschedulable(name: &str, status: &PodStatus) -> Option<Trouble> {
     })
 }
 
-fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
+fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<PodFailure> {
     let state = container.state.as_ref()?;
     let waiting = state.waiting.as_ref();
     let why = waiting
@@ -85,7 +85,7 @@ fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> 
         .unwrap_or("no reason is given");
     match waiting.and_then(|waiting| waiting.reason.as_deref()) {
         Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") => {
-            Some(Trouble {
+            Some(PodFailure {
                 reason: "ImagePullFailed",
                 message: format!(
                     "The image {} of pod {pod} cannot be pulled: {why}. Look at spec.image, \
@@ -96,7 +96,7 @@ fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> 
             })
         }
         Some("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
-            Some(Trouble {
+            Some(PodFailure {
                 reason: "PodFailed",
                 message: sentence(&format!("pod {pod} cannot be started: {why}")),
             })
@@ -112,7 +112,7 @@ fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> 
     }
 }
 
-fn crashed(pod: &str, container: &ContainerStatus, last: &ContainerStateTerminated) -> Trouble {
+fn crashed(pod: &str, container: &ContainerStatus, last: &ContainerStateTerminated) -> PodFailure {
     let name = &container.name;
     let how = match last.reason.as_deref() {
         // The kernel's own word for it says more than its number.
@@ -124,7 +124,7 @@ fn crashed(pod: &str, container: &ContainerStatus, last: &ContainerStateTerminat
         true => "it left no message".to_owned(),
         false => format!("its last words: {words}"),
     };
-    Trouble {
+    PodFailure {
         reason: "PodCrashing",
         message: format!("Pod {pod} crashes: its container {name} {how}; {words}"),
     }
@@ -155,8 +155,8 @@ mod tests {
     }
 
     fn reported(status: Value) -> (&'static str, String) {
-        let trouble = trouble(&[pod("my-bot-1", status)]).unwrap();
-        (trouble.reason, trouble.message)
+        let failure = pod_failure(&[pod("my-bot-1", status)]).unwrap();
+        (failure.reason, failure.message)
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         let evicted = made(pod("my-bot-1", evicted), 23);
         let older = made(pod("my-bot-2", waiting("CreateContainerConfigError")), 16);
         let newest = made(pod("my-bot-3", waiting("ImagePullBackOff")), 22);
-        let reason = |pods: &[Arc<Pod>]| trouble(pods).unwrap().message;
+        let reason = |pods: &[Arc<Pod>]| pod_failure(pods).unwrap().message;
         let all = [evicted.clone(), older.clone(), newest];
         assert!(reason(&all).contains("pod my-bot-3"), "{}", reason(&all));
         let two = [evicted.clone(), older];
@@ -249,7 +249,7 @@ mod tests {
         let creating = json!({"waiting": {"reason": "ContainerCreating"}});
         let done = json!({"terminated": {"exitCode": 0}});
         for state in [creating, done, json!({"running": {}})] {
-            assert_eq!(trouble(&[pod("p", container(state, json!({})))]), None);
+            assert_eq!(pod_failure(&[pod("p", container(state, json!({})))]), None);
         }
         let crashed = container(json!({"terminated": {"exitCode": 1}}), json!({}));
         let mut leaving = pod("p", crashed);
@@ -258,7 +258,7 @@ mod tests {
             .unwrap()
             .metadata
             .deletion_timestamp = Some(gone);
-        assert_eq!(trouble(&[leaving]), None);
-        assert_eq!(trouble(&[]), None);
+        assert_eq!(pod_failure(&[leaving]), None);
+        assert_eq!(pod_failure(&[]), None);
     }
 }
