@@ -18,8 +18,8 @@ use crate::queue::{self, get};
 /// What is empty while all is well: what holds, what fails, what is not answered.
 const EMPTY: [&str; 3] = [
     "gateway_queue_blocked",
+    "outcome=\"failure\"",
     "outcome=\"failed\"",
-    "outcome=\"nothing\"",
 ];
 
 #[test]

@@ -219,7 +219,10 @@ fn a_fetch_is_less_the_grants_of_the_two_intervals_before_it() {
     server.wait_for_state(r#""remaining":96"#);
     // Sent 700 ms after them, with the same number: it may not count them.
     discord.asked(2);
-    server.wait_for_page("/metrics", "fetches_total{outcome=\"limits\"} 2\n");
+    server.wait_for_page(
+        "/metrics",
+        "discord_requests_total{outcome=\"success\"} 2\n",
+    );
     let state = server.page("/state").1;
     assert!(state.contains(r#""remaining":96"#), "{state}");
     // Sent 1.4 s after them, it does.

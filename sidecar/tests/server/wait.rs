@@ -82,7 +82,7 @@ fn a_place_is_kept_over_refusals_and_the_connection_stays() {
         server
             .page("/metrics")
             .1
-            .contains("kept_places_taken_total 1\n")
+            .contains("reservations_used_total 1\n")
     );
 }
 
