@@ -109,11 +109,11 @@ impl Network {
         let root = rustix::process::geteuid().is_root();
         let mut unshare = Command::new("unshare");
         unshare.args((!root).then_some("-r")).arg("-n");
-        let router = Namespace::blocked_by(unshare, root);
+        let router = Namespace::hold(unshare, root);
         let [client, server] = [(); 2].map(|()| {
             let mut unshare = router.enter("unshare");
             unshare.arg("-n");
-            Namespace::blocked_by(unshare, root)
+            Namespace::hold(unshare, root)
         });
         for (end, link, gateway, address) in [
             (&client, "left", "10.1.0.1", "10.1.0.2"),
@@ -183,7 +183,7 @@ struct Namespace(Child, bool);
 
 impl Namespace {
     /// The process ends with us at the latest, as it reads a pipe of ours.
-    fn blocked_by(mut unshare: Command, root: bool) -> Self {
+    fn hold(mut unshare: Command, root: bool) -> Self {
         let child = unshare
             .args(["sh", "-c", "echo made; read end"])
             .stdin(Stdio::piped())

@@ -21,8 +21,8 @@ const REFRESH: True = 80 * SECOND;
 
 /// What only a leader knows, in /state and in /metrics.
 const LEADERS_FIELDS: [&str; 6] = [
-    "hold",
-    "trouble",
+    "blocked_by",
+    "last_error",
     "max_concurrency",
     "recommended_shards",
     "session_starts",

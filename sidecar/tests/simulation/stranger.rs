@@ -43,13 +43,13 @@ const TEXTS: [&str; 14] = [
 ];
 
 const ANNOTATIONS: [&str; 12] = [
-    "released",
-    "token-mark",
-    "address",
+    "handover",
+    "token-fingerprint",
+    "leader-address",
     "holder",
-    "token",
-    "hold",
-    "detail",
+    "token-state",
+    "blocked-by",
+    "last-error",
     "max-concurrency",
     "recommended-shards",
     "session-starts-total",

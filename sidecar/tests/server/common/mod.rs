@@ -148,7 +148,7 @@ impl Server {
             if let Some(last_error) = state["last_error"].as_str() {
                 return last_error.to_owned();
             }
-            assert!(start.elapsed() < LONG, "no trouble in {state}");
+            assert!(start.elapsed() < LONG, "no last_error in {state}");
             thread::sleep(Duration::from_millis(5));
         }
     }
