@@ -1,4 +1,4 @@
-//! `gateway-queue check`: each thing that can be wrong, with its words and its exit code.
+//! `gateway-queue check`: the message and the exit code of each failure.
 
 use std::fs;
 use std::io::Write;
@@ -6,18 +6,18 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::thread;
 
-use crate::common::fake::{Port, limits, response};
-use crate::common::{BINARY, Server};
+use gateway_queue_testkit::discord::limits_response;
+use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 
-const TOKEN: &str = "t0ken.of-the.bot";
+use crate::common::{BINARY, Server, TOKEN};
 
-/// The exit code, and all that was printed.
+/// Returns the exit code and everything that was printed.
 fn check(args: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
     let output = Command::new(BINARY)
         .arg("check")
         .args(args)
         .env_clear()
-        // Nobody listens there.
+        // Nothing listens there.
         .env("ADMIN_PORT", "1")
         .envs(environment.iter().copied())
         .output()
@@ -36,24 +36,22 @@ fn line(printed: &str, subject: &str) -> String {
         .to_owned()
 }
 
-/// What `check` says of a Discord that answers this, and how often it asked.
-fn answered(status: &'static str, body: String, more: &[(&str, &str)]) -> (i32, String) {
-    let port = Port::take();
-    let discord = port.listen(move |_, mut stream| {
-        let _ = stream.write_all(response(status, &body).as_bytes());
-    });
-    let url = port.url();
-    let mut environment = vec![("DISCORD_TOKEN", TOKEN), ("DISCORD_API", url.as_str())];
-    environment.extend(more);
-    let said = check(&[], &environment);
-    assert_eq!(discord.calls().len(), 1, "{}", said.1);
-    assert!(discord.last_call().starts_with("GET /api/v10/gateway/bot "));
-    said
+/// Checks against a Discord that answers this, which is asked once.
+fn answered(answer: String, more: &[(&str, &str)]) -> (i32, String) {
+    let discord = ScriptedServer::saying(answer);
+    let api = discord.api();
+    let environment = [("DISCORD_TOKEN", TOKEN), ("DISCORD_API", api.as_str())];
+    let checked = check(&[], &[&environment, more].concat());
+    let [request] = &discord.received()[..] else {
+        panic!("not one request: {}", checked.1);
+    };
+    assert!(request.head.starts_with("GET /api/v10/gateway/bot "));
+    checked
 }
 
 #[test]
-fn a_bot_that_can_start_passes_with_one_question_to_discord() {
-    let (code, printed) = answered("200 OK", limits(16, 993, 60_000), &[]);
+fn a_bot_that_can_start_passes_with_one_request_to_discord() {
+    let (code, printed) = answered(limits_response(16, 993, 60_000), &[]);
     assert_eq!(code, 0, "{printed}");
     assert_eq!(printed.lines().count(), 9, "{printed}");
     assert!(!printed.contains("FAIL"), "{printed}");
@@ -65,7 +63,7 @@ fn a_bot_that_can_start_passes_with_one_question_to_discord() {
 }
 
 #[test]
-fn a_token_that_cannot_be_read_is_found_before_discord_is_asked() {
+fn an_unreadable_token_is_found_before_discord_is_asked() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty");
     fs::write(&empty, "\n").unwrap();
@@ -88,7 +86,7 @@ fn a_token_that_cannot_be_read_is_found_before_discord_is_asked() {
 }
 
 #[test]
-fn a_setting_that_cannot_be_read_is_found_first() {
+fn an_unreadable_setting_is_found_first() {
     for environment in [
         ("DISCORD_TOKEN", ""),
         ("PORT", "eighty"),
@@ -107,7 +105,7 @@ fn a_setting_that_cannot_be_read_is_found_first() {
 }
 
 #[test]
-fn a_name_that_there_is_not_is_a_failure_of_dns() {
+fn an_unknown_host_name_is_a_failure_of_dns() {
     let api = ("DISCORD_API", "https://discord.invalid/api/v10");
     let (code, printed) = check(&[], &[("DISCORD_TOKEN", TOKEN), api]);
     assert_eq!(code, 4, "{printed}");
@@ -120,11 +118,9 @@ fn a_name_that_there_is_not_is_a_failure_of_dns() {
 
 #[test]
 fn a_refused_connection_is_a_failure_of_tcp() {
-    let port = Port::take();
-    let (code, printed) = check(
-        &[],
-        &[("DISCORD_TOKEN", TOKEN), ("DISCORD_API", &port.url())],
-    );
+    let down = ScriptedServer::down();
+    let environment = [("DISCORD_TOKEN", TOKEN), ("DISCORD_API", &down.api())];
+    let (code, printed) = check(&[], &environment);
     assert_eq!(code, 5, "{printed}");
     let tcp = line(&printed, "tcp");
     assert!(
@@ -135,7 +131,7 @@ fn a_refused_connection_is_a_failure_of_tcp() {
 }
 
 #[test]
-fn who_speaks_no_tls_is_a_failure_of_tls() {
+fn a_server_without_tls_is_a_failure_of_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let api = format!("https://{}/api/v10", listener.local_addr().unwrap());
     let checked =
@@ -162,7 +158,7 @@ fn an_answer_that_cannot_be_used_is_a_failure_of_http() {
         ),
         ("200 OK", "<html>", ""),
     ] {
-        let (code, printed) = answered(status, body.to_owned(), &[]);
+        let (code, printed) = answered(response(status, body), &[]);
         assert_eq!(code, 7, "{printed}");
         let http = line(&printed, "http");
         assert!(http.starts_with("FAIL ") && http.contains(why), "{http}");
@@ -174,8 +170,8 @@ fn an_answer_that_cannot_be_used_is_a_failure_of_http() {
 }
 
 #[test]
-fn a_token_that_discord_rejects_is_told_from_one_that_is_not_there() {
-    let (code, printed) = answered("401 Unauthorized", String::new(), &[]);
+fn a_rejected_token_differs_from_a_missing_one() {
+    let (code, printed) = answered(response("401 Unauthorized", ""), &[]);
     assert_eq!(code, 8, "{printed}");
     let accepted = line(&printed, "token_accepted");
     assert!(
@@ -186,10 +182,10 @@ fn a_token_that_discord_rejects_is_told_from_one_that_is_not_there() {
 }
 
 #[test]
-fn used_up_session_starts_and_those_kept_back_are_a_failure() {
+fn used_up_and_reserved_session_starts_are_a_failure() {
     for (remaining, reserve, code) in [(0, "0", 9), (5, "5", 9), (6, "5", 0)] {
         let reserved = [("SESSION_RESERVE", reserve)];
-        let (exit, printed) = answered("200 OK", limits(1, remaining, 60_000), &reserved);
+        let (exit, printed) = answered(limits_response(1, remaining, 60_000), &reserved);
         assert_eq!(exit, code, "{printed}");
         let starts = line(&printed, "session_starts");
         assert!(
@@ -200,7 +196,7 @@ fn used_up_session_starts_and_those_kept_back_are_a_failure() {
 }
 
 #[test]
-fn who_leads_is_asked_of_the_queue_on_this_machine_or_of_the_lease() {
+fn the_leader_is_found_at_the_queue_on_this_machine_or_on_the_lease() {
     let server = Server::start(&[]);
     let port = server.admin.port().to_string();
     let (code, printed) = check(&["--host", "127.0.0.1", "--admin-port", &port], &[]);
@@ -227,7 +223,7 @@ fn who_leads_is_asked_of_the_queue_on_this_machine_or_of_the_lease() {
 }
 
 #[test]
-fn for_scripts_there_is_json() {
+fn json_is_printed_for_scripts() {
     let (code, printed) = check(&["--output=json"], &[("DISCORD_TOKEN_FILE", "/nowhere")]);
     let document: serde_json::Value = serde_json::from_str(&printed).unwrap();
     assert_eq!((code, &document["exit_code"]), (3, &3.into()));

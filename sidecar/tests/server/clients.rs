@@ -1,27 +1,25 @@
-//! The binary and its clients: who is answered, with what, and when.
+//! The binary and its clients: which are answered, with what, and when.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::thread;
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use crate::common::{GRANT, LONG, Server, answer, closed_silently, granted, machine};
+use crate::common::{GRANT, PATIENCE, Server, answer, closed_silently, granted, send};
 
 const SPACING: Duration = Duration::from_millis(500);
 
-/// How much later than allowed a grant may be here, on a machine that also
-/// compiles. The promise of 2 ms is measured by the benchmarks.
+/// How late a grant may be on a machine that also compiles. The benchmarks measure the
+/// promise of 2 ms.
 const SLACK: Duration = Duration::from_millis(150);
 
 #[test]
-fn turns_come_at_the_interval_and_in_order() {
-    let _timed = machine::timed();
+fn grants_are_an_interval_apart_and_in_order() {
     let server = Server::start(&[]);
     let start = granted(&mut server.ask(0));
     let mut clients: Vec<_> = (1..4)
         .map(|n| {
             let client = server.ask(n);
-            // Two requests at the same instant may overtake each other.
+            // Two requests of one instant may overtake each other.
             server.wait_for_state(&format!(r#""waiting":{n}"#));
             client
         })
@@ -30,7 +28,7 @@ fn turns_come_at_the_interval_and_in_order() {
     for (n, at) in (1..).zip(&times) {
         let earliest = SPACING * n;
         let took = at.duration_since(start);
-        // Our clock sees each grant a moment after its write.
+        // The client reads each grant a moment after its write.
         let early = Duration::from_millis(20);
         assert!(
             took + early >= earliest && took < earliest + SLACK,
@@ -60,16 +58,17 @@ fn any_request_is_an_identify_request_and_gets_the_exact_answer() {
 }
 
 #[test]
-fn who_asks_whether_to_send_its_body_is_told_nothing_and_then_granted() {
+fn a_client_that_expects_100_continue_gets_none_and_then_its_grant() {
     let server = Server::start(&[]);
     let head =
         "POST /?shard=5 HTTP/1.1\r\nhost: q\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n";
     let mut client = server.send(head.as_bytes());
     // As curl does after a second without an answer.
-    let patience = Some(Duration::from_millis(200));
-    client.set_read_timeout(patience).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
     assert!(client.read(&mut [0]).is_err());
-    client.set_read_timeout(Some(LONG)).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(b"x").unwrap();
     granted(&mut client);
 }
@@ -98,7 +97,7 @@ fn a_head_request_gets_the_head_alone() {
 }
 
 #[test]
-fn a_connection_serves_one_request_after_the_other_and_pipelined_ones_too() {
+fn a_connection_serves_successive_and_pipelined_requests() {
     let server = Server::start(&[("MAX_CONCURRENCY", "4")]);
     let request = |shard| format!("GET /?shard={shard} HTTP/1.1\r\nhost: q\r\n\r\n");
     let mut client = server.send((request(0) + &request(1)).as_bytes());
@@ -109,12 +108,10 @@ fn a_connection_serves_one_request_after_the_other_and_pipelined_ones_too() {
 }
 
 #[test]
-fn what_hyper_would_answer_by_itself_closes_the_connection_instead() {
+fn a_request_that_hyper_would_answer_by_itself_closes_the_connection() {
     let server = Server::start(&[]);
-    let mut waiting = {
-        granted(&mut server.ask(0));
-        server.ask(1)
-    };
+    granted(&mut server.ask(0));
+    let mut waiting = server.ask(1);
     let flood = format!(
         "GET / HTTP/1.1\r\nhost: q\r\n{}\r\n",
         (0..200).map(|n| format!("x{n}: y\r\n")).collect::<String>()
@@ -135,22 +132,15 @@ fn what_hyper_would_answer_by_itself_closes_the_connection_instead() {
         &long,
         &fat,
     ] {
-        let mut stream = std::net::TcpStream::connect(server.queue).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
-        // It may be closed while we still write.
-        let _ = stream.write_all(request.as_bytes());
-        assert!(
-            closed_silently(stream),
-            "{}",
-            &request[..request.len().min(60)]
-        );
+        let start = &request[..request.len().min(60)];
+        assert!(closed_silently(server.send(request.as_bytes())), "{start}");
     }
     granted(&mut waiting);
 }
 
 #[test]
-fn who_hangs_up_is_known_at_once_also_after_a_body_or_a_pipelined_request() {
-    // So long that nobody's turn comes while this looks.
+fn a_disconnect_is_noticed_immediately_after_any_request() {
+    // So long that no client is granted meanwhile.
     let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
     granted(&mut server.ask(0));
     let plain = "GET /?shard=3 HTTP/1.1\r\nhost: q\r\n\r\n";
@@ -161,7 +151,7 @@ fn who_hangs_up_is_known_at_once_also_after_a_body_or_a_pipelined_request() {
         drop(client);
         server.wait_for_state(r#""waiting":0"#);
     }
-    let metrics = server.page("/metrics").1;
+    let metrics = server.metrics();
     assert!(
         metrics.contains("gateway_queue_cancelled_requests_total 4\n"),
         "{metrics}"
@@ -169,21 +159,69 @@ fn who_hangs_up_is_known_at_once_also_after_a_body_or_a_pipelined_request() {
 }
 
 #[test]
-fn who_hung_up_takes_no_turn() {
-    let _timed = machine::timed();
-    let server = Server::start(&[]);
+fn a_client_that_closes_its_half_of_the_connection_is_gone_and_takes_no_grant() {
+    let spacing = Duration::from_secs(2);
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "2s")]);
     let start = granted(&mut server.ask(0));
-    let gone = server.ask(1);
-    server.wait_for_state(r#""waiting":1"#);
-    let mut next = server.ask(2);
-    server.wait_for_state(r#""waiting":2"#);
-    drop(gone);
-    let took = granted(&mut next) - start;
-    assert!(took < SPACING + SLACK, "{took:?}");
+    for (request, complete) in [
+        ("GET / HTTP/1.1\r\nhost: q\r\n\r\n", true),
+        ("POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\nx", true),
+        ("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", true),
+        ("POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\nx", false),
+        ("GET / HTTP/1.1\r\nho", false),
+        ("", false),
+    ] {
+        let client = server.send(request.as_bytes());
+        if complete {
+            server.wait_for_state(r#""waiting":1"#);
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(closed_silently(client), "{request}");
+        server.wait_for_state(r#""waiting":0"#);
+    }
+    assert!(start.elapsed() < spacing, "noticed only when it was due");
+    let took = granted(&mut server.ask(1)) - start;
+    assert!(took < spacing + SPACING, "{took:?}");
+    let metrics = server.metrics();
+    assert!(
+        metrics.contains("gateway_queue_grants_total 2\n"),
+        "{metrics}"
+    );
 }
 
 #[test]
-fn who_sends_more_and_more_while_it_waits_is_cut_off() {
+fn an_unreadable_shard_waits_as_shard_0_and_gets_no_answer() {
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
+    granted(&mut server.ask(9));
+    let requests = [
+        "GET /?shard=abc",
+        "GET /?shard=-1",
+        "GET /?shard=18446744073709551616",
+        "GET /?shard=",
+        "GET /?shard=%",
+        "HEAD /",
+        "GET /?shard=5&shard=6",
+        "HEAD /?shard=%36%35",
+    ];
+    let clients = (1..).zip(requests).map(|(n, request)| {
+        let client = server.send(format!("{request} HTTP/1.1\r\nhost: q\r\n\r\n").as_bytes());
+        // Two requests of one instant may overtake each other.
+        server.wait_for_state(&format!(r#""waiting":{n},"#));
+        client
+    });
+    let clients: Vec<_> = clients.collect();
+    server.wait_for_state(r#""shards":[0,0,0,0,0,0,5,65]"#);
+    let metrics = server.metrics();
+    assert!(
+        metrics.contains("gateway_queue_invalid_shards_total 7\n"),
+        "{metrics}"
+    );
+    server.signal("-TERM");
+    assert!(clients.into_iter().all(closed_silently));
+}
+
+#[test]
+fn a_client_that_sends_without_end_while_it_waits_is_disconnected() {
     let server = Server::start(&[("IDENTIFY_INTERVAL", "5s")]);
     granted(&mut server.ask(0));
     let mut client = server.ask(0);
@@ -194,39 +232,39 @@ fn who_sends_more_and_more_while_it_waits_is_cut_off() {
 }
 
 #[test]
-fn an_unreadable_shard_is_shard_0_with_one_warning_and_a_counter() {
-    let server = Server::start(&[("MAX_CONCURRENCY", "2")]);
-    granted(&mut server.send(b"GET /?shard=abc HTTP/1.1\r\nhost: q\r\n\r\n"));
-    server.wait_for_log("names no readable shard");
-    let mut second = server.send(b"GET /?token=t0psecret HTTP/1.1\r\nhost: q\r\n\r\n");
-    granted(&mut second);
-    server.wait_for_page("/metrics", "gateway_queue_grants_total 2\n");
-    server.wait_for_state(r#""last_grants":[{"shard":0,"bucket":0,"#);
-    let metrics = server.page("/metrics").1;
-    assert!(
-        metrics.contains("gateway_queue_invalid_shards_total 2\n"),
-        "{metrics}"
-    );
+fn a_restarted_server_keeps_the_spacing_to_the_last_grant_before() {
+    let guarded = [("START_GUARD", "true"), ("IDENTIFY_MARGIN", "100ms")];
+    let old = Server::start(&guarded);
+    let last = granted(&mut old.ask(0));
+    let _waiting = old.ask(2);
+    old.signal("-KILL");
+    drop(old);
+    let new = Server::start(&guarded);
+    let gap = granted(&mut new.ask(1)) - last;
+    // The client read the last grant a moment after its write.
+    assert!(gap > Duration::from_millis(580), "{gap:?}");
 }
 
 #[test]
-fn the_start_guard_holds_the_first_turn() {
-    let start = Instant::now();
-    let server = Server::start(&[("START_GUARD", "true"), ("IDENTIFY_MARGIN", "100ms")]);
-    let took = granted(&mut server.ask(0)) - start;
-    assert!(took >= Duration::from_millis(600), "{took:?}");
-}
-
-#[test]
-fn sigterm_ends_it_at_once_and_answers_nobody() {
+fn a_signal_refuses_clients_that_opted_in_and_closes_all_others() {
     for signal in ["-TERM", "-INT"] {
-        // So long that none of them is granted before the signal.
+        // So long that no client is granted before the signal.
         let mut server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
         granted(&mut server.ask(0));
-        let waiting: Vec<_> = (0..5).map(|_| server.ask(0)).collect();
-        server.wait_for_state(r#""waiting":5"#);
+        let waiting: Vec<_> = (0..20).map(|_| server.ask(0)).collect();
+        let opted_in: Vec<_> = (0..20)
+            .map(|_| server.ask_with("shard=0&wait=60"))
+            .collect();
+        server.wait_for_state(r#""waiting":40"#);
         let start = Instant::now();
         server.signal(signal);
+        for mut client in opted_in {
+            let (head, body) = answer(&mut client);
+            assert!(head.starts_with("http/1.1 429 "), "{head}");
+            assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+            assert!(body.starts_with(r#"{"reason":"no_leader","#), "{body}");
+            assert!(closed_silently(client));
+        }
         assert!(waiting.into_iter().all(closed_silently));
         assert!(server.ended().success());
         assert!(start.elapsed() < Duration::from_secs(2));
@@ -234,58 +272,10 @@ fn sigterm_ends_it_at_once_and_answers_nobody() {
 }
 
 #[test]
-fn sigterm_tells_those_who_opted_in_and_closes_all_others() {
-    let mut server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
-    granted(&mut server.ask(0));
-    let waiting: Vec<_> = (0..20).map(|_| server.ask(0)).collect();
-    let opted_in: Vec<_> = (0..20)
-        .map(|_| server.send(b"GET /?shard=0&wait=60 HTTP/1.1\r\nhost: q\r\n\r\n"))
-        .collect();
-    server.wait_for_state(r#""waiting":40"#);
-    server.signal("-TERM");
-    for mut client in opted_in {
-        let (head, body) = answer(&mut client);
-        assert!(head.starts_with("http/1.1 429 "), "{head}");
-        assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
-        assert!(body.starts_with(r#"{"reason":"no_leader","#), "{body}");
-        assert!(closed_silently(client));
-    }
-    assert!(waiting.into_iter().all(closed_silently));
-    assert!(server.ended().success());
-}
-
-#[test]
-fn an_expectation_with_its_body_right_behind_it_is_granted() {
-    let server = Server::start(&[("MAX_CONCURRENCY", "4096")]);
-    thread::scope(|scope| {
-        for client in 0..8 {
-            let queue = server.queue;
-            scope.spawn(move || {
-                for n in 0..250 {
-                    let request = format!(
-                        "POST /?shard={} HTTP/1.1\r\nhost: q\r\nexpect: 100-continue\r\n\
-                         content-length: 1\r\n\r\nx",
-                        client * 512 + n
-                    );
-                    let mut stream = TcpStream::connect(queue).unwrap();
-                    stream.set_read_timeout(Some(LONG)).unwrap();
-                    stream.write_all(request.as_bytes()).unwrap();
-                    granted(&mut stream);
-                }
-            });
-        }
-    });
-}
-
-#[test]
-fn who_holds_the_admin_port_does_not_keep_probes_out() {
+fn idle_connections_on_the_admin_port_do_not_block_probes() {
     let server = Server::start(&[]);
     let idle: Vec<_> = (0..200)
-        .map(|_| {
-            let mut stream = std::net::TcpStream::connect(server.admin).unwrap();
-            stream.write_all(b"GET /livez HT").unwrap();
-            stream
-        })
+        .map(|_| send(server.admin, b"GET /livez HT"))
         .collect();
     let start = Instant::now();
     assert_eq!(server.page("/livez").0, 200);
@@ -294,7 +284,7 @@ fn who_holds_the_admin_port_does_not_keep_probes_out() {
 }
 
 #[test]
-fn the_admin_port_tells_the_state_and_is_no_queue() {
+fn the_admin_port_reports_the_state_and_grants_nothing() {
     let server = Server::start(&[("MAX_CONCURRENCY", "2"), ("IDENTIFY_INTERVAL", "1h")]);
     for page in ["/livez", "/readyz"] {
         assert_eq!(server.page(page), (200, "ok\n".to_owned()));
@@ -322,10 +312,8 @@ fn the_admin_port_tells_the_state_and_is_no_queue() {
     assert!(page.contains("/state"));
     // Any answer would be taken for a grant.
     for target in ["/?shard=3", "/x?wait=1&shard=3", "/state?shard=0"] {
-        let mut stream = TcpStream::connect(server.admin).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
         let request = format!("GET {target} HTTP/1.1\r\nhost: q\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
+        let stream = send(server.admin, request.as_bytes());
         assert!(closed_silently(stream), "{target}");
     }
 }

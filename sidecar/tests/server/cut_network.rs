@@ -1,8 +1,8 @@
-//! The binary behind a router that from one moment to the next throws everything
-//! away, without a word to either side: a node that lost its power, say.
+//! The binary behind a router that suddenly drops everything and informs neither side, as when
+//! a node loses its power.
 //!
-//! Three network namespaces: client - router - server. Each lives as long as
-//! a process of ours, so nothing is left of them, however the test ends.
+//! There are three network namespaces: client, router, server. Each lives as long as a process
+//! of this test, so nothing of them remains, however the test ends.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -11,62 +11,66 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{BINARY, GRANT, LONG, Server, machine};
+use crate::common::{BINARY, GRANT, PATIENCE, Server};
 
-/// The server, as its clients behind the router see it.
+/// The address of the server for clients behind the router.
 const SERVER: &str = "10.2.0.2";
 
 const NEEDED: &str = "no network to cut: this test needs `unshare`, `nsenter` and `ip`, and to be \
-    root (in a container with CAP_SYS_ADMIN and CAP_NET_ADMIN) or where everybody may make user \
-    namespaces";
+    root (in a container with CAP_SYS_ADMIN and CAP_NET_ADMIN) or where every user may create \
+    user namespaces";
 
 #[test]
-fn a_client_that_vanished_is_noticed_within_30_s_and_its_turn_goes_to_the_next() {
+fn a_client_that_vanished_is_noticed_within_30_s_and_the_next_is_granted() {
     let network = Network::new();
-    // The turn comes after the latest moment at which keepalive should notice.
+    // The next grant is due after the latest instant at which keepalive should notice.
     let server = network.start(&[("IDENTIFY_INTERVAL", "28s")]);
-    network.near(&server, 0).granted(LONG);
+    network.near(&server, 0).granted(PATIENCE);
     let vanished = network.far(&server, 1);
-    network.wait_for(&server, "/state", r#""shards":[1]"#, LONG);
+    network.wait_for(&server, "/state", r#""shards":[1]"#, PATIENCE);
     let next = network.near(&server, 2);
-    network.wait_for(&server, "/state", r#""shards":[1,2]"#, LONG);
+    network.wait_for(&server, "/state", r#""shards":[1,2]"#, PATIENCE);
     network.cut();
     let cut = Instant::now();
     let most = Duration::from_secs(30);
     network.wait_for(&server, "/state", r#""shards":[2]"#, most);
-    // 10 s of silence and three questions, 5 s each: no good connection was cut off.
+    // 10 s of silence and three probes, 5 s apart: no good connection is closed earlier.
     assert!(cut.elapsed() > Duration::from_secs(20));
     next.granted(most);
     for line in [
         "gateway_queue_grants_total 2\n",
         "gateway_queue_cancelled_requests_total 1\n",
     ] {
-        network.wait_for(&server, "/metrics", line, LONG);
+        network.wait_for(&server, "/metrics", line, PATIENCE);
     }
     assert_eq!(vanished.received(), "");
 }
 
 #[test]
-fn grants_that_a_cut_network_swallowed_do_not_come_when_it_heals() {
+fn grants_lost_in_a_cut_network_are_not_delivered_when_it_heals() {
     let (network, server, clients) = granted_into_a_cut_network();
-    // Their second is over; what the kernel still had to say it would say
-    // again about 3 s after it was written first.
+    // Their second is over. The kernel would retransmit what it still has about 3 s after
+    // the first write.
     thread::sleep(Duration::from_secs(2));
     network.heal();
-    network.far(&server, 0).granted(LONG);
+    network.far(&server, 0).granted(PATIENCE);
     thread::sleep(Duration::from_secs(5));
     for client in clients {
         assert_eq!(client.received(), "");
     }
-    // They were written, so Discord may have counted them.
-    network.wait_for(&server, "/metrics", "gateway_queue_grants_total 5\n", LONG);
+    // They were written, so their session starts count.
+    network.wait_for(
+        &server,
+        "/metrics",
+        "gateway_queue_grants_total 5\n",
+        PATIENCE,
+    );
 }
 
 #[test]
-fn grants_that_a_short_cut_held_up_arrive() {
-    let _timed = machine::timed();
+fn grants_delayed_by_a_short_cut_arrive() {
     let (network, server, clients) = granted_into_a_cut_network();
-    // Of the second that they have, most is gone when this machine is busy.
+    // On a busy machine most of their second is over by now.
     thread::sleep(Duration::from_millis(50));
     for client in &clients {
         assert_eq!(client.received(), "", "the network was not cut");
@@ -75,20 +79,25 @@ fn grants_that_a_short_cut_held_up_arrive() {
     for client in clients {
         client.granted(Duration::from_secs(1));
     }
-    network.wait_for(&server, "/metrics", "gateway_queue_grants_total 4\n", LONG);
+    network.wait_for(
+        &server,
+        "/metrics",
+        "gateway_queue_grants_total 4\n",
+        PATIENCE,
+    );
 }
 
-/// Two clients whose grants were written a moment ago, and did not get through.
+/// Returns two clients whose grants were written a moment ago and have not arrived.
 fn granted_into_a_cut_network() -> (Network, Server, [Client; 2]) {
     let network = Network::new();
     let environment = [("MAX_CONCURRENCY", "2"), ("IDENTIFY_INTERVAL", "2s")];
     let server = network.start(&environment);
     for shard in [0, 1] {
-        network.far(&server, shard).granted(LONG);
+        network.far(&server, shard).granted(PATIENCE);
         server.wait_for_log(r#""message":"granted""#);
     }
     let clients = [2, 3].map(|shard| network.far(&server, shard));
-    network.wait_for(&server, "/state", r#""waiting":2"#, LONG);
+    network.wait_for(&server, "/state", r#""waiting":2"#, PATIENCE);
     network.cut();
     for client in &clients {
         assert_eq!(client.received(), "", "it took too long to cut the network");
@@ -105,7 +114,7 @@ struct Network {
 
 impl Network {
     fn new() -> Self {
-        // Who is not root may be it in a user namespace.
+        // A user who is not root can be root in a user namespace.
         let root = rustix::process::geteuid().is_root();
         let mut unshare = Command::new("unshare");
         unshare.args((!root).then_some("-r")).arg("-n");
@@ -138,7 +147,7 @@ impl Network {
         network
     }
 
-    /// From now on nothing gets through.
+    /// Drops everything from now on.
     fn cut(&self) {
         self.router.run("echo 0 > /proc/sys/net/ipv4/ip_forward");
     }
@@ -152,19 +161,19 @@ impl Network {
         Server::spawn(self.server.enter(BINARY), &environment)
     }
 
-    /// A client that asks from behind the router.
+    /// Starts a client behind the router.
     fn far(&self, server: &Server, shard: u32) -> Client {
         let request = format!("/?shard={shard}");
         Client::start(&self.client, (SERVER, server.queue), &request)
     }
 
-    /// A client on the server's own machine, which is never cut off.
+    /// Starts a client on the server's own machine, which is never cut off.
     fn near(&self, server: &Server, shard: u32) -> Client {
         let request = format!("/?shard={shard}");
         Client::start(&self.server, ("127.0.0.1", server.queue), &request)
     }
 
-    /// Waits until an admin page holds this.
+    /// Waits until an admin page contains this text.
     fn wait_for(&self, server: &Server, page: &str, text: &str, most: Duration) {
         let start = Instant::now();
         let mut last = String::new();
@@ -178,11 +187,11 @@ impl Network {
     }
 }
 
-/// A network of its own, until its process ends.
+/// A network namespace, which ends with its process.
 struct Namespace(Child, bool);
 
 impl Namespace {
-    /// The process ends with us at the latest, as it reads a pipe of ours.
+    /// The process ends with this one at the latest, because it reads a pipe of it.
     fn hold(mut unshare: Command, root: bool) -> Self {
         let child = unshare
             .args(["sh", "-c", "echo made; read end"])
@@ -199,7 +208,7 @@ impl Namespace {
         namespace
     }
 
-    /// A command that becomes this program, in this network.
+    /// Returns a command that becomes this program, in this network.
     fn enter(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.0.id().to_string(), "-n"]);
@@ -223,7 +232,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Sends a request there, and copies the answer until its end.
+/// Returns a command that sends a request and copies the answer to its end.
 fn ask(from: &Namespace, (host, port): (&str, SocketAddr), target: &str) -> Command {
     let script = r#"exec 3<>"/dev/tcp/$0/$1" &&
         printf 'GET %s HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n' "$2" >&3 &&
@@ -255,7 +264,7 @@ impl Client {
         Self { process, received }
     }
 
-    /// What came until now.
+    /// Returns everything that has arrived.
     fn received(&self) -> String {
         self.received.lock().unwrap().clone()
     }

@@ -1,13 +1,13 @@
-//! What the binary logs, for machines: flat JSON with the fields that are documented.
+//! The log for machines: flat JSON with the documented fields.
 
 use std::process::{Command, Stdio};
 
+use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 use serde_json::Value;
 
-use crate::common::{BINARY, Discord, Server, granted};
+use crate::common::{BINARY, Server, granted};
 
-/// The line of the log with this message, and all that came before it, each of which
-/// must be as every line is.
+/// Waits for the line with this message and parses it.
 fn logged(server: &Server, message: &str) -> Value {
     parse(&server.wait_for_log(&format!(r#""message":"{message}""#)))
 }
@@ -23,7 +23,7 @@ fn parse(line: &str) -> Value {
     }
     let time = fields["timestamp"].as_str().unwrap();
     assert!(time.parse::<jiff::Timestamp>().is_ok(), "{line}");
-    // Flat: neither objects nor lists. A number is a number.
+    // Flat: neither objects nor lists.
     for (name, value) in fields {
         assert!(!value.is_object() && !value.is_array(), "{name}: {line}");
         if name.ends_with("_ms") || name.ends_with("_us") {
@@ -34,14 +34,9 @@ fn parse(line: &str) -> Value {
 }
 
 #[test]
-fn a_start_new_limits_and_a_grant_are_told_with_the_documented_fields() {
-    let discord = Discord::start();
-    discord.say_limits(1, 1000, 60_000);
-    let server = Server::start(&[
-        ("DISCORD_API", &discord.url),
-        ("DISCORD_TOKEN", "t0ken"),
-        ("REFRESH_INTERVAL", "600ms"),
-    ]);
+fn a_start_new_limits_and_a_grant_are_logged_with_the_documented_fields() {
+    let discord = ScriptedServer::reporting(1, 1000, 60_000);
+    let server = Server::with_discord(&discord, &[("REFRESH_INTERVAL", "600ms")]);
     let limits = logged(&server, "Discord told the limits");
     assert_eq!(limits["level"], "INFO");
     assert_eq!(
@@ -59,18 +54,17 @@ fn a_start_new_limits_and_a_grant_are_told_with_the_documented_fields() {
         grant["waited_ms"].is_u64() && grant["late_us"].is_u64(),
         "{grant}"
     );
-    // The same again is for those who look closely,
+    // The same limits are logged for debugging only; a change is not.
     let same = logged(&server, "Discord told the limits");
     assert_eq!(same["level"], "DEBUG");
-    // a change is for all.
-    discord.say_limits(2, 1000, 60_000);
+    discord.report(2, 1000, 60_000);
     let changed = logged(&server, "the number of buckets changed");
     assert_eq!(changed["level"], "INFO");
     assert_eq!(
         (&changed["was"], &changed["max_concurrency"]),
         (&1.into(), &2.into())
     );
-    discord.say("500 Oops", "");
+    discord.say(response("500 Oops", ""));
     let last_error = logged(&server, "cannot fetch the session starts");
     assert_eq!(
         (&last_error["level"], &last_error["why"]),
@@ -83,7 +77,7 @@ fn a_start_new_limits_and_a_grant_are_told_with_the_documented_fields() {
     }
 }
 
-/// The first line of the log of this command, and what it wrote to its standard output.
+/// Returns the first line of the log of this command, and its standard output.
 fn first_line(command: &mut Command) -> (Value, String) {
     let mut child = command
         .env_clear()
@@ -115,13 +109,13 @@ fn a_limit_that_allows_few_clients_is_logged_with_the_limits() {
     assert!(message.contains("allows few clients"), "{message}");
     assert_eq!(warning["open_files"], 200);
     assert_eq!(warning["max_clients"], 72);
-    // Whether memory is limited depends on the machine.
+    // The machine decides whether memory is limited.
     let memory = warning.get("memory_bytes");
     assert!(memory.is_none_or(Value::is_u64), "{warning}");
 }
 
 #[test]
-fn the_first_line_says_where_and_what_was_started() {
+fn the_first_line_has_the_addresses_and_the_version() {
     let (started, output) = first_line(&mut Command::new(BINARY));
     assert_eq!(
         (&started["message"], &started["level"]),
@@ -135,7 +129,6 @@ fn the_first_line_says_where_and_what_was_started() {
             "{started}"
         );
     }
-    // All of it goes to one place.
     assert_eq!(output, "");
 }
 

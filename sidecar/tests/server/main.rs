@@ -1,19 +1,22 @@
-//! The real binary, its clients and a Discord of a few lines, on loopback.
+//! The real binary and pods in one process, with their clients, a fake Discord and a fake API
+//! server, on loopback.
 //!
-//! One program of tests, as most of them mostly wait: all can do so at once.
+//! Most of these tests mostly wait. They are one program, so that all can wait at the same time.
 
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod check;
 mod clients;
+#[path = "../common/mod.rs"]
 mod common;
 mod cut_network;
 mod discord_answers;
-mod hostile;
+mod forwarding;
+mod leadership;
 mod logs;
 mod page;
-mod rules;
+mod queue;
 mod session_starts;
 mod start;
 mod status;

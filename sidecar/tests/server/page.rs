@@ -1,23 +1,20 @@
-//! The page, and those who watch it.
+//! The status page and its event stream.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::common::{Discord, LONG, Server, granted};
+use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 
-const TOKEN: &str = "t0ken.of-the.bot";
+use crate::common::{PATIENCE, Server, TOKEN, granted, send};
 
-/// A request on the admin port whose answer goes on and on.
+/// Sends a request to the admin port.
 fn open(server: &Server, method: &str, path: &str) -> BufReader<TcpStream> {
-    let mut stream = TcpStream::connect(server.admin).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
     let request = format!("{method} {path} HTTP/1.1\r\nhost: q\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    BufReader::new(stream)
+    BufReader::new(send(server.admin, request.as_bytes()))
 }
 
-/// The head of an answer, in lower case.
+/// Reads the head of an answer, in lower case.
 fn head(stream: &mut BufReader<TcpStream>) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -26,7 +23,7 @@ fn head(stream: &mut BufReader<TcpStream>) -> String {
     head.to_ascii_lowercase()
 }
 
-/// The next line of the stream that holds this.
+/// Reads until a line contains this text, and returns the line.
 fn line(stream: &mut BufReader<TcpStream>, text: &str) -> String {
     let start = Instant::now();
     let mut seen = String::new();
@@ -34,7 +31,7 @@ fn line(stream: &mut BufReader<TcpStream>, text: &str) -> String {
         let mut line = String::new();
         let read = stream.read_line(&mut line);
         assert!(read.unwrap() > 0, "it ended, without {text}: {seen}");
-        assert!(start.elapsed() < LONG, "never {text}: {seen}");
+        assert!(start.elapsed() < PATIENCE, "never {text}: {seen}");
         if line.contains(text) {
             return line;
         }
@@ -42,7 +39,7 @@ fn line(stream: &mut BufReader<TcpStream>, text: &str) -> String {
     }
 }
 
-/// Whether the stream ends, after what was sent before.
+/// Whether the stream ends after what was sent before.
 fn ends(mut stream: BufReader<TcpStream>) -> bool {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
@@ -52,7 +49,7 @@ fn ends(mut stream: BufReader<TcpStream>) -> bool {
 }
 
 #[test]
-fn the_page_and_its_parts_come_from_here_with_a_strict_policy() {
+fn the_page_and_its_parts_have_a_strict_policy() {
     let server = Server::start(&[]);
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
@@ -63,7 +60,6 @@ fn the_page_and_its_parts_come_from_here_with_a_strict_policy() {
         ("/nothing", "text/plain; charset=utf-8"),
     ] {
         let whole = head(&mut open(&server, "GET", path));
-        // The same, but for the moment at which it was said.
         let without_date = |head: &str| {
             let lines = head.lines().filter(|line| !line.starts_with("date:"));
             lines.map(str::to_owned).collect::<Vec<_>>()
@@ -91,7 +87,7 @@ fn the_page_and_its_parts_come_from_here_with_a_strict_policy() {
 }
 
 #[test]
-fn who_watches_sees_a_waiter_and_then_its_grant() {
+fn the_event_stream_shows_a_waiter_and_then_its_grant() {
     let server = Server::start(&[("IDENTIFY_INTERVAL", "5s")]);
     granted(&mut server.ask(7));
     let mut stream = open(&server, "GET", "/events");
@@ -110,7 +106,7 @@ fn who_watches_sees_a_waiter_and_then_its_grant() {
 }
 
 #[test]
-fn a_head_request_about_the_events_is_answered_and_over() {
+fn a_head_request_for_the_events_is_answered_and_complete() {
     let server = Server::start(&[]);
     let mut stream = open(&server, "HEAD", "/events");
     assert!(head(&mut stream).contains("text/event-stream"));
@@ -120,7 +116,7 @@ fn a_head_request_about_the_events_is_answered_and_over() {
 }
 
 #[test]
-fn those_who_watch_do_not_keep_the_process_from_ending() {
+fn open_event_streams_do_not_delay_the_end_of_the_process() {
     let mut server = Server::start(&[]);
     let mut streams: Vec<_> = (0..3).map(|_| open(&server, "GET", "/events")).collect();
     for stream in &mut streams {
@@ -134,9 +130,9 @@ fn those_who_watch_do_not_keep_the_process_from_ending() {
 }
 
 #[test]
-fn many_who_watch_end_the_oldest_and_keep_no_probe_out() {
+fn one_event_stream_too_many_ends_the_oldest_and_blocks_no_probe() {
     let server = Server::start(&[]);
-    // One after the other, so that it is known who is the oldest.
+    // One after the other, so that the order is known.
     let begin = |_| {
         let mut stream = open(&server, "GET", "/events");
         line(&mut stream, "data: ");
@@ -153,13 +149,13 @@ fn many_who_watch_end_the_oldest_and_keep_no_probe_out() {
 }
 
 #[test]
-fn who_watches_and_never_reads_takes_little_memory() {
+fn an_event_stream_that_is_not_read_takes_little_memory() {
     let server = Server::start(&[("MAX_CONCURRENCY", "4096"), ("IDENTIFY_INTERVAL", "1h")]);
     let mut reader = open(&server, "GET", "/events");
     line(&mut reader, "data: ");
-    let before = server.memory();
+    let before = server.memory("VmRSS");
     let _deaf: Vec<_> = (0..15).map(|_| open(&server, "GET", "/events")).collect();
-    // Each is a change, and each event has some kilobytes.
+    // Each is a change, with an event of some kilobytes.
     for shard in 0..24 {
         granted(&mut server.ask(shard));
         line(
@@ -167,43 +163,38 @@ fn who_watches_and_never_reads_takes_little_memory() {
             &format!(r#""last_grants":[{{"shard":{shard},"#),
         );
     }
-    let more = server.memory().saturating_sub(before);
+    let more = server.memory("VmRSS").saturating_sub(before);
     assert!(more < 8 * 1024, "{more} KiB");
 }
 
 #[test]
-fn what_is_not_read_here_is_not_told_there_and_the_token_nowhere() {
-    let discord = Discord::start();
-    discord.say_limits(1, 1000, 60_000);
-    let server = Server::start(&[
-        ("DISCORD_API", &discord.url),
-        ("DISCORD_TOKEN", TOKEN),
-        // So long that the waiter is seen before its grant.
-        ("IDENTIFY_INTERVAL", "1h"),
-    ]);
+fn no_page_contains_the_token_or_what_clients_sent() {
+    let discord = ScriptedServer::reporting(1, 1000, 60_000);
+    // So long that the waiter is seen before its grant.
+    let server = Server::with_discord(&discord, &[("IDENTIFY_INTERVAL", "1h")]);
     let mut stream = open(&server, "GET", "/events");
     granted(&mut server.ask(0));
     let ask = format!("GET /?shard=1&token={TOKEN} HTTP/1.1\r\nhost: {TOKEN}\r\n\r\n");
     let _waiter = server.send(ask.as_bytes());
-    let told = line(&mut stream, r#""shards":[1]"#);
-    assert!(!told.contains("t0ken"), "{told}");
+    let event = line(&mut stream, r#""shards":[1]"#);
+    assert!(!event.contains("t0ken"), "{event}");
     for path in ["/", "/page.js", "/page.css", "/state", "/metrics"] {
         assert!(!server.page(path).1.contains("t0ken"), "{path}");
     }
-    // Also not when it is what is wrong.
-    discord.say("401 Unauthorized", TOKEN);
-    let server = Server::start(&[("DISCORD_API", &discord.url), ("DISCORD_TOKEN", TOKEN)]);
+    // Nor when the token is what is wrong.
+    discord.say(response("401 Unauthorized", TOKEN));
+    let server = Server::with_discord(&discord, &[]);
     let mut stream = open(&server, "GET", "/events");
-    let told = line(&mut stream, "token_rejected");
+    let event = line(&mut stream, "token_rejected");
     assert!(
-        told.contains(r#""message":"Discord rejects the token."#),
-        "{told}"
+        event.contains(r#""message":"Discord rejects the token."#),
+        "{event}"
     );
-    assert!(!told.contains("t0ken"), "{told}");
+    assert!(!event.contains("t0ken"), "{event}");
 }
 
 #[test]
-fn nobody_is_told_anything_while_nothing_changes() {
+fn no_event_is_sent_while_nothing_changes() {
     let server = Server::start(&[]);
     let mut stream = open(&server, "GET", "/events");
     line(&mut stream, "data: ");
@@ -218,6 +209,6 @@ fn nobody_is_told_anything_while_nothing_changes() {
     let error = stream.read_line(&mut more).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{more}");
     let _waiter = server.ask(1);
-    stream.get_mut().set_read_timeout(Some(LONG)).unwrap();
+    stream.get_mut().set_read_timeout(Some(PATIENCE)).unwrap();
     line(&mut stream, r#""shard":1,"#);
 }

@@ -1,222 +1,193 @@
 //! The binary and Discord: limits, outages, tokens.
 
 use std::fs;
-use std::io::Read;
-use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::common::fake::limits;
-use crate::common::{Discord, LONG, Server, granted, machine};
+use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 
-const TOKEN: &str = "t0ken.of-the.bot";
-
-fn start(discord: &Discord, more: &[(&str, &str)]) -> Server {
-    let mut environment = vec![
-        ("DISCORD_API", discord.url.as_str()),
-        ("DISCORD_TOKEN", TOKEN),
-    ];
-    environment.extend(more);
-    Server::start(&environment)
-}
+use crate::common::{Server, TOKEN, granted, waits};
 
 #[test]
-fn discord_says_how_many_buckets_there_are() {
-    let _timed = machine::timed();
-    let discord = Discord::start();
-    discord.say_limits(4, 1000, 60_000);
-    let server = start(&discord, &[]);
-    let mut clients: Vec<_> = (0..4).map(|shard| server.ask(shard)).collect();
-    let times: Vec<_> = clients.iter_mut().map(granted).collect();
-    assert!(times[3] - times[0] < Duration::from_millis(400));
-    let requests = discord.requests();
-    let request = requests[0].to_ascii_lowercase();
-    assert!(
-        request.starts_with("get /api/v10/gateway/bot http/1.1\r\n"),
-        "{request}"
-    );
-    assert!(request.contains("user-agent: discordbot ("), "{request}");
-    assert!(requests[0].contains(&format!("Bot {TOKEN}\r\n")));
-}
-
-#[test]
-fn while_discord_does_not_answer_well_everybody_is_held() {
-    for (status, body) in [
-        ("500 Oops", ""),
-        ("302 Found\r\nlocation: http://127.0.0.1:1/", ""),
-        ("200 OK", "<html>"),
-        ("401 Unauthorized", ""),
-        ("429 Slow Down\r\nretry-after: 2", ""),
-    ] {
-        let discord = Discord::start();
-        discord.say(status, body);
-        let server = start(&discord, &[]);
-        let mut client = server.ask(0);
-        server.last_error();
-        server.wait_for_state(r#""waiting":1"#);
-        if status.starts_with("401") {
-            server.wait_for_state(r#""blocked_by":"token_rejected""#);
-            continue;
-        }
-        server.wait_for_state(r#""blocked_by":"session_starts_unknown""#);
-        discord.say_limits(1, 10, 60_000);
+fn discord_reports_the_number_of_buckets() {
+    let discord = ScriptedServer::reporting(4, 1000, 60_000);
+    let server = Server::with_discord(&discord, &[("IDENTIFY_INTERVAL", "1h")]);
+    // Each has a bucket of its own: none waits for an hour.
+    for mut client in [0, 1, 2, 3].map(|shard| server.ask(shard)) {
         granted(&mut client);
+    }
+    let head = &discord.received()[0].head;
+    assert!(head.contains(&format!("Bot {TOKEN}\r\n")));
+    let head = head.to_ascii_lowercase();
+    assert!(
+        head.starts_with("get /api/v10/gateway/bot http/1.1\r\n"),
+        "{head}"
+    );
+    for header in [
+        "\r\nuser-agent: discordbot (",
+        "\r\ncache-control: no-cache\r\n",
+    ] {
+        assert!(head.contains(header), "{head}");
     }
 }
 
 #[test]
-fn used_up_session_starts_hold_until_discord_has_opened_a_new_window() {
-    let discord = Discord::start();
-    discord.say_limits(16, 2, 1500);
-    let server = start(&discord, &[]);
-    server.wait_for_state(r#""remaining":2,"#);
-    let start = Instant::now();
-    granted(&mut server.ask(0));
-    granted(&mut server.ask(1));
-    let mut third = server.ask(2);
-    server.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
-    server.wait_for_state(r#""remaining":0"#);
-    discord.say_limits(16, 1000, 86_400_000);
-    let took = granted(&mut third) - start;
-    assert!(took > Duration::from_millis(1400), "{took:?}");
-    // At the start, for the first grants, as few are left, and for the third.
-    assert_eq!(discord.requests().len(), 3);
-}
-
-#[test]
-fn what_others_use_of_the_last_session_starts_is_not_granted() {
-    for buckets in [1, 16] {
-        let discord = Discord::start();
-        discord.say_limits(buckets, 12, 86_400_000);
-        let server = start(&discord, &[]);
-        server.wait_for_state(r#""remaining":12,"#);
-        // Others use ten of them, and one of ours is counted as soon as it is granted.
-        discord.say_limits(buckets, 2, 86_400_000);
-        let (grants, granted) = channel();
-        for shard in 0..12 {
-            let (grants, mut client) = (grants.clone(), server.ask(shard));
-            thread::spawn(move || {
-                let mut byte = [0];
-                if client.read_exact(&mut byte).is_ok() {
-                    let _ = grants.send(());
+fn without_a_usable_answer_requests_wait_until_there_is_one() {
+    let refused = "cannot connect to Discord at 127.0.0.1: ";
+    // Some answers quote the token; no output of the server may.
+    let answers = [
+        (None, refused),
+        (Some(response("500 Oops", TOKEN)), "Discord answered 500"),
+        (
+            Some(response("302 Found\r\nlocation: http://127.0.0.1:1/", "")),
+            "Discord answered 302",
+        ),
+        (
+            Some(response("200 OK", TOKEN)),
+            "an answer that is not Discord's (",
+        ),
+        (
+            Some(response("429 Slow Down\r\nretry-after: 2", TOKEN)),
+            "Discord answered 429",
+        ),
+        (
+            Some(format!("SSH-2.0-{TOKEN}\r\n\r\n")),
+            "no whole answer from Discord at 127.0.0.1: ",
+        ),
+    ];
+    thread::scope(|scope| {
+        for (answer, last_error) in answers {
+            scope.spawn(move || {
+                let mut discord = ScriptedServer::down();
+                if let Some(answer) = answer {
+                    discord.say(answer);
+                    discord.come_up();
                 }
+                let mut server = Server::with_discord(&discord, &[]);
+                let mut client = server.ask(0);
+                let state = server.last_error();
+                assert!(state.starts_with(last_error), "{state}");
+                server.wait_for_state(r#""waiting":1"#);
+                let state = server.wait_for_state(r#""blocked_by":"session_starts_unknown""#);
+                assert!(waits(&client), "{last_error}: granted");
+
+                discord.report(1, 10, 60_000);
+                if last_error == refused {
+                    discord.come_up();
+                }
+                granted(&mut client);
+                if last_error.ends_with("429") {
+                    let asked = discord.received();
+                    let pause = asked[1].at - asked[0].at;
+                    assert!(pause > Duration::from_millis(1980), "{pause:?}");
+                }
+                server.signal("-TERM");
+                for line in server.log_to_the_end().chain([state]) {
+                    assert!(!line.contains("t0ken"), "{last_error}: {line}");
+                    assert!(!line.contains("panicked"), "{last_error}: {line}");
+                }
+                assert!(server.ended().success(), "{last_error}");
             });
         }
-        drop(grants);
-        for left in [1, 0] {
-            granted.recv_timeout(LONG).unwrap();
-            discord.say_limits(buckets, left, 86_400_000);
-        }
-        server.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
-        // Eight intervals: Discord is asked no more, and nobody is granted.
-        let third = granted.recv_timeout(Duration::from_secs(4));
-        assert!(third.is_err(), "a third grant");
-        let metrics = server.page("/metrics").1;
-        assert!(
-            metrics.contains("gateway_queue_grants_total 2\n"),
-            "{metrics}"
-        );
-        for request in discord.requests() {
-            let request = request.to_ascii_lowercase();
-            assert!(request.contains("\r\ncache-control: no-cache\r\n"));
-        }
-    }
+    });
 }
 
 #[test]
-fn the_last_session_starts_are_granted_when_nobody_else_uses_them() {
-    let _timed = machine::timed();
-    for buckets in [1, 16] {
-        let discord = Discord::start();
-        discord.say_limits(buckets, 12, 86_400_000);
-        let server = start(&discord, &[]);
-        server.wait_for_state(r#""remaining":12,"#);
-        let start = Instant::now();
-        let mut clients: Vec<_> = (0..12).map(|shard| server.ask(shard)).collect();
-        for (left, client) in (0..12).rev().zip(&mut clients) {
-            granted(client);
-            discord.say_limits(buckets, left, 86_400_000);
-        }
-        let (took, asked) = (start.elapsed(), discord.requests().len());
-        match buckets {
-            // One answer is good for all who came together.
-            16 => {
-                assert!(took < Duration::from_millis(300), "{took:?}");
-                assert_eq!(asked, 2);
-            }
-            // One interval for each, one more for the last; and how long a busy
-            // machine takes. Never more questions than one per interval.
-            _ => {
-                assert!(took < Duration::from_secs(12), "{took:?}");
-                let most = took.as_millis() / 500 + 3;
-                assert!(asked as u128 <= most, "{asked} in {took:?}");
-            }
-        }
+fn known_limits_stay_in_force_while_discord_is_down() {
+    let mut discord = ScriptedServer::reporting(2, 900, 60_000);
+    let server = Server::with_discord(&discord, &[("REFRESH_INTERVAL", "500ms")]);
+    granted(&mut server.ask(0));
+    discord.go_down();
+    server.last_error();
+    granted(&mut server.ask(1));
+    granted(&mut server.ask(2));
+    let state = server.wait_for_state(r#""remaining":897"#);
+    for known in [r#""blocked_by":null"#, r#""max_concurrency":2"#] {
+        assert!(state.contains(known), "{known} in {state}");
     }
+    assert!(!state.contains(r#""last_error":null"#), "{state}");
 }
 
 #[test]
-fn a_low_budget_holds_while_discord_does_not_answer_and_goes_on_when_it_does() {
-    for (status, body) in [
-        ("500 Oops", ""),
-        ("200 OK", "<html>"),
-        ("200 OK\r\nage: 1", &*limits(1, 9, 86_400_000)),
-        ("429 Slow Down\r\nretry-after: 1", ""),
-    ] {
-        let discord = Discord::start();
-        discord.say_limits(1, 9, 86_400_000);
-        let server = start(&discord, &[]);
-        server.wait_for_state(r#""remaining":9,"#);
-        discord.say(status, body);
-        let mut client = server.ask(0);
-        server.wait_for_log("cannot fetch the session starts");
-        server.wait_for_state(r#""blocked_by":"session_starts_unknown""#);
-        assert!(
-            server.page("/state").1.contains(r#""waiting":1,"#),
-            "{status}"
-        );
-        let metrics = server.page("/metrics").1;
-        assert!(
-            metrics.contains("gateway_queue_grants_total 0\n"),
-            "{status}"
-        );
-        discord.say_limits(1, 9, 86_400_000);
-        granted(&mut client);
-        server.wait_for_state(r#""blocked_by":null,"last_error":null"#);
-    }
+fn used_up_session_starts_return_when_discord_reports_a_new_window() {
+    const EXHAUSTED: &str = "session_starts_exhausted";
+    let discord = ScriptedServer::reporting(16, 3, 1500);
+    let server = Server::with_discord(&discord, &[("SESSION_RESERVE", "1")]);
+    server.wait_for_state(r#""remaining":3,"#);
+    let first = granted(&mut server.ask(0));
+    granted(&mut server.ask(1));
+    let mut third = server.ask(2);
+    server.wait_for_state(&format!(r#""blocked_by":"{EXHAUSTED}""#));
+    server.wait_for_state(r#""remaining":1"#);
+    assert!(server.metrics().contains("_reserve 1\n"));
+    discord.report(16, 1000, 86_400_000);
+    let took = granted(&mut third) - first;
+    assert!(took > Duration::from_millis(1400), "{took:?}");
+    // At the start, for the first grants because few are left, and for the third.
+    assert_eq!(discord.received().len(), 3);
+    server.signal("-TERM");
+    let reason = format!(r#""reason":"{EXHAUSTED}""#);
+    let reported = server
+        .log_to_the_end()
+        .filter(|line| line.contains(&reason));
+    assert_eq!(reported.count(), 1);
 }
 
 #[test]
-fn a_token_file_may_come_later_and_change() {
-    let discord = Discord::start();
-    discord.say_limits(1, 1000, 60_000);
+fn an_impossible_max_concurrency_is_counted_and_the_old_one_kept() {
+    let discord = ScriptedServer::reporting(0, 1000, 3_600_000);
+    let server = Server::with_discord(&discord, &[("REFRESH_INTERVAL", "500ms")]);
+    let refused = |count: u32| {
+        let line = format!("gateway_queue_invalid_max_concurrency_total {count}\n");
+        server.wait_for_page("/metrics", &line)
+    };
+    refused(1);
+    discord.report(2, 1000, 3_600_000);
+    granted(&mut server.ask(0));
+    discord.report(5000, 1000, 3_600_000);
+    let metrics = refused(2);
+    assert!(
+        metrics.contains("gateway_queue_max_concurrency 2\n"),
+        "{metrics}"
+    );
+    granted(&mut server.ask(1));
+}
+
+#[test]
+fn a_token_file_may_appear_later_and_change() {
+    let discord = ScriptedServer::reporting(1, 1000, 60_000);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    let server = start(&discord, &[("DISCORD_TOKEN_FILE", file.to_str().unwrap())]);
+    let server = Server::start(&[
+        ("DISCORD_API", &discord.api()),
+        ("DISCORD_TOKEN_FILE", file.to_str().unwrap()),
+    ]);
     let mut client = server.ask(0);
     server.wait_for_state(r#""blocked_by":"token_missing","last_error":"cannot read /"#);
     assert_eq!(server.page("/readyz").0, 200);
+    fs::write(&file, "\n").unwrap();
+    server.wait_for_state("holds no token: it is empty");
+    assert!(waits(&client) && discord.received().is_empty());
     fs::write(&file, "first").unwrap();
     granted(&mut client);
-    discord.say("401 Unauthorized", "");
+
+    discord.say(response("401 Unauthorized", ""));
     fs::write(&file, "second").unwrap();
     server.wait_for_state(r#""blocked_by":"token_rejected""#);
     let mut client = server.ask(0);
-    discord.say_limits(1, 1000, 60_000);
+    discord.report(1, 1000, 60_000);
     fs::write(&file, "third").unwrap();
     granted(&mut client);
-    let requests = discord.requests();
     let tokens = ["Bot first\r\n", "Bot second\r\n", "Bot third\r\n"];
-    for (request, token) in requests.iter().zip(tokens) {
-        assert!(request.contains(token));
+    for (request, token) in discord.received().iter().zip(tokens) {
+        assert!(request.head.contains(token));
     }
 }
 
 #[test]
 fn the_token_is_printed_nowhere() {
-    let discord = Discord::start();
-    discord.say_limits(1, 1000, 60_000);
-    let server = start(&discord, &[("RUST_LOG", "trace")]);
+    let discord = ScriptedServer::reporting(1, 1000, 60_000);
+    let server = Server::with_discord(&discord, &[("RUST_LOG", "trace")]);
     let ask = format!(
         "POST /?shard=0&token={TOKEN} HTTP/1.1\r\nhost: q\r\ncontent-length: 16\r\n\r\n{TOKEN}"
     );

@@ -1,12 +1,12 @@
-//! What the binary says when it cannot start.
+//! How the binary starts, and what it prints when it cannot.
 
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::process::{Command, Output};
 
-use crate::common::{Server, granted};
+use crate::common::{BINARY, Server, granted};
 
 fn run(environment: &[(&str, &str)]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_gateway-queue"))
+    Command::new(BINARY)
         .env_clear()
         .envs(environment.iter().copied())
         .output()
@@ -45,27 +45,19 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
-fn without_a_host_every_port_answers_in_both_families() {
-    let server = Server::start(&[("HOST", "")]);
-    for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
-        let mut client = server.send_to(ip, b"GET /?shard=0 HTTP/1.1\r\nhost: q\r\n\r\n");
-        granted(&mut client);
-        assert_eq!(server.page_at(ip, "/readyz").0, 200, "{ip}");
-    }
-}
-
-#[test]
-fn the_admin_port_answers_in_both_families_unless_the_host_is_this_machine() {
-    for (host, other) in [
-        ("0.0.0.0", Ipv6Addr::LOCALHOST),
-        ("127.0.0.1", Ipv6Addr::LOCALHOST),
+fn the_host_decides_which_families_the_ports_answer_in() {
+    // The host, and whether the queue and the admin port also answer by IPv6.
+    for (host, queue, admin) in [
+        ("", true, true),
+        ("0.0.0.0", false, true),
+        ("127.0.0.1", false, false),
     ] {
         let server = Server::start(&[("HOST", host)]);
-        assert_eq!(server.page("/readyz").0, 200);
-        let elsewhere = TcpStream::connect((other, server.admin.port()));
-        assert_eq!(elsewhere.is_ok(), host == "0.0.0.0", "{host}");
-        // The queue listens where it was told to.
-        assert!(TcpStream::connect((other, server.queue.port())).is_err());
+        granted(&mut server.ask(0));
+        assert_eq!(server.page("/readyz").0, 200, "{host}");
+        let answers = |port| TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_ok();
+        assert_eq!(answers(server.queue.port()), queue, "{host}");
+        assert_eq!(answers(server.admin.port()), admin, "{host}");
     }
 }
 
@@ -75,9 +67,7 @@ fn help_and_version_are_printed() {
         ("--help", "IDENTIFY_MARGIN"),
         ("--version", "gateway-queue "),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_gateway-queue"))
-            .arg(flag)
-            .output();
+        let output = Command::new(BINARY).arg(flag).output();
         let output = output.unwrap();
         assert!(output.status.success());
         assert!(String::from_utf8(output.stdout).unwrap().contains(word));

@@ -1,14 +1,15 @@
-//! `gateway-queue status`, asked of a running queue.
+//! `gateway-queue status`, asked about a running queue.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::Command;
 
+use gateway_queue_testkit::discord::limits_response;
+use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::common::fake::{Port, limits, response};
-use crate::common::{BINARY, Discord, Server, granted};
+use crate::common::{BINARY, Server, granted};
 
 fn status(args: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
@@ -16,7 +17,7 @@ fn status(args: &[&str]) -> Command {
     command
 }
 
-/// The exit code, and what was printed to where.
+/// Returns the exit code, the standard output and the standard error.
 fn asked(args: &[&str]) -> (i32, String, String) {
     let output = status(args).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -28,7 +29,7 @@ fn asked(args: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn a_queue_that_grants_is_a_success_and_shows_who_waits() {
+fn a_queue_that_grants_is_a_success_and_shows_its_waiters() {
     let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
     granted(&mut server.ask(0));
     let _first = server.ask(4);
@@ -51,10 +52,9 @@ fn a_queue_that_grants_is_a_success_and_shows_who_waits() {
 }
 
 #[test]
-fn a_queue_that_holds_is_a_failure_that_says_why() {
-    let discord = Discord::start();
-    discord.say_limits(1, 0, 3_600_000);
-    let server = Server::start(&[("DISCORD_API", &discord.url), ("DISCORD_TOKEN", "t0ken")]);
+fn a_queue_that_grants_nothing_is_a_failure_with_a_reason() {
+    let discord = ScriptedServer::reporting(1, 0, 3_600_000);
+    let server = Server::with_discord(&discord, &[]);
     server.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
     let url = format!("http://{}/state", server.admin);
     let (code, table, _) = asked(&[&url]);
@@ -68,11 +68,11 @@ fn a_queue_that_holds_is_a_failure_that_says_why() {
 }
 
 #[test]
-fn json_is_the_state_as_it_is() {
+fn json_is_the_unchanged_state() {
     let server = Server::start(&[]);
     let (code, json, _) = asked(&[&server.admin.to_string(), "--output", "json"]);
     let printed: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let state: serde_json::Value = serde_json::from_str(&server.page("/state").1).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&server.state()).unwrap();
     assert_eq!(code, 0);
     assert_eq!(printed["role"], state["role"]);
     let keys = |value: &serde_json::Value| {
@@ -87,18 +87,15 @@ fn json_is_the_state_as_it_is() {
 }
 
 #[test]
-fn what_a_hostile_server_says_cannot_drive_the_terminal() {
+fn a_hostile_server_cannot_control_the_terminal() {
     let evil = "\\u001b]0;x\\u0007\\u001b[31m\\u009b2J\\r\\n\\u202egood\u{9b}1m\u{7f}";
     let body = format!(
         r#"{{"role":"{evil}","pod":"{evil}","version":"{evil}","token":"{evil}","blocked_by":"{evil}",
             "last_error":"{evil}","message":"{evil}","leader_pod":"{evil}","leader":"{evil}",
             "session_starts":{{"total":1,"remaining":1,"reset_time":"{evil}"}}}}"#
     );
-    let port = Port::take();
-    let _server = port.listen(move |_, mut stream| {
-        let _ = stream.write_all(response("200 OK", &body).as_bytes());
-    });
-    let address = port.address.to_string();
+    let server = ScriptedServer::saying(response("200 OK", &body));
+    let address = server.address().to_string();
     for args in [&[address.as_str()][..], &[&address, "--output", "json"]] {
         let (_, shown, errors) = asked(args);
         let wild = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
@@ -118,23 +115,20 @@ fn what_a_hostile_server_says_cannot_drive_the_terminal() {
 }
 
 #[test]
-fn what_cannot_be_asked_and_what_cannot_be_read_differ() {
-    let nobody = Port::take();
-    let (code, table, error) = asked(&[&nobody.address.to_string()]);
+fn an_unreachable_queue_another_server_and_a_wrong_usage_differ() {
+    let down = ScriptedServer::down();
+    let (code, table, error) = asked(&[&down.address().to_string()]);
     assert_eq!((code, table.as_str()), (3, ""));
     assert!(error.contains("Connection refused"), "{error}");
-    let other = Port::take();
-    let _other = other.listen(|_, mut stream| {
-        let _ = stream.write_all(response("200 OK", &limits(1, 1, 1)).as_bytes());
-    });
-    let (code, _, error) = asked(&[&other.address.to_string()]);
+    let other = ScriptedServer::saying(limits_response(1, 1, 1));
+    let (code, _, error) = asked(&[&other.address().to_string()]);
     assert_eq!(code, 3);
     assert!(error.contains("no queue's admin port"), "{error}");
     let server = Server::start(&[]);
     let (code, _, error) = asked(&[&server.queue.to_string()]);
     assert_eq!(code, 3);
     assert!(error.contains("is it the queue port?"), "{error}");
-    let (_, metrics) = server.page("/metrics");
+    let metrics = server.metrics();
     assert!(
         metrics.contains("gateway_queue_grants_total 0\n"),
         "{metrics}"
@@ -155,20 +149,16 @@ fn what_cannot_be_asked_and_what_cannot_be_read_differ() {
 }
 
 #[test]
-fn in_the_cluster_a_pod_that_follows_shows_what_its_leader_says() {
-    let discord = Discord::start();
-    discord.say_limits(1, 0, 3_600_000);
-    let leader = Server::start(&[("DISCORD_API", &discord.url), ("DISCORD_TOKEN", "t0ken")]);
+fn in_the_cluster_a_follower_shows_the_state_of_its_leader() {
+    let discord = ScriptedServer::reporting(1, 0, 3_600_000);
+    let leader = Server::with_discord(&discord, &[]);
     leader.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
-    let follower = Port::take();
     let admin_port = leader.admin.port();
-    let _follower = follower.listen(move |_, mut stream| {
-        let state = format!(
-            r#"{{"role":"follower","leader":"127.0.0.1:9091","pod":"bot-2","admin_port":{admin_port}}}"#
-        );
-        let _ = stream.write_all(response("200 OK", &state).as_bytes());
-    });
-    let address = follower.address.to_string();
+    let state = format!(
+        r#"{{"role":"follower","leader":"127.0.0.1:9091","pod":"bot-2","admin_port":{admin_port}}}"#
+    );
+    let follower = ScriptedServer::saying(response("200 OK", &state));
+    let address = follower.address().to_string();
     let in_a_pod = |args: &[&str]| {
         let mut command = status(args);
         let output = command
@@ -187,19 +177,19 @@ fn in_the_cluster_a_pod_that_follows_shows_what_its_leader_says() {
         "{table}"
     );
     assert!(table.contains("granting        NO: "), "{table}");
-    // The document is that of who was asked.
+    // The JSON is that of the pod itself.
     let (code, json) = in_a_pod(&[&address, "--output=json"]);
     assert!(
         code == Some(1) && json.starts_with(r#"{"role":"follower""#),
         "{json}"
     );
-    // Elsewhere nobody else is asked.
+    // Outside of the cluster the leader is not asked.
     let (code, table, _) = asked(&[&address]);
     assert_eq!(code, 0, "{table}");
     assert!(table.contains("granting        the leader does"), "{table}");
 }
 
-/// The bytes that `status` writes to a terminal.
+/// Returns what `status` writes to a terminal.
 fn on_a_terminal(address: &str, environment: &[(&str, &str)]) -> String {
     let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&control).unwrap();
@@ -211,10 +201,10 @@ fn on_a_terminal(address: &str, environment: &[(&str, &str)]) -> String {
         .env("TERM", "xterm")
         .envs(environment.iter().copied());
     let mut child = command.stdout(terminal.unwrap()).spawn().unwrap();
-    // With it goes the last copy of the terminal in this process.
+    // It has the last copy of the terminal in this process.
     drop(command);
     let mut shown = Vec::new();
-    // It ends with EIO when the child has closed its side.
+    // Reading ends with EIO when the child has closed its side.
     let _ = File::from(control).read_to_end(&mut shown);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     String::from_utf8(shown).unwrap()

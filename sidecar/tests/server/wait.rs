@@ -1,22 +1,20 @@
-//! Clients that say how long they want to wait, and are answered then.
+//! Clients that limit their wait, and are answered when it is over.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::common::{Discord, GRANT, Server, answer, granted, machine};
+use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 
-fn ask(server: &Server, query: &str) -> TcpStream {
-    server.send(format!("GET /?{query} HTTP/1.1\r\nhost: q\r\n\r\n").as_bytes())
-}
+use crate::common::{GRANT, PATIENCE, Server, answer, closed_silently, granted};
 
-/// The value of a header of an answer.
+/// Returns the value of a header.
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
     let (_, rest) = head.split_once(&format!("\r\n{name}: ")).unwrap();
     rest.split_once("\r\n").unwrap().0
 }
 
-/// Reads a 429: its reason, position and when to come back.
+/// Reads a 429: its reason, position, and how long to wait before the next request.
 fn refused(stream: &mut TcpStream) -> (String, u64, Duration) {
     let (head, body) = answer(stream);
     assert!(head.starts_with("http/1.1 429 "), "{head}");
@@ -32,26 +30,26 @@ fn refused(stream: &mut TcpStream) -> (String, u64, Duration) {
 }
 
 #[test]
-fn who_waits_long_enough_is_granted_as_everybody() {
+fn a_client_that_waits_long_enough_is_granted() {
     let server = Server::start(&[]);
-    granted(&mut ask(&server, "shard=0&wait=0"));
-    // As Sandwich-Daemon asks: a body with a token, and only 200 or 204 counts.
+    granted(&mut server.ask_with("shard=0&wait=0"));
+    // As Sandwich-Daemon asks: with a token in the body.
     let post =
         "POST /?shard=1&wait=30 HTTP/1.1\r\nhost: q\r\ncontent-length: 9\r\n\r\n{\"t\":\"x\"}";
     granted(&mut server.send(post.as_bytes()));
 }
 
 #[test]
-fn who_does_not_is_told_where_it_stands_and_when_to_come_back() {
+fn a_refusal_has_the_position_and_when_to_ask_again() {
     let server = Server::start(&[("IDENTIFY_INTERVAL", "40s")]);
     granted(&mut server.ask(0));
     let _second = server.ask(1);
     server.wait_for_state(r#""waiting":1"#);
     let start = Instant::now();
-    let (reason, position, back) = refused(&mut ask(&server, "shard=2&wait=0.3"));
+    let (reason, position, back) = refused(&mut server.ask_with("shard=2&wait=0.3"));
     assert!(start.elapsed() >= Duration::from_millis(300));
     assert_eq!((reason.as_str(), position), ("waiting", 2));
-    // Its turn is in 80 s, but its place is kept for 60 s only.
+    // It would be granted in 80 s, but its place is kept for 60 s only.
     assert_eq!(back, Duration::from_secs(30));
     let metrics = server.page("/metrics").1;
     let line = "gateway_queue_refusals_total{reason=\"waiting\"} 1\n";
@@ -60,15 +58,12 @@ fn who_does_not_is_told_where_it_stands_and_when_to_come_back() {
 
 #[test]
 fn a_place_is_kept_over_refusals_and_the_connection_stays() {
-    let _timed = machine::timed();
     let server = Server::start(&[]);
     let start = granted(&mut server.ask(0));
-    let mut patient = ask(&server, "shard=1&wait=0");
+    let mut patient = server.ask_with("shard=1&wait=0");
     refused(&mut patient);
     let mut later = server.ask(2);
     server.wait_for_state(r#""waiting":1"#);
-    // The same connection, half a spacing before its turn.
-
     patient
         .write_all(b"GET /?shard=1&wait=10 HTTP/1.1\r\nhost: q\r\n\r\n")
         .unwrap();
@@ -87,54 +82,44 @@ fn a_place_is_kept_over_refusals_and_the_connection_stays() {
 }
 
 #[test]
-fn the_reason_says_why_nothing_is_granted() {
-    let discord = Discord::start();
-    discord.say("503 Oops", "");
+fn a_refusal_has_the_reason_why_nothing_is_granted() {
+    let discord = ScriptedServer::saying(response("503 Oops", ""));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let server = Server::start(&[
-        ("DISCORD_API", discord.url.as_str()),
+        ("DISCORD_API", &discord.api()),
         ("DISCORD_TOKEN_FILE", file.to_str().unwrap()),
     ]);
-    let reason = || refused(&mut ask(&server, "shard=0&wait=0.01")).0;
+    let reason = || refused(&mut server.ask_with("shard=0&wait=0.01")).0;
     assert_eq!(reason(), "session_starts_unknown");
+    discord.say(response("401 No", ""));
     std::fs::write(&file, "first").unwrap();
-    server.wait_for_state(r#""blocked_by":"session_starts_unknown""#);
-    assert_eq!(reason(), "session_starts_unknown");
-    discord.say("401 No", "");
-    std::fs::write(&file, "second").unwrap();
     server.wait_for_state(r#""blocked_by":"token_rejected""#);
     assert_eq!(reason(), "token_rejected");
-    discord.say_limits(1, 0, 20_000);
-    std::fs::write(&file, "third").unwrap();
+    discord.report(1, 0, 20_000);
+    std::fs::write(&file, "second").unwrap();
     server.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
-    let (reason, position, back) = refused(&mut ask(&server, "shard=0&wait=0"));
+    let (reason, position, back) = refused(&mut server.ask_with("shard=0&wait=0"));
     assert_eq!((reason.as_str(), position), ("session_starts_exhausted", 1));
     let reset = Duration::from_secs(20);
     assert!(back <= reset && back > reset / 2, "{back:?}");
 }
 
 #[test]
-fn what_it_got_wrong_is_named() {
+fn a_malformed_parameter_is_named() {
     let server = Server::start(&[]);
     for (query, parameter) in [
-        ("shard=0&wait=-1", "wait"),
-        ("shard=0&wait=1e9", "wait"),
-        ("shard=0&wait=NaN", "wait"),
         ("shard=0&wait=3601", "wait"),
-        ("shard=0&wait", "wait"),
         ("shard=abc&wait=1", "shard"),
-        ("shard=-1&wait=1", "shard"),
-        ("shard=18446744073709551616&wait=1", "shard"),
         ("shard=1&wait=1&shard=2", "shard"),
     ] {
-        let (head, body) = answer(&mut ask(&server, query));
+        let (head, body) = answer(&mut server.ask_with(query));
         assert!(head.starts_with("http/1.1 400 "), "{query}: {head}");
         assert_eq!(header(&head, "content-type"), "application/json");
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["parameter"], parameter, "{query}");
     }
-    // No turn was used.
+    // None of them was granted.
     granted(&mut server.ask(0));
 }
 
@@ -158,23 +143,23 @@ fn on_one_connection_only_the_request_that_opted_in_is_refused() {
     let mut client =
         server.send(b"GET /?shard=0&wait=0 HTTP/1.1\r\nhost: q\r\n\r\nnonsense\r\n\r\n");
     refused(&mut client);
-    assert!(crate::common::closed_silently(client));
+    assert!(closed_silently(client));
 }
 
 #[test]
-fn who_is_refused_again_and_again_is_granted_in_the_end() {
+fn a_client_that_repeats_refused_requests_is_granted_in_the_end() {
     let server = Server::start(&[("IDENTIFY_INTERVAL", "100ms")]);
     granted(&mut server.ask(99));
     let mut clients: Vec<_> = (0..5)
         .map(|shard| {
-            let mut client = ask(&server, &format!("shard={shard}&wait=0"));
+            let mut client = server.ask_with(&format!("shard={shard}&wait=0"));
             let _ = answer(&mut client);
             (shard, client)
         })
         .collect();
-    let deadline = Instant::now() + crate::common::LONG;
+    let deadline = Instant::now() + PATIENCE;
     let mut granted = Vec::new();
-    // None is ever connected for longer than it takes to be refused.
+    // No request waits longer than 20 ms.
     while !clients.is_empty() {
         assert!(Instant::now() < deadline, "{granted:?}");
         clients.retain_mut(|(shard, client)| {

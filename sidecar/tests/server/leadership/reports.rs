@@ -1,4 +1,4 @@
-//! Followers that do not reach the leader report it on the Lease, all at the same time.
+//! Followers that cannot reach the leader report it on the Lease at the same time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use gateway_queue_testkit::api_server::FakeApiServer;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::pod::{Pod, new_lease};
+use super::pod::{Pod, new_lease};
 
 const HOLDER: &str = "other_0badcafe-1";
 const PODS: [&str; 4] = ["one", "two", "three", "four"];
@@ -19,9 +19,9 @@ fn has_report(lease: &Value, pod: &str) -> bool {
     !lease["metadata"]["annotations"][Unreachable::key(pod)].is_null()
 }
 
-/// The test is the leader: it renews the Lease when it likes.
+/// The test is the leader and decides when the Lease is renewed.
 #[tokio::test]
-async fn followers_that_report_on_one_renewal_do_not_need_a_renewal_each() {
+async fn reports_of_several_followers_do_not_need_a_renewal_each() {
     let leader = Leader {
         holder: HOLDER.to_owned(),
         address: ([127, 0, 0, 1], 9).into(),

@@ -1,23 +1,26 @@
-//! The GatewayQueue is deleted while a client waits: the whole server, which has
-//! nobody to forward to any more.
+//! The GatewayQueue is deleted while a client waits: the whole server, without a leader to
+//! forward to.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::ffi::OsString;
 use std::time::Duration;
 
+use gateway_queue::cli::command::Command;
 use gateway_queue::config::Settings;
 use gateway_queue::server;
 use gateway_queue_testkit::api_server::FakeApiServer;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use gateway_queue_testkit::scripted_server::ReservedPort;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::pod::{Mount, PATIENCE, new_lease};
+use super::pod::{Mount, PATIENCE, new_lease};
+use crate::forwarding::pod::{answer, send};
 
-/// The process of a pod: its connections end with it.
+/// The process of a pod. Its connections end with it.
 struct Process(Option<Runtime>);
 
 impl Process {
@@ -51,10 +54,10 @@ impl Server {
         let api_server = FakeApiServer::start().await;
         api_server.create(new_lease());
         let mount = Mount::new(TOKEN);
-        let port = free_port();
+        let port = ReservedPort::new();
         let environment = HashMap::from([
             ("HOST", "127.0.0.1".to_owned()),
-            ("PORT", port.to_string()),
+            ("PORT", port.address.port().to_string()),
             ("ADMIN_PORT", "0".to_owned()),
             ("PEER_PORT", "0".to_owned()),
             ("IDENTIFY_INTERVAL", "1h".to_owned()),
@@ -75,14 +78,10 @@ impl Server {
         api_server
             .until(|lease| lease["spec"]["holderIdentity"].is_string())
             .await;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
         // The first is granted, so the next one waits.
-        let mut granted = ask(address, 0).await;
-        let mut answer = String::new();
-        let granted = timeout(PATIENCE, granted.read_to_string(&mut answer)).await;
-        granted.expect("a grant").unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        let waiting = ask(address, 1).await;
+        let granted = answer(&mut send(port.address, "shard=0").await).await;
+        assert!(granted.starts_with("HTTP/1.1 200"), "{granted}");
+        let waiting = send(port.address, "shard=1").await;
         Self {
             api_server,
             shutdown,
@@ -93,42 +92,32 @@ impl Server {
         }
     }
 
-    /// It ends long before its grace, and closes the connection without a grant.
+    /// Checks that it ends long before its grace, and closes the connection without a grant.
     async fn ends(mut self) {
         let ended = timeout(PATIENCE, self.running).await;
-        ended.expect("it forwards to nobody").unwrap().unwrap();
+        ended
+            .expect("there is no leader to forward to")
+            .unwrap()
+            .unwrap();
         self.process.end();
         let mut answer = Vec::new();
-        // A reset is as good as an end.
+        // A reset is a close, too.
         let closed = timeout(PATIENCE, self.waiting.read_to_end(&mut answer)).await;
         let _ = closed.expect("the connection is closed");
         assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
     }
 }
 
-/// A port that the system has free at this moment.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-async fn ask(address: SocketAddr, shard: u32) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET /?shard={shard} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    stream
-}
-
 fn settings(environment: &HashMap<&str, String>) -> Settings {
     let given = |name: &str| environment.get(name).map(Into::into);
-    match gateway_queue::cli::command::Command::read(Vec::<std::ffi::OsString>::new(), given) {
-        Ok(gateway_queue::cli::command::Command::Run(settings)) => *settings,
+    match Command::read(Vec::<OsString>::new(), given) {
+        Ok(Command::Run(settings)) => *settings,
         _ => panic!("these settings are refused"),
     }
 }
 
 #[tokio::test]
-async fn a_pod_that_is_to_end_closes_its_clients_when_the_lease_is_deleted() {
+async fn a_pod_that_is_about_to_end_closes_its_clients_when_the_lease_is_deleted() {
     let server = Server::start().await;
     server.shutdown.cancel();
     server
@@ -140,7 +129,7 @@ async fn a_pod_that_is_to_end_closes_its_clients_when_the_lease_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_to_end_closes_its_clients_when_the_lease_was_deleted_before() {
+async fn a_pod_that_is_about_to_end_closes_its_clients_when_the_lease_was_deleted_before() {
     let server = Server::start().await;
     server.api_server.delete();
     server.shutdown.cancel();
@@ -148,7 +137,7 @@ async fn a_pod_that_is_to_end_closes_its_clients_when_the_lease_was_deleted_befo
 }
 
 #[tokio::test]
-async fn a_pod_that_is_to_end_closes_its_clients_when_it_may_not_read_the_lease() {
+async fn a_pod_that_is_about_to_end_closes_its_clients_when_it_may_not_read_the_lease() {
     for status in [401, 403] {
         let server = Server::start().await;
         server
@@ -160,10 +149,10 @@ async fn a_pod_that_is_to_end_closes_its_clients_when_it_may_not_read_the_lease(
 }
 
 #[tokio::test]
-async fn a_pod_that_is_not_to_end_keeps_its_clients_without_a_lease() {
+async fn a_pod_that_is_not_about_to_end_keeps_its_clients_without_a_lease() {
     let mut server = Server::start().await;
     server.api_server.delete();
-    // Twice as long as a pod that is to end would wait.
+    // Twice as long as a pod that is about to end would wait.
     sleep(Duration::from_secs(10)).await;
     assert!(!server.running.is_finished());
     let read = timeout(Duration::from_millis(100), server.waiting.read(&mut [0])).await;

@@ -1,8 +1,5 @@
-//! The candidate and its Lease client against a fake API server over real HTTP, in
-//! real time: who leads, when, never two, and who recovers from what.
-
-// A test fails by panicking.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+//! The candidate and its Lease client with a fake API server over real HTTP, in real time: one
+//! leads, never two, and pods recover from faults.
 
 mod deleted;
 mod pod;
@@ -27,7 +24,7 @@ async fn server() -> FakeApiServer {
     server
 }
 
-/// Two pods, of which the first leads and the second knows it.
+/// Starts a leader and its follower.
 async fn leader_and_follower(server: &FakeApiServer) -> (Pod, Pod) {
     let mut one = Pod::start(server, "one").await;
     one.until_it_leads().await;
@@ -45,7 +42,7 @@ async fn renewed(server: &FakeApiServer) {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_cut_off_is_replaced_and_follows_when_it_is_back() {
+async fn a_leader_that_is_cut_off_is_replaced_and_follows_when_it_returns() {
     let server = server().await;
     let (mut one, mut two) = leader_and_follower(&server).await;
     let judge = Judge::of([&one, &two]);
@@ -58,7 +55,7 @@ async fn a_leader_that_is_cut_off_is_replaced_and_follows_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_leader_that_resigns_is_replaced_at_once() {
+async fn a_leader_that_resigns_is_replaced_immediately() {
     let server = server().await;
     let (one, mut two) = leader_and_follower(&server).await;
     let judge = Judge::of([&one, &two]);
@@ -74,7 +71,7 @@ async fn a_leader_that_resigns_is_replaced_at_once() {
 }
 
 #[tokio::test]
-async fn a_slow_api_server_and_edits_by_others_cost_nobody_the_lease() {
+async fn a_slow_api_server_and_edits_of_other_clients_do_not_change_the_leader() {
     let server = server().await;
     let (one, two) = leader_and_follower(&server).await;
     for pod in [&one, &two] {
@@ -96,13 +93,13 @@ async fn a_slow_api_server_and_edits_by_others_cost_nobody_the_lease() {
 }
 
 #[tokio::test]
-async fn a_take_whose_answer_is_lost_is_found_out() {
+async fn an_acquisition_whose_answer_is_lost_is_noticed() {
     let server = server().await;
     let mut one = Pod::prepare(&server, "one");
     server.faults(one.token(), |faults| faults.lose_answers = true);
     one.run();
     server.until(|lease| !holder(lease).is_empty()).await;
-    // A look tells; a renewal makes it sure.
+    // Reading the Lease shows it, and a renewal confirms it.
     server.faults(one.token(), |faults| faults.lose_answers = false);
     one.until_it_leads().await;
     assert!(holder(&server.lease().unwrap()).ends_with("-1"));
@@ -110,16 +107,16 @@ async fn a_take_whose_answer_is_lost_is_found_out() {
 }
 
 #[tokio::test]
-async fn writes_that_arrive_late_do_not_make_two_leaders() {
+async fn late_writes_do_not_make_two_leaders() {
     let server = server().await;
     let (mut one, mut two) = leader_and_follower(&server).await;
     let judge = Judge::of([&one, &two]);
-    // Delayed: each request of the leader arrives when the other has taken the Lease.
+    // Each request of the leader arrives after the other has acquired the Lease.
     server.faults(one.token(), |faults| {
         faults.request_delay = DURATION + DURATION / 3
     });
     two.until_it_leads().await;
-    // Hastened: the new ones overtake those that are still on their way.
+    // New requests overtake those that are in flight.
     server.faults(one.token(), |faults| *faults = Faults::default());
     one.until_it_follows(&two).await;
     sleep(DURATION * 2).await;
@@ -128,7 +125,7 @@ async fn writes_that_arrive_late_do_not_make_two_leaders() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_longer_accepted_is_read_anew() {
+async fn a_token_that_is_no_longer_accepted_is_read_again() {
     let server = server().await;
     let mut one = Pod::start(&server, "one").await;
     one.until_it_leads().await;
@@ -141,7 +138,7 @@ async fn a_token_that_is_no_longer_accepted_is_read_anew() {
 }
 
 #[tokio::test]
-async fn answers_that_are_no_lease_are_retried_and_end_nothing() {
+async fn answers_that_are_no_lease_are_retried() {
     let server = server().await;
     let bodies: [&[u8]; 4] = [b"", b"<html>", b"{}", &[0xff; 4 * 1024 * 1024]];
     let (mut one, two) = leader_and_follower(&server).await;
@@ -167,14 +164,14 @@ async fn answers_that_are_no_lease_are_retried_and_end_nothing() {
     for pod in [&one, &two] {
         server.faults(pod.token(), |faults| *faults = Faults::default());
     }
-    // A 404 that is not about the Lease does not make a pod forget who leads. Which of
-    // the two is first when the Lease has run out meanwhile does not matter.
+    // A 404 that is not about the Lease does not make a pod forget the leader. If the Lease
+    // has expired meanwhile, either of the two may acquire it.
     until_one_leads_and_the_other_follows([&one, &two]).await;
     judge.found_one_leader().await;
 }
 
 #[tokio::test]
-async fn a_follower_whose_watch_fails_replaces_a_silent_leader_all_the_same() {
+async fn a_follower_whose_watch_fails_replaces_a_silent_leader() {
     let faults = [
         WatchFault::Expired,
         WatchFault::ExpiredEvent,
@@ -191,7 +188,7 @@ async fn a_follower_whose_watch_fails_replaces_a_silent_leader_all_the_same() {
         two.run();
         two.until_it_follows(&one).await;
         let judge = Judge::of([&one, &two]);
-        // It must not hammer the API server meanwhile.
+        // Meanwhile it must not flood the API server.
         let asked = server.requests(two.token());
         sleep(DURATION).await;
         let asked = server.requests(two.token()) - asked;
@@ -212,11 +209,11 @@ async fn a_new_ca_is_trusted_without_a_restart() {
     one.trust(old.pem());
     one.run();
     one.until_it_leads().await;
-    // The kubelet replaces the file with both; then the API server is restarted.
+    // The kubelet writes both into the file; then the API server restarts.
     one.trust(&format!("{}{}", old.pem(), new.pem()));
     server.present(new.certify());
     renewed(&server).await;
-    // The other way about: the file comes late.
+    // Now the file is late.
     let newest = Authority::new("newest");
     server.present(newest.certify());
     one.until_it_may_not_grant().await;
@@ -227,7 +224,7 @@ async fn a_new_ca_is_trusted_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_lease_that_nothing_can_be_made_of_is_taken_all_the_same() {
+async fn an_unreadable_lease_is_acquired() {
     let server = FakeApiServer::start().await;
     let mut lease = new_lease();
     lease["spec"] =

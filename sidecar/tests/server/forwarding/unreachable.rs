@@ -1,5 +1,5 @@
-//! A leader that renews its Lease and does not answer this pod: clients are sent to other
-//! pods, and when it answers again nothing is left of that.
+//! A leader that renews its Lease and is unreachable for this pod: the pod is unready, and its
+//! clients go to other pods, until the leader answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use gateway_queue::clock::boot_time;
 use gateway_queue::forwarding::leader_monitor;
 use gateway_queue_core::leadership::leader_health::{Config, Health, Renewal};
 use gateway_queue_core::leadership::lease_object::Failure;
-use gateway_queue_core::leadership::state::Leader;
 use gateway_queue_core::lease_state::Unreachable;
 use gateway_queue_core::queue::snapshot::{About, Pod as Name};
+use gateway_queue_testkit::manual_server::ManualServer;
 use jiff::Timestamp;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::pod::{DRAIN_AFTER, LONG, NEVER, Pod, answer, granted};
+use super::pod::{DRAIN_AFTER, LONG, Pod, answer, ask_again, get, refused, until, waits};
 
 const HOLDER: &str = "my-bot-1_0badcafe-1";
 
-/// As in production, and a hundred times as fast.
+/// The settings of production, a hundred times as fast.
 const CONFIG: Config = Config {
     probe_every: Duration::from_millis(100),
     retry_every: Duration::from_millis(50),
@@ -78,16 +78,15 @@ impl Watched {
     }
 
     fn follow(&self, address: SocketAddr) {
-        let holder = HOLDER.to_owned();
-        self.pod.stand(None, Some(Leader { holder, address }));
+        self.pod.follow_at(HOLDER, address);
     }
 
-    /// The leader renews the Lease, again and again, until the guard is dropped.
-    fn renewing(&self) -> Renewing {
+    /// Renews the Lease as the leader until the returned guard is dropped.
+    fn renewing(&self) -> AbortOnDropHandle<()> {
         let renewals = self.renewals.clone();
         let leader = self.pod.route.standing.borrow().leader.clone();
         let holder = leader.unwrap().holder;
-        Renewing(tokio::spawn(async move {
+        AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 renewals.send_replace(Some(Renewal {
                     uid: "u".to_owned(),
@@ -103,92 +102,76 @@ impl Watched {
     }
 
     async fn page(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        answer(&mut stream).await
+        answer(&mut get(self.admin, path).await).await
     }
 
-    /// Waits until the admin port says so.
+    /// Checks that an admin page contains this text.
+    async fn shows(&self, path: &str, text: &str) {
+        let page = self.page(path).await;
+        assert!(page.contains(text), "no {text} in {page}");
+    }
+
+    /// Waits until the admin port reports that the pod is ready, or is not.
     async fn is_ready(&self, ready: bool) {
         let expected = if ready { " 200 " } else { " 503 " };
-        let start = Instant::now();
-        loop {
-            let page = self.page("/readyz").await;
-            if page.contains(expected) {
-                return;
-            }
-            assert!(start.elapsed() < LONG, "{page}");
-            sleep(Duration::from_millis(5)).await;
-        }
+        until(&format!("ready: {ready}"), async || {
+            self.page("/readyz").await.contains(expected)
+        })
+        .await;
     }
 
-    /// For as long as it takes to find a leader that does not answer, twice.
+    /// Checks this for twice as long as it takes to find an unreachable leader.
     async fn stays_ready(&self) {
         let start = Instant::now();
         while start.elapsed() < CONFIG.unreachable_after * 2 + CONFIG.patience * 4 {
-            let page = self.page("/readyz").await;
-            assert!(page.contains(" 200 "), "{page}");
+            self.shows("/readyz", " 200 ").await;
             sleep(Duration::from_millis(5)).await;
         }
     }
-}
 
-impl Watched {
     async fn reaches_the_leader(&self) {
         let mut health = self.pod.route.reach.subscribe();
         let reachable = health.wait_for(|health| *health == Health::Reachable);
         timeout(LONG, reachable).await.unwrap().unwrap();
     }
 
-    /// For as long as many renewals take.
+    /// Checks for the time of many renewals that no report is written.
     async fn quiet(&self, written: &mut UnboundedReceiver<Value>) {
         let patch = timeout(CONFIG.unreachable_after * 2, written.recv()).await;
         assert!(patch.is_err(), "{patch:?}");
     }
 }
 
-struct Renewing(JoinHandle<()>);
-
-impl Drop for Renewing {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// A leader that answers probes while it is told to, and holds all else.
+/// A leader that answers probes while this is true, and nothing else.
 #[derive(Clone, Default)]
 struct Answers(Arc<AtomicBool>);
 
 impl Answers {
     async fn start(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let server = ManualServer::start().await;
+        let address = server.address();
         let answers = Arc::clone(&self.0);
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(Self::answer(stream, Arc::clone(&answers)));
+            // Open until the test ends.
+            let mut connections = Vec::new();
+            loop {
+                let mut request = server.next().await;
+                if answers.load(Ordering::Relaxed) && request.head.starts_with("GET /probe?") {
+                    let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+                    let _ = request.stream.write_all(answer).await;
+                }
+                connections.push(request);
             }
         });
         address
     }
 
-    async fn answer(mut stream: TcpStream, answers: Arc<AtomicBool>) {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        if answers.load(Ordering::Relaxed) && head.starts_with(b"GET /probe?") {
-            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
-        }
-        // Until the pod hangs up.
-        let _ = stream.read_buf(&mut head).await;
+    fn set(&self, answers: bool) {
+        self.0.store(answers, Ordering::Relaxed);
     }
 }
 
-/// Where no connection comes about, and none is refused: as where packets are dropped.
+/// An address where connections are neither made nor refused, as if packets were dropped.
 struct BlackHole {
     _listener: Socket,
     _waiting: Vec<Socket>,
@@ -203,7 +186,7 @@ impl BlackHole {
         listener.bind(&any.into()).unwrap();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap();
-        // They fill the queue of those that nobody accepts.
+        // They fill the backlog, from which none is accepted.
         let waiting = std::iter::repeat_with(|| {
             let socket = new();
             socket.set_nonblocking(true).unwrap();
@@ -219,62 +202,48 @@ impl BlackHole {
 }
 
 #[tokio::test]
-async fn a_pod_that_does_not_reach_a_living_leader_is_unready_until_it_does() {
+async fn a_pod_that_cannot_reach_a_live_leader_is_unready_until_it_can() {
     let follower = Watched::start().await;
     let leader = Answers::default();
     follower.follow(leader.start().await);
     let renewing = follower.renewing();
     follower.is_ready(false).await;
-    let page = follower.page("/readyz").await;
-    assert!(
-        page.contains("the leader my-bot-1 renews its Lease"),
-        "{page}"
-    );
-    let metrics = follower.page("/metrics").await;
-    assert!(
-        metrics.contains("gateway_queue_leader_reachable 0\n"),
-        "{metrics}"
-    );
-    let state = follower.page("/state").await;
-    assert!(
-        state.contains(r#""last_error":"the leader renews its Lease"#),
-        "{state}"
-    );
-    assert!(
-        state.contains(r#""message":"The leader, my-bot-1, renews"#),
-        "{state}"
-    );
+    for (path, text) in [
+        ("/readyz", "the leader my-bot-1 renews its Lease"),
+        ("/metrics", "gateway_queue_leader_reachable 0\n"),
+        ("/state", r#""last_error":"the leader renews its Lease"#),
+        ("/state", r#""message":"The leader, my-bot-1, renews"#),
+    ] {
+        follower.shows(path, text).await;
+    }
 
-    // While nobody renews the Lease no pod is better than another.
+    // While the Lease is not renewed, no pod is better than another.
     drop(renewing);
     follower.is_ready(true).await;
     follower.stays_ready().await;
     let _renewing = follower.renewing();
     follower.is_ready(false).await;
 
-    leader.0.store(true, Ordering::Relaxed);
+    leader.set(true);
     follower.is_ready(true).await;
     follower.stays_ready().await;
-    let metrics = follower.page("/metrics").await;
-    assert!(
-        metrics.contains("gateway_queue_leader_reachable 1\n"),
-        "{metrics}"
-    );
-    let state = follower.page("/state").await;
-    assert!(state.contains(r#""last_error":null"#), "{state}");
+    follower
+        .shows("/metrics", "gateway_queue_leader_reachable 1\n")
+        .await;
+    follower.shows("/state", r#""last_error":null"#).await;
 }
 
 #[tokio::test]
-async fn it_does_not_matter_how_the_network_keeps_the_leader_away() {
+async fn a_leader_is_unreachable_however_the_network_fails() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let refuses = closed.local_addr().unwrap();
     drop(closed);
-    // A proxy that accepts, and comes no further.
+    // A proxy that accepts and reaches nothing.
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let resets = proxy.local_addr().unwrap();
     tokio::spawn(async move { while proxy.accept().await.is_ok() {} });
     let black_hole = BlackHole::start();
-    // Another pod has the address by now, or this leader has another name.
+    // Another pod has the address now, or this leader has another name.
     let other = Pod::start().await;
     other.lead(1);
     for address in [refuses, resets, black_hole.address, other.peers] {
@@ -290,7 +259,7 @@ async fn it_does_not_matter_how_the_network_keeps_the_leader_away() {
     }
 }
 
-/// The follower reports on a Lease that the test has, and sees it with each renewal.
+/// The test has the Lease, which the follower sees with each renewal.
 #[tokio::test]
 async fn a_pod_reports_the_leader_once_and_withdraws_the_report_once() {
     let follower = Watched::start().await;
@@ -308,12 +277,10 @@ async fn a_pod_reports_the_leader_once_and_withdraws_the_report_once() {
         metrics,
         move |patch| {
             patches.send(patch).unwrap();
-            // The first is not taken.
-            let answer = match refuses.swap(false, Ordering::Relaxed) {
-                true => Err(Failure::Other("it was busy".to_owned())),
-                false => Ok(()),
-            };
-            std::future::ready(answer)
+            // The first write fails.
+            let refused = refuses.swap(false, Ordering::Relaxed);
+            let answer = (!refused).then_some(());
+            std::future::ready(answer.ok_or(Failure::Other("it was busy".to_owned())))
         },
     ));
     let key = Unreachable::key("my-bot-2");
@@ -328,10 +295,10 @@ async fn a_pod_reports_the_leader_once_and_withdraws_the_report_once() {
     assert!(!follower.pod.route.reach.health().is_ready());
     follower.quiet(&mut written).await;
 
-    // With nobody who renews the Lease nothing is written.
+    // While the Lease is not renewed, nothing is written.
     drop(renewing);
     follower.is_ready(true).await;
-    leader.0.store(true, Ordering::Relaxed);
+    leader.set(true);
     follower.reaches_the_leader().await;
     let report = Unreachable {
         leader: HOLDER.to_owned(),
@@ -359,55 +326,41 @@ async fn a_pod_reports_the_leader_once_and_withdraws_the_report_once() {
 }
 
 #[tokio::test]
-async fn clients_of_a_pod_that_does_not_reach_the_leader_are_sent_away() {
+async fn clients_of_a_pod_that_cannot_reach_the_leader_are_disconnected() {
     let follower = Watched::start().await;
     let leader = Answers::default();
     follower.follow(leader.start().await);
     let mut patient = follower.pod.ask("shard=1").await;
-    // This client keeps its connection if the pod does.
+    // This client would reuse its connection.
     let mut limited = TcpStream::connect(follower.pod.clients).await.unwrap();
-    let kept = b"GET /?shard=2&wait=3600 HTTP/1.1\r\nhost: q\r\n\r\n";
-    limited.write_all(kept).await.unwrap();
-    let quiet = timeout(DRAIN_AFTER * 3, patient.read(&mut [0])).await;
-    assert!(quiet.is_err(), "nobody renews the Lease: it waits");
+    ask_again(&mut limited, "shard=2&wait=3600").await;
+    // While the Lease is not renewed, clients wait.
+    waits(&mut patient, DRAIN_AFTER * 3).await;
 
     let _renewing = follower.renewing();
-    // Closed without an answer, which could be taken for a grant.
+    // Closed without an answer, which an old client could take for a grant.
     assert_eq!(answer(&mut patient).await, "");
-    let text = answer(&mut limited).await;
-    assert!(text.starts_with("HTTP/1.1 429 "), "{text}");
-    assert!(
-        text.contains(r#"{"reason":"no_leader","position":null,"#),
-        "{text}"
-    );
+    let text = refused(&mut limited, r#""no_leader","position":null"#).await;
     assert!(text.contains("retry-after: 1\r\n"), "{text}");
-    assert!(text.contains("connection: close\r\n"), "{text}");
 }
 
 #[tokio::test]
-async fn a_leader_that_answers_keeps_the_clients_of_other_pods() {
-    let leader = Pod::spaced(NEVER).await;
-    leader.lead(1);
-    granted(&mut leader.ask("shard=0").await).await;
+async fn clients_of_a_pod_that_reaches_the_leader_stay() {
+    let leader = Pod::busy_leader().await;
     let follower = Watched::start().await;
     follower.pod.follow(&leader);
     let _renewing = follower.renewing();
     let mut client = follower.pod.ask("shard=1").await;
     leader.wait_for(&[1]).await;
     follower.stays_ready().await;
-    let quiet = timeout(Duration::from_millis(5), client.read(&mut [0])).await;
-    assert!(quiet.is_err(), "it waits at the leader");
+    waits(&mut client, Duration::from_millis(5)).await;
 }
 
 #[tokio::test]
-async fn only_the_leader_that_is_named_answers_a_probe() {
+async fn only_the_named_leader_answers_a_probe() {
     let pod = Pod::start().await;
     let probe = async |query: &str, to: SocketAddr| {
-        let mut stream = TcpStream::connect(to).await.unwrap();
-        let request =
-            format!("GET /probe?{query} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        answer(&mut stream).await
+        answer(&mut get(to, &format!("/probe?{query}")).await).await
     };
     let named = format!("leader={}", pod.holder());
     assert_eq!(probe(&named, pod.peers).await, "");

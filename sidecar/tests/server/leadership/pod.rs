@@ -7,22 +7,17 @@ use std::time::Duration;
 
 use gateway_queue::clock::boot_time;
 use gateway_queue::config::LeaseRef;
-use gateway_queue::discord::api::Discord;
-use gateway_queue::discord::token_source::Current;
 use gateway_queue::forwarding::leader_monitor;
 use gateway_queue::forwarding::reach::Reach;
 use gateway_queue::leadership::candidate_task::{CandidateTask, Ways};
 use gateway_queue::leadership::lease_client::{ApiServer, Lease};
 use gateway_queue::metrics::Metrics;
-use gateway_queue::queue::task::QueueTask;
 use gateway_queue_core::leadership::candidate::Candidate;
 use gateway_queue_core::leadership::election;
 use gateway_queue_core::leadership::leader_health::{Health, Renewal};
 use gateway_queue_core::leadership::lease_object::Failure;
 use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::lease_state::last_known::Page;
-use gateway_queue_core::pacing::budget::Rules;
-use gateway_queue_core::pacing::scheduler::Config;
 use gateway_queue_testkit::api_server::FakeApiServer;
 use gateway_queue_testkit::certificates::Authority;
 use serde_json::{Value, json};
@@ -32,16 +27,18 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The shortest that the settings allow.
+use crate::queue::Queue;
+
+/// The shortest Lease duration that the settings allow.
 pub(crate) const DURATION: Duration = Duration::from_secs(3);
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_millis(300);
 const SPACING: Duration = Duration::from_millis(100);
 
-/// Longer than anything here takes, on a machine under load.
+/// A test that waits longer has failed, on a machine under load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The Lease that the operator makes for a new GatewayQueue.
+/// Returns the Lease that the operator creates for a new GatewayQueue.
 pub(crate) fn new_lease() -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1",
@@ -71,7 +68,7 @@ impl Mount {
         mount
     }
 
-    /// Replaces a file as the kubelet does: at once.
+    /// Replaces a file atomically, as the kubelet does.
     fn write(&self, name: &str, text: &str) {
         let new = self.folder.path().join("new");
         fs::write(&new, text).unwrap();
@@ -90,7 +87,7 @@ impl Mount {
 pub(crate) struct Pod {
     name: &'static str,
     mount: Mount,
-    standing: watch::Receiver<LeadershipState>,
+    state: watch::Receiver<LeadershipState>,
     resign: CancellationToken,
     left: CancellationToken,
     renewals: watch::Receiver<Option<Renewal>>,
@@ -106,7 +103,7 @@ impl Pod {
         pod
     }
 
-    /// A pod that does not run yet. Its token is its name.
+    /// Returns a pod that does not run yet. Its token is its name.
     pub(crate) fn prepare(server: &FakeApiServer, name: &'static str) -> Self {
         let mount = Mount::new(name);
         let lease = LeaseRef {
@@ -120,37 +117,19 @@ impl Pod {
             peer_port: 0,
             grace: PATIENCE,
         };
-        let config = Config {
-            spacing: SPACING,
-            start_guard: true,
-            place_kept: PATIENCE,
-            max_concurrency: 1,
-            rules: Rules {
-                interval: SPACING,
-                reserve: 0,
-                refresh: PATIENCE,
-            },
-        };
-        let (standing, stands) = watch::channel(LeadershipState::SEEKS);
-        let (_, tokens) = watch::channel(Current::None);
-        let (lease_state, pages) = watch::channel(Page::new(name));
-        let discord = Discord::new("http://127.0.0.1:1").unwrap();
-        let metrics = Arc::new(Metrics::new(0));
-        let counted = Arc::clone(&metrics);
-        let told = stands.clone();
-        let (queue_task, handle) =
-            QueueTask::new(config, 10, told, tokens, discord, lease_state, counted).unwrap();
+        let queue = Queue::start(name, SPACING, true);
+        let state = queue.leadership.subscribe();
         let (resign, left) = (CancellationToken::new(), CancellationToken::new());
         let (renewals, seen) = watch::channel(None);
         let lease = Lease::new(&lease, mount.api_server(server)).unwrap();
         let ways = Ways {
             lease: lease.clone(),
             renewals,
-            queue_task: handle,
-            pages,
-            standing: Arc::new(standing),
+            queue_task: queue.handle,
+            pages: queue.pages,
+            standing: queue.leadership,
             ready: Arc::new(AtomicBool::new(false)),
-            metrics,
+            metrics: queue.metrics,
             resign: resign.clone(),
             left: left.clone(),
             gone: CancellationToken::new(),
@@ -162,20 +141,19 @@ impl Pod {
             margin: MARGIN,
             spacing: SPACING,
         };
-        // Each has an address of its own, by which the other knows it.
+        // Each has its own address, by which the other knows it.
         let port = if name == "one" { 1 } else { 2 };
         let candidate = Candidate::new(config, ([127, 0, 0, 1], port).into(), Page::new(name));
-        let keeping = tokio::spawn(async move { drop(queue_task.run().await) });
         Self {
             name,
             mount,
-            standing: stands,
+            state,
             resign,
             left,
             renewals: seen,
             lease,
             task: Some(CandidateTask::new(candidate, ways).unwrap()),
-            running: vec![AbortOnDropHandle::new(keeping)],
+            running: Vec::new(),
         }
     }
 
@@ -202,7 +180,7 @@ impl Pod {
         self.resign.cancel();
     }
 
-    /// Reports from now on that it does not reach this leader. Counts the conflicts.
+    /// Reports from now on that this leader is unreachable, and counts the conflicts.
     pub(crate) fn report_unreachable(&mut self, leader: Leader, conflicts: Arc<AtomicU32>) {
         let reach = Arc::new(Reach::default());
         reach.publish(Health::Unreachable {
@@ -228,9 +206,9 @@ impl Pod {
             .push(AbortOnDropHandle::new(tokio::spawn(reporting)));
     }
 
-    /// Whether it may grant at this moment.
+    /// Whether it may grant now.
     pub(crate) fn may_grant(&self) -> bool {
-        may_grant(&self.standing.borrow())
+        may_grant(&self.state.borrow())
     }
 
     pub(crate) async fn until_it_leads(&mut self) {
@@ -238,19 +216,17 @@ impl Pod {
     }
 
     pub(crate) async fn until_it_may_not_grant(&mut self) {
-        self.until("may not grant", |standing| !may_grant(standing))
-            .await;
+        self.until("may not grant", |state| !may_grant(state)).await;
     }
 
     pub(crate) async fn until_it_follows(&mut self, other: &Self) {
         let pod = other.name;
-        self.until("follows", |standing| follows(standing, pod))
-            .await;
+        self.until("follows", |state| follows(state, pod)).await;
     }
 
     pub(crate) async fn until_it_follows_holder(&mut self, holder: &str) {
-        self.until("follows", |standing| {
-            let leader = standing.leader.as_ref();
+        self.until("follows", |state| {
+            let leader = state.leader.as_ref();
             leader.is_some_and(|leader| leader.holder == holder)
         })
         .await;
@@ -262,77 +238,74 @@ impl Pod {
             .expect("it has left");
     }
 
-    /// A right to grant ends without news, so this looks again and again.
+    /// Waits until the condition holds. It polls, because a right to grant expires silently.
     async fn until(&mut self, what: &str, condition: impl Fn(&LeadershipState) -> bool) {
         let satisfied = async {
-            while !condition(&self.standing.borrow()) {
+            while !condition(&self.state.borrow()) {
                 sleep(Duration::from_millis(5)).await;
             }
         };
         if timeout(PATIENCE, satisfied).await.is_err() {
-            panic!("{} {what}: not {:?}", self.name, *self.standing.borrow());
+            panic!("{} {what}: not {:?}", self.name, *self.state.borrow());
         }
     }
 }
 
-fn follows(standing: &LeadershipState, pod: &str) -> bool {
-    let leader = standing.leader.as_ref();
-    !standing.leads() && leader.is_some_and(|leader| leader.pod() == Some(pod))
+fn follows(state: &LeadershipState, pod: &str) -> bool {
+    let leader = state.leader.as_ref();
+    !state.leads() && leader.is_some_and(|leader| leader.pod() == Some(pod))
 }
 
-pub(crate) async fn until_one_leads_and_the_other_follows(pods: [&Pod; 2]) {
-    let [one, two] = pods;
+pub(crate) async fn until_one_leads_and_the_other_follows([one, two]: [&Pod; 2]) {
+    let led_by = |leader: &Pod, other: &Pod| {
+        leader.may_grant() && follows(&other.state.borrow(), leader.name)
+    };
     let satisfied = async {
-        let led_by = |leader: &Pod, other: &Pod| {
-            leader.may_grant() && follows(&other.standing.borrow(), leader.name)
-        };
         while !led_by(one, two) && !led_by(two, one) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let satisfied = timeout(PATIENCE, satisfied).await;
-    let seen = [one, two].map(|pod| pod.standing.borrow().clone());
-    assert!(
-        satisfied.is_ok(),
-        "one leads and the other follows: not {seen:?}"
-    );
+    if timeout(PATIENCE, satisfied).await.is_err() {
+        let states = [one, two].map(|pod| pod.state.borrow().clone());
+        panic!("one leads and the other follows: not {states:?}");
+    }
 }
 
-fn may_grant(standing: &LeadershipState) -> bool {
-    let until = standing.term.as_ref().map(|term| term.until);
+fn may_grant(state: &LeadershipState) -> bool {
+    let until = state.term.as_ref().map(|term| term.until);
     until.is_some_and(|until| boot_time::now() < until)
 }
 
-/// Looks all the time whether two may grant.
+/// Checks continuously that no two pods may grant.
 pub(crate) struct Judge {
     end: CancellationToken,
-    looking: AbortOnDropHandle<u64>,
+    checking: AbortOnDropHandle<u64>,
 }
 
 impl Judge {
     pub(crate) fn of(pods: [&Pod; 2]) -> Self {
-        let pods = pods.map(|pod| pod.standing.clone());
+        let pods = pods.map(|pod| pod.state.clone());
         let end = CancellationToken::new();
         let ended = end.clone();
-        let looking = tokio::spawn(async move {
-            let mut looks = 0;
+        let checking = tokio::spawn(async move {
+            let mut checks = 0;
             while !ended.is_cancelled() {
                 let leaders = pods.iter().filter(|pod| may_grant(&pod.borrow()));
                 assert!(leaders.count() < 2, "two may grant");
-                looks += 1;
+                checks += 1;
                 sleep(Duration::from_millis(2)).await;
             }
-            looks
+            checks
         });
         Self {
             end,
-            looking: AbortOnDropHandle::new(looking),
+            checking: AbortOnDropHandle::new(checking),
         }
     }
 
     pub(crate) async fn found_one_leader(self) {
         self.end.cancel();
-        let looks = self.looking.await.expect("two may grant");
-        assert!(looks > 0);
+        let checks = self.checking.await.expect("two may grant");
+        assert!(checks > 0);
     }
 }

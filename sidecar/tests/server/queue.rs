@@ -1,0 +1,59 @@
+//! A queue task in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_queue::discord::api::Discord;
+use gateway_queue::discord::token_source::Current;
+use gateway_queue::metrics::Metrics;
+use gateway_queue::queue::handle::Handle;
+use gateway_queue::queue::task::QueueTask;
+use gateway_queue_core::leadership::state::LeadershipState;
+use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::pacing::budget::Rules;
+use gateway_queue_core::pacing::scheduler::Config;
+use tokio::sync::watch;
+
+/// A running queue task with one bucket and no token, and its channels.
+pub(crate) struct Queue {
+    pub(crate) handle: Handle,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Decides whether it leads.
+    pub(crate) leadership: Arc<watch::Sender<LeadershipState>>,
+    /// What it would write to the Lease.
+    pub(crate) pages: watch::Receiver<Page>,
+}
+
+impl Queue {
+    /// Starts a queue task that does not lead.
+    pub(crate) fn start(pod: &str, spacing: Duration, start_guard: bool) -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let config = Config {
+            spacing,
+            start_guard,
+            place_kept: MINUTE,
+            max_concurrency: 1,
+            rules: Rules {
+                interval: spacing,
+                reserve: 0,
+                refresh: MINUTE,
+            },
+        };
+        let (leadership, state) = watch::channel(LeadershipState::SEEKS);
+        let (_, tokens) = watch::channel(Current::None);
+        let (page, pages) = watch::channel(Page::new(pod));
+        let discord = Discord::new("http://127.0.0.1:1").unwrap();
+        let metrics = Arc::new(Metrics::new(0));
+        let counted = Arc::clone(&metrics);
+        let (task, handle) =
+            QueueTask::new(config, 100, state, tokens, discord, page, counted).unwrap();
+        // It ends with the runtime of the test.
+        tokio::spawn(task.run());
+        Self {
+            handle,
+            metrics,
+            leadership: Arc::new(leadership),
+            pages,
+        }
+    }
+}
