@@ -83,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn when_all_come_at_once_both_serve_all_buckets_alike(buckets in 1..20_u16, count in 1..60_u32) {
+    fn when_all_come_at_once_both_serve_all_buckets_alike(buckets in 1..20_u32, count in 1..60_u32) {
         let story: Vec<_> = (0..count).map(|shard| (0, Ask(shard))).collect();
         let end = u64::from(count) * 5000 + 10;
         let ours = ours(forgetful(), plenty(buckets), &story, end);
@@ -93,11 +93,11 @@ proptest! {
 }
 
 /// Both play the story, with nothing but the spacing.
-fn both(buckets: u16, story: &Story) -> (Grants, Grants) {
+fn both(buckets: u32, story: &Story) -> (Grants, Grants) {
     let end = 60 * SECOND;
     let kept = config(Duration::from_secs(60));
     let config = Config {
-        max_concurrency: u32::from(buckets),
+        max_concurrency: buckets,
         ..kept
     };
     (
@@ -142,13 +142,13 @@ fn at_the_peer_who_comes_back_starts_at_the_end() {
 #[test]
 fn the_peer_forgets_who_came_first_when_the_buckets_change() {
     let asks = [0, 1, 3, 2].map(|shard| (0, Ask(shard)));
-    let first = Says {
-        reset_at: 24 * HOUR,
+    let first = Report {
+        resets_at: moment(24 * HOUR),
         ..plenty(2)
     };
     let says = [(
         1000,
-        Discord(Says {
+        Discord(Report {
             buckets: 1,
             ..first
         }),
@@ -184,16 +184,16 @@ fn no_bucket_at_all_is_no_limit_to_the_peer_and_ends_it_when_somebody_waits() {
 
 #[test]
 fn the_peer_refills_by_its_own_clock() {
-    let first = Says {
+    let first = Report {
         buckets: 1,
         remaining: 1,
         total: 1000,
-        reset_at: 60 * SECOND,
+        resets_at: moment(60 * SECOND),
     };
     // The window ends, and Discord, for whatever reason, opens no new one.
-    let used_up = Says {
+    let used_up = Report {
         remaining: 0,
-        reset_at: 0,
+        resets_at: moment(0),
         ..first
     };
     let asks = [(0, Ask(0)), (0, Ask(1))];
@@ -204,17 +204,17 @@ fn the_peer_refills_by_its_own_clock() {
 
 #[test]
 fn the_peer_does_not_hear_an_update_while_it_is_used_up() {
-    let first = Says {
+    let first = Report {
         buckets: 1,
         remaining: 0,
         total: 1000,
-        reset_at: HOUR,
+        resets_at: moment(HOUR),
     };
     let story = [
         (0, Ask(0)),
         (
             10 * SECOND,
-            Discord(Says {
+            Discord(Report {
                 remaining: 1000,
                 ..first
             }),
@@ -230,24 +230,24 @@ fn the_peer_does_not_hear_an_update_while_it_is_used_up() {
 
 #[test]
 fn the_peer_takes_a_whole_window_for_one_of_24_hours() {
-    let first = Says {
+    let first = Report {
         buckets: 1,
         remaining: 2,
         total: 2,
-        reset_at: 60 * SECOND,
+        resets_at: moment(60 * SECOND),
     };
     let asks = [(0, Ask(0)), (0, Ask(1)), (0, Ask(2))];
     let next = (
         60 * SECOND,
-        Discord(Says {
-            reset_at: 2 * HOUR,
+        Discord(Report {
+            resets_at: moment(2 * HOUR),
             ..first
         }),
     );
     let end = 25 * HOUR;
     assert_eq!(times(&peer(first, &asks, end)), [0, 5 * SECOND, 24 * HOUR]);
     // It has counted both by then; we ask, as others may have used some.
-    let used_up = Says {
+    let used_up = Report {
         remaining: 0,
         ..first
     };
@@ -260,11 +260,11 @@ fn the_peer_takes_a_whole_window_for_one_of_24_hours() {
 
 #[test]
 fn the_peer_forgets_what_discord_has_not_counted_yet() {
-    let first = Says {
+    let first = Report {
         buckets: 1,
         remaining: 2,
         total: 1000,
-        reset_at: HOUR,
+        resets_at: moment(HOUR),
     };
     // Both are used by 5; what Discord says at 6 does not count them yet.
     let asks = [0, 1, 2].map(|shard| (0, Ask(shard)));
@@ -276,7 +276,7 @@ fn the_peer_forgets_what_discord_has_not_counted_yet() {
     let mut config = forgetful();
     config.rules.refresh = Duration::from_secs(6);
     // It has counted them when it must have.
-    let counted = Says {
+    let counted = Report {
         remaining: 0,
         ..first
     };

@@ -1,7 +1,7 @@
 //! A fake API server with one Lease, over real HTTP or HTTPS on a loopback port.
 //!
-//! Clients are told apart by their bearer token, and each can be given [`Faults`] of
-//! its own, so that a test cuts off one candidate and not the other.
+//! Each client is identified by its bearer token and can have its own [`Faults`], so that a test
+//! cuts off one candidate and not the other.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::stream;
+use gateway_queue_core::testing::lease::{Refusal, Store};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
@@ -28,47 +29,45 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::lease::{Status, Store};
-
-/// No condition that a test waits for takes longer, on a machine under load.
+/// The longest time that a test waits for a condition, on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What goes wrong for one client.
+/// The faults of one client.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// Nothing passes: requests are neither applied nor answered, and watches are silent.
+    /// Requests are neither applied nor answered, and watches are silent.
     pub cut: bool,
-    /// Requests are applied so much later, even if the client has given up by then.
+    /// How much later requests are applied, even if the client has given up by then.
     pub request_delay: Duration,
-    /// Answers are so much later than what they are about.
+    /// How much later the answers are sent.
     pub answer_delay: Duration,
     /// Writes are applied and never answered.
     pub lose_answers: bool,
-    /// All requests get this status: 401, 403, 500.
+    /// All requests get this status.
     pub status: Option<u16>,
     /// All requests get 200 and this body.
     pub body: Option<Vec<u8>>,
-    /// What new watches do.
+    /// The fault of new watches.
     pub watch: WatchFault,
 }
 
-/// What goes wrong with a watch.
+/// The fault of a watch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WatchFault {
-    /// Nothing.
+    /// No fault.
     #[default]
     None,
     /// The status is 410.
     Expired,
     /// The first event is an ERROR with code 410.
     ExpiredEvent,
-    /// No event ever comes.
+    /// No event is sent.
     Hung,
-    /// An event without an end.
+    /// The first event has no end.
     Oversized,
-    /// A line that is no JSON.
+    /// The first line is no JSON.
     Garbage,
 }
 
@@ -84,7 +83,7 @@ pub struct FakeApiServer {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// The version of the Lease; wakes those who wait for a change.
+    /// The version of the Lease. Watches and tests wait for its changes.
     version: watch::Sender<u64>,
     connections: Mutex<JoinSet<()>>,
 }
@@ -92,6 +91,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     store: Store,
+    /// Each change as a watch reports it, with its version.
+    changes: Vec<(u64, Value)>,
     faults: HashMap<String, Faults>,
     requests: HashMap<String, u64>,
     certificate: Option<Arc<ServerConfig>>,
@@ -138,19 +139,25 @@ impl FakeApiServer {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Creates the Lease with a new UID, in place of one that is there.
+    /// Creates the Lease with a new UID. An existing one is deleted before.
     pub fn create(&self, lease: Value) {
-        self.change(|store| store.create(lease));
+        self.delete();
+        self.shared.change("ADDED", |store| store.create(lease));
     }
 
     /// Deletes the Lease.
     pub fn delete(&self) {
-        self.change(Store::delete);
+        let mut state = self.shared.state.lock().unwrap();
+        if let Some(lease) = state.store.delete() {
+            self.shared.publish(&mut state, "DELETED", lease);
+        }
     }
 
-    /// Applies a merge patch of another client. Panics when it is refused.
+    /// Applies a merge patch of another client. Panics if it is refused.
     pub fn edit(&self, patch: &Value) {
-        self.change(|store| store.patch(patch).map(drop))
+        let patched = |store: &mut Store| store.patch(patch).map(drop);
+        self.shared
+            .change("MODIFIED", patched)
             .expect("a valid edit");
     }
 
@@ -159,21 +166,20 @@ impl FakeApiServer {
         self.shared.state.lock().unwrap().store.lease().cloned()
     }
 
-    /// Returns how many requests of this client arrived, watches included.
+    /// Returns the number of requests of this client, watches included.
     pub fn requests(&self, token: &str) -> u64 {
         let state = self.shared.state.lock().unwrap();
         state.requests.get(token).copied().unwrap_or(0)
     }
 
-    /// Changes what goes wrong for the client with this token, from the next request on;
-    /// a cut is for open watches, too.
+    /// Changes the faults of the client with this token, from its next request on. A cut also
+    /// silences its open watches.
     pub fn faults(&self, token: &str, change: impl FnOnce(&mut Faults)) {
         let mut state = self.shared.state.lock().unwrap();
         change(state.faults.entry(token.to_owned()).or_default());
     }
 
-    /// Presents this certificate from now on, and closes all connections, as an API
-    /// server that is restarted does.
+    /// Presents this certificate from now on and closes all connections, as after a restart.
     pub fn present(&self, certificate: Arc<ServerConfig>) {
         self.shared.state.lock().unwrap().certificate = Some(certificate);
         self.close_connections();
@@ -202,18 +208,27 @@ impl FakeApiServer {
             Err(_) => panic!("the Lease stays {:?}", self.lease()),
         }
     }
-
-    fn change<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
-        self.shared.change(change)
-    }
 }
 
 impl Shared {
-    fn change<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
+    /// Changes the Lease, and reports the change to the watches.
+    fn change<T>(&self, kind: &str, change: impl FnOnce(&mut Store) -> T) -> T {
         let mut state = self.state.lock().unwrap();
+        let before = state.store.version();
         let result = change(&mut state.store);
-        self.version.send_replace(state.store.version());
+        if state.store.version() > before
+            && let Some(lease) = state.store.lease().cloned()
+        {
+            self.publish(&mut state, kind, lease);
+        }
         result
+    }
+
+    fn publish(&self, state: &mut State, kind: &str, lease: Value) {
+        let version = state.store.version();
+        let event = json!({"type": kind, "object": lease});
+        state.changes.push((version, event));
+        self.version.send_replace(version);
     }
 
     fn faults(&self, token: &str) -> Faults {
@@ -233,7 +248,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             match certificate {
                 None => serve(connection, serving).await,
                 Some(certificate) => {
-                    // A client that does not trust it is a part of the test.
+                    // A test may have a client that does not trust it.
                     if let Ok(connection) = TlsAcceptor::from(certificate).accept(connection).await
                     {
                         serve(connection, serving).await;
@@ -255,7 +270,7 @@ async fn serve(
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(request, shared).await) }
     });
-    // A client that disconnects is a part of the test.
+    // A test may have a client that disconnects.
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(connection), service)
         .await;
@@ -275,7 +290,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Bod
     }
     if let Some(code) = faults.status {
         sleep(faults.answer_delay).await;
-        return refuse(&Status::new(code, "Refused", "refused by the test"));
+        return refuse(code, "Refused", "refused by the test");
     }
     if let Some(body) = faults.body {
         return respond(200, body);
@@ -288,7 +303,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Bod
     let Ok(body) = body.map(|body| body.to_bytes()) else {
         return pending().await;
     };
-    // A task of its own, as a client that gives up does not take it back.
+    // A task of its own: a client that gives up does not undo it.
     let applying = tokio::spawn(apply(
         Arc::clone(&shared),
         body,
@@ -302,7 +317,9 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Bod
     sleep(faults.answer_delay).await;
     match result {
         Ok(lease) => respond(200, lease.to_string()),
-        Err(status) => refuse(&status),
+        Err(Refusal::Missing) => refuse(404, "NotFound", "leases \"my-bot\" not found"),
+        Err(Refusal::Conflict) => refuse(409, "Conflict", "the object has been modified"),
+        Err(Refusal::Invalid(field)) => refuse(422, "Invalid", &field),
     }
 }
 
@@ -311,17 +328,17 @@ async fn apply(
     body: Bytes,
     writes: bool,
     delay: Duration,
-) -> Result<Value, Status> {
+) -> Result<Value, Refusal> {
     sleep(delay).await;
     if !writes {
-        return shared.state.lock().unwrap().store.read();
+        return shared.state.lock().unwrap().store.read().cloned();
     }
-    let bad = |error: serde_json::Error| Status::new(400, "BadRequest", &error.to_string());
-    let patch = serde_json::from_slice(&body).map_err(bad)?;
-    shared.change(|store| store.patch(&patch))
+    let patch = serde_json::from_slice(&body);
+    let patch = patch.map_err(|error| Refusal::Invalid(error.to_string()))?;
+    shared.change("MODIFIED", |store| store.patch(&patch).cloned())
 }
 
-/// The version that a request watches from, if it is a watch.
+/// Returns the version that a request watches from, if it is a watch.
 fn watched_version(request: &Request<Incoming>) -> Option<u64> {
     let query = request.uri().query()?.as_bytes();
     let parameters: HashMap<_, _> = url::form_urlencoded::parse(query).collect();
@@ -336,12 +353,12 @@ fn start_watch(
     fault: WatchFault,
     shared: Arc<Shared>,
 ) -> Response<Body> {
-    let expired = Status::new(410, "Expired", "too old resource version");
+    const EXPIRED: &str = "too old resource version";
     match fault {
         WatchFault::None => {}
-        WatchFault::Expired => return refuse(&expired),
+        WatchFault::Expired => return refuse(410, "Expired", EXPIRED),
         WatchFault::ExpiredEvent => {
-            let event = json!({"type": "ERROR", "object": expired.body});
+            let event = json!({"type": "ERROR", "object": status(410, "Expired", EXPIRED)});
             return respond(200, format!("{event}\n"));
         }
         WatchFault::Garbage => return respond(200, "<html>Bad Gateway</html>\n"),
@@ -363,10 +380,10 @@ fn start_watch(
                 let lines = {
                     let state = shared.state.lock().unwrap();
                     let mut lines = String::new();
-                    for (at, event) in state.store.after(version) {
+                    for (_, event) in state.changes.iter().filter(|(at, _)| *at > version) {
                         lines += &format!("{event}\n");
-                        version = *at;
                     }
+                    version = version.max(state.store.version());
                     lines
                 };
                 if !lines.is_empty() {
@@ -380,8 +397,13 @@ fn start_watch(
     Response::new(StreamBody::new(events).boxed_unsync())
 }
 
-fn refuse(status: &Status) -> Response<Body> {
-    respond(status.code, status.body.to_string())
+fn refuse(code: u16, reason: &str, message: &str) -> Response<Body> {
+    respond(code, status(code, reason, message).to_string())
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "reason": reason, "message": message, "code": code})
 }
 
 fn respond(status: u16, body: impl Into<Bytes>) -> Response<Body> {

@@ -1,4 +1,4 @@
-//! Certificate authorities for tests, made anew in each run.
+//! Certificate authorities for tests, created in each run.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Returns a new authority of this name.
+    /// Creates an authority of this name.
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -33,7 +33,7 @@ impl Authority {
         &self.pem
     }
 
-    /// Returns what a server on 127.0.0.1 presents, certified by this authority.
+    /// Returns the configuration of a server on 127.0.0.1 that this authority certified.
     pub fn certify(&self) -> Arc<ServerConfig> {
         let mut params = CertificateParams::default();
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);

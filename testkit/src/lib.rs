@@ -7,6 +7,5 @@
 pub mod api_server;
 pub mod certificates;
 pub mod discord;
-pub mod lease;
 pub mod manual_server;
 pub mod scripted_server;

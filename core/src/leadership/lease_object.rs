@@ -185,7 +185,7 @@ fn micros(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::merge;
+    use crate::testing::lease::merge;
 
     use super::*;
     use crate::leadership::election::Kind;

@@ -7,20 +7,18 @@ use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
 use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::testing::judge::SessionStarts;
 use gateway_queue_core::time::Moment;
 
 use super::{Mood, Says};
 
-const TOTAL: u64 = 1000;
+const TOTAL: i64 = 1000;
 
 #[derive(Debug)]
 pub(crate) struct Discord {
     pub(crate) mood: Mood,
-    remaining: u64,
-    reset_at: Option<Moment>,
+    starts: SessionStarts,
     max_concurrency: Option<u32>,
-    /// When each identify is counted; those that were, are gone from here.
-    uncounted: Vec<Moment>,
     /// When each identify is counted, for ever.
     identifies: Vec<Moment>,
     /// What the queue was told last, and when that was true.
@@ -33,10 +31,14 @@ impl Discord {
     pub(crate) fn new(says: Says, now: Moment) -> Self {
         let mut discord = Self {
             mood: Mood::Well,
-            remaining: 0,
-            reset_at: None,
+            starts: SessionStarts {
+                total: TOTAL,
+                remaining: 0,
+                resets_at: None,
+                window: None,
+                uncounted: Vec::new(),
+            },
             max_concurrency: None,
-            uncounted: Vec::new(),
             identifies: Vec::new(),
             told: None,
             guessed_until: now,
@@ -46,28 +48,28 @@ impl Discord {
     }
 
     pub(crate) fn says(&mut self, says: Says, now: Moment) {
-        self.go_on(now);
+        self.starts.advance(now);
         let window = Duration::from_secs(says.reset_after_s);
-        self.remaining = says.remaining;
-        self.reset_at = (!window.is_zero()).then_some(now + window);
+        self.starts.remaining = says.remaining as i64;
+        self.starts.resets_at = (!window.is_zero()).then_some(now + window);
         self.max_concurrency = says.max_concurrency;
     }
 
     /// Others use some of what is left.
     pub(crate) fn others_use(&mut self, session_starts: u64, now: Moment) {
-        self.go_on(now);
-        self.remaining = self.remaining.saturating_sub(session_starts);
+        self.starts.advance(now);
+        self.starts.remaining -= session_starts as i64;
     }
 
     /// A shard identifies, and it is counted only then.
     pub(crate) fn identify(&mut self, counted_at: Moment) {
-        self.uncounted.push(counted_at);
+        self.starts.identify(counted_at);
         self.identifies.push(counted_at);
     }
 
     /// Counts at once what it has not counted yet.
     pub(crate) fn catch_up(&mut self, now: Moment) {
-        for counted_at in self.uncounted.iter_mut().chain(&mut self.identifies) {
+        for counted_at in self.starts.uncounted.iter_mut().chain(&mut self.identifies) {
             *counted_at = now.min(*counted_at);
         }
     }
@@ -78,40 +80,22 @@ impl Discord {
         self.guessed_until = until;
     }
 
-    fn count(&mut self, until: Moment) {
-        let before = self.uncounted.len();
-        self.uncounted.retain(|at| *at > until);
-        let counted = before - self.uncounted.len();
-        self.remaining = self.remaining.saturating_sub(counted as u64);
-    }
-
-    fn go_on(&mut self, now: Moment) {
-        if let Some(reset_at) = self.reset_at
-            && reset_at <= now
-        {
-            self.count(reset_at);
-            self.remaining = TOTAL;
-            self.reset_at = None;
-        }
-        self.count(now);
-    }
-
     /// What it answers to a question that it reads at `now`.
     pub(crate) fn answer(&mut self, now: Moment) -> Outcome {
         // The queue's guess is two grants for each of today's buckets. That is
         // too few when a predecessor had more buckets a moment ago: such a story
         // is not told here, Discord is quick to count then.
         let guess = u64::from(self.max_concurrency.unwrap_or(1)) * 2;
-        if now < self.guessed_until && self.uncounted.len() as u64 > guess {
+        if now < self.guessed_until && self.starts.uncounted.len() as u64 > guess {
             self.catch_up(now);
         }
-        self.go_on(now);
+        self.starts.advance(now);
         match self.mood {
             Mood::Well => Outcome::Limits(Limits {
                 shards: 1,
-                total: TOTAL,
-                remaining: self.remaining,
-                reset_after: self.reset_at.map_or(Duration::ZERO, |at| at.since(now)),
+                total: TOTAL as u64,
+                remaining: self.starts.remaining.max(0) as u64,
+                reset_after: self.starts.reset_after(now),
                 max_concurrency: self.max_concurrency,
             }),
             Mood::Unreachable => Outcome::Unreachable("refused".to_owned()),

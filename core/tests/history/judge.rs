@@ -9,6 +9,7 @@ use gateway_queue_core::lease_state::TokenState;
 use gateway_queue_core::pacing::budget::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::Config;
+use gateway_queue_core::testing::judge::{Spacing, Written};
 use gateway_queue_core::time::Moment;
 
 use super::verdict::{Rule, Verdict, Violation, hold_that};
@@ -60,8 +61,8 @@ pub(crate) struct Judge {
     /// Empty places, and until when they are kept.
     kept: Vec<(u32, Place, Moment)>,
     given: Vec<Given>,
-    /// Every grant that reached a socket: era, bucket, instant.
-    writes: Vec<(u32, u32, Moment)>,
+    /// The grants that reached a socket.
+    spacing: Spacing,
     fetch_sent: Option<Moment>,
     /// It was sent while a grant was due: its answer confirms.
     confirms: bool,
@@ -97,7 +98,7 @@ impl Judge {
             waiting: Vec::new(),
             kept: Vec::new(),
             given: Vec::new(),
-            writes: Vec::new(),
+            spacing: Spacing::default(),
             fetch_sent: None,
             confirms: false,
             confirmed_until: Moment::ZERO,
@@ -114,7 +115,7 @@ impl Judge {
         let mut new = Self::new(config, token, now);
         new.era = self.era + 1;
         if config.start_guard {
-            new.writes = std::mem::take(&mut self.writes);
+            new.spacing = std::mem::take(&mut self.spacing);
         }
         *self = new;
     }
@@ -285,16 +286,14 @@ impl Judge {
             return Ok(());
         };
         let (era, bucket) = (given.era, given.bucket);
-        let spacing = self.config.spacing;
-        let one_limit = |w: &&(u32, u32, Moment)| w.0 != era || w.1 == bucket;
-        let too_close = |w: &&(u32, u32, Moment)| at < w.2 + spacing;
-        let near = self
-            .writes
-            .iter()
-            .filter(one_limit)
-            .find(too_close)
-            .copied();
-        self.writes.push((era, bucket, at));
+        let near = self.spacing.written(Written {
+            at,
+            term: 0,
+            shown: at,
+            bucket,
+            layout: era,
+            spacing: self.config.spacing,
+        });
         hold_that(near.is_none(), Rule::Spacing, at, || {
             format!("{id:?} in bucket {bucket} of era {era}, but there was {near:?}")
         })

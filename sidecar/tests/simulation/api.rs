@@ -1,12 +1,11 @@
-//! The API server: one Lease as JSON, and merge patches that carry the version
-//! which they change.
+//! The API server: one Lease as JSON, and merge patches that name the version they change.
 
 use std::sync::Arc;
 
 use gateway_queue::leadership::lease_client;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use gateway_queue_core::lease_state::{HANDOVER, Release};
-use gateway_queue_core::testing::merge;
+use gateway_queue_core::testing::lease::{Refusal, Store};
 use serde_json::{Value, json};
 
 use crate::story::Broken;
@@ -17,36 +16,33 @@ pub(crate) enum Request {
     Patch(Value),
 }
 
-/// What a patch is for.
+/// The purpose of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Take,
+    Acquire,
     Renew,
     Release,
 }
 
-/// A version of the Lease, as it is sent and as a pod reads it. Reading it once is
-/// enough, as all read the same.
+/// A version of the Lease as it is sent. It is parsed once, because all pods read the same.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
     json: String,
-    /// From the body of an answer.
+    /// The Lease in the body of an answer.
     pub(crate) answer: Option<LeaseObject>,
-    /// From a line of a watch.
+    /// The Lease in a line of a watch.
     pub(crate) event: Option<LeaseObject>,
 }
 
-/// The Lease, or why there is none.
+/// The answer to a request.
 pub(crate) type Answer = Result<Arc<Sent>, Failure>;
 
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) lease: Option<Value>,
+    store: Store,
     sent: Arc<Sent>,
     pub(crate) up: bool,
     broken: Broken,
-    versions: u64,
-    uids: u64,
 }
 
 impl PartialEq for Sent {
@@ -63,7 +59,7 @@ impl Request {
         Some(match patch["spec"].get("holderIdentity") {
             None => Kind::Renew,
             Some(holder) if holder == "" => Kind::Release,
-            Some(_) => Kind::Take,
+            Some(_) => Kind::Acquire,
         })
     }
 }
@@ -71,31 +67,25 @@ impl Request {
 impl Server {
     pub(crate) fn new(broken: Broken) -> Self {
         Self {
-            lease: None,
+            store: Store::default(),
             sent: Arc::default(),
             up: true,
             broken,
-            versions: 0,
-            uids: 0,
         }
     }
 
-    /// Somebody makes a Lease where there is none, blank or like an old one.
-    pub(crate) fn create(&mut self, like: Option<Value>) {
-        self.uids += 1;
-        let mut lease = like.unwrap_or_else(|| {
-            json!({
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {"name": "bot", "namespace": "default"},
-                "spec": {},
-            })
-        });
-        lease["metadata"]["uid"] = format!("uid-{}", self.uids).into();
-        self.store(lease);
+    pub(crate) fn lease(&self) -> Option<&Value> {
+        self.store.lease()
     }
 
-    /// The operator makes the Lease of a GatewayQueue that is new.
+    /// Another client creates the Lease: blank, or a copy of an old one.
+    pub(crate) fn create(&mut self, like: Option<Value>) {
+        let blank = || json!({"metadata": {"name": "bot", "namespace": "default"}, "spec": {}});
+        self.store.create(like.unwrap_or_else(blank));
+        self.publish();
+    }
+
+    /// The operator creates the Lease of a new GatewayQueue.
     pub(crate) fn create_first(&mut self) {
         let annotations = json!({HANDOVER: Release::NeverLed.write()});
         self.create(Some(
@@ -103,51 +93,54 @@ impl Server {
         ));
     }
 
-    /// Another client writes to it, whatever its version is.
+    pub(crate) fn delete(&mut self) -> Option<Value> {
+        self.store.delete()
+    }
+
+    /// Another client writes to the Lease, whatever its version is.
     pub(crate) fn write(&mut self, patch: &Value) {
-        if let Some(mut lease) = self.lease.take() {
-            let uid = lease["metadata"]["uid"].clone();
-            merge(&mut lease, patch);
-            lease["metadata"]["uid"] = uid;
-            self.store(lease);
-        }
+        self.store.force(patch);
+        self.publish();
     }
 
     pub(crate) fn sent(&self) -> Option<Arc<Sent>> {
-        self.lease.is_some().then(|| Arc::clone(&self.sent))
+        self.lease().map(|_| Arc::clone(&self.sent))
     }
 
     pub(crate) fn version(&self) -> Option<&str> {
-        self.lease.as_ref()?["metadata"]["resourceVersion"].as_str()
+        self.lease()?["metadata"]["resourceVersion"].as_str()
     }
 
-    /// Does what was asked. The answer, and whether the Lease was changed.
+    /// Answers a request, and returns whether it changed the Lease.
     pub(crate) fn serve(&mut self, request: &Request) -> (Answer, bool) {
-        let Some(lease) = &self.lease else {
-            return (Err(Failure::Missing), false);
+        let before = self.store.version();
+        let result = match request {
+            Request::Read => self.store.read(),
+            Request::Patch(patch) if self.broken == Broken::NoCompareAndSwap => {
+                let mut patch = patch.clone();
+                patch["metadata"]["resourceVersion"].take();
+                self.store.patch(&patch)
+            }
+            Request::Patch(patch) => self.store.patch(patch),
         };
-        let patch = match request {
-            Request::Read => return (Ok(Arc::clone(&self.sent)), false),
-            Request::Patch(patch) => patch,
-        };
-        if let Err(why) = validate(&patch["spec"]) {
-            let why = format!("the API server answered 422: {why}");
-            return (Err(Failure::Other(why)), false);
+        let result = result.map(drop).map_err(|refusal| match refusal {
+            Refusal::Missing => Failure::Missing,
+            Refusal::Conflict => Failure::Conflict,
+            Refusal::Invalid(field) => {
+                Failure::Other(format!("the API server answered 422: {field}"))
+            }
+        });
+        let changed = self.store.version() > before;
+        if changed {
+            self.publish();
         }
-        let same = |field: &str| patch["metadata"][field] == lease["metadata"][field];
-        let same_version = same("resourceVersion") || self.broken == Broken::NoCompareAndSwap;
-        if !same("uid") || !same_version {
-            return (Err(Failure::Conflict), false);
-        }
-        let mut lease = lease.clone();
-        merge(&mut lease, patch);
-        self.store(lease);
-        (Ok(Arc::clone(&self.sent)), true)
+        (result.map(|()| Arc::clone(&self.sent)), changed)
     }
 
-    fn store(&mut self, mut lease: Value) {
-        self.versions += 1;
-        lease["metadata"]["resourceVersion"] = self.versions.to_string().into();
+    fn publish(&mut self) {
+        let Some(lease) = self.store.lease() else {
+            return;
+        };
         let json = lease.to_string();
         let event = format!(r#"{{"type":"MODIFIED","object":{json}}}"#);
         self.sent = Arc::new(Sent {
@@ -155,36 +148,5 @@ impl Server {
             event: lease_client::changed(event.as_bytes()),
             json,
         });
-        self.lease = Some(lease);
     }
-}
-
-/// What the API server refuses to store from a client of its typed API.
-fn validate(spec: &Value) -> Result<(), String> {
-    let int32 = |field: &str, least: i64| match &spec[field] {
-        Value::Null => Ok(()),
-        value => match value.as_i64() {
-            Some(n) if (least..=i32::MAX.into()).contains(&n) => Ok(()),
-            _ => Err(format!("{field}: {value}")),
-        },
-    };
-    int32("leaseDurationSeconds", 1)?;
-    int32("leaseTransitions", 0)?;
-    for field in ["renewTime", "acquireTime"] {
-        match &spec[field] {
-            Value::Null => {}
-            Value::String(time) if is_micro_time(time) => {}
-            value => return Err(format!("{field}: {value}")),
-        }
-    }
-    Ok(())
-}
-
-/// As Go reads `2006-01-02T15:04:05.000000Z07:00`: a year has four digits.
-fn is_micro_time(time: &str) -> bool {
-    let shape = time.bytes().map(|byte| match byte {
-        b'0'..=b'9' => b'0',
-        other => other,
-    });
-    shape.eq(*b"0000-00-00T00:00:00.000000Z") && time.parse::<jiff::Timestamp>().is_ok()
 }

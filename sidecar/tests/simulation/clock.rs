@@ -1,4 +1,4 @@
-//! True time, which nobody knows, and the clocks that pods have.
+//! True time, which no pod knows, and the clocks of the pods.
 
 use std::time::Duration;
 
@@ -11,42 +11,41 @@ pub(crate) type True = u64;
 pub(crate) const MILLI: True = 1_000_000;
 pub(crate) const SECOND: True = 1_000 * MILLI;
 
-/// The wall clock's time when the simulation begins, in seconds: in 2026.
+/// The time of the wall clock when the simulation begins, in seconds: in 2026.
 const BEGINNING: i64 = 1_780_000_000;
 
-/// How fast clocks may run, in millionths of true time: any two are at most
-/// 5 % apart.
+/// The slowest and the fastest clock, in millionths of true time: at most 5 % apart.
 pub(crate) const RATES: (u64, u64) = (975_000, 1_025_000);
 
 pub(crate) fn length(time: True) -> Duration {
     Duration::from_nanos(time)
 }
 
-/// A clock that runs at a rate of its own, ahead by any offset.
+/// A clock with its own rate and any offset.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     pub(crate) ahead: u64,
     pub(crate) rate: u64,
-    /// By how many seconds the wall clock is wrong.
+    /// The error of the wall clock, in seconds.
     pub(crate) wrong: i64,
 }
 
 impl Clock {
-    /// What it shows at `time`.
+    /// Returns what it shows at `time`.
     pub(crate) fn at(self, time: True) -> Moment {
         Moment::from_nanos(self.ahead + time * self.rate / 1_000_000)
     }
 
-    /// What the wall clock shows at `time`.
+    /// Returns what the wall clock shows at `time`.
     pub(crate) fn wall(self, time: True) -> Timestamp {
         let nanos = i128::from(BEGINNING + self.wrong) * i128::from(SECOND) + i128::from(time);
         Timestamp::from_nanosecond(nanos).unwrap()
     }
 
-    /// The first time at which it shows `moment`.
+    /// Returns the first time at which it shows `moment`.
     pub(crate) fn when(self, moment: Moment) -> True {
         let shown = moment.as_nanos().saturating_sub(self.ahead);
-        // Somewhere far beyond the end.
+        // Far beyond the end.
         let shown = shown.min(1_000_000 * SECOND);
         shown.saturating_mul(1_000_000).div_ceil(self.rate)
     }

@@ -1,40 +1,30 @@
-//! What is demanded of all together, in true time.
+//! The rules about all pods, checked in true time.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gateway_queue::metrics::Metrics;
 use gateway_queue_core::leadership::election::LONGEST;
-use gateway_queue_core::leadership::lease_object::LeaseObject;
 use gateway_queue_core::lease_state::Release;
-use gateway_queue_core::queue::snapshot::{About, Snapshot};
+use gateway_queue_core::queue::snapshot::Snapshot;
 use gateway_queue_core::queue::state_json;
+use gateway_queue_core::testing::{about, leader_fields};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::clock::{SECOND, True};
-use crate::judge::{Rule, Violation};
+use crate::rules::{Rule, Violation};
 use crate::world::{Event, World};
 
-/// How long a leader without session starts may take to ask Discord again.
+/// The longest time until a leader without session starts asks Discord again.
 const REFRESH: True = 80 * SECOND;
 
-/// What only a leader knows, in /state and in /metrics.
-const LEADERS_FIELDS: [&str; 6] = [
-    "blocked_by",
-    "last_error",
-    "max_concurrency",
-    "recommended_shards",
-    "session_starts",
-    "next_fetch_in_ms",
-];
-const LEADERS_GAUGES: [&str; 4] = [
+/// The gauges that only a leader has.
+const LEADER_GAUGES: [&str; 4] = [
     "gateway_queue_blocked{",
     "gateway_queue_max_concurrency ",
     "gateway_queue_recommended_shards ",
     "gateway_queue_session_starts_",
 ];
-/// A setting, which every pod knows.
+/// A setting, which every pod has.
 const RESERVE: &str = "gateway_queue_session_starts_reserve ";
 
 impl World {
@@ -43,8 +33,8 @@ impl World {
         self.violation.get_or_insert(Violation { rule, at, what });
     }
 
-    /// After each step of a pod: if it has a new right, nobody else has any, and
-    /// what those export is checked as it is read.
+    /// Checks a pod after each of its steps. If it has a new right to grant, no other pod may
+    /// grant, or export in any format what only a leader knows.
     pub(crate) fn check_right(&mut self, pod: usize) {
         self.demand_no_stale_exports(pod);
         let right = self.pods[pod].right();
@@ -61,11 +51,11 @@ impl World {
         }
     }
 
-    /// What a pod shows to whoever looks now; none when it cannot be asked.
+    /// Returns what a pod exports now; none if it does not run.
     fn snapshot(&mut self, pod: usize) -> Option<Snapshot> {
         let pod = &mut self.pods[pod];
-        let answers = !pod.gone && pod.inbox.is_none();
-        answers.then(|| pod.snapshot(pod.clock.at(self.now)))
+        let runs = !pod.gone && pod.inbox.is_none();
+        runs.then(|| pod.snapshot(pod.clock.at(self.now)))
     }
 
     fn demand_no_stale_exports(&mut self, pod: usize) {
@@ -75,16 +65,16 @@ impl World {
             && !may_grant
         {
             let view = snapshot.leader_view;
-            self.violate(Rule::Exports, format!("pod {pod} shows {view:?}"));
+            self.violate(Rule::Exports, format!("pod {pod} exports {view:?}"));
         }
     }
 
     fn demand_no_stale_text(&mut self, pod: usize) {
         let may_grant = self.pods[pod].may_grant(self.pods[pod].clock.at(self.now));
         if let Some(snapshot) = self.snapshot(pod).filter(|_| !may_grant) {
-            let shown = of_a_leader(&snapshot);
-            if !shown.is_empty() {
-                self.violate(Rule::Exports, format!("pod {pod} shows {shown:?}"));
+            let exported = exports_of_a_leader(&snapshot);
+            if !exported.is_empty() {
+                self.violate(Rule::Exports, format!("pod {pod} exports {exported:?}"));
             }
         }
     }
@@ -99,19 +89,18 @@ impl World {
         }
     }
 
-    /// How long after the faults somebody must have granted.
+    /// Returns the time after the faults within which a pod must have granted.
     pub(crate) fn deadline(&self) -> True {
         let running = || self.pods.iter().filter(|pod| !pod.gone);
         let mut longest = running().map(|pod| pod.settings.duration).max();
-        let lease = self.server.lease.as_ref().map(|json| json.to_string());
-        let lease = lease.and_then(|json| LeaseObject::parse(json.as_bytes()));
+        let lease = self.server.sent().and_then(|sent| sent.answer.clone());
         if self.seen.garbage > 0 {
             longest = Some(LONGEST);
         } else if let Some(lease) = lease.map(|record| record.lease) {
             longest = longest.max(lease.duration);
             let believed = match &lease.release {
                 Some(Release::Left(left)) => left.lease == lease.uid,
-                Some(Release::NeverLed) => self.seen.made_again == 0,
+                Some(Release::NeverLed) => self.seen.recreated == 0,
                 None => false,
             };
             if lease.holder.is_none() && !believed {
@@ -142,26 +131,18 @@ impl World {
     }
 }
 
-/// What this pod shows, to people and to Prometheus, that only a leader knows.
-fn of_a_leader(snapshot: &Snapshot) -> BTreeSet<String> {
-    let about = About {
-        pod: None,
-        admin_port: 0,
-        spacing: Duration::ZERO,
-        reserve: 0,
-    };
-    let json = state_json::json(snapshot, &about, Timestamp::UNIX_EPOCH).unwrap();
-    let json: Value = serde_json::from_str(&json).unwrap();
+/// Returns what this pod exports, as JSON and as metrics, that only a leader knows.
+fn exports_of_a_leader(snapshot: &Snapshot) -> Vec<String> {
+    let json = state_json::json(snapshot, &about(), Timestamp::UNIX_EPOCH).unwrap();
+    let fields = leader_fields(&serde_json::from_str(&json).unwrap());
     let metrics = Metrics::new(0).page(snapshot).unwrap();
-    let fields = LEADERS_FIELDS
-        .iter()
-        .filter(|field| !json[**field].is_null());
     let is_leaders = |line: &&str| {
-        LEADERS_GAUGES.iter().any(|gauge| line.starts_with(gauge)) && !line.starts_with(RESERVE)
+        LEADER_GAUGES.iter().any(|gauge| line.starts_with(gauge)) && !line.starts_with(RESERVE)
     };
     let gauges = metrics.lines().filter(is_leaders);
     fields
-        .map(|field| (*field).to_owned())
-        .chain(gauges.map(str::to_owned))
+        .into_iter()
+        .chain(gauges)
+        .map(str::to_owned)
         .collect()
 }

@@ -1,16 +1,18 @@
-//! A Discord that counts identifies late, and is out of its mind at times.
+//! A Discord that counts identifies late, and sometimes fails or answers garbage.
 
 use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
 use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::testing::judge::SessionStarts;
+use gateway_queue_core::time::Moment;
 
 use crate::clock::{SECOND, True, length};
 
-/// How long an identify may go uncounted: two intervals, by the fastest clock.
+/// How long an identify may remain uncounted: two intervals, by the fastest clock.
 const LATEST: True = 2 * 5 * SECOND * 1_000_000 / crate::clock::RATES.1;
 
-/// What answers with a number that is not one in one of these fields.
+/// The numbers in an answer. A bad answer has garbage in one of them.
 const FIELDS: [&str; 5] = [
     "shards",
     "total",
@@ -32,61 +34,57 @@ const NO_NUMBERS: [&str; 10] = [
     "NaN",
 ];
 
-/// How Discord is.
+/// How Discord answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
-    Well,
-    /// It cannot be reached.
-    Away,
-    /// It answers with errors and garbage.
-    Sick,
+    Healthy,
+    Unreachable,
+    /// With errors and garbage.
+    Broken,
 }
 
 #[derive(Debug)]
 pub(crate) struct Discord {
     pub(crate) health: Health,
     pub(crate) buckets: u32,
-    total: i64,
-    remaining: i64,
-    window: True,
-    resets_at: True,
-    /// When each identify that it has not counted yet will be.
-    uncounted: Vec<True>,
+    starts: SessionStarts,
 }
 
 impl Discord {
     pub(crate) fn new(dice: &mut fastrand::Rng) -> Self {
         let window = dice.u64(20..150) * SECOND;
-        let most = if dice.bool() { 12 } else { 40 };
-        let total = dice.i64(4..most);
+        let max = if dice.bool() { 12 } else { 40 };
+        let total = dice.i64(4..max);
         Self {
-            health: Health::Well,
+            health: Health::Healthy,
             buckets: dice.u32(1..=3),
-            total,
-            remaining: dice.i64(0..=total),
-            window,
-            resets_at: dice.u64(1..=window),
-            uncounted: Vec::new(),
+            starts: SessionStarts {
+                total,
+                remaining: dice.i64(0..=total),
+                resets_at: Some(Moment::from_nanos(dice.u64(1..=window))),
+                window: Some(length(window)),
+                uncounted: Vec::new(),
+            },
         }
     }
 
-    /// A shard identifies. How many session starts are left in truth.
+    /// A shard identifies. Returns how many session starts are left in truth.
     pub(crate) fn identify(&mut self, now: True, dice: &mut fastrand::Rng) -> i64 {
         let late = match dice.bool() {
             true => LATEST,
             false => dice.u64(0..=LATEST),
         };
-        self.uncounted.push(now + late);
-        self.go_on(now);
-        self.remaining - self.uncounted.len() as i64
+        self.starts.identify(Moment::from_nanos(now + late));
+        self.starts.advance(Moment::from_nanos(now));
+        self.starts.left()
     }
 
     pub(crate) fn answer(&mut self, now: True, dice: &mut fastrand::Rng) -> Outcome {
-        self.go_on(now);
+        self.starts.advance(Moment::from_nanos(now));
         match self.health {
-            Health::Well => read(&self.limits(now, None)),
-            Health::Away => Outcome::Unreachable("no route".to_owned()),
-            Health::Sick => match dice.u8(0..6) {
+            Health::Healthy => read(&self.limits(now, None)),
+            Health::Unreachable => Outcome::Unreachable("no route".to_owned()),
+            Health::Broken => match dice.u8(0..6) {
                 0 => Outcome::Useless("Discord answered 503".to_owned()),
                 1 => Outcome::RateLimited(Duration::from_secs(dice.u64(0..60))),
                 2 => Outcome::Rejected,
@@ -100,13 +98,14 @@ impl Discord {
         }
     }
 
-    /// As JSON, with another value in one field.
+    /// Returns the limits as JSON, with another value in one field.
     fn limits(&self, now: True, wrong: Option<(&str, &str)>) -> String {
-        let reset_after = length(self.resets_at - now).max(Duration::from_millis(1));
+        let reset_after = self.starts.reset_after(Moment::from_nanos(now));
+        let reset_after = reset_after.max(Duration::from_millis(1));
         let numbers = [
             8,
-            self.total as u128,
-            self.remaining.max(0) as u128,
+            self.starts.total as u128,
+            self.starts.remaining.max(0) as u128,
             reset_after.as_millis(),
             self.buckets.into(),
         ];
@@ -119,31 +118,16 @@ impl Discord {
         format!("{{\"url\":\"wss://x\",{shards},\"session_start_limit\":{{{limit}}}}}")
     }
 
-    /// All is well, and there is enough for everybody.
+    /// Answers from now on, and has enough session starts for every shard.
     pub(crate) fn be_generous(&mut self, now: True) {
-        self.go_on(now);
-        self.health = Health::Well;
-        self.total = 1000;
-        self.remaining = 1000;
-    }
-
-    fn go_on(&mut self, now: True) {
-        while self.resets_at <= now {
-            self.count(self.resets_at);
-            self.remaining = self.total;
-            self.resets_at += self.window;
-        }
-        self.count(now);
-    }
-
-    fn count(&mut self, until: True) {
-        let before = self.uncounted.len();
-        self.uncounted.retain(|at| *at > until);
-        self.remaining -= (before - self.uncounted.len()) as i64;
+        self.starts.advance(Moment::from_nanos(now));
+        self.health = Health::Healthy;
+        self.starts.total = 1000;
+        self.starts.remaining = 1000;
     }
 }
 
-/// An answer with the status 200.
+/// Reads an answer with the status 200.
 fn read(body: &str) -> Outcome {
     match Limits::parse(body.as_bytes()) {
         Ok(limits) => Outcome::Limits(limits),

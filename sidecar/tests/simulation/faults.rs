@@ -1,4 +1,4 @@
-//! What goes wrong, and how it ends.
+//! The faults, and their end.
 
 use gateway_queue_core::leadership::lease_object::Failure;
 use serde_json::{Value, json};
@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 use crate::api::{Kind, Request};
 use crate::clock::{MILLI, SECOND, True};
 use crate::discord::Health;
+use crate::foreign_writes;
 use crate::signals::Input;
 use crate::story::{Fault, How, Network, Remake, Target};
-use crate::stranger;
 use crate::world::{Event, World};
 
-/// How long a pod may take to end.
+/// How long a pod may take to terminate.
 const GRACE: True = 30 * SECOND;
 
-/// How long anything takes in the calm, at most.
+/// The longest time that anything takes in the calm.
 const SOON: True = 20 * MILLI;
 
 impl World {
@@ -76,8 +76,8 @@ impl World {
                 if unseen && let Some(pod) = self.find(Target::Leader) {
                     self.cut(pod, 40 * SECOND);
                 }
-                let old = self.server.lease.take();
-                self.tell_watchers();
+                let old = self.server.delete();
+                self.notify_watches();
                 let old = old.filter(|_| remake == Remake::Copied);
                 self.after(length, Event::MakeLease(old));
             }
@@ -90,21 +90,21 @@ impl World {
             }
             Fault::Garbage(times) => {
                 for _ in 0..times {
-                    let patch = stranger::patch(&mut self.dice);
+                    let patch = foreign_writes::patch(&mut self.dice);
                     self.seen.garbage += 1;
                     self.write_to_lease(&patch);
                 }
             }
             Fault::DiscordDown(length) => {
-                self.discord.health = Health::Away;
+                self.discord.health = Health::Unreachable;
                 self.after(length, Event::DiscordUp);
             }
-            Fault::DiscordSick(length) => {
-                self.discord.health = Health::Sick;
+            Fault::DiscordBroken(length) => {
+                self.discord.health = Health::Broken;
                 self.after(length, Event::DiscordUp);
             }
-            // Never fewer: a new leader must guess what one that died has
-            // granted, and guesses two turns of each bucket there is.
+            // Never fewer: a new leader guesses that its predecessor made two grants in each
+            // bucket of today.
             Fault::MoreBuckets => self.discord.buckets = (self.discord.buckets + 1).min(4),
         }
     }
@@ -127,56 +127,53 @@ impl World {
     fn write_to_lease(&mut self, patch: &Value) {
         self.note(|| format!("another client writes {patch}"));
         self.server.write(patch);
-        self.tell_watchers();
+        self.notify_watches();
     }
 
     pub(crate) fn make_lease(&mut self, like: Option<Value>) {
-        if self.server.lease.is_none() {
-            self.seen.made_again += 1;
+        if self.server.lease().is_none() {
+            self.seen.recreated += 1;
             self.server.create(like);
-            self.tell_watchers();
+            self.notify_watches();
         }
     }
 
-    /// A request comes to the API server.
+    /// A request arrives at the API server.
     pub(crate) fn serve(&mut self, pod: usize, id: u64, request: Request) {
         if self.pods[pod].cut || (!self.server.up && self.dice.bool()) {
             return;
         }
-        let (answer, changed) = match self.server.up {
-            true => self.server.serve(&request),
-            false => {
-                let why = "the API server answered 503".to_owned();
-                (Err(Failure::Other(why)), false)
-            }
+        let (answer, changed) = if self.server.up {
+            self.server.serve(&request)
+        } else {
+            let why = "the API server answered 503".to_owned();
+            (Err(Failure::Other(why)), false)
         };
         self.note(|| format!("request {id} of pod {pod}: {answer:?}"));
         self.seen.conflicts += u64::from(answer == Err(Failure::Conflict));
-        if changed && request.kind() == Some(Kind::Take) {
-            self.last_to_take = Some(pod);
+        if changed && request.kind() == Some(Kind::Acquire) {
+            self.last_to_acquire = Some(pod);
         }
-        if changed && self.pods[pod].asked() != Some(id) {
-            self.seen.applied_after_the_time_out += 1;
+        if changed && self.pods[pod].request() != Some(id) {
+            self.seen.applied_after_the_timeout += 1;
         }
         self.send(
             Event::Input(pod, Input::Answer(id, answer)),
             self.network.late,
         );
         if changed {
-            self.tell_watchers();
+            self.notify_watches();
         }
     }
 
-    fn tell_watchers(&mut self) {
-        for pod in 0..self.pods.len() {
-            if self.server.up {
-                self.show(pod);
-            }
+    fn notify_watches(&mut self) {
+        if self.server.up {
+            (0..self.pods.len()).for_each(|pod| self.notify_watch(pod));
         }
     }
 
-    /// The watch of this pod shows what there is.
-    pub(crate) fn show(&mut self, pod: usize) {
+    /// Sends the Lease to the watch of this pod.
+    fn notify_watch(&mut self, pod: usize) {
         if self.pods[pod].gone || self.pods[pod].cut {
             return;
         }
@@ -185,24 +182,24 @@ impl World {
         };
         match self.server.sent() {
             Some(sent) => {
-                let input = Input::Seen(watch, sent);
+                let input = Input::Watched(watch, sent);
                 self.send(Event::Input(pod, input), self.network.stale);
             }
             None => self.end_watch(pod),
         }
     }
 
-    /// A pod begins to watch the Lease from this version on.
+    /// A pod watches the Lease from this version on.
     pub(crate) fn watch(&mut self, pod: usize, id: u64, version: &str) {
         self.pods[pod].watched = Some(id);
         if self.pods[pod].cut || !self.server.up {
             self.end_watch(pod);
         } else if self.server.version() != Some(version) {
-            self.show(pod);
+            self.notify_watch(pod);
         }
     }
 
-    /// The connection of its watch ends, which it learns in a while.
+    /// The connection of its watch ends, which the pod notices after a while.
     pub(crate) fn end_watch(&mut self, pod: usize) {
         if let Some(watch) = self.pods[pod].watched.take() {
             let delay = self.dice.u64(0..2 * SECOND);
@@ -210,29 +207,28 @@ impl World {
         }
     }
 
-    /// The network between this pod and the API server is back.
+    /// This pod can reach the API server again.
     pub(crate) fn reconnect(&mut self, pod: usize) {
         self.pods[pod].cut = false;
         self.end_watch(pod);
         let led = self.pods[pod].has_led && !self.pods[pod].gone;
-        let other = self.last_to_take.is_some_and(|last| last != pod);
-        self.seen.back_after_another_led += u64::from(led && other);
+        let other = self.last_to_acquire.is_some_and(|last| last != pod);
+        self.seen.returned_after_another_led += u64::from(led && other);
     }
 
-    /// A question comes to Discord.
+    /// A request arrives at Discord.
     pub(crate) fn answer_fetch(&mut self, pod: usize, id: u64) {
         let outcome = self.discord.answer(self.now, &mut self.dice);
-        let most = match self.discord.health {
-            Health::Well | Health::Sick => self.discord_takes,
-            Health::Away => 10 * SECOND,
+        let max = match self.discord.health {
+            Health::Healthy | Health::Broken => self.discord_takes,
+            Health::Unreachable => 10 * SECOND,
         };
-        self.seen.sick_answers += u64::from(self.discord.health == Health::Sick);
-        let delay = self.dice.u64(0..most);
+        self.seen.broken_answers += u64::from(self.discord.health == Health::Broken);
+        let delay = self.dice.u64(0..max);
         self.after(delay, Event::Input(pod, Input::Fetched(id, outcome)));
     }
 
-    /// All faults end. What is on its way comes soon, and what was lost is
-    /// known to be lost.
+    /// Ends all faults. What is in flight arrives soon, and lost requests time out soon.
     pub(crate) fn calm(&mut self) {
         self.note(|| "*** calm".to_owned());
         self.network = Network {
@@ -259,16 +255,16 @@ impl World {
             self.pods[pod].cut = false;
             self.pods[pod].stop_at_grant = None;
             self.after(SOON, Event::Resume(pod));
-            if let Some(id) = self.pods[pod].asked() {
+            if let Some(id) = self.pods[pod].request() {
                 self.after(SOON, Event::Input(pod, Input::TimedOut(id)));
             }
         }
-        self.after(SOON, Event::ShowAll);
+        self.after(SOON, Event::NotifyAll);
     }
 
-    /// All that was on its way has come: each watch begins anew.
-    pub(crate) fn show_all(&mut self) {
-        (0..self.pods.len()).for_each(|pod| self.show(pod));
+    /// Everything in flight has arrived: sends the Lease to each watch.
+    pub(crate) fn notify_all(&mut self) {
+        (0..self.pods.len()).for_each(|pod| self.notify_watch(pod));
         let deadline = self.deadline();
         self.after(deadline, Event::Deadline { excused: false });
     }

@@ -1,12 +1,11 @@
-//! The real candidate and the real queue of two to five pods, against a model of
-//! everything else, in made-up time: nothing is real but what is judged.
+//! The real candidate and the real queue of two to five pods, with a model of everything else, in
+//! simulated time.
 //!
-//! What goes between a pod and the API server or Discord is their JSON. The model
-//! leaves out the sockets, and the hops between pods: whoever leads has clients
-//! that wait, so that it grants as soon as it may.
+//! Pods exchange JSON with the API server and Discord. The model leaves out sockets and forwarded
+//! requests: clients always wait at the leader, so that it grants as soon as it may.
 //!
-//! All is drawn from a seed. `SEED=123` plays that one again and prints what
-//! happens; `SEEDS=100000` plays more of them.
+//! Everything is drawn from a seed. `SEED=123` repeats one run and prints what happens;
+//! `SEEDS=100000` makes more runs.
 
 // A test fails by panicking.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -16,11 +15,11 @@ mod clock;
 mod demands;
 mod discord;
 mod faults;
-mod judge;
+mod foreign_writes;
 mod pod;
+mod rules;
 mod signals;
 mod story;
-mod stranger;
 mod world;
 
 use std::env;
@@ -28,7 +27,7 @@ use std::ops::Range;
 use std::thread;
 use std::time::Instant;
 
-use judge::{Rule, Violation};
+use rules::{Rule, Violation};
 use story::Broken;
 use world::{Seen, play};
 
@@ -36,20 +35,17 @@ const SEEDS: u64 = 10_000;
 
 fn number(variable: &str) -> Option<u64> {
     let value = env::var(variable).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable}={value} is no number")),
-    )
+    let number = value.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable}={value} is no number")))
 }
 
-/// Plays these. What was seen, and what was violated.
+/// Plays these seeds. Returns what was seen and what was violated.
 fn play_all(seeds: Range<u64>) -> (Seen, Vec<(u64, Violation)>) {
     let mut sum = Seen::default();
     let mut violations = Vec::new();
     for seed in seeds {
         let end = play(seed, Broken::Nothing, false);
-        sum.add(&end.seen);
+        sum.add(end.seen);
         violations.extend(end.violation.map(|violation| (seed, violation)));
     }
     (sum, violations)
@@ -70,7 +66,7 @@ fn every_rule_holds_in_every_story() {
         let halves = [0..seeds / 2, seeds / 2..seeds];
         for half in halves.map(|half| scope.spawn(|| play_all(half))) {
             let (seen, found) = half.join().unwrap();
-            sum.add(&seen);
+            sum.add(seen);
             violations.extend(found);
         }
     });
@@ -82,19 +78,19 @@ fn every_rule_holds_in_every_story() {
         }
         panic!("{} of {seeds} seeds break a rule", violations.len());
     }
-    let counts = sum.counts();
-    assert!(counts.iter().all(|count| *count > seeds / 500), "{sum:#?}");
+    let is_rare = |count: &mut u64| *count <= seeds / 500;
+    assert!(!sum.counts().into_iter().any(is_rare), "{sum:#?}");
 }
 
 #[test]
-fn the_same_seed_is_the_same_story() {
+fn the_same_seed_has_the_same_story() {
     for seed in 0..20 {
         let [one, two] = [(); 2].map(|()| play(seed, Broken::Nothing, true).trace);
-        assert!(one == two, "SEED={seed} is two stories");
+        assert!(one == two, "SEED={seed} has two stories");
     }
 }
 
-/// Plays until the rule is broken.
+/// Plays until the rule is violated.
 fn finds(broken: Broken, rule: Rule) {
     let mut others = Vec::new();
     for seed in 0..SEEDS {
@@ -110,12 +106,12 @@ fn finds(broken: Broken, rule: Rule) {
 }
 
 #[test]
-fn without_the_margin_two_lead() {
+fn without_the_margin_two_pods_lead() {
     finds(Broken::NoMargin, Rule::TwoLeaders);
 }
 
 #[test]
-fn without_compare_and_swap_two_lead() {
+fn without_compare_and_swap_two_pods_lead() {
     finds(Broken::NoCompareAndSwap, Rule::TwoLeaders);
 }
 
@@ -125,32 +121,32 @@ fn a_release_record_without_inherited_guards_breaks_the_spacing() {
 }
 
 #[test]
-fn a_grant_that_is_written_without_a_look_at_the_clock_breaks_the_spacing() {
+fn a_grant_written_without_reading_the_clock_breaks_the_spacing() {
     finds(Broken::NoFence, Rule::Spacing);
 }
 
 #[test]
-fn a_candidate_that_waits_half_as_long_leads_with_another() {
+fn a_candidate_that_waits_half_as_long_is_a_second_leader() {
     finds(Broken::HalfTheWait, Rule::TwoLeaders);
 }
 
 #[test]
-fn a_release_record_that_hides_what_discord_may_not_have_counted_breaks_the_budget() {
+fn a_release_record_without_uncounted_grants_breaks_the_budget() {
     finds(Broken::UncountedForgotten, Rule::Budget);
 }
 
 #[test]
-fn a_lease_state_that_is_used_as_it_is_breaks_the_budget() {
-    finds(Broken::PageBelieved, Rule::Budget);
+fn a_published_budget_used_without_deductions_breaks_the_budget() {
+    finds(Broken::PublishedBudgetTrusted, Rule::Budget);
 }
 
 #[test]
-fn candidates_that_never_lead_are_silent() {
+fn candidates_that_never_lead_grant_nothing() {
     finds(Broken::NeverTakes, Rule::Silence);
 }
 
 #[test]
-fn a_former_leader_that_goes_on_exporting_what_it_knew_is_found() {
+fn a_former_leader_that_still_exports_a_leaders_state_is_found() {
     finds(Broken::StaleExports, Rule::Exports);
 }
 

@@ -1,5 +1,5 @@
-//! A pod: the real candidate and the real queue of a term. What is simulated is
-//! what their two tasks do: the clocks, the network, the sockets.
+//! A pod: the real candidate and the real queue of a term. Their two tasks are simulated: the
+//! clocks, the network, the sockets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use gateway_queue_core::pacing::pacer::WaiterId;
 use gateway_queue_core::pacing::scheduler::Config as QueueConfig;
 use gateway_queue_core::queue::snapshot::{Detail, LeaderView, Snapshot};
 use gateway_queue_core::queue::term_queue::TermQueue;
+use gateway_queue_core::testing::judge::Written;
 use gateway_queue_core::time::Moment;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Answer, Kind, Request, Sent};
 use crate::clock::{Clock, True};
-use crate::judge::Written;
 use crate::signals::{Effect, Held, Input};
 use crate::story::{Broken, Settings};
 
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Two for each of the most buckets of a story, and they always come back.
+/// Two for each bucket of a story. They always return.
 const SHARDS: u32 = 8;
 
-/// How long the task of the candidate waits for the grants of a term to end.
+/// How long the candidate task waits until the grants of a term are written.
 const SETTLE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -42,36 +42,36 @@ pub(crate) struct Pod {
     broken: Broken,
     candidate: Candidate,
     queue: TermQueue,
-    /// Where the candidate stands, and where the queue was told that it does.
-    stands: LeadershipState,
-    standing: LeadershipState,
-    /// What was granted in the last term, for a broken release record.
+    /// The leadership state of the candidate, and the one that the queue received.
+    candidate_state: LeadershipState,
+    state: LeadershipState,
+    /// The grants of the last term, for a broken release record.
     granted: BTreeMap<u32, Moment>,
-    /// The request to the API server that is not answered.
+    /// The pending request to the API server.
     request: Option<u64>,
     watch: Option<u64>,
     fetch: Option<u64>,
-    /// Of which Lease and term the handover is asked for, and until when.
+    /// The Lease and the term whose handover is pending, and until when.
     settle: Option<(String, Term, Moment)>,
     /// For requests, watches, fetches and waiters.
     ids: u64,
-    /// The Lease as it was last read, and as it was when it was taken.
+    /// The Lease as it was last read, and as it was before it was acquired.
     read: Option<LeaseObject>,
-    taken: Option<LeaseObject>,
-    /// What it knew as a leader, for one that goes on exporting it.
+    acquired: Option<LeaseObject>,
+    /// Its last state as a leader, for a pod that still exports it.
     stale: Option<LeaderView>,
-    /// What came while it was stopped; none while it runs.
+    /// What arrived while it is suspended; none while it runs.
     pub(crate) inbox: Option<Vec<Input>>,
-    /// It will be stopped for so long between its next grant and the write of it.
+    /// How long it will be suspended between its next grant and the write.
     pub(crate) stop_at_grant: Option<True>,
     pub(crate) gone: bool,
-    /// Nothing goes between it and the API server.
+    /// It cannot reach the API server.
     pub(crate) cut: bool,
     /// The API server has this watch open.
     pub(crate) watched: Option<u64>,
     /// When its timer fires.
     pub(crate) alarm: Option<True>,
-    /// Its term, and the end of its right, as they were checked last.
+    /// Its term and the end of its right, as they were checked last.
     pub(crate) checked: Option<(u64, Moment)>,
     /// Whether it has ever led.
     pub(crate) has_led: bool,
@@ -81,7 +81,7 @@ impl Pod {
     pub(crate) fn new(number: usize, clock: Clock, settings: Settings, broken: Broken) -> Self {
         let config = Config {
             identity: format!("pod-{number}_0"),
-            duration: believed(&settings, broken),
+            duration: assumed(&settings, broken),
             renew_every: settings.duration / 3,
             margin: match broken {
                 Broken::NoMargin => Duration::ZERO,
@@ -113,8 +113,8 @@ impl Pod {
             broken,
             candidate: Candidate::new(config, address, Page::new(&name)),
             queue: TermQueue::new(queue, LeadershipState::SEEKS, token, Moment::ZERO),
-            stands: LeadershipState::SEEKS,
-            standing: LeadershipState::SEEKS,
+            candidate_state: LeadershipState::SEEKS,
+            state: LeadershipState::SEEKS,
             granted: BTreeMap::new(),
             request: None,
             watch: None,
@@ -122,7 +122,7 @@ impl Pod {
             settle: None,
             ids: 0,
             read: None,
-            taken: None,
+            acquired: None,
             stale: None,
             inbox: None,
             stop_at_grant: None,
@@ -135,9 +135,9 @@ impl Pod {
         }
     }
 
-    /// Its term, and until when it may grant.
+    /// Returns its term, and until when it may grant.
     pub(crate) fn right(&self) -> Option<(u64, Moment)> {
-        let term = self.standing.term.as_ref()?;
+        let term = self.state.term.as_ref()?;
         Some((term.number, term.until))
     }
 
@@ -149,12 +149,12 @@ impl Pod {
         self.inbox.get_or_insert_default();
     }
 
-    /// The request to the API server that is not answered.
-    pub(crate) fn asked(&self) -> Option<u64> {
+    /// Returns the pending request to the API server.
+    pub(crate) fn request(&self) -> Option<u64> {
         self.request
     }
 
-    /// Whether it leads, and has no session start to give.
+    /// Whether it leads and may not grant for lack of a session start.
     pub(crate) fn holds(&self) -> bool {
         self.queue.blocked_by().is_some()
     }
@@ -164,7 +164,7 @@ impl Pod {
         self.granted.is_empty()
     }
 
-    /// What it shows on its admin port.
+    /// Returns what it exports.
     pub(crate) fn snapshot(&mut self, now: Moment) -> Snapshot {
         let mut snapshot = self.queue.snapshot(Detail::Numbers, 0, now);
         if self.broken == Broken::StaleExports {
@@ -176,7 +176,7 @@ impl Pod {
         snapshot
     }
 
-    /// Takes what has come, and does what is to be done now.
+    /// Handles an input, and does everything that is due.
     pub(crate) fn take(
         &mut self,
         input: Input,
@@ -189,7 +189,7 @@ impl Pod {
             Input::TimedOut(id) if self.request == Some(id) => {
                 self.answered(Err(Failure::Other("no answer".to_owned())), now);
             }
-            Input::Seen(id, sent) if self.watch == Some(id) => self.seen(&sent, now),
+            Input::Watched(id, sent) if self.watch == Some(id) => self.watched(&sent, now),
             Input::WatchEnded(id) if self.watch == Some(id) => self.watch_ended(now),
             Input::Fetched(id, outcome) if self.fetch == Some(id) => {
                 self.fetch = None;
@@ -198,18 +198,18 @@ impl Pod {
             Input::Client(shard) => self.offer(shard, now),
             Input::Write(held) => self.write(&held, now, out),
             Input::Terminate => self.candidate.resign(now),
-            // Of what is over.
+            // Of something that has ended.
             Input::Wake
             | Input::Answer(..)
             | Input::TimedOut(_)
-            | Input::Seen(..)
+            | Input::Watched(..)
             | Input::WatchEnded(_)
             | Input::Fetched(..) => {}
         }
-        self.go_on(now, wall, out);
+        self.act(now, wall, out);
     }
 
-    fn go_on(&mut self, now: Moment, wall: Timestamp, out: &mut Vec<Effect>) {
+    fn act(&mut self, now: Moment, wall: Timestamp, out: &mut Vec<Effect>) {
         self.follow(now, out);
         self.settle(now);
         let candidate_at = self.step(now, wall, out);
@@ -217,8 +217,8 @@ impl Pod {
         if self.candidate.has_left() {
             return out.push(Effect::Gone);
         }
-        if let Some(length) = self.give_turns(now, out) {
-            return out.push(Effect::Stopped(length));
+        if let Some(length) = self.grant(now, out) {
+            return out.push(Effect::Suspended(length));
         }
         if self.queue.fetch_due(now).is_some() {
             let id = self.next_id();
@@ -230,7 +230,7 @@ impl Pod {
         out.extend(times.into_iter().flatten().min().map(Effect::WakeAt));
     }
 
-    /// What the candidate's task does until there is nothing more to do now.
+    /// Does what the candidate task does now, and returns when it must act again.
     fn step(&mut self, now: Moment, wall: Timestamp, out: &mut Vec<Effect>) -> Option<Moment> {
         while self.request.is_none() && self.settle.is_none() {
             self.candidate
@@ -256,29 +256,29 @@ impl Pod {
         None
     }
 
-    /// Tells the queue where the candidate stands.
+    /// Passes the leadership state of the candidate to the queue.
     fn follow(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.candidate.events();
-        if *self.candidate.standing() == self.stands {
+        if *self.candidate.standing() == self.candidate_state {
             return;
         }
-        self.stands.clone_from(self.candidate.standing());
-        let mut standing = self.stands.clone();
-        let unbelieved = self.settings.duration - believed(&self.settings, self.broken);
-        if let Some(term) = &mut standing.term {
-            term.until = term.until + unbelieved;
+        self.candidate_state.clone_from(self.candidate.standing());
+        let mut state = self.candidate_state.clone();
+        let lost = self.settings.duration - assumed(&self.settings, self.broken);
+        if let Some(term) = &mut state.term {
+            term.until = term.until + lost;
         }
-        if self.broken == Broken::PageBelieved && standing.known.is_some() {
-            let taken = self.taken.as_ref();
-            standing.known = taken.and_then(|taken| LastKnown::read(&taken.annotations));
+        if self.broken == Broken::PublishedBudgetTrusted && state.known.is_some() {
+            let acquired = self.acquired.as_ref();
+            state.known = acquired.and_then(|lease| LastKnown::read(&lease.annotations));
         }
-        self.standing = standing.clone();
-        let adopts = standing.known.is_some();
-        if !self.queue.stand(standing, now) {
+        self.state = state.clone();
+        let adopts = state.known.is_some();
+        if !self.queue.stand(state, now) {
             return;
         }
         self.fetch = None;
-        let Some(term) = &self.standing.term else {
+        let Some(term) = &self.state.term else {
             return;
         };
         self.has_led = true;
@@ -314,7 +314,7 @@ impl Pod {
         self.candidate.answered(record, now);
     }
 
-    fn seen(&mut self, sent: &Sent, now: Moment) {
+    fn watched(&mut self, sent: &Sent, now: Moment) {
         match sent.event.clone() {
             Some(record) => {
                 self.read = Some(record.clone());
@@ -332,8 +332,8 @@ impl Pod {
     fn send(&mut self, request: Request, out: &mut Vec<Effect>) {
         let id = self.next_id();
         self.request = Some(id);
-        if request.kind() == Some(Kind::Take) {
-            self.taken.clone_from(&self.read);
+        if request.kind() == Some(Kind::Acquire) {
+            self.acquired.clone_from(&self.read);
             if self.broken == Broken::DatesOverflow {
                 let renewed = self.read.as_ref().and_then(|read| read.renewed);
                 let _ = renewed.map(|at| at + SignedDuration::from_mins(5));
@@ -345,7 +345,7 @@ impl Pod {
         out.push(Effect::Send(id, request));
     }
 
-    /// The handover, once no grant is being written.
+    /// Hands over the term once no grant is being written.
     fn settle(&mut self, now: Moment) {
         let Some((lease, term, until)) = &self.settle else {
             return;
@@ -372,8 +372,8 @@ impl Pod {
         left
     }
 
-    /// For how long it was stopped meanwhile.
-    fn give_turns(&mut self, now: Moment, out: &mut Vec<Effect>) -> Option<True> {
+    /// Makes all grants that are due. Returns how long it is suspended before a write.
+    fn grant(&mut self, now: Moment, out: &mut Vec<Effect>) -> Option<True> {
         while let Some((grant, until)) = self.queue.grant(now) {
             let held = Held {
                 term: self.right().map_or(0, |(term, _)| term),
@@ -390,30 +390,31 @@ impl Pod {
         None
     }
 
-    /// The fence is asked at the instant of the write.
+    /// Writes a grant unless its right has expired at this instant.
     fn write(&mut self, held: &Held, now: Moment, out: &mut Vec<Effect>) {
         let grant = held.grant;
         if now >= held.until && self.broken != Broken::NoFence {
             self.queue.unwritten(grant.waiter, now);
             self.offer(grant.shard, now);
-            return out.push(Effect::Refused);
+            return out.push(Effect::TooLate);
         }
         self.queue.written(&grant, now);
         self.granted.insert(grant.bucket, now);
         let written = Written {
-            pod: self.number,
-            term: held.term,
-            bucket: grant.bucket,
-            buckets: held.buckets,
-            spacing: self.settings.spacing,
+            // The world knows the true time.
+            at: Moment::ZERO,
+            term: (self.number as u64) << 32 | held.term,
             shown: now,
+            bucket: grant.bucket,
+            layout: held.buckets,
+            spacing: self.settings.spacing,
         };
         out.push(Effect::Written(grant.shard, written));
     }
 }
 
-/// How long the others believe that one leads.
-fn believed(settings: &Settings, broken: Broken) -> Duration {
+/// How long the others assume that a leader leads.
+fn assumed(settings: &Settings, broken: Broken) -> Duration {
     match broken {
         Broken::HalfTheWait => settings.duration / 2,
         _ => settings.duration,

@@ -1,33 +1,33 @@
-//! What goes into a pod and what comes out of it.
+//! The inputs and the effects of a pod.
 
 use std::sync::Arc;
 
 use gateway_queue_core::pacing::budget::Outcome;
 use gateway_queue_core::pacing::pacer::Grant;
+use gateway_queue_core::testing::judge::Written;
 use gateway_queue_core::time::Moment;
 
 use crate::api::{Answer, Request, Sent};
 use crate::clock::True;
-use crate::judge::Written;
 
-/// What comes to a pod.
+/// An input of a pod.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
     /// A timer.
     Wake,
     /// An answer of the API server to this request.
     Answer(u64, Answer),
-    /// No answer came to this request in time.
+    /// This request got no answer in time.
     TimedOut(u64),
-    /// This watch shows the Lease.
-    Seen(u64, Arc<Sent>),
+    /// An event of this watch.
+    Watched(u64, Arc<Sent>),
     /// This watch has ended.
     WatchEnded(u64),
-    /// What came of this fetch.
+    /// The result of this fetch.
     Fetched(u64, Outcome),
-    /// A shard asks for its turn.
+    /// A shard asks for a grant.
     Client(u32),
-    /// The writer of a grant gets to run.
+    /// A grant is about to be written.
     Write(Held),
     /// SIGTERM.
     Terminate,
@@ -38,28 +38,28 @@ pub(crate) enum Input {
 pub(crate) struct Held {
     pub(crate) term: u64,
     pub(crate) grant: Grant,
-    /// The fence.
+    /// The instant from which it must not be written.
     pub(crate) until: Moment,
     pub(crate) buckets: u32,
 }
 
-/// What a pod does to the world.
+/// An effect of a pod.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
     Send(u64, Request),
-    /// Watches the Lease from this version on.
+    /// It watches the Lease from this version on.
     Watch(u64, String),
     Fetch(u64),
     Written(u32, Written),
-    /// The fence refused the write.
-    Refused,
-    /// It was stopped, just now, for so long.
-    Stopped(True),
+    /// The grant was too late to be written.
+    TooLate,
+    /// It is suspended now, for so long.
+    Suspended(True),
     /// A term began, after a release or not.
     Leads {
         released: bool,
     },
-    /// That term began with what the lease state said.
+    /// That term began with the published budget.
     Adopted,
     WakeAt(Moment),
     Gone,

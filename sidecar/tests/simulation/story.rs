@@ -1,4 +1,4 @@
-//! What happens in a simulation: all of it is drawn from its seed.
+//! What happens in a simulation, drawn from its seed.
 
 use std::time::Duration;
 
@@ -7,29 +7,29 @@ use fastrand::Rng;
 use crate::clock::{Clock, MILLI, RATES, SECOND, True};
 use crate::pod::INTERVAL;
 
-/// What is taken away, to see that it is missed.
+/// A part that is broken on purpose: the simulation must find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
     Nothing,
-    /// A leader believes in itself as long as the others do.
+    /// A leader's right to grant lasts as long as the others assume.
     NoMargin,
-    /// The API server writes whatever version was meant.
+    /// The API server ignores the version that a patch names.
     NoCompareAndSwap,
-    /// A release record tells only of what its writer granted itself.
+    /// A release record contains only the grants of its own term.
     InheritedGuardsDropped,
-    /// A grant is written without a look at the clock.
+    /// A grant is written without reading the clock.
     NoFence,
-    /// A candidate waits half as long as leaders believe in themselves.
+    /// A candidate waits half as long as a leader's right lasts.
     HalfTheWait,
-    /// A release record does not tell what Discord may not have counted.
+    /// A release record omits what Discord may not have counted.
     UncountedForgotten,
-    /// The lease state is used, as if nothing had been granted since.
-    PageBelieved,
-    /// A candidate never takes the Lease.
+    /// The published budget is used as if nothing had been granted since.
+    PublishedBudgetTrusted,
+    /// A candidate never acquires the Lease.
     NeverTakes,
-    /// A pod goes on exporting what it knew as a leader.
+    /// A former leader still exports the state of a leader.
     StaleExports,
-    /// Five minutes are added to a time on the Lease, whatever it is.
+    /// Five minutes are added to any time on the Lease.
     DatesOverflow,
 }
 
@@ -40,23 +40,23 @@ pub(crate) struct Settings {
     pub(crate) margin: Duration,
     pub(crate) spacing: Duration,
     pub(crate) token: bool,
-    /// Without a token.
+    /// The number of buckets without a token.
     pub(crate) buckets: u32,
     pub(crate) reserve: u64,
     pub(crate) refresh: Duration,
 }
 
-/// How bad the network is: chances in a thousand.
+/// The faults of the network: chances in a thousand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Network {
     pub(crate) lost: u16,
     pub(crate) late: u16,
-    /// What a watch shows is late.
+    /// The event of a watch is late.
     pub(crate) stale: u16,
     pub(crate) repeated: u16,
 }
 
-/// What the Lease is like in the beginning.
+/// The Lease in the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum First {
     New,
@@ -64,47 +64,45 @@ pub(crate) enum First {
     Missing,
 }
 
-/// How a Lease is made again.
+/// How a Lease is created again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remake {
     Blank,
-    /// With all that the old one said.
+    /// With the content of the old one.
     Copied,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    /// The one that leads, if one does.
+    /// The leader, if there is one.
     Leader,
     Any(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// A process is stopped, at once or between its next grant and its write.
+    /// A process is suspended, immediately or between its next grant and the write.
     Stop(Target, True, bool),
-    /// A process is killed, and started anew after a while.
+    /// A process is killed, and started again after a while.
     Crash(Target, True),
     /// A process gets SIGTERM, and another one is started.
     Terminate(Target),
-    /// A leader ends, and within this time of becoming one the next gets
-    /// SIGTERM, and the next.
+    /// A leader ends, and so do the next leaders, within this time after they begin to lead.
     EndInARow(How, u8, True),
     /// All are replaced, one after the other.
     Rollout(Settings, True),
-    /// Nothing goes between a pod and the API server.
+    /// A pod cannot reach the API server.
     Cut(Target, True),
     ServerDown(True),
-    /// The Lease is deleted, and made again after a while. Its leader may not
-    /// see that.
+    /// The Lease is deleted, and created again after a while. Its leader may not notice.
     Delete(Remake, True, bool),
-    /// Somebody changes a label of the Lease so many times.
+    /// Another client changes a label of the Lease so many times.
     Label(u8),
-    /// Somebody writes garbage to the Lease so many times.
+    /// Another client writes garbage to the Lease so many times.
     Garbage(u8),
     DiscordDown(True),
     /// Discord answers with errors and garbage.
-    DiscordSick(True),
+    DiscordBroken(True),
     MoreBuckets,
 }
 
@@ -112,7 +110,7 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum How {
     Killed,
-    /// From the API server, and it goes on as long as it may.
+    /// It loses the API server, and grants as long as it may.
     Cut,
     Terminated,
 }
@@ -143,7 +141,7 @@ pub(crate) struct Story {
     pub(crate) pods: usize,
     pub(crate) settings: Settings,
     pub(crate) network: Network,
-    /// How long Discord takes to answer, at most.
+    /// The longest time that Discord takes to answer.
     pub(crate) discord: True,
     pub(crate) first: First,
     pub(crate) faults: Vec<(True, Fault)>,
@@ -160,7 +158,7 @@ impl Story {
         let mut faults: Vec<_> = (0..dice.u8(1..20))
             .map(|_| (dice.u64(0..calm_at), fault(&settings, dice)))
             .collect();
-        // Two that the calm must cope with.
+        // Two faults that are present when the calm begins.
         if dice.u8(0..4) == 0 {
             faults.push((calm_at - 30 * SECOND, Fault::ServerDown(30 * SECOND)));
         }
@@ -189,7 +187,7 @@ impl Story {
     }
 }
 
-/// Half of all clocks run as fast or as slow as any may.
+/// Draws a clock. Half of all clocks are the fastest or the slowest.
 pub(crate) fn clock(broken: Broken, dice: &mut Rng) -> Clock {
     let rate = match dice.u8(0..4) {
         0 => RATES.0,
@@ -247,11 +245,11 @@ fn fault(settings: &Settings, dice: &mut Rng) -> Fault {
         }
         91..95 => Fault::Label(dice.u8(1..4)),
         95..98 => {
-            let most = pick(&[30, 150], dice);
-            Fault::DiscordDown(up_to(most, dice))
+            let max = pick(&[30, 150], dice);
+            Fault::DiscordDown(up_to(max, dice))
         }
         98..108 => Fault::Garbage(dice.u8(1..4)),
-        108..112 => Fault::DiscordSick(up_to(60, dice)),
+        108..112 => Fault::DiscordBroken(up_to(60, dice)),
         _ => Fault::MoreBuckets,
     }
 }

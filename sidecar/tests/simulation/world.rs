@@ -1,5 +1,5 @@
-//! All pods, the API server, Discord and the network between them, and what
-//! happens next. The same seed is the same story, to the last nanosecond.
+//! All pods, the API server, Discord and the network between them, and the events to come. The
+//! same seed has the same story, to the nanosecond.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -7,117 +7,109 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fastrand::Rng;
+use gateway_queue_core::testing::judge::{Spacing, Written};
+use gateway_queue_core::time::Moment;
 use serde_json::Value;
 
 use crate::api::{Kind, Request, Server};
 use crate::clock::{MILLI, SECOND, True};
 use crate::discord::{Discord, Health};
-use crate::judge::{Judge, Rule, Violation};
 use crate::pod::Pod;
+use crate::rules::{Rule, Violation};
 use crate::signals::{Effect, Input};
 use crate::story::{self, Broken, Fault, First, How, Network, Settings, Story};
 
 /// How long a pod waits for an answer, by its own clock.
 const TIME_OUT: Duration = Duration::from_secs(5);
 
-/// How long the simulation goes on after the first grant in the calm.
+/// How long the simulation continues after the first grant in the calm.
 const AFTERWARDS: True = 12 * SECOND;
 
-/// What happens.
+/// Something that happens at an instant.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// It comes to a pod.
+    /// An input arrives at a pod.
     Input(usize, Input),
-    /// The timer of a pod that was set for this moment.
+    /// The timer of a pod fires that was set for this instant.
     Alarm(usize, True),
-    /// It comes to the API server, from a pod.
+    /// A request of a pod arrives at the API server.
     Request(usize, u64, Request),
     /// A pod begins to watch the Lease from this version on.
     Watch(usize, u64, String),
-    /// It comes to Discord, from a pod.
+    /// A request of a pod arrives at Discord.
     Fetch(usize, u64),
     Fault(Fault),
-    /// A stopped process goes on.
+    /// A suspended process resumes.
     Resume(usize),
     Start,
-    /// A rollout comes to this pod.
+    /// A rollout replaces this pod.
     Replace(usize),
     /// The grace of a pod is over.
     Kill(usize),
     Cut(usize),
     Reconnect(usize),
-    ShowAll,
+    NotifyAll,
     ServerUp,
     MakeLease(Option<Value>),
     DiscordUp,
     Calm,
-    /// Somebody must have granted; it may have no session starts.
+    /// A pod must have granted by now, unless it is excused: it has no session starts.
     Deadline {
         excused: bool,
     },
     End,
 }
 
-/// How often the rare things happened, to know that they happen at all.
+/// How often rare things happened, to know that they happen at all.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) grants: u64,
     pub(crate) after_a_release: u64,
-    pub(crate) after_a_silence: u64,
-    pub(crate) refused_by_the_fence: u64,
+    pub(crate) after_an_expiry: u64,
+    pub(crate) written_too_late: u64,
     pub(crate) conflicts: u64,
-    pub(crate) applied_after_the_time_out: u64,
+    pub(crate) applied_after_the_timeout: u64,
     pub(crate) released_before_any_grant: u64,
     pub(crate) without_session_starts: u64,
-    pub(crate) made_again: u64,
+    pub(crate) recreated: u64,
     pub(crate) adopted: u64,
     pub(crate) garbage: u64,
-    pub(crate) sick_answers: u64,
-    pub(crate) back_after_another_led: u64,
+    pub(crate) broken_answers: u64,
+    pub(crate) returned_after_another_led: u64,
 }
 
 impl Seen {
-    pub(crate) fn counts(&self) -> [u64; 13] {
+    pub(crate) fn counts(&mut self) -> [&mut u64; 13] {
         [
-            self.grants,
-            self.after_a_release,
-            self.after_a_silence,
-            self.refused_by_the_fence,
-            self.conflicts,
-            self.applied_after_the_time_out,
-            self.released_before_any_grant,
-            self.without_session_starts,
-            self.made_again,
-            self.adopted,
-            self.garbage,
-            self.sick_answers,
-            self.back_after_another_led,
+            &mut self.grants,
+            &mut self.after_a_release,
+            &mut self.after_an_expiry,
+            &mut self.written_too_late,
+            &mut self.conflicts,
+            &mut self.applied_after_the_timeout,
+            &mut self.released_before_any_grant,
+            &mut self.without_session_starts,
+            &mut self.recreated,
+            &mut self.adopted,
+            &mut self.garbage,
+            &mut self.broken_answers,
+            &mut self.returned_after_another_led,
         ]
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.grants += other.grants;
-        self.after_a_release += other.after_a_release;
-        self.after_a_silence += other.after_a_silence;
-        self.refused_by_the_fence += other.refused_by_the_fence;
-        self.conflicts += other.conflicts;
-        self.applied_after_the_time_out += other.applied_after_the_time_out;
-        self.released_before_any_grant += other.released_before_any_grant;
-        self.without_session_starts += other.without_session_starts;
-        self.made_again += other.made_again;
-        self.adopted += other.adopted;
-        self.garbage += other.garbage;
-        self.sick_answers += other.sick_answers;
-        self.back_after_another_led += other.back_after_another_led;
+    pub(crate) fn add(&mut self, mut other: Self) {
+        for (count, more) in self.counts().into_iter().zip(other.counts()) {
+            *count += *more;
+        }
     }
 }
 
-/// What became of a seed.
+/// The outcome of a seed.
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) violation: Option<Violation>,
     pub(crate) seen: Seen,
-    /// What happened, if that was asked for.
+    /// What happened, if a trace was asked for.
     pub(crate) trace: Vec<String>,
 }
 
@@ -130,24 +122,24 @@ pub(crate) struct World {
     pub(crate) pods: Vec<Pod>,
     pub(crate) server: Server,
     pub(crate) discord: Discord,
-    /// How long it takes to answer, at most.
+    /// The longest time that it takes to answer.
     pub(crate) discord_takes: True,
     pub(crate) events: BTreeMap<(True, u64), Event>,
     pub(crate) calm_since: Option<True>,
-    /// How many leaders to come end, how soon, and how.
+    /// How many future leaders end, how soon, and how.
     pub(crate) doomed: (u8, True, How),
     pub(crate) seen: Seen,
     pub(crate) granted_at: Option<True>,
-    /// The pod that took the Lease last.
-    pub(crate) last_to_take: Option<usize>,
+    /// The pod that acquired the Lease last.
+    pub(crate) last_to_acquire: Option<usize>,
     order: u64,
-    judge: Judge,
+    spacing: Spacing,
     pub(crate) violation: Option<Violation>,
     effects: Vec<Effect>,
     trace: Option<Vec<String>>,
 }
 
-/// Plays the story of this seed, to its end or to the first violation.
+/// Plays the story of this seed to its end or to the first violation.
 pub(crate) fn play(seed: u64, broken: Broken, trace: bool) -> End {
     let mut dice = Rng::with_seed(seed);
     let story = Story::draw(&mut dice);
@@ -166,9 +158,9 @@ pub(crate) fn play(seed: u64, broken: Broken, trace: bool) -> End {
         doomed: (0, 0, How::Terminated),
         seen: Seen::default(),
         granted_at: None,
-        last_to_take: None,
+        last_to_acquire: None,
         order: 0,
-        judge: Judge::default(),
+        spacing: Spacing::default(),
         violation: None,
         effects: Vec::new(),
         trace: trace.then(Vec::new),
@@ -182,7 +174,7 @@ pub(crate) fn play(seed: u64, broken: Broken, trace: bool) -> End {
         if matches!(event, Event::End) {
             break;
         }
-        // A broken world is not looked at again, but for what happened in it.
+        // After a panic only the violation and the trace are read.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.happen(event))) {
             world.violate(Rule::Panic, message(&*panic));
         }
@@ -229,7 +221,7 @@ impl World {
         self.events.insert((self.now + delay, self.order), event);
     }
 
-    /// Sends it, once or twice or never. So many of a thousand are late.
+    /// Sends an event once, twice or never. So many of a thousand are late.
     pub(crate) fn send(&mut self, event: Event, late: u16) {
         let Network { lost, repeated, .. } = self.network;
         let copies = 1 + u8::from(self.dice.u16(0..1000) < repeated);
@@ -238,8 +230,8 @@ impl World {
             let delay = match dice {
                 _ if dice < lost => continue,
                 _ if dice < lost + late => {
-                    let most = if self.dice.bool() { 40 } else { 7 };
-                    self.dice.u64(0..most * SECOND)
+                    let max = if self.dice.bool() { 40 } else { 7 };
+                    self.dice.u64(0..max * SECOND)
                 }
                 _ => self.dice.u64(MILLI / 2..20 * MILLI),
             };
@@ -269,9 +261,9 @@ impl World {
             Event::Kill(pod) => self.pods[pod].gone = true,
             Event::Cut(pod) => self.cut(pod, 40 * SECOND),
             Event::Reconnect(pod) => self.reconnect(pod),
-            Event::ShowAll => self.show_all(),
+            Event::NotifyAll => self.notify_all(),
             Event::ServerUp => self.server.up = true,
-            Event::DiscordUp => self.discord.health = Health::Well,
+            Event::DiscordUp => self.discord.health = Health::Healthy,
             Event::MakeLease(like) => self.make_lease(like),
             Event::Calm => self.calm(),
             Event::Deadline { excused } => self.demand_a_grant(excused),
@@ -298,12 +290,12 @@ impl World {
         }
     }
 
-    /// What came while it was stopped is found in any order.
+    /// Resumes a pod. It finds what arrived meanwhile in any order.
     fn resume(&mut self, pod: usize) {
         let Some(mut inbox) = self.pods[pod].inbox.take() else {
             return;
         };
-        self.note(|| format!("pod {pod} goes on"));
+        self.note(|| format!("pod {pod} resumes"));
         self.dice.shuffle(&mut inbox);
         inbox.push(Input::Wake);
         for input in inbox {
@@ -355,8 +347,12 @@ impl World {
                     self.granted_at = Some(self.now);
                     self.after(AFTERWARDS, Event::End);
                 }
-                if let Err(violation) = self.judge.written(written, self.now) {
-                    self.violation.get_or_insert(violation);
+                let written = Written {
+                    at: Moment::from_nanos(self.now),
+                    ..written
+                };
+                if let Some(earlier) = self.spacing.written(written) {
+                    self.violate(Rule::Spacing, format!("{written:?} after {earlier:?}"));
                 }
                 self.demand_one_leader(pod);
                 if self.pods[pod].settings.token {
@@ -365,19 +361,18 @@ impl World {
                         self.violate(Rule::Budget, format!("{left} left by Discord's count"));
                     }
                 }
-                let away = match self.calm_since.is_none() && self.dice.u8(0..4) == 0 {
-                    true => self.dice.u64(0..12 * SECOND),
-                    false => 0,
+                let away = if self.calm_since.is_none() && self.dice.u8(0..4) == 0 {
+                    self.dice.u64(0..12 * SECOND)
+                } else {
+                    0
                 };
                 self.after(away, Event::Input(pod, Input::Client(shard)));
             }
-            Effect::Refused => self.seen.refused_by_the_fence += 1,
-            Effect::Stopped(length) => self.after(length, Event::Resume(pod)),
+            Effect::TooLate => self.seen.written_too_late += 1,
+            Effect::Suspended(length) => self.after(length, Event::Resume(pod)),
             Effect::Leads { released } => {
-                match released {
-                    true => self.seen.after_a_release += 1,
-                    false => self.seen.after_a_silence += 1,
-                }
+                self.seen.after_a_release += u64::from(released);
+                self.seen.after_an_expiry += u64::from(!released);
                 if self.doomed.0 > 0 {
                     self.doomed.0 -= 1;
                     let delay = self.dice.u64(0..=self.doomed.1);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::lease_state::{HANDOVER, LEADER_ADDRESS, Release};
-use crate::testing::merge;
+use crate::testing::lease::merge;
 
 mod reports;
 

@@ -1,11 +1,16 @@
-//! What tests of several crates need.
+//! Test support for several crates: models of Discord and of the API server in simulated time,
+//! a player of stories, and snapshots.
 
 // A test fails by panicking.
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, missing_docs)]
 
+pub mod judge;
+pub mod lease;
+pub mod story;
+
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::leadership::leader_health::Health;
 use crate::leadership::state::Role;
@@ -14,21 +19,20 @@ use crate::pacing::pacer::Lane;
 use crate::queue::snapshot::{About, LeaderView, Snapshot};
 use crate::time::Moment;
 
-/// Applies a merge patch (RFC 7396).
-pub fn merge(target: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        return *target = patch.clone();
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(&mut target[key], value);
-        }
-    }
+/// The fields of /state that only a leader has.
+const LEADER_FIELDS: [&str; 6] = [
+    "blocked_by",
+    "last_error",
+    "max_concurrency",
+    "recommended_shards",
+    "session_starts",
+    "next_fetch_in_ms",
+];
+
+/// Returns the fields of a leader that are set in this /state.
+pub fn leader_fields(state: &Value) -> Vec<&'static str> {
+    let is_set = |field: &&str| !state[*field].is_null();
+    LEADER_FIELDS.into_iter().filter(is_set).collect()
 }
 
 pub fn about() -> About {
@@ -40,7 +44,7 @@ pub fn about() -> About {
     }
 }
 
-/// A leader with these lanes: how many wait in each bucket.
+/// Returns the snapshot of a leader with so many waiters in each bucket.
 pub fn leader(lanes: &[usize]) -> Snapshot {
     let lane = |(bucket, waiting): (u32, &usize)| Lane {
         bucket,

@@ -1,12 +1,12 @@
-//! Another client that writes to the Lease what no queue would.
+//! Writes to the Lease that no queue makes.
 //!
-//! It forges nothing that a queue has to believe: no release record, and no
-//! shorter duration. (See the assumptions in docs/leadership.md.)
+//! They forge nothing that a queue has to trust: no release record and no shorter duration. See
+//! the assumptions in docs/leadership.md.
 
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-/// Both ends of time, and other formats than Kubernetes writes.
+/// The earliest and latest times, and formats that Kubernetes does not write.
 const TIMES: [&str; 15] = [
     "9999-12-30T21:58:00.000000Z",
     "9999-12-31T23:59:59.999999Z",
@@ -57,7 +57,7 @@ const ANNOTATIONS: [&str; 12] = [
     "session-starts-reset",
 ];
 
-/// What it writes this time, as a merge patch.
+/// Draws a write, as a merge patch.
 pub(crate) fn patch(dice: &mut Rng) -> Value {
     match dice.u8(0..8) {
         0 | 1 => json!({"spec": {"renewTime": time(dice)}}),
