@@ -43,8 +43,6 @@ pub struct Faults {
     pub request_delay: Duration,
     /// How much later the answers are sent.
     pub answer_delay: Duration,
-    /// Writes are applied and never answered.
-    pub lose_answers: bool,
     /// All requests get this status.
     pub status: Option<u16>,
     /// All requests get 200 and this body.
@@ -311,7 +309,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Bod
         faults.request_delay,
     ));
     let result = applying.await.expect("the request is applied");
-    if shared.faults(&token).cut || (faults.lose_answers && writes) {
+    if shared.faults(&token).cut {
         return pending().await;
     }
     sleep(faults.answer_delay).await;

@@ -130,25 +130,6 @@ fn open_event_streams_do_not_delay_the_end_of_the_process() {
 }
 
 #[test]
-fn one_event_stream_too_many_ends_the_oldest_and_blocks_no_probe() {
-    let server = Server::start(&[]);
-    // One after the other, so that the order is known.
-    let begin = |_| {
-        let mut stream = open(&server, "GET", "/events");
-        line(&mut stream, "data: ");
-        stream
-    };
-    let mut streams: Vec<_> = (0..40).map(begin).collect();
-    let mut last = streams.pop().unwrap();
-    for _ in 0..100 {
-        assert_eq!(server.page("/livez").0, 200);
-    }
-    assert!(ends(streams.remove(0)));
-    let _waiter = server.ask(1);
-    line(&mut last, r#""shard":1,"#);
-}
-
-#[test]
 fn an_event_stream_that_is_not_read_takes_little_memory() {
     let server = Server::start(&[("MAX_CONCURRENCY", "4096"), ("IDENTIFY_INTERVAL", "1h")]);
     let mut reader = open(&server, "GET", "/events");
@@ -191,24 +172,4 @@ fn no_page_contains_the_token_or_what_clients_sent() {
         "{event}"
     );
     assert!(!event.contains("t0ken"), "{event}");
-}
-
-#[test]
-fn no_event_is_sent_while_nothing_changes() {
-    let server = Server::start(&[]);
-    let mut stream = open(&server, "GET", "/events");
-    line(&mut stream, "data: ");
-    // The end of the event, and of its chunk.
-    line(&mut stream, "");
-    line(&mut stream, "");
-    stream
-        .get_mut()
-        .set_read_timeout(Some(Duration::from_millis(900)))
-        .unwrap();
-    let mut more = String::new();
-    let error = stream.read_line(&mut more).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{more}");
-    let _waiter = server.ask(1);
-    stream.get_mut().set_read_timeout(Some(PATIENCE)).unwrap();
-    line(&mut stream, r#""shard":1,"#);
 }

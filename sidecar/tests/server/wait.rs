@@ -1,12 +1,12 @@
 //! Clients that limit their wait, and are answered when it is over.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 
-use crate::common::{GRANT, PATIENCE, Server, answer, closed_silently, granted};
+use crate::common::{Server, answer, closed_silently, granted};
 
 /// Returns the value of a header.
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
@@ -27,16 +27,6 @@ fn refused(stream: &mut TcpStream) -> (String, u64, Duration) {
     assert_eq!(header(&head, "retry-after"), seconds.to_string());
     let reason = body["reason"].as_str().unwrap().to_owned();
     (reason, number("position"), Duration::from_millis(millis))
-}
-
-#[test]
-fn a_client_that_waits_long_enough_is_granted() {
-    let server = Server::start(&[]);
-    granted(&mut server.ask_with("shard=0&wait=0"));
-    // As Sandwich-Daemon asks: with a token in the body.
-    let post =
-        "POST /?shard=1&wait=30 HTTP/1.1\r\nhost: q\r\ncontent-length: 9\r\n\r\n{\"t\":\"x\"}";
-    granted(&mut server.send(post.as_bytes()));
 }
 
 #[test]
@@ -124,18 +114,6 @@ fn a_malformed_parameter_is_named() {
 }
 
 #[test]
-fn a_head_request_is_refused_without_a_body() {
-    let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
-    granted(&mut server.ask(0));
-    let request = "HEAD /?shard=0&wait=0 HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n";
-    let mut text = String::new();
-    let mut client = server.send(request.as_bytes());
-    client.read_to_string(&mut text).unwrap();
-    assert!(text.starts_with("HTTP/1.1 429 "), "{text}");
-    assert!(text.ends_with("\r\n\r\n"), "{text}");
-}
-
-#[test]
 fn on_one_connection_only_the_request_that_opted_in_is_refused() {
     let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
     granted(&mut server.ask(0));
@@ -144,34 +122,4 @@ fn on_one_connection_only_the_request_that_opted_in_is_refused() {
         server.send(b"GET /?shard=0&wait=0 HTTP/1.1\r\nhost: q\r\n\r\nnonsense\r\n\r\n");
     refused(&mut client);
     assert!(closed_silently(client));
-}
-
-#[test]
-fn a_client_that_repeats_refused_requests_is_granted_in_the_end() {
-    let server = Server::start(&[("IDENTIFY_INTERVAL", "100ms")]);
-    granted(&mut server.ask(99));
-    let mut clients: Vec<_> = (0..5)
-        .map(|shard| {
-            let mut client = server.ask_with(&format!("shard={shard}&wait=0"));
-            let _ = answer(&mut client);
-            (shard, client)
-        })
-        .collect();
-    let deadline = Instant::now() + PATIENCE;
-    let mut granted = Vec::new();
-    // No request waits longer than 20 ms.
-    while !clients.is_empty() {
-        assert!(Instant::now() < deadline, "{granted:?}");
-        clients.retain_mut(|(shard, client)| {
-            let again = format!("GET /?shard={shard}&wait=0.02 HTTP/1.1\r\nhost: q\r\n\r\n");
-            client.write_all(again.as_bytes()).unwrap();
-            let (_, body) = answer(client);
-            if body == GRANT {
-                granted.push(*shard);
-            }
-            body != GRANT
-        });
-    }
-    granted.sort_unstable();
-    assert_eq!(granted, [0, 1, 2, 3, 4]);
 }

@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use futures::future::join_all;
+use futures::join;
 use gateway_queue::cli::command::Command;
 use gateway_queue::config::Settings;
 use gateway_queue::server;
-use gateway_queue_testkit::api_server::FakeApiServer;
+use gateway_queue_testkit::api_server::{FakeApiServer, Faults};
 use gateway_queue_testkit::scripted_server::ReservedPort;
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -117,35 +120,29 @@ fn settings(environment: &HashMap<&str, String>) -> Settings {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_about_to_end_closes_its_clients_when_the_lease_is_deleted() {
-    let server = Server::start().await;
-    server.shutdown.cancel();
-    server
-        .api_server
-        .until(|lease| lease["spec"]["holderIdentity"] == "")
-        .await;
-    server.api_server.delete();
-    server.ends().await;
-}
-
-#[tokio::test]
-async fn a_pod_that_is_about_to_end_closes_its_clients_when_the_lease_was_deleted_before() {
-    let server = Server::start().await;
-    server.api_server.delete();
-    server.shutdown.cancel();
-    server.ends().await;
-}
-
-#[tokio::test]
-async fn a_pod_that_is_about_to_end_closes_its_clients_when_it_may_not_read_the_lease() {
-    for status in [401, 403] {
+async fn a_pod_that_is_about_to_end_closes_its_clients_without_a_readable_lease() {
+    let deleted_after_the_release = async {
         let server = Server::start().await;
-        server
-            .api_server
-            .faults(TOKEN, |faults| faults.status = Some(status));
+        server.shutdown.cancel();
+        let released = |lease: &Value| lease["spec"]["holderIdentity"] == "";
+        server.api_server.until(released).await;
+        server.api_server.delete();
+        server.ends().await;
+    };
+    let deleted_before = async {
+        let server = Server::start().await;
+        server.api_server.delete();
         server.shutdown.cancel();
         server.ends().await;
-    }
+    };
+    let refused = [401, 403].map(|status| async move {
+        let server = Server::start().await;
+        let refuse = |faults: &mut Faults| faults.status = Some(status);
+        server.api_server.faults(TOKEN, refuse);
+        server.shutdown.cancel();
+        server.ends().await;
+    });
+    join!(deleted_after_the_release, deleted_before, join_all(refused));
 }
 
 #[tokio::test]
