@@ -90,67 +90,31 @@ fn the_same_seed_has_the_same_story() {
     }
 }
 
-/// Plays until the rule is violated.
-fn finds(broken: Broken, rule: Rule) {
-    let mut others = Vec::new();
-    for seed in 0..SEEDS {
-        match play(seed, broken, false).violation {
-            Some(violation) if violation.rule == rule => {
-                return println!("{broken:?}: seed {seed}: {violation}; before it {others:?}");
+#[test]
+fn each_broken_part_violates_the_rule_that_it_breaks() {
+    for (broken, rule) in [
+        (Broken::NoMargin, Rule::TwoLeaders),
+        (Broken::NoCompareAndSwap, Rule::TwoLeaders),
+        (Broken::HalfTheWait, Rule::TwoLeaders),
+        (Broken::InheritedGuardsDropped, Rule::Spacing),
+        (Broken::NoFence, Rule::Spacing),
+        (Broken::UncountedForgotten, Rule::Budget),
+        (Broken::PublishedBudgetTrusted, Rule::Budget),
+        (Broken::NeverAcquires, Rule::Silence),
+        (Broken::StaleExports, Rule::Exports),
+        (Broken::DatesOverflow, Rule::Panic),
+    ] {
+        let mut others = Vec::new();
+        let violates = |seed: &u64| match play(*seed, broken, false).violation {
+            Some(violation) if violation.rule == rule => true,
+            Some(violation) => {
+                others.push((*seed, violation.rule));
+                false
             }
-            Some(violation) => others.push((seed, violation.rule)),
-            None => {}
-        }
+            None => false,
+        };
+        let seed = (0..SEEDS).find(violates);
+        println!("{broken:?}: seed {seed:?} violates {rule:?}; before it {others:?}");
+        assert!(seed.is_some(), "{broken:?} does not violate {rule:?}");
     }
-    panic!("{broken:?} does not break {rule:?} in {SEEDS} seeds, but {others:?}");
-}
-
-#[test]
-fn without_the_margin_two_pods_lead() {
-    finds(Broken::NoMargin, Rule::TwoLeaders);
-}
-
-#[test]
-fn without_compare_and_swap_two_pods_lead() {
-    finds(Broken::NoCompareAndSwap, Rule::TwoLeaders);
-}
-
-#[test]
-fn a_release_record_without_inherited_guards_breaks_the_spacing() {
-    finds(Broken::InheritedGuardsDropped, Rule::Spacing);
-}
-
-#[test]
-fn a_grant_written_without_reading_the_clock_breaks_the_spacing() {
-    finds(Broken::NoFence, Rule::Spacing);
-}
-
-#[test]
-fn a_candidate_that_waits_half_as_long_is_a_second_leader() {
-    finds(Broken::HalfTheWait, Rule::TwoLeaders);
-}
-
-#[test]
-fn a_release_record_without_uncounted_grants_breaks_the_budget() {
-    finds(Broken::UncountedForgotten, Rule::Budget);
-}
-
-#[test]
-fn a_published_budget_used_without_deductions_breaks_the_budget() {
-    finds(Broken::PublishedBudgetTrusted, Rule::Budget);
-}
-
-#[test]
-fn candidates_that_never_lead_grant_nothing() {
-    finds(Broken::NeverTakes, Rule::Silence);
-}
-
-#[test]
-fn a_former_leader_that_still_exports_a_leaders_state_is_found() {
-    finds(Broken::StaleExports, Rule::Exports);
-}
-
-#[test]
-fn a_date_on_the_lease_that_overflows_ends_a_process() {
-    finds(Broken::DatesOverflow, Rule::Panic);
 }

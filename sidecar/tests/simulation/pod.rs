@@ -338,7 +338,7 @@ impl Pod {
                 let renewed = self.read.as_ref().and_then(|read| read.renewed);
                 let _ = renewed.map(|at| at + SignedDuration::from_mins(5));
             }
-            if self.broken == Broken::NeverTakes {
+            if self.broken == Broken::NeverAcquires {
                 return;
             }
         }

@@ -26,7 +26,7 @@ pub(crate) enum Broken {
     /// The published budget is used as if nothing had been granted since.
     PublishedBudgetTrusted,
     /// A candidate never acquires the Lease.
-    NeverTakes,
+    NeverAcquires,
     /// A former leader still exports the state of a leader.
     StaleExports,
     /// Five minutes are added to any time on the Lease.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::pod::{LONG, Pod, answer, ask_again, granted_and_open, send, until, waits};
+use super::pod::{LONG, Pod, answer, ask_again, send, until, waits};
 
 #[tokio::test]
 async fn at_the_limit_an_idle_connection_is_closed_and_a_waiting_one_is_not() {
@@ -80,21 +80,6 @@ async fn a_client_for_which_the_leader_has_no_capacity_waits_until_it_has() {
     );
     drop(first);
     leader.wait_for(&[2]).await;
-}
-
-#[tokio::test]
-async fn an_idle_connection_serves_a_next_request_for_two_minutes() {
-    let pod = Pod::start().await;
-    pod.lead(1);
-    let mut client = TcpStream::connect(pod.clients).await.unwrap();
-    for _ in 0..2 {
-        ask_again(&mut client, "shard=1").await;
-        granted_and_open(&mut client).await;
-        pass(Duration::from_secs(119)).await;
-    }
-    pass(Duration::from_secs(2)).await;
-    let read = timeout(LONG, client.read(&mut [0])).await.unwrap();
-    assert_eq!(read.unwrap(), 0);
 }
 
 #[tokio::test]
