@@ -126,6 +126,12 @@ impl Server {
         self.page("/metrics").1
     }
 
+    /// Checks that /metrics contains this text.
+    pub(crate) fn has_metric(&self, text: &str) {
+        let metrics = self.metrics();
+        assert!(metrics.contains(text), "no {text} in {metrics}");
+    }
+
     /// Waits until /state contains this text, and returns it.
     pub(crate) fn wait_for_state(&self, text: &str) -> String {
         self.wait_for_page("/state", text)

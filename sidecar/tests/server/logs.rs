@@ -140,8 +140,8 @@ fn a_client_cannot_fill_the_log() {
     }
     server.signal("-TERM");
     let lines: Vec<_> = server.log_to_the_end().collect();
-    let said = lines
+    let warnings = lines
         .iter()
         .filter(|line| line.contains("names no readable shard"));
-    assert_eq!(said.count(), 1, "{lines:#?}");
+    assert_eq!(warnings.count(), 1, "{lines:#?}");
 }

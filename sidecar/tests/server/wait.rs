@@ -41,9 +41,7 @@ fn a_refusal_has_the_position_and_when_to_ask_again() {
     assert_eq!((reason.as_str(), position), ("waiting", 2));
     // It would be granted in 80 s, but its place is kept for 60 s only.
     assert_eq!(back, Duration::from_secs(30));
-    let metrics = server.page("/metrics").1;
-    let line = "gateway_queue_refusals_total{reason=\"waiting\"} 1\n";
-    assert!(metrics.contains(line), "{metrics}");
+    server.has_metric("gateway_queue_refusals_total{reason=\"waiting\"} 1\n");
 }
 
 #[test]

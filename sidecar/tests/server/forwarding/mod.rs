@@ -36,7 +36,7 @@ async fn a_disconnect_is_forwarded_to_the_leader() {
     leader.wait_for(&[1]).await;
     drop(client);
     leader.wait_for(&[]).await;
-    assert_eq!(leader.gone().await, 1);
+    assert_eq!(leader.cancelled().await, 1);
 }
 
 #[tokio::test]
@@ -245,16 +245,16 @@ async fn after_a_stall_requests_are_forwarded_again_and_keep_their_place() {
     leader.wait_for(&[1]).await;
     let _later = follower.ask("shard=2").await;
     leader.wait_for(&[1, 2]).await;
-    assert_eq!(leader.gone().await, 0);
+    assert_eq!(leader.cancelled().await, 0);
     follower.stall();
-    until("forwarded again", async || leader.gone().await == 2).await;
+    until("forwarded again", async || leader.cancelled().await == 2).await;
     leader.wait_for(&[1, 2]).await;
 }
 
 #[tokio::test]
 async fn a_leader_that_does_not_answer_is_noticed_before_its_lease_expires() {
-    let (gone, follower) = (Pod::start().await, Pod::start().await);
-    follower.follow(&gone);
+    let (silent, follower) = (Pod::start().await, Pod::start().await);
+    follower.follow(&silent);
     let _client = follower.ask("shard=1").await;
     until("silent", async || {
         follower.route.reach.is_silent(boot_time::now())

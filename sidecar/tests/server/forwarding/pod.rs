@@ -153,7 +153,7 @@ impl Pod {
     }
 
     /// Returns how many clients disconnected while they waited.
-    pub(crate) async fn gone(&self) -> u64 {
+    pub(crate) async fn cancelled(&self) -> u64 {
         self.counted("gateway_queue_cancelled_requests_total").await
     }
 
