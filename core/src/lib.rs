@@ -7,7 +7,7 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use gateway_queue_core::lease_state::Token;
+//! use gateway_queue_core::lease_state::TokenState;
 //! use gateway_queue_core::pacing::budget::Rules;
 //! use gateway_queue_core::pacing::pacer::WaiterId;
 //! use gateway_queue_core::pacing::scheduler::{Config, Queue};
@@ -26,7 +26,7 @@
 //! };
 //! // Without a token, session starts are not counted.
 //! let mut now = Moment::ZERO;
-//! let mut queue = Queue::new(&config, Token::None, now);
+//! let mut queue = Queue::new(&config, TokenState::None, now);
 //! for shard in 0..2 {
 //!     queue.offer(WaiterId(shard.into()), shard, now);
 //! }
