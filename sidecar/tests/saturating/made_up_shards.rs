@@ -13,13 +13,16 @@ use crate::alone;
 use crate::common::{PATIENCE, Server, granted, send};
 
 /// How long a place is kept: longer than it takes to fill all, so that thousands expire later.
-const KEPT: Duration = Duration::from_secs(15);
+const KEPT: Duration = Duration::from_secs(20);
 
 /// More shards than places are kept for.
 const ALL_PLACES: u32 = 40_000;
 
 /// How many of the kept places expire before the attack ends.
 const EXPIRED: u32 = 10_000;
+
+/// Between two grants: as short as it takes for hundreds of them, whose lateness is judged.
+const INTERVAL: Duration = Duration::from_millis(20);
 
 /// The memory that the process may use, in KiB.
 const MEMORY: u64 = 64 * 1024;
@@ -28,8 +31,8 @@ const MEMORY: u64 = 64 * 1024;
 fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
     let _alone = alone();
     let server = Server::start(&[
-        ("IDENTIFY_INTERVAL", "50ms"),
-        ("RESERVATION_TTL", "15s"),
+        ("IDENTIFY_INTERVAL", "20ms"),
+        ("RESERVATION_TTL", "20s"),
         // Each grant with its lateness, and no other line for each request.
         ("RUST_LOG", "info,gateway_queue::queue::task=debug"),
     ]);
@@ -54,7 +57,7 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
         }
         let mut honest = client();
         let (mut grants, mut kept) = (0_u64, None);
-        while grants <= 300 || kept.is_none_or(|kept| next.load(Ordering::Relaxed) < kept + EXPIRED)
+        while grants <= 600 || kept.is_none_or(|kept| next.load(Ordering::Relaxed) < kept + EXPIRED)
         {
             assert!(start.elapsed() < KEPT + PATIENCE, "only {next:?} shards");
             honest
@@ -117,7 +120,7 @@ fn oversleeps(over: &AtomicBool) -> Vec<Duration> {
     let mut late = Vec::new();
     let mut next = Instant::now();
     while !over.load(Ordering::Relaxed) {
-        next += Duration::from_millis(50);
+        next += INTERVAL;
         thread::sleep(next.saturating_duration_since(Instant::now()));
         late.push(next.elapsed());
     }
