@@ -84,7 +84,7 @@ fn the_docs_give_a_reason_for_each_right_of_the_chart_and_for_no_other() {
     let helpers = read("charts/gateway-queue-operator/templates/_helpers.tpl");
     let rules = between(
         &helpers,
-        "{{- define \"operator.rules\" -}}\n",
+        "{{- define \"gateway-queue-operator.rules\" -}}\n",
         "{{- end -}}",
     );
     let docs = docs();
@@ -97,7 +97,7 @@ fn no_right_is_about_secrets_or_everything() {
     let helpers = read("charts/gateway-queue-operator/templates/_helpers.tpl");
     let rights = chart(between(
         &helpers,
-        "{{- define \"operator.rules\" -}}\n",
+        "{{- define \"gateway-queue-operator.rules\" -}}\n",
         "{{- end -}}",
     ));
     for (resource, verbs) in &rights {

@@ -45,8 +45,15 @@ fn values(target: &Target) -> Result<Vec<String>> {
         format!("image.tag={}", target.image("gateway-queue-operator")?.tag),
         format!("queueImage.tag={}", target.image("gateway-queue")?.tag),
     ];
-    if let Some(registry) = &target.registry {
-        values.push(format!("global.imageRegistry={registry}"));
+    match &target.registry {
+        Some(registry) => values.push(format!("global.imageRegistry={registry}")),
+        None => values.extend(
+            [
+                "image.repository=gateway-queue-operator",
+                "queueImage.repository=gateway-queue",
+            ]
+            .map(str::to_owned),
+        ),
     }
     Ok(values)
 }

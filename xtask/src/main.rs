@@ -100,7 +100,7 @@ fn run() -> Result<()> {
         }
         "chart" => match flag(&mut arguments, "write")? {
             true => chart::write_readme(&workspace),
-            false => chart::check(&workspace, &target::node(&workspace)?),
+            false => chart::check(&workspace, &target::node(&workspace)?, true),
         },
         "crd" => end(&mut arguments).and_then(|()| crd::generate(&workspace)),
         other => bail!("no command {other:?}\n\n{HELP}"),

@@ -1,27 +1,34 @@
-//! kubectl, and namespaces that pods of the restricted kind alone may run in.
+//! kubectl, namespaces and GatewayQueues.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Once;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The token that the fake Discord takes.
-pub(crate) const TOKEN: &str = "demo.token-of-no-bot";
+use serde_json::{Value, json};
 
-/// For what a node does that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a busy node may take.
+const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A namespace with nothing in it, removed when dropped.
+/// The label of all namespaces of these tests.
+const LABEL: &str = "gateway-queue-chart-test";
+
+/// An empty namespace that enforces the restricted Pod Security Standard. Deleted when dropped.
 pub(crate) struct Namespace(String);
 
 impl Namespace {
-    /// Makes it anew: an earlier run may have been killed.
     pub(crate) fn new(name: &str) -> Self {
-        let namespace = Self(format!("gwq-chart-{name}"));
-        kubectl(&["delete", "namespace", &namespace.0, "--ignore-not-found"]).unwrap();
-        kubectl(&["create", "namespace", &namespace.0]).unwrap();
-        let restricted = "pod-security.kubernetes.io/enforce=restricted";
-        kubectl(&["label", "namespace", &namespace.0, restricted]).unwrap();
+        static EARLIER_RUNS: Once = Once::new();
+        EARLIER_RUNS.call_once(|| {
+            kubectl(&["delete", "namespace", "--wait=false", "--selector", LABEL]).unwrap();
+        });
+        // A name of its own, because the namespace of an earlier run may still be terminating.
+        let namespace = Self(format!("gwq-chart-{name}-{}", variable("E2E_STARTED")));
+        let labels = json!({LABEL: name, "pod-security.kubernetes.io/enforce": "restricted"});
+        let metadata = json!({"name": namespace.0, "labels": labels});
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+        feed(&["create", "--filename", "-"], &object.to_string()).unwrap();
         namespace
     }
 
@@ -30,23 +37,35 @@ impl Namespace {
     }
 
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
-        kubectl(&[&["--namespace", &self.0], arguments].concat())
+        self.feed(arguments, "")
     }
 
+    /// Runs kubectl with an input.
     pub(crate) fn feed(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         feed(&[&["--namespace", &self.0], arguments].concat(), input)
     }
 
-    /// A queue that needs no Discord.
-    pub(crate) fn apply_queue(&self, name: &str) {
-        let queue = serde_json::json!({
+    /// Returns an object or a list.
+    pub(crate) fn get(&self, what: &[&str]) -> Value {
+        let get = [&["get", "--output=json"], what].concat();
+        serde_json::from_str(&self.kubectl(&get).unwrap()).unwrap()
+    }
+
+    /// Returns one field of an object.
+    pub(crate) fn field(&self, object: &str, path: &str) -> Result<String, String> {
+        self.kubectl(&["get", object, &format!("--output=jsonpath={{{path}}}")])
+    }
+
+    /// Applies a GatewayQueue.
+    pub(crate) fn apply_queue(&self, name: &str, spec: &Value) {
+        let queue = json!({
             "apiVersion": "gatewayqueue.dev/v1alpha1",
             "kind": "GatewayQueue",
             "metadata": {"name": name},
-            "spec": {"maxConcurrency": 2},
+            "spec": spec,
         });
-        // A definition that has just come is served a moment later.
-        wait_for("a GatewayQueue to be taken", || {
+        // The API server serves a new CustomResourceDefinition a moment later.
+        wait_for("a GatewayQueue to be accepted", || {
             self.feed(&["apply", "--filename", "-"], &queue.to_string())
         });
     }
@@ -56,50 +75,50 @@ impl Namespace {
         let ready = ["wait", "--for=condition=Ready", &queue, "--timeout=180s"];
         self.kubectl(&ready).unwrap();
     }
-}
 
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.tell();
-        }
-        let _ = kubectl(&["delete", "namespace", &self.0, "--wait=false"]);
-    }
-}
-
-impl Namespace {
-    /// What a person needs to find out why a test failed.
-    fn tell(&self) {
+    /// Prints what is needed to find out why a test failed.
+    fn print(&self) {
+        let operator = "--selector=app.kubernetes.io/name=gateway-queue-operator";
         for arguments in [
             &["get", "all,gwq,leases,roles", "--output", "wide"][..],
             &["get", "events"],
             &["describe", "gwq"],
             &["describe", "pods"],
-            &[
-                "logs",
-                "--selector=app.kubernetes.io/name=gateway-queue-operator",
-                "--tail=60",
-            ],
+            &["logs", operator, "--tail=60"],
         ] {
-            let said = self.kubectl(arguments).unwrap_or_else(|error| error);
-            println!("--- {} kubectl {}\n{said}", self.0, arguments.join(" "));
+            let output = self.kubectl(arguments).unwrap_or_else(|error| error);
+            println!("--- {} kubectl {}\n{output}", self.0, arguments.join(" "));
         }
     }
 }
 
-/// What kubectl prints, or what it complains about.
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.print();
+        }
+        let _ = kubectl(&["delete", "namespace", &self.0, "--wait=false"]);
+    }
+}
+
+/// The spec of a queue that needs no Discord.
+pub(crate) fn without_discord() -> Value {
+    json!({"maxConcurrency": 2})
+}
+
+/// Returns the output of kubectl, or its error.
 pub(crate) fn kubectl(arguments: &[&str]) -> Result<String, String> {
     feed(arguments, "")
 }
 
-/// The same, with something to read.
+/// Runs kubectl with an input.
 pub(crate) fn feed(arguments: &[&str], input: &str) -> Result<String, String> {
-    // KUBECONFIG is inherited.
+    // kubectl inherits it.
     variable("KUBECONFIG");
     run(Command::new(variable("KUBECTL")).args(arguments), input)
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end. Returns its output, or all that it printed if it fails.
 pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -107,20 +126,19 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> 
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // It may end before it has read everything.
+    // A program may end before it has read all its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let out = child.wait_with_output().unwrap();
     let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
-    match out.status.success() {
-        true => Ok(stdout),
-        false => Err(format!(
-            "{command:?}\n{stdout}\n{}",
-            String::from_utf8_lossy(&out.stderr)
-        )),
+    if out.status.success() {
+        Ok(stdout)
+    } else {
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        Err(format!("{command:?}\n{stdout}\n{stderr}"))
     }
 }
 
-/// Tries again and again until it works.
+/// Repeats an attempt until it succeeds.
 pub(crate) fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
@@ -136,5 +154,10 @@ pub(crate) fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Str
 
 pub(crate) fn variable(name: &str) -> String {
     std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: run these tests by `cargo xtask test`"))
+        .unwrap_or_else(|_| panic!("{name} is not set: run these tests with `cargo xtask test`"))
+}
+
+/// A file or folder of the checkout.
+pub(crate) fn checkout(path: &str) -> String {
+    format!("{}/../{path}", variable("CARGO_MANIFEST_DIR"))
 }

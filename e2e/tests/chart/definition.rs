@@ -10,25 +10,15 @@ const NAME: &str = "gatewayqueues.gatewayqueue.dev";
 
 static CLUSTER: RwLock<()> = RwLock::new(());
 
-/// What the whole cluster has, to be left as it is by the tests that hold this at the same
-/// time: the definition, which the suite's own release brings, and the kinds of monitors.
-pub(crate) struct Shared {
-    _guard: RwLockReadGuard<'static, ()>,
+/// Keeps other tests from changing the definition.
+pub(crate) fn shared() -> RwLockReadGuard<'static, ()> {
+    CLUSTER.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
-    pub(crate) fn hold() -> Self {
-        Self {
-            _guard: CLUSTER.read().unwrap_or_else(PoisonError::into_inner),
-        }
-    }
-}
-
-/// The right of one test to do with the definition what it likes, while no other test
-/// holds anything. When dropped, the definition is as it was: whose release it is, what it
-/// says, and who owns which of its fields, as helm 4 goes by that.
+/// Lets one test change the definition while no other test runs. When dropped, the definition is
+/// restored: its release, its spec, and the owners of its fields, which helm 4 respects.
 pub(crate) struct Definition {
-    before: Option<Value>,
+    before: Value,
     _guard: RwLockWriteGuard<'static, ()>,
 }
 
@@ -36,63 +26,47 @@ impl Definition {
     pub(crate) fn borrow() -> Self {
         let guard = CLUSTER.write().unwrap_or_else(PoisonError::into_inner);
         Self {
-            before: now(),
+            before: Self::get(),
             _guard: guard,
         }
     }
 
-    /// Whether the definition knows a queue with several pods: the first chart's
-    /// did not.
-    pub(crate) fn has_replicas() -> bool {
-        let Some(definition) = now() else {
-            return false;
-        };
-        let version = &definition["spec"]["versions"][0];
+    /// Returns the chart that wrote it, with the version.
+    pub(crate) fn chart(&self) -> String {
+        let chart = &Self::get()["metadata"]["labels"]["helm.sh/chart"];
+        chart.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Returns whether it has `spec.replicas` and the scale subresource, unlike that of the first
+    /// chart.
+    pub(crate) fn has_replicas(&self) -> bool {
+        let version = &Self::get()["spec"]["versions"][0];
         let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
         spec["properties"]["replicas"].is_object() && version["subresources"]["scale"].is_object()
     }
 
-    /// The version of the chart that wrote it.
-    pub(crate) fn chart() -> Option<String> {
-        let definition = now()?;
-        let chart = definition["metadata"]["labels"]["helm.sh/chart"].as_str()?;
-        Some(chart.to_owned())
+    fn get() -> Value {
+        let get = ["get", "crd", NAME, "--output=json", "--show-managed-fields"];
+        serde_json::from_str(&kubectl(&get).unwrap()).unwrap()
+    }
+
+    fn restore(&self) -> Result<(), String> {
+        let mut object = self.before.clone();
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        let fields = metadata.remove("managedFields");
+        for field in ["resourceVersion", "uid", "creationTimestamp", "generation"] {
+            metadata.remove(field);
+        }
+        feed(&["replace", "--filename", "-"], &object.to_string())?;
+        let patch = json!({"metadata": {"managedFields": fields}}).to_string();
+        kubectl(&["patch", "crd", NAME, "--type=merge", "--patch", &patch]).map(|_| ())
     }
 }
 
 impl Drop for Definition {
     fn drop(&mut self) {
-        let restored = match &self.before {
-            Some(before) => restore(before),
-            None => kubectl(&["delete", "crd", NAME, "--ignore-not-found"]).map(|_| ()),
-        };
-        if let Err(error) = restored {
-            println!("the definition is not as it was: {error}");
+        if let Err(error) = self.restore() {
+            println!("the definition is not restored: {error}");
         }
     }
-}
-
-fn restore(before: &Value) -> Result<(), String> {
-    let mut object = before.clone();
-    let metadata = object["metadata"].as_object_mut().unwrap();
-    let fields = metadata.remove("managedFields");
-    for told in ["resourceVersion", "uid", "creationTimestamp", "generation"] {
-        metadata.remove(told);
-    }
-    feed(&["replace", "--filename", "-"], &object.to_string())?;
-    let patch = json!({"metadata": {"managedFields": fields}}).to_string();
-    kubectl(&["patch", "crd", NAME, "--type=merge", "--patch", &patch]).map(|_| ())
-}
-
-fn now() -> Option<Value> {
-    let get = [
-        "get",
-        "crd",
-        NAME,
-        "--output=json",
-        "--ignore-not-found",
-        "--show-managed-fields",
-    ];
-    let said = kubectl(&get).unwrap();
-    serde_json::from_str(&said).ok()
 }

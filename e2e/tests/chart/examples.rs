@@ -1,75 +1,55 @@
-//! Every GatewayQueue that we show to people is one that the API server takes.
+//! The GatewayQueues in the docs and the examples.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use crate::cluster::Namespace;
-use crate::definition::Shared;
-use crate::helm::CHECKOUT;
+use crate::cluster::{Namespace, checkout};
+use crate::definition::shared;
 
-/// Where people read.
-const FOLDERS: [&str; 5] = [
+/// Folders with documentation and examples.
+const FOLDERS: [&str; 6] = [
     ".",
     "charts/gateway-queue-operator",
     "client",
     "docs",
     "docs/runbooks",
+    "examples",
 ];
 
 #[test]
-fn every_gatewayqueue_in_the_docs_and_the_examples_is_taken() {
-    let _shared = Shared::hold();
+fn the_api_server_accepts_every_gatewayqueue_of_the_docs_and_the_examples() {
+    let _shared = shared();
     let namespace = Namespace::new("examples");
-    let mut shown = Vec::new();
+    let (mut in_docs, mut in_examples) = (0, 0);
     for folder in FOLDERS {
-        for file in files(folder, "md") {
-            let text = fs::read_to_string(&file).unwrap();
-            shown.extend(queues_in(&text).map(|queue| (file.clone(), queue.to_owned())));
+        for entry in fs::read_dir(checkout(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let extension = path.extension().unwrap_or_default();
+            let (blocks, count) = if extension == "md" {
+                let text = fs::read_to_string(&path).unwrap();
+                let blocks = text.split("\n```yaml\n").skip(1);
+                let blocks = blocks.filter_map(|rest| Some(rest.split_once("\n```")?.0.to_owned()));
+                (blocks.collect(), &mut in_docs)
+            } else if folder == "examples" && extension == "yaml" {
+                (vec![fs::read_to_string(&path).unwrap()], &mut in_examples)
+            } else {
+                continue;
+            };
+            for queue in blocks {
+                if queue.contains("kind: GatewayQueue") {
+                    *count += 1;
+                    accept(&namespace, &queue).unwrap_or_else(|error| {
+                        panic!("{}: {error}\n{queue}", path.display());
+                    });
+                }
+            }
         }
     }
-    assert!(
-        !shown.is_empty(),
-        "the docs show none: how are they fenced?"
-    );
-    let before = shown.len();
-    for file in files("examples", "yaml") {
-        let text = fs::read_to_string(&file).unwrap();
-        if text.contains("kind: GatewayQueue") {
-            shown.push((file, text));
-        }
-    }
-    assert!(shown.len() > before, "there are no examples");
-    let dry_run = [
-        "apply",
-        "--server-side",
-        "--dry-run=server",
-        "--validate=strict",
-        "--filename",
-        "-",
-    ];
-    for (file, queue) in shown {
-        if let Err(error) = namespace.feed(&dry_run, &queue) {
-            panic!(
-                "{} shows what is not taken: {error}\n{queue}",
-                file.display()
-            );
-        }
-    }
+    assert!(in_docs > 0, "no block of the docs starts with ```yaml");
+    assert!(in_examples > 0, "no example has a GatewayQueue");
 }
 
-/// The blocks of YAML that are GatewayQueues.
-fn queues_in(text: &str) -> impl Iterator<Item = &str> {
-    let blocks = text.split("\n```yaml\n").skip(1);
-    blocks
-        .filter_map(|rest| Some(rest.split_once("\n```")?.0))
-        .filter(|block| block.contains("kind: GatewayQueue"))
-}
-
-fn files(folder: &str, end: &str) -> Vec<PathBuf> {
-    let folder = Path::new(CHECKOUT).join(folder);
-    let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let paths = entries.flatten().map(|entry| entry.path());
-    paths
-        .filter(|path| path.extension().is_some_and(|found| found == end))
-        .collect()
+fn accept(namespace: &Namespace, queue: &str) -> Result<String, String> {
+    let apply = ["apply", "--server-side", "--filename", "-"];
+    let strictly = ["--dry-run=server", "--validate=strict"];
+    namespace.feed(&[&apply[..], &strictly].concat(), queue)
 }

@@ -2,11 +2,8 @@
 
 use std::process::Command;
 
-use crate::cluster::{Namespace, run, variable};
+use crate::cluster::{Namespace, checkout, run, variable};
 
-pub(crate) const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-
-/// One of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Helm {
     Three,
@@ -16,16 +13,15 @@ pub(crate) enum Helm {
 impl Helm {
     pub(crate) const BOTH: [Self; 2] = [Self::Three, Self::Four];
 
-    /// For names.
-    pub(crate) fn number(self) -> u32 {
+    /// Appends the version to a name.
+    pub(crate) fn name(self, name: &str) -> String {
         match self {
-            Self::Three => 3,
-            Self::Four => 4,
+            Self::Three => format!("{name}-3"),
+            Self::Four => format!("{name}-4"),
         }
     }
 
-    /// What makes it install a definition that is another release's, or was made
-    /// by hand. helm 4 knows who wrote which field.
+    /// The flags that take over a CRD of another release. helm 4 also respects who owns a field.
     pub(crate) fn takes_over(self) -> &'static [&'static str] {
         match self {
             Self::Three => &["--take-ownership"],
@@ -33,77 +29,68 @@ impl Helm {
         }
     }
 
-    fn command(self, namespace: &Namespace) -> Command {
+    /// Returns the output of helm, or its error.
+    pub(crate) fn run(self, namespace: &Namespace, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new(match self {
             Self::Three => variable("HELM3"),
             Self::Four => variable("HELM4"),
         });
         command.args(["--namespace", namespace.name()]);
-        command
+        run(command.args(arguments), "")
     }
 
-    /// What it prints, or what it complains about.
-    pub(crate) fn run(self, namespace: &Namespace, arguments: &[&str]) -> Result<String, String> {
-        run(self.command(namespace).args(arguments), "")
+    /// Installs or upgrades the chart without the CRD, for one namespace, and waits until the
+    /// operator is ready.
+    pub(crate) fn install(self, namespace: &Namespace, release: &str, more: &[&str]) {
+        let (chart, watch) = (chart(), watch("", namespace));
+        let install = ["upgrade", "--install", release, &chart, &watch];
+        let more = [&["--set=crds.enabled=false"], &WAIT[..], more].concat();
+        self.apply(namespace, "", &[&install[..], &more].concat())
+            .unwrap();
     }
 
-    /// Installs our chart for this namespace alone, beside the definition that is
-    /// there, or upgrades it, and waits until it works.
-    pub(crate) fn install(
-        self,
-        namespace: &Namespace,
-        release: &str,
-        more: &[&str],
-    ) -> Result<String, String> {
-        let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
-        let (chart, beside) = (chart(), "--set=crds.enabled=false");
-        let install = ["upgrade", "--install", release, &chart, beside, &watch];
-        let wait = ["--wait", "--timeout=5m"];
-        self.apply(namespace, &[&install[..], &wait, more].concat())
-    }
-
-    /// `install` or `upgrade`, with our images.
-    pub(crate) fn apply(self, namespace: &Namespace, arguments: &[&str]) -> Result<String, String> {
-        self.apply_below(namespace, "", arguments)
-    }
-
-    /// The same, of a chart in which ours is under the values of `prefix`.
-    pub(crate) fn apply_below(
+    /// Runs `install` or `upgrade` with the images of the node. The values of the chart have this
+    /// prefix.
+    pub(crate) fn apply(
         self,
         namespace: &Namespace,
         prefix: &str,
         arguments: &[&str],
     ) -> Result<String, String> {
-        let mut command = self.command(namespace);
-        command.args(arguments);
-        for (value, variable) in [
-            ("image.tag", "OPERATOR_TAG"),
-            ("queueImage.tag", "QUEUE_TAG"),
-        ] {
-            let tag = crate::cluster::variable(variable);
-            command.arg(format!("--set-string={prefix}{value}={tag}"));
-        }
-        run(&mut command, "")
+        let values: Vec<String> = [
+            ("image", "gateway-queue-operator", "OPERATOR_TAG"),
+            ("queueImage", "gateway-queue", "QUEUE_TAG"),
+        ]
+        .into_iter()
+        .flat_map(|(image, repository, tag)| {
+            let tag = variable(tag);
+            [
+                format!("--set={prefix}{image}.repository={repository}"),
+                format!("--set-string={prefix}{image}.tag={tag}"),
+            ]
+        })
+        .collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        self.run(namespace, &[arguments, &values].concat())
     }
 
-    /// `helm test`, which must say what it has looked at.
+    /// Runs `helm test`, which must report its result.
     pub(crate) fn test(self, namespace: &Namespace, release: &str) {
-        let said = self
-            .run(namespace, &["test", release, "--timeout=5m"])
-            .unwrap();
-        assert!(
-            said.contains("Phase:") && said.contains("Succeeded"),
-            "{said}"
-        );
+        let output = self.run(namespace, &["test", release, "--timeout=5m"]);
+        let output = output.unwrap();
+        assert!(output.contains("Phase:"), "{output}");
+        assert!(output.contains("Succeeded"), "{output}");
     }
+}
+
+pub(crate) const WAIT: [&str; 2] = ["--wait", "--timeout=5m"];
+
+/// The flag that limits a release to a namespace.
+pub(crate) fn watch(prefix: &str, namespace: &Namespace) -> String {
+    format!("--set={prefix}watchNamespaces={{{}}}", namespace.name())
 }
 
 /// The chart of this checkout.
 pub(crate) fn chart() -> String {
-    format!("{CHECKOUT}/charts/gateway-queue-operator")
-}
-
-/// The first chart there was.
-pub(crate) fn first_chart() -> String {
-    format!("{CHECKOUT}/e2e/history/gateway-queue-operator-0.1.0.tgz")
+    checkout("charts/gateway-queue-operator")
 }

@@ -1,101 +1,75 @@
-//! From the first chart to its removal, and back. (That the chart serves all
-//! namespaces by default is what all tests of the cluster live by.)
+//! Upgrade, rollback, removal and reinstallation. (All tests of the cluster use a release that
+//! serves all namespaces.)
 
-use crate::cluster::{Namespace, wait_for};
-use crate::definition::Definition;
-use crate::helm::{Helm, chart, first_chart};
+use crate::cluster::{Namespace, checkout, wait_for, without_discord};
+use crate::definition::{Definition, shared};
+use crate::helm::{Helm, WAIT, chart, watch};
 
 const RELEASE: &str = "life";
-const OPERATOR: &str = "deployment/life-gateway-queue-operator";
 
 #[test]
 fn with_helm_3_queues_outlive_upgrade_rollback_and_removal() {
-    queues_outlive_all_that_helm_does(Helm::Three);
+    queues_outlive_upgrade_rollback_and_removal(Helm::Three);
 }
 
 #[test]
 fn with_helm_4_queues_outlive_upgrade_rollback_and_removal() {
-    queues_outlive_all_that_helm_does(Helm::Four);
+    queues_outlive_upgrade_rollback_and_removal(Helm::Four);
 }
 
-fn queues_outlive_all_that_helm_does(helm: Helm) {
-    let _definition = Definition::borrow();
-    let namespace = &Namespace::new(&format!("life-{}", helm.number()));
-    let (old, new) = (first_chart(), chart());
+fn queues_outlive_upgrade_rollback_and_removal(helm: Helm) {
+    let definition = Definition::borrow();
+    let namespace = &Namespace::new(&helm.name("life"));
+    let (chart, watch) = (chart(), watch("", namespace));
+    let uid = || namespace.field("gwq/bot", ".metadata.uid").unwrap();
 
-    // Of that time there is no image any more; today's operator has not all of
-    // its rights by the first chart, so it is not waited for.
-    let watch = format!("--set=watchNamespaces={{{}}}", namespace.name());
-    let first = ["install", RELEASE, &old, &watch];
-    helm.apply(namespace, &[&first[..], helm.takes_over()].concat())
-        .unwrap();
-    assert!(!Definition::has_replicas());
-    namespace.apply_queue("bot");
-    let uid = uid(namespace);
+    // Without `--wait`: there is no image of that time, and today's operator lacks rights.
+    let first = checkout("e2e/history/gateway-queue-operator-0.1.0.tgz");
+    let install = ["install", RELEASE, &first, &watch];
+    let install = [&install[..], helm.takes_over()].concat();
+    helm.apply(namespace, "", &install).unwrap();
+    assert!(!definition.has_replicas());
+    namespace.apply_queue("bot", &without_discord());
+    let before = uid();
 
-    let wait = ["--wait", "--timeout=5m"];
-    let upgrade = [&["upgrade", RELEASE, &new, &watch], &wait[..]].concat();
-    helm.apply(namespace, &upgrade).unwrap();
-    assert!(
-        Definition::has_replicas(),
-        "the upgrade brought no new definition"
-    );
-    helm.test(namespace, RELEASE);
+    let upgrade = [&["upgrade", RELEASE, &chart, &watch], &WAIT[..]].concat();
+    helm.apply(namespace, "", &upgrade).unwrap();
+    assert!(definition.has_replicas(), "the upgrade kept the old CRD");
     namespace.wait_until_ready("bot");
 
     helm.run(namespace, &["rollback", RELEASE, "1"]).unwrap();
-    assert_eq!(
-        Definition::chart().as_deref(),
-        Some("gateway-queue-operator-0.1.0")
-    );
-    assert_eq!(uid, self::uid(namespace));
-    helm.run(
-        namespace,
-        &[&["rollback", RELEASE, "2"], &wait[..]].concat(),
-    )
-    .unwrap();
-    assert!(Definition::has_replicas());
-    helm.test(namespace, RELEASE);
+    assert_eq!(definition.chart(), "gateway-queue-operator-0.1.0");
+    assert_eq!(before, uid());
+    let forth = [&["rollback", RELEASE, "2"], &WAIT[..]].concat();
+    helm.run(namespace, &forth).unwrap();
+    assert!(definition.has_replicas());
 
-    let said = helm
-        .run(namespace, &["uninstall", RELEASE, "--wait"])
-        .unwrap();
+    let uninstall = ["uninstall", RELEASE, "--wait"];
+    let output = helm.run(namespace, &uninstall).unwrap();
     for words in [
         "kept due to the resource policy",
         "gatewayqueues.gatewayqueue.dev",
     ] {
-        assert!(said.contains(words), "helm does not say what stays: {said}");
+        assert!(output.contains(words), "the CRD is not mentioned: {output}");
     }
-    gone(namespace, OPERATOR);
-    // The queue goes on without an operator.
-    assert_eq!(uid, self::uid(namespace));
-    namespace
-        .kubectl(&["get", "deployment/bot", "service/bot", "lease/bot"])
-        .unwrap();
-
-    let again = [&["install", RELEASE, &new, &watch], &wait[..]].concat();
-    helm.apply(namespace, &again).unwrap();
-    helm.test(namespace, RELEASE);
-    assert_eq!(uid, self::uid(namespace));
-    namespace.wait_until_ready("bot");
-    helm.run(namespace, &["uninstall", RELEASE, "--wait"])
-        .unwrap();
-}
-
-fn uid(namespace: &Namespace) -> String {
-    let path = "jsonpath={.metadata.uid}";
-    namespace
-        .kubectl(&["get", "gwq", "bot", "--output", path])
-        .unwrap()
-}
-
-/// Everything of the release goes; the last of it a moment later.
-fn gone(namespace: &Namespace, what: &str) {
-    wait_for("the operator to be gone", || {
-        let get = ["get", what, "--ignore-not-found", "--output=name"];
-        match namespace.kubectl(&get)?.trim() {
-            "" => Ok(()),
-            there => Err(there.to_owned()),
+    // helm 3 does not wait for the pods.
+    wait_for("the operator to be deleted", || {
+        let name = "deployment/life-gateway-queue-operator";
+        match namespace.kubectl(&["get", name, "--ignore-not-found", "--output=name"])? {
+            found if found.is_empty() => Ok(()),
+            found => Err(found),
         }
     });
+    assert_eq!(before, uid());
+    let children = ["get", "deployment/bot", "service/bot", "lease/bot"];
+    namespace.kubectl(&children).unwrap();
+
+    // The CRD belongs to this release, and needs no flags.
+    let install = ["install", RELEASE, &chart, &watch];
+    helm.apply(namespace, "", &install).unwrap();
+    drop(definition);
+    let _shared = shared();
+    helm.test(namespace, RELEASE);
+    assert_eq!(before, uid());
+    namespace.wait_until_ready("bot");
 }

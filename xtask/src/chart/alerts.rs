@@ -1,22 +1,22 @@
-//! The alerts, by promtool: are they rules, and does each come when it is due?
+//! The alerts, by promtool: whether their rules are valid, and when they fire.
 
 use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::Check;
+use super::{Check, REGISTRY};
 use crate::process;
 
-/// Moments in which an alert is due, in which it is not, and in which its series are absent.
+/// Tests of each alert: when it fires, when it does not, and when its series are absent.
 const TESTS: &str = "tests/alerts.promtool.yaml";
 
 pub(super) fn check(check: &Check<'_>) -> Result<()> {
     let rendered = check.render(
         &check.helms[1],
+        &[REGISTRY, "prometheusRule: {enabled: true}"],
         &[
             "--namespace=discord",
-            "--set=prometheusRule.renderMode=alwaysRender",
             "--show-only=templates/prometheusrule.yaml",
         ],
     )?;
@@ -26,10 +26,7 @@ pub(super) fn check(check: &Check<'_>) -> Result<()> {
         let alert = rule.name;
         let missing = missing(&rule, &tests);
         if !missing.is_empty() {
-            bail!(
-                "{TESTS} has no moment for {alert} in which {}",
-                missing.join(", nor one in which ")
-            );
+            bail!("{TESTS} lacks tests of {alert}: {}", missing.join(", "));
         }
         let runbook = format!("docs/runbooks/{alert}.md");
         if !check.workspace.root.join(&runbook).is_file() {
@@ -39,26 +36,23 @@ pub(super) fn check(check: &Check<'_>) -> Result<()> {
     let folder = check.scratch.path();
     fs::write(folder.join("rules.yaml"), rules).context("writing the rules")?;
     fs::write(folder.join("tests.yaml"), tests).context("writing the tests")?;
-    let promtool = &check.promtool;
     for arguments in [
         ["check", "rules", "rules.yaml"],
         ["test", "rules", "tests.yaml"],
     ] {
-        process::output(Command::new(promtool).args(arguments).current_dir(folder))?;
+        let mut promtool = Command::new(&check.promtool);
+        process::output(promtool.args(arguments).current_dir(folder))?;
     }
     Ok(())
 }
 
-/// The file of rules that a PrometheusRule holds: its spec, as it stands there.
+/// Returns the rule file in a PrometheusRule: its spec.
 fn rules(rendered: &str) -> Option<String> {
     let (_, spec) = rendered.split_once("\nspec:\n")?;
-    let lines = spec
-        .lines()
-        .map(|line| line.strip_prefix("  ").unwrap_or(line));
-    Some(lines.collect::<Vec<_>>().join("\n") + "\n")
+    Some(spec.replace("\n  ", "\n").trim_start().to_owned())
 }
 
-/// An alert of a file of rules.
+/// An alert of a rule file.
 struct Rule<'a> {
     name: &'a str,
     expression: &'a str,
@@ -76,7 +70,7 @@ impl<'a> Rule<'a> {
         })
     }
 
-    /// Whether its expression names this metric.
+    /// Returns whether its expression contains this metric.
     fn uses(&self, metric: &str) -> bool {
         let mut words = self
             .expression
@@ -85,30 +79,26 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// The kinds of moments that the tests lack for an alert. Series are absent in a group of
-/// tests without any series of a metric that the alert uses.
+/// Returns the kinds of tests that an alert lacks. Its series are absent in a group of tests
+/// without a series of any metric of the alert.
 fn missing(rule: &Rule<'_>, tests: &str) -> Vec<&'static str> {
     let name = format!("alertname: {}\n", rule.name);
-    let (mut is_due, mut is_not, mut is_absent) = (false, false, false);
+    let mut missing = vec!["it fires", "it does not fire", "its series are absent"];
     for group in tests.split("\n  - interval: ").skip(1) {
         let series = group.split("- series: ").skip(1);
         let mut metrics = series.filter_map(|series| series.split(['{', '\n']).next());
-        let is_there = metrics.any(|metric| rule.uses(metric));
-        let moments = group.split("- eval_time: ").skip(1);
-        for moment in moments.filter(|moment| moment.contains(&name)) {
-            let is_empty = moment.contains("exp_alerts: []");
-            is_absent |= !is_there;
-            is_due |= is_there && !is_empty;
-            is_not |= is_there && is_empty;
+        let is_present = metrics.any(|metric| rule.uses(metric));
+        let tests = group.split("- eval_time: ").skip(1);
+        for test in tests.filter(|test| test.contains(&name)) {
+            let found = match (is_present, test.contains("exp_alerts: []")) {
+                (true, false) => "it fires",
+                (true, true) => "it does not fire",
+                (false, _) => "its series are absent",
+            };
+            missing.retain(|kind| *kind != found);
         }
     }
-    let kinds = [
-        (is_due, "it is due"),
-        (is_not, "it is not due"),
-        (is_absent, "its series are absent"),
-    ];
-    let missing = kinds.into_iter().filter(|(is_there, _)| !is_there);
-    missing.map(|(_, kind)| kind).collect()
+    missing
 }
 
 #[cfg(test)]
@@ -116,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_cut_out_of_its_object() {
+    fn a_rule_file_is_extracted_from_a_prometheus_rule() {
         let object = "kind: PrometheusRule\nspec:\n  groups:\n    - name: a\n      rules:\n      - alert: One\n";
         let rules = rules(object).unwrap();
         assert_eq!(
@@ -128,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn each_alert_needs_a_moment_of_each_kind() {
+    fn each_alert_needs_a_test_of_each_kind() {
         let rules = "
     - alert: One
       annotations:
@@ -160,12 +150,12 @@ mod tests {
             &[("One", true), ("One", false), ("One", false)],
         );
         assert_eq!(missing(one, &tests), ["its series are absent"]);
-        // Of the two that it uses, one is there.
+        // One of its two metrics is present.
         tests += &group("d", &[("One", false), ("Two", true)]);
         assert_eq!(missing(one, &tests), ["its series are absent"]);
         tests += &group("up", &[("One", false), ("Two", false)]);
         assert_eq!(missing(one, &tests), [""; 0]);
-        assert_eq!(missing(two, &tests), ["it is due"]);
+        assert_eq!(missing(two, &tests), ["it fires"]);
         assert_eq!(missing(two, "").len(), 3);
     }
 }

@@ -99,7 +99,10 @@ pub(super) static SUITES: [Suite; 13] = [
         name: "chart",
         description: "the chart, without installing it",
         needs: &["images"],
-        run: |run| chart::check(run.workspace, &run.target()?.kubernetes),
+        run: |run| {
+            let target = run.target()?;
+            chart::check(run.workspace, &target.kubernetes, target.own)
+        },
     },
     Suite {
         name: "operator",

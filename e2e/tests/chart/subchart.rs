@@ -1,0 +1,117 @@
+//! The chart as a dependency of another chart, in two releases of one name.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use crate::cluster::{Namespace, kubectl, without_discord};
+use crate::definition::shared;
+use crate::helm::{Helm, WAIT, chart, watch};
+
+/// The prefix of the chart's values in the parent.
+const PREFIX: &str = "gateway-queue-operator.";
+
+#[test]
+fn two_releases_of_a_parent_with_its_own_globals_serve_a_namespace_each() {
+    let _shared = shared();
+    let folder = tempfile::tempdir().unwrap();
+    write_parent(folder.path());
+    let parent = &folder.path().display().to_string();
+    let namespaces = Helm::BOTH.map(|helm| Namespace::new(&helm.name("parent")));
+    let pairs = || Helm::BOTH.into_iter().zip(&namespaces);
+    let first = &namespaces[0];
+    Helm::Three
+        .run(first, &["dependency", "build", parent])
+        .unwrap();
+
+    thread::scope(|scope| {
+        for (helm, namespace) in pairs() {
+            scope.spawn(move || release(helm, namespace, parent));
+        }
+    });
+    let ours = "--selector=app.kubernetes.io/instance=bots";
+    let kinds = "clusterroles,clusterrolebindings";
+    assert_eq!(kubectl(&["get", kinds, ours, "--output=name"]).unwrap(), "");
+
+    Helm::Three
+        .run(first, &["uninstall", "bots", "--wait"])
+        .unwrap();
+    Helm::Four.test(&namespaces[1], "bots");
+}
+
+fn release(helm: Helm, namespace: &Namespace, parent: &str) {
+    let off = format!("--set={PREFIX}enabled=false");
+    helm.apply(namespace, PREFIX, &["install", "bots", parent, &off])
+        .unwrap();
+    let operator = "--selector=app.kubernetes.io/name=gateway-queue-operator";
+    let operators = ["get", "deployments", operator, "--output=name"];
+    assert_eq!(namespace.kubectl(&operators).unwrap(), "");
+    namespace
+        .kubectl(&["get", "configmap/of-the-parent"])
+        .unwrap();
+
+    let watch = watch(PREFIX, namespace);
+    let upgrade = [&["upgrade", "bots", parent, &watch], &WAIT[..]].concat();
+    helm.apply(namespace, PREFIX, &upgrade).unwrap();
+    assert_eq!(
+        namespace.kubectl(&operators).unwrap(),
+        "deployment.apps/bots-gateway-queue-operator\n"
+    );
+    namespace.apply_queue("bot", &without_discord());
+    helm.test(namespace, "bots");
+    namespace.wait_until_ready("bot");
+    let service = "bots-gateway-queue-operator-metrics:admin";
+    let name = namespace.name();
+    let path = format!("/api/v1/namespaces/{name}/services/{service}/proxy/readyz");
+    assert_eq!(kubectl(&["get", "--raw", &path]).unwrap(), "ok\n");
+    let budget = ["get", "poddisruptionbudget/bots-gateway-queue-operator"];
+    namespace.kubectl(&budget).unwrap();
+}
+
+fn write_parent(folder: &Path) {
+    let chart = chart();
+    let description = fs::read_to_string(format!("{chart}/Chart.yaml")).unwrap();
+    let mut lines = description.lines();
+    let version = lines.find_map(|line| line.strip_prefix("version: "));
+    let version = version.unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    write(
+        "Chart.yaml",
+        &format!(
+            "
+apiVersion: v2
+name: parent
+version: 1.0.0
+dependencies:
+  - name: gateway-queue-operator
+    version: {version}
+    repository: file://{chart}
+    condition: gateway-queue-operator.enabled
+"
+        ),
+    );
+    write(
+        "values.yaml",
+        "
+global:
+  imageRegistry: \"\"
+  postgresql: {auth: {username: bots}}
+gateway-queue-operator:
+  enabled: true
+  crds: {enabled: false}
+  replicaCount: 2
+",
+    );
+    fs::create_dir(folder.join("templates")).unwrap();
+    write(
+        "templates/own.yaml",
+        "
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: of-the-parent
+data:
+  user: {{ .Values.global.postgresql.auth.username }}
+",
+    );
+}
