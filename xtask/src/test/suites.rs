@@ -228,7 +228,9 @@ fn chart_on_the_node(run: &mut Run<'_>) -> Result<()> {
         return Ok(());
     }
     let of_the_chart = chart::variables(run.workspace, target)?;
-    let variables = [&variables(run, target)?[..], &of_the_chart].concat();
+    // A test that changes the CustomResourceDefinition waits for all others.
+    let all_at_once = [threads(8)];
+    let variables = [&variables(run, target)?[..], &of_the_chart, &all_at_once].concat();
     tests(
         run,
         "chart-on-node",
