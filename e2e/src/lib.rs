@@ -1,18 +1,16 @@
-//! What the tests on a real cluster are made of.
+//! Building blocks of the tests on a real cluster.
 //!
-//! - [`fake`]: a Discord that enforces the rules of identifying, and records
-//!   every breach of them;
-//! - [`bot`]: a pod's worth of real twilight shards that get their turns from a
-//!   gateway-queue;
-//! - [`specs`]: specs of a GatewayQueue, generated from the schema of its CRD;
-//! - [`waits`]: what plain clients saw that waited for their turns.
+//! - [`fake`]: a Discord that enforces the rules of identifying, and records every breach
+//! - [`bot`]: the real twilight shards of one pod, which wait for a gateway-queue
+//! - [`specs`]: specs of a GatewayQueue, generated from the schema of its CRD
+//! - [`waits`]: the requests of plain clients, and figures computed from them
 //!
-//! The first two are programs, `fake-discord` and `bot`; both are set by
-//! environment variables, and say what happens on their standard output.
+//! The first two are programs, `fake-discord` and `bot`. Environment variables configure them;
+//! they report events on standard output.
 
 pub mod bot;
+pub mod environment;
 pub mod fake;
 pub mod program;
-pub mod settings;
 pub mod specs;
 pub mod waits;

@@ -1,4 +1,4 @@
-//! What both programs do at their start and at their end.
+//! The start and the end of both programs.
 
 use std::io;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
-/// Sends the logs to standard error; standard output belongs to the events.
+/// Logs to standard error; standard output belongs to the events.
 pub fn start_logs() {
     let wanted = std::env::var("RUST_LOG").ok();
     let filter = wanted.and_then(|wanted| wanted.parse().ok());
@@ -21,13 +21,12 @@ pub fn start_logs() {
         .init();
 }
 
-/// Returns at the first SIGTERM or SIGINT. In a container the program is
-/// process 1, which no signal ends by itself.
+/// Returns at the first SIGTERM or SIGINT. In a container the program is process 1, which no
+/// signal ends by default.
 ///
 /// # Errors
-///
-/// When the system has no signals for us.
-pub async fn told_to_stop() -> io::Result<()> {
+/// If a signal handler cannot be installed.
+pub async fn stop_signal() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -37,7 +36,7 @@ pub async fn told_to_stop() -> io::Result<()> {
     Ok(())
 }
 
-/// The exit code for `result`; an error is told in one line.
+/// Returns the exit code for `result`, and prints an error in one line.
 pub fn end(program: &str, result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,11 +1,10 @@
-//! A pod's worth of real twilight shards; what happens to them is said on
-//! standard output, one line of JSON for each event.
+//! The real twilight shards of one pod. Prints each event as one line of JSON.
 
 use std::process::ExitCode;
 
 use gateway_queue_e2e::bot::{self, settings::Settings};
+use gateway_queue_e2e::environment::Environment;
 use gateway_queue_e2e::program;
-use gateway_queue_e2e::settings::Variables;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -14,6 +13,6 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     program::start_logs();
-    let settings = Settings::read(&Variables::new(&|name| std::env::var(name).ok()))?;
-    bot::run(settings, async { program::told_to_stop().await }).await
+    let settings = Settings::read(&Environment(&|name| std::env::var(name).ok()))?;
+    bot::run(settings, program::stop_signal()).await
 }

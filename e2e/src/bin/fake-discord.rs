@@ -1,12 +1,12 @@
-//! A Discord that enforces the rules of identifying. When it listens it says so
-//! in one line of JSON: `{"event": "listening", "discord": ADDRESS, "control": ADDRESS}`.
+//! A Discord that enforces the rules of identifying. Once it listens, it prints one line of
+//! JSON: `{"event": "listening", "discord": ADDRESS, "control": ADDRESS}`.
 
 use std::process::ExitCode;
 
+use gateway_queue_e2e::environment::Environment;
 use gateway_queue_e2e::fake::Fake;
 use gateway_queue_e2e::fake::settings::Settings;
 use gateway_queue_e2e::program;
-use gateway_queue_e2e::settings::Variables;
 use serde_json::json;
 
 #[tokio::main]
@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     program::start_logs();
-    let settings = Settings::read(&Variables::new(&|name| std::env::var(name).ok()))?;
+    let settings = Settings::read(&Environment(&|name| std::env::var(name).ok()))?;
     let fake = Fake::bind(settings).await?;
     let addresses = fake.addresses()?;
     println!(
@@ -29,7 +29,7 @@ async fn run() -> anyhow::Result<()> {
     );
     tokio::select! {
         served = fake.serve() => served?,
-        told = program::told_to_stop() => told?,
+        stop = program::stop_signal() => stop?,
     }
     Ok(())
 }

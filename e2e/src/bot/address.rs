@@ -1,9 +1,8 @@
-//! Finding the gateway.
+//! The gateway's address.
 //!
-//! twilight resolves names with the C library, which in a static binary without
-//! any system around it may find none. So the name is resolved here, and
-//! twilight is given an IP. The fake Discord then names the same IP as the
-//! place to resume at.
+//! twilight resolves names by the C library, which may not work in a static binary in an empty
+//! image. So the name is resolved here, and twilight receives an IP address. The fake Discord
+//! then names the same address for resuming.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -15,28 +14,28 @@ use tokio::time::{sleep, timeout};
 
 use super::settings::Gateway;
 
-/// Between two tries: the Service may be younger than the bot.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The delay between attempts; the Service may be created after the bot.
+const RETRY: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The URL of the gateway with an IP in it. Tries until something listens
-/// there: a twilight shard that found nothing waits longer each time.
-pub(super) async fn dialled(gateway: &Gateway) -> String {
+/// Returns the gateway's URL with an IP address, once something listens there. A twilight shard
+/// that cannot connect would wait longer each time.
+pub(super) async fn reachable_url(gateway: &Gateway) -> String {
     loop {
-        match dial(gateway).await {
+        match connect(gateway).await {
             Ok(address) => return format!("ws://{address}"),
             Err(error) => {
                 let Gateway { host, port } = gateway;
-                tracing::warn!("the gateway {host}:{port} cannot be reached: {error:#}");
-                sleep(AGAIN).await;
+                tracing::warn!("cannot reach the gateway {host}:{port}: {error:#}");
+                sleep(RETRY).await;
             }
         }
     }
 }
 
-/// Which of the gateway's addresses accepts a connection: `localhost` may be
-/// listened to in one version of IP alone.
-async fn dial(gateway: &Gateway) -> anyhow::Result<SocketAddr> {
+/// Returns the address that accepts a connection: a server on `localhost` may listen on one IP
+/// version only.
+async fn connect(gateway: &Gateway) -> anyhow::Result<SocketAddr> {
     let addresses: Vec<_> = resolve(&gateway.host)
         .await?
         .into_iter()
@@ -44,7 +43,7 @@ async fn dial(gateway: &Gateway) -> anyhow::Result<SocketAddr> {
         .collect();
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&addresses[..]))
         .await
-        .context("connecting took too long")??;
+        .context("connect timeout")??;
     Ok(stream.peer_addr()?)
 }
 
@@ -55,6 +54,6 @@ async fn resolve(host: &str) -> anyhow::Result<Vec<IpAddr>> {
     }
     let resolver = TokioResolver::builder_tokio()
         .and_then(|builder| builder.build())
-        .context("the system's DNS settings")?;
+        .context("reading the DNS settings")?;
     Ok(resolver.lookup_ip(host).await?.iter().collect())
 }

@@ -1,33 +1,33 @@
-//! What a bot is told at its start: which shards are its own, and where to go.
+//! The settings of a bot.
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use twilight_gateway::ShardId;
 
-use crate::settings::{Token, Unusable, Variables};
+use crate::environment::{Environment, Token};
 
 /// The settings of a bot, from the environment.
 #[derive(Debug)]
 pub struct Settings {
-    /// `QUEUE_URL`: the gateway-queue, such as `http://my-bot.default.svc`.
+    /// `QUEUE_URL`: the URL of the queue, such as `http://my-bot.default.svc`.
     pub queue_url: String,
     /// `GATEWAY_URL`: Discord's gateway, such as `ws://fake-discord:8080`.
     pub gateway: Gateway,
     /// `DISCORD_TOKEN`.
     pub token: Token,
-    /// The shards of this pod, of `SHARDS_TOTAL`: `SHARD_COUNT` from
-    /// `SHARD_FROM` on, or, in a StatefulSet, `SHARDS_PER_POD` by the ordinal
-    /// at the end of `POD_NAME`.
+    /// The shards of this pod, out of `SHARDS_TOTAL`. In a StatefulSet there are
+    /// `SHARDS_PER_POD`, starting with those of the pod's ordinal, the end of `POD_NAME`;
+    /// otherwise `SHARD_COUNT`, starting with `SHARD_FROM`.
     pub shards: Vec<ShardId>,
 }
 
-/// A gateway that is reached without TLS.
+/// The address of a gateway without TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
-    /// A name or an IP, in brackets when it is of version 6.
+    /// A name or an IP address; an IPv6 address is in brackets.
     pub host: String,
-    /// 80 when it is not named.
+    /// Defaults to 80.
     pub port: u16,
 }
 
@@ -37,30 +37,30 @@ impl Settings {
     /// Reads the settings.
     ///
     /// # Errors
-    ///
-    /// When a variable cannot be used; the error says what is accepted.
-    pub fn read(variables: &Variables<'_>) -> Result<Self, Unusable> {
+    /// If a variable is invalid; the error names what is accepted.
+    pub fn read(environment: &Environment<'_>) -> anyhow::Result<Self> {
         Ok(Self {
-            queue_url: variables.required("QUEUE_URL", "http:// and a host")?,
-            gateway: variables.required("GATEWAY_URL", "ws:// and a host, and a port or none")?,
-            token: variables.token()?,
-            shards: shards(variables)?,
+            queue_url: environment.required("QUEUE_URL", "http:// and a host")?,
+            gateway: environment
+                .required("GATEWAY_URL", "ws:// and a host, with or without a port")?,
+            token: environment.token()?,
+            shards: shards(environment)?,
         })
     }
 }
 
-fn shards(variables: &Variables<'_>) -> Result<Vec<ShardId>, Unusable> {
-    let total: NonZeroU32 = variables.required("SHARDS_TOTAL", COUNT)?;
-    let per_pod: Option<NonZeroU32> = variables.optional("SHARDS_PER_POD", COUNT)?;
+fn shards(environment: &Environment<'_>) -> anyhow::Result<Vec<ShardId>> {
+    let total: NonZeroU32 = environment.required("SHARDS_TOTAL", COUNT)?;
+    let per_pod: Option<NonZeroU32> = environment.optional("SHARDS_PER_POD", COUNT)?;
     let (first, count) = match per_pod {
         Some(per_pod) => {
             let pod: Ordinal =
-                variables.required("POD_NAME", "a name with an ordinal, such as bot-3")?;
+                environment.required("POD_NAME", "a name with an ordinal, such as bot-3")?;
             (pod.0.saturating_mul(per_pod.get()), per_pod.get())
         }
         None => (
-            variables.required("SHARD_FROM", "the number of a shard")?,
-            variables
+            environment.required("SHARD_FROM", "the number of a shard")?,
+            environment
                 .required::<NonZeroU32>("SHARD_COUNT", COUNT)?
                 .get(),
         ),
@@ -101,9 +101,9 @@ impl FromStr for Gateway {
 #[cfg(test)]
 mod tests {
     use super::{Gateway, Settings};
-    use crate::settings::{Unusable, Variables};
+    use crate::environment::Environment;
 
-    fn shards(more: &[(&str, &str)]) -> Result<Vec<u32>, Unusable> {
+    fn shards(more: &[(&str, &str)]) -> anyhow::Result<Vec<u32>> {
         let lookup = |name: &str| {
             let (_, value) = [
                 ("QUEUE_URL", "http://my-bot"),
@@ -116,13 +116,13 @@ mod tests {
             .find(|(n, _)| *n == name)?;
             Some((*value).to_owned())
         };
-        let settings = Settings::read(&Variables::new(&lookup))?;
+        let settings = Settings::read(&Environment(&lookup))?;
         assert!(settings.shards.iter().all(|shard| shard.total() == 8));
         Ok(settings.shards.iter().map(|s| s.number()).collect())
     }
 
     #[test]
-    fn a_pod_of_a_statefulset_has_the_shards_of_its_ordinal() {
+    fn a_statefulset_pod_has_the_shards_of_its_ordinal() {
         for (pod, expected) in [("bot-0", &[0, 1][..]), ("bot-3", &[6, 7]), ("bot-4", &[])] {
             let read = shards(&[("POD_NAME", pod), ("SHARDS_PER_POD", "2")]);
             assert_eq!(read.unwrap(), expected, "{pod}");
@@ -130,7 +130,7 @@ mod tests {
         let error = shards(&[("POD_NAME", "bot"), ("SHARDS_PER_POD", "2")]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "POD_NAME is \"bot\"; accepted is a name with an ordinal, such as bot-3"
+            "POD_NAME is \"bot\". Accepted: a name with an ordinal, such as bot-3"
         );
     }
 
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_is_reached_by_ws_alone() {
+    fn a_gateway_url_has_the_scheme_ws() {
         let gateway: Gateway = "ws://fake-discord".parse().unwrap();
         assert_eq!((gateway.host.as_str(), gateway.port), ("fake-discord", 80));
         for url in ["wss://gateway.discord.gg", "fake-discord:8080", "ws://a/b"] {

@@ -1,12 +1,12 @@
-//! The life of one shard.
+//! One shard.
 
 use tokio_util::sync::CancellationToken;
 use twilight_gateway::{CloseFrame, Event as Gateway, EventTypeFlags, Shard, StreamExt as _};
 
-use super::notes::{Event, NotedQueue, note};
+use super::events::{Event, LoggedQueue, log};
 
 /// Keeps a shard connected until `stop`, then closes its session.
-pub(super) async fn run(mut shard: Shard<NotedQueue>, stop: CancellationToken) {
+pub(super) async fn run(mut shard: Shard<LoggedQueue>, stop: CancellationToken) {
     let id = shard.id().number();
     let mut closing = false;
     let wanted = EventTypeFlags::READY
@@ -22,24 +22,24 @@ pub(super) async fn run(mut shard: Shard<NotedQueue>, stop: CancellationToken) {
             }
         };
         let event = match item {
-            // Discord will have this shard no more: its code is noted already.
+            // Discord has closed this shard for good; the close event was logged.
             None => return,
             Some(Ok(event)) => event,
             Some(Err(error)) => {
                 let error = error.to_string();
-                note(id, &Event::Failed { error });
+                log(id, &Event::Failed { error });
                 continue;
             }
         };
         match event {
-            Gateway::Ready(_) => note(id, &Event::Ready),
-            Gateway::Resumed => note(id, &Event::Resumed),
+            Gateway::Ready(_) => log(id, &Event::Ready),
+            Gateway::Resumed => log(id, &Event::Resumed),
             Gateway::GatewayInvalidateSession(resumable) => {
-                note(id, &Event::InvalidSession { resumable });
+                log(id, &Event::InvalidSession { resumable });
             }
             Gateway::GatewayClose(frame) => {
                 let code = frame.map(|frame| frame.code);
-                note(id, &Event::Closed { code });
+                log(id, &Event::Closed { code });
                 if closing {
                     return;
                 }

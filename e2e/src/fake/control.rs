@@ -1,30 +1,26 @@
-//! The record and the switches, for whoever tests.
+//! The control port: the record and the switches.
 //!
 //! - `GET /livez`: `200`
-//! - `GET /record`: all that happened; with `?after=VERSION` the answer waits,
-//!   up to 25 s, until something has happened after that version
-//! - `POST /limits`: `{"max_concurrency", "total", "remaining", "reset_after_ms"}`,
-//!   each of them optional
-//! - `POST /outage`: `{"mode": "ok" | "refuse"}`, `{"mode": "status", "status": 503}`,
-//!   `{"mode": "rate_limited", "retry_after": 30}`; open sessions go on
+//! - `GET /record`: everything that happened; with `?after=VERSION` the response waits up to
+//!   25 s for a change after that version
+//! - `POST /limits`: `{"remaining", "reset_after_ms"}`, each of them optional
+//! - `POST /outage`: `{"status": 503}` answers every new request with this status, `{}` ends
+//!   the outage; open sessions continue
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::book::LeaseObject;
 use super::discord::Discord;
-use super::outage::Outage;
+use super::record::Record;
 use super::rules::Change;
 
-/// Shorter than what proxies in between allow.
+/// Shorter than the timeouts of proxies in between.
 const LONGEST_POLL: Duration = Duration::from_secs(25);
 
 type Shared = State<Arc<Discord>>;
@@ -43,29 +39,24 @@ struct Since {
     after: Option<u64>,
 }
 
-async fn record(State(discord): Shared, Query(since): Query<Since>) -> Json<LeaseObject> {
+async fn record(State(discord): Shared, Query(since): Query<Since>) -> Json<Record> {
     if let Some(version) = since.after {
-        // When the time is over, the answer is the same version again.
+        // After the timeout, the response is the same version.
         let _ = timeout(LONGEST_POLL, discord.changed_after(version)).await;
     }
-    Json(discord.book(|book| book.record(discord.now())))
+    Json(discord.state(|state| state.record(discord.now())))
 }
 
-async fn limits(State(discord): Shared, Json(change): Json<Change>) -> Json<LeaseObject> {
-    Json(discord.book(|book| {
-        book.change_limits(discord.now(), change);
-        book.record(discord.now())
-    }))
+async fn limits(State(discord): Shared, Json(change): Json<Change>) {
+    discord.state(|state| state.change_limits(discord.now(), change));
 }
 
-async fn outage(State(discord): Shared, Json(outage): Json<Outage>) -> Response {
-    if matches!(outage, Outage::Status { status } if !(400..600).contains(&status)) {
-        let message = "a status from 400 to 599 is accepted\n";
-        return (StatusCode::UNPROCESSABLE_ENTITY, message).into_response();
-    }
-    Json(discord.book(|book| {
-        book.set_outage(outage);
-        book.record(discord.now())
-    }))
-    .into_response()
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outage {
+    status: Option<u16>,
+}
+
+async fn outage(State(discord): Shared, Json(outage): Json<Outage>) {
+    discord.state(|state| state.set_outage(outage.status));
 }

@@ -1,21 +1,22 @@
-//! What all parts of the fake Discord share: the book, and the clock.
+//! The state and the clock, which the REST API, the gateway and the control port share.
 
+use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::book::Book;
+use super::record::State;
+use super::rules::Rules;
 use super::settings::Settings;
-use crate::settings::Token;
+use crate::environment::Token;
 
 pub(super) struct Discord {
     pub(super) token: Token,
-    pub(super) shards: u32,
-    public_url: Option<String>,
+    pub(super) shards: NonZeroU32,
     started: Instant,
-    book: Mutex<Book>,
-    /// The version of the book, for those who wait for news.
+    state: Mutex<State>,
+    /// The version of the state, for readers that wait for a change.
     version: watch::Sender<u64>,
 }
 
@@ -25,45 +26,38 @@ impl Discord {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(0);
-        let book = Book::new(unix_ms, settings.allowance);
+        let rules = Rules::new(settings.interval, settings.max_concurrency);
+        let state = State::new(unix_ms, rules);
         Self {
             token: settings.token,
             shards: settings.shards,
-            public_url: settings.public_url,
             started: Instant::now(),
-            version: watch::Sender::new(book.version()),
-            book: Mutex::new(book),
+            version: watch::Sender::new(state.version()),
+            state: Mutex::new(state),
         }
     }
 
-    /// How long after the start it is now, by a clock that never steps.
+    /// The time since the start, by a monotonic clock.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Opens the book, and wakes those who wait for news when there are some.
-    pub(super) fn book<T>(&self, look: impl FnOnce(&mut Book) -> T) -> T {
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = look(&mut book);
+    /// Reads or changes the state. A change wakes the waiting readers.
+    pub(super) fn state<T>(&self, access: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = access(&mut state);
         self.version.send_if_modified(|version| {
-            let news = *version != book.version();
-            *version = book.version();
-            news
+            let changed = *version != state.version();
+            *version = state.version();
+            changed
         });
-        seen
+        result
     }
 
-    /// Waits until the book has changed after `version`.
+    /// Waits for a change after `version`.
     pub(super) async fn changed_after(&self, version: u64) {
         let mut versions = self.version.subscribe();
-        // An error says that the sender is gone; it lives as long as self.
+        // The sender lives as long as self.
         let _ = versions.wait_for(|current| *current > version).await;
-    }
-
-    /// The gateway's address for a bot that called `host`.
-    pub(super) fn gateway_url(&self, host: &str) -> String {
-        self.public_url
-            .clone()
-            .unwrap_or_else(|| format!("ws://{host}"))
     }
 }

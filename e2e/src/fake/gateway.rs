@@ -11,19 +11,18 @@ use super::discord::Discord;
 use super::protocol::{self, CloseCode, Command, Identify, Resume};
 use super::rules::Breach;
 
-/// How long a bot has to take leave after it was told to go.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a bot has to close its side of the connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a connection is over.
+/// Why a connection ends.
 enum End {
-    /// The bot went away.
+    /// The bot disconnected.
     Gone,
-    /// The bot is sent away.
+    /// The fake closes the connection.
     Close(CloseCode),
 }
 
-/// Serves a connection until one of both ends it. `url` is where the session
-/// may be resumed.
+/// Serves a connection until either side closes it. `url` is the URL for resuming.
 pub(super) async fn session(socket: WebSocket, discord: Arc<Discord>, url: String) {
     let mut session = Session {
         socket,
@@ -32,8 +31,8 @@ pub(super) async fn session(socket: WebSocket, discord: Arc<Discord>, url: Strin
         identified: false,
     };
     if let Err(End::Close(code)) = session.run().await {
-        tracing::info!(?code, "sent a bot away");
-        session.take_leave(code).await;
+        tracing::info!(?code, "closed a connection");
+        session.close(code).await;
     }
 }
 
@@ -51,13 +50,13 @@ impl Session {
             let Some(Ok(message)) = self.socket.recv().await else {
                 return Err(End::Gone);
             };
-            // Whatever is done with it, this is when it was here.
+            // The time of arrival, before anything is done with it.
             let received = self.discord.now();
             let text = match message {
                 Message::Text(text) => text,
                 Message::Binary(_) => return Err(End::Close(CloseCode::Undecodable)),
-                // Answered by the library, at the next look for a message. To
-                // be gone before would cut a bot off in the middle of its close.
+                // The library answers at the next `recv`. Leaving earlier would cut the bot off
+                // in the middle of its close.
                 Message::Close(_) | Message::Ping(_) | Message::Pong(_) => continue,
             };
             match Command::read(&text).map_err(End::Close)? {
@@ -78,7 +77,7 @@ impl Session {
         }
         let (entry, breach) = self
             .discord
-            .book(|book| book.identify(received, shard, num_shards));
+            .state(|state| state.identify(received, shard, num_shards));
         match breach {
             Some(Breach::TooEarly) => {
                 tracing::warn!(shard, "identified too early");
@@ -94,14 +93,14 @@ impl Session {
         let ready = protocol::ready(&entry.session_id(), &self.url, identify.shard);
         self.send(&ready).await?;
         self.discord
-            .book(|book| book.ready(self.discord.now(), entry));
+            .state(|state| state.ready(self.discord.now(), entry));
         tracing::info!(shard, num_shards, "ready");
         Ok(())
     }
 
     async fn resume(&mut self, resume: Resume) -> Result<(), End> {
         self.admit(&resume.token)?;
-        if !self.discord.book(|book| book.resume(&resume.session_id)) {
+        if !self.discord.state(|state| state.resume(&resume.session_id)) {
             return self.send(&protocol::invalid_session()).await;
         }
         self.identified = true;
@@ -113,9 +112,9 @@ impl Session {
         if self.identified {
             return Err(End::Close(CloseCode::AlreadyIdentified));
         }
-        // Some clients send the token as it goes into the HTTP header.
+        // Some clients send the token with the prefix of the HTTP header.
         let token = token.strip_prefix("Bot ").unwrap_or(token);
-        if token == self.discord.token.reveal() {
+        if token == self.discord.token.0 {
             Ok(())
         } else {
             Err(End::Close(CloseCode::AuthenticationFailed))
@@ -127,16 +126,16 @@ impl Session {
         self.socket.send(message).await.map_err(|_| End::Gone)
     }
 
-    /// Closes, and waits for the bot to close in turn: a connection that is cut
-    /// while something from the bot is unread loses the close code on its way.
-    async fn take_leave(&mut self, code: CloseCode) {
+    /// Closes the connection, and waits for the bot to close its side: if something from the
+    /// bot is unread, the close code is lost.
+    async fn close(&mut self, code: CloseCode) {
         let frame = CloseFrame {
             code: code as u16,
             reason: format!("{code:?}").into(),
         };
         if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
             let rest = async { while let Some(Ok(_)) = self.socket.recv().await {} };
-            let _ = timeout(FAREWELL, rest).await;
+            let _ = timeout(CLOSE_TIMEOUT, rest).await;
         }
     }
 }

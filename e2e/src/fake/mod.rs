@@ -1,15 +1,13 @@
 //! A Discord that enforces the rules of identifying.
 //!
-//! [`rules`] and [`book`] are pure; around them, `rest` and `gateway` speak to
-//! the bots, and `control` to whoever tests.
+//! [`rules`] and [`record`] are pure. `rest` and `gateway` serve the bots, and `control` the
+//! tests.
 
-pub mod book;
 mod control;
 mod discord;
-mod door;
 mod gateway;
-pub mod outage;
 mod protocol;
+pub mod record;
 mod rest;
 pub mod rules;
 pub mod settings;
@@ -18,10 +16,10 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 
 use self::discord::Discord;
-use self::door::Door;
 use self::settings::Settings;
 
 /// A fake Discord with its ports bound.
@@ -31,12 +29,12 @@ pub struct Fake {
     control: TcpListener,
 }
 
-/// Where a fake Discord listens.
+/// The addresses of a fake Discord.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// REST and gateway, for the bots.
     pub discord: SocketAddr,
-    /// The record and the switches, for whoever tests.
+    /// The record and the switches, for the tests.
     pub control: SocketAddr,
 }
 
@@ -45,7 +43,7 @@ impl Fake {
     ///
     /// # Errors
     ///
-    /// When an address cannot be bound.
+    /// If an address cannot be bound.
     pub async fn bind(settings: Settings) -> io::Result<Self> {
         Ok(Self {
             bots: bind(settings.listen).await?,
@@ -54,11 +52,11 @@ impl Fake {
         })
     }
 
-    /// Where it listens.
+    /// Returns the bound addresses.
     ///
     /// # Errors
     ///
-    /// When the system does not tell.
+    /// If the system does not report one.
     pub fn addresses(&self) -> io::Result<Addresses> {
         Ok(Addresses {
             discord: self.bots.local_addr()?,
@@ -70,23 +68,27 @@ impl Fake {
     ///
     /// # Errors
     ///
-    /// When a listener fails for good.
+    /// If a listener fails.
     pub async fn serve(self) -> io::Result<()> {
         let Self {
             discord,
             bots,
             control,
         } = self;
-        let door = Door::new(bots, Arc::clone(&discord));
+        let bots = bots.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "nodelay not set");
+            }
+        });
         tokio::try_join!(
-            axum::serve(door, rest::router(Arc::clone(&discord))),
+            axum::serve(bots, rest::router(Arc::clone(&discord))),
             axum::serve(control, control::router(discord)),
         )?;
         Ok(())
     }
 }
 
-/// `[::]` takes IPv4, too, and is IPv4 alone on a machine without IPv6.
+/// Binds an address. `[::]` includes IPv4, and becomes `0.0.0.0` on a machine without IPv6.
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = match TcpListener::bind(address).await {
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {

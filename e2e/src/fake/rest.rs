@@ -1,10 +1,10 @@
-//! What bots ask Discord by HTTP, and the way to the gateway.
+//! Discord's REST API, and the upgrade to the gateway.
 
 use std::sync::Arc;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Query, Request, State};
-use axum::http::header::{AUTHORIZATION, CONNECTION, HOST, RETRY_AFTER, USER_AGENT};
+use axum::http::header::{AUTHORIZATION, CONNECTION, HOST, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -14,104 +14,76 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::discord::Discord;
-use super::outage::Outage;
-use super::{gateway, protocol};
+use super::gateway;
 
 type Shared = State<Arc<Discord>>;
 
 pub(super) fn router(discord: Arc<Discord>) -> Router {
     Router::new()
         .route("/", get(connect))
-        .route("/api/{version}/gateway", get(gateway_address))
         .route("/api/{version}/gateway/bot", get(gateway_bot))
-        .route("/api/{version}/users/@me", get(user))
-        .route("/api/{version}/oauth2/applications/@me", get(application))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&discord),
-            as_the_outage_says,
+            record_and_fail,
         ))
         .with_state(discord)
 }
 
-/// Answers in the place of everything else during an outage, and notes how the
-/// requests for the limits fared.
-async fn as_the_outage_says(State(discord): Shared, request: Request, next: Next) -> Response {
+/// Answers every request during an outage, and records the requests for the limits.
+async fn record_and_fail(State(discord): Shared, request: Request, next: Next) -> Response {
     let is_fetch = request.uri().path().ends_with("/gateway/bot");
-    let mut response = match discord.book(|book| book.outage()) {
-        Outage::None => next.run(request).await,
-        // Let in just before the outage began.
-        Outage::Refuse => {
-            Refusal(StatusCode::SERVICE_UNAVAILABLE, "the fake refuses").into_response()
-        }
-        Outage::Status { status } => {
+    let mut response = match discord.state(|state| state.outage()) {
+        None => next.run(request).await,
+        Some(status) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Refusal(status, "the fake was told to answer so").into_response()
+            Refusal(status, "an outage of the fake").into_response()
         }
-        Outage::RateLimited { retry_after } => rate_limited(retry_after),
     };
     if is_fetch {
         let status = response.status().as_u16();
-        discord.book(|book| book.fetched(discord.now(), status));
+        discord.state(|state| state.fetched(discord.now(), status));
     }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// What a bot is told when it does not get what it asked for.
+/// A response that refuses a request.
 struct Refusal(StatusCode, &'static str);
 
-type Answer = Result<Json<Value>, Refusal>;
-
-async fn gateway_address(State(discord): Shared, headers: HeaderMap) -> Answer {
-    Ok(Json(json!({"url": discord.gateway_url(host(&headers)?)})))
-}
-
-async fn gateway_bot(State(discord): Shared, headers: HeaderMap) -> Answer {
+async fn gateway_bot(State(discord): Shared, headers: HeaderMap) -> Result<Json<Value>, Refusal> {
     authorize(&discord, &headers)?;
-    let url = discord.gateway_url(host(&headers)?);
-    let limit = discord.book(|book| book.session_start_limit(discord.now()));
+    let limit = discord.state(|state| state.session_start_limit(discord.now()));
     Ok(Json(json!({
-        "url": url,
+        "url": gateway_url(&headers)?,
         "shards": discord.shards,
         "session_start_limit": limit,
     })))
 }
 
-async fn user(State(discord): Shared, headers: HeaderMap) -> Answer {
-    authorize(&discord, &headers)?;
-    Ok(Json(protocol::user()))
-}
-
-async fn application(State(discord): Shared, headers: HeaderMap) -> Answer {
-    authorize(&discord, &headers)?;
-    Ok(Json(protocol::application()))
-}
-
-/// The query of the gateway's address.
+/// The query of the gateway's URL.
 #[derive(Deserialize)]
-struct Wishes {
+struct Format {
     encoding: Option<String>,
     compress: Option<String>,
 }
 
 async fn connect(
     State(discord): Shared,
-    Query(wishes): Query<Wishes>,
+    Query(format): Query<Format>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
-    let plain = wishes.compress.is_none() && wishes.encoding.is_none_or(|e| e == "json");
+    let plain = format.compress.is_none() && format.encoding.is_none_or(|e| e == "json");
     if !plain {
         return Err(Refusal(
             StatusCode::BAD_REQUEST,
             "the fake speaks encoding=json without compress",
         ));
     }
-    let url = discord.gateway_url(host(&headers)?);
+    let url = gateway_url(&headers)?;
     Ok(upgrade.on_upgrade(|socket| gateway::session(socket, discord, url)))
 }
 
@@ -121,7 +93,7 @@ fn authorize(discord: &Discord, headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal(StatusCode::FORBIDDEN, message));
     }
     let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let right = format!("Bot {}", discord.token.reveal());
+    let right = format!("Bot {}", discord.token.0);
     if given == Some(right.as_bytes()) {
         Ok(())
     } else {
@@ -129,11 +101,11 @@ fn authorize(discord: &Discord, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-fn host(headers: &HeaderMap) -> Result<&str, Refusal> {
-    headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .ok_or(Refusal(StatusCode::BAD_REQUEST, "a Host is required"))
+/// The gateway's URL: the host that the bot called.
+fn gateway_url(headers: &HeaderMap) -> Result<String, Refusal> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.ok_or(Refusal(StatusCode::BAD_REQUEST, "a Host is required"))?;
+    Ok(format!("ws://{host}"))
 }
 
 impl IntoResponse for Refusal {
@@ -141,14 +113,4 @@ impl IntoResponse for Refusal {
         let Self(status, message) = self;
         (status, Json(json!({"message": message, "code": 0}))).into_response()
     }
-}
-
-fn rate_limited(retry_after: u32) -> Response {
-    let body = json!({
-        "message": "You are being rate limited.",
-        "retry_after": f64::from(retry_after),
-        "global": false,
-    });
-    let header = [(RETRY_AFTER, retry_after.to_string())];
-    (StatusCode::TOO_MANY_REQUESTS, header, Json(body)).into_response()
 }

@@ -1,7 +1,7 @@
-//! The fake Discord, the bot and the queue as real processes on loopback, with
-//! intervals of a second. The same on a real cluster is the demo's job.
+//! The fake Discord, the bot and the queue as real processes on loopback, with intervals of a
+//! second. The demo does the same on a real cluster.
 
-// clippy knows only the test functions themselves as tests.
+// clippy recognizes only the test functions themselves as tests.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod fake;

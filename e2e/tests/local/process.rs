@@ -1,4 +1,4 @@
-//! A program that a test started, and that ends with the test.
+//! A program that ends with the test that started it.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -12,17 +12,17 @@ use tokio::time::timeout;
 
 pub(crate) const TOKEN: &str = "not-a-token";
 
-/// Long enough for anything on loopback, also on a busy machine.
+/// Long enough for anything on loopback, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running program that prints one JSON object a line.
+/// A running program that prints one JSON object per line.
 pub(crate) struct Process {
     name: String,
     child: Child,
     lines: mpsc::UnboundedReceiver<String>,
 }
 
-/// Where a program prints its lines.
+/// The stream to which a program prints its lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prints {
     ToStdout,
@@ -47,7 +47,7 @@ impl Process {
             .stderr(piped_if(prints == Prints::ToStderr))
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|e| panic!("{program} does not start: {e}"));
+            .unwrap_or_else(|e| panic!("cannot start {program}: {e}"));
         let lines = match prints {
             Prints::ToStdout => lines_of(child.stdout.take().unwrap()),
             Prints::ToStderr => lines_of(child.stderr.take().unwrap()),
@@ -59,12 +59,12 @@ impl Process {
         }
     }
 
-    /// The next line that `wanted` accepts; the others are passed over.
+    /// Returns the next line that `wanted` accepts.
     pub(crate) async fn line(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         timeout(PATIENCE, async {
             loop {
                 let line = self.lines.recv().await;
-                let line = line.unwrap_or_else(|| panic!("{} ended early", self.name));
+                let line = line.unwrap_or_else(|| panic!("{} ended", self.name));
                 let line: Value = serde_json::from_str(&line)
                     .unwrap_or_else(|e| panic!("{} printed {line:?}: {e}", self.name));
                 if wanted(&line) {
@@ -73,7 +73,7 @@ impl Process {
             }
         })
         .await
-        .unwrap_or_else(|_| panic!("{} did not print what was wanted", self.name))
+        .unwrap_or_else(|_| panic!("{} did not print the line within {PATIENCE:?}", self.name))
     }
 
     /// Waits for the line about `event`.
@@ -81,13 +81,13 @@ impl Process {
         self.line(|line| line["event"] == event).await
     }
 
-    /// Tells the program to end, and waits until it has.
+    /// Sends SIGTERM, and waits until the program has ended.
     pub(crate) async fn terminate(mut self, within: Duration) -> ExitStatus {
         let pid = self
             .child
             .id()
             .and_then(|id| Pid::from_raw(id.cast_signed()));
-        kill_process(pid.expect("it runs"), Signal::TERM).unwrap();
+        kill_process(pid.expect("the program runs"), Signal::TERM).unwrap();
         timeout(within, self.child.wait())
             .await
             .unwrap_or_else(|_| panic!("{} did not end in {within:?}", self.name))
@@ -95,15 +95,15 @@ impl Process {
     }
 }
 
-/// Reads the lines as they come, so that a full pipe never stalls the program,
-/// and repeats them for whoever reads about a failed test.
+/// Reads the lines immediately, so that a full pipe never stalls the program, and repeats them
+/// on standard error, for the report of a failed test.
 fn lines_of(output: impl AsyncRead + Send + Unpin + 'static) -> mpsc::UnboundedReceiver<String> {
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             eprintln!("{line}");
-            // The test is over, or looks no more: the pipe is emptied all the same.
+            // The pipe is emptied even if the test has stopped reading.
             let _ = sender.send(line);
         }
     });

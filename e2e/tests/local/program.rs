@@ -1,4 +1,4 @@
-//! Where the queue's program is.
+//! The queue's binary.
 
 use std::process::Stdio;
 
@@ -6,10 +6,9 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-/// The queue's binary, built when it is older than its sources. Cargo tells a
-/// test the paths of its own package's binaries alone, and the queue is another
-/// package. It is built just as `cargo test --workspace` builds it, so that
-/// within that command nothing is left to do.
+/// The path of the queue's binary, which is built if it is out of date. Cargo passes to a test
+/// only the paths of its own package's binaries. The command is the same as that of
+/// `cargo test --workspace`, so that nothing is built twice.
 pub(crate) async fn program() -> &'static str {
     static PROGRAM: OnceCell<String> = OnceCell::const_new();
     PROGRAM
@@ -21,18 +20,17 @@ pub(crate) async fn program() -> &'static str {
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
                 .kill_on_drop(true)
                 .stderr(Stdio::inherit());
-            // What cargo told about this package would make some build scripts
-            // run again, and everything that is built on them.
+            // cargo's variables about this package would cause some build scripts to run again.
             for (name, _) in std::env::vars_os() {
-                let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
-                if about_us
+                let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+                if own
                     .iter()
                     .any(|prefix| name.to_string_lossy().starts_with(prefix))
                 {
                     cargo.env_remove(name);
                 }
             }
-            let output = cargo.output().await.expect("cargo runs");
+            let output = cargo.output().await.expect("cannot start cargo");
             assert!(output.status.success(), "the workspace does not build");
             String::from_utf8(output.stdout)
                 .unwrap()
@@ -41,7 +39,7 @@ pub(crate) async fn program() -> &'static str {
                 .filter(|message| message["target"]["name"] == "gateway-queue")
                 .filter(|message| message["profile"]["test"] == false)
                 .find_map(|message| message["executable"].as_str().map(str::to_owned))
-                .expect("cargo names the binary that it built")
+                .expect("cargo reports no binary")
         })
         .await
 }

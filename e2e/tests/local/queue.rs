@@ -1,4 +1,4 @@
-//! Queues for the shards: the real one, and one that does not pace at all.
+//! Queues for the shards: the real one, and one that grants immediately.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -7,7 +7,7 @@ use crate::fake::Fake;
 use crate::process::{PATIENCE, Prints, Process, TOKEN};
 use crate::program::program;
 
-/// The real queue, in a process of its own.
+/// The real queue, in its own process.
 pub(crate) struct Queue {
     pub(crate) url: String,
     port: String,
@@ -15,13 +15,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Starts one that keeps an interval of a second, and asks `fake` for the
-    /// limits as often.
+    /// Starts a queue with an interval of a second, which reads the limits from `fake` every
+    /// second.
     pub(crate) async fn start(fake: &Fake) -> Self {
         Self::start_at("0", fake).await
     }
 
-    /// Ends this one, and starts another in its place.
+    /// Replaces the queue by another one on the same port.
     pub(crate) async fn replaced(self, fake: &Fake) -> Self {
         self.process.terminate(PATIENCE).await;
         Self::start_at(&self.port, fake).await
@@ -38,7 +38,7 @@ impl Queue {
                 ("DISCORD_TOKEN", TOKEN),
                 ("DISCORD_API", &fake.api()),
                 ("IDENTIFY_INTERVAL", "1s"),
-                // All processes of all tests start at the same time.
+                // The processes of all tests start at the same time.
                 ("IDENTIFY_MARGIN", "1s"),
                 ("ALLOW_UNSAFE_INTERVAL", "true"),
                 ("REFRESH_INTERVAL", "1s"),
@@ -56,8 +56,8 @@ impl Queue {
     }
 }
 
-/// The URL of a queue that lets every shard identify at once.
-pub(crate) async fn hasty() -> String {
+/// Starts a queue that grants every request immediately, and returns its URL.
+pub(crate) async fn unpaced() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

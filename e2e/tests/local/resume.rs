@@ -1,5 +1,4 @@
-//! A shard that lost its connection goes on with its session, which costs
-//! neither a turn nor a session start.
+//! A shard resumes its session after a disconnect, without a grant and a session start.
 
 use gateway_queue_client::HttpQueue;
 use tokio::time::timeout;
@@ -9,21 +8,21 @@ use twilight_gateway::{
 
 use crate::fake::Fake;
 use crate::process::{PATIENCE, TOKEN};
-use crate::queue::hasty;
+use crate::queue::unpaced;
 
 async fn next(shard: &mut Shard<HttpQueue>) -> Event {
     let wanted = EventTypeFlags::READY | EventTypeFlags::RESUMED;
     timeout(PATIENCE, shard.next_event(wanted))
         .await
-        .expect("an event comes")
-        .expect("the shard goes on")
+        .expect("no event")
+        .expect("the shard ended")
         .unwrap()
 }
 
 #[tokio::test]
-async fn a_session_is_resumed_at_no_cost() {
+async fn a_resumed_session_costs_nothing() {
     let fake = Fake::start(&[]).await;
-    let queue = HttpQueue::new(&hasty().await).unwrap();
+    let queue = HttpQueue::new(&unpaced().await).unwrap();
     let config = || {
         ConfigBuilder::new(TOKEN.to_owned(), Intents::empty())
             .proxy_url(format!("ws://{}", fake.discord))

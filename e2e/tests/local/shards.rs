@@ -1,4 +1,4 @@
-//! Real shards that get their turns from the real queue.
+//! Real shards that wait for the real queue.
 
 use std::time::Duration;
 
@@ -6,16 +6,17 @@ use serde_json::json;
 
 use crate::fake::Fake;
 use crate::process::{Prints, Process, TOKEN};
-use crate::queue::{Queue, hasty};
+use crate::queue::{Queue, unpaced};
 
-/// The most that a bot may need to end.
-const AT_ONCE: Duration = Duration::from_secs(4);
+/// How soon a bot ends after SIGTERM.
+const ENDS_WITHIN: Duration = Duration::from_secs(4);
 
-/// The interval that the tests' fake enforces, and what the queue keeps.
+/// The interval that the fake enforces.
 const INTERVAL_MS: f64 = 1000.0;
+/// The spacing that the queue keeps.
 const SPACING_MS: f64 = 2000.0;
 
-/// A bot of `count` shards of 6, from `from` on.
+/// A bot of `count` of 6 shards, starting with `from`.
 fn bot(fake: &Fake, queue: &str, token: &str, from: u32, count: u32) -> Process {
     Process::start(
         env!("CARGO_BIN_EXE_bot"),
@@ -32,7 +33,7 @@ fn bot(fake: &Fake, queue: &str, token: &str, from: u32, count: u32) -> Process 
 }
 
 #[tokio::test]
-async fn shards_that_wait_their_turn_are_all_ready_and_none_is_too_early() {
+async fn shards_that_wait_for_the_queue_are_all_ready_and_none_is_too_early() {
     let fake = Fake::start(&[("MAX_CONCURRENCY", "2")]).await;
     let queue = Queue::start(&fake).await;
     let bots: Vec<_> = (0..3)
@@ -44,14 +45,14 @@ async fn shards_that_wait_their_turn_are_all_ready_and_none_is_too_early() {
     for identify in &record.identifies {
         assert_eq!(identify.bucket, identify.shard % 2);
         if let Some(since) = identify.since_last_ms {
-            // Twice the spacing would be a slot that nobody got.
+            // Twice the spacing would be a lost slot.
             assert!((INTERVAL_MS..2.0 * SPACING_MS).contains(&since), "{since}");
         }
     }
     for bot in bots {
-        assert!(bot.terminate(AT_ONCE).await.success());
+        assert!(bot.terminate(ENDS_WITHIN).await.success());
     }
-    // A shard that was told to end does not come back.
+    // A shard that was stopped does not reconnect.
     let record = fake.record_when(|_| true).await;
     assert_eq!(record.totals.identifies, 6);
 }
@@ -59,7 +60,7 @@ async fn shards_that_wait_their_turn_are_all_ready_and_none_is_too_early() {
 #[tokio::test]
 async fn shards_that_do_not_wait_are_too_early_and_recorded() {
     let fake = Fake::start(&[]).await;
-    let mut bot = bot(&fake, &hasty().await, TOKEN, 0, 2);
+    let mut bot = bot(&fake, &unpaced().await, TOKEN, 0, 2);
     bot.event("invalid_session").await;
     let record = fake
         .record_when(|record| record.totals.violations > 0)
@@ -68,14 +69,14 @@ async fn shards_that_do_not_wait_are_too_early_and_recorded() {
     assert!(violation.since_last_ms.unwrap() < INTERVAL_MS);
     assert_ne!(violation.previous_shard, Some(violation.shard));
     assert!(violation.previous_t.unwrap() <= violation.t);
-    assert!(bot.terminate(AT_ONCE).await.success());
+    assert!(bot.terminate(ENDS_WITHIN).await.success());
 }
 
 #[tokio::test]
-async fn a_bot_without_session_starts_left_is_sent_away() {
+async fn the_gateway_closes_a_bot_without_session_starts() {
     let fake = Fake::start(&[]).await;
     fake.set("limits", json!({"remaining": 0})).await;
-    let mut bot = bot(&fake, &hasty().await, TOKEN, 0, 1);
+    let mut bot = bot(&fake, &unpaced().await, TOKEN, 0, 1);
     assert_eq!(bot.event("closed").await["code"], 4004);
     let record = fake
         .record_when(|record| record.totals.violations == 1)
@@ -84,16 +85,16 @@ async fn a_bot_without_session_starts_left_is_sent_away() {
 }
 
 #[tokio::test]
-async fn a_bot_with_another_token_is_sent_away() {
+async fn the_gateway_closes_a_bot_with_another_token() {
     let fake = Fake::start(&[]).await;
-    let mut bot = bot(&fake, &hasty().await, "another", 0, 1);
+    let mut bot = bot(&fake, &unpaced().await, "another", 0, 1);
     assert_eq!(bot.event("closed").await["code"], 4004);
     let record = fake.record_when(|_| true).await;
     assert_eq!(record.totals.identifies, 0);
 }
 
 #[tokio::test]
-async fn the_queue_holds_while_no_session_start_is_left_and_then_goes_on() {
+async fn the_queue_holds_while_no_session_start_is_left_and_then_grants() {
     let fake = Fake::start(&[]).await;
     fake.set(
         "limits",
@@ -103,7 +104,7 @@ async fn the_queue_holds_while_no_session_start_is_left_and_then_goes_on() {
     let queue = Queue::start(&fake).await;
     let mut bot = bot(&fake, &queue.url, TOKEN, 0, 1);
     bot.event("asked").await;
-    // The start guard is over by then, and the limits were told several times.
+    // By then the start guard is over, and the queue has read the limits several times.
     let record = fake.record_when(|record| record.totals.fetches >= 4).await;
     assert_eq!(record.totals.identifies, 0);
     fake.set("limits", json!({"remaining": 100})).await;
@@ -113,23 +114,22 @@ async fn the_queue_holds_while_no_session_start_is_left_and_then_goes_on() {
 }
 
 #[tokio::test]
-async fn a_queue_that_starts_while_discord_is_away_grants_when_it_is_back() {
+async fn a_queue_that_starts_during_an_outage_of_discord_grants_after_it() {
     let fake = Fake::start(&[]).await;
-    fake.set("outage", json!({"mode": "status", "status": 503}))
-        .await;
+    fake.set("outage", json!({"status": 503})).await;
     let queue = Queue::start(&fake).await;
     fake.record_when(|record| record.totals.fetches >= 2).await;
-    fake.set("outage", json!({"mode": "ok"})).await;
+    fake.set("outage", json!({})).await;
     let mut bot = bot(&fake, &queue.url, TOKEN, 0, 1);
     bot.event("ready").await;
 }
 
 #[tokio::test]
-async fn a_shard_that_waits_outlives_its_queue() {
+async fn a_waiting_shard_survives_a_restart_of_the_queue() {
     let fake = Fake::start(&[]).await;
     let queue = Queue::start(&fake).await;
     let mut bot = bot(&fake, &queue.url, TOKEN, 0, 1);
-    // The start guard has only begun: the shard waits for its turn.
+    // The start guard has just begun, so the shard waits.
     bot.event("asked").await;
     let queue = queue.replaced(&fake).await;
     bot.event("ready").await;

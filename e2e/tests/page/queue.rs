@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use gateway_queue_e2e::environment::Environment;
 use gateway_queue_e2e::fake;
-use gateway_queue_e2e::settings::Variables;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -83,7 +83,7 @@ impl Discord {
             };
             Some(value.to_owned())
         };
-        let settings = fake::settings::Settings::read(&Variables::new(&lookup)).unwrap();
+        let settings = fake::settings::Settings::read(&Environment(&lookup)).unwrap();
         let fake = fake::Fake::bind(settings).await.unwrap();
         let addresses = fake.addresses().unwrap();
         tokio::spawn(fake.serve());

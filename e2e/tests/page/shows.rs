@@ -102,9 +102,7 @@ async fn used_up_session_starts_are_said_with_when_there_are_new_ones() {
     browser.sees("#starts", "99").await;
 
     // Discord falls silent: what it said last stays in force.
-    discord
-        .set("outage", json!({"mode": "status", "status": 503}))
-        .await;
+    discord.set("outage", json!({"status": 503})).await;
     browser
         .sees("#token-note", "last: Discord answered 503")
         .await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_queue_e2e::fake::book::LeaseObject;
+use gateway_queue_e2e::fake::record::Record;
 use serde_json::json;
 
 use super::queue::Queue;
@@ -84,7 +84,7 @@ fn with(manifest: &str, variable: &str, from: &str, to: &str) -> String {
         .replace(image, &shards_image())
 }
 
-fn record(namespace: &Namespace) -> LeaseObject {
+fn record(namespace: &Namespace) -> Record {
     let service = "services/fake-discord:control/proxy/record";
     let path = format!("/api/v1/namespaces/{}/{service}", namespace.name());
     let said = namespace.kubectl(&["get", "--raw", &path]).unwrap();

@@ -1,4 +1,4 @@
-//! What happens to the shards, one line of JSON for each event.
+//! The events of the shards, one line of JSON each.
 
 use std::io::{self, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,15 +9,15 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use twilight_gateway_queue::Queue;
 
-/// An event in the life of a shard.
+/// An event of a shard.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Event {
-    /// It asked the queue for its turn.
+    /// It sent a request to the queue.
     Asked,
     /// It may identify.
     Granted,
-    /// It stopped waiting for its turn.
+    /// It stopped waiting.
     GaveUp,
     Ready,
     Resumed,
@@ -33,8 +33,8 @@ pub(super) enum Event {
     },
 }
 
-/// Prints the event of a shard.
-pub(super) fn note(shard: u32, event: &Event) {
+/// Prints an event.
+pub(super) fn log(shard: u32, event: &Event) {
     #[derive(Serialize)]
     struct Line<'a> {
         t: u128,
@@ -46,43 +46,42 @@ pub(super) fn note(shard: u32, event: &Event) {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |unix| unix.as_millis());
     match serde_json::to_string(&Line { t, shard, event }) {
-        // When nobody reads any more there is nobody to tell.
+        // The reader may have gone.
         Ok(line) => drop(writeln!(io::stdout().lock(), "{line}")),
-        Err(error) => tracing::error!(shard, "an event cannot be written: {error}"),
+        Err(error) => tracing::error!(shard, "cannot serialize an event: {error}"),
     }
 }
 
-/// A queue that notes when each shard asks, and when it is granted its turn.
-/// Once the bot stops it asks for none any more.
+/// A queue that logs each request and each grant. It sends no requests once the bot stops.
 #[derive(Clone, Debug)]
-pub(super) struct NotedQueue {
+pub(super) struct LoggedQueue {
     queue: HttpQueue,
     stop: CancellationToken,
 }
 
-impl NotedQueue {
+impl LoggedQueue {
     pub(super) fn new(queue: HttpQueue, stop: CancellationToken) -> Self {
         Self { queue, stop }
     }
 }
 
-impl Queue for NotedQueue {
+impl Queue for LoggedQueue {
     fn enqueue(&self, shard: u32) -> oneshot::Receiver<()> {
         let (mut granted, receiver) = oneshot::channel();
         if self.stop.is_cancelled() {
-            // twilight connects again when it is not told that a close is
-            // complete. The shard waits, on a sender that says nothing.
+            // twilight reconnects if the close was not acknowledged. The shard then waits for a
+            // grant that does not come.
             tokio::spawn(async move { granted.closed().await });
             return receiver;
         }
-        note(shard, &Event::Asked);
-        let turn = self.queue.enqueue(shard);
+        log(shard, &Event::Asked);
+        let grant = self.queue.enqueue(shard);
         tokio::spawn(async move {
             tokio::select! {
                 biased;
-                () = granted.closed() => note(shard, &Event::GaveUp),
-                turn = turn => if turn.is_ok() {
-                    note(shard, &Event::Granted);
+                () = granted.closed() => log(shard, &Event::GaveUp),
+                grant = grant => if grant.is_ok() {
+                    log(shard, &Event::Granted);
                     let _ = granted.send(());
                 }
             }
