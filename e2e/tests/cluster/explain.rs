@@ -1,22 +1,18 @@
-//! What a person reads who does not have the docs at hand, and what a CRD must
-//! keep to.
+//! The CRD: its descriptions, its size, and the examples.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::api::Api;
+use crate::api::{Api, CRD};
 use crate::kubectl::Namespace;
 
-const CRD: &str =
-    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gatewayqueues.gatewayqueue.dev";
-
-/// Client-side apply keeps the whole object in an annotation, of at most 256 KiB.
-const LARGEST: usize = 100 * 1024;
+/// Client-side apply stores the whole object in an annotation of at most 256 KiB.
+const MAX_CRD_BYTES: usize = 100 * 1024;
 
 #[test]
-fn kubectl_explains_each_field() {
+fn kubectl_explains_every_field() {
     let namespace = Namespace::new("explain");
     let api = Api::new(&namespace);
     let crd = api.read(CRD).unwrap();
@@ -27,12 +23,11 @@ fn kubectl_explains_each_field() {
         walk(part, &schema[part], &mut fields);
     }
     assert!(fields.len() > 40, "{fields:?}");
-    let silent: Vec<_> = fields
+    let undescribed: Vec<_> = fields
         .iter()
         .filter(|(_, words)| words.len() < 10)
         .collect();
-    assert!(silent.is_empty(), "no description: {silent:?}");
-    // As kubectl prints them: one for each part, for each starts a kubectl.
+    assert!(undescribed.is_empty(), "no description: {undescribed:?}");
     for part in [
         "gwq",
         "gwq.spec",
@@ -41,8 +36,8 @@ fn kubectl_explains_each_field() {
         "gwq.spec.tokenSecretRef",
         "gwq.status",
     ] {
-        let said = namespace.kubectl(&["explain", part]).unwrap();
-        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let output = namespace.kubectl(&["explain", part]).unwrap();
+        let output = output.split_whitespace().collect::<Vec<_>>().join(" ");
         let part = part.trim_start_matches("gwq").trim_start_matches('.');
         for (field, words) in &fields {
             let Some((above, own)) = field.rsplit_once('.') else {
@@ -50,20 +45,23 @@ fn kubectl_explains_each_field() {
             };
             if above == part {
                 let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-                assert!(said.contains(own), "{field} is not explained: {said}");
-                assert!(said.contains(&words), "{field}: {words:?} is not in {said}");
+                assert!(output.contains(own), "{field} is not explained: {output}");
+                assert!(
+                    output.contains(&words),
+                    "{field}: {words:?} is not in {output}"
+                );
             }
         }
     }
 }
 
 #[test]
-fn the_crd_is_small_and_every_example_is_taken_without_a_warning() {
+fn the_crd_is_small_and_every_example_is_accepted_without_a_warning() {
     let namespace = Namespace::new("examples");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let crd = root.join("crds/gatewayqueue.dev_gatewayqueues.yaml");
     let size = fs::metadata(&crd).unwrap().len();
-    assert!(size < LARGEST as u64, "the CRD has {size} bytes");
+    assert!(size < MAX_CRD_BYTES as u64, "the CRD has {size} bytes");
     let mut files: Vec<PathBuf> = fs::read_dir(root.join("examples"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -73,7 +71,7 @@ fn the_crd_is_small_and_every_example_is_taken_without_a_warning() {
     files.push(crd);
     for file in files {
         let file = file.display().to_string();
-        // Strict: a field that is not in the schema is an error.
+        // Strict: an unknown field is an error.
         let apply = [
             "apply",
             "--dry-run=server",
@@ -84,7 +82,7 @@ fn the_crd_is_small_and_every_example_is_taken_without_a_warning() {
         let output = namespace.command(&apply).output().unwrap();
         let warnings = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{file}: {warnings}");
-        // It was installed by helm, of which kubectl warns; the server does not.
+        // kubectl warns about objects that helm created.
         let own: Vec<_> = warnings
             .lines()
             .filter(|line| !line.contains("last-applied-configuration"))
@@ -93,12 +91,12 @@ fn the_crd_is_small_and_every_example_is_taken_without_a_warning() {
     }
 }
 
-/// Each field with its description, but for what is inside of Kubernetes' own types.
+/// Collects each field with its description, except inside Kubernetes' own types.
 fn walk(above: &str, schema: &Value, fields: &mut Vec<(String, String)>) {
     let words = schema["description"].as_str().unwrap_or_default();
     fields.push((above.to_owned(), words.to_owned()));
-    let foreign = ["spec.pod.affinity", "status.conditions"];
-    if foreign.contains(&above) {
+    let types_of_kubernetes = ["spec.pod.affinity", "status.conditions"];
+    if types_of_kubernetes.contains(&above) {
         return;
     }
     for (name, below) in schema["properties"].as_object().into_iter().flatten() {

@@ -1,65 +1,62 @@
-//! kubectl, in a namespace of the test's own.
+//! kubectl, in the test's own namespace.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// The token that the fake Discord takes.
+use crate::schedule::{Phase, Slot};
+
+/// The token that the fake Discord accepts.
 pub(crate) const TOKEN: &str = "demo.token-of-no-bot";
 
-/// All tests need the API server, and many measure times. Who takes it away, or keeps
-/// the machine busy, is alone meanwhile.
-static API_SERVER: RwLock<()> = RwLock::new(());
-
-/// A namespace with nothing in it, removed when dropped.
+/// An empty namespace, deleted when dropped.
 pub(crate) struct Namespace {
     name: String,
-    _shared: Option<RwLockReadGuard<'static, ()>>,
-    _alone: Option<RwLockWriteGuard<'static, ()>>,
+    /// The permission to run, of the first namespace of a test.
+    slot: Option<Mutex<Slot>>,
 }
 
 impl Namespace {
-    /// Makes it anew: an earlier run may have been killed.
+    /// Creates one for a test that mostly waits.
     pub(crate) fn new(name: &str) -> Self {
-        // A test that failed has put back what it took.
-        let shared = API_SERVER.read().unwrap_or_else(PoisonError::into_inner);
-        Self::made(name, Some(shared), None)
+        Self::in_phase(name, Phase::Short)
     }
 
-    /// The same, while no other test has one.
-    pub(crate) fn alone(name: &str) -> Self {
-        let alone = API_SERVER.write().unwrap_or_else(PoisonError::into_inner);
-        Self::made(name, None, Some(alone))
+    /// Creates one when this phase has come. A namespace that is left from an earlier run is
+    /// deleted first.
+    pub(crate) fn in_phase(name: &str, phase: Phase) -> Self {
+        let slot = Slot::of(phase);
+        Self::create(name, Some(Mutex::new(slot)))
     }
 
-    fn made(
-        name: &str,
-        shared: Option<RwLockReadGuard<'static, ()>>,
-        alone: Option<RwLockWriteGuard<'static, ()>>,
-    ) -> Self {
-        let namespace = Self {
-            name: format!("gwq-e2e-{name}"),
-            _shared: shared,
-            _alone: alone,
-        };
-        run(
-            &["delete", "namespace", &namespace.name, "--ignore-not-found"],
-            "",
-        )
-        .unwrap();
-        run(&["create", "namespace", &namespace.name], "").unwrap();
-        namespace
+    /// Creates another one for the same test.
+    pub(crate) fn another(&self, name: &str) -> Self {
+        Self::create(name, None)
+    }
+
+    fn create(name: &str, slot: Option<Mutex<Slot>>) -> Self {
+        let name = format!("gwq-e2e-{name}");
+        run(&["delete", "namespace", &name, "--ignore-not-found"], "").unwrap();
+        run(&["create", "namespace", &name], "").unwrap();
+        Self { name, slot }
+    }
+
+    /// Waits for a later phase.
+    pub(crate) fn move_to(&self, phase: Phase) {
+        if let Some(slot) = &self.slot {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.move_to(phase);
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// What kubectl prints, or what it complains about.
+    /// Runs kubectl, and returns its output or its error message.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         self.feed(arguments, "")
     }
@@ -68,7 +65,7 @@ impl Namespace {
         self.feed(&["apply", "--filename", "-"], manifest)
     }
 
-    /// A GatewayQueue with this spec, as JSON.
+    /// Applies a GatewayQueue with this spec.
     pub(crate) fn apply_queue(
         &self,
         name: &str,
@@ -89,19 +86,19 @@ impl Namespace {
             .unwrap();
     }
 
-    /// A command that is not started yet.
+    /// A kubectl command that is not started yet.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = kubectl();
         command.args(["--namespace", &self.name]).args(arguments);
         command
     }
 
-    /// The names of everything that a GatewayQueue makes, one a line.
+    /// The names of all children of GatewayQueues, one per line.
     pub(crate) fn children(&self) -> String {
         let kinds = "deployments,replicasets,pods,services,leases,roles,rolebindings,\
                      serviceaccounts,poddisruptionbudgets,networkpolicies";
-        let mine = "--selector=app.kubernetes.io/managed-by=gateway-queue-operator";
-        self.kubectl(&["get", kinds, mine, "--output", "name"])
+        let selector = "--selector=app.kubernetes.io/managed-by=gateway-queue-operator";
+        self.kubectl(&["get", kinds, selector, "--output", "name"])
             .unwrap()
     }
 
@@ -113,7 +110,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.explain();
+            self.report();
         }
         let _ = self
             .command(&["delete", "namespace", &self.name, "--wait=false"])
@@ -122,9 +119,8 @@ impl Drop for Namespace {
 }
 
 impl Namespace {
-    /// Prints the state, the events and the logs: what a person needs to find the cause
-    /// of a failure.
-    fn explain(&self) {
+    /// Prints the state, the events and the logs, for the report of a failed test.
+    fn report(&self) {
         let queue = "--selector=app.kubernetes.io/name=gateway-queue";
         let logs = ["logs", queue, "--prefix", "--tail=100"];
         let operator = format!("deployment/{}", OPERATOR.1);
@@ -136,7 +132,7 @@ impl Namespace {
             &["get", "leases", "--output=yaml"],
             &["get", "events", "--sort-by=.metadata.creationTimestamp"],
             &logs,
-            // Of containers that ended; pods that never restarted have none.
+            // Only of restarted containers.
             &[&logs[..], &["--previous"]].concat(),
             &operator,
         ] {
@@ -146,7 +142,7 @@ impl Namespace {
     }
 }
 
-/// The address of the fake Discord that the scenario before these tests left.
+/// The address of the fake Discord of the demo's scenario.
 pub(crate) fn discord_api() -> String {
     discord_api_in(&variable("E2E_NAMESPACE"))
 }
@@ -156,59 +152,52 @@ pub(crate) fn discord_api_in(namespace: &str) -> String {
     format!("http://fake-discord.{namespace}.svc:8080/api/v10")
 }
 
-/// The start of this run of `cargo xtask test`. Older lines of the operator's log belong
-/// to earlier runs.
+/// The start of this run of `cargo xtask test`. Older lines of the operator's log belong to
+/// earlier runs.
 pub(crate) fn run_started() -> Timestamp {
     let second = variable("E2E_STARTED").parse().unwrap();
     Timestamp::from_second(second).unwrap()
 }
 
-/// Where the operator is, and its name there.
+/// The namespace and the name of the operator.
 pub(crate) const OPERATOR: (&str, &str) = ("gateway-queue-system", "gateway-queue-operator");
 
-/// The namespace and the name of the Lease by which operators of all namespaces agree on
-/// a leader.
+/// The namespace and the name of the Lease of the operators of all namespaces.
 pub(crate) const ELECTION: (&str, &str) = ("kube-system", "operator.gatewayqueue.dev");
 
 /// The image of the operator.
 pub(crate) fn operator_image() -> String {
-    let namespace = format!("--namespace={}", OPERATOR.0);
-    let path = "jsonpath={.spec.template.spec.containers[0].image}";
-    let deployment = ["get", "deployment", OPERATOR.1, &namespace];
-    run(&[&deployment[..], &["--output", path]].concat(), "").unwrap()
+    image(OPERATOR.0, OPERATOR.1)
 }
 
-/// Prints a line also when the test passes: the harness keeps what is printed by
-/// macros, and nothing else.
+/// The image of the shards and the fake Discord.
+pub(crate) fn shards_image() -> String {
+    image(&variable("E2E_NAMESPACE"), "fake-discord")
+}
+
+fn image(namespace: &str, deployment: &str) -> String {
+    let path = "--output=jsonpath={.spec.template.spec.containers[0].image}";
+    let get = [
+        "get",
+        "deployment",
+        deployment,
+        "--namespace",
+        namespace,
+        path,
+    ];
+    run(&get, "").unwrap()
+}
+
+/// Prints a line even if the test passes: the harness captures only what macros print.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// The image of the shards and of that fake Discord.
-pub(crate) fn shards_image() -> String {
-    let namespace = format!("--namespace={}", variable("E2E_NAMESPACE"));
-    let path = "jsonpath={.spec.template.spec.containers[0].image}";
-    let deployment = ["get", "deployment", "fake-discord", &namespace];
-    run(&[&deployment[..], &["--output", path]].concat(), "").unwrap()
-}
-
-/// Looks again and again until `look` finds something.
-pub(crate) fn wait_for<T>(
-    what: &str,
-    patience: Duration,
-    mut look: impl FnMut() -> Option<T>,
-) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(
-            started.elapsed() < patience,
-            "waited {patience:?} for {what}"
-        );
-        thread::sleep(Duration::from_millis(300));
-    }
+/// The seed of a random test: SEED, or a random one. It is printed.
+pub(crate) fn seed() -> u64 {
+    let seed = std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
+    say(&format!("SEED={seed}"));
+    seed
 }
 
 fn run(arguments: &[&str], input: &str) -> Result<String, String> {
@@ -219,7 +208,7 @@ fn run(arguments: &[&str], input: &str) -> Result<String, String> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // kubectl may refuse before it reads.
+    // kubectl may fail before it reads.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let Output {
         status,

@@ -1,18 +1,18 @@
-//! Who owns the children: what makes them go with their GatewayQueue, and stay without
-//! it. The API server lets nobody write owner references who may not delete the object.
+//! The owner references of the children. The API server accepts them only from clients that may
+//! delete the owner.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, QUEUE};
-use crate::children::settle;
+use crate::api::{Api, CHILDREN, Kind, QUEUE};
 use crate::kubectl::Namespace;
+use crate::wait::settle;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// With a child of every kind, and pods that no node takes.
+/// A spec with a child of every kind and unschedulable pods.
 fn spec() -> Value {
     json!({
         "replicas": 2,
@@ -33,9 +33,9 @@ fn uids(api: &Api, namespace: &str) -> BTreeMap<&'static str, String> {
     found.collect()
 }
 
-/// The children that the GatewayQueue of this UID does not own as it should.
+/// The children that the GatewayQueue with this UID does not control.
 fn not_owned(api: &Api, namespace: &str, owner: &str) -> Vec<String> {
-    let complaint = |kind: &crate::api::Kind| {
+    let not_owned = |kind: &Kind| {
         let owners = match api.get(*kind, namespace, "my-bot") {
             None => Value::Null,
             Some(child) => child["metadata"]["ownerReferences"].clone(),
@@ -45,10 +45,10 @@ fn not_owned(api: &Api, namespace: &str, owner: &str) -> Vec<String> {
         let is_owned = own.any(|o| o["controller"] == true);
         (!is_owned).then(|| format!("{} has the owners {owners}", kind.word))
     };
-    CHILDREN.iter().filter_map(complaint).collect()
+    CHILDREN.iter().filter_map(not_owned).collect()
 }
 
-fn made(api: &Api, namespace: &str) -> String {
+fn create(api: &Api, namespace: &str) -> String {
     let queue = api.apply_queue(namespace, "my-bot", &spec()).unwrap();
     let owner = uid(&queue);
     settle(PATIENCE, || not_owned(api, namespace, &owner));
@@ -56,33 +56,33 @@ fn made(api: &Api, namespace: &str) -> String {
 }
 
 #[test]
-fn a_queue_that_was_deleted_without_its_children_and_is_made_again_adopts_them() {
+fn a_queue_that_is_recreated_adopts_the_orphaned_children() {
     let namespace = Namespace::new("orphans");
     let api = Api::new(&namespace);
     let name = namespace.name();
-    let before = made(&api, name);
+    let before = create(&api, name);
     let children = uids(&api, name);
     namespace
         .kubectl(&["delete", "gwq", "my-bot", "--cascade=orphan"])
         .unwrap();
     assert_eq!(uids(&api, name), children);
-    let after = made(&api, name);
+    let after = create(&api, name);
     assert_ne!(before, after);
-    assert_eq!(uids(&api, name), children, "a child was made anew");
+    assert_eq!(uids(&api, name), children, "a child was recreated");
     settle(PATIENCE, || {
         let queue = api.get(QUEUE, name, "my-bot").unwrap();
         let ready = &queue["status"]["conditions"][0];
-        let says = !ready.is_null() && ready["reason"] != "NameTaken";
-        (!says).then(|| ready.to_string()).into_iter().collect()
+        let adopted = !ready.is_null() && ready["reason"] != "NameTaken";
+        (!adopted).then(|| ready.to_string())
     });
 }
 
 #[test]
-fn an_owner_that_somebody_removed_or_changed_is_put_back_on_every_child() {
+fn a_removed_or_changed_owner_reference_is_restored_on_every_child() {
     let namespace = Namespace::new("owners");
     let api = Api::new(&namespace);
     let name = namespace.name();
-    let owner = made(&api, name);
+    let owner = create(&api, name);
     let path = "/metadata/ownerReferences";
     let theirs = json!([{
         "apiVersion": QUEUE.version, "kind": QUEUE.word, "name": "theirs", "uid": owner,
@@ -97,6 +97,6 @@ fn an_owner_that_somebody_removed_or_changed_is_put_back_on_every_child() {
             api.patch(kind, name, "my-bot", &patch).unwrap();
         }
         settle(PATIENCE, || not_owned(&api, name, &owner));
-        assert_eq!(uids(&api, name), children, "a child was made anew");
+        assert_eq!(uids(&api, name), children, "a child was recreated");
     }
 }

@@ -1,4 +1,4 @@
-//! A GatewayQueue that is deleted while it is being made.
+//! A GatewayQueue that is deleted while its children are being created.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,50 +7,49 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 use crate::api::{Api, POD, QUEUE, queue};
-use crate::children::{Children, settle};
-use crate::kubectl::{Namespace, say};
+use crate::children::Children;
+use crate::kubectl::{Namespace, say, seed};
+use crate::wait::settle;
 
 const ROUNDS: usize = 30;
 
-/// The garbage collector has its own pace.
+/// The garbage collector is slow.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 #[test]
-fn deleted_in_the_middle_of_its_creation_a_queue_leaves_nothing_and_can_come_again() {
-    let namespace = Namespace::alone("races");
+fn a_queue_deleted_during_its_creation_leaves_nothing_and_can_be_recreated() {
+    let namespace = Namespace::new("races");
     let name = namespace.name();
     let api = Api::new(&namespace);
-    let seed = std::env::var("SEED").ok();
-    let seed = seed.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let seed = seed();
     let mut random = Rng::with_seed(seed);
-    // Two pods, so that there is one of each child; no node takes them.
+    // Two pods, for a PodDisruptionBudget. They are unschedulable.
     let spec = json!({"replicas": 2, "pod": {"nodeSelector": {"nowhere": "true"}}});
     for round in 0..ROUNDS {
-        // The next of the same name may come while the last one's children go.
+        // The next one of the same name may be created while the children are being deleted.
         let own = format!("race-{}", round % 3);
         api.create(QUEUE, name, &queue(&own, &spec)).unwrap();
-        // The moment is what this is about.
+        // The moment of the deletion is under test.
         thread::sleep(Duration::from_millis(random.u64(..1000)));
         api.delete(QUEUE, name, &own).unwrap();
     }
-    let deleted = Instant::now();
     let gone = settle(PATIENCE, || {
         let children = Children::of(&api, name);
         let left = |race| {
             let own = format!("race-{race}");
             let left: Vec<_> = children.named(&own).map(|(word, _)| word).collect();
-            (!left.is_empty()).then(|| format!("SEED={seed}: {own} has left {left:?}"))
+            (!left.is_empty()).then(|| format!("SEED={seed}: {own} left {left:?}"))
         };
         let pods = api.list(POD, name).len();
         let pods = (pods > 0).then(|| format!("SEED={seed}: {pods} pods are left"));
-        (0..3).filter_map(left).chain(pods).collect()
+        (0..3).filter_map(left).chain(pods).collect::<Vec<_>>()
     });
     let again = Instant::now();
     let uids: Vec<Value> = (0..3)
         .map(|race| {
             let own = queue(&format!("race-{race}"), &spec);
-            let made = api.create(QUEUE, name, &own).unwrap();
-            made["metadata"]["uid"].clone()
+            let created = api.create(QUEUE, name, &own).unwrap();
+            created["metadata"]["uid"].clone()
         })
         .collect();
     settle(PATIENCE, || {
@@ -64,17 +63,15 @@ fn deleted_in_the_middle_of_its_creation_a_queue_leaves_nothing_and_can_come_aga
             }
             for (word, child) in children.named(&own) {
                 if child["metadata"]["ownerReferences"][0]["uid"] != *uid {
-                    wrong.push(format!("SEED={seed}: the {word} {own} is another's"));
+                    wrong.push(format!("SEED={seed}: the {word} {own} has another owner"));
                 }
             }
         }
         wrong
     });
     say(&format!(
-        "deleted while made: {ROUNDS} rounds (SEED={seed}), nothing left {:.1} s after the last, \
-         made again in {:.1} s; {:.1} s in all",
+        "deleted during creation: {ROUNDS} rounds, nothing left after {:.1} s, recreated in {:.1} s",
         gone.as_secs_f64(),
         again.elapsed().as_secs_f64(),
-        deleted.elapsed().as_secs_f64(),
     ));
 }

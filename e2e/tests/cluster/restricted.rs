@@ -12,7 +12,7 @@ fn queues_run_where_the_restricted_standard_is_enforced() {
     let namespace = Namespace::new("restricted");
     let label = ["label", "namespace", namespace.name(), ENFORCE];
     namespace.kubectl(&label).unwrap();
-    // It is enforced: who asks for more is refused.
+    // The standard is enforced.
     let refusal = namespace
         .apply(&pod(&json!({"hostNetwork": true})))
         .unwrap_err();
@@ -31,20 +31,20 @@ fn queues_run_where_the_restricted_standard_is_enforced() {
 }
 
 #[test]
-fn the_operator_itself_keeps_to_the_restricted_standard() {
+fn the_operator_meets_the_restricted_standard() {
     let namespace = Namespace::new("restricted-operator");
     let label = ["label", "namespace", namespace.name(), ENFORCE];
     namespace.kubectl(&label).unwrap();
     let api = Api::new(&namespace);
     let operator = api.get(DEPLOYMENT, OPERATOR.0, OPERATOR.1).unwrap();
     let mut spec = operator["spec"]["template"]["spec"].clone();
-    // The ServiceAccount of its own namespace is not here.
+    // The operator's ServiceAccount is in another namespace.
     for account in ["serviceAccountName", "serviceAccount"] {
         spec.as_object_mut().unwrap().remove(account);
     }
     let dry = ["apply", "--dry-run=server", "--filename", "-"];
-    let said = namespace.feed(&dry, &pod(&spec)).unwrap();
-    assert!(said.contains("pod/one created"), "{said}");
+    let output = namespace.feed(&dry, &pod(&spec)).unwrap();
+    assert!(output.contains("pod/one created"), "{output}");
 }
 
 fn pod(spec: &Value) -> String {

@@ -1,7 +1,7 @@
-//! Specs that are generated from the CRD's own schema: what it accepts is applied once,
-//! and then the operator asks the API server nothing about it.
+//! Specs that are generated from the CRD's own schema. Each accepted one is applied once, and
+//! then the operator makes no more requests.
 //!
-//! The seed is printed; with SEED set, the same combinations are made again.
+//! The seed is printed. With SEED set, the same combinations are generated again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,33 +10,34 @@ use fastrand::Rng;
 use gateway_queue_e2e::specs::{OF_KUBERNETES, Schema, Single, is_of_kubernetes};
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, DEPLOYMENT, QUEUE, queue};
-use crate::children::settle;
-use crate::kubectl::{Namespace, OPERATOR, say};
-use crate::thousand::Counters;
+use crate::api::{Api, CHILDREN, CRD, DEPLOYMENT, QUEUE, queue};
+use crate::kubectl::{Namespace, OPERATOR, say, seed};
+use crate::operator_requests::Counters;
+use crate::schedule::Phase;
+use crate::wait::settle;
 
 const COMBINATIONS: usize = 40;
 
-/// Of each type of Kubernetes so many edges are always tried, and one in so many of the
-/// others: there are hundreds, and other runs try others.
+/// Fields of Kubernetes' own types have hundreds of edge values. The first four are always
+/// tested, and a random eighth of the others.
 const ALWAYS: u32 = 4;
 const ONE_IN: u32 = 8;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The operator is quiet when it makes no request for this long. Fighting another writer
+/// The operator is quiet if it makes no request for this long. A conflict with another writer
 /// would break the silence: the first three reverts of a child come within 10 s.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// What no reconcile may end with here.
+/// Reasons of Ready with which no reconcile may end here.
 const UNDECIDED: [&str; 3] = ["ApplyFailed", "InvalidSpec", "NameTaken"];
 
-/// Why a queue is not ready before the scheduler has written of its pods.
+/// The reason of Ready until the scheduler has reported on the pods.
 const ROLLING: &str = "RolloutInProgress";
 
 #[test]
-fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
-    let namespace = Namespace::alone("specs");
+fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_quiet() {
+    let namespace = Namespace::in_phase("specs", Phase::Busy);
     let api = Api::new(&namespace);
     let counters = Counters::install(&api, &namespace);
     let started = Instant::now();
@@ -50,7 +51,7 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
             Err(refusal) => assert_eq!(refusal.code, 422, "{spec}: {refusal:?}"),
         }
     }
-    // Else the generator would test nothing.
+    // With few accepted specs the test would show little.
     assert!(
         made.len() * 2 > all.len(),
         "{} of {}",
@@ -66,12 +67,14 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
                 .then(|| format!("{}: {reason}", name(queue)))
         };
         let queues = api.list(QUEUE, namespace.name());
-        let silent = queues.iter().filter(|queue| reason(queue).is_none());
-        let silent = silent.map(|queue| format!("{} has no status", name(queue)));
-        silent.chain(queues.iter().filter_map(undecided)).collect()
+        let unreported = queues.iter().filter(|queue| reason(queue).is_none());
+        let unreported = unreported.map(|queue| format!("{} has no status", name(queue)));
+        unreported
+            .chain(queues.iter().filter_map(undecided))
+            .collect::<Vec<_>>()
     });
-    // The API server takes less of its own types than their schemas say. These are tried
-    // again and again, and have to go before all can be quiet.
+    // The API server refuses some values of its own types that their schemas accept. Their
+    // children are retried, so these GatewayQueues are deleted.
     let queues = api.list(QUEUE, namespace.name());
     let refused = queues
         .iter()
@@ -90,17 +93,17 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
     let gone: BTreeSet<&str> = refused.iter().map(|queue| name(queue)).collect();
     let (made, refused) = (made.len(), refused.len());
 
-    // Kubernetes takes its time with hundreds of Deployments and the pods that no node takes,
-    // and what it writes is a cause to look again.
+    // Kubernetes is slow with hundreds of Deployments and unschedulable pods, and each of its
+    // writes causes a reconcile.
     settle(PATIENCE, || {
         let queues = api.list(QUEUE, namespace.name()).into_iter();
         let rolling = queues.filter(|queue| reason(queue).is_some_and(|r| r == ROLLING));
         let rolling = rolling.map(|queue| format!("{}: {ROLLING}", name(&queue)));
         let unobserved = unobserved(&api, &namespace, &gone);
-        unobserved.into_iter().chain(rolling).collect()
+        unobserved.into_iter().chain(rolling).collect::<Vec<_>>()
     });
-    // A scheduler that is late by a few seconds is no fault of the operator: the window of
-    // silence starts again after each request, and has to come.
+    // A late scheduler is no fault of the operator: each request restarts the window of silence.
+    namespace.move_to(Phase::Short);
     let (mut last, mut since) = (counters.read(&api), Instant::now());
     let mut before = written(&api, &namespace, &gone);
     settle(PATIENCE, || {
@@ -135,18 +138,14 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_all_is_quiet() {
         "{} children",
         before.len()
     );
-    let delete = ["delete", "namespace", namespace.name(), "--timeout=300s"];
-    namespace.kubectl(&delete).unwrap();
+    // Deleting the namespace keeps the machine busy.
+    namespace.move_to(Phase::End);
 }
 
-/// Every field at each of its edges, and random combinations, which have no field.
+/// Every field at each of its edge values, and random combinations, which have no field.
 fn specs(api: &Api) -> Vec<Single> {
-    let crd =
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gatewayqueues.gatewayqueue.dev";
-    let schema = Schema::of(&api.read(crd).unwrap());
-    let seed = std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
-    say(&format!("random specs: SEED={seed}"));
-    let mut random = Rng::with_seed(seed);
+    let schema = Schema::of(&api.read(CRD).unwrap());
+    let mut random = Rng::with_seed(seed());
     let mut all = schema.singles();
     let mut tried = BTreeMap::new();
     all.retain(|one| {
@@ -161,13 +160,17 @@ fn specs(api: &Api) -> Vec<Single> {
     all
 }
 
-/// A spec whose pods no node takes, and whose token is nobody else's.
+/// Makes the pods unschedulable, and the token that of no other GatewayQueue.
 fn without_running_pods(spec: &Value, name: &str) -> Value {
     let mut spec = spec.clone();
     match spec["replicas"].as_u64() {
         None => spec["replicas"] = json!(0),
         Some(0) => {}
-        Some(_) => spec["pod"]["nodeSelector"]["nowhere"] = json!("true"),
+        Some(_) => {
+            spec["pod"]["nodeSelector"]["nowhere"] = json!("true");
+            // The API server refuses pods of an unknown class, and the refusal is retried.
+            spec["pod"]["priorityClassName"] = Value::Null;
+        }
     }
     if let Some(token) = spec["tokenSecretRef"].as_object_mut() {
         token.insert("name".to_owned(), json!(name));
@@ -190,15 +193,15 @@ fn name(queue: &Value) -> &str {
     queue["metadata"]["name"].as_str().unwrap()
 }
 
-/// The reason of `Ready`, once it is about the present spec.
+/// The reason of Ready, if it is about the present spec.
 fn reason(queue: &Value) -> Option<String> {
     let status = &queue["status"];
-    let is_of_now = status["observedGeneration"] == queue["metadata"]["generation"];
+    let is_current = status["observedGeneration"] == queue["metadata"]["generation"];
     let reason = status["conditions"][0]["reason"].as_str();
-    reason.filter(|_| is_of_now).map(str::to_owned)
+    reason.filter(|_| is_current).map(str::to_owned)
 }
 
-/// The Deployments with which Kubernetes is not done yet.
+/// The Deployments whose status is not up to date yet.
 fn unobserved(api: &Api, namespace: &Namespace, gone: &BTreeSet<&str>) -> Vec<String> {
     let deployments = api.list(DEPLOYMENT, namespace.name()).into_iter();
     let is_done = |deployment: &Value| {
@@ -212,8 +215,8 @@ fn unobserved(api: &Api, namespace: &Namespace, gone: &BTreeSet<&str>) -> Vec<St
         .collect()
 }
 
-/// What the API server has recorded of the operator's writes to each child, but of those
-/// that the garbage collector deletes. (Their versions change with what others write.)
+/// The operator's entries in the `managedFields` of each child, without the children that the
+/// garbage collector deletes. (Resource versions also change with the writes of others.)
 fn written(
     api: &Api,
     namespace: &Namespace,
@@ -238,7 +241,7 @@ fn written(
     written
 }
 
-/// What the operator says that it reverted or gave up.
+/// The operator's events about reverts.
 fn reverts(namespace: &Namespace) -> Vec<String> {
     let path = "jsonpath={range .items[*]}{.reason} {.regarding.name}: {.note}{\"\\n\"}{end}";
     let events = namespace.kubectl(&["get", "events.events.k8s.io", "--output", path]);

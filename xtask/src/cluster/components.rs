@@ -146,6 +146,10 @@ pub(crate) fn clients() -> [Component; 5] {
                 format!("--service-cluster-ip-range={SERVICES}"),
                 // There is no second one to elect against, and electing takes time.
                 "--leader-elect=false".into(),
+                // The limits of the kubelet and the scheduler. With the default of 20 requests a
+                // second, the garbage collector falls behind while many tests end.
+                "--kube-api-qps=50".into(),
+                "--kube-api-burst=100".into(),
             ],
         ),
         built(

@@ -243,9 +243,11 @@ fn on_the_cluster(run: &mut Run<'_>) -> Result<()> {
     let target = run.target()?;
     let mut which = vec!["--workspace", "--test", "cluster"];
     if run.choice.kubeconfig.is_some() {
-        which.extend(["--", "--skip", "faults", "--skip", "without_api_server"]);
+        which.extend(["--", "--skip", "faults"]);
     }
-    tests(run, "cluster", &which, &variables(run, target)?)?;
+    // `e2e/tests/cluster/schedule.rs` decides how many tests run at once.
+    let variables = [&variables(run, target)?[..], &[threads(64)]].concat();
+    tests(run, "cluster", &which, &variables)?;
     if run.choice.kubeconfig.is_some() {
         run.skipped = Some(Verdict::PassedInPart(
             "faults, which need the processes of our own node",

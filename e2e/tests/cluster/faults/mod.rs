@@ -1,80 +1,76 @@
-//! What shards notice when the queue's pods, their network or the API server
-//! fail: time passes, and nothing else.
+//! Failures of the queue's pods, their network and the API server. Waiting shards see nothing
+//! but a delay.
 //!
-//! Each scenario has plain clients wait on pods of its choice, breaks one thing
-//! while they wait, and judges what they saw. The clients run here, the pods'
-//! processes and networks are reached from here: so these tests run on the
-//! machine that is the node, and as root.
+//! Each test lets plain clients wait on pods of its choice, breaks one thing meanwhile, and
+//! checks what the clients saw. The clients run in the test, which also reaches the processes
+//! and the network of the pods: so these tests run on the machine of the node, as root.
 
-pub(crate) mod clients;
+mod api_server_outage;
+mod api_server_restart;
+mod clients;
 mod crash;
-mod cut;
 mod freeze;
 pub(crate) mod node;
-pub(crate) mod pair;
+mod pair;
+mod partition;
 mod process;
-pub(crate) mod queue;
-mod reach;
+mod queue;
 mod rollout;
 mod scale;
 mod shards;
+mod unreachable_leader;
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use gateway_queue_e2e::waits::{self, Figures, Wait};
 
-/// As Discord enforces it.
+use crate::kubectl::say;
+
+/// The interval that Discord enforces.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Between two grants of a bucket, as the queue keeps it.
+/// The queue's spacing of the grants of a bucket.
 const SPACING: Duration = Duration::from_millis(5250);
 
-/// A bucket in which somebody waits is granted a turn within so long.
+/// The longest time without a grant in a bucket with waiting clients.
 const NO_SLOT_LOST: Duration = SPACING.saturating_add(Duration::from_millis(250));
 
-/// How long a leader is believed to lead after its last renewal.
-pub(crate) const LEASE: Duration = Duration::from_secs(15);
+/// The duration of a Lease after its last renewal.
+const LEASE: Duration = Duration::from_secs(15);
 
 /// How long a pod is stopped or cut off: longer than a Lease and all that follows from it.
 const FAULT: Duration = Duration::from_secs(40);
 
-/// How soon after a fault somebody is granted a turn: the Lease is waited out,
-/// then a spacing, by a clock that may be 5 % off; and the machine is busy.
-pub(crate) fn back_within() -> Duration {
+/// The longest time from a fault to the next grant: the Lease expires, then a spacing passes, by
+/// a clock that may be 5 % off, on a busy machine.
+fn back_within() -> Duration {
     (LEASE + SPACING).mul_f64(1.05) + Duration::from_secs(2)
 }
 
 /// Prints the figures of a scenario.
-pub(crate) fn print(scenario: &str, figures: &Figures, more: &str) {
+fn print(scenario: &str, figures: &Figures, more: &str) {
     say(&format!("{scenario}: {figures}{more}"));
 }
 
-/// Prints a line also when the test passes: the harness keeps what is printed by
-/// macros, and nothing else.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// How long after `fault` somebody was granted a turn by a leader that was not
-/// there before: nobody leads within the first second.
+/// The time from a fault to the first grant of a new leader. A grant within the first second is
+/// still from the old one.
 fn resumed<'a>(waits: impl IntoIterator<Item = &'a Wait>, fault: Duration) -> Duration {
     let grants = waits::grants(waits);
-    let next = grants
+    let mut later = grants
         .iter()
-        .find(|at| **at > fault + Duration::from_secs(1));
-    *next.expect("nobody was granted a turn after the fault") - fault
+        .filter(|at| **at > fault + Duration::from_secs(1));
+    *later.next().expect("no grant after the fault") - fault
 }
 
-pub(crate) fn none_too_early(figures: &Figures, waits: &[Wait]) {
-    let earliest = figures.earliest.expect("turns were granted");
-    assert!(earliest >= INTERVAL, "{earliest:?}\n{}", waits::tell(waits));
+fn none_too_early(figures: &Figures, waits: &[Wait]) {
+    let earliest = figures.earliest.expect("no two grants in a bucket");
+    assert!(earliest >= INTERVAL, "{earliest:?}\n{}", waits::list(waits));
 }
 
-pub(crate) fn no_connection_closed<'a>(waits: impl IntoIterator<Item = &'a Wait>) {
+fn no_connection_closed<'a>(waits: impl IntoIterator<Item = &'a Wait>) {
     let waits: Vec<_> = waits.into_iter().cloned().collect();
     let Figures {
         closed, refused, ..
     } = Figures::of(&waits, Duration::ZERO);
-    assert_eq!((closed, refused), (0, 0), "{}", waits::tell(&waits));
+    assert_eq!((closed, refused), (0, 0), "{}", waits::list(&waits));
 }

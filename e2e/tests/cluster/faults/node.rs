@@ -1,5 +1,5 @@
-//! What of the node is taken away: a pod's way to the API server or to other pods, and the
-//! API server. Each comes back when its guard is dropped.
+//! Faults of the node: a partition of a pod's network, and an outage of the API server. Each
+//! ends when its guard is dropped.
 
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -10,17 +10,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::process::{Process, command, proc, words};
-use crate::kubectl::{Namespace, wait_for};
+use crate::kubectl::Namespace;
+use crate::wait::wait_for;
 
-/// A pod that drops some packets, as they vanish where a network is cut.
-pub(crate) struct Cut {
+/// A pod that drops packets, as in a partitioned network.
+pub(crate) struct Partition {
     process: Process,
     rules: Vec<Vec<String>>,
 }
 
-impl Cut {
-    /// The pod reaches all but the API server, which does not reach it either.
-    pub(crate) fn off(namespace: &Namespace, process: Process) -> Self {
+impl Partition {
+    /// Drops the packets between the pod and the API server.
+    pub(crate) fn from_api_server(namespace: &Namespace, process: Process) -> Self {
         let path = "jsonpath={.spec.clusterIP}";
         let service = ["get", "service", "kubernetes", "--namespace=default"];
         let api_server = namespace
@@ -33,26 +34,26 @@ impl Cut {
         Self::new(process, &rules)
     }
 
-    /// No other pod reaches the port at which the queue's pods ask each other.
-    pub(crate) fn off_from_peers(process: Process) -> Self {
+    /// Drops the packets to the pod's peer port.
+    pub(crate) fn from_peers(process: Process) -> Self {
         let rule = ["INPUT", "--protocol", "tcp", "--dport", "9091"];
         Self::new(process, &[&rule])
     }
 
     fn new(process: Process, rules: &[&[&str]]) -> Self {
         let rules = rules.iter();
-        let cut = Self {
+        let partition = Self {
             process,
             rules: rules
                 .map(|rule| rule.iter().map(|word| (*word).to_owned()).collect())
                 .collect(),
         };
-        for rule in &cut.rules {
-            let output = cut.firewall("-I", rule).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{rule:?}: {said}");
+        for rule in &partition.rules {
+            let output = partition.firewall("-I", rule).output().unwrap();
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{rule:?}: {error}");
         }
-        cut
+        partition
     }
 
     fn firewall(&self, action: &str, rule: &[String]) -> Command {
@@ -66,38 +67,38 @@ impl Cut {
     }
 }
 
-impl Drop for Cut {
+impl Drop for Partition {
     fn drop(&mut self) {
         for rule in &self.rules {
-            // The rules go with the pod, if it went first.
+            // The rules end with the pod.
             let _ = self.firewall("-D", rule).output();
         }
     }
 }
 
-/// When the API server was started again, and when it was ready after that.
+/// The restarts of the API server: when it was started, and when it was ready.
 static STARTS: Mutex<Vec<(Timestamp, Timestamp)>> = Mutex::new(Vec::new());
 
-/// Whether the API server was starting then, or had just started. It may serve before
-/// it has read who may do what, and says no to everybody meanwhile.
+/// Whether the API server was starting at that time, or had just started. It may serve before
+/// it has read the RBAC rules, and refuses everything meanwhile.
 pub(crate) fn api_server_was_starting(at: Timestamp) -> bool {
     let starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut starts = starts.iter();
     starts.any(|(started, ready)| (*started..*ready + Duration::from_secs(1)).contains(&at))
 }
 
-/// The node's API server, killed.
-pub(crate) struct Down {
-    /// The first process of the node, which adopts all others.
+/// An outage of the node's API server.
+pub(crate) struct Outage {
+    /// The first process of the node, the parent of all others.
     parent: String,
     command: Vec<String>,
     environment: Vec<String>,
     log: PathBuf,
 }
 
-impl Down {
-    /// Kills it, and returns when it is gone.
-    pub(crate) fn take(namespace: &Namespace) -> Self {
+impl Outage {
+    /// Kills the API server, and waits until it has ended.
+    pub(crate) fn begin(namespace: &Namespace) -> Self {
         let view = ["config", "view", "--minify", "--output"];
         let path = "jsonpath={.clusters[0].cluster.server}";
         let url = namespace.kubectl(&[&view[..], &[path]].concat()).unwrap();
@@ -119,7 +120,7 @@ impl Down {
         let pid = process.pid;
         let status = fs::read_to_string(proc(pid, "status")).unwrap();
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-        let down = Self {
+        let outage = Self {
             parent: parent.unwrap().trim().to_owned(),
             command: command(pid),
             environment: words(pid, "environ"),
@@ -129,22 +130,24 @@ impl Down {
         wait_for("the API server to end", Duration::from_secs(10), || {
             process.is_gone().then_some(())
         });
-        down
+        outage
     }
 
-    /// Starts it as it was, and returns when it serves.
-    pub(crate) fn back(self, namespace: &Namespace) {
+    /// Starts the API server with the same arguments, and waits until it is ready.
+    pub(crate) fn end(self, namespace: &Namespace) {
         let started = Timestamp::now();
         drop(self);
-        wait_for("the API server to be back", Duration::from_secs(60), || {
-            namespace.kubectl(&["get", "--raw=/readyz"]).ok()
-        });
+        wait_for(
+            "the API server to be ready",
+            Duration::from_secs(60),
+            || namespace.kubectl(&["get", "--raw=/readyz"]).ok(),
+        );
         let mut starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
         starts.push((started, Timestamp::now()));
     }
 }
 
-impl Drop for Down {
+impl Drop for Outage {
     fn drop(&mut self) {
         let log = OpenOptions::new().append(true).open(&self.log).unwrap();
         let variables = self.environment.iter().filter_map(|v| v.split_once('='));
@@ -160,9 +163,9 @@ impl Drop for Down {
             .stderr(log)
             .status();
         let started = status.as_ref().is_ok_and(std::process::ExitStatus::success);
-        // Nobody can be told otherwise while a test fails.
+        // A panic while a test fails would abort the process.
         if !started {
-            eprintln!("the API server was not started again: {status:?}");
+            eprintln!("cannot restart the API server: {status:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The process of a pod, as the node's machine sees it.
+//! The process of a pod, on the node's machine.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::queue::Pod;
 
-/// A process that stays the same one, whatever becomes of its number.
+/// A process, also identified by a handle in case its PID is reused.
 pub(crate) struct Process {
     pub(crate) pid: i32,
     handle: OwnedFd,
@@ -24,30 +24,29 @@ impl Process {
                     .first()
                     .is_some_and(|word| word == "/gateway-queue")
         };
-        Self::that(&is).unwrap_or_else(|| {
-            panic!("no process of {pod:?} on this machine: is it the node, and this root?")
-        })
+        Self::that(&is)
+            .unwrap_or_else(|| panic!("no process of {pod:?}: run the tests on the node, as root"))
     }
 
-    /// The one process that `is`.
+    /// Finds a process.
     pub(crate) fn that(is: &dyn Fn(i32) -> bool) -> Option<Self> {
         let pid = pids().into_iter().find(|pid| is(*pid))?;
         let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-        // The number may have changed hands before the handle held it.
+        // The PID may have been reused before the handle was opened.
         is(pid).then_some(Self { pid, handle })
     }
 
-    /// Ends it as a machine does that lost its power.
+    /// Sends SIGKILL.
     pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
-    /// Whether there is nothing of it any more.
+    /// Whether the process has ended.
     pub(crate) fn is_gone(&self) -> bool {
         pidfd_send_signal(&self.handle, Signal::CONT).is_err()
     }
 
-    /// Stops it until the guard is dropped.
+    /// Suspends it until the guard is dropped.
     pub(crate) fn freeze(self) -> Frozen {
         self.signal(Signal::STOP);
         Frozen(self)
@@ -59,22 +58,22 @@ impl Process {
     }
 }
 
-/// A stopped process, which goes on when this is dropped.
+/// A suspended process, which resumes when this is dropped.
 pub(crate) struct Frozen(Process);
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // One that was killed meanwhile needs no more.
+        // It may have been killed meanwhile.
         let _ = pidfd_send_signal(&self.0.handle, Signal::CONT);
     }
 }
 
-/// The words that a process was started with; none when it is gone.
+/// The arguments of a process; none if it has ended.
 pub(crate) fn command(pid: i32) -> Vec<String> {
     words(pid, "cmdline")
 }
 
-/// What a file of the process has, cut at its zeros.
+/// The strings in a file of the process, which are separated by zeros.
 pub(crate) fn words(pid: i32, file: &str) -> Vec<String> {
     let bytes = fs::read(proc(pid, file)).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).into_owned();

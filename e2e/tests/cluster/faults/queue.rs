@@ -1,4 +1,4 @@
-//! The queue that a scenario breaks: its pods, its Lease, its addresses.
+//! The queue under test: its pods, its Lease and its addresses.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -6,18 +6,19 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::clients::Place;
-use crate::kubectl::{Namespace, wait_for};
+use super::clients::Target;
+use crate::kubectl::Namespace;
+use crate::wait::wait_for;
 
-/// As the manifest of the shards calls it.
+/// The name in the manifest of the shards.
 const NAME: &str = "my-bot";
 const PORT: u16 = 5000;
 const ADMIN_PORT: u16 = 9090;
 
-/// Pods start within seconds; the machine is busy.
+/// Pods start within seconds, on a busy machine within a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A GatewayQueue in a namespace of its own.
+/// A GatewayQueue in its own namespace.
 pub(crate) struct Queue<'a> {
     pub(crate) namespace: &'a Namespace,
 }
@@ -31,8 +32,8 @@ pub(crate) struct Pod {
 }
 
 impl<'a> Queue<'a> {
-    /// One without a token, with so many pods and buckets.
-    pub(crate) fn plain(namespace: &'a Namespace, replicas: usize, buckets: u32) -> Self {
+    /// Starts a queue without a token, with this number of pods and buckets.
+    pub(crate) fn without_token(namespace: &'a Namespace, replicas: usize, buckets: u32) -> Self {
         let queue = Self::start(
             namespace,
             json!({"replicas": replicas, "maxConcurrency": buckets}),
@@ -41,7 +42,7 @@ impl<'a> Queue<'a> {
         queue
     }
 
-    /// Applies it, and waits until it grants.
+    /// Applies the GatewayQueue, and waits until it grants.
     pub(crate) fn start(namespace: &'a Namespace, mut spec: Value) -> Self {
         spec["port"] = PORT.into();
         namespace.apply_queue(NAME, &spec).unwrap();
@@ -51,7 +52,7 @@ impl<'a> Queue<'a> {
         queue
     }
 
-    /// Waits until the operator says that it is ready.
+    /// Waits for the condition Ready.
     pub(crate) fn ready(&self) {
         let queue = format!("gwq/{NAME}");
         let wait = ["wait", "--for=condition=Ready", &queue, "--timeout=90s"];
@@ -65,7 +66,7 @@ impl<'a> Queue<'a> {
         self.namespace.kubectl(&patching).unwrap();
     }
 
-    /// As a person does it, or an autoscaler.
+    /// Scales the queue by `kubectl scale`.
     pub(crate) fn scale(&self, replicas: usize) {
         let replicas = format!("--replicas={replicas}");
         self.namespace
@@ -73,7 +74,7 @@ impl<'a> Queue<'a> {
             .unwrap();
     }
 
-    /// Waits until exactly so many pods are there and ready.
+    /// Waits until exactly this many pods are ready.
     pub(crate) fn wait_for_pods(&self, count: usize) -> Vec<Pod> {
         let what = format!("{count} pods of {}", self.namespace.name());
         wait_for(&what, PATIENCE, || {
@@ -82,12 +83,19 @@ impl<'a> Queue<'a> {
         })
     }
 
-    /// The pod that leads, once one does.
+    /// Waits for a leader, and returns its pod.
     pub(crate) fn leader(&self) -> Pod {
         wait_for("a leader", PATIENCE, || self.leader_now())
     }
 
-    /// The pods that do not lead.
+    /// Waits until another pod is the leader.
+    pub(crate) fn wait_for_another_leader(&self, before: &Pod) {
+        wait_for("a new leader", PATIENCE, || {
+            self.leader_now().filter(|leader| leader != before)
+        });
+    }
+
+    /// The pods other than the leader.
     pub(crate) fn others(&self) -> Vec<Pod> {
         let leader = self.leader();
         let mut pods = self.pods();
@@ -95,7 +103,7 @@ impl<'a> Queue<'a> {
         pods
     }
 
-    /// The pod that leads, if one does.
+    /// The pod of the leader, if there is one.
     pub(crate) fn leader_now(&self) -> Option<Pod> {
         let lease = self.lease();
         lease["spec"]["holderIdentity"]
@@ -115,8 +123,8 @@ impl<'a> Queue<'a> {
         holder.unwrap_or_default().to_owned()
     }
 
-    /// The name of the pod that leads, as the operator says.
-    pub(crate) fn leader_in_the_status(&self) -> String {
+    /// The name of the leader in the status.
+    pub(crate) fn leader_in_status(&self) -> String {
         let queue = self.get(&["gwq", NAME]);
         queue["status"]["leader"]
             .as_str()
@@ -124,7 +132,7 @@ impl<'a> Queue<'a> {
             .to_owned()
     }
 
-    /// The status and the message of a condition, as the operator says.
+    /// The status and the message of a condition.
     pub(crate) fn condition(&self, type_: &str) -> (String, String) {
         let queue = self.get(&["gwq", NAME]);
         let conditions = queue["status"]["conditions"].as_array();
@@ -137,7 +145,7 @@ impl<'a> Queue<'a> {
         (text("status"), text("message"))
     }
 
-    /// How many events have this reason.
+    /// The number of events with this reason.
     pub(crate) fn events(&self, reason: &str) -> usize {
         let selector = format!("--field-selector=reason={reason}");
         let events = self.get(&["events", &selector]);
@@ -149,38 +157,38 @@ impl<'a> Queue<'a> {
         self.lease()["metadata"]["annotations"].clone()
     }
 
-    /// When the Lease was taken last, by the clock of this machine.
-    pub(crate) fn taken(&self) -> SystemTime {
+    /// When the Lease was acquired, by the clock of this machine.
+    pub(crate) fn acquired(&self) -> SystemTime {
         let lease = self.lease();
-        let taken = lease["spec"]["acquireTime"].as_str();
-        let taken: jiff::Timestamp = taken
-            .and_then(|taken| taken.parse().ok())
+        let acquired = lease["spec"]["acquireTime"].as_str();
+        let acquired: jiff::Timestamp = acquired
+            .and_then(|acquired| acquired.parse().ok())
             .unwrap_or_else(|| panic!("{lease:#}"));
-        taken.into()
+        acquired.into()
     }
 
-    /// The Service, as pods reach it.
-    pub(crate) fn service(&self) -> Place {
+    /// The address of the Service.
+    pub(crate) fn service(&self) -> Target {
         let service = self.get(&["service", NAME]);
         let ip = service["spec"]["clusterIP"].as_str().unwrap();
         let port = service["spec"]["ports"][0]["port"].as_u64().unwrap();
-        Place {
+        Target {
             name: "service",
             address: format!("{ip}:{port}").parse().unwrap(),
         }
     }
 
-    /// A page of a pod's admin port.
-    pub(crate) fn page(&self, pod: &Pod, path: &str) -> String {
+    /// Returns the response body of a path of a pod's admin port.
+    pub(crate) fn admin(&self, pod: &Pod, path: &str) -> String {
         let mut stream = TcpStream::connect((pod.ip, ADMIN_PORT)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        let (_, page) = answer.split_once("\r\n\r\n").unwrap();
-        page.to_owned()
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        let (_, body) = response.split_once("\r\n\r\n").unwrap();
+        body.to_owned()
     }
 
     fn pods(&self) -> Vec<Pod> {
@@ -200,16 +208,16 @@ impl<'a> Queue<'a> {
 }
 
 impl Pod {
-    /// Where clients that choose this pod ask.
-    pub(crate) fn place(&self, name: &'static str) -> Place {
-        Place {
+    /// The target of clients of this pod.
+    pub(crate) fn target(&self, name: &'static str) -> Target {
+        Target {
             name,
             address: (self.ip, PORT).into(),
         }
     }
 }
 
-/// The pod, if it is ready and stays.
+/// The pod, if it is ready and not being deleted.
 fn ready(pod: &Value) -> Option<Pod> {
     let metadata = &pod["metadata"];
     let conditions = pod["status"]["conditions"].as_array()?;

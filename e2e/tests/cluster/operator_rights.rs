@@ -1,7 +1,4 @@
-//! The operator's rights: enough for all that it does, and no more.
-//!
-//! The last of all tests, since it first reads what the operator has logged in all
-//! the others, and then takes its place with one that may do less.
+//! The operator's rights: enough for everything that it does, and no more.
 
 use std::fs;
 use std::path::Path;
@@ -12,9 +9,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::api::{Api, BUDGET, POD, QUEUE, SERVICE};
-use crate::children::{Children, settle};
+use crate::children::Children;
 use crate::faults::node::api_server_was_starting;
 use crate::kubectl::{Namespace, OPERATOR, discord_api, run_started, say, variable};
+use crate::schedule::Phase;
+use crate::wait::settle;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -24,23 +23,23 @@ const FIRST_LINE: Duration = Duration::from_secs(10);
 /// The release that watches one namespace.
 const NARROW: &str = "gwq-e2e-narrow";
 
-/// What the API server says to who may not. Of a namespace that ends it says that
-/// something is forbidden, too, but not to whom.
+/// The parts of a refusal by RBAC. A request to a terminating namespace is forbidden, too, but
+/// the refusal names no user.
 const FORBIDDEN: [&str; 2] = ["forbidden", "system:serviceaccount:"];
 
 #[test]
-fn no_answer_in_all_these_tests_said_that_the_operator_may_not() {
-    let namespace = Namespace::alone("rights");
+fn no_request_of_the_operator_was_forbidden_in_any_test() {
+    let namespace = Namespace::in_phase("rights", Phase::Log);
     let api = Api::new(&namespace);
     let deployment = format!("deployment/{}", OPERATOR.1);
     let log = ["logs", "--namespace", OPERATOR.0, &deployment, "--tail=-1"];
     let log = namespace.kubectl(&log).unwrap();
-    // A rotated log lacks its beginning.
+    // A rotated log would lack its beginning.
     let first = log.lines().find_map(time);
     let whole =
         first.is_some_and(|first| first < operator_started(&api).max(run_started()) + FIRST_LINE);
     assert!(whole, "the log begins at {first:?}: {log}");
-    not_forbidden(&log);
+    assert_none_forbidden(&log);
     say(&format!(
         "rights: {} lines of log, none forbidden",
         log.lines().count()
@@ -50,7 +49,7 @@ fn no_answer_in_all_these_tests_said_that_the_operator_may_not() {
     let may = |verb: &str, resource: &str, namespace: &str| {
         may(&api, &account, verb, resource, namespace)
     };
-    // Else the questions would be wrong, not the rights.
+    // Shows that the reviews themselves are right.
     assert!(may("patch", "services", namespace.name()));
     for namespace in ["", "default", OPERATOR.0, namespace.name()] {
         for verb in [
@@ -68,15 +67,15 @@ fn no_answer_in_all_these_tests_said_that_the_operator_may_not() {
 }
 
 #[test]
-fn with_rights_in_one_namespace_the_operator_works_there_and_nowhere_else() {
-    let namespace = Namespace::alone("narrow");
-    // The operator of all namespaces would do the work.
-    let _away = Away::take(&namespace);
-    let elsewhere = Elsewhere::make(&namespace);
+fn an_operator_with_rights_in_one_namespace_serves_that_namespace_only() {
+    let namespace = Namespace::in_phase("narrow", Phase::Narrow);
+    // The operator of all namespaces would serve this one, too.
+    let _stopped = OperatorStopped::new(&namespace);
+    let other = namespace.another("narrow-other");
     let _release = Release::install(&namespace);
     let api = Api::new(&namespace);
-    api.apply_queue(&elsewhere.0, "my-bot", &json!({})).unwrap();
-    whole_life(&api, &namespace);
+    api.apply_queue(other.name(), "my-bot", &json!({})).unwrap();
+    every_request(&api, &namespace);
 
     let log = [
         "logs",
@@ -84,102 +83,87 @@ fn with_rights_in_one_namespace_the_operator_works_there_and_nowhere_else() {
         "--tail=-1",
     ];
     let log = namespace.kubectl(&log).unwrap();
-    // At this level it tells of what is forbidden wherever it happens.
+    // At this level the operator logs every refusal.
     assert!(log.contains("DEBUG"), "{log}");
-    not_forbidden(&log);
-    let untouched = api.get(QUEUE, &elsewhere.0, "my-bot").unwrap();
+    assert_none_forbidden(&log);
+    let untouched = api.get(QUEUE, other.name(), "my-bot").unwrap();
     assert_eq!(untouched["status"], Value::Null);
-    let children = Children::of(&api, &elsewhere.0);
+    let children = Children::of(&api, other.name());
     assert_eq!(children.named("my-bot").count(), 0);
     let account = format!("{}:{NARROW}-gateway-queue-operator", namespace.name());
     let may = |verb, resource, namespace: &str| may(&api, &account, verb, resource, namespace);
     assert!(may("patch", "services", namespace.name()));
-    for other in ["", "default", &elsewhere.0] {
+    for elsewhere in ["", "default", other.name()] {
         assert!(
-            !may("list", "services", other) && !may("watch", "pods", other),
-            "{other:?}"
+            !may("list", "services", elsewhere) && !may("watch", "pods", elsewhere),
+            "{elsewhere:?}"
         );
     }
     assert!(!may("list", "secrets", namespace.name()));
 }
 
-/// Each call that the operator ever makes, in one namespace.
-fn whole_life(api: &Api, namespace: &Namespace) {
+/// Causes every kind of request that the operator makes, in one namespace.
+fn every_request(api: &Api, namespace: &Namespace) {
     let name = namespace.name();
-    let says = |queue: &str, reason: &str| {
+    let reports = |queue: &str, reason: &str| {
         settle(PATIENCE, || {
             let object = api.get(QUEUE, name, queue).unwrap();
             let ready = &object["status"]["conditions"][0];
             (ready["type"] != "Ready" || ready["reason"] != reason)
-                .then(|| format!("{queue} shall be {reason}: {ready:#}"))
-                .into_iter()
-                .collect()
+                .then(|| format!("{queue} is not {reason}: {ready:#}"))
         });
     };
-    let budget = |there: bool| {
+    let budget = |exists: bool| {
         settle(PATIENCE, || {
             let found = api.get(BUDGET, name, "my-bot").is_some();
-            (found != there)
-                .then(|| format!("a PodDisruptionBudget is there: {found}"))
-                .into_iter()
-                .collect()
+            (found != exists).then(|| format!("a PodDisruptionBudget exists: {found}"))
         });
     };
     let apply = |queue: &str, spec: Value| api.apply_queue(name, queue, &spec).unwrap();
     let with = |secret: &str| json!({"replicas": 0, "discordApi": discord_api(), "tokenSecretRef": {"name": secret}});
-    // Made long before the other of its token: ages are whole seconds.
+    // Created long before the other one of its token: ages are in whole seconds.
     apply("older", with("shared"));
     apply("my-bot", json!({}));
-    says("my-bot", "Granting");
+    reports("my-bot", "Granting");
     apply("my-bot", json!({"replicas": 2, "port": 80}));
     budget(true);
-    says("my-bot", "Granting");
+    reports("my-bot", "Granting");
     apply("my-bot", json!({"replicas": 1, "port": 80}));
     budget(false);
-    // Put back, and made again.
+    // Reverted and recreated.
     let patch = json!({"spec": {"type": "NodePort"}});
     api.merge(SERVICE, name, "my-bot", &patch).unwrap();
     settle(PATIENCE, || {
         let service = api.get(SERVICE, name, "my-bot").unwrap();
         let found = &service["spec"]["type"];
-        (*found != "ClusterIP")
-            .then(|| format!("the Service is a {found}"))
-            .into_iter()
-            .collect()
+        (*found != "ClusterIP").then(|| format!("the Service is a {found}"))
     });
     api.delete(SERVICE, name, "my-bot").unwrap();
     settle(PATIENCE, || {
         let service = api.get(SERVICE, name, "my-bot");
-        service
-            .is_none()
-            .then(|| "no Service".to_owned())
-            .into_iter()
-            .collect()
+        service.is_none().then(|| "no Service".to_owned())
     });
-    // A name that a stranger has.
+    // A name of a foreign object.
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken"},
         "spec": {"ports": [{"port": 1}]},
     });
     api.create(SERVICE, name, &service).unwrap();
     apply("taken", json!({"replicas": 0}));
-    says("taken", "NameTaken");
-    // One token of two: the younger gives up the Lease that it had.
+    reports("taken", "NameTaken");
+    // Two with one token: the younger loses its Lease.
     apply("younger", with("own"));
-    says("younger", "ScaledToZero");
+    reports("younger", "ScaledToZero");
     apply("younger", with("shared"));
-    says("younger", "TokenShared");
+    reports("younger", "TokenShared");
     settle(PATIENCE, || {
         let lease = api.get(crate::api::LEASE, name, "younger");
-        lease
-            .map(|lease| format!("{lease:#}"))
-            .into_iter()
-            .collect()
+        lease.map(|lease| format!("{lease:#}"))
     });
     let events = api.read(&format!("/apis/events.k8s.io/v1/namespaces/{name}/events"));
     let events = events.unwrap().to_string();
     for reason in ["Granting", "ChildReverted", "NameTaken", "TokenShared"] {
-        assert!(events.contains(reason), "no event says {reason}: {events}");
+        assert!(events.contains(reason), "no event has {reason}: {events}");
     }
     for queue in ["my-bot", "taken", "older", "younger"] {
         api.delete(QUEUE, name, queue).unwrap();
@@ -187,17 +171,13 @@ fn whole_life(api: &Api, namespace: &Namespace) {
     settle(PATIENCE, || {
         let children = Children::of(api, name);
         let queues = ["my-bot", "older", "younger"].into_iter();
-        queues
-            .flat_map(|queue| {
-                children
-                    .named(queue)
-                    .map(move |(word, _)| format!("{word} {queue}"))
-            })
-            .collect()
+        let left = queues.flat_map(|queue| children.named(queue));
+        let left = left.map(|(kind, child)| format!("{kind} {}", child["metadata"]["name"]));
+        left.collect::<Vec<_>>()
     });
 }
 
-fn not_forbidden(log: &str) {
+fn assert_none_forbidden(log: &str) {
     let lines: Vec<_> = log
         .lines()
         .filter(|line| FORBIDDEN.iter().all(|word| line.contains(word)))
@@ -220,11 +200,11 @@ fn operator_started(api: &Api) -> Timestamp {
         let state = &pod["status"]["containerStatuses"][0]["state"];
         state["running"]["startedAt"].as_str()?.parse().ok()
     });
-    started.max().expect("the operator runs")
+    started.max().expect("no operator is running")
 }
 
-/// Whether a ServiceAccount, named with its namespace, may do that; with an empty
-/// namespace, in all of them.
+/// Whether a ServiceAccount, `NAMESPACE:NAME`, has a right in a namespace, or in all namespaces if
+/// it is empty.
 fn may(api: &Api, account: &str, verb: &str, resource: &str, namespace: &str) -> bool {
     let (of, _) = account.split_once(':').unwrap();
     let review = json!({
@@ -239,26 +219,26 @@ fn may(api: &Api, account: &str, verb: &str, resource: &str, namespace: &str) ->
         },
     });
     let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
-    let answer = api.ask(path, &review).unwrap();
+    let answer = api.post(path, &review).unwrap();
     answer["status"]["allowed"].as_bool().unwrap()
 }
 
-/// The operator of all namespaces, without pods until this is dropped.
-struct Away<'a> {
+/// The operator of all namespaces, scaled to zero until this is dropped.
+struct OperatorStopped<'a> {
     namespace: &'a Namespace,
     replicas: String,
 }
 
-impl<'a> Away<'a> {
-    fn take(namespace: &'a Namespace) -> Self {
+impl<'a> OperatorStopped<'a> {
+    fn new(namespace: &'a Namespace) -> Self {
         let get = ["get", "deployment", OPERATOR.1, "--namespace", OPERATOR.0];
         let path = "--output=jsonpath={.spec.replicas}";
         let replicas = namespace.kubectl(&[&get[..], &[path]].concat()).unwrap();
-        let away = Self {
+        let stopped = Self {
             namespace,
             replicas,
         };
-        away.scale("0").unwrap();
+        stopped.scale("0").unwrap();
         let gone = [
             "wait",
             "--for=delete",
@@ -269,7 +249,7 @@ impl<'a> Away<'a> {
         ];
         let own = format!("--selector=app.kubernetes.io/instance={}", OPERATOR.1);
         namespace.kubectl(&[&gone[..], &[&own]].concat()).unwrap();
-        away
+        stopped
     }
 
     fn scale(&self, replicas: &str) -> Result<String, String> {
@@ -279,7 +259,7 @@ impl<'a> Away<'a> {
     }
 }
 
-impl Drop for Away<'_> {
+impl Drop for OperatorStopped<'_> {
     fn drop(&mut self) {
         let deployment = format!("deployment/{}", OPERATOR.1);
         let status = ["rollout", "status", &deployment, "--namespace", OPERATOR.0];
@@ -287,34 +267,10 @@ impl Drop for Away<'_> {
             self.namespace
                 .kubectl(&[&status[..], &["--timeout=90s"]].concat())
         });
-        // Nobody can be told otherwise while a test fails.
+        // A panic while a test fails would abort the process.
         if let Err(error) = back {
-            eprintln!("the operator was not started again: {error}");
+            eprintln!("cannot restart the operator: {error}");
         }
-    }
-}
-
-/// A namespace that the operator does not watch.
-struct Elsewhere(String);
-
-impl Elsewhere {
-    fn make(namespace: &Namespace) -> Self {
-        let elsewhere = Self("gwq-e2e-narrow-elsewhere".to_owned());
-        let delete = ["delete", "namespace", &elsewhere.0, "--ignore-not-found"];
-        namespace.kubectl(&delete).unwrap();
-        namespace
-            .kubectl(&["create", "namespace", &elsewhere.0])
-            .unwrap();
-        elsewhere
-    }
-}
-
-impl Drop for Elsewhere {
-    fn drop(&mut self) {
-        let mut kubectl = Command::new(variable("KUBECTL"));
-        let _ = kubectl
-            .args(["delete", "namespace", &self.0, "--wait=false"])
-            .output();
     }
 }
 
@@ -326,7 +282,7 @@ impl<'a> Release<'a> {
         let values = ["get", "values", OPERATOR.1, "--output=json"];
         let values = helm(OPERATOR.0, &values).unwrap();
         let mut values: Value = serde_json::from_str(&values).unwrap();
-        // The first has it installed.
+        // The first release installed it.
         values["crds"] = json!({"enabled": false});
         values["watchNamespaces"] = json!([namespace.name()]);
         values["logLevel"] = json!("debug");
@@ -354,7 +310,7 @@ impl<'a> Release<'a> {
 
 impl Drop for Release<'_> {
     fn drop(&mut self) {
-        // Its roles are in its own namespace, and go with it.
+        // Its roles are deleted with its namespace.
         let _ = helm(self.0.name(), &["uninstall", NARROW, "--ignore-not-found"]);
     }
 }

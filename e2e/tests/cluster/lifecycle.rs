@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::forward::Forward;
-use crate::kubectl::{Namespace, discord_api, wait_for};
+use crate::kubectl::{Namespace, discord_api};
+use crate::port_forward::PortForward;
+use crate::wait::wait_for;
 
 const GRANT: &str = r#"{"message": "You're free to connect now! :)"}"#;
 
-/// The queue's own start guard and pacing take seconds; the rest is a node that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The start guard and the pacing take seconds; the rest is for a busy node.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
-fn a_queue_is_applied_called_and_deleted() {
-    let namespace = Namespace::new("life");
+fn a_queue_is_applied_grants_and_is_deleted() {
+    let namespace = Namespace::new("lifecycle");
     namespace.create_secret("my-bot");
     let spec = json!({
         "tokenSecretRef": {"name": "my-bot"},
@@ -33,22 +34,30 @@ fn a_queue_is_applied_called_and_deleted() {
     namespace.kubectl(&wait).unwrap();
 
     let table = namespace.kubectl(&["get", "gwq"]).unwrap();
-    for word in ["READY", "URL", "True", "http://my-bot.gwq-e2e-life.svc"] {
+    for word in [
+        "READY",
+        "URL",
+        "True",
+        "http://my-bot.gwq-e2e-lifecycle.svc",
+    ] {
         assert!(table.contains(word), "{word} in {table}");
     }
 
-    // As the original's own client: any method, any path, any body.
-    let forward = Forward::to(&namespace, "my-bot");
+    // The original accepts any method, path and body.
+    let forward = PortForward::to(&namespace, "my-bot");
     let request = "POST /any/path?shard=3 HTTP/1.1\r\nhost: q\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
     let mut times = Vec::new();
     for _ in 0..2 {
-        let (answer, at) = forward.exchange(request);
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(answer.ends_with(&format!("\r\n\r\n{GRANT}")), "{answer}");
+        let (response, at) = forward.exchange(request);
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        assert!(
+            response.ends_with(&format!("\r\n\r\n{GRANT}")),
+            "{response}"
+        );
         times.push(at);
     }
-    let apart = times[1] - times[0];
-    assert!(apart > Duration::from_millis(5100), "{apart:?}");
+    let spacing = times[1] - times[0];
+    assert!(spacing > Duration::from_millis(5100), "{spacing:?}");
     drop(forward);
 
     let children = namespace.children();
@@ -68,33 +77,33 @@ fn a_queue_is_applied_called_and_deleted() {
         );
     }
     for child in children.lines().filter(|line| line.ends_with("/my-bot")) {
-        is_not_created_again(&namespace, child);
+        cannot_be_created_again(&namespace, child);
     }
     namespace.kubectl(&["delete", "gwq", "my-bot"]).unwrap();
-    // What other tests left is collected before.
-    wait_for("everything that it made to be gone", PATIENCE * 3, || {
+    // The garbage collector may be busy with the children of other tests.
+    wait_for("the children to be deleted", PATIENCE * 3, || {
         namespace.children().is_empty().then_some(())
     });
-    // What is the user's stays.
+    // The user's own objects stay.
     namespace.kubectl(&["get", "secret", "my-bot"]).unwrap();
 }
 
-/// The operator creates a child by an apply that names the version of no object:
-/// the API server must refuse that for one that is there.
-fn is_not_created_again(namespace: &Namespace, child: &str) {
-    let there = namespace
+/// The operator creates a child by an apply with a resource version that no object has. The API
+/// server must refuse that for an existing object.
+fn cannot_be_created_again(namespace: &Namespace, child: &str) {
+    let existing = namespace
         .kubectl(&["get", child, "--output", "json"])
         .unwrap();
-    let there: serde_json::Value = serde_json::from_str(&there).unwrap();
+    let existing: serde_json::Value = serde_json::from_str(&existing).unwrap();
     let create = json!({
-        "apiVersion": there["apiVersion"],
-        "kind": there["kind"],
-        "metadata": {"name": "my-bot", "resourceVersion": "1", "labels": {"by": "a-stranger"}},
+        "apiVersion": existing["apiVersion"],
+        "kind": existing["kind"],
+        "metadata": {"name": "my-bot", "resourceVersion": "1", "labels": {"owner": "another-client"}},
     });
     let apply = [
         "apply",
         "--server-side",
-        "--field-manager=stranger",
+        "--field-manager=another-client",
         "--filename",
         "-",
     ];
@@ -106,7 +115,7 @@ fn is_not_created_again(namespace: &Namespace, child: &str) {
 }
 
 #[test]
-fn a_queue_without_a_token_is_ready_with_its_own_concurrency() {
+fn a_queue_without_a_token_is_ready_and_reports_its_max_concurrency() {
     let namespace = Namespace::new("no-token");
     namespace
         .apply_queue("plain", &json!({"maxConcurrency": 16}))
@@ -120,10 +129,10 @@ fn a_queue_without_a_token_is_ready_with_its_own_concurrency() {
     namespace.kubectl(&wait).unwrap();
     let concurrency = wait_for("the status", PATIENCE, || {
         let path = "jsonpath={.status.maxConcurrency}";
-        let said = namespace
+        let value = namespace
             .kubectl(&["get", "gwq", "plain", "--output", path])
             .unwrap();
-        (!said.is_empty()).then_some(said)
+        (!value.is_empty()).then_some(value)
     });
     assert_eq!(concurrency, "16");
 }

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use crate::kubectl::Namespace;
 
-/// Lives as long as the forwarding does.
-pub(crate) struct Forward {
+/// A running `kubectl port-forward`, ended when dropped.
+pub(crate) struct PortForward {
     kubectl: Child,
-    /// It prints a line for each connection, and dies when it cannot.
-    _said: BufReader<ChildStdout>,
+    /// kubectl prints a line for each connection, and exits if it cannot.
+    _stdout: BufReader<ChildStdout>,
     address: SocketAddr,
 }
 
-impl Forward {
-    /// To the port 80 of a Service.
+impl PortForward {
+    /// Forwards to port 80 of a Service.
     pub(crate) fn to(namespace: &Namespace, service: &str) -> Self {
         let target = format!("service/{service}");
         let mut kubectl = namespace
@@ -24,41 +24,41 @@ impl Forward {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(kubectl.stdout.take().unwrap());
+        let mut stdout = BufReader::new(kubectl.stdout.take().unwrap());
         let mut line = String::new();
-        said.read_line(&mut line).unwrap();
+        stdout.read_line(&mut line).unwrap();
         let address = line
             .split_whitespace()
             .find_map(|word| word.parse().ok())
-            .unwrap_or_else(|| panic!("kubectl port-forward said {line:?}"));
+            .unwrap_or_else(|| panic!("kubectl port-forward printed {line:?}"));
         Self {
             kubectl,
-            _said: said,
+            _stdout: stdout,
             address,
         }
     }
 
-    /// Sends a request and reads all that comes until the other side closes, which
-    /// may be later than the last byte. When that came, too.
+    /// Sends a request, and reads until the other side closes, which may be later than the last
+    /// byte. Returns the response and the time of its last byte.
     pub(crate) fn exchange(&self, request: &str) -> (String, Instant) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         stream.write_all(request.as_bytes()).unwrap();
-        let (mut answer, mut came) = (Vec::new(), Instant::now());
+        let (mut response, mut last_byte) = (Vec::new(), Instant::now());
         let mut chunk = [0; 1024];
         loop {
             match stream.read(&mut chunk).unwrap() {
-                0 => return (String::from_utf8(answer).unwrap(), came),
-                read => answer.extend_from_slice(&chunk[..read]),
+                0 => return (String::from_utf8(response).unwrap(), last_byte),
+                read => response.extend_from_slice(&chunk[..read]),
             }
-            came = Instant::now();
+            last_byte = Instant::now();
         }
     }
 }
 
-impl Drop for Forward {
+impl Drop for PortForward {
     fn drop(&mut self) {
         let _ = self.kubectl.kill();
         let _ = self.kubectl.wait();

@@ -1,0 +1,285 @@
+//! Failures of pods, tokens and names. The status and the events report each one with what to do.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::api::{Api, CHILDREN, POD, QUEUE, SERVICE};
+use crate::children::Children;
+use crate::kubectl::{Namespace, TOKEN, discord_api, operator_image, shards_image};
+use crate::wait::settle;
+
+/// Images are pulled, pods restarted and Secrets mounted at the kubelet's own pace.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// An object has fewer events than this after a few minutes.
+const EVENT_LIMIT: u64 = 15;
+
+/// A namespace and what is reported about its GatewayQueues.
+struct Context {
+    namespace: Namespace,
+    api: Api,
+}
+
+impl Context {
+    fn new(name: &str) -> Self {
+        let namespace = Namespace::new(name);
+        let api = Api::new(&namespace);
+        Self { namespace, api }
+    }
+
+    fn apply(&self, name: &str, spec: &Value) {
+        self.api
+            .apply_queue(self.namespace.name(), name, spec)
+            .unwrap();
+    }
+
+    /// Waits until Ready has this reason and a message with all of the `parts`, and until an
+    /// event has the reason, too.
+    fn reports(&self, name: &str, reason: &str, parts: &[&str]) {
+        settle(PATIENCE, || {
+            let (found, message) = self.ready(name);
+            let wrong = found != reason || parts.iter().any(|part| !message.contains(part));
+            wrong.then(|| format!("{name} is {found}: {message}\nnot {reason}: {parts:?}"))
+        });
+        settle(PATIENCE, || {
+            let events = self.events(name);
+            let reported = events.iter().any(|event| event["reason"] == reason);
+            (!reported).then(|| format!("no event of {name} has {reason}: {events:#?}"))
+        });
+    }
+
+    /// The reason and the message of Ready.
+    fn ready(&self, name: &str) -> (String, String) {
+        let queue = self.api.get(QUEUE, self.namespace.name(), name);
+        let queue = queue.unwrap_or_default();
+        let conditions = queue["status"]["conditions"].as_array();
+        let mut conditions = conditions.into_iter().flatten();
+        let ready = conditions.find(|condition| condition["type"] == "Ready");
+        let text = |field: &str| {
+            let text = ready.and_then(|ready| ready[field].as_str());
+            text.unwrap_or("unset").to_owned()
+        };
+        (text("reason"), text("message"))
+    }
+
+    fn events(&self, name: &str) -> Vec<Value> {
+        let namespace = self.namespace.name();
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+        let mut events = self.api.read(&path).unwrap();
+        let mut events: Vec<Value> = serde_json::from_value(events["items"].take()).unwrap();
+        events.retain(|event| {
+            let regarding = &event["regarding"];
+            regarding["kind"] == "GatewayQueue" && regarding["name"] == name
+        });
+        events
+    }
+
+    /// Asserts that there are few events, and that none was repeated often.
+    fn has_few_events(&self, name: &str) {
+        let events = self.events(name);
+        let counts = events.iter().map(|event| event["series"]["count"].as_u64());
+        let count: u64 = counts.map(|count| count.unwrap_or(1)).sum();
+        assert!(
+            count > 0 && count < EVENT_LIMIT,
+            "{count} events: {events:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_cause_of_a_failing_pod_is_reported_with_what_to_do() {
+    let context = Context::new("failing-pods");
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-big-ones"},
+        "spec": {"hard": {"limits.cpu": "1"}},
+    });
+    // Every pod needs a CPU limit where a quota counts it; one exceeds the quota.
+    context.namespace.apply(&quota.to_string()).unwrap();
+    let limits = |cpu: &str| json!({"resources": {"limits": {"cpu": cpu, "memory": "64Mi"}}});
+    let with = |mut spec: Value, pod: Value| {
+        spec["pod"] = limits("100m");
+        if let Some(pod) = pod.as_object() {
+            spec["pod"].as_object_mut().unwrap().extend(pod.clone());
+        }
+        spec
+    };
+    let operator = operator_image();
+    let shards = shards_image();
+    let none = "nowhere.invalid/queue:none";
+    let rows = [
+        (
+            "no-image",
+            with(json!({ "image": none }), Value::Null),
+            "ImagePullFailed",
+            vec![none, "cannot be pulled", "spec.image"],
+        ),
+        (
+            "no-node",
+            with(json!({}), json!({"nodeSelector": {"disk": "golden"}})),
+            "PodUnschedulable",
+            vec![
+                "No node takes pod",
+                "0/1 nodes are available",
+                "nodeSelector",
+            ],
+        ),
+        (
+            // A program that exits because an environment variable is missing.
+            "crashes",
+            with(json!({ "image": operator }), Value::Null),
+            "PodCrashing",
+            vec!["exit code 1", "QUEUE_IMAGE"],
+        ),
+        (
+            // An image without an entry point.
+            "no-program",
+            with(json!({ "image": shards }), Value::Null),
+            "PodFailed",
+            vec!["cannot be started", "no command specified"],
+        ),
+        (
+            "too-big",
+            json!({"pod": limits("2")}),
+            "PodRefused",
+            vec!["exceeded quota: no-big-ones", "limits.cpu=2"],
+        ),
+    ];
+    for (name, spec, ..) in &rows {
+        context.apply(name, spec);
+    }
+    for (name, _, reason, words) in &rows {
+        context.reports(name, reason, words);
+    }
+    for (name, ..) in &rows {
+        context.has_few_events(name);
+    }
+}
+
+#[test]
+fn a_quota_of_zero_pods_is_reported_and_its_end_is_noticed() {
+    let context = Context::new("quota");
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods"},
+        "spec": {"hard": {"pods": "0"}},
+    });
+    context.namespace.apply(&quota.to_string()).unwrap();
+    context.apply("my-bot", &json!({}));
+    context.reports(
+        "my-bot",
+        "PodRefused",
+        &["exceeded quota: no-pods", "pods=0"],
+    );
+    context
+        .namespace
+        .kubectl(&["delete", "resourcequota", "no-pods"])
+        .unwrap();
+    // The Deployment's own controller retries at growing intervals.
+    context.reports("my-bot", "Granting", &[]);
+    context.has_few_events("my-bot");
+}
+
+#[test]
+fn a_queue_with_the_longest_name_grants() {
+    let context = Context::new("longest");
+    let longest = "n".repeat(63);
+    context.apply(&longest, &json!({"replicas": 2}));
+    context.reports(&longest, "Granting", &[]);
+    let children = Children::of(&context.api, context.namespace.name());
+    let found: Vec<_> = children.named(&longest).map(|(word, _)| word).collect();
+    let optional = usize::from(found.contains(&"NetworkPolicy"));
+    assert_eq!(found.len(), CHILDREN.len() - 1 + optional, "{found:?}");
+    let url = format!("http://{longest}.{}.svc", context.namespace.name());
+    let name = context.namespace.name();
+    let status = context.api.get(QUEUE, name, &longest).unwrap();
+    assert_eq!(status["status"]["url"], url.as_str());
+}
+
+#[test]
+fn a_missing_secret_is_reported_and_the_queue_grants_once_it_exists() {
+    let context = Context::new("secret");
+    let create = || {
+        let token = format!("--from-literal=bot-token={TOKEN}");
+        let create = ["create", "secret", "generic", "late", &token];
+        context.namespace.kubectl(&create).unwrap();
+    };
+    let parts = [
+        "Secret late",
+        "key bot-token",
+        "kubectl -n gwq-e2e-secret create secret",
+    ];
+    let spec = json!({
+        "tokenSecretRef": {"name": "late", "key": "bot-token"},
+        "discordApi": discord_api(),
+    });
+    context.apply("my-bot", &spec);
+    context.reports("my-bot", "TokenMissing", &parts);
+    create();
+    context.reports("my-bot", "Granting", &[]);
+    context
+        .namespace
+        .kubectl(&["delete", "secret", "late"])
+        .unwrap();
+    context.reports("my-bot", "TokenMissing", &parts);
+    create();
+    context.reports("my-bot", "Granting", &[]);
+    context.has_few_events("my-bot");
+    let restarts = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
+    let pods = ["get", "pods", "--output", restarts];
+    assert_eq!(context.namespace.kubectl(&pods).unwrap(), "0");
+}
+
+#[test]
+fn a_foreign_service_is_left_alone_and_its_name_is_used_once_it_is_free() {
+    let context = Context::new("foreign-service");
+    let name = context.namespace.name();
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "my-bot", "labels": {"owner": "another-client"}},
+        "spec": {"ports": [{"port": 1234}], "selector": {"app": "theirs"}},
+    });
+    let before = context.api.create(SERVICE, name, &service).unwrap();
+    context.apply("my-bot", &json!({"replicas": 0}));
+    context.reports("my-bot", "NameTaken", &["Service", "Nothing was touched"]);
+    assert_eq!(context.api.get(SERVICE, name, "my-bot"), Some(before));
+    let children = Children::of(&context.api, name);
+    let found: Vec<_> = children.named("my-bot").map(|(word, _)| word).collect();
+    assert_eq!(found, ["Service"]);
+    context.api.delete(SERVICE, name, "my-bot").unwrap();
+    context.reports("my-bot", "ScaledToZero", &[]);
+    let children = Children::of(&context.api, name);
+    assert!(children.get("Service", "my-bot").is_some());
+    context.has_few_events("my-bot");
+}
+
+#[test]
+fn of_two_queues_with_one_token_the_younger_stops_until_the_older_is_deleted() {
+    let context = Context::new("one-token");
+    let name = context.namespace.name();
+    context.namespace.create_secret("shared");
+    let spec = json!({"tokenSecretRef": {"name": "shared"}, "discordApi": discord_api()});
+    context.apply("older", &spec);
+    context.reports("older", "Granting", &[]);
+    context.apply("younger", &spec);
+    context.reports(
+        "younger",
+        "TokenShared",
+        &["GatewayQueue older is older", "Secret shared"],
+    );
+    let deployments = Children::of(&context.api, name);
+    let younger = deployments.get("Deployment", "younger").unwrap();
+    assert_eq!(younger["spec"]["replicas"], 0);
+    assert_eq!(context.ready("older").0, "Granting");
+    context.api.delete(QUEUE, name, "older").unwrap();
+    // The garbage collector is slow while other tests end.
+    settle(PATIENCE * 3, || {
+        let pods = context.api.list(POD, name);
+        let left = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/instance"] == "older");
+        left.map(|pod| format!("pod {} exists", pod["metadata"]["name"]))
+            .collect::<Vec<_>>()
+    });
+    context.reports("younger", "Granting", &[]);
+    context.has_few_events("younger");
+}
