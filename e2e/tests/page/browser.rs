@@ -1,4 +1,4 @@
-//! A browser without a screen, driven by WebDriver.
+//! A headless browser, driven by WebDriver.
 
 use std::fmt::Debug;
 use std::process::Stdio;
@@ -16,10 +16,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::process::PATIENCE;
 
-const NEEDED: &str = "the tests of the page need a browser: on Debian, `apt-get install chromium \
+const NEEDED: &str = "The tests of the page need a browser. On Debian: `apt-get install chromium \
      chromium-driver`";
 
-/// Nothing of this asks for anything outside of this machine.
+/// With these the browser sends no requests to other machines.
 const ARGUMENTS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
@@ -35,15 +35,15 @@ const ARGUMENTS: [&str; 12] = [
     "--window-size=1200,1000",
 ];
 
-/// A browser with a profile of its own that shows one page. It ends with the
-/// test, its driver and all.
+/// A browser with its own profile that shows one page. It ends with the test, together with its
+/// driver.
 pub(crate) struct Browser {
     client: Client,
     driver: Child,
     _profile: tempfile::TempDir,
 }
 
-/// A screen, as the page sees it.
+/// The emulated screen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Screen {
     pub(crate) width: u32,
@@ -51,13 +51,13 @@ pub(crate) struct Screen {
     pub(crate) dark: bool,
 }
 
-pub(crate) const DESK: Screen = Screen {
+pub(crate) const DESKTOP: Screen = Screen {
     width: 1200,
     height: 1000,
     dark: false,
 };
 
-/// A command of this driver that WebDriver does not have.
+/// A command of the driver that is not part of WebDriver.
 #[derive(Debug)]
 struct Own {
     path: &'static str,
@@ -83,17 +83,17 @@ impl WebDriverCompatibleCommand for Own {
 }
 
 impl Browser {
-    /// Starts one, and opens the page.
+    /// Starts a browser, and opens the page.
     pub(crate) async fn open(page: &str) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
-            // With the browser, which outlives a driver that is killed.
+            // The browser is in the same group: it would outlive a driver that is killed.
             .process_group(0)
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start chromedriver: {error}; {NEEDED}"));
+            .unwrap_or_else(|error| panic!("cannot start chromedriver: {error}. {NEEDED}"));
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = timeout(PATIENCE, async {
             loop {
@@ -107,7 +107,7 @@ impl Browser {
                 }
             }
         });
-        let port = port.await.expect("chromedriver does not name its port");
+        let port = port.await.expect("chromedriver reported no port");
         let profile = tempfile::tempdir().unwrap();
         let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
@@ -122,7 +122,7 @@ impl Browser {
             Ok(client) => client,
             Err(error) => {
                 end(&driver);
-                panic!("the browser does not start: {error}; {NEEDED}");
+                panic!("cannot start the browser: {error}. {NEEDED}");
             }
         };
         let browser = Self {
@@ -130,13 +130,13 @@ impl Browser {
             driver,
             _profile: profile,
         };
-        browser.look_on(DESK).await;
+        browser.set_screen(DESKTOP).await;
         browser.client.goto(page).await.unwrap();
         browser
     }
 
-    /// From now on it has such a screen.
-    pub(crate) async fn look_on(&self, screen: Screen) {
+    /// Changes the screen.
+    pub(crate) async fn set_screen(&self, screen: Screen) {
         let Screen {
             width,
             height,
@@ -164,40 +164,40 @@ impl Browser {
         self.client.issue_cmd(Own { path, body }).await
     }
 
-    /// What a function's body returns in the page.
-    pub(crate) async fn ask(&self, script: &str) -> Value {
-        let answer = self.client.execute(script, Vec::new()).await;
-        answer.unwrap_or_else(|error| panic!("{script}: {error}"))
+    /// Runs the body of a function in the page, and returns its result.
+    pub(crate) async fn eval(&self, script: &str) -> Value {
+        let result = self.client.execute(script, Vec::new()).await;
+        result.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// The words of one element, as they are seen.
+    /// The visible text of an element.
     pub(crate) async fn text(&self, selector: &str) -> String {
         let script = format!("return document.querySelector({selector:?})?.innerText ?? '(none)'");
-        let text = self.ask(&script).await;
+        let text = self.eval(&script).await;
         let words = text.as_str().unwrap_or_default().split_whitespace();
         words.collect::<Vec<_>>().join(" ")
     }
 
-    /// Waits until the text of an element holds this.
-    pub(crate) async fn sees(&self, selector: &str, text: &str) {
+    /// Waits until an element contains a text.
+    pub(crate) async fn shows(&self, selector: &str, text: &str) {
         let started = Instant::now();
         while !self.text(selector).await.contains(text) {
             if started.elapsed() > PATIENCE {
                 let page = self.text("body").await;
-                panic!("{selector} never had {text:?} in it; the page:\n{page}");
+                panic!("{selector} does not contain {text:?}; the page:\n{page}");
             }
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Presses a key in the element that has the focus.
+    /// Presses a key in the focused element.
     pub(crate) async fn press(&self, key: &str) {
         let element = self.client.active_element().await.unwrap();
         element.send_keys(key).await.unwrap();
     }
 
-    /// Keeps a picture of the page as it is, where `PAGE_PICTURES` says.
-    pub(crate) async fn picture(&self, name: &str) {
+    /// Saves a screenshot in the folder `PAGE_PICTURES`, if it is set.
+    pub(crate) async fn screenshot_as(&self, name: &str) {
         let Some(folder) = std::env::var_os("PAGE_PICTURES") else {
             return;
         };
@@ -206,9 +206,8 @@ impl Browser {
         std::fs::write(file, picture).unwrap();
     }
 
-    /// What the browser complained about since it was last asked: errors of the
-    /// script, and what the page's policy forbids.
-    pub(crate) async fn complaints(&self) -> Vec<String> {
+    /// The new errors in the console: of the script, and violations of the page's policy.
+    pub(crate) async fn console_errors(&self) -> Vec<String> {
         let entries = self
             .own("se/log", json!({"type": "browser"}))
             .await

@@ -1,7 +1,7 @@
-//! The queue's page in a real browser: what it shows, and that everybody can
-//! use it. It needs Debian's `chromium` and `chromium-driver`.
+//! The queue's status page in a real browser: what it shows, and that it is accessible. Needs
+//! Debian's `chromium` and `chromium-driver`.
 
-// clippy knows only the test functions themselves as tests.
+// clippy recognizes only the test functions themselves as tests.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod browser;

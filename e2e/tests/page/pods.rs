@@ -1,4 +1,4 @@
-//! Pods of a queue in this process, which the test tells who leads.
+//! Pods of a queue in this process, whose leadership state the test sets.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,11 +29,11 @@ pub(crate) struct Pod {
     pub(crate) clients: SocketAddr,
     peers: SocketAddr,
     admin: SocketAddr,
-    standing: Arc<watch::Sender<LeadershipState>>,
+    state: Arc<watch::Sender<LeadershipState>>,
 }
 
 impl Pod {
-    /// One with two buckets and no token, which knows of no leader yet.
+    /// Starts a pod with two buckets, without a token and a leader.
     pub(crate) async fn start(name: &'static str) -> Self {
         let spacing = Duration::from_secs(60);
         let config = Config {
@@ -47,19 +47,19 @@ impl Pod {
                 refresh: Duration::from_secs(300),
             },
         };
-        let (standing, stands) = watch::channel(LeadershipState::SEEKS);
-        let standing = Arc::new(standing);
+        let (state, watched) = watch::channel(LeadershipState::SEEKS);
+        let state = Arc::new(state);
         let (_, tokens) = watch::channel(Current::None);
         let (lease_state, _) = watch::channel(Page::new(name));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
         let (queue_task, handle) =
-            QueueTask::new(config, 100, stands, tokens, discord, lease_state, counted).unwrap();
+            QueueTask::new(config, 100, watched, tokens, discord, lease_state, counted).unwrap();
         tokio::spawn(queue_task.run());
         let route = Route {
             handle: handle.clone(),
-            standing: Arc::clone(&standing),
+            standing: Arc::clone(&state),
             beat: Arc::new(StallDetector::new(Duration::from_millis(250))),
             reach: Arc::default(),
             metrics: Arc::clone(&metrics),
@@ -97,7 +97,7 @@ impl Pod {
             clients,
             peers,
             admin,
-            standing,
+            state,
         }
     }
 
@@ -105,26 +105,26 @@ impl Pod {
         format!("http://{}/", self.admin)
     }
 
-    /// It leads until it is told otherwise.
+    /// Makes the pod the leader.
     pub(crate) fn lead(&self) {
-        let mut standing = LeadershipState::alone(Inheritance::NOTHING);
-        if let Some(term) = &mut standing.term {
+        let mut state = LeadershipState::alone(Inheritance::NOTHING);
+        if let Some(term) = &mut state.term {
             term.holder = self.holder();
         }
-        self.standing.send_replace(standing);
+        self.state.send_replace(state);
     }
 
-    /// It could not renew its Lease, and nobody has taken it.
+    /// Lets the term expire.
     pub(crate) fn lapse(&self) {
-        self.standing.send_modify(|standing| {
-            if let Some(term) = &mut standing.term {
+        self.state.send_modify(|state| {
+            if let Some(term) = &mut state.term {
                 term.until = Moment::ZERO;
             }
         });
     }
 
     pub(crate) fn follow(&self, leader: &Self) {
-        self.standing.send_replace(LeadershipState {
+        self.state.send_replace(LeadershipState {
             leader: Some(Leader {
                 holder: leader.holder(),
                 address: leader.peers,
@@ -133,9 +133,9 @@ impl Pod {
         });
     }
 
-    /// Nobody leads any more, as far as it knows.
+    /// Removes the leader.
     pub(crate) fn seek(&self) {
-        self.standing.send_replace(LeadershipState::SEEKS);
+        self.state.send_replace(LeadershipState::SEEKS);
     }
 
     fn holder(&self) -> String {

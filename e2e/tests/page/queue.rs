@@ -1,4 +1,4 @@
-//! The real queue, its clients, and a fake Discord that is told what to say.
+//! The real queue, its clients, and a scripted fake Discord.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::process::{PATIENCE, Prints, Process, TOKEN};
 use crate::program::program;
 
-/// A queue that does not wait at its start.
+/// A queue without a start guard.
 pub(crate) struct Queue {
     pub(crate) page: String,
     pub(crate) admin: SocketAddr,
@@ -46,27 +46,27 @@ impl Queue {
         self.process.terminate(PATIENCE).await;
     }
 
-    /// A client that waits as long as it is kept.
-    pub(crate) async fn ask(&self, shard: u32) -> TcpStream {
-        ask(self.clients, shard).await
+    /// Starts a client, which waits until it is dropped.
+    pub(crate) async fn request(&self, shard: u32) -> TcpStream {
+        request(self.clients, shard).await
     }
 }
 
-pub(crate) async fn ask(clients: SocketAddr, shard: u32) -> TcpStream {
+pub(crate) async fn request(clients: SocketAddr, shard: u32) -> TcpStream {
     let mut client = TcpStream::connect(clients).await.unwrap();
-    let request = format!("GET /?shard={shard} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
-    client.write_all(request.as_bytes()).await.unwrap();
+    let head = format!("GET /?shard={shard} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
     client
 }
 
 pub(crate) async fn granted(mut client: TcpStream) {
-    let mut answer = String::new();
-    let reading = timeout(PATIENCE, client.read_to_string(&mut answer)).await;
-    reading.expect("it was never granted").unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let mut response = String::new();
+    let reading = timeout(PATIENCE, client.read_to_string(&mut response)).await;
+    reading.expect("no grant").unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
 }
 
-/// Ends with the test's runtime.
+/// A fake Discord, which ends with the test's runtime.
 pub(crate) struct Discord {
     pub(crate) api: String,
     control: SocketAddr,
@@ -93,7 +93,7 @@ impl Discord {
         }
     }
 
-    /// Changes the limits, or breaks: see `fake::control`.
+    /// Sends a request to the control port: see `fake::control`.
     pub(crate) async fn set(&self, switch: &str, value: Value) {
         let body = value.to_string();
         let request = format!(
@@ -103,8 +103,8 @@ impl Discord {
         );
         let mut control = TcpStream::connect(self.control).await.unwrap();
         control.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        control.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        let mut response = String::new();
+        control.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the page shows of a running queue.
+//! What the page shows about a running queue.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::process::{PATIENCE, TOKEN};
 use crate::queue::{Discord, Queue, granted};
 
 #[tokio::test]
-async fn a_shard_that_waits_counts_down_and_is_then_granted() {
+async fn a_waiting_shard_has_a_countdown_until_its_grant() {
     let discord = Discord::start(&[("MAX_CONCURRENCY", "4")]).await;
     let queue = Queue::start(&[
         ("DISCORD_API", &discord.api),
@@ -19,43 +19,46 @@ async fn a_shard_that_waits_counts_down_and_is_then_granted() {
     ])
     .await;
     let browser = Browser::open(&queue.page).await;
-    browser.sees("#link", "live").await;
-    browser.sees("#headline", "Ready").await;
+    browser.shows("#link", "live").await;
+    browser.shows("#headline", "Ready").await;
     browser
-        .sees("#last", "none since this process started")
+        .shows("#last", "none since this process started")
         .await;
-    browser.sees("[data-bucket='0'] .next", "free").await;
-    granted(queue.ask(4).await).await;
-    browser.sees("#token", "Accepted").await;
-    browser.sees("#leader", "This process").await;
-    browser.sees("#starts", "999").await;
-    browser.sees("#last", "shard 4 of bucket 0").await;
+    browser.shows("[data-bucket='0'] .next", "free").await;
+    granted(queue.request(4).await).await;
+    browser.shows("#token", "Accepted").await;
+    browser.shows("#leader", "This process").await;
+    browser.shows("#starts", "999").await;
+    browser.shows("#last", "shard 4 of bucket 0").await;
 
-    let waiter = queue.ask(8).await;
-    browser.sees("[data-bucket='0'] .line", "8").await;
-    let second = queue.ask(12).await;
-    browser.sees("[data-bucket='0'] .line", "8 12").await;
-    browser.sees("[data-bucket='0'] h3", "2 wait").await;
+    let waiter = queue.request(8).await;
+    browser.shows("[data-bucket='0'] .line", "8").await;
+    let second = queue.request(12).await;
+    browser.shows("[data-bucket='0'] .line", "8 12").await;
+    browser.shows("[data-bucket='0'] h3", "2 wait").await;
     browser
-        .sees("[data-bucket='1'] .line", "nobody waits")
+        .shows("[data-bucket='1'] .line", "nobody waits")
         .await;
-    browser.sees("#headline", "Turns are granted").await;
+    browser.shows("#headline", "Turns are granted").await;
     let first = countdown(&browser).await;
     let started = Instant::now();
     while countdown(&browser).await >= first {
-        assert!(started.elapsed() < PATIENCE, "it stands at {first} s");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "the countdown stays at {first} s"
+        );
         sleep(Duration::from_millis(50)).await;
     }
     drop(second);
     granted(waiter).await;
     browser
-        .sees("[data-bucket='0'] .line", "nobody waits")
+        .shows("[data-bucket='0'] .line", "nobody waits")
         .await;
-    browser.sees("[data-bucket='0'] .next", "free in").await;
-    browser.sees("#last", "shard 8 of bucket 0").await;
-    browser.sees("#track b", "8").await;
-    browser.sees("#starts", "998").await;
-    assert_eq!(browser.complaints().await, [""; 0]);
+    browser.shows("[data-bucket='0'] .next", "free in").await;
+    browser.shows("#last", "shard 8 of bucket 0").await;
+    browser.shows("#track b", "8").await;
+    browser.shows("#starts", "998").await;
+    assert_eq!(browser.console_errors().await, [""; 0]);
 }
 
 /// The seconds until the next grant of bucket 0.
@@ -70,77 +73,77 @@ async fn countdown(browser: &Browser) -> u32 {
 }
 
 #[tokio::test]
-async fn used_up_session_starts_are_said_with_when_there_are_new_ones() {
+async fn used_up_session_starts_are_shown_with_the_time_of_the_reset() {
     let discord = Discord::start(&[]).await;
     let nothing = json!({"remaining": 0, "reset_after_ms": 37_800_000});
     discord.set("limits", nothing).await;
     let queue = Queue::start(&[
         ("DISCORD_API", &discord.api),
         ("DISCORD_TOKEN", TOKEN),
-        // What was granted is deducted for two of them.
+        // Grants are deducted for two intervals.
         ("IDENTIFY_INTERVAL", "5s"),
         ("REFRESH_INTERVAL", "1s"),
     ])
     .await;
-    let waiter = queue.ask(0).await;
+    let waiter = queue.request(0).await;
     let browser = Browser::open(&queue.page).await;
-    browser.sees("#headline", "Nothing is granted").await;
+    browser.shows("#headline", "Nothing is granted").await;
     browser
-        .sees(
+        .shows(
             "#message",
             "All session starts are used up. Discord gives new ones at 20",
         )
         .await;
-    browser.sees("#starts", "0").await;
-    browser.sees("#starts-total", "of 1,000").await;
-    browser.sees("#starts-note", "new ones in 10 h ").await;
-    browser.sees("[data-bucket='0'] .next", "held").await;
-    browser.picture("exhausted").await;
+    browser.shows("#starts", "0").await;
+    browser.shows("#starts-total", "of 1,000").await;
+    browser.shows("#starts-note", "new ones in 10 h ").await;
+    browser.shows("[data-bucket='0'] .next", "held").await;
+    browser.screenshot_as("exhausted").await;
     discord.set("limits", json!({"remaining": 100})).await;
     granted(waiter).await;
-    browser.sees("#headline", "Ready").await;
-    browser.sees("#starts", "99").await;
+    browser.shows("#headline", "Ready").await;
+    browser.shows("#starts", "99").await;
 
-    // Discord falls silent: what it said last stays in force.
+    // During an outage the last limits stay in force.
     discord.set("outage", json!({"status": 503})).await;
     browser
-        .sees("#token-note", "last: Discord answered 503")
+        .shows("#token-note", "last: Discord answered 503")
         .await;
-    browser.sees("#headline", "Ready").await;
+    browser.shows("#headline", "Ready").await;
 }
 
 #[tokio::test]
-async fn without_a_token_the_page_says_what_to_do() {
+async fn without_a_token_the_page_shows_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let queue = Queue::start(&[("DISCORD_TOKEN_FILE", file.to_str().unwrap())]).await;
     let browser = Browser::open(&queue.page).await;
-    browser.sees("#headline", "Nothing is granted").await;
+    browser.shows("#headline", "Nothing is granted").await;
     browser
-        .sees("#message", "There is no token. Cannot read /")
+        .shows("#message", "There is no token. Cannot read /")
         .await;
-    browser.sees("#message", "DISCORD_TOKEN_FILE").await;
-    browser.sees("#token", "Missing").await;
+    browser.shows("#message", "DISCORD_TOKEN_FILE").await;
+    browser.shows("#token", "Missing").await;
 }
 
 #[tokio::test]
-async fn a_queue_that_goes_away_is_said_to_be_gone_until_it_is_back() {
+async fn a_stopped_queue_is_shown_as_not_connected_until_it_is_back() {
     let queue = Queue::start(&[]).await;
     let browser = Browser::open(&queue.page).await;
-    browser.sees("#link", "live").await;
+    browser.shows("#link", "live").await;
     let port = queue.admin.port().to_string();
     queue.end().await;
-    browser.sees("#link", "not connected").await;
-    browser.sees("#headline", "Not connected").await;
+    browser.shows("#link", "not connected").await;
+    browser.shows("#headline", "Not connected").await;
     let queue = Queue::start(&[
         ("ADMIN_PORT", &port),
         ("MAX_CONCURRENCY", "3"),
         ("IDENTIFY_INTERVAL", "1m"),
     ])
     .await;
-    browser.sees("#link", "live").await;
-    browser.sees("#spacing", "3 buckets").await;
-    granted(queue.ask(1).await).await;
-    let _waiter = queue.ask(4).await;
-    browser.sees("[data-bucket='1'] .line", "4").await;
+    browser.shows("#link", "live").await;
+    browser.shows("#spacing", "3 buckets").await;
+    granted(queue.request(1).await).await;
+    let _waiter = queue.request(4).await;
+    browser.shows("[data-bucket='1'] .line", "4").await;
 }

@@ -1,9 +1,8 @@
-//! That everybody can use the page: on a phone, in the dark, by keyboard, and
-//! with more buckets and shards than fit.
+//! Accessibility: small screens, dark mode, the keyboard, and more buckets and shards than fit.
 
 use serde_json::{Value, json};
 
-use crate::browser::{Browser, DESK, Screen};
+use crate::browser::{Browser, DESKTOP, Screen};
 use crate::process::TOKEN;
 use crate::queue::{Discord, Queue, granted};
 
@@ -13,8 +12,7 @@ pub(crate) const PHONE: Screen = Screen {
     dark: false,
 };
 
-/// Texts that have less contrast with what is behind them than people need
-/// (4.5, or 3 when they are large).
+/// Returns the texts with less contrast than WCAG AA requires: 4.5, or 3 for large text.
 const UNREADABLE: &str = r#"
     const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
     const over = (color, ground) => {
@@ -45,7 +43,7 @@ const UNREADABLE: &str = r#"
     return found;
 "#;
 
-/// Elements that reach out of the screen to the right.
+/// Returns the elements that extend beyond the right edge of the screen.
 pub(crate) const TOO_WIDE: &str = r#"
     const width = document.documentElement.clientWidth;
     const wide = [...document.body.querySelectorAll("*")]
@@ -55,32 +53,32 @@ pub(crate) const TOO_WIDE: &str = r#"
     return wide;
 "#;
 
-/// A queue in which much goes on, in a few buckets.
+/// A queue with many waiting shards in a few buckets.
 async fn busy(discord: &Discord) -> (Queue, Vec<tokio::net::TcpStream>) {
     let queue = Queue::start(&[
         ("DISCORD_API", &discord.api),
         ("DISCORD_TOKEN", TOKEN),
-        // The next grant is far away: nothing moves while one looks.
+        // The next grant is far away, so the page does not change during the test.
         ("IDENTIFY_INTERVAL", "2m"),
     ])
     .await;
     for shard in 0..4 {
-        granted(queue.ask(shard).await).await;
+        granted(queue.request(shard).await).await;
     }
     let mut waiters = Vec::new();
     for shard in (4..23).chain([1004, 1008, 1012, 2000, 3000, 4000, 5000, 123_456_788]) {
-        waiters.push(queue.ask(shard).await);
+        waiters.push(queue.request(shard).await);
     }
     (queue, waiters)
 }
 
 #[tokio::test]
-async fn it_fits_a_phone_and_can_be_read_by_day_and_by_night() {
+async fn the_page_fits_a_phone_and_is_readable_in_light_and_dark_mode() {
     let discord = Discord::start(&[("MAX_CONCURRENCY", "4")]).await;
     let (queue, _waiters) = busy(&discord).await;
     let browser = Browser::open(&queue.page).await;
-    browser.sees("#waiting", "27").await;
-    browser.sees("[data-bucket='0'] .line", "1 more").await;
+    browser.shows("#waiting", "27").await;
+    browser.shows("[data-bucket='0'] .line", "1 more").await;
     let mut grounds = Vec::new();
     for (name, width, height) in [("desk", 1200, 1000), ("phone", 360, 1300)] {
         for dark in [false, true] {
@@ -89,21 +87,21 @@ async fn it_fits_a_phone_and_can_be_read_by_day_and_by_night() {
                 height,
                 dark,
             };
-            browser.look_on(screen).await;
-            assert_eq!(browser.ask(UNREADABLE).await, json!([]), "{screen:?}");
-            assert_eq!(browser.ask(TOO_WIDE).await, json!([]), "{screen:?}");
+            browser.set_screen(screen).await;
+            assert_eq!(browser.eval(UNREADABLE).await, json!([]), "{screen:?}");
+            assert_eq!(browser.eval(TOO_WIDE).await, json!([]), "{screen:?}");
             let ground = "return getComputedStyle(document.body).backgroundColor";
-            grounds.push(browser.ask(ground).await);
+            grounds.push(browser.eval(ground).await);
             let scheme = if dark { "dark" } else { "light" };
-            browser.picture(&format!("{name}-{scheme}")).await;
+            browser.screenshot_as(&format!("{name}-{scheme}")).await;
         }
     }
     assert_eq!((&grounds[0], &grounds[1]), (&grounds[2], &grounds[3]));
     assert_ne!(grounds[0], grounds[1]);
-    assert_eq!(browser.complaints().await, [""; 0]);
+    assert_eq!(browser.console_errors().await, [""; 0]);
 }
 
-/// What has the focus, and whether that can be seen.
+/// Returns the focused element, and whether the focus is visible.
 const FOCUS: &str = r#"
     const e = document.activeElement;
     const name = e.dataset.bucket ?? e.getAttribute("href") ?? e.id ?? e.tagName;
@@ -113,7 +111,7 @@ const FOCUS: &str = r#"
 "#;
 
 #[tokio::test]
-async fn a_keyboard_reaches_everything_in_order_and_the_focus_is_seen() {
+async fn the_keyboard_reaches_everything_in_order_and_the_focus_is_visible() {
     const TAB: &str = "\u{e004}";
     let discord = Discord::start(&[("MAX_CONCURRENCY", "4")]).await;
     let queue = Queue::start(&[
@@ -123,69 +121,71 @@ async fn a_keyboard_reaches_everything_in_order_and_the_focus_is_seen() {
     ])
     .await;
     let browser = Browser::open(&queue.page).await;
-    granted(queue.ask(2).await).await;
-    let waiter = queue.ask(6).await;
-    // Who waits comes first.
-    browser.sees(".lane:first-child h3", "Bucket 2").await;
+    granted(queue.request(2).await).await;
+    let waiter = queue.request(6).await;
+    // Buckets with waiting shards come first.
+    browser.shows(".lane:first-child h3", "Bucket 2").await;
     let mut order = Vec::new();
     for _ in 0..7 {
         browser.press(TAB).await;
-        let focus = browser.ask(FOCUS).await;
-        assert_eq!(focus[1], Value::Bool(true), "{focus} is not seen");
+        let focus = browser.eval(FOCUS).await;
+        assert_eq!(focus[1], Value::Bool(true), "{focus} is not visible");
         order.push(focus[0].as_str().unwrap().to_owned());
     }
     assert_eq!(order, ["#buckets", "2", "0", "1", "3", "state", "metrics"]);
 
-    // A lane that is moved keeps the focus, as do those that others pass.
+    // A lane keeps the focus when it or others move.
     browser
-        .ask("document.querySelector(\"[data-bucket='2']\").focus()")
+        .eval("document.querySelector(\"[data-bucket='2']\").focus()")
         .await;
     granted(waiter).await;
-    browser.sees(".lane:first-child h3", "Bucket 0").await;
+    browser.shows(".lane:first-child h3", "Bucket 0").await;
     browser
-        .sees("[data-bucket='2'] .line", "nobody waits")
+        .shows("[data-bucket='2'] .line", "nobody waits")
         .await;
-    assert_eq!(browser.ask(FOCUS).await[0], "2");
-    let _waiter = queue.ask(10).await;
-    browser.sees(".lane:first-child h3", "Bucket 2").await;
-    assert_eq!(browser.ask(FOCUS).await[0], "2");
+    assert_eq!(browser.eval(FOCUS).await[0], "2");
+    let _waiter = queue.request(10).await;
+    browser.shows(".lane:first-child h3", "Bucket 2").await;
+    assert_eq!(browser.eval(FOCUS).await[0], "2");
     // The skip link leads to the lanes.
-    browser.ask("document.querySelector('.skip').focus()").await;
+    browser
+        .eval("document.querySelector('.skip').focus()")
+        .await;
     browser.press("\u{e007}").await;
     browser.press(TAB).await;
-    assert_eq!(browser.ask(FOCUS).await[0], "2");
+    assert_eq!(browser.eval(FOCUS).await[0], "2");
 }
 
 #[tokio::test]
-async fn of_thousands_of_buckets_the_busy_ones_are_shown_and_the_rest_is_counted() {
+async fn of_thousands_of_buckets_the_busy_ones_are_shown_and_the_others_counted() {
     let queue = Queue::start(&[("MAX_CONCURRENCY", "4096"), ("IDENTIFY_INTERVAL", "10m")]).await;
     let mut waiters = Vec::new();
     for bucket in 0..60 {
         for round in 0..3 {
-            waiters.push(queue.ask(4000 + bucket + round * 4096).await);
+            waiters.push(queue.request(4000 + bucket + round * 4096).await);
         }
     }
     let many: Vec<_> = (0..300).map(|n| 77 + n * 4096).collect();
     for shard in many {
-        waiters.push(queue.ask(shard).await);
+        waiters.push(queue.request(shard).await);
     }
     let browser = Browser::open(&queue.page).await;
-    browser.look_on(PHONE).await;
-    browser.sees("#waiting", "419").await;
-    browser.sees(".lane:first-child h3", "Bucket 77").await;
-    browser.sees(".lane:first-child h3", "299 wait").await;
-    browser.sees(".lane:first-child .line", "287 more").await;
+    browser.set_screen(PHONE).await;
+    browser.shows("#waiting", "419").await;
+    browser.shows(".lane:first-child h3", "Bucket 77").await;
+    browser.shows(".lane:first-child h3", "299 wait").await;
+    browser.shows(".lane:first-child .line", "287 more").await;
     browser
-        .sees("#more", "4,048 more buckets are not shown; 26 wait there.")
+        .shows("#more", "4,048 more buckets are not shown; 26 wait there.")
         .await;
     assert_eq!(
         browser
-            .ask("return document.querySelectorAll('.lane').length")
+            .eval("return document.querySelectorAll('.lane').length")
             .await,
         48
     );
-    assert_eq!(browser.ask(TOO_WIDE).await, json!([]));
-    browser.look_on(DESK).await;
-    browser.picture("many").await;
-    assert_eq!(browser.complaints().await, [""; 0]);
+    assert_eq!(browser.eval(TOO_WIDE).await, json!([]));
+    browser.set_screen(DESKTOP).await;
+    browser.screenshot_as("many").await;
+    assert_eq!(browser.console_errors().await, [""; 0]);
 }
