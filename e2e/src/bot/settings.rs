@@ -16,9 +16,8 @@ pub struct Settings {
     pub gateway: Gateway,
     /// `DISCORD_TOKEN`.
     pub token: Token,
-    /// The shards of this pod, out of `SHARDS_TOTAL`. In a StatefulSet there are
-    /// `SHARDS_PER_POD`, starting with those of the pod's ordinal, the end of `POD_NAME`;
-    /// otherwise `SHARD_COUNT`, starting with `SHARD_FROM`.
+    /// The shards of this pod, out of `SHARDS_TOTAL`: there are `SHARDS_PER_POD`, starting with
+    /// those of the ordinal at the end of `POD_NAME`.
     pub shards: Vec<ShardId>,
 }
 
@@ -51,24 +50,13 @@ impl Settings {
 
 fn shards(environment: &Environment<'_>) -> anyhow::Result<Vec<ShardId>> {
     let total: NonZeroU32 = environment.required("SHARDS_TOTAL", COUNT)?;
-    let per_pod: Option<NonZeroU32> = environment.optional("SHARDS_PER_POD", COUNT)?;
-    let (first, count) = match per_pod {
-        Some(per_pod) => {
-            let pod: Ordinal =
-                environment.required("POD_NAME", "a name with an ordinal, such as bot-3")?;
-            (pod.0.saturating_mul(per_pod.get()), per_pod.get())
-        }
-        None => (
-            environment.required("SHARD_FROM", "the number of a shard")?,
-            environment
-                .required::<NonZeroU32>("SHARD_COUNT", COUNT)?
-                .get(),
-        ),
-    };
-    let end = first.saturating_add(count).min(total.get());
-    Ok((first..end)
-        .filter_map(|number| ShardId::new_checked(number, total.get()))
-        .collect())
+    let count: NonZeroU32 = environment.required("SHARDS_PER_POD", COUNT)?;
+    let accepted = "a name with an ordinal, such as bot-3";
+    let Ordinal(pod) = environment.required("POD_NAME", accepted)?;
+    let first = pod.saturating_mul(count.get());
+    let end = first.saturating_add(count.get()).min(total.get());
+    let shards = (first..end).filter_map(|number| ShardId::new_checked(number, total.get()));
+    Ok(shards.collect())
 }
 
 /// The number at the end of the name of a StatefulSet's pod.
@@ -103,41 +91,33 @@ mod tests {
     use super::{Gateway, Settings};
     use crate::environment::Environment;
 
-    fn shards(more: &[(&str, &str)]) -> anyhow::Result<Vec<u32>> {
+    fn shards(pod: &str) -> anyhow::Result<Vec<u32>> {
         let lookup = |name: &str| {
-            let (_, value) = [
-                ("QUEUE_URL", "http://my-bot"),
-                ("GATEWAY_URL", "ws://fake-discord:8080"),
-                ("DISCORD_TOKEN", "token"),
-                ("SHARDS_TOTAL", "8"),
-            ]
-            .iter()
-            .chain(more)
-            .find(|(n, _)| *n == name)?;
-            Some((*value).to_owned())
+            let value = match name {
+                "QUEUE_URL" => "http://my-bot",
+                "GATEWAY_URL" => "ws://fake-discord:8080",
+                "DISCORD_TOKEN" => "token",
+                "SHARDS_TOTAL" => "9",
+                "SHARDS_PER_POD" => "2",
+                "POD_NAME" => pod,
+                _ => return None,
+            };
+            Some(value.to_owned())
         };
         let settings = Settings::read(&Environment(&lookup))?;
-        assert!(settings.shards.iter().all(|shard| shard.total() == 8));
+        assert!(settings.shards.iter().all(|shard| shard.total() == 9));
         Ok(settings.shards.iter().map(|s| s.number()).collect())
     }
 
     #[test]
     fn a_statefulset_pod_has_the_shards_of_its_ordinal() {
-        for (pod, expected) in [("bot-0", &[0, 1][..]), ("bot-3", &[6, 7]), ("bot-4", &[])] {
-            let read = shards(&[("POD_NAME", pod), ("SHARDS_PER_POD", "2")]);
-            assert_eq!(read.unwrap(), expected, "{pod}");
+        for (pod, expected) in [("bot-0", &[0, 1][..]), ("bot-4", &[8]), ("bot-5", &[])] {
+            assert_eq!(shards(pod).unwrap(), expected, "{pod}");
         }
-        let error = shards(&[("POD_NAME", "bot"), ("SHARDS_PER_POD", "2")]).unwrap_err();
         assert_eq!(
-            error.to_string(),
+            shards("bot").unwrap_err().to_string(),
             "POD_NAME is \"bot\". Accepted: a name with an ordinal, such as bot-3"
         );
-    }
-
-    #[test]
-    fn a_range_of_shards_ends_at_the_last_shard() {
-        let read = shards(&[("SHARD_FROM", "5"), ("SHARD_COUNT", "10")]);
-        assert_eq!(read.unwrap(), [5, 6, 7]);
     }
 
     #[test]

@@ -75,9 +75,7 @@ impl Session {
         if shard >= num_shards {
             return Err(End::Close(CloseCode::InvalidShard));
         }
-        let (entry, breach) = self
-            .discord
-            .state(|state| state.identify(received, shard, num_shards));
+        let (entry, breach) = self.discord.state(|state| state.identify(received, shard));
         match breach {
             Some(Breach::TooEarly) => {
                 tracing::warn!(shard, "identified too early");

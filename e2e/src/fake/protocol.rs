@@ -19,7 +19,6 @@ pub(super) enum CloseCode {
 }
 
 /// A message of a bot.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Heartbeat,
     Identify(Identify),
@@ -29,7 +28,7 @@ pub(super) enum Command {
 }
 
 /// The fields that the rules need; clients differ in the others.
-#[derive(Deserialize, PartialEq, Eq)]
+#[derive(Deserialize)]
 pub(super) struct Identify {
     pub(super) token: String,
     /// The shard and the number of shards.
@@ -37,7 +36,7 @@ pub(super) struct Identify {
     pub(super) shard: (u32, u32),
 }
 
-#[derive(Deserialize, PartialEq, Eq)]
+#[derive(Deserialize)]
 pub(super) struct Resume {
     pub(super) token: String,
     pub(super) session_id: String,
@@ -108,37 +107,17 @@ pub(super) fn resumed(seq: u64) -> Value {
     json!({"op": 0, "t": "RESUMED", "s": seq + 1, "d": {}})
 }
 
-// The debug output must not contain the token.
-
-impl std::fmt::Debug for Identify {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identify")
-            .field("shard", &self.shard)
-            .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Resume {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resume")
-            .field("session_id", &self.session_id)
-            .field("seq", &self.seq)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{CloseCode, Command};
 
     #[test]
     fn an_identify_without_a_shard_is_of_the_only_shard() {
-        let text = r#"{"op":2,"d":{"token":"hunter2","intents":0,"properties":{}}}"#;
+        let text = r#"{"op":2,"d":{"token":"secret","intents":0,"properties":{}}}"#;
         let Ok(Command::Identify(identify)) = Command::read(text) else {
             panic!("not read as an identify");
         };
         assert_eq!(identify.shard, (0, 1));
-        assert!(!format!("{identify:?}").contains("hunter2"));
     }
 
     #[test]
@@ -148,7 +127,7 @@ mod tests {
             (r#"{"op":2,"d":{}}"#, CloseCode::Undecodable),
             (r#"{"op":99}"#, CloseCode::UnknownOpcode),
         ] {
-            assert_eq!(Command::read(text), Err(code), "{text}");
+            assert_eq!(Command::read(text).err(), Some(code), "{text}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::rules::{Breach, Change, Rules, SessionStartLimit};
+use super::rules::{Breach, Change, Rules, SessionStartLimit, Verdict};
 
 /// The state of the fake Discord.
 #[derive(Debug)]
@@ -33,12 +33,10 @@ pub struct Record {
     pub totals: Totals,
     /// The limits that `/gateway/bot` reports.
     pub session_start_limit: SessionStartLimit,
-    /// The least spacing of the identifies of one bucket.
-    pub interval_ms: f64,
     /// Every identify, in the order of arrival.
     pub identifies: Vec<Identify>,
-    /// The identifies that broke a rule, with the times of both.
-    pub violations: Vec<Violation>,
+    /// The identifies that broke a rule.
+    pub violations: Vec<Identify>,
     /// Every request for `/gateway/bot`.
     pub fetches: Vec<Fetch>,
 }
@@ -63,42 +61,18 @@ pub struct Totals {
 pub struct Identify {
     /// The time of arrival.
     pub t: u64,
-    /// The time of arrival, in milliseconds since the start.
-    pub at_ms: f64,
     /// The shard that identified.
     pub shard: u32,
-    /// The bot's number of shards.
-    pub num_shards: u32,
     /// The bucket of the shard.
     pub bucket: u32,
-    /// Milliseconds since the previous identify of this bucket.
+    /// The shard of the previous identify of this bucket.
+    pub previous_shard: Option<u32>,
+    /// Milliseconds since that identify.
     pub since_last_ms: Option<f64>,
     /// The rule that it broke, if any.
     pub violation: Option<Breach>,
-    /// When READY had been sent.
+    /// The time at which READY had been sent.
     pub ready_t: Option<u64>,
-    /// The previous identify of this bucket: its shard and its time.
-    #[serde(skip)]
-    previous: Option<(u32, u64)>,
-}
-
-/// An identify that broke a rule.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Violation {
-    /// The rule.
-    pub kind: Breach,
-    /// The bucket of both.
-    pub bucket: u32,
-    /// The shard that broke it.
-    pub shard: u32,
-    /// The time of arrival.
-    pub t: u64,
-    /// The shard that identified before it.
-    pub previous_shard: Option<u32>,
-    /// The time of arrival of that identify.
-    pub previous_t: Option<u64>,
-    /// Milliseconds between the two.
-    pub since_last_ms: Option<f64>,
 }
 
 /// A request for `/gateway/bot`.
@@ -145,27 +119,23 @@ impl State {
     }
 
     /// Judges and records an identify.
-    pub fn identify(
-        &mut self,
-        now: Duration,
-        shard: u32,
-        num_shards: u32,
-    ) -> (Entry, Option<Breach>) {
+    pub fn identify(&mut self, now: Duration, shard: u32) -> (Entry, Option<Breach>) {
         self.version += 1;
-        let verdict = self.rules.identify(now, shard);
-        let previous = verdict.previous;
+        let Verdict {
+            bucket,
+            previous,
+            breach,
+        } = self.rules.identify(now, shard);
         self.identifies.push(Identify {
             t: self.unix_ms(now),
-            at_ms: ms(now),
             shard,
-            num_shards,
-            bucket: verdict.bucket,
+            bucket,
+            previous_shard: previous.map(|(shard, _)| shard),
             since_last_ms: previous.map(|(_, at)| ms(now.saturating_sub(at))),
-            violation: verdict.breach,
+            violation: breach,
             ready_t: None,
-            previous: previous.map(|(shard, at)| (shard, self.unix_ms(at))),
         });
-        (Entry(self.identifies.len() - 1), verdict.breach)
+        (Entry(self.identifies.len() - 1), breach)
     }
 
     /// Records that READY was sent.
@@ -209,7 +179,8 @@ impl State {
 
     /// A copy of everything, for a reader.
     pub fn record(&mut self, now: Duration) -> Record {
-        let violations: Vec<_> = self.identifies.iter().filter_map(violation).collect();
+        let violations = self.identifies.iter().filter(|i| i.violation.is_some());
+        let violations: Vec<_> = violations.cloned().collect();
         let ready = |identify: &&Identify| identify.ready_t.is_some();
         Record {
             version: self.version,
@@ -221,7 +192,6 @@ impl State {
                 fetches: self.fetches.len(),
             },
             session_start_limit: self.rules.session_start_limit(now),
-            interval_ms: ms(self.rules.interval()),
             identifies: self.identifies.clone(),
             violations,
             fetches: self.fetches.clone(),
@@ -244,19 +214,6 @@ impl Entry {
     }
 }
 
-fn violation(identify: &Identify) -> Option<Violation> {
-    let kind = identify.violation?;
-    Some(Violation {
-        kind,
-        bucket: identify.bucket,
-        shard: identify.shard,
-        t: identify.t,
-        previous_shard: identify.previous.map(|(shard, _)| shard),
-        previous_t: identify.previous.map(|(_, t)| t),
-        since_last_ms: identify.since_last_ms,
-    })
-}
-
 /// Milliseconds with three decimals, rounded down: 4999.9 must not become 5000.
 fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).floor() / 1e3
@@ -275,27 +232,25 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_is_reported_with_both_times() {
+    fn a_violation_is_reported_with_the_exact_spacing() {
         let mut state = state();
-        state.identify(Duration::from_secs(1), 6, 8);
-        state.identify(Duration::from_micros(5_999_900), 7, 8);
+        state.identify(Duration::from_secs(1), 6);
+        state.identify(Duration::from_micros(5_999_900), 7);
         let record = state.record(Duration::from_secs(6));
         let violation = &record.violations[0];
-        assert_eq!(violation.kind, Breach::TooEarly);
+        assert_eq!(violation.violation, Some(Breach::TooEarly));
         assert_eq!((violation.shard, violation.t), (7, STARTED + 5_999));
         assert_eq!(violation.previous_shard, Some(6));
-        assert_eq!(violation.previous_t, Some(STARTED + 1_000));
         assert_eq!(violation.since_last_ms, Some(4999.9));
-        assert_eq!(record.totals.violations, 1);
-        assert_eq!(record.version, 2);
+        assert_eq!((record.totals.violations, record.version), (1, 2));
     }
 
     #[test]
     fn only_a_session_that_was_ready_can_be_resumed() {
         let mut state = state();
-        let (first, _) = state.identify(Duration::from_secs(1), 0, 2);
+        let (first, _) = state.identify(Duration::from_secs(1), 0);
         state.ready(Duration::from_secs(1), first);
-        let (second, _) = state.identify(Duration::from_secs(2), 1, 2);
+        let (second, _) = state.identify(Duration::from_secs(2), 1);
         assert!(state.resume(&first.session_id()));
         assert!(!state.resume(&second.session_id()));
         assert!(!state.resume("session-99"));

@@ -81,11 +81,6 @@ impl Rules {
         }
     }
 
-    /// The least spacing of the identifies of one bucket.
-    pub fn interval(&self) -> Duration {
-        self.interval
-    }
-
     /// Judges and counts an identify. One that breaks a rule counts like any other, against the
     /// limit and against the next one.
     pub fn identify(&mut self, now: Duration, shard: u32) -> Verdict {
