@@ -1,14 +1,13 @@
 //! The API server by plain HTTP, through a `kubectl proxy`: starting kubectl for each of
 //! thousands of requests would keep the machine busy.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::background::Background;
 use crate::kubectl::Namespace;
 
 /// The path of our CustomResourceDefinition.
@@ -81,9 +80,7 @@ pub(crate) struct Refusal {
 
 /// A client with its own proxy, which ends when this is dropped.
 pub(crate) struct Api {
-    proxy: Child,
-    /// kubectl exits if it cannot print.
-    _stdout: BufReader<ChildStdout>,
+    _proxy: Background,
     base: String,
     http: Client,
     runtime: Runtime,
@@ -92,24 +89,13 @@ pub(crate) struct Api {
 impl Api {
     /// Starts the proxy on a port of the system's choice.
     pub(crate) fn new(namespace: &Namespace) -> Self {
-        let mut proxy = namespace
-            .command(&["proxy", "--address=127.0.0.1", "--port=0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(proxy.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line
-            .split_whitespace()
-            .next_back()
-            .unwrap_or_else(|| panic!("kubectl proxy printed {line:?}"));
+        let proxy = ["proxy", "--address=127.0.0.1", "--port=0"];
+        let (proxy, address) = Background::start(namespace, &proxy);
         // It may have been installed before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
             base: format!("http://{address}"),
-            proxy,
-            _stdout: stdout,
+            _proxy: proxy,
             http: Client::builder()
                 .no_proxy()
                 .timeout(TIMEOUT)
@@ -244,11 +230,15 @@ impl Api {
     }
 }
 
-impl Drop for Api {
-    fn drop(&mut self) {
-        let _ = self.proxy.kill();
-        let _ = self.proxy.wait();
-    }
+/// The status, the reason and the message of a condition; empty if it is not set.
+pub(crate) fn condition(queue: &Value, type_: &str) -> [String; 3] {
+    let conditions = queue["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    let condition = conditions.find(|condition| condition["type"] == type_);
+    ["status", "reason", "message"].map(|field| {
+        let text = condition.and_then(|condition| condition[field].as_str());
+        text.unwrap_or_default().to_owned()
+    })
 }
 
 /// A GatewayQueue manifest.

@@ -217,14 +217,4 @@ mod tests {
         });
         assert_eq!(owned, wanted);
     }
-
-    #[test]
-    fn a_difference_names_the_field() {
-        let set = |port: u16| BTreeMap::from([("Service", json!({"spec": {"port": port}}))]);
-        assert_eq!(differences("q", &set(1), &set(1)), Vec::<String>::new());
-        let lines = differences("q", &set(1), &set(2));
-        assert_eq!(lines, ["q: Service.spec.port is 1, not 2"]);
-        let lines = differences("q", &BTreeMap::new(), &set(2));
-        assert!(lines[0].starts_with("q: Service is nothing"), "{lines:?}");
-    }
 }

@@ -80,6 +80,12 @@ impl Namespace {
         self.apply(&queue.to_string())
     }
 
+    /// Waits until all of these GatewayQueues are ready.
+    pub(crate) fn wait_until_ready(&self, queues: &[&str]) {
+        let wait = ["wait", "gwq", "--for=condition=Ready", "--timeout=90s"];
+        self.kubectl(&[&wait[..], queues].concat()).unwrap();
+    }
+
     pub(crate) fn create_secret(&self, name: &str) {
         let token = format!("--from-literal=token={TOKEN}");
         self.kubectl(&["create", "secret", "generic", name, &token])

@@ -1,11 +1,13 @@
 //! From `kubectl apply` to `kubectl delete`.
 
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::background::Background;
 use crate::kubectl::{Namespace, discord_api};
-use crate::port_forward::PortForward;
 use crate::wait::wait_for;
 
 const GRANT: &str = r#"{"message": "You're free to connect now! :)"}"#;
@@ -25,13 +27,7 @@ fn a_queue_is_applied_grants_and_is_deleted() {
         "networkPolicy": {"enabled": true},
     });
     namespace.apply_queue("my-bot", &spec).unwrap();
-    let wait = [
-        "wait",
-        "--for=condition=Ready",
-        "gwq/my-bot",
-        "--timeout=60s",
-    ];
-    namespace.kubectl(&wait).unwrap();
+    namespace.wait_until_ready(&["my-bot"]);
 
     let table = namespace.kubectl(&["get", "gwq"]).unwrap();
     for word in [
@@ -44,11 +40,17 @@ fn a_queue_is_applied_grants_and_is_deleted() {
     }
 
     // The original accepts any method, path and body.
-    let forward = PortForward::to(&namespace, "my-bot");
+    let forward = [
+        "port-forward",
+        "--address=127.0.0.1",
+        "service/my-bot",
+        ":80",
+    ];
+    let (forward, address) = Background::start(&namespace, &forward);
     let request = "POST /any/path?shard=3 HTTP/1.1\r\nhost: q\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
     let mut times = Vec::new();
     for _ in 0..2 {
-        let (response, at) = forward.exchange(request);
+        let (response, at) = exchange(&address, request);
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
         assert!(
             response.ends_with(&format!("\r\n\r\n{GRANT}")),
@@ -88,6 +90,23 @@ fn a_queue_is_applied_grants_and_is_deleted() {
     namespace.kubectl(&["get", "secret", "my-bot"]).unwrap();
 }
 
+/// Sends a request, and reads until the other side closes, which may be later than the last byte.
+/// Returns the response and the time of its last byte.
+fn exchange(address: &str, request: &str) -> (String, Instant) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let (mut response, mut last_byte) = (Vec::new(), Instant::now());
+    let mut chunk = [0; 1024];
+    loop {
+        match stream.read(&mut chunk).unwrap() {
+            0 => return (String::from_utf8(response).unwrap(), last_byte),
+            read => response.extend_from_slice(&chunk[..read]),
+        }
+        last_byte = Instant::now();
+    }
+}
+
 /// The operator creates a child by an apply with a resource version that no object has. The API
 /// server must refuse that for an existing object.
 fn cannot_be_created_again(namespace: &Namespace, child: &str) {
@@ -120,13 +139,7 @@ fn a_queue_without_a_token_is_ready_and_reports_its_max_concurrency() {
     namespace
         .apply_queue("plain", &json!({"maxConcurrency": 16}))
         .unwrap();
-    let wait = [
-        "wait",
-        "--for=condition=Ready",
-        "gwq/plain",
-        "--timeout=60s",
-    ];
-    namespace.kubectl(&wait).unwrap();
+    namespace.wait_until_ready(&["plain"]);
     let concurrency = wait_for("the status", PATIENCE, || {
         let path = "jsonpath={.status.maxConcurrency}";
         let value = namespace

@@ -4,9 +4,10 @@
 // clippy recognizes only the test functions themselves as tests.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod admission;
 mod api;
+mod background;
 mod children;
-mod explain;
 mod faults;
 mod fields;
 mod kubectl;
@@ -15,11 +16,9 @@ mod operator_failover;
 mod operator_requests;
 mod operator_rights;
 mod owners;
-mod port_forward;
 mod races;
 mod random_edits;
 mod reasons;
-mod refusals;
 mod restricted;
 mod schedule;
 mod specs;

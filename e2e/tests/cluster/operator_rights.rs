@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::api::{Api, BUDGET, POD, QUEUE, SERVICE};
+use crate::api::{Api, BUDGET, LEASE, POD, QUEUE, SERVICE, condition};
 use crate::children::Children;
 use crate::faults::node::api_server_was_starting;
 use crate::kubectl::{Namespace, OPERATOR, discord_api, run_started, say, variable};
@@ -108,9 +108,8 @@ fn every_request(api: &Api, namespace: &Namespace) {
     let reports = |queue: &str, reason: &str| {
         settle(PATIENCE, || {
             let object = api.get(QUEUE, name, queue).unwrap();
-            let ready = &object["status"]["conditions"][0];
-            (ready["type"] != "Ready" || ready["reason"] != reason)
-                .then(|| format!("{queue} is not {reason}: {ready:#}"))
+            let [_, found, message] = condition(&object, "Ready");
+            (found != reason).then(|| format!("{queue} is {found}, not {reason}: {message}"))
         });
     };
     let budget = |exists: bool| {
@@ -157,7 +156,7 @@ fn every_request(api: &Api, namespace: &Namespace) {
     apply("younger", with("shared"));
     reports("younger", "TokenShared");
     settle(PATIENCE, || {
-        let lease = api.get(crate::api::LEASE, name, "younger");
+        let lease = api.get(LEASE, name, "younger");
         lease.map(|lease| format!("{lease:#}"))
     });
     let events = api.read(&format!("/apis/events.k8s.io/v1/namespaces/{name}/events"));

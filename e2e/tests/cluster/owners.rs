@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, Kind, QUEUE};
+use crate::api::{Api, CHILDREN, Kind, QUEUE, condition};
 use crate::kubectl::Namespace;
 use crate::wait::settle;
 
@@ -71,9 +71,9 @@ fn a_queue_that_is_recreated_adopts_the_orphaned_children() {
     assert_eq!(uids(&api, name), children, "a child was recreated");
     settle(PATIENCE, || {
         let queue = api.get(QUEUE, name, "my-bot").unwrap();
-        let ready = &queue["status"]["conditions"][0];
-        let adopted = !ready.is_null() && ready["reason"] != "NameTaken";
-        (!adopted).then(|| ready.to_string())
+        let [_, reason, message] = condition(&queue, "Ready");
+        let adopted = !reason.is_empty() && reason != "NameTaken";
+        (!adopted).then(|| format!("{reason}: {message}"))
     });
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, POD, QUEUE, SERVICE};
+use crate::api::{Api, CHILDREN, POD, QUEUE, SERVICE, condition};
 use crate::children::Children;
 use crate::kubectl::{Namespace, TOKEN, discord_api, operator_image, shards_image};
 use crate::wait::settle;
@@ -38,7 +38,8 @@ impl Context {
     /// event has the reason, too.
     fn reports(&self, name: &str, reason: &str, parts: &[&str]) {
         settle(PATIENCE, || {
-            let (found, message) = self.ready(name);
+            let queue = self.api.get(QUEUE, self.namespace.name(), name);
+            let [_, found, message] = condition(&queue.unwrap_or_default(), "Ready");
             let wrong = found != reason || parts.iter().any(|part| !message.contains(part));
             wrong.then(|| format!("{name} is {found}: {message}\nnot {reason}: {parts:?}"))
         });
@@ -47,20 +48,6 @@ impl Context {
             let reported = events.iter().any(|event| event["reason"] == reason);
             (!reported).then(|| format!("no event of {name} has {reason}: {events:#?}"))
         });
-    }
-
-    /// The reason and the message of Ready.
-    fn ready(&self, name: &str) -> (String, String) {
-        let queue = self.api.get(QUEUE, self.namespace.name(), name);
-        let queue = queue.unwrap_or_default();
-        let conditions = queue["status"]["conditions"].as_array();
-        let mut conditions = conditions.into_iter().flatten();
-        let ready = conditions.find(|condition| condition["type"] == "Ready");
-        let text = |field: &str| {
-            let text = ready.and_then(|ready| ready[field].as_str());
-            text.unwrap_or("unset").to_owned()
-        };
-        (text("reason"), text("message"))
     }
 
     fn events(&self, name: &str) -> Vec<Value> {
@@ -269,7 +256,7 @@ fn of_two_queues_with_one_token_the_younger_stops_until_the_older_is_deleted() {
     let deployments = Children::of(&context.api, name);
     let younger = deployments.get("Deployment", "younger").unwrap();
     assert_eq!(younger["spec"]["replicas"], 0);
-    assert_eq!(context.ready("older").0, "Granting");
+    context.reports("older", "Granting", &[]);
     context.api.delete(QUEUE, name, "older").unwrap();
     // The garbage collector is slow while other tests end.
     settle(PATIENCE * 3, || {

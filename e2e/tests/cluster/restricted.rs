@@ -1,9 +1,8 @@
 //! A namespace that enforces the restricted Pod Security Standard.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::api::{Api, DEPLOYMENT};
-use crate::kubectl::{Namespace, OPERATOR};
+use crate::kubectl::Namespace;
 
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce=restricted";
 
@@ -13,9 +12,11 @@ fn queues_run_where_the_restricted_standard_is_enforced() {
     let label = ["label", "namespace", namespace.name(), ENFORCE];
     namespace.kubectl(&label).unwrap();
     // The standard is enforced.
-    let refusal = namespace
-        .apply(&pod(&json!({"hostNetwork": true})))
-        .unwrap_err();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "privileged"},
+        "spec": {"hostNetwork": true, "containers": [{"name": "one", "image": "none"}]},
+    });
+    let refusal = namespace.apply(&pod.to_string()).unwrap_err();
     assert!(refusal.contains("restricted:latest"), "{refusal}");
 
     for (name, spec) in [
@@ -25,33 +26,5 @@ fn queues_run_where_the_restricted_standard_is_enforced() {
     ] {
         namespace.apply_queue(name, &spec).unwrap();
     }
-    let queues = ["gwq/defaults", "gwq/low-port", "gwq/pair"];
-    let wait = ["wait", "--for=condition=Ready", "--timeout=120s"];
-    namespace.kubectl(&[&wait[..], &queues].concat()).unwrap();
-}
-
-#[test]
-fn the_operator_meets_the_restricted_standard() {
-    let namespace = Namespace::new("restricted-operator");
-    let label = ["label", "namespace", namespace.name(), ENFORCE];
-    namespace.kubectl(&label).unwrap();
-    let api = Api::new(&namespace);
-    let operator = api.get(DEPLOYMENT, OPERATOR.0, OPERATOR.1).unwrap();
-    let mut spec = operator["spec"]["template"]["spec"].clone();
-    // The operator's ServiceAccount is in another namespace.
-    for account in ["serviceAccountName", "serviceAccount"] {
-        spec.as_object_mut().unwrap().remove(account);
-    }
-    let dry = ["apply", "--dry-run=server", "--filename", "-"];
-    let output = namespace.feed(&dry, &pod(&spec)).unwrap();
-    assert!(output.contains("pod/one created"), "{output}");
-}
-
-fn pod(spec: &Value) -> String {
-    let mut spec = spec.clone();
-    if spec["containers"].is_null() {
-        spec["containers"] = json!([{"name": "one", "image": "none"}]);
-    }
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": spec})
-        .to_string()
+    namespace.wait_until_ready(&["defaults", "low-port", "pair"]);
 }

@@ -5,7 +5,7 @@
 //! API server or the operator.
 //!
 //! The harness starts all tests at once, each in a thread, in the order of their names. The
-//! first one, in `explain`, is of an early phase, so the later phases wait.
+//! first ones, in `admission`, are of an early phase, so the later phases wait.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

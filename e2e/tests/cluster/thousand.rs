@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api::{ACCOUNT, Api, BINDING, DEPLOYMENT, Kind, LEASE, QUEUE, ROLE, SERVICE, queue};
+use crate::api::{
+    ACCOUNT, Api, BINDING, DEPLOYMENT, Kind, LEASE, QUEUE, ROLE, SERVICE, condition, queue,
+};
 use crate::kubectl::{Namespace, say};
 use crate::operator_requests::{Counters, count};
 use crate::schedule::Phase;
@@ -98,8 +100,7 @@ fn a_thousand_queues_are_created_and_then_the_operator_only_watches() {
 }
 
 fn is_reported(queue: &Value) -> bool {
-    let conditions = queue["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
+    let [_, reason, _] = condition(queue, "Ready");
     queue["status"]["observedGeneration"] == queue["metadata"]["generation"]
-        && conditions.any(|c| c["type"] == "Ready" && c["reason"] == "ScaledToZero")
+        && reason == "ScaledToZero"
 }

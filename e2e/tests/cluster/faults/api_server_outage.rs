@@ -57,7 +57,7 @@ fn without_the_api_server_the_queue_holds_reports_it_and_recovers() {
     // Either pod may be the leader now. The former leader has a role and reports no error.
     wait_for("the former leader to recover", LEASE * 2, || {
         let state: Value = serde_json::from_str(&queue.admin(&leader, "/state")).unwrap();
-        let recovered = state["role"] == "leads" || state["role"] == "follows";
+        let recovered = state["role"] == "leader" || state["role"] == "follower";
         (recovered && state["last_error"].is_null()).then_some(())
     });
     // The leader is read from the Lease, because the pods are not ready for a while.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::clients::Target;
+use crate::api::condition;
 use crate::kubectl::Namespace;
 use crate::wait::wait_for;
 
@@ -54,9 +55,7 @@ impl<'a> Queue<'a> {
 
     /// Waits for the condition Ready.
     pub(crate) fn ready(&self) {
-        let queue = format!("gwq/{NAME}");
-        let wait = ["wait", "--for=condition=Ready", &queue, "--timeout=90s"];
-        self.namespace.kubectl(&wait).unwrap();
+        self.namespace.wait_until_ready(&[NAME]);
     }
 
     /// Changes the spec.
@@ -134,15 +133,8 @@ impl<'a> Queue<'a> {
 
     /// The status and the message of a condition.
     pub(crate) fn condition(&self, type_: &str) -> (String, String) {
-        let queue = self.get(&["gwq", NAME]);
-        let conditions = queue["status"]["conditions"].as_array();
-        let mut conditions = conditions.into_iter().flatten();
-        let found = conditions.find(|condition| condition["type"] == type_);
-        let text = |field: &str| {
-            let text = found.and_then(|condition| condition[field].as_str());
-            text.unwrap_or_default().to_owned()
-        };
-        (text("status"), text("message"))
+        let [status, _, message] = condition(&self.get(&["gwq", NAME]), type_);
+        (status, message)
     }
 
     /// The number of events with this reason.

@@ -1,5 +1,8 @@
-//! The API server's refusal of an invalid spec names the field and what is accepted. Most rules
-//! in CEL have more cases next to the type, in `operator/src/api/tests.rs`.
+//! What the API server accepts and refuses. The refusal of an invalid spec names the field and
+//! what is accepted. Most CEL rules have more cases in `operator/src/api/tests.rs`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
@@ -79,5 +82,37 @@ fn an_unknown_field_is_refused_by_its_name() {
         let refusal = namespace.apply_queue("wrong", &spec).unwrap_err();
         let unknown = format!(r#"unknown field "{field}""#);
         assert!(refusal.contains(&unknown), "{refusal}");
+    }
+}
+
+#[test]
+fn the_crd_and_every_example_are_accepted_without_a_warning() {
+    let namespace = Namespace::new("examples");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let examples = fs::read_dir(root.join("examples")).unwrap();
+    let mut files: Vec<PathBuf> = examples.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml")
+    });
+    assert!(files.len() >= 3, "{files:?}");
+    files.push(root.join("crds/gatewayqueue.dev_gatewayqueues.yaml"));
+    for file in files {
+        let file = file.display().to_string();
+        let dry_run = [
+            "apply",
+            "--dry-run=server",
+            "--validate=strict",
+            "--filename",
+            &file,
+        ];
+        let output = namespace.command(&dry_run).output().unwrap();
+        let warnings = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{file}: {warnings}");
+        // kubectl itself warns about objects that helm created.
+        let mut warnings = warnings
+            .lines()
+            .filter(|line| !line.contains("last-applied"));
+        assert_eq!(warnings.next(), None, "{file}");
     }
 }
