@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn ends_are_counted_by_kind_and_a_refused_request_never_waited() {
-        let refused = wait(0, 0, Some((9000, End::Refused("nobody".to_owned()))));
+        let refused = wait(0, 0, Some((9000, End::Refused("refused".to_owned()))));
         let waits = [refused, closed(0, 0, 10), granted(0, 20, 30)];
         let figures = figures(&waits, 40);
         assert_eq!((figures.refused, figures.closed, figures.grants), (1, 1, 1));

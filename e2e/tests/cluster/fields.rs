@@ -70,7 +70,7 @@ impl Row {
     /// The places that do not show the value of a step.
     fn missing(&self, step: usize, children: &Children) -> Vec<String> {
         let missing = |(place, shown): (&String, &[Value; 2])| {
-            let found = see(children, &self.name(), place);
+            let found = value_at(children, &self.name(), place);
             let wanted = &shown[step];
             (found != *wanted).then(|| {
                 let value = &self.values[step];
@@ -131,7 +131,8 @@ fn every_field_of_the_spec_is_set_changed_and_removed() {
     let children = Children::of(&api, namespace.name());
     for row in &rows {
         let mut seen = row.seen.iter();
-        let differs = seen.any(|(place, shown)| see(&children, &row.name(), place) != shown[0]);
+        let differs =
+            seen.any(|(place, shown)| value_at(&children, &row.name(), place) != shown[0]);
         assert!(differs, "the first value of {} is its default", row.field);
     }
 }
@@ -158,7 +159,7 @@ fn walk(above: &str, schema: &Value, fields: &mut BTreeSet<String>) {
 }
 
 /// The value at a place: a part of a child, and a path in it.
-fn see(children: &Children, name: &str, place: &str) -> Value {
+fn value_at(children: &Children, name: &str, place: &str) -> Value {
     let (part, within) = place.split_once(' ').unwrap();
     let template = "/spec/template";
     let container = "/spec/template/spec/containers/0";

@@ -33,7 +33,7 @@ fn a_queue_deleted_during_its_creation_leaves_nothing_and_can_be_recreated() {
         thread::sleep(Duration::from_millis(random.u64(..1000)));
         api.delete(QUEUE, name, &own).unwrap();
     }
-    let gone = settle(PATIENCE, || {
+    let deleted = settle(PATIENCE, || {
         let children = Children::of(&api, name);
         let left = |race| {
             let own = format!("race-{race}");
@@ -71,7 +71,7 @@ fn a_queue_deleted_during_its_creation_leaves_nothing_and_can_be_recreated() {
     });
     say(&format!(
         "deleted during creation: {ROUNDS} rounds, nothing left after {:.1} s, recreated in {:.1} s",
-        gone.as_secs_f64(),
+        deleted.as_secs_f64(),
         again.elapsed().as_secs_f64(),
     ));
 }

@@ -90,7 +90,7 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_q
         );
         api.delete(QUEUE, namespace.name(), name(queue)).unwrap();
     }
-    let gone: BTreeSet<&str> = refused.iter().map(|queue| name(queue)).collect();
+    let deleted: BTreeSet<&str> = refused.iter().map(|queue| name(queue)).collect();
     let (made, refused) = (made.len(), refused.len());
 
     // Kubernetes is slow with hundreds of Deployments and unschedulable pods, and each of its
@@ -99,13 +99,13 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_q
         let queues = api.list(QUEUE, namespace.name()).into_iter();
         let rolling = queues.filter(|queue| reason(queue).is_some_and(|r| r == ROLLING));
         let rolling = rolling.map(|queue| format!("{}: {ROLLING}", name(&queue)));
-        let unobserved = unobserved(&api, &namespace, &gone);
+        let unobserved = unobserved(&api, &namespace, &deleted);
         unobserved.into_iter().chain(rolling).collect::<Vec<_>>()
     });
     // A late scheduler is no fault of the operator: each request restarts the window of silence.
     namespace.move_to(Phase::Short);
     let (mut last, mut since) = (counters.read(&api), Instant::now());
-    let mut before = written(&api, &namespace, &gone);
+    let mut before = written(&api, &namespace, &deleted);
     settle(PATIENCE, || {
         let now = counters.read(&api);
         if now.rest == last.rest && since.elapsed() >= SILENCE {
@@ -114,7 +114,7 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_q
         let asked = now.rest - last.rest;
         if asked > 0 {
             (last, since) = (now, Instant::now());
-            before = written(&api, &namespace, &gone);
+            before = written(&api, &namespace, &deleted);
         }
         let quiet = since.elapsed().as_secs();
         vec![format!(
@@ -122,7 +122,7 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_q
             reverts(&namespace)
         )]
     });
-    let after = written(&api, &namespace, &gone);
+    let after = written(&api, &namespace, &deleted);
     say(&format!(
         "{} specs: {} refused by the schema, {refused} by the API server in a child, {} children; \
          all of it took {:.0} s",
@@ -202,15 +202,15 @@ fn reason(queue: &Value) -> Option<String> {
 }
 
 /// The Deployments whose status is not up to date yet.
-fn unobserved(api: &Api, namespace: &Namespace, gone: &BTreeSet<&str>) -> Vec<String> {
+fn unobserved(api: &Api, namespace: &Namespace, deleted: &BTreeSet<&str>) -> Vec<String> {
     let deployments = api.list(DEPLOYMENT, namespace.name()).into_iter();
     let is_done = |deployment: &Value| {
         let (spec, status) = (&deployment["spec"], &deployment["status"]);
         status["observedGeneration"] == deployment["metadata"]["generation"]
             && status["replicas"].as_u64().unwrap_or(0) == spec["replicas"].as_u64().unwrap_or(0)
     };
-    let left =
-        deployments.filter(|deployment| !gone.contains(name(deployment)) && !is_done(deployment));
+    let left = deployments
+        .filter(|deployment| !deleted.contains(name(deployment)) && !is_done(deployment));
     left.map(|deployment| format!("{} is not observed", name(&deployment)))
         .collect()
 }
@@ -220,13 +220,13 @@ fn unobserved(api: &Api, namespace: &Namespace, gone: &BTreeSet<&str>) -> Vec<St
 fn written(
     api: &Api,
     namespace: &Namespace,
-    gone: &BTreeSet<&str>,
+    deleted: &BTreeSet<&str>,
 ) -> BTreeMap<String, Vec<Value>> {
     let mut written = BTreeMap::new();
     for kind in CHILDREN {
         for object in api.list(kind, namespace.name()) {
             // Each namespace has a ServiceAccount of its own.
-            if name(&object) == "default" || gone.contains(name(&object)) {
+            if name(&object) == "default" || deleted.contains(name(&object)) {
                 continue;
             }
             let entries = object["metadata"]["managedFields"].as_array();

@@ -1,4 +1,4 @@
-//! A rollout as real shards and Discord see it.
+//! A rollout under real shards.
 
 use std::time::Duration;
 
