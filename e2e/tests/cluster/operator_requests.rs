@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::api::{Api, Kind, QUEUE, ROLE};
+use crate::api::{Api, Kind};
 use crate::kubectl::{ELECTION, Namespace, OPERATOR};
 use crate::wait::settle;
 
@@ -84,7 +84,8 @@ impl<'a> Counters<'a> {
             });
             namespace.apply(&schema.to_string()).unwrap();
         }
-        // Each change of this GatewayQueue causes requests of the operator.
+        // Each change of this GatewayQueue causes requests of the operator. It stays: the garbage
+        // collector is slow after a restart of the API server.
         let mut changes = 0;
         settle(PATIENCE, || {
             changes += 1;
@@ -92,11 +93,6 @@ impl<'a> Counters<'a> {
             api.apply_queue(namespace.name(), "probe", &spec).unwrap();
             let counted = counters.read(api).rest > 0;
             (!counted).then(|| "the operator's requests are not counted".to_owned())
-        });
-        api.delete(QUEUE, namespace.name(), "probe").unwrap();
-        settle(PATIENCE, || {
-            let left = count(api, ROLE, namespace.name());
-            (left > 0).then(|| "the probe still has a Role".to_owned())
         });
         counters
     }

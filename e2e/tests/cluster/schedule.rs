@@ -18,14 +18,14 @@ pub(crate) enum Phase {
     /// Tests that mostly wait. The longest are the first to start.
     Long,
     Short,
+    /// Restarts the API server while GatewayQueues are created.
+    Restart,
+    /// Stops the API server for a minute.
+    Outage,
     /// Creates a thousand GatewayQueues.
     Load,
     /// Tests that measure times. The machine and the operator are idle otherwise.
     Timing,
-    /// Stops the API server for a minute.
-    Outage,
-    /// Restarts the API server while GatewayQueues are created.
-    Restart,
     /// Reads the log of the operator that served all tests before.
     Log,
     /// Replaces the operator by one that serves a single namespace.

@@ -138,6 +138,7 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_q
         "{} children",
         before.len()
     );
+    drop(counters);
     // Deleting the namespace keeps the machine busy.
     namespace.move_to(Phase::End);
 }

@@ -15,15 +15,11 @@ use crate::wait::wait_for;
 
 #[test]
 fn without_the_api_server_the_queue_holds_reports_it_and_recovers() {
-    let namespace = Namespace::in_phase("api-server", Phase::Timing);
-    let Pair {
-        queue,
-        leader,
-        clients,
-        ..
-    } = Pair::with_clients_on_both(&namespace);
+    let namespace = Namespace::in_phase("api-server", Phase::Long);
+    let Pair { queue, clients, .. } = Pair::with_clients_on_both(&namespace);
     namespace.move_to(Phase::Outage);
     clients.wait_for_grants(4);
+    let leader = queue.leader();
     let outage = Outage::begin(&namespace);
     let fault = clients.now();
     thread::sleep(Duration::from_secs(60));
