@@ -155,8 +155,9 @@ fn create_kinds() {
     for kind in ["podmonitors", "prometheusrules", "servicemonitors"] {
         let file = format!("{}/{kind}-crd.json", variable("MONITORS"));
         kubectl(&["apply", "--server-side", "--filename", &file]).unwrap();
-        let crd = format!("crd/{kind}.monitoring.coreos.com");
-        kubectl(&["wait", "--for=condition=Established", &crd]).unwrap();
+        // helm reads the kinds of the cluster, and the API server lists a new one a moment later.
+        let kind = format!("{kind}.monitoring.coreos.com");
+        wait_for(&kind, || kubectl(&["get", &kind, "--all-namespaces"]));
     }
 }
 
