@@ -1,12 +1,11 @@
-//! `cargo xtask crd`: the schema, generated from the type.
+//! `cargo xtask crd`: the CustomResourceDefinition, generated from the operator's type.
 
 use anyhow::{Result, bail};
+use testnode::host::{Workspace, files, process};
 
-use crate::files;
-use crate::process;
-use crate::workspace::Workspace;
+use crate::cargo;
 
-/// The one for people and tests, and the one that the chart renders.
+/// The file for people and tests, and the one that the chart renders.
 const COPIES: [&str; 2] = [
     "crds/gatewayqueue.dev_gatewayqueues.yaml",
     "charts/gateway-queue-operator/files/gatewayqueues.yaml",
@@ -15,32 +14,20 @@ const COPIES: [&str; 2] = [
 /// Writes both copies.
 ///
 /// # Errors
-/// When the operator does not compile, or a file cannot be written.
+/// If the operator does not compile, or a file cannot be written.
 pub(crate) fn generate(workspace: &Workspace) -> Result<()> {
-    workspace
-        .progress
-        .say("generating the CRD from the operator's type");
-    let mut cargo = process::cargo();
-    cargo
-        .args([
-            "run",
-            "--quiet",
-            "--package",
-            "gateway-queue-operator",
-            "--example",
-            "crd",
-        ])
-        .current_dir(&workspace.root);
-    let yaml = process::output(&mut cargo)?;
+    let progress = &workspace.progress;
+    progress.print("generating the CRD from the operator's type");
+    let mut cargo = cargo(workspace);
+    let package = ["--package", "gateway-queue-operator", "--example", "crd"];
+    let yaml = process::output(cargo.args(["run", "--quiet"]).args(package))?;
     if !yaml.contains("CustomResourceDefinition") {
-        bail!(
-            "the example crd of gateway-queue-operator printed no CustomResourceDefinition; it printed {} bytes",
-            yaml.len()
-        );
+        let bytes = yaml.len();
+        bail!("the example crd printed no CustomResourceDefinition, but {bytes} other bytes");
     }
     for copy in COPIES {
         files::replace(&workspace.root.join(copy), yaml.as_bytes(), 0o644)?;
-        workspace.progress.say(format!("wrote {copy}"));
+        progress.print(format!("wrote {copy}"));
     }
     Ok(())
 }

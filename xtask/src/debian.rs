@@ -1,30 +1,28 @@
-//! Programs of a Debian package, without installing it: what installs Prometheus
-//! also starts it.
+//! Programs of a Debian package, without installing it.
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use testnode::host::{Workspace, files, packages, process};
 
-use crate::process::{self, Logged, WhenStopped};
-use crate::workspace::Workspace;
-
-/// promtool and prometheus.
+/// The programs of Prometheus.
 #[derive(Clone, Debug)]
 pub(crate) struct Prometheus {
     pub(crate) promtool: PathBuf,
     pub(crate) prometheus: PathBuf,
 }
 
-/// Finds them, or unpacks Debian's package into the cache.
+/// Returns the installed programs, or else unpacks Debian's package into the cache without
+/// installing it: installing Prometheus also starts it.
 ///
 /// # Errors
-/// When they are not there and apt-get cannot download them.
+/// If they are not installed and apt-get cannot download them.
 pub(crate) fn prometheus(workspace: &Workspace) -> Result<Prometheus> {
-    let (promtool, prometheus) = match (process::find("promtool"), process::find("prometheus")) {
-        (Some(promtool), Some(prometheus)) => (promtool, prometheus),
-        _ => {
+    let installed = process::find("promtool").zip(process::find("prometheus"));
+    let (promtool, prometheus) = match installed {
+        Some(installed) => installed,
+        None => {
             let programs = unpacked(workspace, "prometheus")?.join("usr/bin");
             (programs.join("promtool"), programs.join("prometheus"))
         }
@@ -44,53 +42,32 @@ fn unpacked(workspace: &Workspace, package: &str) -> Result<PathBuf> {
         return Ok(folder);
     }
     if process::find("apt-get").is_none() || process::find("dpkg-deb").is_none() {
-        bail!(
-            "promtool and prometheus are not in PATH, and there is no apt-get here to get them; install Prometheus"
-        );
+        bail!("{package} is not in PATH, and there is no apt-get to download it. Install it");
     }
-    progress.say(format!(
-        "unpacking Debian's package {package} (it is not installed)"
-    ));
-    fs::create_dir_all(cache).with_context(|| format!("creating {}", cache.display()))?;
+    progress.print(format!("unpacking the Debian package {package}"));
+    files::create_folder(cache)?;
     let work = tempfile::Builder::new()
         .prefix(".unpacking-")
         .tempdir_in(cache)
         .context("creating a folder in the cache")?;
     let log = cache.join(format!("apt-{package}.log"));
-    let mut download = process::command("apt-get");
-    download
-        .args(["download", package])
-        .current_dir(work.path());
-    let run = |log: PathBuf, command: &Command| {
-        Logged {
-            doing: "downloading a package",
-            log,
-            when_stopped: WhenStopped::Finish,
-        }
-        .run(progress, command)
+    let apt_get = |arguments: &[&str]| {
+        let folder = Some(work.path());
+        packages::apt_get(progress, arguments, &log, folder)
     };
-    if run(log.clone(), &download).is_err() {
-        // Old lists name versions that the mirror no longer has, and new
-        // machines have none.
-        let update = log.with_extension("update.log");
-        let mut lists = process::command("apt-get");
-        lists.arg("update");
-        run(update, &lists)?;
-        run(log, &download)?;
+    if apt_get(&["download", package]).is_err() {
+        // The package lists are missing, or name versions that the mirror no longer has.
+        apt_get(&["update"])?;
+        apt_get(&["download", package])?;
     }
-    let entries = fs::read_dir(work.path()).context("listing what was downloaded")?;
-    let archive = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|end| end == "deb"))
+    let entries = fs::read_dir(work.path()).context("listing the downloaded files")?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    let archive = paths
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .with_context(|| format!("apt-get downloaded no package {package}"))?;
     let files = work.path().join("files");
-    process::output(
-        process::command("dpkg-deb")
-            .arg("--extract")
-            .arg(&archive)
-            .arg(&files),
-    )?;
+    let mut extract = process::command("dpkg-deb");
+    process::output(extract.arg("--extract").arg(&archive).arg(&files))?;
     match fs::rename(&files, &folder) {
         // Another command was faster.
         Err(_) if folder.is_dir() => {}

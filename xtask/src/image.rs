@@ -4,97 +4,76 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use testnode::host::process::{self, Logged};
+use testnode::host::{Workspace, packages};
+use testnode::image::Image;
 
-use crate::archive::{self, Contents};
-use crate::packages;
-use crate::process::{self, Logged, WhenStopped};
-use crate::workspace::Workspace;
-
-/// An image as a file.
-#[derive(Clone, Debug)]
-pub(crate) struct Image {
-    /// Its name, without a tag.
-    pub(crate) name: String,
-    /// The beginning of its id: it changes exactly when the image does.
-    pub(crate) tag: String,
-    /// The file, in the format of `docker save`.
-    pub(crate) archive: PathBuf,
-}
-
-impl Image {
-    /// How a pod names it.
-    pub(crate) fn reference(&self) -> String {
-        format!("{}:{}", self.name, self.tag)
-    }
-}
+use crate::cargo;
 
 struct Recipe {
-    /// Names of the package and of the image.
+    /// The name of the package and of the image.
     name: &'static str,
     binaries: &'static [&'static str],
-    entrypoint: Option<&'static str>,
-    /// Whether users of the project run it, and it must be small; the others are
-    /// for tests.
-    product: bool,
+    /// Whether the image is for users: then it has an entrypoint, and its size is limited.
+    is_product: bool,
 }
 
-/// The most bytes that a product's archive may have, as it is: not compressed.
-const SMALL: u64 = 10_000_000;
+/// The limit of the uncompressed size of a product's archive.
+const MAX_PRODUCT_BYTES: u64 = 10_000_000;
 
 const RECIPES: [Recipe; 3] = [
     Recipe {
         name: "gateway-queue",
         binaries: &["gateway-queue"],
-        entrypoint: Some("/gateway-queue"),
-        product: true,
+        is_product: true,
     },
     Recipe {
         name: "gateway-queue-operator",
         binaries: &["gateway-queue-operator"],
-        entrypoint: Some("/gateway-queue-operator"),
-        product: true,
+        is_product: true,
     },
     Recipe {
         name: "gateway-queue-e2e",
         binaries: &["fake-discord", "bot"],
-        entrypoint: None,
-        product: false,
+        is_product: false,
     },
 ];
 
-/// Builds the binaries and the images. Archives are in `images` of the build
-/// folder; when nothing changed, neither do they.
+/// What `image --push` needs.
+const PUSH: &[packages::Package] = &[("skopeo", "skopeo")];
+
+/// Builds the binaries, and writes the images to `images` in the build folder. Without a
+/// change to the binaries, the images do not change.
 ///
 /// # Errors
-/// When a build fails, or an image is larger than it may be.
+/// If a build fails, or an image is too large.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<Image>> {
     let binaries = compile(workspace)?;
-    RECIPES
-        .iter()
-        .map(|recipe| pack(workspace, recipe, &binaries))
-        .collect()
+    let pack = |recipe| pack(workspace, recipe, &binaries);
+    RECIPES.iter().map(pack).collect()
 }
 
-/// The images that users of the project run.
-pub(crate) fn products(images: &[Image]) -> Vec<Image> {
-    let product = |image: &&Image| {
+/// Keeps only the images for users.
+pub(crate) fn products(mut images: Vec<Image>) -> Vec<Image> {
+    images.retain(|image| {
         let mut recipes = RECIPES.iter();
-        recipes.any(|recipe| recipe.product && recipe.name == image.name)
-    };
-    images.iter().filter(product).cloned().collect()
+        recipes.any(|recipe| recipe.is_product && recipe.name == image.name)
+    });
+    images
 }
 
 /// Pushes images to REGISTRY/NAME:TAG.
 ///
 /// # Errors
-/// When skopeo is missing and cannot be installed, or a push fails.
+/// If skopeo is missing and cannot be installed, or a push fails.
 pub(crate) fn push(workspace: &Workspace, images: &[Image], registry: &str) -> Result<()> {
     let progress = &workspace.progress;
+    let registry = registry.trim_end_matches('/');
     let logs = workspace.target.join("images");
-    packages::ensure(progress, packages::PUSH, &logs.join("apt.log"))?;
+    packages::ensure(progress, PUSH, &logs.join("apt.log"))?;
     for image in images {
         let to = format!("docker://{registry}/{}", image.reference());
-        progress.say(format!("pushing {to}"));
+        progress.print(format!("pushing {to}"));
         let mut copy = process::command("skopeo");
         copy.args(["--insecure-policy", "copy"]);
         if is_loopback(registry) {
@@ -102,91 +81,67 @@ pub(crate) fn push(workspace: &Workspace, images: &[Image], registry: &str) -> R
         }
         copy.arg(format!("docker-archive:{}", image.archive.display()))
             .arg(&to);
-        Logged {
-            doing: "pushing an image",
-            log: logs.join("push.log"),
-            when_stopped: WhenStopped::End,
-        }
-        .run(progress, &copy)?;
+        Logged::new("pushing an image", logs.join("push.log")).run(progress, &copy)?;
     }
     Ok(())
 }
 
-/// Whether a registry is on this machine, where plain HTTP is usual.
+/// Returns whether a registry is on this machine, where plain HTTP is usual.
 fn is_loopback(registry: &str) -> bool {
     let host = registry.split(['/', ':']).next().unwrap_or(registry);
     host == "localhost" || host.starts_with("127.")
 }
 
-/// Returns the folder of the binaries.
+/// Builds the binaries and returns their folder.
 fn compile(workspace: &Workspace) -> Result<PathBuf> {
+    const DOING: &str = "building the images' binaries";
     let progress = &workspace.progress;
     let triple = host_triple()?;
-    progress.say("building the images' binaries");
-    let mut cargo = process::cargo();
+    progress.print(DOING);
+    let mut cargo = cargo(workspace);
     cargo.args(["build", "--release", "--bins", "--target", &triple]);
-    // Whatever cargo was configured to: this is where the binaries are looked for.
+    // Whatever cargo's configuration is, the binaries are read from this folder.
     cargo.arg("--target-dir").arg(&workspace.target);
     for recipe in &RECIPES {
         cargo.args(["--package", recipe.name]);
     }
-    // The explicit target keeps the flags away from build scripts and macros,
-    // which cannot be static.
-    cargo
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .current_dir(&workspace.root);
+    // The explicit target keeps the flags away from build scripts and macros, which cannot
+    // be static.
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
     let log = workspace.target.join("images/build.log");
-    Logged {
-        doing: "building the images' binaries",
-        log,
-        when_stopped: WhenStopped::End,
-    }
-    .run(progress, &cargo)?;
+    Logged::new(DOING, log).run(progress, &cargo)?;
     Ok(workspace.target.join(triple).join("release"))
 }
 
 fn host_triple() -> Result<String> {
-    let said = process::output(process::command("rustc").arg("-vV"))?;
-    let triple = said
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("`rustc -vV` names no host")?;
-    Ok(triple.to_owned())
+    let version = process::output(process::command("rustc").arg("-vV"))?;
+    let mut lines = version.lines();
+    let triple = lines.find_map(|line| line.strip_prefix("host: "));
+    Ok(triple.context("`rustc -vV` prints no host")?.to_owned())
 }
 
 fn pack(workspace: &Workspace, recipe: &Recipe, folder: &Path) -> Result<Image> {
-    let archive = workspace.target.join(format!("images/{}.tar", recipe.name));
-    let binaries: Vec<(String, PathBuf)> = recipe
-        .binaries
-        .iter()
-        .map(|name| (format!("/{name}"), folder.join(name)))
-        .collect();
-    let contents = Contents {
-        name: recipe.name,
-        binaries: &binaries,
-        entrypoint: recipe.entrypoint,
-    };
-    let tag = archive::write(&contents, &archive)?;
-    let image = Image {
-        name: recipe.name.to_owned(),
-        tag,
-        archive,
-    };
-    let size = fs::metadata(&image.archive)
-        .context("measuring an image")?
-        .len();
+    let Recipe {
+        name,
+        binaries,
+        is_product,
+    } = recipe;
+    let archive = workspace.target.join(format!("images/{name}.tar"));
+    let file = |binary: &&str| (format!("/{binary}"), folder.join(binary));
+    let files: Vec<_> = binaries.iter().map(file).collect();
+    let entrypoint = format!("/{name}");
+    let entrypoint = is_product.then_some(entrypoint.as_str());
+    let image = Image::write(name, &files, entrypoint, &archive)?;
+    let size = fs::metadata(&archive).context("reading an image")?.len();
     let line = format!(
-        "image {} {} (not compressed)",
+        "image {}: {}, uncompressed",
         image.reference(),
         megabytes(size)
     );
-    if recipe.product && size > SMALL {
-        bail!(
-            "{line}: more than the {} that it may have",
-            megabytes(SMALL)
-        );
+    if *is_product && size > MAX_PRODUCT_BYTES {
+        bail!("{line}; the limit is {}", megabytes(MAX_PRODUCT_BYTES));
     }
-    workspace.progress.say(line);
+    workspace.progress.print(line);
     Ok(image)
 }
 
@@ -201,11 +156,11 @@ mod tests {
     #[test]
     fn sizes_are_in_millions_of_bytes() {
         assert_eq!(megabytes(9_449_999), "9.4 MB");
-        assert_eq!(megabytes(SMALL), "10.0 MB");
+        assert_eq!(megabytes(MAX_PRODUCT_BYTES), "10.0 MB");
     }
 
     #[test]
-    fn only_a_registry_on_this_machine_may_be_without_tls() {
+    fn only_a_registry_on_this_machine_is_used_without_tls() {
         assert!(is_loopback("localhost:5000") && is_loopback("127.0.0.1:5000/team"));
         assert!(
             !is_loopback("localhost.example.com:5000") && !is_loopback("example.com/127.0.0.1")

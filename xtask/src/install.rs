@@ -5,31 +5,30 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use testnode::host::Workspace;
 
 use crate::kubernetes::wait_for;
-use crate::process;
 use crate::target::Target;
-use crate::workspace::Workspace;
 
 /// The name of the release, and the namespace of the operator.
 pub(crate) const RELEASE: &str = "gateway-queue-operator";
 pub(crate) const NAMESPACE: &str = "gateway-queue-system";
 
-/// How a release of ours is told from a user's.
+/// The description of releases that the demo and the tests install.
 const OURS: &str = "installed by cargo xtask";
 
-/// `helm install`, or `helm upgrade` of what an earlier command installed.
+/// Installs the operator, or upgrades the release of an earlier command.
 ///
 /// # Errors
-/// When helm fails, or the operator does not become ready within two minutes.
+/// If helm fails, or the operator does not become ready within two minutes.
 pub(crate) fn operator(workspace: &Workspace, target: &Target) -> Result<()> {
     let kubernetes = &target.kubernetes;
-    workspace.progress.say("helm install: the operator");
-    look_before(target)?;
+    workspace.progress.print("helm install: the operator");
+    check_release(target)?;
     let chart = workspace.root.join("charts/gateway-queue-operator");
     let values = values(target)?;
     install(target, &chart, &values)?;
-    // Helm does not wait long enough for what comes after a CRD.
+    // Helm does not wait for the API server to serve a new CRD.
     wait_for(
         "the API server to serve GatewayQueues",
         Duration::from_secs(30),
@@ -67,44 +66,40 @@ fn install(target: &Target, chart: &Path, values: &[String]) -> Result<()> {
         arguments.extend(["--set-string", value]);
     }
     if target.own {
-        // A test of the chart that was killed leaves the CRD to its release, and
-        // a person who applied one by hand is an owner of its fields.
+        // A killed test of the chart leaves a CRD that belongs to its release, and a CRD
+        // that was applied by hand has another field manager.
         arguments.extend(["--take-ownership", "--force-conflicts"]);
     }
-    process::output(&mut target.kubernetes.helm(&arguments))
-        .map(|_| ())
+    target
+        .kubernetes
+        .helm(&arguments)
+        .map(drop)
         .context("installing the chart")
 }
 
-/// A helm that was killed leaves a release that no other helm touches. On a
-/// cluster that is not our node, a release of the same name may be the user's.
-fn look_before(target: &Target) -> Result<()> {
+/// Removes a release of a helm that was killed: another helm would refuse to change it.
+/// Leaves a user's release alone, on a cluster that is not the test node.
+fn check_release(target: &Target) -> Result<()> {
     let kubernetes = &target.kubernetes;
-    let status = [
-        "status",
-        RELEASE,
-        "--namespace",
-        NAMESPACE,
-        "--output",
-        "json",
-    ];
-    let Ok(status) = process::output(&mut kubernetes.helm(&status)) else {
+    let name = [RELEASE, "--namespace", NAMESPACE];
+    let helm =
+        |command, options: [&str; 1]| kubernetes.helm(&[&[command], &name[..], &options].concat());
+    let Ok(status) = helm("status", ["--output=json"]) else {
         return Ok(());
     };
-    let status: Value = serde_json::from_str(&status).context("reading helm's status")?;
+    let status: Value = serde_json::from_str(&status).context("parsing helm's status")?;
     let ours = status["info"]["description"] == OURS;
     if !target.own && !ours {
         bail!(
-            "the cluster has a release {RELEASE} in {NAMESPACE} that no demo or test installed; \
-             it is left alone, and the demo needs a cluster without one"
+            "the cluster has a release {RELEASE} in {NAMESPACE} that no demo or test installed. \
+             Use a cluster without one"
         );
     }
     if status["info"]["status"] == "deployed" {
         return Ok(());
     }
     // The chart keeps its CRD, and with it every GatewayQueue.
-    let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"];
-    process::output(&mut kubernetes.helm(&uninstall))
-        .map(|_| ())
-        .context("removing a release that was left half-done")
+    helm("uninstall", ["--wait"])
+        .map(drop)
+        .context("removing an incomplete release")
 }

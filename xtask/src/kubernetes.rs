@@ -1,18 +1,16 @@
-//! A cluster as a person reaches it: with kubectl and helm.
+//! A cluster, by kubectl and helm.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
+use testnode::host::{interrupt, process};
 
-use crate::interrupt;
-use crate::process;
-
-/// How often a condition is looked at.
-const LOOK: Duration = Duration::from_millis(300);
+/// How often a condition is checked.
+const POLL: Duration = Duration::from_millis(300);
 
 /// The programs, and the access that they use.
 #[derive(Clone, Debug)]
@@ -23,8 +21,7 @@ pub(crate) struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// kubectl with these arguments, not started yet.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut kubectl = Command::new(&self.kubectl);
         kubectl
             .env("KUBECONFIG", &self.kubeconfig)
@@ -33,17 +30,19 @@ impl Kubernetes {
         kubectl
     }
 
-    /// helm with these arguments, not started yet.
-    pub(crate) fn helm(&self, arguments: &[&str]) -> Command {
-        let mut helm = Command::new(&self.helm);
-        helm.env("KUBECONFIG", &self.kubeconfig).args(arguments);
-        helm
-    }
-
-    /// What kubectl prints.
+    /// Runs helm and returns its output.
     ///
     /// # Errors
-    /// When it fails: with what it said.
+    /// If it fails: with its standard error.
+    pub(crate) fn helm(&self, arguments: &[&str]) -> Result<String> {
+        let mut helm = Command::new(&self.helm);
+        process::output(helm.env("KUBECONFIG", &self.kubeconfig).args(arguments))
+    }
+
+    /// Runs kubectl and returns its output.
+    ///
+    /// # Errors
+    /// If it fails: with its standard error.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         process::output(&mut self.command(arguments))
     }
@@ -51,58 +50,53 @@ impl Kubernetes {
     /// Applies a manifest in a namespace.
     ///
     /// # Errors
-    /// When the cluster refuses it: with what it said.
+    /// If the cluster refuses it: with the reason.
     pub(crate) fn apply(&self, namespace: &str, manifest: &str) -> Result<()> {
         let arguments = ["--namespace", namespace, "apply", "--filename", "-"];
         process::feed(&mut self.command(&arguments), manifest)
     }
 
-    /// A path of the API server, as JSON.
+    /// Returns a path of the API server, as JSON.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub(crate) fn raw(&self, path: &str) -> Result<Value> {
-        let said = self.kubectl(&["get", "--raw", path])?;
-        serde_json::from_str(&said).with_context(|| format!("{path} is no JSON: {said}"))
+        let answer = self.kubectl(&["get", "--raw", path])?;
+        serde_json::from_str(&answer).with_context(|| format!("{path} is not JSON: {answer}"))
     }
 
-    /// What tells this cluster from others.
+    /// Returns the unique id of this cluster.
     ///
     /// # Errors
-    /// When it cannot be reached.
+    /// If it cannot be reached.
     pub(crate) fn identity(&self) -> Result<String> {
         let uid = "jsonpath={.metadata.uid}";
         self.kubectl(&["get", "namespace", "kube-system", "--output", uid])
     }
 }
 
-/// Looks again and again until `look` finds something. An error counts as not
-/// yet: clusters answer so while they settle.
+/// Retries `check` until it returns a value. Errors are retried, too: clusters return them
+/// while they settle.
 ///
 /// # Errors
-/// When nothing was found in time: with the last error; or when interrupted.
+/// If it takes longer than `timeout`: with the last error. If the command is interrupted.
 pub(crate) fn wait_for<T>(
     what: &str,
-    patience: Duration,
-    mut look: impl FnMut() -> Result<Option<T>>,
+    timeout: Duration,
+    mut check: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let started = Instant::now();
     loop {
         interrupt::check()?;
-        let last = match look() {
+        let last = match check() {
             Ok(Some(found)) => return Ok(found),
-            Ok(None) => None,
-            Err(error) => Some(error),
+            Ok(None) => anyhow!("no result"),
+            Err(error) => error,
         };
-        if started.elapsed() > patience {
-            let seconds = patience.as_secs();
-            match last {
-                Some(error) => {
-                    return Err(error.context(format!("waited {seconds} s for {what}")));
-                }
-                None => bail!("waited {seconds} s for {what}, in vain"),
-            }
+        if started.elapsed() > timeout {
+            let seconds = timeout.as_secs();
+            return Err(last.context(format!("waited {seconds} s for {what}")));
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL);
     }
 }

@@ -1,56 +1,89 @@
-//! The developer's commands: demo, test, cluster, image, crd.
+//! The developer's commands.
 
-mod archive;
 mod chart;
-mod cluster;
 mod crd;
 mod debian;
 mod demo;
-mod digest;
-mod files;
 mod image;
 mod install;
-mod interrupt;
 mod kubernetes;
-mod packages;
-mod prepare;
-mod process;
 mod programs;
-mod progress;
 mod target;
 mod test;
-mod workspace;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
-use lexopt::prelude::*;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use testnode::NetworkSettings;
+use testnode::host::{Workspace, files, interrupt, process, workspace};
+use testnode::node;
 
 use crate::target::Choice;
-use crate::workspace::Workspace;
+use crate::test::suites;
 
-const HELP: &str =
-    "The developer's commands. Everything that they need is built or installed by themselves.
+/// The developer's commands. They build or install everything they need.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    arg_required_else_help = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
 
-    cargo xtask demo                    shows the whole thing at work on a real node
-    cargo xtask test                    formatting, lints, unit tests, and the tests on a real node
-    cargo xtask test --only SUITE       that suite and what it needs; also more than one
-    cargo xtask cluster up              brings up a real single-node Kubernetes on this machine
-    cargo xtask cluster down            removes it without a trace
-    cargo xtask cluster status          says what there is of it; exit status 0 when it is well
-    cargo xtask cluster kubeconfig      prints the path of its kubeconfig
-    cargo xtask demo|test --kubeconfig FILE [--registry REGISTRY]
-                                        on a cluster that is there; REGISTRY is where it pulls from
-    cargo xtask image                   builds the images, as files in target/images
-    cargo xtask image --push REGISTRY   and pushes the two for users to REGISTRY/NAME:TAG
-    cargo xtask crd                     writes crds/ and the chart's copy from the operator's type
-    cargo xtask chart                   checks the chart, with the schemas of the node that is up
-    cargo xtask chart --write           writes the chart's README from its values
-";
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Start eight shards in four pods on a real node, paced by the queue
+    Demo {
+        #[command(flatten)]
+        choice: Choice,
+    },
+    /// Run all tests, from the formatting to real shards on a real node
+    #[command(after_help = suites::help())]
+    Test {
+        /// Run only this suite and the suites it needs; repeatable
+        #[arg(long, value_name = "SUITE", value_parser = suites::names(), hide_possible_values = true)]
+        only: Vec<String>,
+        #[command(flatten)]
+        choice: Choice,
+    },
+    /// Manage the Kubernetes node for tests on this machine
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Build the images, as files in target/images
+    Image {
+        /// Also push the images for users to REGISTRY/NAME:TAG
+        #[arg(long, value_name = "REGISTRY")]
+        push: Option<String>,
+    },
+    /// Generate the CustomResourceDefinition from the operator's type
+    Crd,
+    /// Check the chart, with the API schemas of the running node
+    Chart {
+        /// Generate the chart's README from its values instead
+        #[arg(long)]
+        write: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Cluster {
+    /// Start the node, or keep a healthy one of this checkout
+    Up,
+    /// Remove the node and everything it left
+    Down,
+    /// Print the state of the node; the exit status is 0 if it is healthy
+    Status,
+    /// Print the path of the administrator's kubeconfig
+    Kubeconfig,
+}
 
 fn main() -> ExitCode {
-    match run() {
+    match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -59,118 +92,78 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
-    let mut arguments = lexopt::Parser::from_env();
-    let Some(command) = word(&mut arguments)? else {
-        print!("{HELP}");
-        return Ok(());
-    };
+fn run(task: Task) -> Result<()> {
     interrupt::listen()?;
-    open_many_files();
+    raise_open_files();
     let workspace = Workspace::find()?;
-    match command.as_str() {
-        "cluster" => {
-            let action = word(&mut arguments)?
-                .context("cluster needs one of: up, down, status, kubeconfig")?;
-            end(&mut arguments)?;
-            match action.as_str() {
-                "up" => cluster::up(&workspace).map(|_| ()),
-                "down" => cluster::down(&workspace),
-                "status" => cluster::status(&workspace),
-                "kubeconfig" => cluster::kubeconfig().map(|path| println!("{}", path.display())),
-                other => bail!("cluster {other}: not one of up, down, status, kubeconfig"),
+    let settings = NetworkSettings::IPV4;
+    match task {
+        Task::Cluster(Cluster::Up) => node::up(&workspace, &settings),
+        Task::Cluster(Cluster::Down) => node::down(&workspace),
+        Task::Cluster(Cluster::Status) => node::status(&workspace, &settings),
+        Task::Cluster(Cluster::Kubeconfig) => {
+            println!("{}", node::kubeconfig()?.display());
+            Ok(())
+        }
+        Task::Demo { choice } => demo::run(&workspace, choice),
+        Task::Test { only, choice } => test::run(&workspace, choice, &only),
+        Task::Image { push } => {
+            let images = image::build(&workspace)?;
+            match push {
+                Some(registry) => image::push(&workspace, &image::products(images), &registry),
+                None => Ok(()),
             }
         }
-        "demo" => demo::run(&workspace, choice(&mut arguments, None)?),
-        "test" => {
-            let mut only = Vec::new();
-            let choice = choice(&mut arguments, Some(&mut only))?;
-            test::run(&workspace, choice, &only)
-        }
-        "image" => {
-            let registry = option(&mut arguments, "push")?;
-            let images = image::build(&workspace)?;
-            registry.map_or(Ok(()), |registry| {
-                image::push(
-                    &workspace,
-                    &image::products(&images),
-                    registry.trim_end_matches('/'),
-                )
-            })
-        }
-        "chart" => match flag(&mut arguments, "write")? {
-            true => chart::write_readme(&workspace),
-            false => chart::check(&workspace, &target::node(&workspace)?, true),
-        },
-        "crd" => end(&mut arguments).and_then(|()| crd::generate(&workspace)),
-        other => bail!("no command {other:?}\n\n{HELP}"),
+        Task::Crd => crd::generate(&workspace),
+        Task::Chart { write: true } => chart::write_readme(&workspace),
+        Task::Chart { write: false } => chart::check(&workspace, &target::node(&workspace)?, true),
     }
 }
 
-/// Tests have a thousand connections, and a shell has a limit of as many. What is
-/// started from here inherits ours. Refused, it is as it was.
-fn open_many_files() {
-    const ENOUGH: u64 = 20_000;
+/// Raises the limit of open files, also for the programs that this one starts: tests open
+/// a thousand connections, the usual limit. If that is refused, the limit stays.
+fn raise_open_files() {
+    const WANTED: u64 = 20_000;
     let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < ENOUGH) {
-        limit.current = Some(limit.maximum.map_or(ENOUGH, |most| most.min(ENOUGH)));
+    if limit.current.is_some_and(|current| current < WANTED) {
+        limit.current = Some(limit.maximum.map_or(WANTED, |maximum| maximum.min(WANTED)));
         let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 
-/// The next argument, when it is a word; `--help` is one too.
-fn word(arguments: &mut lexopt::Parser) -> Result<Option<String>> {
-    match arguments.next()? {
-        None | Some(Long("help") | Short('h')) => Ok(None),
-        Some(Value(word)) => Ok(Some(word.string()?)),
-        Some(other) => Err(other.unexpected().into()),
-    }
-}
-
-/// On which cluster; and for a command with suites, which of them.
-fn choice(arguments: &mut lexopt::Parser, mut only: Option<&mut Vec<String>>) -> Result<Choice> {
-    let mut choice = Choice::default();
-    while let Some(argument) = arguments.next()? {
-        match (argument, only.as_deref_mut()) {
-            (Long("kubeconfig"), _) => choice.kubeconfig = Some(arguments.value()?.into()),
-            (Long("registry"), _) => {
-                let registry = arguments.value()?.string()?;
-                choice.registry = Some(registry.trim_end_matches('/').to_owned());
-            }
-            (Long("only"), Some(only)) => only.push(arguments.value()?.string()?),
-            (other, _) => return Err(other.unexpected().into()),
+/// Returns a cargo command for the checkout, without the variables that `cargo run` sets
+/// for xtask: a change to them causes build scripts, and everything behind them, to be
+/// built again.
+fn cargo(workspace: &Workspace) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(&workspace.root);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+        if prefixes.iter().any(|prefix| text.starts_with(prefix)) {
+            cargo.env_remove(&name);
         }
     }
-    if choice.registry.is_some() && choice.kubeconfig.is_none() {
-        bail!("--registry is for a cluster that is named by --kubeconfig; our node needs none");
-    }
-    Ok(choice)
+    cargo
 }
 
-/// The value of the only option that a command takes.
-fn option(arguments: &mut lexopt::Parser, name: &str) -> Result<Option<String>> {
-    let mut value = None;
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long(given) if given == name => value = Some(arguments.value()?.string()?),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    Ok(value)
-}
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
 
-/// Whether the only flag that a command takes is there.
-fn flag(arguments: &mut lexopt::Parser, name: &str) -> Result<bool> {
-    let mut there = false;
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long(given) if given == name => there = true,
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    Ok(there)
-}
+    use super::*;
 
-fn end(arguments: &mut lexopt::Parser) -> Result<()> {
-    option(arguments, "").map(|_| ())
+    #[test]
+    fn the_command_line_is_valid_and_its_help_lists_commands_and_suites() {
+        let mut command = Arguments::command();
+        command.clone().debug_assert();
+        assert!(command.render_help().to_string().contains("cluster"));
+        let test = command.find_subcommand_mut("test").unwrap();
+        assert!(test.render_help().to_string().contains("chart-on-node"));
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+        assert!(parse("xtask test --only unit --only chart --kubeconfig a").is_ok());
+        assert!(parse("xtask test --only nothing").is_err());
+        // Our own node needs no registry.
+        assert!(parse("xtask demo --registry a").is_err());
+    }
 }

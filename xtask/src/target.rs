@@ -1,24 +1,26 @@
-//! The cluster that a demo or a test runs on: our own node, or one that is
-//! there already.
+//! The cluster of a demo or a test: the test node, or an existing cluster.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use testnode::NetworkSettings;
+use testnode::host::{Workspace, files, interrupt, process};
+use testnode::image::Image;
+use testnode::node;
 
-use crate::cluster;
-use crate::image::{self, Image};
+use crate::image;
 use crate::kubernetes::Kubernetes;
-use crate::prepare;
-use crate::process;
 use crate::programs;
-use crate::workspace::Workspace;
 
-/// What the command line says about the cluster.
-#[derive(Clone, Debug, Default)]
+/// The cluster that the command line selects.
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Choice {
-    /// `--kubeconfig FILE`: a cluster that is there.
+    /// Use an existing cluster instead of the test node
+    #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// `--registry REGISTRY`: where that cluster can pull from, and we push to.
+    /// Push the images to this registry, from which that cluster pulls them
+    #[arg(long, requires = "kubeconfig")]
     pub(crate) registry: Option<String>,
 }
 
@@ -27,33 +29,39 @@ pub(crate) struct Choice {
 pub(crate) struct Target {
     pub(crate) kubernetes: Kubernetes,
     pub(crate) images: Vec<Image>,
-    /// The registry that the images' names begin with.
+    /// The registry with which the images' names begin.
     pub(crate) registry: Option<String>,
-    /// Whether the cluster is our own node.
+    /// Whether the cluster is the test node.
     pub(crate) own: bool,
 }
 
 impl Target {
-    /// Brings up our node, or takes the cluster that was named, and gives it
-    /// the images.
+    /// Starts the test node, or uses the selected cluster, and gives it the images.
     ///
     /// # Errors
-    /// When there is no such cluster in the end, with the reason.
+    /// If a build fails, or the cluster cannot be used.
     pub(crate) fn prepare(workspace: &Workspace, choice: Choice) -> Result<Self> {
-        let Choice {
-            kubeconfig,
-            registry,
-        } = choice;
-        match kubeconfig {
-            None => own(workspace),
-            Some(kubeconfig) => foreign(workspace, kubeconfig, registry),
+        match choice.kubeconfig {
+            None => start(workspace),
+            Some(kubeconfig) => existing(workspace, kubeconfig, choice.registry),
         }
     }
 
-    /// How a pod names the image.
+    /// Like [`Self::prepare`], with a test node that runs.
     ///
     /// # Errors
-    /// When there is no such image.
+    /// As [`Self::prepare`].
+    pub(crate) fn prepare_running(workspace: &Workspace, choice: Choice) -> Result<Self> {
+        match choice.kubeconfig {
+            None => with_images(workspace, image::build(workspace)?),
+            Some(_) => Self::prepare(workspace, choice),
+        }
+    }
+
+    /// Returns the full name of one of our images, for a pod.
+    ///
+    /// # Errors
+    /// If there is no such image.
     pub(crate) fn reference(&self, name: &str) -> Result<String> {
         let image = self.image(name)?.reference();
         Ok(match &self.registry {
@@ -62,49 +70,68 @@ impl Target {
         })
     }
 
-    /// One of our images.
+    /// Returns one of our images.
     ///
     /// # Errors
-    /// When there is no such image.
+    /// If there is no such image.
     pub(crate) fn image(&self, name: &str) -> Result<&Image> {
         let image = self.images.iter().find(|image| image.name == name);
         image.with_context(|| format!("no image {name} was built"))
     }
 }
 
-fn own(workspace: &Workspace) -> Result<Target> {
-    let (cluster, images) = prepare::node_and_images(workspace)?;
-    cluster::load(&workspace.progress, &images)?;
+/// Starts the node and builds the images at the same time: on a fresh machine, Go and Rust
+/// then keep all cores busy. A failure of one stops the other.
+fn start(workspace: &Workspace) -> Result<Target> {
+    let images = thread::scope(|scope| {
+        let images = scope.spawn(|| image::build(workspace).inspect_err(|_| interrupt::request()));
+        let node = node::up(workspace, &NetworkSettings::IPV4);
+        let node = node.inspect_err(|_| interrupt::request());
+        let images = images.join();
+        let images = images.map_err(|_| anyhow!("the build of the images panicked"))?;
+        match (node, images) {
+            (Ok(()), Ok(images)) => Ok(images),
+            (Err(first), Err(second)) if interrupt::caused(&first) => Err(second),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    })?;
+    with_images(workspace, images)
+}
+
+/// Loads the images into the running test node.
+fn with_images(workspace: &Workspace, images: Vec<Image>) -> Result<Target> {
+    node::load(&workspace.progress, &images)?;
     Ok(Target {
-        kubernetes: Kubernetes {
-            kubectl: cluster.programs.kubectl(),
-            helm: cluster.programs.helm(),
-            kubeconfig: cluster.kubeconfig,
-        },
+        kubernetes: node(workspace)?,
         images,
         registry: None,
         own: true,
     })
 }
 
-fn foreign(workspace: &Workspace, kubeconfig: PathBuf, registry: Option<String>) -> Result<Target> {
+fn existing(
+    workspace: &Workspace,
+    kubeconfig: PathBuf,
+    registry: Option<String>,
+) -> Result<Target> {
     let progress = &workspace.progress;
     let kubeconfig = kubeconfig
         .canonicalize()
         .with_context(|| format!("--kubeconfig {}", kubeconfig.display()))?;
+    let registry = registry.map(|registry| registry.trim_end_matches('/').to_owned());
     let images = image::build(workspace)?;
     let kubernetes = access(workspace, kubeconfig)?;
     let identity = kubernetes.identity().context("reaching the cluster")?;
     let own = is_own(&kubernetes, &identity);
     match &registry {
-        _ if own => cluster::load(progress, &images)?,
+        _ if own => node::load(progress, &images)?,
         Some(registry) => image::push(workspace, &images, registry)?,
         None => {
-            progress.say("this cluster's nodes must have these images already; if they do not,");
-            progress.say("give them the files, or use --registry REGISTRY:");
+            progress.print("the nodes of this cluster must have these images. If they do not,");
+            progress.print("load the files, or use --registry REGISTRY:");
             for image in &images {
                 let file = image.archive.display();
-                progress.say(format!("    {} from {file}", image.reference()));
+                progress.print(format!("    {} from {file}", image.reference()));
             }
         }
     }
@@ -116,12 +143,12 @@ fn foreign(workspace: &Workspace, kubeconfig: PathBuf, registry: Option<String>)
     })
 }
 
-/// The user's own kubectl and helm fit the user's own cluster; without them we
-/// build ours.
+/// Uses the user's kubectl and helm, which fit the user's cluster, or else builds them.
 fn access(workspace: &Workspace, kubeconfig: PathBuf) -> Result<Kubernetes> {
-    let (kubectl, helm) = match (process::find("kubectl"), process::find("helm")) {
-        (Some(kubectl), Some(helm)) => (kubectl, helm),
-        _ => {
+    let installed = process::find("kubectl").zip(process::find("helm"));
+    let (kubectl, helm) = match installed {
+        Some(installed) => installed,
+        None => {
             let programs = programs::ensure(workspace)?;
             (programs.kubectl(), programs.helm())
         }
@@ -134,7 +161,7 @@ fn access(workspace: &Workspace, kubeconfig: PathBuf) -> Result<Kubernetes> {
 }
 
 fn is_own(kubernetes: &Kubernetes, identity: &str) -> bool {
-    let Ok(kubeconfig) = cluster::kubeconfig() else {
+    let Ok(kubeconfig) = node::kubeconfig() else {
         return false;
     };
     let node = Kubernetes {
@@ -144,24 +171,23 @@ fn is_own(kubernetes: &Kubernetes, identity: &str) -> bool {
     node.identity().is_ok_and(|own| own == identity)
 }
 
-/// Our node, as it is.
+/// Returns the test node as it is.
 ///
 /// # Errors
-/// When it is not up.
+/// If it does not run.
 pub(crate) fn node(workspace: &Workspace) -> Result<Kubernetes> {
     let programs = programs::ensure(workspace)?;
     Ok(Kubernetes {
         kubectl: programs.kubectl(),
         helm: programs.helm(),
-        kubeconfig: cluster::kubeconfig()?,
+        kubeconfig: node::kubeconfig()?,
     })
 }
 
-/// The text of a file of the checkout.
+/// Returns the text of a file of the checkout.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If it cannot be read.
 pub(crate) fn read(workspace: &Workspace, path: &str) -> Result<String> {
-    let path: &Path = &workspace.root.join(path);
-    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+    files::read(&workspace.root.join(path))
 }

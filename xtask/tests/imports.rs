@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "client",
     "core",
     "e2e",
@@ -15,6 +15,7 @@ const CRATES: [&str; 8] = [
     "sidecar",
     "telemetry",
     "testkit",
+    "testnode",
     "xtask",
 ];
 

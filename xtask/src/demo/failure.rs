@@ -1,70 +1,29 @@
-//! What a person needs to find out why it failed.
+//! What helps to find the cause of a failed demo.
 
 use crate::install;
 use crate::kubernetes::Kubernetes;
 
 /// Prints the state, the events and the logs of everything that took part.
-pub(crate) fn tell(kubernetes: &Kubernetes, namespace: &str) {
+pub(crate) fn print(kubernetes: &Kubernetes, namespace: &str) {
     let record =
         format!("/api/v1/namespaces/{namespace}/services/fake-discord:control/proxy/record");
-    let queue = "app.kubernetes.io/name=gateway-queue";
-    let everything: [&[&str]; 8] = [
-        &[
-            "--namespace",
-            namespace,
-            "get",
-            "gwq,pods,services,endpointslices,leases",
-            "--output",
-            "wide",
-        ],
-        &["--namespace", namespace, "describe", "gwq"],
-        &[
-            "--namespace",
-            namespace,
-            "get",
-            "events",
-            "--sort-by=.lastTimestamp",
-        ],
-        &[
-            "--namespace",
-            namespace,
-            "logs",
-            "--selector",
-            queue,
-            "--tail=100",
-            "--prefix",
-        ],
-        &[
-            "--namespace",
-            namespace,
-            "logs",
-            "deployment/fake-discord",
-            "--tail=50",
-        ],
-        &[
-            "--namespace",
-            namespace,
-            "logs",
-            "--selector",
-            "app.kubernetes.io/name=bot",
-            "--tail=50",
-            "--prefix",
-        ],
-        &[
-            "--namespace",
-            install::NAMESPACE,
-            "logs",
-            "deployment/gateway-queue-operator",
-            "--tail=100",
-        ],
-        &["get", "--raw", &record],
-    ];
-    for arguments in everything {
-        println!("\n--- kubectl {}", arguments.join(" "));
-        match kubernetes.kubectl(arguments) {
-            Ok(said) => println!("{}", said.trim_end()),
-            Err(error) => println!("{error:#}"),
-        }
+    let ours = format!("--namespace {namespace}");
+    let system = format!("--namespace {}", install::NAMESPACE);
+    let logs = "logs --prefix --selector app.kubernetes.io/name";
+    for command in [
+        format!("{ours} get gwq,pods,services,endpointslices,leases --output wide"),
+        format!("{ours} describe gwq"),
+        format!("{ours} get events --sort-by=.lastTimestamp"),
+        format!("{ours} {logs}=gateway-queue --tail=100"),
+        format!("{ours} logs deployment/fake-discord --tail=50"),
+        format!("{ours} {logs}=bot --tail=50"),
+        format!("{system} logs deployment/gateway-queue-operator --tail=100"),
+        format!("get --raw {record}"),
+    ] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let output = kubernetes.kubectl(&arguments);
+        let output = output.unwrap_or_else(|error| format!("{error:#}"));
+        println!("\n--- kubectl {command}\n{}", output.trim_end());
     }
     println!();
 }

@@ -1,5 +1,4 @@
-//! `cargo xtask demo`: the main job, from nothing to shards that identify one
-//! after the other.
+//! `cargo xtask demo`: from an empty cluster to shards that identify one after the other.
 
 mod failure;
 mod report;
@@ -9,37 +8,35 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use testnode::host::{Progress, Workspace};
 
 use self::report::Summary;
 use crate::install;
 use crate::kubernetes::{Kubernetes, wait_for};
-use crate::progress::Progress;
 use crate::target::{self, Choice, Target};
-use crate::workspace::Workspace;
 
-/// How the parts of the demo are named in their manifests.
+/// The names in the manifests of the demo.
 const QUEUE: &str = "my-bot";
 const IMAGE: &str = "gateway-queue-e2e:dev";
 
 /// The label of the namespaces that the demo and the tests create.
 const KIND: &str = "gateway-queue-e2e";
 
-/// Four pods of two shards; two buckets; 5 s and the margin of 250 ms between
-/// two identifies of a bucket. As the manifests have it.
+/// As in the manifests: four pods of two shards, two buckets, and 5 s and a margin of 250 ms
+/// between two identifies of a bucket.
 const SHARDS: u32 = 8;
 const BUCKETS: u32 = 2;
 const SPACING: Duration = Duration::from_millis(5250);
 
-/// Runs the demo, and leaves everything up to look around.
+/// Runs the demo, and leaves everything running.
 ///
 /// # Errors
-/// When a step fails, a shard does not become ready, or one identified too
-/// early.
+/// If a step fails, a shard does not become ready, or one identified too early.
 pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
     let target = Target::prepare(workspace, choice)?;
     let scenario = Scenario::prepare(workspace, target, "gateway-queue-demo")?;
     let summary = scenario.run()?;
-    look_around(&scenario.target, &scenario.namespace);
+    print_next_steps(&scenario.target, &scenario.namespace);
     println!("\n{}", summary.line());
     summary.verdict()
 }
@@ -57,7 +54,7 @@ impl<'a> Scenario<'a> {
     /// of earlier runs are deleted.
     ///
     /// # Errors
-    /// When a step fails; what a person needs to find the cause is printed.
+    /// If a step fails, after printing what helps to find the cause.
     pub(crate) fn prepare(
         workspace: &'a Workspace,
         target: Target,
@@ -75,7 +72,7 @@ impl<'a> Scenario<'a> {
         Ok(scenario)
     }
 
-    /// The namespace.
+    /// Returns the namespace.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -83,7 +80,7 @@ impl<'a> Scenario<'a> {
     /// Applies a GatewayQueue and a bot, and waits until all shards are ready.
     ///
     /// # Errors
-    /// When a step fails; what a person needs to find the cause is printed.
+    /// If a step fails, after printing what helps to find the cause.
     pub(crate) fn run(&self) -> Result<Summary> {
         self.shards().inspect_err(|_| self.explain())
     }
@@ -92,16 +89,16 @@ impl<'a> Scenario<'a> {
         let progress = &self.workspace.progress;
         let kubernetes = &self.target.kubernetes;
         let namespace = &self.namespace;
-        progress.say(format!(
-            "a namespace: {namespace} (new for each run: a new queue waits 30 s if one of the same \
-             name granted less than a minute ago)"
+        progress.print(format!(
+            "creating the namespace {namespace} (new for each run: a queue waits 30 s if a queue \
+             of the same name granted less than a minute ago)"
         ));
         kubernetes.kubectl(&["create", "namespace", namespace])?;
         let label = format!("{KIND}={kind}");
         kubernetes.kubectl(&["label", "namespace", namespace, &label])?;
         let token = "--from-literal=token=demo.token-of-no-bot";
         self.kubectl(&["create", "secret", "generic", QUEUE, token])?;
-        progress.say("a fake Discord that enforces the rules, with max_concurrency 2");
+        progress.print("starting a fake Discord that enforces the rules, with max_concurrency 2");
         let discord = self.manifest("e2e/manifests/fake-discord.yaml")?;
         kubernetes.apply(namespace, &discord)?;
         rolled_out(kubernetes, namespace, "deployment/fake-discord")
@@ -110,8 +107,8 @@ impl<'a> Scenario<'a> {
     fn shards(&self) -> Result<Summary> {
         let progress = &self.workspace.progress;
         let kubernetes = &self.target.kubernetes;
-        progress.say(
-            "kubectl apply: the GatewayQueue of examples/minimal.yaml, pointed at that Discord",
+        progress.print(
+            "applying the GatewayQueue of examples/minimal.yaml, with the API of that Discord",
         );
         kubernetes.apply(&self.namespace, &self.queue()?)?;
         let queue = format!("gatewayqueue/{QUEUE}");
@@ -120,13 +117,15 @@ impl<'a> Scenario<'a> {
             .context("waiting for the GatewayQueue to be Ready")?;
         print!("\n{}\n", self.kubectl(&["get", "gwq"])?);
 
-        progress.say(format!("a bot: {SHARDS} shards in four pods, all at once"));
+        progress.print(format!(
+            "starting a bot: {SHARDS} shards in four pods, all at once"
+        ));
         kubernetes.apply(&self.namespace, &self.manifest("e2e/manifests/bot.yaml")?)?;
         let record = watch::until_ready(kubernetes, &self.namespace, SHARDS)?;
         Ok(Summary::of(&record, SHARDS, BUCKETS, SPACING))
     }
 
-    /// The example, changed as a user would change it, with kubectl's own means.
+    /// Returns the example, patched by kubectl as a user would do.
     fn queue(&self) -> Result<String> {
         let example = self.workspace.root.join("examples/minimal.yaml");
         let api = format!("http://fake-discord.{}.svc:8080/api/v10", self.namespace);
@@ -138,11 +137,11 @@ impl<'a> Scenario<'a> {
         kubernetes.kubectl(&[&patching[..], &how].concat())
     }
 
-    /// A manifest with the image of this run.
+    /// Returns a manifest with the image of this run.
     fn manifest(&self, path: &str) -> Result<String> {
         let text = target::read(self.workspace, path)?;
         if !text.contains(IMAGE) {
-            bail!("{path} does not name the image {IMAGE}, which is to be replaced");
+            bail!("{path} does not contain the image {IMAGE} to replace");
         }
         let image = self.target.reference("gateway-queue-e2e")?;
         Ok(text.replace(IMAGE, &image))
@@ -155,13 +154,13 @@ impl<'a> Scenario<'a> {
     }
 
     fn explain(&self) {
-        failure::tell(&self.target.kubernetes, &self.namespace);
+        failure::print(&self.target.kubernetes, &self.namespace);
     }
 }
 
-/// Deletes the namespaces of earlier runs, and does not wait for that: it takes half of
-/// the longest grace period of a pod, which is five minutes for a queue. Their pods end
-/// within seconds, as the shards no longer ask the queue.
+/// Deletes the namespaces of earlier runs without waiting, which would take half of the
+/// longest grace period of a pod: five minutes for a queue. The pods end within seconds,
+/// because the shards that use the queue are deleted first.
 fn delete_earlier(progress: &Progress, kubernetes: &Kubernetes, kind: &str) -> Result<()> {
     let selector = format!("--selector={KIND}={kind}");
     let names = ["get", "namespaces", &selector, "--output=name"];
@@ -169,7 +168,7 @@ fn delete_earlier(progress: &Progress, kubernetes: &Kubernetes, kind: &str) -> R
         let Some(name) = namespace.strip_prefix("namespace/") else {
             continue;
         };
-        progress.say(format!("deleting the {namespace} of an earlier run"));
+        progress.print(format!("deleting {namespace} of an earlier run"));
         for objects in ["statefulsets", "gatewayqueues", "deployments"] {
             let delete = ["delete", objects, "--all", "--wait=false"];
             // If this fails, the pods end later.
@@ -189,16 +188,14 @@ fn rolled_out(kubernetes: &Kubernetes, namespace: &str, what: &str) -> Result<()
     })
 }
 
-fn look_around(target: &Target, namespace: &str) {
+fn print_next_steps(target: &Target, namespace: &str) {
     let kubeconfig = target.kubernetes.kubeconfig.display();
     let kubectl = target.kubernetes.kubectl.display();
-    let down = match target.own {
-        true => "cargo xtask cluster down".to_owned(),
-        false => format!(
-            "$k delete namespace {namespace}; helm uninstall {} -n {}",
-            install::RELEASE,
-            install::NAMESPACE
-        ),
+    let down = if target.own {
+        "cargo xtask cluster down".to_owned()
+    } else {
+        let (release, system) = (install::RELEASE, install::NAMESPACE);
+        format!("$k delete namespace {namespace}; helm uninstall {release} -n {system}")
     };
     println!(
         "

@@ -1,4 +1,5 @@
-//! What the fake Discord and the bot's pods say, as rows and a summary. Pure.
+//! The record of the fake Discord and the logs of the bot's pods, as rows and a summary.
+//! Pure.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-/// An event in the life of a shard, as its pod printed it.
+/// An event of a shard in the log of its pod.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Note {
     /// Unix milliseconds.
@@ -15,7 +16,7 @@ pub(crate) struct Note {
     pub(crate) event: String,
 }
 
-/// One identify, from the question to READY. Times are Unix milliseconds.
+/// One identify, from the request for a grant to READY. Times are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
     pub(crate) shard: u64,
@@ -28,7 +29,7 @@ pub(crate) struct Row {
     pub(crate) violation: Option<String>,
 }
 
-/// Reads a pod's log: lines that are no events are somebody's warnings.
+/// Returns the events in a pod's log. Other lines are warnings.
 pub(crate) fn notes(log: &str) -> Vec<Note> {
     log.lines()
         .filter_map(|line| {
@@ -42,7 +43,7 @@ pub(crate) fn notes(log: &str) -> Vec<Note> {
         .collect()
 }
 
-/// One row for each identify of the record.
+/// Returns one row for each identify of the record.
 pub(crate) fn rows(record: &Value, notes: &[Note]) -> Vec<Row> {
     let identifies = record["identifies"].as_array();
     identifies
@@ -51,8 +52,8 @@ pub(crate) fn rows(record: &Value, notes: &[Note]) -> Vec<Row> {
         .filter_map(|identify| {
             let shard = identify["shard"].as_u64()?;
             let identified = identify["t"].as_u64()?;
-            // The last of its kind before the moment: pods on one node share a
-            // clock, and a millisecond of rounding is forgiven.
+            // The last such event until then: pods on one node share a clock, which is
+            // rounded to milliseconds.
             let last = |event: &str, until: u64| {
                 let of_shard = notes
                     .iter()
@@ -79,7 +80,7 @@ pub(crate) const HEADING: &str =
     "  shard  bucket     asked   granted     READY   after its bucket's last identify";
 
 impl Row {
-    /// The row as text. Seconds count from `start`.
+    /// Returns the row as text. Seconds count from `start`.
     pub(crate) fn text(&self, start: u64) -> String {
         let seconds = |t: Option<u64>| match t {
             Some(t) => format!("{:.2} s", t.saturating_sub(start) as f64 / 1000.0),
@@ -101,19 +102,19 @@ impl Row {
     }
 }
 
-/// How it went.
+/// The result of the demo.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Summary {
     expected: u32,
     ready: usize,
     violations: usize,
-    /// From the first grant to the last READY, as seen at Discord.
+    /// From the first identify to the last READY, as recorded by the fake Discord.
     taken: Duration,
     ideal: Duration,
 }
 
 impl Summary {
-    /// Counts what the record says of `expected` shards in `buckets` buckets.
+    /// Summarizes the record of `expected` shards in `buckets` buckets.
     pub(crate) fn of(record: &Value, expected: u32, buckets: u32, spacing: Duration) -> Self {
         let rows = rows(record, &[]);
         let ready: BTreeSet<u64> = rows
@@ -133,7 +134,7 @@ impl Summary {
         }
     }
 
-    /// One line for people.
+    /// Returns the result as one line.
     pub(crate) fn line(&self) -> String {
         format!(
             "{} of {} shards ready, {} identifies too early, {:.2} s from the first identify to the last READY (ideal: {:.2} s)",
@@ -145,10 +146,10 @@ impl Summary {
         )
     }
 
-    /// Whether it went as it must.
+    /// Checks the result.
     ///
     /// # Errors
-    /// When a shard is missing, or one broke a rule of Discord.
+    /// If a shard is missing, or an identify broke a rule of Discord.
     pub(crate) fn verdict(&self) -> Result<()> {
         if self.violations > 0 {
             bail!("{} identifies broke Discord's rules", self.violations);
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn each_identify_is_a_row_with_what_its_pod_noted_before() {
+    fn each_identify_is_a_row_with_the_earlier_events_of_its_pod() {
         let log = r#"a warning, say
             {"t":9000,"shard":2,"event":"asked"}
             {"t":9990,"shard":0,"event":"asked"}
@@ -197,23 +198,19 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_notes_is_shown_all_the_same() {
+    fn a_row_without_events_is_shown_all_the_same() {
         let rows = rows(&record(), &[]);
         assert!(rows[0].text(0).ends_with("the first"));
     }
 
     #[test]
-    fn all_ready_and_none_too_early_is_well() {
+    fn the_demo_fails_without_a_shard_or_with_a_violation() {
         let summary = Summary::of(&record(), 2, 1, SPACING);
         summary.verdict().unwrap();
         assert_eq!(
             summary.line(),
             "2 of 2 shards ready, 0 identifies too early, 5.26 s from the first identify to the last READY (ideal: 5.25 s)"
         );
-    }
-
-    #[test]
-    fn a_missing_shard_or_a_violation_is_not() {
         assert!(Summary::of(&record(), 3, 1, SPACING).verdict().is_err());
         let mut record = record();
         record["violations"] = json!([{}]);

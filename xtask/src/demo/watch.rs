@@ -1,23 +1,23 @@
-//! Shows the shards live, until all are ready.
+//! Prints each shard that identifies, until all are ready.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use serde_json::Value;
+use testnode::host::interrupt;
 
 use super::report::{self, HEADING};
-use crate::interrupt;
 use crate::kubernetes::{Kubernetes, wait_for};
 
-/// Pods that do not even start take this long to be given up.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long all shards may take.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Prints a row for each identify that was answered, and returns the record
-/// when `shards` shards are ready.
+/// Prints a row for each answered identify, and returns the record once `shards` shards are
+/// ready.
 ///
 /// # Errors
-/// When that takes too long.
+/// If that takes too long.
 pub(crate) fn until_ready(kubernetes: &Kubernetes, namespace: &str, shards: u32) -> Result<Value> {
     let record =
         format!("/api/v1/namespaces/{namespace}/services/fake-discord:control/proxy/record");
@@ -28,23 +28,23 @@ pub(crate) fn until_ready(kubernetes: &Kubernetes, namespace: &str, shards: u32)
     let mut version = None;
     loop {
         interrupt::check()?;
-        if started.elapsed() > PATIENCE {
-            bail!("after {} s not all shards are ready", PATIENCE.as_secs());
+        if started.elapsed() > TIMEOUT {
+            bail!("not all shards are ready after {} s", TIMEOUT.as_secs());
         }
         let path = match version {
             Some(version) => format!("{record}?after={version}"),
             None => record.clone(),
         };
-        // Each answer waits for the next event; a proxy in between may fail.
-        let said = wait_for("the record of the fake Discord", PATIENCE, || {
+        // The fake Discord answers at the next event; a proxy in between may time out.
+        let latest = wait_for("the record of the fake Discord", TIMEOUT, || {
             kubernetes.raw(&path).map(Some)
         })?;
-        version = said["version"].as_u64();
-        let notes = report::notes(&logs(kubernetes, namespace)?);
+        version = latest["version"].as_u64();
+        let notes = report::notes(&logs(kubernetes, namespace));
         if start.is_none() {
             start = notes.iter().map(|note| note.t).min();
         }
-        let rows = report::rows(&said, &notes);
+        let rows = report::rows(&latest, &notes);
         for (n, row) in rows.iter().enumerate() {
             let answered = row.ready.is_some() || row.violation.is_some();
             if answered && shown.insert(n) {
@@ -55,22 +55,20 @@ pub(crate) fn until_ready(kubernetes: &Kubernetes, namespace: &str, shards: u32)
         let ready = rows.iter().filter(|row| row.ready.is_some());
         let ready: BTreeSet<u64> = ready.map(|row| row.shard).collect();
         if ready.len() >= shards as usize {
-            return Ok(said);
+            return Ok(latest);
         }
     }
 }
 
-fn logs(kubernetes: &Kubernetes, namespace: &str) -> Result<String> {
-    let selector = "app.kubernetes.io/name=bot";
-    let logs = [
-        "logs",
+fn logs(kubernetes: &Kubernetes, namespace: &str) -> String {
+    let bots = [
+        "--namespace",
+        namespace,
         "--selector",
-        selector,
-        "--tail=-1",
-        "--ignore-errors",
+        "app.kubernetes.io/name=bot",
     ];
-    // A pod that has not started yet has none.
-    Ok(kubernetes
-        .kubectl(&[&["--namespace", namespace], &logs[..]].concat())
-        .unwrap_or_default())
+    let logs = ["logs", "--tail=-1", "--ignore-errors"];
+    // It fails for a pod that has not started.
+    let logs = kubernetes.kubectl(&[&logs[..], &bots].concat());
+    logs.unwrap_or_default()
 }

@@ -10,21 +10,21 @@ pub(super) struct Outcome {
     pub(super) verdict: Verdict,
 }
 
-/// How a suite ended.
+/// The result of a suite, with its reason.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Passed,
-    /// Without some of its tests; with what was skipped and why.
+    /// Some of its tests were skipped: which ones and why.
     PassedInPart(&'static str),
-    /// It did not apply here; with the reason.
+    /// It does not apply here: why.
     Skipped(&'static str),
-    /// With the failed tests, or another cause.
+    /// Its failed tests, or another cause.
     Failed(String),
-    /// This suite, which it needs, did not pass.
+    /// It needs this suite, which did not pass.
     NotRun(&'static str),
 }
 
-/// The first of the needed suites that is in the way: it failed or did not run.
+/// Returns the first of the needed suites that did not pass.
 pub(super) fn unmet(needs: &[&'static str], outcomes: &[Outcome]) -> Option<&'static str> {
     let met = |name: &str| {
         let mut of_it = outcomes.iter().filter(|outcome| outcome.suite == name);
@@ -36,14 +36,14 @@ pub(super) fn unmet(needs: &[&'static str], outcomes: &[Outcome]) -> Option<&'st
     needs.iter().copied().find(|need| !met(need))
 }
 
-/// The names of the suites that failed.
+/// Returns the names of the failed suites.
 pub(super) fn failed(outcomes: &[Outcome]) -> Vec<&'static str> {
     let failed = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Failed(_));
     let failed = outcomes.iter().filter(failed);
     failed.map(|outcome| outcome.suite).collect()
 }
 
-/// The names of the suites of which all or some tests were skipped.
+/// Returns the names of the suites of which all or some tests were skipped.
 pub(super) fn skipped(outcomes: &[Outcome]) -> Vec<&'static str> {
     let skipped = |outcome: &&Outcome| {
         matches!(
@@ -55,7 +55,7 @@ pub(super) fn skipped(outcomes: &[Outcome]) -> Vec<&'static str> {
     skipped.map(|outcome| outcome.suite).collect()
 }
 
-/// A table of all suites, followed by the failures.
+/// Returns a table of all suites, followed by the failures.
 pub(super) fn summary(outcomes: &[Outcome]) -> String {
     let mut text = String::from("  seconds  suite\n");
     let mut failures = String::new();
@@ -86,11 +86,11 @@ pub(super) fn summary(outcomes: &[Outcome]) -> String {
     text + &failures
 }
 
-/// The tests that failed, as `cargo test` lists them, each with its target; and the
-/// targets that ended without a result, because they crashed.
+/// Returns the failed tests in the output of `cargo test`, each with its target, and the
+/// targets that crashed.
 pub(super) fn failed_tests(log: &str) -> Vec<String> {
     let (mut running, mut section, mut failed) = (None, None, Vec::new());
-    let crashed = |target: &str| format!("{target}: ended without a result");
+    let crashed = |target: &str| format!("{target}: crashed");
     for line in log.lines() {
         if let Some(target) = target(line) {
             failed.extend(running.replace(target).map(crashed));
@@ -111,7 +111,7 @@ pub(super) fn failed_tests(log: &str) -> Vec<String> {
     failed
 }
 
-/// The target whose tests begin with this line of `cargo test`.
+/// Returns the target whose tests start at this line of `cargo test`.
 fn target(line: &str) -> Option<&str> {
     if let Some(target) = line.strip_prefix("     Running ") {
         // Without the hashed name of its binary.
@@ -162,7 +162,7 @@ lints failed: a hint
     }
 
     #[test]
-    fn a_suite_waits_for_all_that_it_needs() {
+    fn a_suite_needs_others_that_passed() {
         let outcomes = outcomes();
         assert_eq!(unmet(&["unit", "node", "cluster"], &outcomes), None);
         assert_eq!(unmet(&["unit", "lints"], &outcomes), Some("lints"));
@@ -205,7 +205,7 @@ test result: FAILED. 0 passed; 1 failed
             [
                 "tests/server/main.rs: logs::two",
                 "tests/server/main.rs: rules::away::three",
-                "tests/crash.rs: ended without a result",
+                "tests/crash.rs: crashed",
                 "gateway_queue_client: client/src/lib.rs - HttpQueue (line 3)",
             ]
         );

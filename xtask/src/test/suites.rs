@@ -1,148 +1,194 @@
-//! The suites: what each shows, what it needs, and how it is run.
+//! The suites: what each tests, what it needs, and how it runs.
 
 use std::ffi::OsString;
 use std::time::UNIX_EPOCH;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use testnode::NetworkSettings;
+use testnode::host::packages::{self, Package};
+use testnode::node;
 
 use super::report::Verdict;
 use super::{Run, cargo};
 use crate::chart;
 use crate::demo::Scenario;
-use crate::packages;
 use crate::target::Target;
 
-/// How the namespace of the demo's scenario begins in the tests.
-pub(super) const NAMESPACE: &str = "gateway-queue-test";
+/// The beginning of the name of the namespace in which the demo's scenario runs.
+const NAMESPACE: &str = "gateway-queue-test";
 
-/// The suite that starts beside the first ones.
-pub(super) const NODE: &str = "node";
-
-/// How many tests run at the same time.
-const THREADS: &str = "RUST_TEST_THREADS";
+/// What the tests of the queue's page need.
+const BROWSER: &[Package] = &[
+    ("chromium", "chromium"),
+    ("chromium-driver", "chromedriver"),
+];
 
 /// The tests that need a node or a browser, which a plain `cargo test` leaves out.
 const BY_NAME: [&str; 6] = ["--test", "page", "--test", "chart", "--test", "cluster"];
 
-const LINT: [&str; 3] = ["clippy", "--quiet", "--workspace"];
-const DENY: [&str; 3] = ["--", "--deny", "warnings"];
-
-/// One part of the tests.
+/// A group of tests.
+#[derive(Debug)]
 pub(super) struct Suite {
-    /// As `--only` and the summary call it.
+    /// The name in `--only` and in the summary.
     pub(super) name: &'static str,
     pub(super) description: &'static str,
-    /// Suites before it that must have passed.
+    /// Earlier suites that must have passed.
     pub(super) needs: &'static [&'static str],
-    pub(super) run: fn(&mut Run<'_>) -> Result<()>,
+    pub(super) lane: Lane,
+    pub(super) load: Load,
+    pub(super) run: fn(&Run<'_>) -> Result<Verdict>,
 }
 
-/// All suites, in the order in which they run. No other runs beside `chart-on-node`,
-/// which replaces the CustomResourceDefinition.
-pub(super) static SUITES: [Suite; 13] = [
+/// The suites of a lane run one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Machine,
+    /// `chart-on-node` replaces the CustomResourceDefinition, so no other suite may use the
+    /// cluster at the same time.
+    Cluster,
+}
+
+/// How a suite affects suites beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    /// It keeps the processors busy.
+    Busy,
+    /// It mostly waits, and does not mind a busy machine.
+    Waits,
+    /// It mostly waits, and measures times.
+    Measures,
+}
+
+/// All suites. The suites of a lane run in this order.
+static SUITES: [Suite; 13] = [
     Suite {
         name: "formatting",
         description: "cargo fmt",
         needs: &[],
-        run: |run| {
-            cargo::run(
-                run.workspace,
-                "formatting",
-                &["fmt", "--all", "--check"],
-                &[],
-            )
-        },
+        lane: Lane::Machine,
+        load: Load::Busy,
+        run: |run| cargo(run, "formatting", &["fmt", "--all", "--check"]),
     },
     Suite {
         name: "lints",
         description: "clippy",
         needs: &[],
+        lane: Lane::Machine,
+        load: Load::Busy,
         run: |run| lint(run, "lints", &["--all-targets"]),
     },
     Suite {
         name: "lints-by-name",
-        description: "clippy, of the tests that `--all-targets` leaves out",
+        description: "clippy, for the tests that need a node or a browser",
         needs: &[],
+        lane: Lane::Machine,
+        load: Load::Busy,
         run: |run| lint(run, "lints-by-name", &BY_NAME),
     },
     Suite {
         name: "compile",
-        description: "compiling the tests",
+        description: "compiling all tests",
         needs: &[],
+        lane: Lane::Machine,
+        load: Load::Busy,
         run: compile,
     },
     Suite {
-        name: NODE,
-        description: "a real Kubernetes node",
-        needs: &[],
-        run: node,
-    },
-    Suite {
-        name: "unit",
-        description: "what needs neither a cluster nor a browser",
-        needs: &["compile"],
-        run: |run| tests(run, "unit", &["--workspace"], &[threads(8)]),
-    },
-    Suite {
         name: "page",
-        description: "the queue's page in a browser",
+        description: "the queue's status page in a browser",
         needs: &["compile"],
+        lane: Lane::Machine,
+        load: Load::Busy,
         run: page,
     },
     Suite {
+        name: "unit",
+        description: "tests that need neither a cluster nor a browser",
+        needs: &["compile"],
+        lane: Lane::Machine,
+        load: Load::Measures,
+        run: |run| tests(run, "unit", &["--workspace"], &[threads(8)]),
+    },
+    Suite {
+        name: "node",
+        description: "a real Kubernetes node",
+        needs: &[],
+        lane: Lane::Cluster,
+        load: Load::Busy,
+        run: start_node,
+    },
+    Suite {
         name: "images",
-        description: "the images, on the cluster",
-        needs: &[NODE],
+        description: "the images, in the cluster",
+        needs: &["node"],
+        lane: Lane::Cluster,
+        load: Load::Busy,
         run: images,
     },
     Suite {
         name: "chart",
         description: "the chart, without installing it",
         needs: &["images"],
+        lane: Lane::Cluster,
+        load: Load::Busy,
         run: |run| {
             let target = run.target()?;
-            chart::check(run.workspace, &target.kubernetes, target.own)
+            chart::check(run.workspace, &target.kubernetes, target.own)?;
+            Ok(Verdict::Passed)
         },
     },
     Suite {
         name: "operator",
         description: "the operator, installed by helm, and a fake Discord",
         needs: &["images"],
+        lane: Lane::Cluster,
+        load: Load::Waits,
         run: operator,
     },
     Suite {
         name: "demo",
-        description: "the main job: eight shards in four pods on the node",
+        description: "the scenario of the demo: eight shards in four pods",
         needs: &["operator"],
-        run: main_job,
+        lane: Lane::Cluster,
+        load: Load::Waits,
+        run: demo,
     },
     Suite {
         name: "chart-on-node",
         description: "the chart, installed, upgraded and removed by helm 3 and helm 4",
         needs: &["compile", "operator"],
-        run: chart_on_the_node,
+        lane: Lane::Cluster,
+        load: Load::Waits,
+        run: chart_on_node,
     },
     Suite {
         name: "cluster",
-        description: "what a user of a real cluster sees",
+        description: "the operator and queues on a real cluster",
         needs: &["compile", "operator"],
-        run: on_the_cluster,
+        lane: Lane::Cluster,
+        load: Load::Measures,
+        run: cluster,
     },
 ];
 
-/// The suites with these names and those that they need; all, if there are no names.
-///
-/// # Errors
-/// When there is no such suite.
-pub(super) fn chosen(only: &[String]) -> Result<Vec<&'static Suite>> {
-    let is_suite = |name: &&String| SUITES.iter().any(|suite| suite.name == **name);
-    if let Some(unknown) = only.iter().find(|name| !is_suite(name)) {
-        let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
-        bail!("--only {unknown}: not one of {}", names.join(", "));
-    }
+/// The names of all suites.
+pub(crate) fn names() -> [&'static str; SUITES.len()] {
+    std::array::from_fn(|number| SUITES[number].name)
+}
+
+/// The list of all suites for `--help`.
+pub(crate) fn help() -> String {
+    let lines = SUITES
+        .iter()
+        .map(|suite| format!("  {:<13}  {}", suite.name, suite.description));
+    format!("Suites:\n{}", lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// Returns the suites with these names and the suites they need; without names, all.
+pub(super) fn chosen(only: &[String]) -> Vec<&'static Suite> {
     let mut wanted: Vec<&str> = only.iter().map(String::as_str).collect();
     let mut chosen = Vec::new();
-    // A suite comes after those that it needs.
+    // A suite is listed after those that it needs.
     for suite in SUITES.iter().rev() {
         if only.is_empty() || wanted.contains(&suite.name) {
             wanted.extend(suite.needs);
@@ -150,96 +196,99 @@ pub(super) fn chosen(only: &[String]) -> Result<Vec<&'static Suite>> {
         }
     }
     chosen.reverse();
-    Ok(chosen)
+    chosen
 }
 
-/// Most tests that take long mostly wait.
+/// The number of tests that run at the same time.
 fn threads(count: u8) -> (&'static str, OsString) {
-    (THREADS, count.to_string().into())
+    ("RUST_TEST_THREADS", count.to_string().into())
 }
 
-fn lint(run: &Run<'_>, suite: &str, targets: &[&str]) -> Result<()> {
-    cargo::run(
-        run.workspace,
-        suite,
-        &[&LINT[..], targets, &DENY[..]].concat(),
-        &[],
-    )
+fn cargo(run: &Run<'_>, suite: &str, arguments: &[&str]) -> Result<Verdict> {
+    cargo::run(run.workspace, suite, arguments, &[])?;
+    Ok(Verdict::Passed)
 }
 
-/// `cargo test`. All suites test the whole workspace: for one package alone its
-/// dependencies are compiled again, with other features.
-fn tests(run: &Run<'_>, suite: &str, which: &[&str], variables: &[(&str, OsString)]) -> Result<()> {
+fn lint(run: &Run<'_>, suite: &str, targets: &[&str]) -> Result<Verdict> {
+    let (clippy, deny) = (
+        ["clippy", "--quiet", "--workspace"],
+        ["--", "--deny", "warnings"],
+    );
+    cargo(run, suite, &[&clippy[..], targets, &deny].concat())
+}
+
+/// Runs `cargo test`. All suites select tests of the whole workspace: for one package alone,
+/// its dependencies would be compiled again, with other features.
+fn tests(
+    run: &Run<'_>,
+    suite: &str,
+    which: &[&str],
+    variables: &[(&str, OsString)],
+) -> Result<Verdict> {
     let arguments = [&["test", "--no-fail-fast"][..], which].concat();
-    cargo::run(run.workspace, suite, &arguments, variables)
+    cargo::run(run.workspace, suite, &arguments, variables)?;
+    Ok(Verdict::Passed)
 }
 
-fn compile(run: &mut Run<'_>) -> Result<()> {
+fn compile(run: &Run<'_>) -> Result<Verdict> {
     let compile = ["test", "--quiet", "--workspace", "--no-run"];
-    cargo::run(run.workspace, "compile", &compile, &[])?;
-    let by_name = [&compile[..], &BY_NAME].concat();
-    cargo::run(run.workspace, "compile", &by_name, &[])
+    cargo(run, "compile", &compile)?;
+    cargo(run, "compile", &[&compile[..], &BY_NAME].concat())
 }
 
-fn node(run: &mut Run<'_>) -> Result<()> {
-    if run.choice.kubeconfig.is_some() {
-        run.skipped = Some(Verdict::Skipped("--kubeconfig names a cluster"));
-    }
-    run.node_is_up()
-}
-
-fn page(run: &mut Run<'_>) -> Result<()> {
+fn page(run: &Run<'_>) -> Result<Verdict> {
     let log = run.workspace.cache.join("browser.apt.log");
-    packages::ensure(&run.workspace.progress, packages::BROWSER, &log)?;
-    // Each has a browser of its own, of many processes.
-    tests(
-        run,
-        "page",
-        &["--workspace", "--test", "page"],
-        &[threads(3)],
-    )
+    packages::ensure(&run.workspace.progress, BROWSER, &log)?;
+    // Each test has a browser of its own, of many processes.
+    let page = ["--workspace", "--test", "page"];
+    tests(run, "page", &page, &[threads(3)])
 }
 
-fn images(run: &mut Run<'_>) -> Result<()> {
-    let target = Target::prepare(run.workspace, run.choice.clone())?;
-    run.target = Some(target);
-    Ok(())
+fn start_node(run: &Run<'_>) -> Result<Verdict> {
+    if run.choice.kubeconfig.is_some() {
+        return Ok(Verdict::Skipped("--kubeconfig names a cluster"));
+    }
+    node::up(run.workspace, &NetworkSettings::IPV4)?;
+    Ok(Verdict::Passed)
 }
 
-/// The suites after this one use its fake Discord, too.
-fn operator(run: &mut Run<'_>) -> Result<()> {
+fn images(run: &Run<'_>) -> Result<Verdict> {
+    let target = Target::prepare_running(run.workspace, run.choice.clone())?;
+    run.target.get_or_init(|| target);
+    Ok(Verdict::Passed)
+}
+
+/// Prepares the scenario of the demo. The suites after this one use its fake Discord, too.
+fn operator(run: &Run<'_>) -> Result<Verdict> {
     let target = run.target()?.clone();
-    run.scenario = Some(Scenario::prepare(run.workspace, target, NAMESPACE)?);
-    Ok(())
+    let scenario = Scenario::prepare(run.workspace, target, NAMESPACE)?;
+    run.scenario.get_or_init(|| scenario);
+    Ok(Verdict::Passed)
 }
 
-fn main_job(run: &mut Run<'_>) -> Result<()> {
+fn demo(run: &Run<'_>) -> Result<Verdict> {
     let summary = run.scenario()?.run()?;
     println!("\n{}\n", summary.line());
-    summary.verdict()
+    summary.verdict()?;
+    Ok(Verdict::Passed)
 }
 
-fn chart_on_the_node(run: &mut Run<'_>) -> Result<()> {
+fn chart_on_node(run: &Run<'_>) -> Result<Verdict> {
     let target = run.target()?;
     if !target.own {
-        run.skipped = Some(Verdict::Skipped(
+        return Ok(Verdict::Skipped(
             "it would upgrade and remove the CustomResourceDefinition of a cluster that is not ours",
         ));
-        return Ok(());
     }
-    let of_the_chart = chart::variables(run.workspace, target)?;
+    let of_chart = chart::variables(run.workspace, target)?;
     // A test that changes the CustomResourceDefinition waits for all others.
     let all_at_once = [threads(8)];
-    let variables = [&variables(run, target)?[..], &of_the_chart, &all_at_once].concat();
-    tests(
-        run,
-        "chart-on-node",
-        &["--workspace", "--test", "chart"],
-        &variables,
-    )
+    let variables = [&variables(run, target)?[..], &of_chart, &all_at_once].concat();
+    let chart = ["--workspace", "--test", "chart"];
+    tests(run, "chart-on-node", &chart, &variables)
 }
 
-fn on_the_cluster(run: &mut Run<'_>) -> Result<()> {
+fn cluster(run: &Run<'_>) -> Result<Verdict> {
     let target = run.target()?;
     let mut which = vec!["--workspace", "--test", "cluster"];
     if run.choice.kubeconfig.is_some() {
@@ -248,16 +297,15 @@ fn on_the_cluster(run: &mut Run<'_>) -> Result<()> {
     // `e2e/tests/cluster/schedule.rs` decides how many tests run at once.
     let variables = [&variables(run, target)?[..], &[threads(64)]].concat();
     tests(run, "cluster", &which, &variables)?;
-    if run.choice.kubeconfig.is_some() {
-        run.skipped = Some(Verdict::PassedInPart(
-            "faults, which need the processes of our own node",
-        ));
-    }
-    Ok(())
+    Ok(if run.choice.kubeconfig.is_some() {
+        Verdict::PassedInPart("faults, which need the processes of the test node")
+    } else {
+        Verdict::Passed
+    })
 }
 
 /// The environment of the tests on the node.
-fn variables(run: &Run<'_>, target: &Target) -> Result<[(&'static str, OsString); 6]> {
+fn variables(run: &Run<'_>, target: &Target) -> Result<[(&'static str, OsString); 5]> {
     let kubernetes = &target.kubernetes;
     let started = run.started.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok([
@@ -266,8 +314,6 @@ fn variables(run: &Run<'_>, target: &Target) -> Result<[(&'static str, OsString)
         ("HELM", kubernetes.helm.clone().into()),
         ("E2E_NAMESPACE", run.scenario()?.namespace().into()),
         ("E2E_STARTED", started.as_secs().to_string().into()),
-        // A whole node works beside these, and they measure times.
-        threads(4),
     ])
 }
 
@@ -277,12 +323,11 @@ mod tests {
 
     fn names(only: &[&str]) -> Vec<&'static str> {
         let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
-        let chosen = chosen(&only).unwrap();
-        chosen.into_iter().map(|suite| suite.name).collect()
+        chosen(&only).iter().map(|suite| suite.name).collect()
     }
 
     #[test]
-    fn what_a_suite_needs_runs_before_it() {
+    fn a_suite_is_listed_after_those_that_it_needs() {
         for (number, suite) in SUITES.iter().enumerate() {
             for need in suite.needs {
                 let mut before = SUITES[..number].iter();
@@ -292,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_suite_and_all_that_it_needs_run() {
+    fn only_the_chosen_suites_and_those_they_need_run() {
         assert_eq!(names(&["lints"]), ["lints"]);
         assert_eq!(
             names(&["unit", "formatting"]),
@@ -300,13 +345,8 @@ mod tests {
         );
         assert_eq!(
             names(&["cluster"]),
-            ["compile", NODE, "images", "operator", "cluster"]
+            ["compile", "node", "images", "operator", "cluster"]
         );
         assert_eq!(names(&[]).len(), SUITES.len());
-        let unknown = chosen(&["nothing".to_owned()]).map(|_| ()).unwrap_err();
-        assert!(
-            unknown.to_string().contains("formatting, lints"),
-            "{unknown}"
-        );
     }
 }

@@ -1,18 +1,17 @@
-//! Who may do what: the node's certificates, and a kubeconfig for each user.
+//! The node's certificates, and a kubeconfig for each client of the API server.
 
-use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
-use super::layout::{self, API_SERVICE_IP, NODE_IP, NODE_NAME};
-use crate::files;
-use crate::process;
+use super::layout::{self, NODE_NAME};
+use crate::NetworkSettings;
+use crate::host::{files, process};
 use crate::programs::Programs;
 
-/// Programs that talk to the API server, and the users that Kubernetes' own
-/// rules know them by.
+/// The clients of the API server, with the user and group that Kubernetes' default roles
+/// refer to.
 const CLIENTS: [(&str, &str, Option<&str>); 6] = [
     ("admin", "kubernetes-admin", Some("system:masters")),
     ("controller-manager", "system:kube-controller-manager", None),
@@ -22,42 +21,37 @@ const CLIENTS: [(&str, &str, Option<&str>); 6] = [
     ("scheduler", "system:kube-scheduler", None),
 ];
 
-/// The path of a certificate (`NAME.crt`) or key (`NAME.key`).
+/// Returns the path of a certificate (`NAME.crt`) or key (`NAME.key`).
 pub(crate) fn path(file: &str) -> String {
     format!("{}/certs/{file}", layout::RUN)
 }
 
-/// The path of the kubeconfig of one of the node's programs.
+/// Returns the path of the kubeconfig of one of the node's programs.
 pub(crate) fn kubeconfig_path(client: &str) -> String {
     path(&format!("{client}.kubeconfig"))
 }
 
-/// Makes new certificates, and the kubeconfigs that name them.
+/// Creates new certificates, and the kubeconfigs that refer to them.
 ///
 /// # Errors
-/// When the folder cannot be written.
-pub(crate) fn issue(programs: &Programs) -> Result<()> {
+/// If the folder cannot be written.
+pub(crate) fn issue(programs: &Programs, settings: &NetworkSettings) -> Result<()> {
     let folder = format!("{}/certs", layout::RUN);
-    fs::create_dir_all(&folder).with_context(|| format!("creating {folder}"))?;
+    files::create_folder(&folder)?;
     process::feed(
         Command::new(programs.path("certs")).arg(&folder),
-        &requests().to_string(),
+        &requests(settings).to_string(),
     )?;
-    for (client, _, _) in CLIENTS {
-        files::replace(
-            kubeconfig_path(client).as_ref(),
-            kubeconfig(client).as_bytes(),
-            0o600,
-        )?;
+    let mut files = vec![(layout::KUBECONFIG.to_owned(), "admin")];
+    files.extend(CLIENTS.map(|(client, _, _)| (kubeconfig_path(client), client)));
+    for (path, client) in files {
+        let text = kubeconfig(client, settings);
+        files::replace(path.as_ref(), text.as_bytes(), 0o600)?;
     }
-    files::replace(
-        layout::KUBECONFIG.as_ref(),
-        kubeconfig("admin").as_bytes(),
-        0o600,
-    )
+    Ok(())
 }
 
-fn requests() -> serde_json::Value {
+fn requests(settings: &NetworkSettings) -> serde_json::Value {
     let mut requests: Vec<_> = CLIENTS
         .iter()
         .map(|(file, user, group)| json!({ "file": file, "user": user, "groups": group.iter().collect::<Vec<_>>() }))
@@ -66,25 +60,22 @@ fn requests() -> serde_json::Value {
         json!({
             "file": "apiserver", "user": "kube-apiserver",
             "names": ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"],
-            "ips": [NODE_IP, API_SERVICE_IP, "127.0.0.1"],
+            "ips": [settings.node, settings.api_service, "127.0.0.1"],
         }),
-        // The API server asks the kubelet for logs and shells with this one.
+        // For requests of the API server to the kubelet, such as for logs.
         json!({ "file": "apiserver-kubelet", "user": "kube-apiserver-kubelet", "groups": ["system:masters"] }),
         json!({ "file": "kubelet-server", "user": format!("system:node:{NODE_NAME}"), "groups": ["system:nodes"],
-                "names": [NODE_NAME], "ips": [NODE_IP] }),
-        // Signs the tokens of ServiceAccounts; only its key counts.
+                "names": [NODE_NAME], "ips": [settings.node] }),
+        // Signs the tokens of ServiceAccounts: only its key is used.
         json!({ "file": "service-accounts", "user": "service-accounts" }),
     ]);
     json!(requests)
 }
 
-/// A kubeconfig that names the certificates by path: nothing secret is copied.
-fn kubeconfig(client: &str) -> String {
-    let (api, authority) = (layout::api(), path("ca.crt"));
-    let (certificate, key) = (
-        path(&format!("{client}.crt")),
-        path(&format!("{client}.key")),
-    );
+/// Returns a kubeconfig that refers to the certificates by path.
+fn kubeconfig(client: &str, settings: &NetworkSettings) -> String {
+    let (api, authority) = (settings.api_url(), path("ca.crt"));
+    let [certificate, key] = ["crt", "key"].map(|end| path(&format!("{client}.{end}")));
     format!(
         "apiVersion: v1
 kind: Config
@@ -108,29 +99,20 @@ mod tests {
 
     #[test]
     fn a_kubeconfig_names_the_node_and_the_clients_own_certificate() {
-        let text = kubeconfig("scheduler");
+        let text = kubeconfig("scheduler", &NetworkSettings::IPV4);
         assert!(text.contains("server: \"https://10.111.0.2:6443\""));
         assert!(text.contains("client-key: /run/gateway-queue-node/certs/scheduler.key"));
         assert!(!text.contains("insecure"));
     }
 
     #[test]
-    fn the_kubelet_is_the_user_of_its_own_node() {
-        let kubelet = CLIENTS
-            .iter()
-            .find(|(client, _, _)| *client == "kubelet")
-            .unwrap();
-        assert_eq!(kubelet.1, format!("system:node:{NODE_NAME}"));
-    }
-
-    #[test]
-    fn only_the_administrator_is_above_the_rules() {
-        let masters = CLIENTS
-            .iter()
-            .filter(|(_, _, group)| *group == Some("system:masters"));
-        assert_eq!(
-            masters.map(|(client, _, _)| *client).collect::<Vec<_>>(),
-            ["admin"]
-        );
+    fn only_the_administrator_bypasses_the_roles_and_the_kubelet_has_the_nodes_name() {
+        for (client, user, group) in CLIENTS {
+            let is_master = group == Some("system:masters");
+            assert_eq!(is_master, client == "admin", "{client}");
+            if client == "kubelet" {
+                assert_eq!(user, format!("system:node:{NODE_NAME}"));
+            }
+        }
     }
 }
