@@ -107,7 +107,9 @@ pub(crate) fn clients(settings: &NetworkSettings) -> [Component; 5] {
         --hostname-override={NODE_NAME}
         --node-ip={node}"
     );
-    // No election: there is only one of each, and it would take time.
+    // No election: there is only one of each, and it would take time. The limits of requests
+    // are those of the kubelet and the scheduler: with the default of 20 a second, the garbage
+    // collector falls behind while many tests end.
     let manager = format!(
         "--kubeconfig={manager}
         --authentication-kubeconfig={manager}
@@ -120,7 +122,9 @@ pub(crate) fn clients(settings: &NetworkSettings) -> [Component; 5] {
         --allocate-node-cidrs
         --cluster-cidr={pods}
         --service-cluster-ip-range={services}
-        --leader-elect=false"
+        --leader-elect=false
+        --kube-api-qps=50
+        --kube-api-burst=100"
     );
     let scheduler = format!(
         "--kubeconfig={scheduler}
