@@ -65,16 +65,16 @@ pub(crate) fn recipe() -> impl std::fmt::Debug {
 pub(crate) fn create(programs: &Programs) -> Result<Init> {
     let mut mounts = Vec::new();
     for place in PLACES {
-        let ours = format!("{DISK}/places{place}");
-        files::create_folder(&ours)?;
+        let source = format!("{DISK}/places{place}");
+        files::create_folder(&source)?;
         files::create_folder(place)?;
-        mounts.extend([ours, place.to_owned()]);
+        mounts.extend([source, place.to_owned()]);
     }
     for (name, value) in KERNEL_SETTINGS {
-        let (ours, theirs) = (format!("{RUN}/kernel/{name}"), format!("/proc/sys/{name}"));
-        if Path::new(&theirs).exists() {
-            files::replace(ours.as_ref(), value.as_bytes(), 0o644)?;
-            mounts.extend([ours, theirs]);
+        let (source, place) = (format!("{RUN}/kernel/{name}"), format!("/proc/sys/{name}"));
+        if Path::new(&place).exists() {
+            files::replace(source.as_ref(), value.as_bytes(), 0o644)?;
+            mounts.extend([source, place]);
         }
     }
     let log = format!("{LOGS}/init.log");
