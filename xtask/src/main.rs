@@ -17,7 +17,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use testnode::NetworkSettings;
-use testnode::host::{Workspace, files, interrupt, process, workspace};
+use testnode::host::{Workspace, interrupt};
 use testnode::node;
 
 use crate::target::Choice;

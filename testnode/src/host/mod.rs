@@ -6,7 +6,7 @@ pub mod interrupt;
 pub mod packages;
 pub mod process;
 mod progress;
-pub mod workspace;
+mod workspace;
 
 pub use progress::Progress;
 pub use workspace::Workspace;

@@ -26,9 +26,4 @@ impl Progress {
         let _ = writeln!(out, "[{seconds:>4} s] {text}");
         let _ = out.flush();
     }
-
-    /// Prints one line, like [`Self::print`].
-    pub fn say(&self, text: impl Display) {
-        self.print(text);
-    }
 }

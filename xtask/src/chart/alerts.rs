@@ -4,9 +4,9 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use testnode::host::process;
 
 use super::{Check, REGISTRY};
-use crate::process;
 
 /// Tests of each alert: when it fires, when it does not, and when its series are absent.
 const TESTS: &str = "tests/alerts.promtool.yaml";

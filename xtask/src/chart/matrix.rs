@@ -44,7 +44,7 @@ pub(super) fn check(check: &Check<'_>) -> Result<()> {
         }
     }
     let progress = &check.workspace.progress;
-    progress.say(format!(
+    progress.print(format!(
         "  {renderings} renderings, {} objects",
         objects.len()
     ));
@@ -84,7 +84,7 @@ fn with_monitors(check: &Check<'_>) -> Result<bool> {
                 .kubectl(&["wait", "--for=condition=Established", &crd])?;
         } else if check.kubernetes.kubectl(&["get", &crd]).is_err() {
             let progress = &check.workspace.progress;
-            progress.say(format!("  without monitors: the cluster has no {crd}"));
+            progress.print(format!("  without monitors: the cluster has no {crd}"));
             return Ok(false);
         }
     }

@@ -9,15 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use testnode::host::{Workspace, files, interrupt, process};
 
 use crate::debian;
-use crate::files;
-use crate::interrupt;
 use crate::kubernetes::Kubernetes;
-use crate::process;
 use crate::programs::{self, Programs};
 use crate::target::{self, Target};
-use crate::workspace::Workspace;
 
 const CHART: &str = "charts/gateway-queue-operator";
 const CRD: &str = "crds/gatewayqueue.dev_gatewayqueues.yaml";
@@ -73,7 +70,7 @@ pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes, own_node: bo
     let mut errors = Vec::new();
     for (name, step) in steps {
         interrupt::check()?;
-        workspace.progress.say(format!("the chart: {name}"));
+        workspace.progress.print(format!("the chart: {name}"));
         if let Err(error) = step(&check) {
             if interrupt::caused(&error) {
                 return Err(error);
@@ -117,7 +114,7 @@ pub(crate) fn write_readme(workspace: &Workspace) -> Result<()> {
     let chart = workspace.root.join(CHART);
     let readme = generated_readme(&tools, &chart)?;
     files::replace(&chart.join(README), readme.as_bytes(), 0o644)?;
-    workspace.progress.say(format!("wrote {CHART}/{README}"));
+    workspace.progress.print(format!("wrote {CHART}/{README}"));
     Ok(())
 }
 
@@ -180,7 +177,10 @@ fn unit_tests(check: &Check<'_>) -> Result<()> {
     })?;
     let count = report.lines().find(|line| line.starts_with("Tests:"));
     let count = count.context("the report of helm-unittest has no line `Tests:`")?;
-    check.workspace.progress.say(format!("  {}", count.trim()));
+    check
+        .workspace
+        .progress
+        .print(format!("  {}", count.trim()));
     Ok(())
 }
 
