@@ -327,4 +327,11 @@ mod tests {
         assert_eq!(kubelet["authentication"]["anonymous"]["enabled"], false);
         assert_eq!(kubelet["authorization"]["mode"], "Webhook");
     }
+
+    #[test]
+    fn every_program_has_a_log_of_its_own() {
+        let all = all(&NetworkSettings::IPV4);
+        let names: std::collections::BTreeSet<_> = all.iter().map(|it| it.name).collect();
+        assert_eq!(names.len(), all.len());
+    }
 }
