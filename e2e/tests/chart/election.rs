@@ -8,7 +8,7 @@ use crate::definition::shared;
 use crate::helm::Helm;
 
 /// Two leaders would overwrite each other's changes within seconds.
-const UNDISTURBED: Duration = Duration::from_secs(10);
+const UNDISTURBED: Duration = Duration::from_secs(20);
 
 #[test]
 fn of_two_releases_that_serve_one_namespace_one_leads_and_the_other_is_on_standby() {
