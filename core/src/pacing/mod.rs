@@ -1,6 +1,7 @@
 //! Who may identify when: buckets, waiters, reservations and session starts.
 
 pub mod budget;
+pub mod fetch_schedule;
 pub mod pacer;
 pub mod reservations;
 pub mod scheduler;

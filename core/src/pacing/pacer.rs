@@ -53,7 +53,7 @@ pub struct Lane {
 
 /// Where a waiter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeadershipState {
+pub struct Position {
     /// How many of its bucket go before it.
     pub ahead: usize,
     /// When its turn comes if nobody leaves or returns. Session starts are not
@@ -311,7 +311,7 @@ impl Pacer {
     }
 
     /// Where the waiter stands; none when it does not wait any more.
-    pub fn standing(&self, id: WaiterId, now: Moment) -> Option<LeadershipState> {
+    pub fn standing(&self, id: WaiterId, now: Moment) -> Option<Position> {
         let waiter = self.waiters.get(&id)?;
         let lane = &self.buckets[self.bucket_of(waiter.shard) as usize];
         let ahead = lane.line.ahead_of(waiter.place);
@@ -321,7 +321,7 @@ impl Pacer {
             false => lane.free_at.max(now),
         };
         let turns = u32::try_from(ahead).unwrap_or(u32::MAX);
-        Some(LeadershipState {
+        Some(Position {
             ahead,
             turn_at: free_at + self.spacing.saturating_mul(turns),
         })

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::gateway_bot::{Limits, MAX_BUCKETS};
 use crate::leadership::term::Inheritance;
 use crate::lease_state::{BlockedBy, Left, TokenState};
-use crate::pacing::budget::{Budget, Outcome, Rules};
+use crate::pacing::budget::{Budget, Rules};
+use crate::pacing::fetch_schedule::Outcome;
 use crate::pacing::pacer::{Grant, Lane, Pacer, WaiterId};
 use crate::protocol::refusal::{self, Refusal};
 use crate::time::Moment;
@@ -212,7 +213,7 @@ impl Queue {
         // What cannot be is not taken; the old number stays, if there is one.
         if limits.max_concurrency.is_none() && !self.concurrency_known {
             let why = format!("Discord said a max_concurrency that is not 1 to {MAX_BUCKETS}");
-            self.budget.fetched(Outcome::Useless(why), now, jitter);
+            self.budget.fetched(Outcome::Invalid(why), now, jitter);
             return Learned::Trouble;
         }
         let buckets = *limits.max_concurrency.get_or_insert(was);

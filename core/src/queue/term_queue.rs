@@ -18,7 +18,7 @@ use crate::leadership::state::{Leader, LeadershipState};
 use crate::leadership::term::Term;
 use crate::lease_state::last_known::Page;
 use crate::lease_state::{BlockedBy, Entry, Left, SessionStarts, TokenState};
-use crate::pacing::budget::Outcome;
+use crate::pacing::fetch_schedule::Outcome;
 use crate::pacing::pacer::{Grant, WaiterId};
 use crate::pacing::scheduler::{Config, Learned, Queue};
 use crate::protocol::refusal::{Reason, Refusal};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
 use gateway_queue_core::lease_state::TokenState;
-use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::{Config, Queue};
 use gateway_queue_core::time::Moment;
@@ -208,7 +208,7 @@ impl Turns for Broken {
             self.last_answer = limits.max_concurrency.map(|_| *limits);
         }
         match (self.fault, &outcome) {
-            (OpenWhenAFetchFails, Outcome::Unreachable(_) | Outcome::Useless(_)) => {
+            (OpenWhenAFetchFails, Outcome::Unreachable(_) | Outcome::Invalid(_)) => {
                 let limits = plenty(before.unwrap_or(1));
                 self.queue.fetched(Outcome::Limits(limits), now, jitter);
             }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use gateway_queue_core::testing::judge::SessionStarts;
 use gateway_queue_core::time::Moment;
 
@@ -99,7 +99,7 @@ impl Discord {
                 max_concurrency: self.max_concurrency,
             }),
             Mood::Unreachable => Outcome::Unreachable("refused".to_owned()),
-            Mood::Useless => Outcome::Useless("503".to_owned()),
+            Mood::Useless => Outcome::Invalid("503".to_owned()),
             Mood::RateLimited(seconds) => Outcome::RateLimited(Duration::from_secs(seconds)),
             Mood::Rejects => Outcome::Rejected,
         }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use gateway_queue_core::lease_state::TokenState;
-use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::Config;
 use gateway_queue_core::testing::judge::{Spacing, Written};
@@ -441,7 +441,7 @@ impl Judge {
                 (rules.interval, patience)
             }
             Outcome::RateLimited(pause) => (rules.interval.max(*pause), rules.interval.max(*pause)),
-            Outcome::Useless(_) => (rules.interval, patience),
+            Outcome::Invalid(_) => (rules.interval, patience),
             Outcome::Unreachable(_) => (Duration::ZERO, patience),
         };
         self.failed = true;

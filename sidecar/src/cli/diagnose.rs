@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
 use gateway_queue_core::leadership::lease_object::LeaseObject;
-use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
@@ -148,7 +148,7 @@ fn answered(outcome: &Outcome, reserve: u64, now: Timestamp) -> Vec<Finding> {
             format!("Discord answers 429, ask again in {}", words(*after)),
             "find what asks so often; the queue waits as long as it is told",
         ),
-        Outcome::Useless(why) | Outcome::Unreachable(why) => {
+        Outcome::Invalid(why) | Outcome::Unreachable(why) => {
             useless(why.clone(), "look at DISCORD_API, and at discordstatus.com")
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway_queue_core::bot_token::BotToken;
 use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use reqwest::header::{AGE, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use rustls::RootCertStore;
@@ -60,7 +60,7 @@ impl Discord {
         async move {
             let Ok(mut authorization) = authorization else {
                 let why = "the token does not fit into a header";
-                return Ok(Outcome::Useless(why.to_owned()));
+                return Ok(Outcome::Invalid(why.to_owned()));
             };
             authorization.set_sensitive(true);
             let request = request
@@ -79,37 +79,37 @@ async fn read(mut response: Response) -> Outcome {
             let header = response.headers().get(RETRY_AFTER);
             return match header.and_then(retry_after) {
                 Some(pause) => Outcome::RateLimited(pause),
-                None => Outcome::Useless("Discord answered 429 with no Retry-After".to_owned()),
+                None => Outcome::Invalid("Discord answered 429 with no Retry-After".to_owned()),
             };
         }
         StatusCode::NOT_FOUND => {
             let why = "Discord answered 404: DISCORD_API must be the base URL of its REST API";
-            return Outcome::Useless(why.to_owned());
+            return Outcome::Invalid(why.to_owned());
         }
-        status => return Outcome::Useless(format!("Discord answered {}", status.as_u16())),
+        status => return Outcome::Invalid(format!("Discord answered {}", status.as_u16())),
     }
     if !is_new(response.headers()) {
         let why = "the answer is from a cache (its Age is not 0), not from Discord";
-        return Outcome::Useless(why.to_owned());
+        return Outcome::Invalid(why.to_owned());
     }
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() <= MOST_BODY => body.extend(chunk),
             Ok(Some(_)) => {
-                return Outcome::Useless(format!("an answer of more than {MOST_BODY} bytes"));
+                return Outcome::Invalid(format!("an answer of more than {MOST_BODY} bytes"));
             }
             Ok(None) => break,
             // It has answered, if not to the end.
             Err(error) => {
                 let error = error.with_url(response.url().clone());
-                return Outcome::Useless(reason(&error));
+                return Outcome::Invalid(reason(&error));
             }
         }
     }
     match Limits::parse(&body) {
         Ok(limits) => Outcome::Limits(limits),
-        Err(why) => Outcome::Useless(why),
+        Err(why) => Outcome::Invalid(why),
     }
 }
 

@@ -16,7 +16,7 @@ use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::lease_state::{BlockedBy, Left};
-use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::{Config, Learned};
 use gateway_queue_core::queue::term_queue::{TermQueue, TokenChange};

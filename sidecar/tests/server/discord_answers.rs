@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use gateway_queue::discord::api::Discord;
 use gateway_queue_core::bot_token::BotToken;
-use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use gateway_queue_testkit::discord::limits;
 use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 
@@ -28,7 +28,7 @@ async fn fetch(discord: &ScriptedServer) -> Outcome {
 /// Fetches from this server, and checks that the answer is refused for this reason.
 async fn is_refused(discord: ScriptedServer, why: &str, name: &str) {
     match fetch(&discord).await {
-        Outcome::Useless(refusal) | Outcome::Unreachable(refusal) => {
+        Outcome::Invalid(refusal) | Outcome::Unreachable(refusal) => {
             assert!(refusal.starts_with(why), "{name}: {refusal}");
             assert!(!refusal.contains("t0ken"), "{name}: {refusal}");
         }

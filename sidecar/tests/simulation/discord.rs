@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::pacing::budget::Outcome;
+use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use gateway_queue_core::testing::judge::SessionStarts;
 use gateway_queue_core::time::Moment;
 
@@ -85,7 +85,7 @@ impl Discord {
             Health::Healthy => read(&self.limits(now, None)),
             Health::Unreachable => Outcome::Unreachable("no route".to_owned()),
             Health::Broken => match dice.u8(0..6) {
-                0 => Outcome::Useless("Discord answered 503".to_owned()),
+                0 => Outcome::Invalid("Discord answered 503".to_owned()),
                 1 => Outcome::RateLimited(Duration::from_secs(dice.u64(0..60))),
                 2 => Outcome::Rejected,
                 3 => read(["", "<html>", "[]", "null", "{\"shards\":{}}"][dice.usize(0..5)]),
@@ -131,6 +131,6 @@ impl Discord {
 fn read(body: &str) -> Outcome {
     match Limits::parse(body.as_bytes()) {
         Ok(limits) => Outcome::Limits(limits),
-        Err(why) => Outcome::Useless(why),
+        Err(why) => Outcome::Invalid(why),
     }
 }

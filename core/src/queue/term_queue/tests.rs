@@ -63,7 +63,7 @@ fn limits(remaining: u64) -> Outcome {
 }
 
 fn unavailable() -> Outcome {
-    Outcome::Useless("Discord answered 503".to_owned())
+    Outcome::Invalid("Discord answered 503".to_owned())
 }
 
 /// A leader that Discord reported 900 session starts to, that granted one, and

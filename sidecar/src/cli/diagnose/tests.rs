@@ -76,7 +76,7 @@ FAIL     http            Discord answered 500; look at DISCORD_API, and at disco
 skipped  token_accepted  Discord did not say
 skipped  session_starts  Discord did not say
 ";
-    let outcome = Reached::Answered(Outcome::Useless("Discord answered 500".to_owned()));
+    let outcome = Reached::Answered(Outcome::Invalid("Discord answered 500".to_owned()));
     let (code, said) = asked("http://127.0.0.1:8080/api", &outcome);
     assert_eq!((code, said.as_str()), (7, expected));
     let (code, said) = asked("http://h/", &Reached::Answered(Outcome::Rejected));
