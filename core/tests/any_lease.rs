@@ -84,7 +84,7 @@ fn elect(
     wall: Timestamp,
 ) -> Option<Moment> {
     let mut now = from;
-    while !candidate.standing().leads() {
+    while !candidate.state().leads() {
         match candidate.step(now, wall) {
             Action::Read => candidate.answered(server.read(), now),
             Action::Patch(patch) => candidate.answered(server.patch(&patch), now),
@@ -105,7 +105,7 @@ fn elect(
         }
     }
     let taken =
-        candidate.standing().term.clone().unwrap().until - (DURATION - Duration::from_millis(1500));
+        candidate.state().term.clone().unwrap().until - (DURATION - Duration::from_millis(1500));
     candidate.answered(server.patch(&renewal.unwrap()), now);
     Some(taken)
 }
@@ -123,7 +123,7 @@ fn grants(candidate: &Candidate, token: TokenState, from: Moment) -> Vec<(u32, M
             refresh: Duration::from_secs(300),
         },
     };
-    let standing = candidate.standing();
+    let standing = candidate.state();
     let term = standing.term.as_ref().unwrap();
     let mut queue = Queue::inheriting(&config, token, &term.inheritance, from);
     if let (TokenState::Unchecked, Some(known)) = (token, &standing.known) {
@@ -447,7 +447,7 @@ fn a_page_from_the_future_is_not_started_from() {
         };
         let mut candidate = candidate();
         elect(&mut candidate, &mut server, Moment::ZERO, wall()).unwrap();
-        assert_eq!(candidate.standing().known.is_some(), young, "{renewed}");
+        assert_eq!(candidate.state().known.is_some(), young, "{renewed}");
     }
 }
 

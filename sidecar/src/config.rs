@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use gateway_queue_core::bot_token::BotToken;
 use gateway_queue_core::gateway_bot::MAX_BUCKETS;
-use gateway_queue_core::leadership::election::LONGEST;
+use gateway_queue_core::leadership::election::MAX_DURATION;
 use gateway_queue_core::protocol::refusal::SHORTEST_PLACE_KEPT;
 use jiff::SignedDuration;
 
@@ -392,7 +392,7 @@ impl Source {
         let pod = self.object_name("POD_NAME", true)?;
         let ip = self.address("POD_IP")?;
         let duration = self.duration("LEASE_DURATION")?;
-        if duration > LONGEST || duration < SHORTEST || duration.subsec_nanos() > 0 {
+        if duration > MAX_DURATION || duration < SHORTEST || duration.subsec_nanos() > 0 {
             return self.refuse("LEASE_DURATION", "whole seconds, 3s to 30s");
         }
         let margin = self.duration("LEASE_MARGIN")?;

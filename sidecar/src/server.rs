@@ -140,7 +140,7 @@ pub async fn run_with(
     );
 
     let first = match (&settings.lease, config.start_guard) {
-        (Some(_), _) => LeadershipState::SEEKS,
+        (Some(_), _) => LeadershipState::UNKNOWN,
         (None, true) => LeadershipState::alone(Inheritance::unknown(started + config.spacing)),
         (None, false) => LeadershipState::alone(Inheritance::NOTHING),
     };

@@ -1,146 +1,57 @@
 //! One pod's part in the election, without IO.
 //!
-//! The candidate owns the [`Election`], the Lease as it was last read, what was
-//! written to it, and the [`LeadershipState`] that follows. Its caller owns the clocks and
-//! the network:
+//! The candidate owns the [`Election`], the Lease as it was last read, what was written to it,
+//! and the [`LeadershipState`] that follows. Its caller owns the clocks and the network:
 //!
 //! 1. [`Candidate::step`] returns the next [`Action`].
-//! 2. The caller executes it and reports the result: [`Candidate::answered`] for a
-//!    request, [`Candidate::settled`] for a handover, [`Candidate::noticed`] and
+//! 2. The caller executes it and reports the result: [`Candidate::answered`] for a request,
+//!    [`Candidate::settled`] for a handover, [`Candidate::noticed`] and
 //!    [`Candidate::watch_ended`] for the watch.
-//! 3. After each call, [`Candidate::standing`] is the standing to publish, and
-//!    [`Candidate::events`] are the events to log and count.
+//! 3. After each call, [`Candidate::state`] is the state to publish, and [`Candidate::events`]
+//!    are the events to log and count.
 //!
 //! There is at most one request at a time: while one is in flight, `step` returns
-//! [`Action::Wait`]. [`Candidate::resign`] and [`Candidate::publish`] may be called at any
-//! time. JSON goes in and out as the API server has it, so a simulation drives
-//! this exactly as the server's `leadership::candidate_task` does.
+//! [`Action::Wait`]. [`Candidate::resign`] and [`Candidate::publish`] may be called at any time.
+//! JSON is passed as the API server sends and receives it, so a simulation drives the candidate
+//! exactly as the server's `leadership::candidate_task` does.
+
+mod action;
+mod answer;
+mod derive_state;
+mod event;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
-use crate::leadership::election::{Answer, Config, Election, Kind, LONGEST, Step, Write};
+pub use crate::leadership::candidate::action::{Action, Request};
+pub use crate::leadership::candidate::event::Event;
+use crate::leadership::election::{Answer, Config, Election, Kind, Step, Write};
 use crate::leadership::leader_health::Renewal;
 use crate::leadership::lease_object::{self, Failure, LeaseObject};
-use crate::leadership::state::{Leader, LeadershipState};
+use crate::leadership::state::LeadershipState;
 use crate::leadership::term::Term;
-use crate::lease_state::last_known::{LastKnown, Page};
-use crate::lease_state::{Left, Unreachable};
+use crate::lease_state::Left;
+use crate::lease_state::last_known::Page;
 use crate::time::Moment;
 
-/// News is written no sooner than this after the last write.
-const NEWS_PAUSE: Duration = Duration::from_secs(2);
+/// The least time between a write and one for a change of the published state.
+const PUBLISH_PAUSE: Duration = Duration::from_secs(2);
 
-/// A watch that ended is started again after this time.
+/// The pause after a watch ended.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 
-/// The longest age of a page that is started from. The clocks of two nodes differ, so
-/// a page may also be from the future, by as much.
-const YOUNG: SignedDuration = SignedDuration::from_mins(5);
-
-/// A pod that is to end, and for so long got no other answer than that the Lease does not
-/// exist or that it may not have it, has no successor to forward to. Shorter gaps
-/// are a Lease that the operator makes again, or an API server that starts.
-const GONE_AFTER: Duration = Duration::from_secs(5);
-
-/// What the caller has to do next.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Read the Lease, then call [`Candidate::answered`].
-    Read,
-    /// Send this merge patch to the Lease, then call [`Candidate::answered`].
-    Patch(Value),
-    /// End the grants of this term and ask the queue task what it hands over to
-    /// the next leader of the Lease with this UID, then call [`Candidate::settled`].
-    Settle {
-        /// The UID of the Lease.
-        lease: String,
-        /// The term that ends.
-        term: Term,
-    },
-    /// Watch the Lease from this resource version on, in place of any older watch,
-    /// and call [`Candidate::step`] again.
-    Watch(String),
-    /// Close the watch and call [`Candidate::step`] again.
-    Unwatch,
-    /// Wait until this moment or the next input; for an input alone without one.
-    Wait(Option<Moment>),
-}
-
-/// A kind of request to the API server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Reads the Lease.
-    Read,
-    /// Becomes the holder.
-    Take,
-    /// Stays the holder.
-    Renew,
-    /// Leaves the Lease with a release record.
-    Release,
-}
-
-impl Request {
-    /// The name in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Take => "take",
-            Self::Renew => "renew",
-            Self::Release => "release",
-        }
-    }
-}
-
-/// Something to log or count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A request ended.
-    Asked {
-        /// Which.
-        request: Request,
-        /// Whether it did what it was for.
-        succeeded: bool,
-    },
-    /// The Lease was read for the first time: the pod is ready.
-    Ready,
-    /// Requests of this kind fail. Reported once until they succeed again.
-    Unreachable {
-        /// Which requests.
-        request: Request,
-        /// A sentence that quotes the API server.
-        error: String,
-    },
-    /// Requests of this kind succeed again.
-    Reachable(Request),
-    /// The queue task did not hand over in time, because a grant is still being written. The
-    /// release of the Lease is retried.
-    HandoverDelayed,
-    /// The right to grant ran out before a renewal succeeded.
-    Lapsed,
-    /// The right to grant is back, or the term is over.
-    LapseEnded,
-    /// This pod is the leader under this name.
-    Leads(String),
-    /// This pod is the leader no more, and why.
-    LeadsNoMore(&'static str),
-    /// The leader is a process that ran in this pod before it was restarted.
-    FormerSelfLeads(String),
-    /// Another pod is the leader.
-    OtherLeads(Leader),
-    /// The queue is gone: see [`Candidate::is_gone`].
-    Gone,
-}
+/// The maximum age of published session starts that a new leader uses. The clocks of two nodes
+/// differ, so they may also be from the future, by as much.
+const MAX_AGE: SignedDuration = SignedDuration::from_mins(5);
 
 /// A request in flight, or about to be sent.
 #[derive(Debug)]
 enum Pending {
-    /// A read, a take or a renewal; with the page that a renewal writes.
+    /// A request was sent; with the state that a renewal publishes.
     Sent(Request, Option<Page>),
-    /// The queue task is asked for the handover that this write publishes.
+    /// The queue task was asked for the handover that this write publishes.
     Settling(Write),
     /// The handover is ready to be written.
     Settled(Write, Left),
@@ -150,42 +61,41 @@ enum Pending {
 #[derive(Debug)]
 pub struct Candidate {
     config: Config,
-    /// Where this process takes forwarded requests: `IP:PORT`.
+    /// The address for forwarded requests: `IP:PORT`.
     address: String,
     election: Election,
     pending: Option<Pending>,
     /// The Lease as it was last read.
     last: Option<LeaseObject>,
-    /// When that was.
     last_at: Moment,
     /// The last renewal by another pod.
     renewal: Option<Renewal>,
-    /// The Lease before this pod took it, if its last leader wrote it not long ago.
+    /// The Lease before this pod took it, if its last renewal was recent.
     inherited: Option<LeaseObject>,
     watching: bool,
-    /// No watch is started before this.
+    /// No watch starts before this.
     watch_at: Moment,
     /// What the leader publishes with its next renewal.
     page: Page,
-    /// The page on the Lease; none unless the last write was a renewal.
+    /// The published state on the Lease; none unless the last write was a renewal.
     written: Option<Page>,
     written_at: Moment,
-    /// What failed last and has not succeeded since.
+    /// The kind of request that failed last and has not succeeded since.
     failing: Option<Request>,
-    /// Whether the right to grant has run out.
+    /// Whether the right to grant has expired.
     lapsed: bool,
-    /// Whether the Lease was ever read.
+    /// Whether the Lease was read at least once.
     ready: bool,
-    /// Since when every answer to a pod that is to end was that there is no Lease for it.
+    /// Since when each response to a resigned candidate was that the Lease is gone or forbidden.
     gone_since: Option<Moment>,
     gone: bool,
-    standing: LeadershipState,
+    state: LeadershipState,
     events: Vec<Event>,
 }
 
 impl Candidate {
-    /// Returns a candidate that has not read the Lease yet. Its leaders' forwarded
-    /// requests go to `address`.
+    /// Returns a candidate that has not read the Lease yet. Once it is the leader, forwarded
+    /// requests are sent to `address`.
     pub fn new(config: Config, address: SocketAddr, page: Page) -> Self {
         Self {
             election: Election::new(config.clone()),
@@ -206,49 +116,49 @@ impl Candidate {
             ready: false,
             gone_since: None,
             gone: false,
-            standing: LeadershipState::SEEKS,
+            state: LeadershipState::UNKNOWN,
             events: Vec::new(),
         }
     }
 
-    /// Returns where this pod stands, as of the last call that took the time.
-    pub fn standing(&self) -> &LeadershipState {
-        &self.standing
+    /// Returns the leadership state, as of the last call with a time.
+    pub fn state(&self) -> &LeadershipState {
+        &self.state
     }
 
-    /// Returns the last renewal of the Lease by another pod that this pod saw.
+    /// Returns the last observed renewal of the Lease by another pod.
     pub fn renewal(&self) -> Option<&Renewal> {
         self.renewal.as_ref()
     }
 
-    /// Returns the events since the last call, the oldest first.
+    /// Returns the events since the last call, oldest first.
     pub fn events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
-    /// Returns the term that is still to be released, after the candidate resigned.
+    /// Returns the term that a resigned candidate has not released yet.
     pub fn releasing(&self) -> Option<&Term> {
         self.election.releasing()
     }
 
-    /// Returns whether it resigned and has nothing to release any more.
+    /// Returns whether the candidate has resigned and released its term, if it had one.
     pub fn has_left(&self) -> bool {
         self.election.has_left()
     }
 
-    /// Returns whether this pod is to end and its Lease is gone, or refused to it, for
-    /// good: the GatewayQueue was deleted, and nobody will lead after it.
+    /// Returns whether the candidate has resigned and its Lease stays deleted or forbidden: the
+    /// GatewayQueue was deleted, and there is no next leader.
     pub fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// Returns whether it was told to lead no more.
+    /// Returns whether [`Candidate::resign`] was called.
     pub fn has_resigned(&self) -> bool {
         self.election.has_resigned()
     }
 
-    /// Returns what to do now. `wall` is the wall clock's time: it is written to the
-    /// Lease for people, and bounds the age of a page that is started from.
+    /// Returns what to do now. `wall` is the wall clock's time: it is written to the Lease for
+    /// people, and limits the age of the published session starts that a new leader uses.
     pub fn step(&mut self, now: Moment, wall: Timestamp) -> Action {
         self.update(now);
         match self.pending.take() {
@@ -262,8 +172,8 @@ impl Candidate {
             }
             None => {}
         }
-        if self.has_news() {
-            self.election.renew_by(self.written_at + NEWS_PAUSE);
+        if self.has_changes_to_publish() {
+            self.election.renew_by(self.written_at + PUBLISH_PAUSE);
         }
         match self.election.step(now) {
             Step::Read => {
@@ -275,7 +185,7 @@ impl Candidate {
         }
     }
 
-    /// Takes the result of a request: the Lease after it.
+    /// Takes the result of a request: the Lease after it, or why it failed.
     pub fn answered(&mut self, answer: Result<LeaseObject, Failure>, now: Moment) {
         let Some(Pending::Sent(request, page)) = self.pending.take() else {
             return;
@@ -287,8 +197,8 @@ impl Candidate {
         self.conclude(request, answer, now);
     }
 
-    /// Takes the handover of the queue task, or none when it did not answer in time. In that
-    /// case the Lease is read and the request to the queue task is repeated.
+    /// Takes the handover from the queue task; none if it did not answer in time. In that case
+    /// the Lease is read and the queue task is asked again.
     pub fn settled(&mut self, left: Option<Left>, now: Moment) {
         let Some(Pending::Settling(write)) = self.pending.take() else {
             return;
@@ -304,28 +214,28 @@ impl Candidate {
     }
 
     /// Takes a change of the Lease that the watch reported.
-    pub fn noticed(&mut self, record: LeaseObject, now: Moment) {
-        let lease = record.lease.clone();
-        self.saw(record, now, now);
+    pub fn noticed(&mut self, lease_object: LeaseObject, now: Moment) {
+        let lease = lease_object.lease.clone();
+        self.observe(lease_object, now, now);
         self.election.noticed(lease, now);
         self.update(now);
     }
 
-    /// The watch ended: the Lease may have changed unseen.
+    /// Notes that the watch ended: the Lease may have changed unseen.
     pub fn watch_ended(&mut self, now: Moment) {
         self.watching = false;
         self.watch_at = now + WATCH_PAUSE;
         self.election.doubt();
     }
 
-    /// Replaces what the leader publishes.
+    /// Replaces the state that the leader publishes with its next renewal.
     pub fn publish(&mut self, page: &Page) {
         if self.page != *page {
             self.page = page.clone();
         }
     }
 
-    /// Leads no more, and never again.
+    /// Gives up the leadership, or the candidacy, for good.
     pub fn resign(&mut self, now: Moment) {
         self.election.resign();
         self.update(now);
@@ -336,14 +246,14 @@ impl Candidate {
         let (request, page, patch) = match (&write.kind, &self.last) {
             (Kind::Take(holder), Some(last)) => {
                 let age = last.renewed.map(|at| wall.duration_since(at).abs());
-                let young = age.is_some_and(|age| age < YOUNG);
-                self.inherited = young.then(|| last.clone());
+                let is_recent = age.is_some_and(|age| age < MAX_AGE);
+                self.inherited = is_recent.then(|| last.clone());
                 let mut patch = last.take(&write, holder, &self.address, duration, wall);
                 last.remove_obsolete_reports(&mut patch, holder);
                 (Request::Take, None, patch)
             }
             (Kind::Take(_), None) => {
-                // It cannot want to take what it has never read.
+                // Unreachable: the election takes only a Lease that it has seen.
                 self.conclude(Request::Take, Err(Failure::Missing), now);
                 return Action::Wait(Some(now));
             }
@@ -362,7 +272,7 @@ impl Candidate {
                     self.conclude(Request::Release, Err(Failure::Missing), now);
                     return Action::Wait(Some(now));
                 };
-                // Once no grant is in flight, what is left can be stated.
+                // The handover is known once no grant is in flight.
                 let lease = write.uid.clone();
                 self.pending = Some(Pending::Settling(write));
                 return Action::Settle { lease, term };
@@ -373,13 +283,13 @@ impl Candidate {
     }
 
     fn wait(&mut self, until: Option<Moment>, now: Moment) -> Action {
-        let holds = self.election.term().or(self.election.releasing()).is_some();
-        if holds && self.watching {
+        let is_holder = self.election.term().or(self.election.releasing()).is_some();
+        if is_holder && self.watching {
             self.watching = false;
             return Action::Unwatch;
         }
         let version = self.election.lease().map(|lease| lease.version.clone());
-        let unwatched = version.filter(|_| !holds && !self.watching);
+        let unwatched = version.filter(|_| !is_holder && !self.watching);
         let Some(version) = unwatched else {
             return Action::Wait(until);
         };
@@ -390,170 +300,15 @@ impl Candidate {
         Action::Wait(until.into_iter().chain([self.watch_at]).min())
     }
 
-    fn conclude(&mut self, request: Request, answer: Result<LeaseObject, Failure>, now: Moment) {
-        self.events.push(Event::Asked {
-            request,
-            succeeded: answer.is_ok(),
-        });
-        self.look_whether_gone(&answer, now);
-        let (answer, failure) = match answer {
-            Ok(record) => {
-                let lease = record.lease.clone();
-                // A renewal that is found by reading may be as old as the last look.
-                self.saw(record, self.last_at, now);
-                if !self.ready {
-                    self.ready = true;
-                    self.events.push(Event::Ready);
-                }
-                (Answer::Lease(lease), None)
-            }
-            Err(Failure::Conflict) => (Answer::Conflict, None),
-            Err(failure @ Failure::Missing) => (Answer::Missing, Some(failure)),
-            Err(failure @ (Failure::Denied(_) | Failure::Other(_))) => {
-                (Answer::Failed, Some(failure))
-            }
-        };
-        match (failure, self.failing) {
-            (Some(error), None) => {
-                let error = error.to_string();
-                self.events.push(Event::Unreachable { request, error });
-                self.failing = Some(request);
-            }
-            (None, Some(failing))
-                if failing == request
-                    // A pod that leads no more has nothing to renew.
-                    || (failing == Request::Renew && self.election.term().is_none()) =>
-            {
-                self.events.push(Event::Reachable(request));
-                self.failing = None;
-            }
-            _ => {}
-        }
-        self.election.answered(answer, now);
-        self.update(now);
-    }
-
-    fn look_whether_gone(&mut self, answer: &Result<LeaseObject, Failure>, now: Moment) {
-        let gone = matches!(answer, Err(Failure::Missing | Failure::Denied(_)));
-        if !gone || !self.election.has_resigned() {
-            self.gone_since = None;
-            return;
-        }
-        let since = *self.gone_since.get_or_insert(now);
-        if now.since(since) >= GONE_AFTER && !self.gone {
-            self.gone = true;
-            self.events.push(Event::Gone);
-        }
-    }
-
-    /// A renewal in it was made at `renewed_at` or later.
-    fn saw(&mut self, record: LeaseObject, renewed_at: Moment, now: Moment) {
-        let before = self
-            .last
-            .as_ref()
-            .filter(|_| self.election.term().is_none());
-        let seen_at = before.and_then(|before| {
-            if record.is_renewal_after(before) {
-                return Some(renewed_at);
-            }
-            // Another write to the same renewal, such as the report of another pod.
-            let renewal = self.renewal.as_ref()?;
-            let is_last = renewal.version == before.lease.version;
-            let is_same = renewal.uid == record.lease.uid
-                && record.lease.holder.as_ref() == Some(&renewal.holder);
-            (is_last && is_same).then_some(renewal.at)
-        });
-        if let Some(at) = seen_at {
-            let key = Unreachable::key(pod_of(&self.config.identity).unwrap_or_default());
-            self.renewal = Some(Renewal {
-                uid: record.lease.uid.clone(),
-                version: record.lease.version.clone(),
-                holder: record.lease.holder.clone().unwrap_or_default(),
-                at,
-                duration: record.lease.duration,
-                report: record.annotations.get(&key).cloned(),
-            });
-        }
-        self.last = Some(record);
-        self.last_at = now;
-    }
-
-    /// Returns whether the page has something that people look out for.
-    fn has_news(&self) -> bool {
+    /// Returns whether the state to publish has changed in more than the session starts left.
+    fn has_changes_to_publish(&self) -> bool {
         let written = self.written.as_ref();
-        let is_news = written.is_none_or(|old| self.page.entry.is_news_after(&old.entry));
-        self.election.term().is_some() && is_news
-    }
-
-    fn why_no_more(&self) -> &'static str {
-        if self.election.has_resigned() {
-            "it is to end"
-        } else if self.election.leader().is_some() {
-            "another pod has taken the Lease"
-        } else {
-            "the Lease was deleted, or somebody else has changed it"
-        }
-    }
-
-    /// Returns whether `holder` is a process that ran in this pod.
-    fn is_former_self(&self, holder: &str) -> bool {
-        pod_of(holder) == pod_of(&self.config.identity)
-    }
-
-    /// Derives the standing from the election, and reports what changed.
-    fn update(&mut self, now: Moment) {
-        let lapsed = self.election.term().is_some_and(|term| term.until <= now);
-        match (self.lapsed, lapsed) {
-            (false, true) => self.events.push(Event::Lapsed),
-            (true, false) => self.events.push(Event::LapseEnded),
-            _ => {}
-        }
-        self.lapsed = lapsed;
-
-        let term = self.election.term().cloned();
-        let number = |term: &Option<Term>| term.as_ref().map(|term| term.number);
-        if number(&self.standing.term) != number(&term) {
-            self.standing.known = None;
-            self.events.push(match &term {
-                Some(term) => {
-                    // Only the last leader can have written what is there now.
-                    self.standing.known = self.known();
-                    Event::Leads(term.holder.clone())
-                }
-                None => Event::LeadsNoMore(self.why_no_more()),
-            });
-        }
-        self.standing.term = term;
-
-        let leader = self.leader();
-        if self.standing.leader != leader
-            && let Some(leader) = &leader
-        {
-            self.events.push(match self.is_former_self(&leader.holder) {
-                true => Event::FormerSelfLeads(leader.holder.clone()),
-                false => Event::OtherLeads(leader.clone()),
-            });
-        }
-        self.standing.leader = leader;
-    }
-
-    /// Returns what the last leader knew of the session starts, less what it may
-    /// have granted since.
-    fn known(&self) -> Option<LastKnown> {
-        let known = LastKnown::read(&self.inherited.as_ref()?.annotations)?;
-        Some(known.less_unseen(LONGEST, self.config.spacing))
-    }
-
-    fn leader(&self) -> Option<Leader> {
-        let (holder, address) = self.election.leader()?;
-        Some(Leader {
-            holder: holder.to_owned(),
-            address: address.parse().ok()?,
-        })
+        let has_changed = written.is_none_or(|old| self.page.entry.has_changed_since(&old.entry));
+        self.election.term().is_some() && has_changed
     }
 }
 
-/// Returns the pod of an identity.
+/// Returns the name of the pod in an identity, `POD_START`.
 fn pod_of(identity: &str) -> Option<&str> {
     identity.rsplit_once('_').map(|(pod, _)| pod)
 }

@@ -23,7 +23,7 @@ use crate::time::Moment;
 
 /// No Lease may name a longer duration, and one that names none is waited out
 /// for so long: nobody knows what a leader of it believes.
-pub const LONGEST: Duration = Duration::from_secs(30);
+pub const MAX_DURATION: Duration = Duration::from_secs(30);
 
 /// The pause after a request that failed, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
@@ -36,7 +36,7 @@ pub struct Config {
     /// behind it, so that nothing old, late or copied is taken for the present.
     pub identity: String,
     /// How long a leader is believed to lead after its last renewal. At most
-    /// [`LONGEST`].
+    /// [`MAX_DURATION`].
     pub duration: Duration,
     /// How often a leader renews.
     pub renew_every: Duration,
@@ -404,8 +404,8 @@ impl Election {
         }
         let named = lease.duration.filter(|named| !named.is_zero());
         let named = named.filter(|_| lease.holder.is_some());
-        let duration = named.unwrap_or(LONGEST).max(self.config.duration);
-        *since + duration.min(LONGEST)
+        let duration = named.unwrap_or(MAX_DURATION).max(self.config.duration);
+        *since + duration.min(MAX_DURATION)
     }
 
     fn inheritance(&self, seen: &Sighting, now: Moment) -> Inheritance {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::leadership::election::LONGEST;
+use crate::leadership::election::MAX_DURATION;
 use crate::leadership::state::Leader;
 use crate::lease_state::Unreachable;
 use crate::time::Moment;
@@ -196,7 +196,7 @@ impl LeaderHealth {
 
     /// The Lease was renewed.
     pub fn renewed(&mut self, renewal: &Renewal) {
-        let named = renewal.duration.unwrap_or_default().min(LONGEST);
+        let named = renewal.duration.unwrap_or_default().min(MAX_DURATION);
         let until = renewal.at + named.max(self.config.renewed_within);
         self.renewed = Some((renewal.holder.clone(), until));
     }

@@ -36,7 +36,7 @@ impl Leader {
 
 impl LeadershipState {
     /// Nothing is known yet.
-    pub const SEEKS: Self = Self {
+    pub const UNKNOWN: Self = Self {
         term: None,
         known: None,
         leader: None,

@@ -103,7 +103,7 @@ impl Entry {
 
     /// Whether people want to know soon what is new in this entry: all but a
     /// number of session starts that goes down with each grant.
-    pub fn is_news_after(&self, before: &Self) -> bool {
+    pub fn has_changed_since(&self, before: &Self) -> bool {
         let without_countdown = |entry: &Self| {
             let mut entry = entry.clone();
             if let Some(starts) = &mut entry.session_starts {
@@ -295,9 +295,9 @@ mod tests {
     fn a_countdown_is_no_news_and_the_rest_is() {
         let (before, mut after) = (full(), full());
         after.session_starts.as_mut().unwrap().remaining = 7;
-        assert!(!after.is_news_after(&before));
+        assert!(!after.has_changed_since(&before));
         after.blocked_by = None;
-        assert!(after.is_news_after(&before));
+        assert!(after.has_changed_since(&before));
     }
 
     #[test]

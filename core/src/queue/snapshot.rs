@@ -133,7 +133,7 @@ impl Snapshot {
     }
 
     /// Whether there is anything new in it since `before`, but that time passed.
-    pub fn is_news_after(&self, before: &Self) -> bool {
+    pub fn has_changed_since(&self, before: &Self) -> bool {
         let taken = before.taken;
         Self {
             taken,

@@ -191,7 +191,7 @@ mod tests {
         let mut snapshot = leader(&[1]);
         let before = snapshot.clone();
         snapshot.taken = Moment::from_nanos(11_000_000_000);
-        assert!(!snapshot.is_news_after(&before));
+        assert!(!snapshot.has_changed_since(&before));
         for (shard, seconds) in [(3, 4), (4, 10)] {
             view(&mut snapshot).granted.push(Granted {
                 shard,
@@ -199,7 +199,7 @@ mod tests {
                 at: Moment::ZERO + Duration::from_secs(seconds),
             });
         }
-        assert!(snapshot.is_news_after(&before));
+        assert!(snapshot.has_changed_since(&before));
         let json = json(&snapshot, &about(), Timestamp::UNIX_EPOCH).unwrap();
         let grants = r#""last_grants":[{"shard":4,"bucket":0,"granted_ms_ago":1000},{"shard":3,"bucket":0,"granted_ms_ago":7000}]"#;
         assert!(json.contains(grants), "{json}");

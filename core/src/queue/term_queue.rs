@@ -71,7 +71,7 @@ impl TermQueue {
     pub fn new(config: Config, standing: LeadershipState, token: Current, now: Moment) -> Self {
         let mut new = Self {
             config,
-            standing: LeadershipState::SEEKS,
+            standing: LeadershipState::UNKNOWN,
             last: None,
             last_token: token.token().map(marked),
             token,

@@ -47,7 +47,7 @@ impl Pod {
                 refresh: Duration::from_secs(300),
             },
         };
-        let (state, watched) = watch::channel(LeadershipState::SEEKS);
+        let (state, watched) = watch::channel(LeadershipState::UNKNOWN);
         let state = Arc::new(state);
         let (_, tokens) = watch::channel(Current::None);
         let (lease_state, _) = watch::channel(Page::new(name));
@@ -129,13 +129,13 @@ impl Pod {
                 holder: leader.holder(),
                 address: leader.peers,
             }),
-            ..LeadershipState::SEEKS
+            ..LeadershipState::UNKNOWN
         });
     }
 
     /// Removes the leader.
     pub(crate) fn seek(&self) {
-        self.state.send_replace(LeadershipState::SEEKS);
+        self.state.send_replace(LeadershipState::UNKNOWN);
     }
 
     fn holder(&self) -> String {

@@ -77,7 +77,7 @@ impl Feed {
                 snapshot.shorten();
                 self.latest.send_if_modified(|latest| {
                     let news = match latest {
-                        Some(before) => snapshot.is_news_after(before),
+                        Some(before) => snapshot.has_changed_since(before),
                         None => true,
                     };
                     if news {

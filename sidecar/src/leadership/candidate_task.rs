@@ -127,7 +127,7 @@ impl CandidateTask {
                 None => std::future::pending().await,
             }
         };
-        let leads = self.candidate.standing().leads();
+        let leads = self.candidate.state().leads();
         tokio::select! {
             rang = self.alarm.ring() => rang?,
             change = changed => match change {
@@ -149,7 +149,7 @@ impl CandidateTask {
         for event in self.candidate.events() {
             self.report(event);
         }
-        let new = self.candidate.standing();
+        let new = self.candidate.state();
         self.ways.standing.send_if_modified(|standing| {
             let modified = standing != new;
             if modified {

@@ -39,7 +39,7 @@ impl Queue {
                 refresh: MINUTE,
             },
         };
-        let (leadership, state) = watch::channel(LeadershipState::SEEKS);
+        let (leadership, state) = watch::channel(LeadershipState::UNKNOWN);
         let (_, tokens) = watch::channel(Current::None);
         let (page, pages) = watch::channel(Page::new(pod));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gateway_queue::metrics::Metrics;
-use gateway_queue_core::leadership::election::LONGEST;
+use gateway_queue_core::leadership::election::MAX_DURATION;
 use gateway_queue_core::lease_state::Release;
 use gateway_queue_core::queue::snapshot::Snapshot;
 use gateway_queue_core::queue::state_json;
@@ -95,7 +95,7 @@ impl World {
         let mut longest = running().map(|pod| pod.settings.duration).max();
         let lease = self.server.sent().and_then(|sent| sent.answer.clone());
         if self.seen.garbage > 0 {
-            longest = Some(LONGEST);
+            longest = Some(MAX_DURATION);
         } else if let Some(lease) = lease.map(|record| record.lease) {
             longest = longest.max(lease.duration);
             let believed = match &lease.release {
@@ -104,12 +104,12 @@ impl World {
                 None => false,
             };
             if lease.holder.is_none() && !believed {
-                longest = Some(LONGEST);
+                longest = Some(MAX_DURATION);
             }
         }
         let spacing = running().map(|pod| pod.settings.spacing).max();
         let spacing = spacing.unwrap_or_default().max(self.settings.spacing);
-        let both = longest.unwrap_or(LONGEST).max(self.settings.duration) + spacing;
+        let both = longest.unwrap_or(MAX_DURATION).max(self.settings.duration) + spacing;
         (both.mul_f64(1.05) + Duration::from_secs(2)).as_nanos() as True
     }
 

@@ -112,9 +112,9 @@ impl Pod {
             settings,
             broken,
             candidate: Candidate::new(config, address, Page::new(&name)),
-            queue: TermQueue::new(queue, LeadershipState::SEEKS, token, Moment::ZERO),
-            candidate_state: LeadershipState::SEEKS,
-            state: LeadershipState::SEEKS,
+            queue: TermQueue::new(queue, LeadershipState::UNKNOWN, token, Moment::ZERO),
+            candidate_state: LeadershipState::UNKNOWN,
+            state: LeadershipState::UNKNOWN,
             granted: BTreeMap::new(),
             request: None,
             watch: None,
@@ -259,10 +259,10 @@ impl Pod {
     /// Passes the leadership state of the candidate to the queue.
     fn follow(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.candidate.events();
-        if *self.candidate.standing() == self.candidate_state {
+        if *self.candidate.state() == self.candidate_state {
             return;
         }
-        self.candidate_state.clone_from(self.candidate.standing());
+        self.candidate_state.clone_from(self.candidate.state());
         let mut state = self.candidate_state.clone();
         let lost = self.settings.duration - assumed(&self.settings, self.broken);
         if let Some(term) = &mut state.term {

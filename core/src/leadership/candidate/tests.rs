@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::leadership::state::Leader;
 use crate::lease_state::{HANDOVER, LEADER_ADDRESS, Release};
 use crate::testing::lease::merge;
 
@@ -82,7 +83,7 @@ fn a_leader_takes_renews_settles_and_releases() {
         lease["metadata"]["annotations"][LEADER_ADDRESS],
         "10.0.0.1:9091"
     );
-    assert_eq!(candidate.standing().term.as_ref().unwrap().number, 1);
+    assert_eq!(candidate.state().term.as_ref().unwrap().number, 1);
     let asked = |request| Event::Asked {
         request,
         succeeded: true,
@@ -106,7 +107,7 @@ fn a_leader_takes_renews_settles_and_releases() {
     assert_eq!(candidate.step(at(2.1), wall()), Action::Wait(until));
 
     candidate.resign(at(3.0));
-    assert!(!candidate.standing().leads() && !candidate.has_left());
+    assert!(!candidate.state().leads() && !candidate.has_left());
     let settle = candidate.step(at(3.0), wall());
     let Action::Settle { lease: uid, term } = settle else {
         panic!("{settle:?}");
@@ -159,7 +160,7 @@ fn a_follower_watches_and_a_leader_does_not() {
         holder: "my-bot-b_02-1".to_owned(),
         address: ([10, 0, 0, 2], 9091).into(),
     };
-    assert_eq!(candidate.standing().leader.as_ref(), Some(&leader));
+    assert_eq!(candidate.state().leader.as_ref(), Some(&leader));
     assert!(candidate.events().contains(&Event::OtherLeads(leader)));
     let watch = Action::Watch("1".to_owned());
     assert_eq!(candidate.step(at(0.0), wall()), watch);
@@ -177,7 +178,7 @@ fn a_follower_watches_and_a_leader_does_not() {
     // The leader is silent for the whole duration: it is replaced.
     lease = writes(&mut candidate, 15.0, &lease);
     assert_eq!(lease["spec"]["leaseTransitions"], 1);
-    assert!(candidate.standing().leads());
+    assert!(candidate.state().leads());
     assert_eq!(candidate.step(at(15.0), wall()), Action::Unwatch);
     assert_eq!(
         candidate.step(at(15.0), wall()),
@@ -246,7 +247,7 @@ fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
         let mut candidate = candidate();
         reads(&mut candidate, 0.0, &lease);
         writes(&mut candidate, 0.0, &lease);
-        let standing = candidate.standing();
+        let standing = candidate.state();
         assert!(standing.leads());
         assert_eq!(standing.known.is_some(), known, "{renewed}");
     }

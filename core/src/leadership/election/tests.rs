@@ -178,7 +178,7 @@ fn a_released_lease_is_taken_at_once_and_each_bucket_waits_the_rest() {
 
 #[test]
 fn a_lease_that_says_nothing_or_was_made_again_is_waited_out() {
-    let longest = LONGEST.as_secs_f64();
+    let longest = MAX_DURATION.as_secs_f64();
     let copied = Lease {
         uid: "copy".to_owned(),
         ..lease("1", "", left(&[]))

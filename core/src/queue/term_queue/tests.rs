@@ -48,7 +48,7 @@ fn follows() -> LeadershipState {
             holder: "b_01-1".to_owned(),
             address: ([10, 0, 0, 2], 9091).into(),
         }),
-        ..LeadershipState::SEEKS
+        ..LeadershipState::UNKNOWN
     }
 }
 
@@ -105,7 +105,7 @@ fn a_leader_exports_what_discord_reported() {
 
 #[test]
 fn a_former_leader_exports_nothing_that_only_a_leader_knows() {
-    for standing in [follows(), LeadershipState::SEEKS] {
+    for standing in [follows(), LeadershipState::UNKNOWN] {
         let mut former = leader();
         assert!(former.stand(standing.clone(), at(30)));
         assert_nothing_of_a_leader(&former, at(30));
@@ -166,7 +166,7 @@ fn a_handover_waits_for_the_last_grant() {
     queue.offer(WaiterId(2), 8, at(30), at(30));
     let (grant, until) = queue.grant(at(30)).unwrap();
     assert_eq!(until, at(UNTIL));
-    queue.stand(LeadershipState::SEEKS, at(31));
+    queue.stand(LeadershipState::UNKNOWN, at(31));
     assert_eq!(queue.handover("uid", &term, at(31)), None);
     queue.written(&grant, at(31));
     let left = queue.handover("uid", &term, at(32)).unwrap();

@@ -144,7 +144,7 @@ async fn what_is_left_is_not_told_while_a_grant_is_on_its_way() {
     tokio::spawn(queue_task.run());
     let term = leads.borrow().term.clone().unwrap();
     let permit = turn(handle.enqueue(1, boot_time::now()).await).await;
-    leads.send_replace(LeadershipState::SEEKS);
+    leads.send_replace(LeadershipState::UNKNOWN);
     let mut left = Box::pin(handle.left("uid", term));
     let told = tokio::time::timeout(Duration::from_millis(50), &mut left).await;
     assert!(told.is_err(), "it would miss the grant");

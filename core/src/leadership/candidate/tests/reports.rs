@@ -42,7 +42,7 @@ fn a_report_costs_the_leader_one_conflict_and_no_time() {
     reads(&mut candidate, 0.0, &new_lease());
     let lease = writes(&mut candidate, 0.0, &new_lease());
     let lease = writes(&mut candidate, 2.0, &lease);
-    let until = candidate.standing().term.as_ref().unwrap().until;
+    let until = candidate.state().term.as_ref().unwrap().until;
 
     let lease = reported(&lease, "my-bot-b", "my-bot-a_01-1");
     let lease = reported(&lease, "my-bot-c", "my-bot-c_01-9");
@@ -51,7 +51,7 @@ fn a_report_costs_the_leader_one_conflict_and_no_time() {
     candidate.answered(Err(Failure::Conflict), at(7.0));
     reads(&mut candidate, 7.0, &lease);
     let lease = writes(&mut candidate, 7.0, &lease);
-    let renewed_until = candidate.standing().term.as_ref().unwrap().until;
+    let renewed_until = candidate.state().term.as_ref().unwrap().until;
     assert_eq!(renewed_until.since(until), Duration::from_secs(5));
     // A report about another leader is obsolete.
     assert_eq!(reports(&lease), [Unreachable::key("my-bot-b")]);

@@ -1,0 +1,78 @@
+//! The leadership state that follows from the election.
+
+use crate::leadership::candidate::event::Event;
+use crate::leadership::candidate::{Candidate, pod_of};
+use crate::leadership::election::MAX_DURATION;
+use crate::leadership::state::Leader;
+use crate::leadership::term::Term;
+use crate::lease_state::last_known::LastKnown;
+use crate::time::Moment;
+
+impl Candidate {
+    fn reason_of_loss(&self) -> &'static str {
+        if self.election.has_resigned() {
+            "this pod shuts down"
+        } else if self.election.leader().is_some() {
+            "another pod has taken the Lease"
+        } else {
+            "the Lease was deleted, or another client changed it"
+        }
+    }
+
+    /// Returns whether `holder` is a process that ran in this pod.
+    fn is_former_self(&self, holder: &str) -> bool {
+        pod_of(holder) == pod_of(&self.config.identity)
+    }
+
+    /// Derives the state from the election, and reports what changed.
+    pub(super) fn update(&mut self, now: Moment) {
+        let lapsed = self.election.term().is_some_and(|term| term.until <= now);
+        match (self.lapsed, lapsed) {
+            (false, true) => self.events.push(Event::Lapsed),
+            (true, false) => self.events.push(Event::LapseEnded),
+            _ => {}
+        }
+        self.lapsed = lapsed;
+
+        let term = self.election.term().cloned();
+        let number = |term: &Option<Term>| term.as_ref().map(|term| term.number);
+        if number(&self.state.term) != number(&term) {
+            self.state.known = None;
+            self.events.push(match &term {
+                Some(term) => {
+                    // Only the last leader can have written it.
+                    self.state.known = self.known();
+                    Event::Leads(term.holder.clone())
+                }
+                None => Event::LeadsNoMore(self.reason_of_loss()),
+            });
+        }
+        self.state.term = term;
+
+        let leader = self.leader();
+        if self.state.leader != leader
+            && let Some(leader) = &leader
+        {
+            self.events.push(match self.is_former_self(&leader.holder) {
+                true => Event::FormerSelfLeads(leader.holder.clone()),
+                false => Event::OtherLeads(leader.clone()),
+            });
+        }
+        self.state.leader = leader;
+    }
+
+    /// Returns the session starts that the last leader published, less what it may have granted
+    /// since.
+    fn known(&self) -> Option<LastKnown> {
+        let known = LastKnown::read(&self.inherited.as_ref()?.annotations)?;
+        Some(known.less_unseen(MAX_DURATION, self.config.spacing))
+    }
+
+    fn leader(&self) -> Option<Leader> {
+        let (holder, address) = self.election.leader()?;
+        Some(Leader {
+            holder: holder.to_owned(),
+            address: address.parse().ok()?,
+        })
+    }
+}
