@@ -13,7 +13,9 @@ use gateway_queue_core::leadership::candidate::{Action, Candidate};
 use gateway_queue_core::leadership::election;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use gateway_queue_core::lease_state::last_known::Page;
-use gateway_queue_core::lease_state::{HANDOVER, Left, Release, TOKEN_FINGERPRINT, TokenState};
+use gateway_queue_core::lease_state::{
+    HANDOVER, Handover, HandoverRecord, TOKEN_FINGERPRINT, TokenState,
+};
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::pacer::WaiterId;
 use gateway_queue_core::pacing::scheduler::{Config, Queue};
@@ -125,7 +127,7 @@ fn grants(candidate: &Candidate, token: TokenState, from: Moment) -> Vec<(u32, M
     };
     let standing = candidate.state();
     let term = standing.term.as_ref().unwrap();
-    let mut queue = Queue::inheriting(&config, token, &term.inheritance, from);
+    let mut queue = Queue::taking_over(&config, token, &term.handover, from);
     if let (TokenState::Unchecked, Some(known)) = (token, &standing.known) {
         queue.adopt(known.limits, from);
     }
@@ -144,18 +146,21 @@ fn grants(candidate: &Candidate, token: TokenState, from: Moment) -> Vec<(u32, M
         }
     }
     // What it leaves must be readable, too.
-    let left = Release::Left(queue.left("u", now));
-    assert!(Release::read(&left.write()).is_some(), "{left:?}");
+    let record = HandoverRecord::Released(queue.handover("u", now));
+    assert!(
+        HandoverRecord::read(&record.write()).is_some(),
+        "{record:?}"
+    );
     grants
 }
 
 /// How the last leader left this Lease, if that can be believed.
-fn released(lease: &Value) -> Option<Release> {
+fn released(lease: &Value) -> Option<HandoverRecord> {
     let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or("");
     let record = lease["metadata"]["annotations"][HANDOVER].as_str()?;
-    match Release::read(record)? {
+    match HandoverRecord::read(record)? {
         _ if !holder.is_empty() => None,
-        Release::Left(left) if lease["metadata"]["uid"] != left.lease => None,
+        HandoverRecord::Released(left) if lease["metadata"]["uid"] != left.lease => None,
         release => Some(release),
     }
 }
@@ -201,11 +206,11 @@ fn plays(lease: &[u8], wall: Timestamp) {
     let granted = grants(&candidate, TokenState::None, taken);
     for (bucket, moment) in &granted {
         let due = match &release {
-            Some(Release::NeverLed) => taken,
-            Some(Release::Left(Left { waits, .. })) if waits.len() == 2 => {
+            Some(HandoverRecord::NeverLed) => taken,
+            Some(HandoverRecord::Released(Handover { waits, .. })) if waits.len() == 2 => {
                 from + waits[*bucket as usize]
             }
-            Some(Release::Left(Left { waits, .. })) => {
+            Some(HandoverRecord::Released(Handover { waits, .. })) => {
                 from + waits.iter().copied().max().unwrap_or(SPACING)
             }
             None => taken + SPACING,
@@ -215,7 +220,7 @@ fn plays(lease: &[u8], wall: Timestamp) {
             "bucket {bucket} at {moment:?}, not before {due:?}"
         );
     }
-    if !matches!(release, Some(Release::Left(_))) {
+    if !matches!(release, Some(HandoverRecord::Released(_))) {
         assert_eq!(granted.len(), 4, "nothing is granted");
     }
     // By what the last leader knew, and no more than that.
@@ -249,6 +254,13 @@ fn sound() -> Value {
 }
 
 /// The Lease, released with this record.
+/// The record of a leader that released this Lease, with times in milliseconds.
+fn handover(uncounted: u64, spacing: u64, waits: &[u64]) -> String {
+    let record = json!({"last_leader": "released", "lease": "u", "waits_ms": waits,
+        "spacing_ms": spacing, "uncounted": uncounted});
+    record.to_string()
+}
+
 fn released_with(record: &str) -> Value {
     let mut lease = sound();
     lease["spec"]["holderIdentity"] = json!("");
@@ -364,8 +376,8 @@ fn paths() -> Vec<Vec<&'static str>> {
 fn one_absurd_field_leads_to_a_normal_election() {
     for base in [
         sound(),
-        released_with("u 2 5000 4000,5000"),
-        released_with("never-led"),
+        released_with(&handover(2, 5000, &[4000, 5000])),
+        released_with(&HandoverRecord::NeverLed.write()),
     ] {
         for path in paths() {
             for value in absurd() {
@@ -397,18 +409,17 @@ fn only_what_an_election_needs_makes_a_lease_unreadable() {
 }
 
 #[test]
-fn a_release_record_with_absurd_numbers_is_no_record() {
+fn a_handover_with_absurd_numbers_is_no_record() {
     let max = u64::MAX;
-    let many = vec!["0"; 5000].join(",");
     for record in [
-        format!("u {max} 5000 0,0"),
-        format!("u 0 5000 {max},0"),
-        format!("u 0 5000 0,{max}"),
-        format!("u {max} {max} {max},{max}"),
-        format!("u 0 5000 {many}"),
-        format!("u 0 {max} 0"),
+        handover(max, 5000, &[0, 0]),
+        handover(0, 5000, &[max, 0]),
+        handover(0, 5000, &[0, max]),
+        handover(max, max, &[max, max]),
+        handover(0, 5000, &[0; 5000]),
+        handover(0, max, &[0]),
     ] {
-        assert_eq!(Release::read(&record), None, "{record}");
+        assert_eq!(HandoverRecord::read(&record), None, "{record}");
         plays(released_with(&record).to_string().as_bytes(), wall());
     }
 }
@@ -419,7 +430,7 @@ fn the_wall_clock_may_be_at_either_end_of_time() {
         for renewed in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
             let renewed = Some(json!(renewed.to_string()));
             let lease = with(
-                released_with("u 0 5000 0,0"),
+                released_with(&handover(0, 5000, &[0, 0])),
                 &["spec", "renewTime"],
                 renewed,
             );
@@ -438,7 +449,7 @@ fn a_page_from_the_future_is_not_started_from() {
         ("2026-11-27T02:00:00Z", false),
     ] {
         let lease = with(
-            released_with("u 0 5000 0,0"),
+            released_with(&handover(0, 5000, &[0, 0])),
             &["spec", "renewTime"],
             Some(json!(renewed)),
         );
@@ -456,8 +467,14 @@ fn any_value() -> impl Strategy<Value = Option<Value>> {
         any::<String>(),
         "[0-9]{1,20}",
         "-?[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z",
-        "u [0-9]{1,20} [0-9]{1,20} [0-9]{1,20}(,[0-9]{1,20}){0,3}",
-        "u (0|unknown) [0-9]{1,4} [0-9]{1,4}(,[0-9]{1,4}){0,3}",
+        (any::<u64>(), any::<u64>(), any::<[u64; 2]>())
+            .prop_map(|(uncounted, spacing, waits)| handover(uncounted, spacing, &waits)),
+        (
+            0..2_u64,
+            0..9999_u64,
+            proptest::collection::vec(0..9999_u64, 0..4)
+        )
+            .prop_map(|(uncounted, spacing, waits)| handover(uncounted, spacing, &waits)),
     ];
     prop_oneof![
         proptest::sample::select(absurd()),
@@ -472,12 +489,14 @@ proptest! {
 
     #[test]
     fn any_fields_lead_to_a_normal_election(
-        record in proptest::option::of(proptest::sample::select(vec!["never-led", "u 2 5000 4000,5000"])),
+        record in proptest::option::of(proptest::sample::select(
+            vec![HandoverRecord::NeverLed.write(), handover(2, 5000, &[4000, 5000])]
+        )),
         // The first three are folders of the others.
         changes in proptest::collection::btree_map(3..paths().len(), any_value(), 0..8),
         seconds in Timestamp::MIN.as_second()..=Timestamp::MAX.as_second(),
     ) {
-        let mut lease = record.map_or_else(sound, released_with);
+        let mut lease = record.map_or_else(sound, |record| released_with(&record));
         for (path, value) in changes {
             lease = with(lease, &paths()[path], value);
         }
@@ -486,7 +505,7 @@ proptest! {
 
     #[test]
     fn any_bytes_grant_nothing_or_are_a_lease(mut cut in 0..600_usize, byte in any::<u8>()) {
-        let mut bytes = released_with("u 2 5000 4000,5000").to_string().into_bytes();
+        let mut bytes = released_with(&handover(2, 5000, &[4000, 5000])).to_string().into_bytes();
         cut = cut.min(bytes.len() - 1);
         bytes[cut] = byte;
         plays(&bytes, wall());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gateway_queue_core::leadership::candidate::Candidate;
 use gateway_queue_core::leadership::state::LeadershipState;
-use gateway_queue_core::leadership::term::Inheritance;
+use gateway_queue_core::leadership::term::ReceivedHandover;
 use gateway_queue_core::leadership::{election, leader_health};
 use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::pacing::budget::Rules;
@@ -141,8 +141,8 @@ pub async fn run_with(
 
     let first = match (&settings.lease, config.start_guard) {
         (Some(_), _) => LeadershipState::UNKNOWN,
-        (None, true) => LeadershipState::alone(Inheritance::unknown(started + config.spacing)),
-        (None, false) => LeadershipState::alone(Inheritance::NOTHING),
+        (None, true) => LeadershipState::alone(ReceivedHandover::unknown(started + config.spacing)),
+        (None, false) => LeadershipState::alone(ReceivedHandover::NONE),
     };
     let (standing, stands) = watch::channel(first);
     let standing = Arc::new(standing);

@@ -32,7 +32,7 @@ use crate::leadership::leader_health::Renewal;
 use crate::leadership::lease_object::{self, Failure, LeaseObject};
 use crate::leadership::state::LeadershipState;
 use crate::leadership::term::Term;
-use crate::lease_state::Left;
+use crate::lease_state::Handover;
 use crate::lease_state::last_known::Page;
 use crate::time::Moment;
 
@@ -54,7 +54,7 @@ enum Pending {
     /// The queue task was asked for the handover that this write publishes.
     Settling(Write),
     /// The handover is ready to be written.
-    Settled(Write, Left),
+    Settled(Write, Handover),
 }
 
 /// One pod that takes part in the election.
@@ -162,9 +162,9 @@ impl Candidate {
     pub fn step(&mut self, now: Moment, wall: Timestamp) -> Action {
         self.update(now);
         match self.pending.take() {
-            Some(Pending::Settled(write, left)) => {
+            Some(Pending::Settled(write, handover)) => {
                 self.pending = Some(Pending::Sent(Request::Release, None));
-                return Action::Patch(lease_object::release(&write, left, wall));
+                return Action::Patch(lease_object::release(&write, handover, wall));
             }
             Some(pending) => {
                 self.pending = Some(pending);
@@ -199,12 +199,12 @@ impl Candidate {
 
     /// Takes the handover from the queue task; none if it did not answer in time. In that case
     /// the Lease is read and the queue task is asked again.
-    pub fn settled(&mut self, left: Option<Left>, now: Moment) {
+    pub fn settled(&mut self, handover: Option<Handover>, now: Moment) {
         let Some(Pending::Settling(write)) = self.pending.take() else {
             return;
         };
-        match left {
-            Some(left) => self.pending = Some(Pending::Settled(write, left)),
+        match handover {
+            Some(handover) => self.pending = Some(Pending::Settled(write, handover)),
             None => {
                 self.events.push(Event::HandoverDelayed);
                 self.election.answered(Answer::Failed, now);

@@ -17,8 +17,8 @@
 
 use std::time::Duration;
 
-use crate::leadership::term::{Inheritance, Term};
-use crate::lease_state::Release;
+use crate::leadership::term::{ReceivedHandover, Term};
+use crate::lease_state::HandoverRecord;
 use crate::time::Moment;
 
 /// No Lease may name a longer duration, and one that names none is waited out
@@ -58,8 +58,8 @@ pub struct Lease {
     pub holder: Option<String>,
     /// How long to believe so.
     pub duration: Option<Duration>,
-    /// What the last leader left.
-    pub release: Option<Release>,
+    /// What the last leader handed over.
+    pub handover: Option<HandoverRecord>,
     /// Where the leader takes hops.
     pub address: Option<String>,
 }
@@ -89,12 +89,12 @@ pub struct Write {
 /// What to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Become the holder, by this name, and remove what was the last leader's: the
-    /// release record, and the mark that makes its lease state count.
+    /// Become the holder with this name, and remove what the last leader wrote: the handover
+    /// and the fingerprint that makes its published session starts valid.
     Take(String),
-    /// Say that one still holds it.
+    /// Stay the holder.
     Renew,
-    /// Leave it, with a release record.
+    /// Release the Lease, with a handover.
     Release,
 }
 
@@ -134,7 +134,7 @@ struct Attempt {
     version: String,
     number: u64,
     holder: String,
-    inheritance: Inheritance,
+    handover: ReceivedHandover,
 }
 
 /// See the module.
@@ -338,7 +338,7 @@ impl Election {
                     number: attempt.number,
                     holder: attempt.holder,
                     until: Moment::ZERO,
-                    inheritance: attempt.inheritance,
+                    handover: attempt.handover,
                 });
                 self.renewed(attempt.sent);
             } else if attempt.version == lease.version {
@@ -372,7 +372,7 @@ impl Election {
             version: version.clone(),
             number: self.attempts,
             holder: holder.clone(),
-            inheritance: self.inheritance(seen, now),
+            handover: self.received_handover(seen, now),
         });
         holder
     }
@@ -386,20 +386,20 @@ impl Election {
         }
     }
 
-    /// What the last leader left, if it can be believed.
-    fn release<'a>(&self, lease: &'a Lease) -> Option<&'a Release> {
-        let release = lease.release.as_ref().filter(|_| lease.holder.is_none())?;
-        let believed = match release {
-            Release::NeverLed => self.first_uid.as_ref() == Some(&lease.uid),
-            Release::Left(left) => left.lease == lease.uid,
+    /// Returns what the last leader handed over, if it is valid.
+    fn handover<'a>(&self, lease: &'a Lease) -> Option<&'a HandoverRecord> {
+        let record = lease.handover.as_ref().filter(|_| lease.holder.is_none())?;
+        let is_valid = match record {
+            HandoverRecord::NeverLed => self.first_uid.as_ref() == Some(&lease.uid),
+            HandoverRecord::Released(handover) => handover.lease == lease.uid,
         };
-        believed.then_some(release)
+        is_valid.then_some(record)
     }
 
     /// When the Lease may be taken, if it does not change before.
     fn free_at(&self, seen: &Sighting) -> Moment {
         let Sighting { lease, since } = seen;
-        if self.release(lease).is_some() {
+        if self.handover(lease).is_some() {
             return *since;
         }
         let named = lease.duration.filter(|named| !named.is_zero());
@@ -408,23 +408,23 @@ impl Election {
         *since + duration.min(MAX_DURATION)
     }
 
-    fn inheritance(&self, seen: &Sighting, now: Moment) -> Inheritance {
+    fn received_handover(&self, seen: &Sighting, now: Moment) -> ReceivedHandover {
         let drift = drift(self.config.spacing);
-        let others = now + self.config.spacing + drift;
-        match self.release(&seen.lease) {
-            Some(Release::NeverLed) => Inheritance::NOTHING,
-            // They count from when they were sent, which was before they were
-            // seen. A longer spacing of ours counts for the last turn, too.
-            Some(Release::Left(left)) => {
-                let longer = self.config.spacing.saturating_sub(left.spacing);
+        let all_free_at = now + self.config.spacing + drift;
+        match self.handover(&seen.lease) {
+            Some(HandoverRecord::NeverLed) => ReceivedHandover::NONE,
+            // The waits count from when they were sent, which was before they were seen. If the
+            // own spacing is longer, it applies to the last grants, too.
+            Some(HandoverRecord::Released(handover)) => {
+                let longer = self.config.spacing.saturating_sub(handover.spacing);
                 let free_at = |wait: &Duration| seen.since + *wait + longer + drift;
-                Inheritance {
-                    buckets: left.waits.iter().map(free_at).collect(),
-                    others,
-                    uncounted: left.uncounted,
+                ReceivedHandover {
+                    free_at: handover.waits.iter().map(free_at).collect(),
+                    all_free_at,
+                    uncounted: handover.uncounted,
                 }
             }
-            None => Inheritance::unknown(others),
+            None => ReceivedHandover::unknown(all_free_at),
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::leadership::election::{Lease, Write};
 use crate::lease_state::{
-    HANDOVER, LEADER_ADDRESS, Left, Release, TOKEN_FINGERPRINT, Unreachable, obsolete,
+    HANDOVER, Handover, HandoverRecord, LEADER_ADDRESS, TOKEN_FINGERPRINT, Unreachable, obsolete,
 };
 
 /// `leaseTransitions` is an int32, and the API server refuses a greater number.
@@ -87,7 +87,7 @@ impl LeaseObject {
         let annotations = metadata["annotations"].as_object();
         let annotations: BTreeMap<String, String> =
             annotations.into_iter().flatten().filter_map(text).collect();
-        let release = annotations.get(HANDOVER);
+        let handover = annotations.get(HANDOVER);
         let renewed = spec["renewTime"].as_str();
         Some(Self {
             lease: Lease {
@@ -97,7 +97,7 @@ impl LeaseObject {
                 duration: spec["leaseDurationSeconds"]
                     .as_u64()
                     .map(Duration::from_secs),
-                release: release.and_then(|text| Release::read(text)),
+                handover: handover.and_then(|text| HandoverRecord::read(text)),
                 address: annotations.get(LEADER_ADDRESS).cloned(),
             },
             transitions: spec["leaseTransitions"].as_u64().unwrap_or(0),
@@ -147,9 +147,9 @@ pub fn renew(
     patch(write, annotations, spec)
 }
 
-/// The patch that leaves the Lease.
-pub fn release(write: &Write, left: Left, now: Timestamp) -> Value {
-    let record = Release::Left(left).write();
+/// Returns the patch that releases the Lease.
+pub fn release(write: &Write, handover: Handover, now: Timestamp) -> Value {
+    let record = HandoverRecord::Released(handover).write();
     let annotations = json!({HANDOVER: record, LEADER_ADDRESS: null});
     patch(
         write,
@@ -202,10 +202,10 @@ mod tests {
     fn what_is_written_is_read_back() {
         let now: Timestamp = "2026-11-24T03:04:05.000006789Z".parse().unwrap();
         let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7",
-            "annotations": {HANDOVER: "never-led", TOKEN_FINGERPRINT: "0badcafe", "other": "stays"}}});
+            "annotations": {HANDOVER: HandoverRecord::NeverLed.write(), TOKEN_FINGERPRINT: "0badcafe", "other": "stays"}}});
         let parse = |stored: &Value| LeaseObject::parse(stored.to_string().as_bytes()).unwrap();
         let new = parse(&stored);
-        assert_eq!(new.lease.release, Some(Release::NeverLed));
+        assert_eq!(new.lease.handover, Some(HandoverRecord::NeverLed));
         assert_eq!((new.lease.holder, new.lease.duration), (None, None));
 
         let fifteen = Duration::from_secs(15);
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(taken.lease.holder.as_deref(), Some("me"));
         assert_eq!(taken.lease.duration, Some(fifteen));
         assert_eq!(taken.lease.address.as_deref(), Some("10.0.0.1:9091"));
-        assert_eq!((taken.lease.release, taken.transitions), (None, 1));
+        assert_eq!((taken.lease.handover, taken.transitions), (None, 1));
         assert_eq!(taken.annotations.get(TOKEN_FINGERPRINT), None);
         assert!(taken.annotations.contains_key("other"));
         assert_eq!(stored["spec"]["renewTime"], "2026-11-24T03:04:05.000006Z");
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(renewed.annotations.get("other"), None);
         assert_eq!(renewed.lease.holder.as_deref(), Some("me"));
 
-        let left = Left {
+        let handover = Handover {
             lease: "u".to_owned(),
             waits: vec![Duration::from_millis(3)],
             spacing: Duration::from_secs(5),
@@ -248,10 +248,10 @@ mod tests {
         };
         merge(
             &mut stored,
-            &release(&write(Kind::Release), left.clone(), now),
+            &release(&write(Kind::Release), handover.clone(), now),
         );
         let released = parse(&stored).lease;
-        assert_eq!(released.release, Some(Release::Left(left)));
+        assert_eq!(released.handover, Some(HandoverRecord::Released(handover)));
         assert_eq!((released.holder, released.address), (None, None));
     }
 

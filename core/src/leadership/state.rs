@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::leadership::term::{Inheritance, Term};
+use crate::leadership::term::{ReceivedHandover, Term};
 use crate::lease_state::last_known::LastKnown;
 use crate::time::Moment;
 
@@ -44,13 +44,13 @@ impl LeadershipState {
 
     /// There is no election: this process leads as long as it lives, after what
     /// it knows of a predecessor.
-    pub fn alone(inheritance: Inheritance) -> Self {
+    pub fn alone(handover: ReceivedHandover) -> Self {
         Self {
             term: Some(Term {
                 number: 1,
                 holder: String::new(),
                 until: Moment::from_nanos(u64::MAX),
-                inheritance,
+                handover,
             }),
             known: None,
             leader: None,
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_leader_whose_right_ran_out_has_lapsed() {
-        let mut standing = LeadershipState::alone(Inheritance::NOTHING);
+        let mut standing = LeadershipState::alone(ReceivedHandover::NONE);
         assert_eq!(standing.role(Moment::from_nanos(5)), Role::Leader);
         standing.term.as_mut().unwrap().until = Moment::from_nanos(5);
         assert_eq!(standing.role(Moment::from_nanos(5)), Role::Expired);

@@ -1,60 +1,59 @@
-//! The time in which one process leads, and what it takes over.
+//! The time in which one process is the leader, and what it knows of the leader before.
 
 use std::time::Duration;
 
-use crate::lease_state::Left;
+use crate::lease_state::Handover;
 use crate::time::Moment;
 
-/// The time of one leader. A new one has another number.
+/// The time in which one process is the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// Counts up.
+    /// The number of the term in this process, which counts up.
     pub number: u64,
-    /// The name of this leader in this term.
+    /// The holder of the Lease: this leader's name in this term.
     pub holder: String,
-    /// Until when the leader may grant. Each renewal moves it.
+    /// The end of the right to grant. Each renewal extends it.
     pub until: Moment,
-    /// What the leader before may have granted.
-    pub inheritance: Inheritance,
+    /// What is known of the leader before.
+    pub handover: ReceivedHandover,
 }
 
-/// What a new leader must wait out.
+/// What a new leader must wait for, by its own clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inheritance {
-    /// When each bucket may grant again; empty when that is not known.
-    pub buckets: Vec<Moment>,
-    /// When all may, if it is not known of each.
-    pub others: Moment,
-    /// How many session starts Discord may not have counted yet, if known.
+pub struct ReceivedHandover {
+    /// When each bucket may grant again; empty if unknown.
+    pub free_at: Vec<Moment>,
+    /// When all buckets may grant again, used if it is not known of each.
+    pub all_free_at: Moment,
+    /// The session starts that Discord may not have counted; none if unknown.
     pub uncounted: Option<u64>,
 }
 
-impl Inheritance {
-    /// There is no predecessor.
-    pub const NOTHING: Self = Self {
-        buckets: Vec::new(),
-        others: Moment::ZERO,
+impl ReceivedHandover {
+    /// There was no leader before.
+    pub const NONE: Self = Self {
+        free_at: Vec::new(),
+        all_free_at: Moment::ZERO,
         uncounted: Some(0),
     };
 
-    /// What one leaves who never used its term: what it would have waited out.
-    pub fn left(&self, lease: &str, spacing: Duration, now: Moment) -> Left {
-        Left {
-            lease: lease.to_owned(),
-            // None of them, if none is known: all wait in full.
-            waits: self.buckets.iter().map(|at| at.since(now)).collect(),
-            spacing,
-            uncounted: self.uncounted,
+    /// Returns the handover of an unknown leader, whose buckets may grant again at `all_free_at`.
+    pub fn unknown(all_free_at: Moment) -> Self {
+        Self {
+            free_at: Vec::new(),
+            all_free_at,
+            uncounted: None,
         }
     }
 
-    /// There may be one, and nothing is known of it but that all buckets may
-    /// grant again at `others`.
-    pub fn unknown(others: Moment) -> Self {
-        Self {
-            buckets: Vec::new(),
-            others,
-            uncounted: None,
+    /// Returns the handover of a leader that granted nothing: what it still had to wait for.
+    pub fn pass_on(&self, lease: &str, spacing: Duration, now: Moment) -> Handover {
+        Handover {
+            lease: lease.to_owned(),
+            // Empty if unknown: then all buckets wait in full.
+            waits: self.free_at.iter().map(|at| at.since(now)).collect(),
+            spacing,
+            uncounted: self.uncounted,
         }
     }
 }
@@ -64,20 +63,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_never_used_its_term_hands_on_what_it_would_have_waited_out() {
+    fn a_leader_that_granted_nothing_passes_on_what_it_had_to_wait_for() {
         let at = |seconds| Moment::ZERO + Duration::from_secs(seconds);
         let spacing = Duration::from_secs(5);
-        let mut inheritance = Inheritance {
-            buckets: vec![at(3), at(12)],
-            others: at(15),
+        let received = ReceivedHandover {
+            free_at: vec![at(3), at(12)],
+            all_free_at: at(15),
             uncounted: Some(7),
         };
-        let left = inheritance.left("uid", spacing, at(10));
-        assert_eq!(left.waits, [Duration::ZERO, Duration::from_secs(2)]);
-        assert_eq!((left.uncounted, left.spacing), (Some(7), spacing));
-        // Nothing known of each: all wait in full.
-        inheritance = Inheritance::unknown(at(15));
-        let left = inheritance.left("uid", spacing, at(10));
-        assert_eq!((left.waits.len(), left.uncounted), (0, None));
+        let handover = received.pass_on("uid", spacing, at(10));
+        assert_eq!(handover.waits, [Duration::ZERO, Duration::from_secs(2)]);
+        assert_eq!((handover.uncounted, handover.spacing), (Some(7), spacing));
+
+        let handover = ReceivedHandover::unknown(at(15)).pass_on("uid", spacing, at(10));
+        assert_eq!((handover.waits.len(), handover.uncounted), (0, None));
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-/// The annotation of a [`Release`](super::Release); absent while somebody leads.
+/// The annotation of a [`HandoverRecord`](super::HandoverRecord); absent while there is a leader.
 pub const HANDOVER: &str = "gatewayqueue.dev/handover";
 
 /// The annotation that tells tokens apart: the published session starts are

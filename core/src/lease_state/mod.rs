@@ -4,12 +4,12 @@
 //! turns them into the status. This module is the one place where both agree on keys and values.
 
 mod annotations;
+mod handover;
 pub mod last_known;
-mod release;
 mod unreachable;
 
 pub use annotations::{
     BlockedBy, Entry, HANDOVER, LEADER_ADDRESS, SessionStarts, TOKEN_FINGERPRINT, TokenState,
 };
-pub use release::{Left, Release};
+pub use handover::{Handover, HandoverRecord};
 pub use unreachable::{Unreachable, obsolete, unreachable};

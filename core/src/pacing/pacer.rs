@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::gateway_bot::MAX_BUCKETS;
-use crate::leadership::term::Inheritance;
+use crate::leadership::term::ReceivedHandover;
 use crate::pacing::reservations::{Place, Reservations};
 pub use crate::pacing::wait_list::WaiterId;
 use crate::pacing::wait_list::{WaitList, Waiting};
@@ -121,12 +121,12 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// A pacer with the buckets that a predecessor had, or with one; each of
-    /// them waits out what was granted there.
-    pub fn new(spacing: Duration, place_kept: Duration, inheritance: &Inheritance) -> Self {
-        let mut buckets = inheritance.buckets.clone();
+    /// Returns a pacer with the buckets of the predecessor, or with one; each waits as long as
+    /// the handover demands.
+    pub fn new(spacing: Duration, place_kept: Duration, handover: &ReceivedHandover) -> Self {
+        let mut buckets = handover.free_at.clone();
         if buckets.is_empty() || buckets.len() > MAX_BUCKETS as usize {
-            let latest = buckets.into_iter().fold(inheritance.others, Moment::max);
+            let latest = buckets.into_iter().fold(handover.all_free_at, Moment::max);
             buckets = vec![latest];
         }
         Self {
@@ -327,11 +327,10 @@ impl Pacer {
         })
     }
 
-    /// How long each bucket must still be left alone. No grant may be on its
-    /// way to a socket.
-    pub fn left(&self, now: Moment) -> Vec<Duration> {
-        let left = |bucket: &Bucket| bucket.free_at.since(now);
-        self.buckets.iter().map(left).collect()
+    /// Returns how long each bucket must still wait. No grant may be in flight.
+    pub fn waits(&self, now: Moment) -> Vec<Duration> {
+        let wait = |bucket: &Bucket| bucket.free_at.since(now);
+        self.buckets.iter().map(wait).collect()
     }
 
     /// Whether a grant is on its way to a socket.

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::gateway_bot::{Limits, MAX_BUCKETS};
-use crate::leadership::term::Inheritance;
-use crate::lease_state::{BlockedBy, Left, TokenState};
+use crate::leadership::term::ReceivedHandover;
+use crate::lease_state::{BlockedBy, Handover, TokenState};
 use crate::pacing::budget::{Budget, Rules};
 use crate::pacing::fetch_schedule::Outcome;
 use crate::pacing::pacer::{Grant, Lane, Pacer, WaiterId};
@@ -63,26 +63,26 @@ impl Queue {
     /// An empty queue, started at `now`, of which nothing but the setting says
     /// whether it had a predecessor.
     pub fn new(config: &Config, token: TokenState, now: Moment) -> Self {
-        let inheritance = match config.start_guard {
-            true => Inheritance::unknown(now + config.spacing),
-            false => Inheritance::NOTHING,
+        let handover = match config.start_guard {
+            true => ReceivedHandover::unknown(now + config.spacing),
+            false => ReceivedHandover::NONE,
         };
-        Self::inheriting(config, token, &inheritance, now)
+        Self::taking_over(config, token, &handover, now)
     }
 
     /// An empty queue, started at `now`, that waits out what its predecessor
     /// left.
-    pub fn inheriting(
+    pub fn taking_over(
         config: &Config,
         token: TokenState,
-        inheritance: &Inheritance,
+        handover: &ReceivedHandover,
         now: Moment,
     ) -> Self {
-        let mut pacer = Pacer::new(config.spacing, config.place_kept, inheritance);
+        let mut pacer = Pacer::new(config.spacing, config.place_kept, handover);
         if token == TokenState::None {
             pacer.set_concurrency(config.max_concurrency);
         }
-        let mut budget = Budget::new(config.rules, token, inheritance.uncounted, now);
+        let mut budget = Budget::new(config.rules, token, handover.uncounted, now);
         budget.had_buckets(pacer.concurrency());
         Self {
             pacer,
@@ -105,12 +105,12 @@ impl Queue {
         }
     }
 
-    /// What the next leader of this Lease must know, when this one grants no
-    /// more and no grant is on its way.
-    pub fn left(&self, lease: &str, now: Moment) -> Left {
-        Left {
+    /// Returns the handover to the next leader of this Lease. No more grants may follow, and none
+    /// may be in flight.
+    pub fn handover(&self, lease: &str, now: Moment) -> Handover {
+        Handover {
             lease: lease.to_owned(),
-            waits: self.pacer.left(now),
+            waits: self.pacer.waits(now),
             spacing: self.spacing,
             uncounted: self.budget.uncounted(now),
         }

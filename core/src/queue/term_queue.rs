@@ -17,7 +17,7 @@ use crate::leadership::leader_health::Health;
 use crate::leadership::state::{Leader, LeadershipState};
 use crate::leadership::term::Term;
 use crate::lease_state::last_known::Page;
-use crate::lease_state::{BlockedBy, Entry, Left, SessionStarts, TokenState};
+use crate::lease_state::{BlockedBy, Entry, Handover, SessionStarts, TokenState};
 use crate::pacing::fetch_schedule::Outcome;
 use crate::pacing::pacer::{Grant, WaiterId};
 use crate::pacing::scheduler::{Config, Learned, Queue};
@@ -94,7 +94,7 @@ impl TermQueue {
 
     fn begin(&mut self, term: &Term, now: Moment) {
         let token = self.token.state();
-        let mut queue = Queue::inheriting(&self.config, token, &term.inheritance, now);
+        let mut queue = Queue::taking_over(&self.config, token, &term.handover, now);
         if let Some(known) = self.standing.known.take()
             && Some(&known.token_mark) == self.token_mark()
             && token == TokenState::Unchecked
@@ -264,15 +264,15 @@ impl TermQueue {
 
     /// What the next leader of this Lease must know after `term`; none while
     /// the term lasts or a grant is still being written.
-    pub fn handover(&self, lease: &str, term: &Term, now: Moment) -> Option<Left> {
+    pub fn handover(&self, lease: &str, term: &Term, now: Moment) -> Option<Handover> {
         let last = self.last.as_ref();
         if self.has_term() || last.is_some_and(|led| led.queue.is_writing()) {
             return None;
         }
         Some(match last.filter(|led| led.number == term.number) {
-            Some(led) => led.queue.left(lease, now),
+            Some(led) => led.queue.handover(lease, now),
             // A process that is told to end while it takes the Lease never begins.
-            None => term.inheritance.left(lease, self.config.spacing, now),
+            None => term.handover.pass_on(lease, self.config.spacing, now),
         })
     }
 

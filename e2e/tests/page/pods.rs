@@ -14,7 +14,7 @@ use gateway_queue::metrics::Metrics;
 use gateway_queue::queue::task::QueueTask;
 use gateway_queue::serving::http::{self, Listener};
 use gateway_queue_core::leadership::state::{Leader, LeadershipState};
-use gateway_queue_core::leadership::term::Inheritance;
+use gateway_queue_core::leadership::term::ReceivedHandover;
 use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::scheduler::Config;
@@ -107,7 +107,7 @@ impl Pod {
 
     /// Makes the pod the leader.
     pub(crate) fn lead(&self) {
-        let mut state = LeadershipState::alone(Inheritance::NOTHING);
+        let mut state = LeadershipState::alone(ReceivedHandover::NONE);
         if let Some(term) = &mut state.term {
             term.holder = self.holder();
         }

@@ -2,7 +2,7 @@
 //! operator sees to it that it is there and goes with the GatewayQueue; spec and
 //! annotations are the queue's alone.
 
-use gateway_queue_core::lease_state::{HANDOVER, Release};
+use gateway_queue_core::lease_state::{HANDOVER, HandoverRecord};
 use k8s_openapi::api::coordination::v1::Lease;
 
 use super::{Owner, TOKEN, token_label};
@@ -29,7 +29,7 @@ pub(super) fn lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
 /// removes those words, and to apply them would put them back.
 pub fn first_lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
     let mut lease = lease(owner, spec);
-    let never_led = (HANDOVER.to_owned(), Release::NeverLed.write());
+    let never_led = (HANDOVER.to_owned(), HandoverRecord::NeverLed.write());
     lease.metadata.annotations = Some([never_led].into());
     lease
 }
@@ -69,8 +69,8 @@ mod tests {
         let annotations = first.metadata.annotations.take().unwrap();
         assert_eq!(annotations.len(), 1);
         assert_eq!(
-            Release::read(&annotations[HANDOVER]),
-            Some(Release::NeverLed)
+            HandoverRecord::read(&annotations[HANDOVER]),
+            Some(HandoverRecord::NeverLed)
         );
         assert_eq!(first, lease(&owner(), &spec(None)));
     }

@@ -94,7 +94,7 @@ impl CandidateTask {
                     self.request(lease.patch(&patch)).await;
                 }
                 Action::Settle { lease, term } => {
-                    let left = timeout(SETTLE, self.ways.queue_task.left(&lease, term)).await;
+                    let left = timeout(SETTLE, self.ways.queue_task.handover(&lease, term)).await;
                     self.candidate
                         .settled(left.ok().flatten(), boot_time::now());
                 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use gateway_queue_core::leadership::term::Term;
-use gateway_queue_core::lease_state::Left;
+use gateway_queue_core::lease_state::Handover;
 use gateway_queue_core::pacing::pacer::WaiterId;
 use gateway_queue_core::protocol::refusal::Refusal;
 use gateway_queue_core::queue::snapshot::{Detail, Snapshot};
@@ -125,10 +125,10 @@ impl Handle {
 
     /// What the next leader of this Lease must know after this term; none when
     /// the queue task is gone.
-    pub async fn left(&self, lease: &str, term: Term) -> Option<Left> {
+    pub async fn handover(&self, lease: &str, term: Term) -> Option<Handover> {
         let (sender, left) = oneshot::channel();
         self.events
-            .send(Event::Left(lease.to_owned(), term, sender))
+            .send(Event::Handover(lease.to_owned(), term, sender))
             .ok()?;
         left.await.ok()
     }

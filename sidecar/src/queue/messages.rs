@@ -1,7 +1,7 @@
 //! What waiters, permits and readers send to the queue task.
 
 use gateway_queue_core::leadership::term::Term;
-use gateway_queue_core::lease_state::Left;
+use gateway_queue_core::lease_state::Handover;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::protocol::refusal::Refusal;
 use gateway_queue_core::queue::snapshot::{Detail, Snapshot};
@@ -33,7 +33,7 @@ pub(crate) enum Event {
     Look(Detail, oneshot::Sender<Snapshot>),
     /// What is left for the next leader of this Lease after this term, once no
     /// grant is on its way any more.
-    Left(String, Term, oneshot::Sender<Left>),
+    Handover(String, Term, oneshot::Sender<Handover>),
 }
 
 /// Goes to the socket, from the queue task or from a leader elsewhere. It says what

@@ -15,7 +15,7 @@ use gateway_queue_core::gateway_bot::{Limits, MAX_BUCKETS};
 use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::last_known::Page;
-use gateway_queue_core::lease_state::{BlockedBy, Left};
+use gateway_queue_core::lease_state::{BlockedBy, Handover};
 use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::{Config, Learned};
@@ -47,7 +47,7 @@ pub struct QueueTask {
     queue: TermQueue,
     standing: watch::Receiver<LeadershipState>,
     /// Who wants to know what is left, when no grant is on its way any more.
-    leaving: Option<(String, Term, oneshot::Sender<Left>)>,
+    leaving: Option<(String, Term, oneshot::Sender<Handover>)>,
     alarm: Alarm,
     waiters: HashMap<WaiterId, Waiter>,
     events: UnboundedReceiver<Event>,
@@ -203,7 +203,7 @@ impl QueueTask {
                 let held = u64::try_from(self.metrics.held()).unwrap_or(0);
                 let _ = sender.send(self.queue.snapshot(detail, held, now));
             }
-            Event::Left(lease, term, sender) => self.leaving = Some((lease, term, sender)),
+            Event::Handover(lease, term, sender) => self.leaving = Some((lease, term, sender)),
         }
         self.hand_over(now);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gateway_queue::leadership::lease_client;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
-use gateway_queue_core::lease_state::{HANDOVER, Release};
+use gateway_queue_core::lease_state::{HANDOVER, HandoverRecord};
 use gateway_queue_core::testing::lease::{Refusal, Store};
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ impl Server {
 
     /// The operator creates the Lease of a new GatewayQueue.
     pub(crate) fn create_first(&mut self) {
-        let annotations = json!({HANDOVER: Release::NeverLed.write()});
+        let annotations = json!({HANDOVER: HandoverRecord::NeverLed.write()});
         self.create(Some(
             json!({"metadata": {"name": "bot", "annotations": annotations}, "spec": {}}),
         ));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_queue::metrics::Metrics;
 use gateway_queue_core::leadership::election::MAX_DURATION;
-use gateway_queue_core::lease_state::Release;
+use gateway_queue_core::lease_state::HandoverRecord;
 use gateway_queue_core::queue::snapshot::Snapshot;
 use gateway_queue_core::queue::state_json;
 use gateway_queue_core::testing::{about, leader_fields};
@@ -98,9 +98,9 @@ impl World {
             longest = Some(MAX_DURATION);
         } else if let Some(lease) = lease.map(|record| record.lease) {
             longest = longest.max(lease.duration);
-            let believed = match &lease.release {
-                Some(Release::Left(left)) => left.lease == lease.uid,
-                Some(Release::NeverLed) => self.seen.recreated == 0,
+            let believed = match &lease.handover {
+                Some(HandoverRecord::Released(handover)) => handover.lease == lease.uid,
+                Some(HandoverRecord::NeverLed) => self.seen.recreated == 0,
                 None => false,
             };
             if lease.holder.is_none() && !believed {

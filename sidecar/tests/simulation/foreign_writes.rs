@@ -1,6 +1,6 @@
 //! Writes to the Lease that no queue makes.
 //!
-//! They forge nothing that a queue has to trust: no release record and no shorter duration. See
+//! They forge nothing that a queue has to trust: no handover and no shorter duration. See
 //! the assumptions in docs/leadership.md.
 
 use fastrand::Rng;

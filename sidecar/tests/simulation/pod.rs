@@ -10,7 +10,7 @@ use gateway_queue_core::leadership::election::Config;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::Term;
-use gateway_queue_core::lease_state::Left;
+use gateway_queue_core::lease_state::Handover;
 use gateway_queue_core::lease_state::last_known::{LastKnown, Page};
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::pacer::WaiterId;
@@ -45,7 +45,7 @@ pub(crate) struct Pod {
     /// The leadership state of the candidate, and the one that the queue received.
     candidate_state: LeadershipState,
     state: LeadershipState,
-    /// The grants of the last term, for a broken release record.
+    /// The grants of the last term, for a broken handover.
     granted: BTreeMap<u32, Moment>,
     /// The pending request to the API server.
     request: Option<u64>,
@@ -284,7 +284,7 @@ impl Pod {
         self.has_led = true;
         self.granted.clear();
         out.push(Effect::Leads {
-            released: term.inheritance.uncounted.is_some(),
+            released: term.handover.uncounted.is_some(),
         });
         out.extend(adopts.then_some(Effect::Adopted));
         for shard in 0..SHARDS {
@@ -358,7 +358,7 @@ impl Pod {
         }
     }
 
-    fn break_handover(&self, mut left: Left, now: Moment) -> Left {
+    fn break_handover(&self, mut left: Handover, now: Moment) -> Handover {
         if self.broken == Broken::InheritedGuardsDropped {
             for (bucket, wait) in (0..).zip(&mut left.waits) {
                 let granted = self.granted.get(&bucket);

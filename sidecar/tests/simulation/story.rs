@@ -15,13 +15,13 @@ pub(crate) enum Broken {
     NoMargin,
     /// The API server ignores the version that a patch names.
     NoCompareAndSwap,
-    /// A release record contains only the grants of its own term.
+    /// A handover contains only the grants of its own term.
     InheritedGuardsDropped,
     /// A grant is written without reading the clock.
     NoFence,
     /// A candidate waits half as long as a leader's right lasts.
     HalfTheWait,
-    /// A release record omits what Discord may not have counted.
+    /// A handover omits what Discord may not have counted.
     UncountedForgotten,
     /// The published budget is used as if nothing had been granted since.
     PublishedBudgetTrusted,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::leadership::state::Leader;
-use crate::lease_state::{HANDOVER, LEADER_ADDRESS, Release};
+use crate::lease_state::{HANDOVER, HandoverRecord, LEADER_ADDRESS};
 use crate::testing::lease::merge;
 
 mod reports;
@@ -37,7 +37,7 @@ fn record(lease: &Value) -> LeaseObject {
 
 /// The Lease of a new GatewayQueue.
 fn new_lease() -> Value {
-    json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": {HANDOVER: "never-led"}}})
+    json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": {HANDOVER: HandoverRecord::NeverLed.write()}}})
 }
 
 /// What the API server makes of a patch of `lease`: the next version.
@@ -115,7 +115,7 @@ fn a_leader_takes_renews_settles_and_releases() {
     assert_eq!((uid.as_str(), term.number), ("u", 1));
     // Nothing else happens until the queue task answers.
     assert_eq!(candidate.step(at(3.1), wall()), Action::Wait(None));
-    let left = Left {
+    let left = Handover {
         lease: uid,
         waits: vec![Duration::from_secs(4)],
         spacing: Duration::from_secs(5),
@@ -123,7 +123,10 @@ fn a_leader_takes_renews_settles_and_releases() {
     };
     candidate.settled(Some(left.clone()), at(3.2));
     let lease = writes(&mut candidate, 3.2, &lease);
-    assert_eq!(record(&lease).lease.release, Some(Release::Left(left)));
+    assert_eq!(
+        record(&lease).lease.handover,
+        Some(HandoverRecord::Released(left))
+    );
     assert!(candidate.has_left());
 }
 
@@ -234,7 +237,13 @@ fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
             token_mark: Some("0badcafe".to_owned()),
         };
         let mut annotations: BTreeMap<&str, Option<String>> = page.annotations();
-        annotations.insert(HANDOVER, Some("u 0 5000 0".to_owned()));
+        let handover = HandoverRecord::Released(Handover {
+            lease: "u".to_owned(),
+            waits: vec![Duration::ZERO],
+            spacing: Duration::from_secs(5),
+            uncounted: Some(0),
+        });
+        annotations.insert(HANDOVER, Some(handover.write()));
         annotations.retain(|_, value| value.is_some());
         json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": annotations},
             "spec": {"renewTime": renewed}})
@@ -265,7 +274,7 @@ fn asks_until(
         match candidate.step(now, wall()) {
             Action::Read | Action::Patch(_) => candidate.answered(answer.clone(), now),
             Action::Settle { lease, term } => {
-                let left = term.inheritance.left(&lease, Duration::from_secs(5), now);
+                let left = term.handover.pass_on(&lease, Duration::from_secs(5), now);
                 candidate.settled(Some(left), now);
             }
             Action::Watch(_) | Action::Unwatch => {}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::lease_state::Left;
+use crate::lease_state::Handover;
 
 const D: Duration = Duration::from_secs(5);
 
@@ -21,19 +21,19 @@ fn election() -> Election {
     })
 }
 
-fn lease(version: &str, holder: &str, release: Option<Release>) -> Lease {
+fn lease(version: &str, holder: &str, handover: Option<HandoverRecord>) -> Lease {
     Lease {
         uid: "uid".to_owned(),
         version: version.to_owned(),
         holder: (!holder.is_empty()).then(|| holder.to_owned()),
         duration: (!holder.is_empty()).then(|| seconds(15.0)),
-        release,
+        handover,
         address: Some(format!("address of {holder}")),
     }
 }
 
-fn left(waits: &[f64]) -> Option<Release> {
-    Some(Release::Left(Left {
+fn released(waits: &[f64]) -> Option<HandoverRecord> {
+    Some(HandoverRecord::Released(Handover {
         lease: "uid".to_owned(),
         waits: waits.iter().copied().map(seconds).collect(),
         spacing: D,
@@ -68,7 +68,7 @@ fn waits(election: &mut Election, now: f64, until: f64) {
 /// Leads since 0, version "2".
 fn leader() -> Election {
     let mut election = election();
-    let new = lease("1", "", Some(Release::NeverLed));
+    let new = lease("1", "", Some(HandoverRecord::NeverLed));
     reads(&mut election, 0.0, Answer::Lease(new));
     writes(&mut election, 0.0, Kind::Take("me-1".to_owned()), "1");
     election.answered(Answer::Lease(lease("2", "me-1", None)), at(0.2));
@@ -84,8 +84,8 @@ fn the_first_leader_ever_has_nothing_to_wait_for() {
     let mut leader = leader();
     let term = leader.term().unwrap();
     assert_eq!((term.number, term.until), (1, at(13.5)));
-    assert_eq!(term.inheritance.others, Moment::ZERO);
-    assert_eq!(term.inheritance.uncounted, Some(0));
+    assert_eq!(term.handover.all_free_at, Moment::ZERO);
+    assert_eq!(term.handover.uncounted, Some(0));
     assert_eq!(leader.leader(), None);
     waits(&mut leader, 0.2, 5.0);
 }
@@ -158,22 +158,22 @@ fn a_held_lease_is_taken_when_it_was_seen_unchanged_for_its_duration() {
     candidate.answered(Answer::Lease(lease("3", "me-1", None)), at(25.5));
     let term = candidate.term().unwrap();
     assert_eq!(term.until, at(38.5));
-    assert_eq!(term.inheritance.others, at(25.0) + D + drift(D));
-    assert_eq!(term.inheritance.uncounted, None);
+    assert_eq!(term.handover.all_free_at, at(25.0) + D + drift(D));
+    assert_eq!(term.handover.uncounted, None);
 }
 
 #[test]
 fn a_released_lease_is_taken_at_once_and_each_bucket_waits_the_rest() {
     let mut candidate = election();
-    let released = lease("1", "", left(&[0.0, 4.0]));
-    reads(&mut candidate, 100.0, Answer::Lease(released));
+    let lease_object = lease("1", "", released(&[0.0, 4.0]));
+    reads(&mut candidate, 100.0, Answer::Lease(lease_object));
     writes(&mut candidate, 101.0, Kind::Take("me-1".to_owned()), "1");
     candidate.answered(Answer::Lease(lease("2", "me-1", None)), at(101.5));
-    let inheritance = &candidate.term().unwrap().inheritance;
+    let handover = &candidate.term().unwrap().handover;
     let free_at = |wait| at(100.0 + wait) + drift(D);
-    assert_eq!(inheritance.buckets, [free_at(0.0), free_at(4.0)]);
-    assert_eq!(inheritance.others, at(101.0) + D + drift(D));
-    assert_eq!(inheritance.uncounted, Some(2));
+    assert_eq!(handover.free_at, [free_at(0.0), free_at(4.0)]);
+    assert_eq!(handover.all_free_at, at(101.0) + D + drift(D));
+    assert_eq!(handover.uncounted, Some(2));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_lease_that_says_nothing_or_was_made_again_is_waited_out() {
     let longest = MAX_DURATION.as_secs_f64();
     let copied = Lease {
         uid: "copy".to_owned(),
-        ..lease("1", "", left(&[]))
+        ..lease("1", "", released(&[]))
     };
     // No leader writes that, so nobody knows what this one believes.
     let no_time = Lease {
@@ -202,7 +202,7 @@ fn a_lease_that_says_nothing_or_was_made_again_is_waited_out() {
     );
     let again = Lease {
         uid: "new".to_owned(),
-        ..lease("2", "", Some(Release::NeverLed))
+        ..lease("2", "", Some(HandoverRecord::NeverLed))
     };
     candidate.noticed(again, at(1.0));
     waits(&mut candidate, 1.0, 1.0 + longest);
@@ -222,17 +222,17 @@ fn a_shorter_duration_than_its_own_is_not_believed() {
 #[test]
 fn a_take_that_succeeded_unseen_counts_from_when_it_was_first_sent() {
     let mut candidate = election();
-    let released = lease("1", "", left(&[3.0]));
-    reads(&mut candidate, 0.0, Answer::Lease(released.clone()));
+    let lease_object = lease("1", "", released(&[3.0]));
+    reads(&mut candidate, 0.0, Answer::Lease(lease_object.clone()));
     writes(&mut candidate, 0.0, Kind::Take("me-1".to_owned()), "1");
     candidate.answered(Answer::Failed, at(1.0));
-    reads(&mut candidate, 2.0, Answer::Lease(released));
+    reads(&mut candidate, 2.0, Answer::Lease(lease_object));
     writes(&mut candidate, 2.0, Kind::Take("me-1".to_owned()), "1");
     candidate.answered(Answer::Conflict, at(3.0));
     reads(&mut candidate, 4.0, Answer::Lease(lease("2", "me-1", None)));
     assert_eq!(until(&candidate), Some(at(13.5)));
-    let inheritance = &candidate.term().unwrap().inheritance;
-    assert_eq!(inheritance.buckets, [at(3.0) + drift(D)]);
+    let handover = &candidate.term().unwrap().handover;
+    assert_eq!(handover.free_at, [at(3.0) + drift(D)]);
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn who_resigned_releases_what_it_has_and_leads_never_again() {
     // Not known whether it was done.
     reads(&mut leader, 3.0, Answer::Lease(lease("2", "me-1", None)));
     writes(&mut leader, 3.0, Kind::Release, "2");
-    leader.answered(Answer::Lease(lease("3", "", left(&[]))), at(3.1));
+    leader.answered(Answer::Lease(lease("3", "", released(&[]))), at(3.1));
     assert_eq!(leader.releasing(), None);
     assert_eq!(leader.step(at(100.0)), Step::Wait(None));
     leader.noticed(lease("4", "other", None), at(101.0));
@@ -260,7 +260,7 @@ fn who_resigns_while_it_takes_the_lease_releases_it_again() {
     reads(
         &mut candidate,
         0.0,
-        Answer::Lease(lease("1", "", left(&[]))),
+        Answer::Lease(lease("1", "", released(&[]))),
     );
     writes(&mut candidate, 0.0, Kind::Take("me-1".to_owned()), "1");
     candidate.resign();
@@ -289,7 +289,11 @@ fn its_own_name_of_an_earlier_term_is_not_taken_for_the_success_of_a_later_try()
     // It loses the Lease, and tries to take it again; nobody says what came of that.
     writes(&mut leader, 5.0, Kind::Renew, "2");
     leader.answered(Answer::Conflict, at(5.0));
-    reads(&mut leader, 5.0, Answer::Lease(lease("8", "", left(&[]))));
+    reads(
+        &mut leader,
+        5.0,
+        Answer::Lease(lease("8", "", released(&[]))),
+    );
     assert_eq!(leader.term(), None);
     let second = Kind::Take("me-2".to_owned());
     writes(&mut leader, 5.0, second.clone(), "8");
@@ -304,14 +308,14 @@ fn its_own_name_of_an_earlier_term_is_not_taken_for_the_success_of_a_later_try()
 #[test]
 fn a_copy_that_names_the_holder_of_a_try_that_was_never_done_is_not_believed() {
     let mut candidate = election();
-    let released = lease("1", "", left(&[]));
-    reads(&mut candidate, 0.0, Answer::Lease(released.clone()));
+    let lease_object = lease("1", "", released(&[]));
+    reads(&mut candidate, 0.0, Answer::Lease(lease_object.clone()));
     writes(&mut candidate, 0.0, Kind::Take("me-1".to_owned()), "1");
     candidate.answered(Answer::Failed, at(1.0));
     // The same version cannot be the one after the try.
     let same = Lease {
         holder: Some("me-1".to_owned()),
-        ..released
+        ..lease_object
     };
     reads(&mut candidate, 2.0, Answer::Lease(same));
     assert_eq!(candidate.term(), None);
@@ -321,8 +325,8 @@ fn a_copy_that_names_the_holder_of_a_try_that_was_never_done_is_not_believed() {
 fn writes_that_fail_again_and_again_are_tried_ever_more_seldom_though_looks_succeed() {
     for failure in [Answer::Failed, Answer::Conflict] {
         let mut candidate = election();
-        let released = lease("1", "", left(&[]));
-        reads(&mut candidate, 0.0, Answer::Lease(released.clone()));
+        let lease_object = lease("1", "", released(&[]));
+        reads(&mut candidate, 0.0, Answer::Lease(lease_object.clone()));
         let mut now = 0.0;
         for _ in 0..8 {
             writes(&mut candidate, now, Kind::Take("me-1".to_owned()), "1");
@@ -331,7 +335,7 @@ fn writes_that_fail_again_and_again_are_tried_ever_more_seldom_though_looks_succ
                 now = until.since(Moment::ZERO).as_secs_f64();
                 assert_eq!(candidate.step(at(now)), Step::Read);
             }
-            candidate.answered(Answer::Lease(released.clone()), at(now));
+            candidate.answered(Answer::Lease(lease_object.clone()), at(now));
         }
         assert!(now > 4.0, "{now}");
     }

@@ -7,7 +7,7 @@ fn at(seconds: f64) -> Moment {
 }
 
 fn pacer(buckets: u32) -> Pacer {
-    let mut pacer = Pacer::new(D, Duration::from_secs(60), &Inheritance::NOTHING);
+    let mut pacer = Pacer::new(D, Duration::from_secs(60), &ReceivedHandover::NONE);
     assert!(pacer.set_concurrency(buckets));
     pacer
 }

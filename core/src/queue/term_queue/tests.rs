@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::leadership::term::Inheritance;
+use crate::leadership::term::ReceivedHandover;
 use crate::pacing::budget::Rules;
 use crate::queue::state_json;
 use crate::testing;
@@ -36,7 +36,7 @@ fn token() -> Current {
 }
 
 fn leads(number: u64, until: Moment) -> LeadershipState {
-    let mut standing = LeadershipState::alone(Inheritance::NOTHING);
+    let mut standing = LeadershipState::alone(ReceivedHandover::NONE);
     let term = standing.term.as_mut().unwrap();
     (term.number, term.until) = (number, until);
     standing

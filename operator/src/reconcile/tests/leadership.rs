@@ -3,10 +3,10 @@
 use super::*;
 use crate::api::GatewayQueueStatus;
 use crate::desired::first_lease;
+use gateway_queue_core::lease_state::{HANDOVER, HandoverRecord};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/shop/leases";
 const BUDGET: &str = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
-const HANDOVER: &str = "gatewayqueue.dev/handover";
 
 /// The pod of the queue is ready.
 fn run(server: &Server, writers: &mut Writers) {
@@ -205,7 +205,10 @@ async fn the_lease_of_a_new_queue_says_that_nobody_ever_led() {
         let annotations = server.object("leases")["metadata"]["annotations"].clone();
         annotations.get(HANDOVER).cloned()
     };
-    assert_eq!(released(&server), Some(json!("never-led")));
+    assert_eq!(
+        released(&server),
+        Some(json!(HandoverRecord::NeverLed.write()))
+    );
 
     // Somebody takes the owner's fields over, and the Lease is applied.
     let mut meddle = |server: &Server| {
@@ -214,7 +217,7 @@ async fn the_lease_of_a_new_queue_says_that_nobody_ever_led() {
         let edited = serde_json::from_value(edited).unwrap();
         writers.leases.apply_watcher_event(&Event::Apply(edited));
     };
-    for expected in [Some(json!("never-led")), None] {
+    for expected in [Some(json!(HandoverRecord::NeverLed.write())), None] {
         meddle(&server);
         reconcile(Arc::clone(&queue), Arc::clone(&context))
             .await

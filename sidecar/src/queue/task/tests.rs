@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use gateway_queue_core::leadership::term::Inheritance;
+use gateway_queue_core::leadership::term::ReceivedHandover;
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::pacer::Lane;
 use gateway_queue_core::protocol::refusal::Reason;
@@ -34,7 +34,7 @@ fn led(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipState>) {
     };
     let (_, tokens) = watch::channel(Current::None);
     let (lease_state, _) = watch::channel(Page::new("test"));
-    let (leads, standing) = watch::channel(LeadershipState::alone(Inheritance::NOTHING));
+    let (leads, standing) = watch::channel(LeadershipState::alone(ReceivedHandover::NONE));
     let discord = Discord::new("http://127.0.0.1:1").unwrap();
     let metrics = Arc::new(Metrics::new(0));
     let made = QueueTask::new(
@@ -145,7 +145,7 @@ async fn what_is_left_is_not_told_while_a_grant_is_on_its_way() {
     let term = leads.borrow().term.clone().unwrap();
     let permit = turn(handle.enqueue(1, boot_time::now()).await).await;
     leads.send_replace(LeadershipState::UNKNOWN);
-    let mut left = Box::pin(handle.left("uid", term));
+    let mut left = Box::pin(handle.handover("uid", term));
     let told = tokio::time::timeout(Duration::from_millis(50), &mut left).await;
     assert!(told.is_err(), "it would miss the grant");
     permit.written(boot_time::now());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gateway_queue::clock::boot_time;
 use gateway_queue_core::leadership::state::LeadershipState;
-use gateway_queue_core::leadership::term::{Inheritance, Term};
+use gateway_queue_core::leadership::term::{ReceivedHandover, Term};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -161,7 +161,7 @@ async fn waiters_keep_their_order_at_the_next_leader() {
     // As after a release: for a moment there is no leader.
     old.stand(None, None);
     new.stand(None, None);
-    let guard = Inheritance::unknown(boot_time::now() + SPACING);
+    let guard = ReceivedHandover::unknown(boot_time::now() + SPACING);
     let mut term = LeadershipState::alone(guard).term.unwrap();
     term.holder = new.holder();
     // It may not grant until all of them have arrived, however long that takes.

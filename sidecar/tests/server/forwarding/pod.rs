@@ -11,7 +11,7 @@ use gateway_queue::forwarding::router::Route;
 use gateway_queue::queue::handle::Turn;
 use gateway_queue::serving::http::{self, Listener};
 use gateway_queue_core::leadership::state::{Leader, LeadershipState};
-use gateway_queue_core::leadership::term::{Inheritance, Term};
+use gateway_queue_core::leadership::term::{ReceivedHandover, Term};
 use gateway_queue_core::protocol::GRANT;
 use gateway_queue_core::queue::snapshot::{Detail, Snapshot};
 use gateway_queue_core::time::Moment;
@@ -110,7 +110,7 @@ impl Pod {
     }
 
     pub(crate) fn lead(&self, number: u64) {
-        let mut standing = LeadershipState::alone(Inheritance::NOTHING);
+        let mut standing = LeadershipState::alone(ReceivedHandover::NONE);
         if let Some(term) = &mut standing.term {
             term.number = number;
             term.holder = self.holder();
@@ -136,7 +136,7 @@ impl Pod {
 
     /// Loses its right to grant, and remains the leader.
     pub(crate) fn lapse(&self) {
-        let mut state = LeadershipState::alone(Inheritance::NOTHING);
+        let mut state = LeadershipState::alone(ReceivedHandover::NONE);
         state.term.as_mut().unwrap().until = boot_time::now();
         self.route.standing.send_replace(state);
     }

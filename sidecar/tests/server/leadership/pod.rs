@@ -18,6 +18,7 @@ use gateway_queue_core::leadership::leader_health::{Health, Renewal};
 use gateway_queue_core::leadership::lease_object::Failure;
 use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::lease_state::{HANDOVER, HandoverRecord};
 use gateway_queue_testkit::api_server::FakeApiServer;
 use gateway_queue_testkit::certificates::Authority;
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ pub(crate) fn new_lease() -> Value {
         "apiVersion": "coordination.k8s.io/v1",
         "metadata": {
             "name": "my-bot",
-            "annotations": {"gatewayqueue.dev/handover": "never-led"},
+            "annotations": {HANDOVER: HandoverRecord::NeverLed.write()},
         },
         "spec": {},
     })
