@@ -67,13 +67,7 @@ fn wall() -> Timestamp {
 }
 
 fn candidate() -> Candidate {
-    let config = election::Config {
-        identity: "my-bot-a_01".to_owned(),
-        duration: DURATION,
-        renew_every: SPACING,
-        margin: Duration::from_millis(1500),
-        spacing: SPACING,
-    };
+    let config = election::Config::new("my-bot-a_01".to_owned(), DURATION, SPACING);
     Candidate::new(config, ([10, 0, 0, 1], 9091).into(), Page::new("my-bot-a"))
 }
 

@@ -49,10 +49,6 @@ pub struct LeaseRef {
     pub ip: IpAddr,
     /// How long a leader is believed to lead after its last renewal.
     pub duration: Duration,
-    /// How often a leader renews.
-    pub renew_every: Duration,
-    /// How much earlier than others believe a leader stops.
-    pub margin: Duration,
     /// Where the other pods ask.
     pub peer_port: u16,
     /// How long to forward those who wait after SIGTERM.
@@ -395,18 +391,6 @@ impl Source {
         if duration > MAX_DURATION || duration < SHORTEST || duration.subsec_nanos() > 0 {
             return self.refuse("LEASE_DURATION", "whole seconds, 3s to 30s");
         }
-        let margin = self.duration("LEASE_MARGIN")?;
-        if margin < duration / 10 || margin > duration / 2 {
-            // Clocks drift, and a leader needs time to renew.
-            return self.refuse("LEASE_MARGIN", "a tenth to a half of LEASE_DURATION");
-        }
-        let renew_every = self.duration("LEASE_RENEW")?;
-        if renew_every.is_zero() || renew_every > (duration - margin) / 2 {
-            return self.refuse(
-                "LEASE_RENEW",
-                "above zero, and at most half of LEASE_DURATION less LEASE_MARGIN",
-            );
-        }
         let peer_port = self.port("PEER_PORT")?;
         let grace = self.duration("SHUTDOWN_GRACE")?;
         let Some(name) = name else {
@@ -427,8 +411,6 @@ impl Source {
             pod,
             ip: with_lease("POD_IP", ip)?,
             duration,
-            renew_every,
-            margin,
             peer_port,
             grace,
         }))

@@ -173,7 +173,7 @@ pub async fn run_with(
             .map_err(Failed::Cluster)?;
         let (renewals, seen) = watch::channel(None);
         let monitor = leader_monitor::run(
-            leader_health::Config::new(lease.renew_every),
+            leader_health::Config::new(election::renew_every(lease.duration)),
             standing.subscribe(),
             seen.clone(),
             Arc::clone(&route.reach),
@@ -270,13 +270,8 @@ pub async fn run_with(
 
 /// Who this process is must differ from who it was before a restart.
 fn election(lease: &LeaseRef, spacing: Duration) -> election::Config {
-    election::Config {
-        identity: format!("{}_{:016x}", lease.pod, fastrand::u64(..)),
-        duration: lease.duration,
-        renew_every: lease.renew_every,
-        margin: lease.margin,
-        spacing,
-    }
+    let identity = format!("{}_{:016x}", lease.pod, fastrand::u64(..));
+    election::Config::new(identity, lease.duration, spacing)
 }
 
 /// Waits until all who wait here were forwarded and the Lease is released, or for

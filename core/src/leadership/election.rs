@@ -28,23 +28,46 @@ pub const MAX_DURATION: Duration = Duration::from_secs(30);
 /// The pause after a request that failed, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
-/// The settings.
+/// The settings of the election.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Who this is. It must be another one after each start, as one who was
-    /// killed may have grants on their way. As a holder each term has a number
-    /// behind it, so that nothing old, late or copied is taken for the present.
+    /// The identity of this process. It must change with each start, because the process before
+    /// may have grants in flight. As the holder, the number of the term is appended, so that
+    /// nothing old, late or copied is mistaken for the current term.
     pub identity: String,
-    /// How long a leader is believed to lead after its last renewal. At most
+    /// How long a leader is considered the leader after its last renewal, at most
     /// [`MAX_DURATION`].
     pub duration: Duration,
-    /// How often a leader renews.
+    /// The time between two renewals.
     pub renew_every: Duration,
-    /// How much earlier than others believe a leader stops. At least a tenth of
-    /// the duration, as clocks drift.
+    /// How much earlier than the Lease the right to grant expires.
     pub margin: Duration,
-    /// Between two grants of one bucket.
+    /// The time between two grants of one bucket.
     pub spacing: Duration,
+}
+
+impl Config {
+    /// Returns the settings for a Lease of this duration.
+    pub fn new(identity: String, duration: Duration, spacing: Duration) -> Self {
+        Self {
+            identity,
+            duration,
+            renew_every: renew_every(duration),
+            margin: margin(duration),
+            spacing,
+        }
+    }
+}
+
+/// Returns how often a Lease of this duration is renewed: a renewal may fail, and be repeated.
+pub fn renew_every(duration: Duration) -> Duration {
+    duration / 3
+}
+
+/// Returns how much earlier than the Lease the right to grant expires: twice the assumed
+/// difference between two clocks, 5 %.
+pub fn margin(duration: Duration) -> Duration {
+    duration / 10
 }
 
 /// A Lease, as it was at one version.

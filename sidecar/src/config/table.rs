@@ -67,12 +67,6 @@ pub(super) const TABLE: &[(&str, &str, &str)] = &[
         "15s",
         "how long a leader is believed to lead after its last renewal",
     ),
-    ("LEASE_RENEW", "5s", "how often a leader renews the Lease"),
-    (
-        "LEASE_MARGIN",
-        "1500ms",
-        "how much earlier than others believe a leader stops",
-    ),
     ("POD_NAME", "", "the name of this pod"),
     ("POD_IP", "", "its IP address, for the other pods"),
     (

@@ -86,7 +86,6 @@ fn in_the_cluster_the_lease_needs_its_company_and_times_that_fit() {
     ];
     let lease = settings(&pod).lease.unwrap();
     assert_eq!(lease.duration, Duration::from_secs(15));
-    assert_eq!(lease.margin, Duration::from_millis(1500));
     for missing in &pod[1..] {
         let rest: Vec<_> = pod.iter().copied().filter(|v| v != missing).collect();
         assert!(refusal(&rest).starts_with(&format!("{} is missing", missing.0)));
@@ -94,9 +93,6 @@ fn in_the_cluster_the_lease_needs_its_company_and_times_that_fit() {
     for (name, value, accepted) in [
         ("LEASE_DURATION", "31s", "3s to 30s"),
         ("LEASE_DURATION", "4500ms", "whole seconds"),
-        ("LEASE_MARGIN", "1499ms", "a tenth"),
-        ("LEASE_MARGIN", "8s", "a half"),
-        ("LEASE_RENEW", "7s", "at most half"),
         ("POD_IP", "here", "an IP address"),
     ] {
         let mut environment = pod.to_vec();
@@ -141,8 +137,6 @@ fn every_setting_is_checked_whether_it_is_used_or_not() {
         ("ALLOW_UNSAFE_INTERVAL", "perhaps"),
         ("LEASE_NAMESPACE", "No Namespace"),
         ("LEASE_DURATION", "1s"),
-        ("LEASE_MARGIN", "9s"),
-        ("LEASE_RENEW", "0s"),
         ("POD_NAME", "my_pod"),
         ("POD_IP", "10.0.0"),
         ("PEER_PORT", "99999"),
@@ -181,9 +175,6 @@ proptest! {
                 prop_assert!(settings.place_kept >= Duration::from_secs(2));
                 let _ = settings.admin_host();
                 let _ = boot_time::now() + settings.spacing() * MAX_BUCKETS;
-                if let Some(lease) = &settings.lease {
-                    prop_assert!(lease.margin + lease.renew_every * 2 <= lease.duration);
-                }
             }
             Ok(Command::Print(text)) => prop_assert!(false, "{}", text),
             Err(invalid) => {

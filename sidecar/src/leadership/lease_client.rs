@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_queue_core::leadership::election;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode};
@@ -99,7 +100,7 @@ impl Lease {
         } = lease;
         // A leader must have time for three requests between a renewal that is
         // due and the end of its right.
-        let busy = lease.margin.saturating_add(lease.renew_every);
+        let busy = election::margin(lease.duration) + election::renew_every(lease.duration);
         let spare = lease.duration.saturating_sub(busy);
         let leases = format!("{url}/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
         let seconds = WATCH.as_secs();

@@ -79,16 +79,15 @@ pub(crate) struct Pod {
 
 impl Pod {
     pub(crate) fn new(number: usize, clock: Clock, settings: Settings, broken: Broken) -> Self {
-        let config = Config {
-            identity: format!("pod-{number}_0"),
-            duration: assumed(&settings, broken),
-            renew_every: settings.duration / 3,
-            margin: match broken {
-                Broken::NoMargin => Duration::ZERO,
-                _ => settings.margin,
-            },
-            spacing: settings.spacing,
-        };
+        let mut config = Config::new(
+            format!("pod-{number}_0"),
+            settings.duration,
+            settings.spacing,
+        );
+        config.duration = assumed(&settings, broken);
+        if broken == Broken::NoMargin {
+            config.margin = Duration::ZERO;
+        }
         let queue = QueueConfig {
             spacing: settings.spacing,
             start_guard: true,

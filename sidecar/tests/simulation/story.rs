@@ -37,7 +37,6 @@ pub(crate) enum Broken {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) duration: Duration,
-    pub(crate) margin: Duration,
     pub(crate) spacing: Duration,
     pub(crate) token: bool,
     /// The number of buckets without a token.
@@ -208,7 +207,6 @@ fn settings(token: bool, dice: &mut Rng) -> Settings {
     let duration = Duration::from_secs(dice.u64(10..=30));
     Settings {
         duration,
-        margin: duration / 10,
         spacing: INTERVAL + Duration::from_millis(pick(&[50, 250, 500, 1000], dice)),
         token,
         buckets: dice.u32(1..=4),

@@ -20,13 +20,11 @@ fn wall() -> Timestamp {
 }
 
 fn candidate() -> Candidate {
-    let config = Config {
-        identity: "my-bot-a_01".to_owned(),
-        duration: Duration::from_secs(15),
-        renew_every: Duration::from_secs(5),
-        margin: Duration::from_millis(1500),
-        spacing: Duration::from_secs(5),
-    };
+    let config = Config::new(
+        "my-bot-a_01".to_owned(),
+        Duration::from_secs(15),
+        Duration::from_secs(5),
+    );
     let page = Page::new("my-bot-a");
     Candidate::new(config, ([10, 0, 0, 1], 9091).into(), page)
 }

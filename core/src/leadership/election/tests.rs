@@ -12,13 +12,7 @@ fn at(after: f64) -> Moment {
 }
 
 fn election() -> Election {
-    Election::new(Config {
-        identity: "me".to_owned(),
-        duration: seconds(15.0),
-        renew_every: seconds(5.0),
-        margin: seconds(1.5),
-        spacing: D,
-    })
+    Election::new(Config::new("me".to_owned(), seconds(15.0), D))
 }
 
 fn lease(version: &str, holder: &str, handover: Option<HandoverRecord>) -> Lease {
@@ -339,4 +333,18 @@ fn writes_that_fail_again_and_again_are_tried_ever_more_seldom_though_looks_succ
         }
         assert!(now > 4.0, "{now}");
     }
+}
+
+#[test]
+fn a_renewal_may_fail_and_be_repeated_before_the_right_to_grant_expires() {
+    for duration in 3..=30 {
+        let config = Config::new("me".to_owned(), Duration::from_secs(duration), D);
+        assert!(config.margin >= config.duration / 10);
+        assert!(config.margin + config.renew_every * 2 <= config.duration);
+    }
+    let default = Config::new("me".to_owned(), seconds(15.0), D);
+    assert_eq!(
+        (default.renew_every, default.margin),
+        (seconds(5.0), seconds(1.5))
+    );
 }

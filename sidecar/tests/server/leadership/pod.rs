@@ -32,8 +32,6 @@ use crate::queue::Queue;
 
 /// The shortest Lease duration that the settings allow.
 pub(crate) const DURATION: Duration = Duration::from_secs(3);
-const RENEW_EVERY: Duration = Duration::from_secs(1);
-const MARGIN: Duration = Duration::from_millis(300);
 const SPACING: Duration = Duration::from_millis(100);
 
 /// A test that waits longer has failed, on a machine under load.
@@ -113,8 +111,6 @@ impl Pod {
             pod: name.to_owned(),
             ip: [127, 0, 0, 1].into(),
             duration: DURATION,
-            renew_every: RENEW_EVERY,
-            margin: MARGIN,
             peer_port: 0,
             grace: PATIENCE,
         };
@@ -135,13 +131,8 @@ impl Pod {
             left: left.clone(),
             gone: CancellationToken::new(),
         };
-        let config = election::Config {
-            identity: format!("{name}_{:x}", fastrand::u64(..)),
-            duration: DURATION,
-            renew_every: RENEW_EVERY,
-            margin: MARGIN,
-            spacing: SPACING,
-        };
+        let config =
+            election::Config::new(format!("{name}_{:x}", fastrand::u64(..)), DURATION, SPACING);
         // Each has its own address, by which the other knows it.
         let port = if name == "one" { 1 } else { 2 };
         let candidate = Candidate::new(config, ([127, 0, 0, 1], port).into(), Page::new(name));
