@@ -8,13 +8,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::{Arg, ArgMatches};
 use gateway_queue_core::bot_token::BotToken;
 use gateway_queue_core::gateway_bot::MAX_BUCKETS;
 use gateway_queue_core::leadership::election::LONGEST;
 use gateway_queue_core::protocol::refusal::SHORTEST_PLACE_KEPT;
 use jiff::SignedDuration;
 
-use self::table::TABLE;
+pub(crate) use self::table::TABLE;
 
 /// Discord's interval between two identifies of one bucket.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -89,95 +90,61 @@ pub struct Settings {
     pub log_filter: String,
 }
 
-/// What the command line asks for.
-#[derive(Debug)]
-pub enum Command {
-    /// Run the queue.
-    Run(Box<Settings>),
-    /// Print this text and end.
-    Print(String),
-}
-
 /// One line: which variable, what it was (never a token), what is accepted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub(crate) String);
 
 impl Settings {
-    /// Reads flags and environment; a flag wins.
+    /// Reads flags and environment. A flag takes precedence over its variable.
     ///
     /// # Errors
     ///
-    /// At the first value that cannot be read.
+    /// At the first value that is not accepted.
     pub fn read(
-        args: impl IntoIterator<Item = OsString>,
+        flags: &ArgMatches,
         environment: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Command, Invalid> {
-        let mut flags = Vec::new();
-        let mut parser = lexopt::Parser::from_args(args);
-        let bad = |error: lexopt::Error| Invalid(format!("{error}; see --help"));
-        while let Some(arg) = parser.next().map_err(bad)? {
-            let lexopt::Arg::Long(flag) = arg else {
-                // It is not repeated: it may be a token.
-                return Err(Invalid("only flags are accepted; see --help".to_owned()));
-            };
-            match flag {
-                "help" => return Ok(Command::Print(help())),
-                "version" => {
-                    let version = env!("CARGO_PKG_VERSION");
-                    return Ok(Command::Print(format!("gateway-queue {version}\n")));
-                }
-                _ => {}
-            }
-            let Some(name) = TABLE
-                .iter()
-                .map(|row| row.0)
-                .find(|name| flag_of(name).as_deref() == Some(flag))
-            else {
-                return Err(bad(arg.unexpected()));
-            };
-            let value = parser.value().and_then(|v| Ok(v.into_string()?));
-            flags.push((name, value.map_err(bad)?));
-        }
+    ) -> Result<Self, Invalid> {
         let mut given = HashMap::new();
         for (name, ..) in TABLE {
-            let Some(value) = environment(name) else {
-                continue;
-            };
-            let value = value
-                .into_string()
-                .map_err(|_| Invalid(format!("{name} is not accepted: it is no text in UTF-8")))?;
-            given.insert(*name, value);
+            // DISCORD_TOKEN has no flag.
+            let flag = flags.try_get_one::<String>(name).ok().flatten();
+            if let Some(value) = flag {
+                given.insert(*name, value.clone());
+            } else if let Some(value) = environment(name) {
+                let value = value.into_string().map_err(|_| {
+                    Invalid(format!("{name} is not accepted: it is not valid UTF-8"))
+                })?;
+                given.insert(*name, value);
+            }
         }
-        given.extend(flags);
-        let settings = Source { given }.settings()?;
-        Ok(Command::Run(Box::new(settings)))
+        Source { given }.settings()
     }
 }
 
-/// The flag of a variable. A token has none: arguments can be read by anybody
-/// on the machine.
-fn flag_of(name: &str) -> Option<String> {
-    (name != "DISCORD_TOKEN").then(|| name.to_ascii_lowercase().replace('_', "-"))
-}
+/// The setting without a flag: every user of the machine can read arguments.
+pub(crate) const WITHOUT_FLAG: &str =
+    "Environment only:\n  DISCORD_TOKEN  the bot's token; it has no flag";
 
-fn help() -> String {
-    let mut help = String::from(
-        "gateway-queue: hands out the turns in which Discord shards may identify.\n\n\
-         gateway-queue [SETTINGS]    run the queue\n\
-         gateway-queue status [URL]  say how a queue is (see status --help)\n\
-         gateway-queue check         say what is wrong (see check --help)\n\n\
-         Each setting is an environment variable, and a flag of the same name:\n\
-         PORT=80 is --port 80.\n\n",
-    );
-    for (name, default, meaning) in TABLE {
+/// The flag of each setting.
+pub(crate) fn arguments() -> impl Iterator<Item = Arg> {
+    let settings = TABLE.iter().filter(|row| row.0 != "DISCORD_TOKEN");
+    settings.map(|(name, default, meaning)| {
         let default = match *default {
             "" => String::new(),
-            default => format!(" [{default}]"),
+            default => format!(" [default: {default}]"),
         };
-        help.push_str(&format!("  {name:<22} {meaning}{default}\n"));
-    }
-    help
+        Arg::new(*name)
+            .long(name.to_ascii_lowercase().replace('_', "-"))
+            .value_name(*name)
+            .help(format!("{meaning} [env: {name}]{default}"))
+    })
+}
+
+/// The default of a setting; empty if it has none.
+pub(crate) fn default_of(name: &str) -> &'static str {
+    let row = TABLE.iter().find(|row| row.0 == name);
+    row.map_or("", |row| row.1)
 }
 
 struct Source {
@@ -205,7 +172,7 @@ impl Source {
         Ok(Settings {
             host: self.address("HOST")?,
             port: self.port("PORT")?,
-            admin_port: self.port("ADMIN_PORT")?,
+            admin_port: self.admin_port()?,
             token: self.token()?,
             discord_api: self.url("DISCORD_API")?,
             max_concurrency: self.buckets()?,
@@ -232,10 +199,8 @@ impl Source {
 
     /// The value given, or the default.
     fn text(&self, name: &str) -> String {
-        self.given(name).unwrap_or_else(|| {
-            let row = TABLE.iter().find(|row| row.0 == name);
-            row.map(|row| row.1).unwrap_or_default().to_owned()
-        })
+        self.given(name)
+            .unwrap_or_else(|| default_of(name).to_owned())
     }
 
     fn refuse<T>(&self, name: &str, accepted: &str) -> Result<T, Invalid> {
@@ -305,6 +270,15 @@ impl Source {
     fn port(&self, name: &str) -> Result<u16, Invalid> {
         // 0 lets the system choose; the log then says which.
         self.read(name, "a port, 0 to 65535")
+    }
+
+    fn admin_port(&self) -> Result<u16, Invalid> {
+        match self.port("ADMIN_PORT")? {
+            port if port > 0 && port == self.port("PORT")? => {
+                self.refuse("ADMIN_PORT", "a port other than PORT")
+            }
+            port => Ok(port),
+        }
     }
 
     fn boolean(&self, name: &str) -> Result<bool, Invalid> {

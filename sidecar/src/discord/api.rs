@@ -43,15 +43,16 @@ impl Discord {
 
     /// One fetch. It ends within ten seconds.
     pub fn fetch(&self, token: &BotToken) -> impl Future<Output = Outcome> + Send + use<> {
-        let asked = self.ask(token);
+        let response = self.request(token);
         async move {
-            let answer = asked.await;
-            answer.unwrap_or_else(|error| Outcome::Unreachable(reason(&error)))
+            response
+                .await
+                .unwrap_or_else(|error| Outcome::Unreachable(reason(&error)))
         }
     }
 
-    /// The same, for those who want to know at which point there was no answer.
-    pub fn ask(
+    /// Fetches the limits. The error, if there is no response, is that of the client.
+    pub fn request(
         &self,
         token: &BotToken,
     ) -> impl Future<Output = reqwest::Result<Outcome>> + Send + use<> {
