@@ -66,7 +66,7 @@ fn serve(settings: Settings) -> ExitCode {
     });
     match result {
         Ok(()) => {
-            info!("ended");
+            info!("stopped");
             ExitCode::SUCCESS
         }
         Err(failed) => print_error(&failed),

@@ -120,8 +120,8 @@ pub async fn run_with(
             max_clients = most,
             open_files = limits.open_files,
             memory_bytes = limits.memory_bytes,
-            "the limit on memory or open files allows few clients: raise the memory limit to \
-             64 MiB or more, and the open files to 1024 or more"
+            detail = "raise the memory limit to 64 MiB or more, and the open files to 1024 or more",
+            "few clients allowed"
         );
     }
     let lease = settings.lease.as_ref();
@@ -283,10 +283,7 @@ fn election(lease: &LeaseRef, spacing: Duration) -> election::Config {
 /// the grace. New ones may come for a while: the Service learns late that this
 /// pod is to end.
 async fn forwarded(metrics: &Metrics, left: &CancellationToken, lease: &LeaseRef) {
-    info!(
-        held = metrics.held(),
-        "to end when nobody waits here any more"
-    );
+    info!(held_requests = metrics.held(), "draining");
     let started = Instant::now();
     let mut idle = Duration::ZERO;
     while started.elapsed() < lease.grace {
@@ -302,6 +299,7 @@ async fn forwarded(metrics: &Metrics, left: &CancellationToken, lease: &LeaseRef
         };
     }
     if !left.is_cancelled() {
-        warn!("the Lease could not be released: the next leader has to wait it out");
+        let detail = "the next leader waits until the Lease expires";
+        warn!(detail, "lease not released");
     }
 }

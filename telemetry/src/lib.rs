@@ -1,7 +1,7 @@
 //! How both programs log: in one form, to one place, with the fields that
-//! docs/observability.md lists.
+//! docs/logs.md lists.
 
-mod seldom;
+mod rate_limit;
 mod text;
 mod units;
 
@@ -17,7 +17,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use text::{LineWriter, Lines};
 
-pub use seldom::Seldom;
+pub use rate_limit::RateLimit;
 pub use text::{chain, escaped, escaped_json};
 pub use units::{ms, us};
 

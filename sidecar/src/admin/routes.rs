@@ -11,7 +11,7 @@ use gateway_queue_core::leadership::leader_health::Health;
 use gateway_queue_core::leadership::state::Role;
 use gateway_queue_core::queue::snapshot::{About, Detail, Snapshot};
 use gateway_queue_core::queue::state_json;
-use gateway_queue_telemetry::Seldom;
+use gateway_queue_telemetry::RateLimit;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Incoming};
@@ -81,7 +81,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
 }
 
 async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &CancellationToken) {
-    let refused = Seldom::minutely();
+    let failures = RateLimit::per_minute();
     let mut open = VecDeque::<AbortHandle>::new();
     loop {
         let accepted = tokio::select! {
@@ -92,8 +92,8 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &Cancellation
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                if let Some(unsaid) = refused.says(Instant::now()) {
-                    warn!(%error, unsaid, "cannot accept a connection on the admin port");
+                if let Some(suppressed) = failures.allow(Instant::now()) {
+                    warn!(%error, suppressed, "accept failed");
                 }
                 sleep(Duration::from_millis(100)).await;
                 continue;

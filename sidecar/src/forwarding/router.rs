@@ -1,6 +1,6 @@
-//! Where a waiter waits: in the queue of this process while it leads, or at the
-//! leader. When the leader changes it goes on to the next, and keeps its place
-//! by how long it has waited already.
+//! Routes a request to the queue of this process while it is the leader, or forwards it
+//! to the leader. When the leader changes, the request goes to the next one, which orders it by
+//! the time that it has waited.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,38 +21,37 @@ use crate::forwarding::reach::Reach;
 use crate::metrics::Metrics;
 use crate::queue::handle::{Handle, Turn};
 
-/// The pause after a leader said nothing, at first and at most.
+/// The first and the longest pause after a missing response.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// A leader that kept a question for so long has heard it: it is not silent.
-const LISTENS: Duration = Duration::from_secs(2);
+/// A leader that held a request for this long has received it, so it is not silent.
+const RECEIVED_AFTER: Duration = Duration::from_secs(2);
 
-/// A grant may be on its way while the next leader is known already, and a packet of
-/// it may have to be sent again, which takes 200 ms at least. A leader that gives way
-/// closes its hops at once, so that this is waited for only if it cannot.
-const LAST_WORD: Duration = Duration::from_millis(250);
+/// How long to wait for the response of a former leader: a grant may be on its way, and
+/// the retransmission of a packet takes at least 200 ms. A leader that resigns closes
+/// forwarded requests immediately, so this is waited for only if it cannot.
+const LAST_RESPONSE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// A leader that was asked to answer within the client's patience may take so
-/// much longer for its refusal to come.
+/// How much later than the client's deadline the refusal of the leader may arrive.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The ways to wherever a waiter may wait. Clones share it.
+/// What is needed to serve a request locally or to forward it. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// The queue of this process.
     pub handle: Handle,
-    /// Who leads.
+    /// The leadership state of this process.
     pub standing: Arc<watch::Sender<LeadershipState>>,
-    /// Whether this process was frozen.
+    /// Detects that this process was suspended.
     pub beat: Arc<StallDetector>,
-    /// Whether the leader answers.
+    /// Whether the leader responds.
     pub reach: Arc<Reach>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
 impl Route {
-    /// Waits for the turn of a shard, until `deadline` if there is one. None
+    /// Waits for the grant of a shard, until `deadline` if there is one. Returns none
     /// when the process ends.
     pub async fn turn(
         &self,
@@ -61,7 +60,7 @@ impl Route {
         deadline: Option<Instant>,
     ) -> Option<Turn> {
         loop {
-            // Most wait in here, as long as it takes. What others need is boxed.
+            // Most requests wait here, so the future must be small: the rest is boxed.
             if self.standing.borrow().leads() {
                 let turn = match deadline {
                     None => self.handle.turn(shard, arrived).await?,
@@ -81,8 +80,8 @@ impl Route {
         }
     }
 
-    /// Waits for the turn of a shard that another queue asks for. None unless
-    /// this process leads, now and to the end: a hop is never passed on.
+    /// Waits for the grant of a forwarded request. Returns none unless this process is the
+    /// leader until then: a forwarded request is not forwarded again.
     pub async fn hop(&self, hop: Hop) -> Option<Turn> {
         let Hop {
             leader,
@@ -103,7 +102,7 @@ impl Route {
         }
     }
 
-    /// Whether this process leads by this name.
+    /// Returns whether this process is the leader as `holder`.
     pub fn leads_as(&self, holder: &str) -> bool {
         let standing = self.standing.borrow();
         standing
@@ -112,8 +111,8 @@ impl Route {
             .is_some_and(|term| term.holder == holder)
     }
 
-    /// Waits at other leaders. None when this process is to lead. [`Turn::Moved`] when
-    /// the leader cannot be reached from here, and can be from other pods.
+    /// Waits at other leaders. Returns none when this process becomes the leader, and
+    /// [`Turn::Moved`] if the leader is reachable from other pods, but not from here.
     async fn elsewhere(
         &self,
         shard: u32,
@@ -133,7 +132,7 @@ impl Route {
                 return None;
             }
             let changed = async {
-                // Its sender is ours: it cannot be gone.
+                // The sender is in `self`, so this cannot fail.
                 let _ = standing.wait_for(|s| s.leads() || s.leader != leader).await;
             };
             let grace = leader.as_ref().map_or(Duration::ZERO, |_| GRACE);
@@ -152,7 +151,7 @@ impl Route {
                 };
                 let asked_at = boot_time::now();
                 let asked = leader_client::ask(address, &hop, &self.beat);
-                let (said, moved) = hear(asked, changed.as_mut()).await;
+                let (said, moved) = response(asked, changed.as_mut()).await;
                 if !matches!(said, Said::Nothing) {
                     self.reach.answered(boot_time::now());
                 }
@@ -175,11 +174,11 @@ impl Route {
                     }
                     Said::Nothing => {
                         self.metrics.forwarded("failed");
-                        if boot_time::now().since(asked_at) > LISTENS {
+                        if boot_time::now().since(asked_at) > RECEIVED_AFTER {
                             pause = BACKOFF.0;
                         }
                         if pause > BACKOFF.0 && self.reach.silent(boot_time::now()) {
-                            warn!(leader = %address, "the leader does not answer");
+                            warn!(leader = %address, "no response from the leader");
                         }
                         tokio::select! {
                             () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
@@ -198,7 +197,7 @@ impl Route {
             let step = tokio::select! {
                 biased;
                 step = step => step,
-                // Who opted in to a refusal is told when to come back.
+                // A client with `wait` is told when to retry.
                 () = &mut drained => {
                     return Some(match deadline {
                         Some(_) => self.no_leader(),
@@ -214,30 +213,30 @@ impl Route {
         }
     }
 
-    /// Refuses a client that opted in to that, and counts it.
+    /// Returns the refusal of a client with `wait`, and counts it.
     pub fn no_leader(&self) -> Turn {
         self.metrics.refused(Reason::NoLeader.as_str());
         Turn::Refused(Refusal::NO_LEADER)
     }
 }
 
-/// What the leader says, and whether it has ceased to be that before it did.
-async fn hear(
+/// Returns the response of the leader, and whether the leader changed before it.
+async fn response(
     asked: impl Future<Output = Said>,
     changed: Pin<&mut impl Future<Output = ()>>,
 ) -> (Said, bool) {
     tokio::pin!(asked);
     tokio::select! {
-        // A grant that has come is not lost to a change that has come, too.
+        // A grant is not lost if the leader changes at the same time.
         biased;
         said = &mut asked => return (said, false),
         () = changed => {}
     }
-    let said = timeout(LAST_WORD, asked).await;
+    let said = timeout(LAST_RESPONSE_TIMEOUT, asked).await;
     (said.unwrap_or(Said::Nothing), true)
 }
 
-/// What is left of a client's patience.
+/// The time until the deadline.
 fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }

@@ -65,14 +65,14 @@ impl Trust {
             Ok(pem) => {
                 match trusting(&self.ca, &pem, self.limits) {
                     Ok(client) => {
-                        info!(%file, "the CA certificates changed");
+                        info!(%file, "CA certificates changed");
                         current.client = client;
                     }
-                    Err(error) => warn!(%file, %error, "cannot use the changed CA certificates"),
+                    Err(error) => warn!(%file, %error, "new CA certificates unusable"),
                 }
                 current.pem = pem;
             }
-            Err(error) => debug!(%file, %error, "cannot read the CA certificates"),
+            Err(error) => debug!(%file, %error, "CA certificates unreadable"),
         }
         current.client.clone()
     }

@@ -14,10 +14,10 @@ use gateway_queue_core::time::Moment;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use crate::clock::boot_time::{self, Alarm};
 use crate::leadership::lease_client::{Lease, Watch};
+use crate::leadership::log;
 use crate::metrics::Metrics;
 use crate::queue::handle::Handle;
 
@@ -147,7 +147,7 @@ impl CandidateTask {
 
     fn publish(&mut self) {
         for event in self.candidate.events() {
-            self.report(event);
+            self.handle(event);
         }
         let new = self.candidate.standing();
         self.ways.standing.send_if_modified(|standing| {
@@ -173,39 +173,15 @@ impl CandidateTask {
         }
     }
 
-    fn report(&self, event: Event) {
-        match event {
+    fn handle(&self, event: Event) {
+        match &event {
             Event::Asked { request, succeeded } => {
-                self.ways.metrics.lease_request(request.as_str(), succeeded);
+                let operation = request.as_str();
+                self.ways.metrics.lease_request(operation, *succeeded);
             }
-            Event::Ready => {
-                self.ways.ready.store(true, Ordering::Relaxed);
-                info!("the Lease was read");
-            }
-            Event::Unreachable { request, error } => {
-                warn!(%error, operation = request.as_str(), "cannot reach the Lease");
-            }
-            Event::Reachable(request) => {
-                info!(
-                    operation = request.as_str(),
-                    "the Lease can be reached again"
-                );
-            }
-            Event::HandoverDelayed => {
-                warn!("release of the lease delayed: a grant is still being written");
-            }
-            Event::Lapsed => warn!("nothing is granted until the Lease can be renewed"),
-            Event::LapseEnded => info!("the Lease was renewed, or another pod has it"),
-            Event::Leads(holder) => info!(holder, "this pod leads"),
-            Event::LeadsNoMore(why) => info!(why, "this pod leads no more"),
-            Event::FormerSelfLeads(holder) => info!(
-                holder,
-                "this pod led before it was restarted: its term has to end"
-            ),
-            Event::OtherLeads(leader) => {
-                info!(holder = leader.holder, leader = %leader.address, "another pod leads");
-            }
-            Event::Gone => info!("the Lease is gone: nobody will lead after this pod"),
+            Event::Ready => self.ways.ready.store(true, Ordering::Relaxed),
+            _ => {}
         }
+        log::write(event);
     }
 }

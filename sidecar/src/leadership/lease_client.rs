@@ -150,7 +150,7 @@ impl Lease {
         let authorization = authorization(&self.token);
         let task = tokio::spawn(async move {
             if let Err(error) = pass_on(request, authorization, sender).await {
-                debug!(%error, "cannot watch the Lease");
+                debug!(%error, "lease watch failed");
             }
         });
         Watch {

@@ -285,11 +285,9 @@ impl Gate {
         self.state().lift = Some(Box::pin(sleep(ACKNOWLEDGE_WITHIN * 2)));
         let at = boot_time::now();
         if !permit.is_relayed() && !permit.is_valid(at) {
-            // No program can close this gap, but people shall know of it.
-            warn!(
-                "a grant may have been written after the right to it had ended: this process was \
-                 stopped in that very moment"
-            );
+            // No program can close this gap, so it is logged.
+            let detail = "the process was suspended while it wrote the grant";
+            warn!(detail, "grant possibly written too late");
         }
         permit.written(at);
         written

@@ -17,7 +17,7 @@ use gateway_queue_core::protocol::GRANT;
 use gateway_queue_core::protocol::refusal::Refusal;
 use gateway_queue_core::protocol::request::{self, Ask, Hop, Malformed};
 use gateway_queue_core::time::Moment;
-use gateway_queue_telemetry::Seldom;
+use gateway_queue_telemetry::RateLimit;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -89,8 +89,8 @@ struct ListenerContext {
     forwarded: Semaphore,
     /// Ends the connection that has been idle for the longest.
     crowded: Arc<Notify>,
-    /// For shards that cannot be read.
-    unclear: Seldom,
+    /// Of the log line about invalid shards.
+    invalid_shards: RateLimit,
 }
 
 /// Accepts connections until `end`, at most `most` at a time: the next one waits,
@@ -120,7 +120,7 @@ pub async fn serve(
         room: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
         forwarded: Semaphore::new(most),
         crowded: Arc::default(),
-        unclear: Seldom::minutely(),
+        invalid_shards: RateLimit::per_minute(),
     });
     let _ = end.run_until_cancelled(accept(&listener, &context)).await;
     drop(listener);
@@ -129,7 +129,7 @@ pub async fn serve(
 }
 
 async fn accept(listener: &TcpListener, context: &Arc<ListenerContext>) {
-    let refused = Seldom::minutely();
+    let failures = RateLimit::per_minute();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -144,8 +144,8 @@ async fn accept(listener: &TcpListener, context: &Arc<ListenerContext>) {
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others must end first.
-                if let Some(unsaid) = refused.says(time::Instant::now()) {
-                    warn!(%error, unsaid, "cannot accept a connection");
+                if let Some(suppressed) = failures.allow(time::Instant::now()) {
+                    warn!(%error, suppressed, "accept failed");
                 }
                 sleep(Duration::from_millis(100)).await;
             }
@@ -205,7 +205,7 @@ impl RequestContext {
         }
         let ask = request::parse(request.uri().query());
         if let Ok(Ask { clear: false, .. }) = ask {
-            self.context.unclear();
+            self.context.count_invalid_shard();
         }
         // A grant to it could have no body, and would not be the grant.
         if request.method() == Method::CONNECT {
@@ -395,13 +395,11 @@ impl ListenerContext {
         Some(seat)
     }
 
-    fn unclear(&self) {
+    fn count_invalid_shard(&self) {
         self.route.metrics.invalid_shards.inc();
-        if let Some(unsaid) = self.unclear.says(time::Instant::now()) {
-            warn!(
-                unsaid,
-                "a request names no readable shard (?shard=N, 0 to 4294967295): taken as shard 0"
-            );
+        if let Some(suppressed) = self.invalid_shards.allow(time::Instant::now()) {
+            let detail = "expected ?shard=N, 0 to 4294967295; treated as shard 0";
+            warn!(detail, suppressed, "invalid shard");
         }
     }
 }

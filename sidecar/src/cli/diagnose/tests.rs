@@ -103,7 +103,7 @@ fn the_source_of_the_token_is_shown_but_not_the_token() {
         (&TokenSource::None, &Current::None, 0),
         (
             &file,
-            &Current::Missing("/t holds no token: it is empty".to_owned()),
+            &Current::Missing("/t contains no token: it is empty".to_owned()),
             3,
         ),
     ] {

@@ -14,12 +14,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A queue task without a token, with one bucket and an hour between two grants.
 fn queue_task(most: usize) -> (QueueTask, Handle) {
-    let (queue_task, handle, _) = led(most);
+    let (queue_task, handle, _) = with_leadership(most);
     (queue_task, handle)
 }
 
-/// The same, with what tells it whether it leads.
-fn led(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipState>) {
+/// The same, with its leadership state.
+fn with_leadership(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipState>) {
     let hour = HOUR;
     let config = Config {
         spacing: hour,
@@ -34,7 +34,7 @@ fn led(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipState>) {
     };
     let (_, tokens) = watch::channel(Current::None);
     let (lease_state, _) = watch::channel(Page::new("test"));
-    let (leads, standing) = watch::channel(LeadershipState::alone(Inheritance::NOTHING));
+    let (leadership, standing) = watch::channel(LeadershipState::alone(Inheritance::NOTHING));
     let discord = Discord::new("http://127.0.0.1:1").unwrap();
     let metrics = Arc::new(Metrics::new(0));
     let made = QueueTask::new(
@@ -47,7 +47,7 @@ fn led(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipState>) {
         metrics,
     );
     let (queue_task, handle) = made.unwrap();
-    (queue_task, handle, leads)
+    (queue_task, handle, leadership)
 }
 
 fn start(most: usize) -> Handle {
@@ -58,7 +58,7 @@ fn start(most: usize) -> Handle {
 
 async fn turn(waiting: Option<Waiting>) -> Permit {
     let turn = tokio::time::timeout(Duration::from_secs(5), waiting.unwrap()).await;
-    turn.expect("its turn never came").unwrap()
+    turn.expect("it was never granted").unwrap()
 }
 
 async fn look(queue_task: &Handle) -> Lane {
@@ -67,7 +67,7 @@ async fn look(queue_task: &Handle) -> Lane {
 }
 
 #[tokio::test]
-async fn a_permit_that_is_dropped_gives_its_turn_to_the_next() {
+async fn a_dropped_permit_is_granted_to_the_next_waiter() {
     let queue_task = start(9);
     let first = queue_task.enqueue(1, boot_time::now()).await;
     let second = queue_task.enqueue(2, boot_time::now()).await;
@@ -77,17 +77,17 @@ async fn a_permit_that_is_dropped_gives_its_turn_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_turn_that_nobody_takes_goes_to_the_next() {
+async fn a_grant_to_a_disconnected_waiter_goes_to_the_next() {
     let queue_task = start(9);
     let first = queue_task.enqueue(1, boot_time::now()).await;
-    // The turn is given before the waiter looks; then the waiter goes.
+    // It is granted before the waiter is polled, and then dropped.
     while look(&queue_task).await.waiting > 0 {}
     drop(first);
     turn(queue_task.enqueue(2, boot_time::now()).await).await;
 }
 
 #[tokio::test]
-async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
+async fn a_waiter_with_no_time_left_still_gets_an_available_grant() {
     let queue_task = start(9);
     let Some(Turn::Granted(permit)) = queue_task
         .turn_until(Instant::now(), 1, boot_time::now())
@@ -124,32 +124,32 @@ async fn who_comes_and_gives_up_before_anybody_looks_still_has_a_turn_that_is_fr
 }
 
 #[tokio::test]
-async fn a_waiter_has_its_seat_until_the_keeper_knows_that_it_is_gone() {
+async fn a_waiter_keeps_its_permit_until_the_queue_task_has_handled_its_end() {
     let queue_task = start(1);
     turn(queue_task.enqueue(1, boot_time::now()).await)
         .await
         .written(boot_time::now());
     let second = queue_task.enqueue(2, boot_time::now()).await;
     let mut third = Box::pin(queue_task.enqueue(3, boot_time::now()));
-    let seated = tokio::time::timeout(Duration::from_millis(20), &mut third).await;
-    assert!(seated.is_err());
+    let waited = tokio::time::timeout(Duration::from_millis(20), &mut third).await;
+    assert!(waited.is_err());
     drop(second);
     let _third = third.await.unwrap();
     assert_eq!(look(&queue_task).await.shards, [3]);
 }
 
 #[tokio::test]
-async fn what_is_left_is_not_told_while_a_grant_is_on_its_way() {
-    let (queue_task, handle, leads) = led(9);
+async fn the_handover_waits_for_grants_in_flight() {
+    let (queue_task, handle, leadership) = with_leadership(9);
     tokio::spawn(queue_task.run());
-    let term = leads.borrow().term.clone().unwrap();
+    let term = leadership.borrow().term.clone().unwrap();
     let permit = turn(handle.enqueue(1, boot_time::now()).await).await;
-    leads.send_replace(LeadershipState::SEEKS);
-    let mut left = Box::pin(handle.left("uid", term));
-    let told = tokio::time::timeout(Duration::from_millis(50), &mut left).await;
-    assert!(told.is_err(), "it would miss the grant");
+    leadership.send_replace(LeadershipState::SEEKS);
+    let mut handover = Box::pin(handle.left("uid", term));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut handover).await;
+    assert!(early.is_err(), "it would miss the grant");
     permit.written(boot_time::now());
-    let waits = left.await.unwrap().waits;
+    let waits = handover.await.unwrap().waits;
     let [wait] = waits[..] else {
         panic!("one bucket: {waits:?}");
     };

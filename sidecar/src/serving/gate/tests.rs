@@ -172,7 +172,7 @@ async fn a_relayed_grant_is_not_written_after_a_gap() {
     gate.authorise(Permit::relayed(beat.hold()), 0);
     write(&mut gate, ANSWER).await.unwrap();
     gate.authorise(Permit::relayed(beat.hold()), 0);
-    beat.beat(boot_time::now() + Duration::from_secs(1));
+    beat.check(boot_time::now() + Duration::from_secs(1));
     write(&mut gate, ANSWER).await.unwrap_err();
 }
 

@@ -144,7 +144,7 @@ impl Pod {
     /// Lets the stall detector see that the process did not run for a second.
     pub(crate) fn stall(&self) {
         let end = boot_time::now() + Duration::from_secs(1);
-        self.route.beat.beat(end);
+        self.route.beat.check(end);
     }
 
     /// Returns its name as a leader.
