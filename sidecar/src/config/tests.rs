@@ -32,7 +32,7 @@ fn refusal(environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_defaults_are_the_originals_and_discords() {
+fn the_defaults_are_those_of_the_original_and_of_discord() {
     let settings = settings(&[]);
     assert_eq!((settings.host, settings.port), (None, 80));
     assert_eq!(settings.spacing(), Duration::from_millis(5250));
@@ -42,7 +42,7 @@ fn the_defaults_are_the_originals_and_discords() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_an_empty_value_is_none() {
+fn a_flag_takes_precedence_and_an_empty_value_is_not_set() {
     let settings = read(&["--port=2", "--host", "::"], |name| match name {
         "PORT" => Some("3".into()),
         "LEASE_NAME" => Some("".into()),
@@ -55,7 +55,7 @@ fn a_flag_wins_over_the_environment_and_an_empty_value_is_none() {
 }
 
 #[test]
-fn every_bad_value_is_named_with_what_is_accepted() {
+fn the_error_names_the_value_and_states_what_is_accepted() {
     for (name, value, accepted) in [
         ("HOST", "nowhere", "an IP address"),
         ("PORT", "70000", "a port, 0 to 65535"),
@@ -84,7 +84,7 @@ fn every_bad_value_is_named_with_what_is_accepted() {
 }
 
 #[test]
-fn in_the_cluster_the_lease_needs_its_company_and_times_that_fit() {
+fn a_lease_requires_its_other_settings_and_consistent_times() {
     let pod = [
         ("LEASE_NAME", "bot"),
         ("LEASE_NAMESPACE", "default"),
@@ -115,7 +115,7 @@ fn in_the_cluster_the_lease_needs_its_company_and_times_that_fit() {
 }
 
 #[test]
-fn with_a_lease_the_name_of_the_pod_fits_into_an_annotation() {
+fn with_a_lease_the_name_of_the_pod_must_be_valid_in_an_annotation() {
     let environment = |pod| {
         [
             ("LEASE_NAME", "bot"),
@@ -135,7 +135,7 @@ fn with_a_lease_the_name_of_the_pod_fits_into_an_annotation() {
 }
 
 #[test]
-fn tests_may_go_below_discords_interval_but_not_to_zero() {
+fn tests_may_use_a_shorter_interval_than_discords_but_not_zero() {
     let unsafe_too = ("ALLOW_UNSAFE_INTERVAL", "true");
     let settings = settings(&[("IDENTIFY_INTERVAL", "500ms"), unsafe_too]);
     assert_eq!(settings.interval, Duration::from_millis(500));
@@ -143,7 +143,7 @@ fn tests_may_go_below_discords_interval_but_not_to_zero() {
 }
 
 #[test]
-fn every_setting_is_checked_whether_it_is_used_or_not() {
+fn every_setting_is_checked_even_if_it_is_not_used() {
     for (name, value) in [
         ("ALLOW_UNSAFE_INTERVAL", "perhaps"),
         ("LEASE_NAMESPACE", "No Namespace"),
@@ -163,7 +163,7 @@ fn every_setting_is_checked_whether_it_is_used_or_not() {
         let line = from(&[(name, value)]).expect_err(name).to_string();
         assert!(line.starts_with(&format!("{name}={value:?} ")), "{line}");
     }
-    // A token that does not count, as there is a file.
+    // A token is checked even if a file takes precedence.
     let both = [
         ("DISCORD_TOKEN", "not a token"),
         ("DISCORD_TOKEN_FILE", "/t"),
@@ -183,9 +183,9 @@ proptest! {
         });
         match read {
             Ok(settings) => {
-                // What is computed from them later on.
+                // What is computed from the settings later.
                 prop_assert!(settings.spacing() >= settings.interval);
-                prop_assert!(settings.place_kept >= Duration::from_secs(2));
+                prop_assert!(settings.reservation_ttl >= Duration::from_secs(2));
                 let _ = settings.admin_host();
                 let _ = boot_time::now() + settings.spacing() * MAX_BUCKETS;
                 if let Some(lease) = &settings.lease {
@@ -208,7 +208,7 @@ proptest! {
     }
 }
 
-/// Any bytes for any of the variables, mostly such as may be accepted.
+/// Any bytes for any of the variables, mostly plausible ones.
 fn environment() -> impl Strategy<Value = HashMap<&'static str, Vec<u8>>> {
     let name = prop::sample::select(TABLE).prop_map(|row| row.0);
     let usual = prop::sample::select(
@@ -289,7 +289,7 @@ fn an_address_that_may_hold_a_secret_is_not_repeated() {
 }
 
 #[test]
-fn a_token_that_was_left_empty_or_is_no_text_is_not_taken_for_none() {
+fn an_empty_token_or_one_that_is_not_text_is_an_error() {
     assert!(refusal(&[("DISCORD_TOKEN", "")]).contains("it is empty"));
     let bytes = std::os::unix::ffi::OsStringExt::from_vec(vec![b'/', 0xf6]);
     let bytes: OsString = bytes;
@@ -304,7 +304,7 @@ fn a_token_that_was_left_empty_or_is_no_text_is_not_taken_for_none() {
 }
 
 #[test]
-fn a_queue_that_is_kept_to_this_machine_keeps_its_admin_port_there() {
+fn the_admin_port_is_local_if_the_host_is_a_loopback_address() {
     for (host, admin) in [
         ("127.0.0.1", Some("127.0.0.1")),
         ("::1", Some("::1")),
@@ -320,7 +320,7 @@ fn a_queue_that_is_kept_to_this_machine_keeps_its_admin_port_there() {
 }
 
 #[test]
-fn a_log_filter_means_what_it_seems_to_mean() {
+fn a_log_filter_with_a_misleading_meaning_is_refused() {
     let filter = |text| settings(&[("RUST_LOG", text)]).log_filter;
     assert_eq!(
         filter("INFO, gateway_queue = debug"),
@@ -338,7 +338,7 @@ fn a_log_filter_means_what_it_seems_to_mean() {
 }
 
 #[test]
-fn the_token_file_wins() {
+fn the_token_file_takes_precedence() {
     let settings = settings(&[("DISCORD_TOKEN", "a"), ("DISCORD_TOKEN_FILE", "/t")]);
     assert_eq!(settings.token, TokenSource::File("/t".into()));
 }

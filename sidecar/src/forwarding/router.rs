@@ -82,13 +82,13 @@ impl Route {
 
     /// Waits for the grant of a forwarded request. Returns none unless this process is the
     /// leader until then: a forwarded request is not forwarded again.
-    pub async fn hop(&self, hop: Hop) -> Option<Turn> {
+    pub async fn forwarded(&self, request: Hop) -> Option<Turn> {
         let Hop {
             leader,
             shard,
             age,
             wait,
-        } = hop;
+        } = request;
         let arrived = boot_time::now() - age;
         if !self.leads_as(&leader) {
             return None;

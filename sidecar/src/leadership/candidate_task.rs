@@ -1,5 +1,5 @@
-//! The task that takes part in the election: it executes what the
-//! [`Candidate`] asks for, publishes its standing, logs and counts.
+//! The task that takes part in the election. It executes the actions of the [`Candidate`],
+//! and publishes its leadership state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +21,10 @@ use crate::leadership::log;
 use crate::metrics::Metrics;
 use crate::queue::handle::Handle;
 
-/// How long the queue task may take to end its grants.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How long the queue task may take to finish its grants.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the task reads from and writes to.
+/// The connections of the task.
 #[derive(Debug)]
 pub struct Ways {
     /// The client of the Lease.
@@ -33,7 +33,7 @@ pub struct Ways {
     pub queue_task: Handle,
     /// What a leader publishes on the Lease.
     pub pages: watch::Receiver<Page>,
-    /// Where this pod stands.
+    /// The leadership state of this pod.
     pub standing: Arc<watch::Sender<LeadershipState>>,
     /// The last renewal by another pod.
     pub renewals: watch::Sender<Option<Renewal>>,
@@ -43,9 +43,9 @@ pub struct Ways {
     pub metrics: Arc<Metrics>,
     /// The candidate resigns when this is cancelled.
     pub resign: CancellationToken,
-    /// Cancelled when the candidate has nothing to release any more.
+    /// Cancelled when the candidate has nothing left to release.
     pub left: CancellationToken,
-    /// Cancelled when this pod is to end and its queue is gone: see
+    /// Cancelled when this pod shuts down and its queue was deleted: see
     /// [`Candidate::is_gone`].
     pub gone: CancellationToken,
 }
@@ -64,7 +64,7 @@ impl CandidateTask {
     ///
     /// # Errors
     ///
-    /// When the kernel has no timer.
+    /// If the kernel refuses a timer.
     pub fn new(candidate: Candidate, ways: Ways) -> std::io::Result<Self> {
         Ok(Self {
             candidate,
@@ -74,11 +74,11 @@ impl CandidateTask {
         })
     }
 
-    /// Runs for ever.
+    /// Runs until it is dropped.
     ///
     /// # Errors
     ///
-    /// When the kernel's timer fails.
+    /// If the kernel's timer fails.
     pub async fn run(mut self) -> std::io::Result<()> {
         loop {
             self.candidate.publish(&self.ways.pages.borrow_and_update());
@@ -94,7 +94,8 @@ impl CandidateTask {
                     self.request(lease.patch(&patch)).await;
                 }
                 Action::Settle { lease, term } => {
-                    let left = timeout(SETTLE, self.ways.queue_task.left(&lease, term)).await;
+                    let left =
+                        timeout(SETTLE_TIMEOUT, self.ways.queue_task.left(&lease, term)).await;
                     self.candidate
                         .settled(left.ok().flatten(), boot_time::now());
                 }
@@ -105,7 +106,7 @@ impl CandidateTask {
         }
     }
 
-    /// Awaits a request, and resigns at once if it has to meanwhile.
+    /// Awaits a request, and resigns meanwhile if necessary.
     async fn request(&mut self, request: impl Future<Output = Result<LeaseObject, Failure>>) {
         tokio::pin!(request);
         let answer = tokio::select! {

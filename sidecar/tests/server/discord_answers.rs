@@ -179,7 +179,12 @@ async fn of_a_huge_body_only_a_few_bytes_are_read() {
             }
             Ok(())
         });
-        is_refused(discord, "the response has more than 65536 bytes", "a huge body").await;
+        is_refused(
+            discord,
+            "the response has more than 65536 bytes",
+            "a huge body",
+        )
+        .await;
         // What the kernel buffers was written, too.
         assert!(sent.load(Ordering::SeqCst) < 50, "{sent:?} MB");
     }
