@@ -368,22 +368,14 @@ impl Source {
         if duration > LONGEST || duration < MIN_LEASE_DURATION || duration.subsec_nanos() > 0 {
             return self.refuse("LEASE_DURATION", "whole seconds, 3s to 30s");
         }
-        let margin = self.duration("LEASE_MARGIN")?;
-        if margin < duration / 10 || margin > duration / 2 {
-            return self.refuse("LEASE_MARGIN", "a tenth to a half of LEASE_DURATION");
-        }
-        let renew_every = self.duration("LEASE_RENEW")?;
-        if renew_every.is_zero() || renew_every > (duration - margin) / 2 {
-            return self.refuse(
-                "LEASE_RENEW",
-                "above zero, and at most half of LEASE_DURATION less LEASE_MARGIN",
-            );
-        }
         let peer_port = self.port("PEER_PORT")?;
         let grace = self.duration("SHUTDOWN_GRACE")?;
         let Some(name) = name else {
             return Ok(None);
         };
+        if peer_port > 0 && [self.port("PORT")?, self.port("ADMIN_PORT")?].contains(&peer_port) {
+            return self.refuse("PEER_PORT", "a port other than PORT and ADMIN_PORT");
+        }
         let pod = with_lease("POD_NAME", pod)?;
         if pod.len() > MAX_ANNOTATION_NAME_BYTES {
             return Err(Invalid(format!(
@@ -399,8 +391,8 @@ impl Source {
             pod,
             ip: with_lease("POD_IP", ip)?,
             duration,
-            renew_every,
-            margin,
+            renew_every: duration / 3,
+            margin: duration / 10,
             peer_port,
             grace,
         }))
