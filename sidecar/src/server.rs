@@ -28,9 +28,9 @@ use crate::config::{LeaseRef, Settings};
 use crate::discord::api::Discord;
 use crate::discord::token_source;
 use crate::forwarding::leader_monitor;
-use crate::forwarding::router::Route;
+use crate::forwarding::router::Router;
 use crate::http_client::Unusable;
-use crate::leadership::candidate_task::{CandidateTask, Ways};
+use crate::leadership::candidate_task::{CandidateTask, Connections};
 use crate::leadership::lease_client::{ApiServer, Lease};
 use crate::metrics::Metrics;
 use crate::queue::task::QueueTask;
@@ -144,33 +144,33 @@ pub async fn run_with(
         (None, true) => LeadershipState::alone(Inheritance::unknown(started + config.spacing)),
         (None, false) => LeadershipState::alone(Inheritance::NOTHING),
     };
-    let (standing, stands) = watch::channel(first);
-    let standing = Arc::new(standing);
+    let (leadership, leadership_changes) = watch::channel(first);
+    let leadership = Arc::new(leadership);
     let pod = settings.lease.as_ref().map_or("", |l| l.pod.as_str());
     let (lease_state, pages) = watch::channel(Page::new(pod));
     let counted = Arc::clone(&metrics);
     let (queue_task, handle) = QueueTask::new(
         config,
         clients,
-        stands,
+        leadership_changes,
         tokens,
         discord,
         lease_state,
         counted,
     )?;
     let ready = Arc::new(AtomicBool::new(settings.lease.is_none()));
-    let route = Route {
+    let route = Router {
         handle: handle.clone(),
-        standing: Arc::clone(&standing),
-        beat: Arc::new(StallDetector::new(settings.margin)),
+        leadership: Arc::clone(&leadership),
+        stall_detector: Arc::new(StallDetector::new(settings.margin)),
         reach: Arc::default(),
         metrics: Arc::clone(&metrics),
     };
 
     // Cancelled when no request is left to forward.
     let end = CancellationToken::new();
-    let left = CancellationToken::new();
-    let gone = CancellationToken::new();
+    let released = CancellationToken::new();
+    let deleted = CancellationToken::new();
     let mut tasks = Tasks::default();
     let servers = TaskTracker::new();
     if let Some(lease) = &settings.lease {
@@ -181,7 +181,7 @@ pub async fn run_with(
         let (renewals, seen) = watch::channel(None);
         let monitor = leader_monitor::run(
             leader_health::Config::new(lease.renew_every),
-            standing.subscribe(),
+            leadership.subscribe(),
             seen.clone(),
             Arc::clone(&route.reach),
         );
@@ -193,22 +193,22 @@ pub async fn run_with(
             async move { client.patch(&patch).await.map(|_| ()) }
         });
         tasks.run("leader report", report);
-        let ways = Ways {
+        let connections = Connections {
             lease: client,
             renewals,
             queue_task: handle.clone(),
             pages,
-            standing,
+            leadership,
             ready: Arc::clone(&ready),
             metrics: Arc::clone(&metrics),
             resign: shutdown.clone(),
-            left: left.clone(),
-            gone: gone.clone(),
+            released: released.clone(),
+            deleted: deleted.clone(),
         };
         let address = SocketAddr::new(lease.ip, peer_port.local_addr()?.port());
         let config = election(lease, settings.spacing());
         let candidate = Candidate::new(config, address, Page::new(&lease.pod));
-        let task = CandidateTask::new(candidate, ways)?;
+        let task = CandidateTask::new(candidate, connections)?;
         tasks.spawn("election", async { Ok(task.run().await?) });
         let (route, leaving) = (route.clone(), shutdown.clone());
         let serving = http::serve(
@@ -256,9 +256,9 @@ pub async fn run_with(
         shutdown.cancelled().await;
         if let Some(lease) = &settings.lease {
             tokio::select! {
-                () = drained(&metrics, &left, lease) => {}
+                () = drained(&metrics, &released, lease) => {}
                 // There will be no leader to forward to.
-                () = gone.cancelled() => {}
+                () = deleted.cancelled() => {}
             }
         }
     };
@@ -288,13 +288,13 @@ fn election(lease: &LeaseRef, spacing: Duration) -> election::Config {
 
 /// Waits until no request waits here and the Lease is released, at most for the grace period.
 /// New requests may arrive for a while, because the Service notices late that this pod ends.
-async fn drained(metrics: &Metrics, left: &CancellationToken, lease: &LeaseRef) {
+async fn drained(metrics: &Metrics, released: &CancellationToken, lease: &LeaseRef) {
     info!(held_requests = metrics.held(), "draining");
     let started = Instant::now();
     let mut idle = Duration::ZERO;
     while started.elapsed() < lease.grace {
         // After the duration of the Lease, a release would be useless.
-        let released = left.is_cancelled() || started.elapsed() > lease.duration;
+        let released = released.is_cancelled() || started.elapsed() > lease.duration;
         if released && idle >= LINGER {
             break;
         }
@@ -305,7 +305,7 @@ async fn drained(metrics: &Metrics, left: &CancellationToken, lease: &LeaseRef) 
             Duration::ZERO
         };
     }
-    if !left.is_cancelled() {
+    if !released.is_cancelled() {
         let detail = "the next leader waits until the Lease expires";
         warn!(detail, "lease not released");
     }

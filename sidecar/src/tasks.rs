@@ -10,7 +10,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A task that should have gone on has exited.
+/// A task has exited unexpectedly.
 #[derive(Debug, thiserror::Error)]
 #[error("task {name} exited unexpectedly: {cause}")]
 pub struct Exited {

@@ -188,7 +188,7 @@ mod tests {
                 let layer = crate::lines(format, colored, move || sink.clone());
                 let subscriber = tracing_subscriber::registry().with(layer);
                 tracing::subscriber::with_default(subscriber, || {
-                    tracing::warn!(error = %EVIL, debug = ?EVIL, text = EVIL, "said {EVIL}");
+                    tracing::warn!(error = %EVIL, debug = ?EVIL, text = EVIL, "message {EVIL}");
                 });
                 let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
                 assert_eq!(log.matches('\n').count(), 1, "{log:?}");

@@ -196,39 +196,39 @@ mod tests {
             assert!(next!(stream).unwrap().contains(r#""waiting":2,"#));
             assert!(started.elapsed() <= ALIVE_INTERVAL + INTERVAL);
         };
-        let look = || future::ready(Some(leader(&[waiting.load(Ordering::Relaxed)])));
+        let take = || future::ready(Some(leader(&[waiting.load(Ordering::Relaxed)])));
         tokio::select! {
             () = watching => {}
-            () = feed.run(look) => unreachable!(),
+            () = feed.run(take) => unreachable!(),
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_snapshot_is_taken_while_no_client_watches() {
         let feed = Feed::new();
-        let looks = AtomicUsize::new(0);
+        let snapshots = AtomicUsize::new(0);
         let minute = Duration::from_secs(60);
         let story = async {
             sleep(minute).await;
-            assert_eq!(looks.load(Ordering::Relaxed), 0);
+            assert_eq!(snapshots.load(Ordering::Relaxed), 0);
             {
                 let mut stream = pin!(feed.watch(Arc::new(about())));
                 while !next!(stream).unwrap().starts_with("event: state") {}
             }
             sleep(minute).await;
-            let after = looks.load(Ordering::Relaxed);
+            let after = snapshots.load(Ordering::Relaxed);
             advance(minute).await;
             sleep(minute).await;
-            assert_eq!(looks.load(Ordering::Relaxed), after);
+            assert_eq!(snapshots.load(Ordering::Relaxed), after);
             assert!((1..=2).contains(&after), "{after}");
         };
-        let look = || {
-            looks.fetch_add(1, Ordering::Relaxed);
+        let take = || {
+            snapshots.fetch_add(1, Ordering::Relaxed);
             future::ready(Some(leader(&[1])))
         };
         tokio::select! {
             () = story => {}
-            () = feed.run(look) => unreachable!(),
+            () = feed.run(take) => unreachable!(),
         }
     }
 

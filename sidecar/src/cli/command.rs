@@ -43,7 +43,7 @@ Exit codes, of the first failure:
    9  session_starts: none is left above SESSION_RESERVE
   10  leader: no pod holds the Lease, or it cannot be read";
 
-/// What the process is asked to do.
+/// What to do.
 #[derive(Debug)]
 pub enum Command {
     /// Run the server.

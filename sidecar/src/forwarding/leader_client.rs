@@ -37,7 +37,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The response of the leader.
 #[derive(Debug)]
-pub enum Said {
+pub enum Response {
     /// The grant.
     Granted(Permit),
     /// No grant within the time that the client waits.
@@ -46,14 +46,18 @@ pub enum Said {
     Busy,
     /// No usable response: the other pod is no longer the leader or is gone, or this process
     /// was suspended while the response was in its socket.
-    Nothing,
+    None,
 }
 
 /// Forwards a request to the leader at `address`. If the future is dropped, the leader
 /// notices that the client has disconnected.
-pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<StallDetector>) -> Said {
-    let held = beat.hold();
-    let target = format!("/?{}", hop.query());
+pub async fn forward(
+    address: SocketAddr,
+    request: &Hop,
+    stall_detector: &Arc<StallDetector>,
+) -> Response {
+    let held = stall_detector.hold();
+    let target = format!("/?{}", request.query());
     let exchanged = tokio::select! {
         exchanged = exchange(address, &target) => exchanged,
         // A grant that arrives now may be old.
@@ -63,19 +67,19 @@ pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<StallDetector>) -> S
         Ok(answer) => answer,
         Err(error) => {
             debug!(leader = %address, error = chain(&*error), "forwarded request failed");
-            return Said::Nothing;
+            return Response::None;
         }
     };
     match status {
         StatusCode::OK if body == GRANT && held.is_fresh(boot_time::now()) => {
-            Said::Granted(Permit::relayed(held))
+            Response::Granted(Permit::relayed(held))
         }
-        StatusCode::NO_CONTENT => Said::Busy,
+        StatusCode::NO_CONTENT => Response::Busy,
         // A client without `wait` receives nothing but a grant.
-        StatusCode::TOO_MANY_REQUESTS if hop.wait.is_some() => {
-            Refusal::parse(&body).map_or(Said::Nothing, Said::Refused)
+        StatusCode::TOO_MANY_REQUESTS if request.wait.is_some() => {
+            Refusal::parse(&body).map_or(Response::None, Response::Refused)
         }
-        _ => Said::Nothing,
+        _ => Response::None,
     }
 }
 

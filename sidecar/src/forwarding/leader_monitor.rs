@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 /// Monitors the leader until this process ends.
 pub async fn run(
     config: Config,
-    mut standing: watch::Receiver<LeadershipState>,
+    mut leadership: watch::Receiver<LeadershipState>,
     mut renewals: watch::Receiver<Option<Renewal>>,
     reach: Arc<Reach>,
 ) {
@@ -34,7 +34,7 @@ pub async fn run(
     let mut probing = None;
     loop {
         let now = boot_time::now();
-        if health.follow(standing.borrow_and_update().leader.as_ref(), now) {
+        if health.follow(leadership.borrow_and_update().leader.as_ref(), now) {
             probing = None;
         }
         if let Some(renewal) = &*renewals.borrow_and_update() {
@@ -76,7 +76,7 @@ pub async fn run(
             () = woken => {}
             () = reach.heard() => {}
             Ok(()) = renewals.changed() => {}
-            changed = standing.changed() => {
+            changed = leadership.changed() => {
                 if changed.is_err() {
                     // The process ends; a task must not exit before that.
                     return pending().await;

@@ -26,7 +26,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The connections of the task.
 #[derive(Debug)]
-pub struct Ways {
+pub struct Connections {
     /// The client of the Lease.
     pub lease: Lease,
     /// The queue task.
@@ -34,7 +34,7 @@ pub struct Ways {
     /// What a leader publishes on the Lease.
     pub pages: watch::Receiver<Page>,
     /// The leadership state of this pod.
-    pub standing: Arc<watch::Sender<LeadershipState>>,
+    pub leadership: Arc<watch::Sender<LeadershipState>>,
     /// The last renewal by another pod.
     pub renewals: watch::Sender<Option<Renewal>>,
     /// Set when the Lease was read for the first time.
@@ -44,17 +44,17 @@ pub struct Ways {
     /// The candidate resigns when this is cancelled.
     pub resign: CancellationToken,
     /// Cancelled when the candidate has nothing left to release.
-    pub left: CancellationToken,
+    pub released: CancellationToken,
     /// Cancelled when this pod shuts down and its queue was deleted: see
     /// [`Candidate::is_gone`].
-    pub gone: CancellationToken,
+    pub deleted: CancellationToken,
 }
 
 /// A candidate and its connections.
 #[derive(Debug)]
 pub struct CandidateTask {
     candidate: Candidate,
-    ways: Ways,
+    connections: Connections,
     watch: Option<Watch>,
     alarm: Alarm,
 }
@@ -65,10 +65,10 @@ impl CandidateTask {
     /// # Errors
     ///
     /// If the kernel refuses a timer.
-    pub fn new(candidate: Candidate, ways: Ways) -> std::io::Result<Self> {
+    pub fn new(candidate: Candidate, connections: Connections) -> std::io::Result<Self> {
         Ok(Self {
             candidate,
-            ways,
+            connections,
             watch: None,
             alarm: Alarm::new()?,
         })
@@ -81,25 +81,29 @@ impl CandidateTask {
     /// If the kernel's timer fails.
     pub async fn run(mut self) -> std::io::Result<()> {
         loop {
-            self.candidate.publish(&self.ways.pages.borrow_and_update());
+            self.candidate
+                .publish(&self.connections.pages.borrow_and_update());
             let action = self.candidate.step(boot_time::now(), boot_time::wall());
             self.publish();
             match action {
                 Action::Read => {
-                    let lease = self.ways.lease.clone();
+                    let lease = self.connections.lease.clone();
                     self.request(lease.read()).await;
                 }
                 Action::Patch(patch) => {
-                    let lease = self.ways.lease.clone();
+                    let lease = self.connections.lease.clone();
                     self.request(lease.patch(&patch)).await;
                 }
                 Action::Settle { lease, term } => {
-                    let left =
-                        timeout(SETTLE_TIMEOUT, self.ways.queue_task.left(&lease, term)).await;
+                    let left = timeout(
+                        SETTLE_TIMEOUT,
+                        self.connections.queue_task.handover(&lease, term),
+                    )
+                    .await;
                     self.candidate
                         .settled(left.ok().flatten(), boot_time::now());
                 }
-                Action::Watch(version) => self.watch = Some(self.ways.lease.watch(&version)),
+                Action::Watch(version) => self.watch = Some(self.connections.lease.watch(&version)),
                 Action::Unwatch => self.watch = None,
                 Action::Wait(until) => self.wait(until).await?,
             }
@@ -111,7 +115,7 @@ impl CandidateTask {
         tokio::pin!(request);
         let answer = tokio::select! {
             answer = &mut request => answer,
-            () = self.ways.resign.cancelled(), if !self.candidate.has_resigned() => {
+            () = self.connections.resign.cancelled(), if !self.candidate.has_resigned() => {
                 self.candidate.resign(boot_time::now());
                 self.publish();
                 request.await
@@ -138,8 +142,8 @@ impl CandidateTask {
                     self.candidate.watch_ended(boot_time::now());
                 }
             },
-            Ok(()) = self.ways.pages.changed(), if leads => {}
-            () = self.ways.resign.cancelled(), if !self.candidate.has_resigned() => {
+            Ok(()) = self.connections.pages.changed(), if leads => {}
+            () = self.connections.resign.cancelled(), if !self.candidate.has_resigned() => {
                 self.candidate.resign(boot_time::now());
             }
         }
@@ -151,15 +155,15 @@ impl CandidateTask {
             self.handle(event);
         }
         let new = self.candidate.standing();
-        self.ways.standing.send_if_modified(|standing| {
-            let modified = standing != new;
+        self.connections.leadership.send_if_modified(|leadership| {
+            let modified = leadership != new;
             if modified {
-                standing.clone_from(new);
+                leadership.clone_from(new);
             }
             modified
         });
         let renewal = self.candidate.renewal();
-        self.ways.renewals.send_if_modified(|seen| {
+        self.connections.renewals.send_if_modified(|seen| {
             let modified = seen.as_ref() != renewal;
             if modified {
                 *seen = renewal.cloned();
@@ -167,10 +171,10 @@ impl CandidateTask {
             modified
         });
         if self.candidate.has_left() {
-            self.ways.left.cancel();
+            self.connections.released.cancel();
         }
         if self.candidate.is_gone() {
-            self.ways.gone.cancel();
+            self.connections.deleted.cancel();
         }
     }
 
@@ -178,9 +182,11 @@ impl CandidateTask {
         match &event {
             Event::Asked { request, succeeded } => {
                 let operation = request.as_str();
-                self.ways.metrics.lease_request(operation, *succeeded);
+                self.connections
+                    .metrics
+                    .lease_request(operation, *succeeded);
             }
-            Event::Ready => self.ways.ready.store(true, Ordering::Relaxed),
+            Event::Ready => self.connections.ready.store(true, Ordering::Relaxed),
             _ => {}
         }
         log::write(event);

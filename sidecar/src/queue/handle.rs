@@ -20,7 +20,7 @@ use crate::queue::messages::{Event, Permit};
 
 /// The result of waiting.
 #[derive(Debug)]
-pub enum Turn {
+pub enum Decision {
     /// The grant.
     Granted(Permit),
     /// No grant in time.
@@ -29,7 +29,7 @@ pub enum Turn {
     Moved,
 }
 
-impl From<Option<Permit>> for Turn {
+impl From<Option<Permit>> for Decision {
     fn from(permit: Option<Permit>) -> Self {
         permit.map_or(Self::Moved, Self::Granted)
     }
@@ -50,7 +50,7 @@ pub struct Handle {
 #[derive(Debug)]
 pub struct Waiting {
     waiter: WaiterId,
-    turn: oneshot::Receiver<Permit>,
+    permit: oneshot::Receiver<Permit>,
     events: UnboundedSender<Event>,
     done: bool,
 }
@@ -69,66 +69,71 @@ impl Handle {
         (handle, events, receiver)
     }
 
-    /// Joins the queue, as soon as a permit is free. Returns none if the queue task has ended.
+    /// Joins the queue, as soon as a connection permit is free. Returns none if the queue task has ended.
     pub async fn enqueue(&self, shard: u32, arrived: Moment) -> Option<Waiting> {
-        let permit = match Arc::clone(&self.connection_permits).try_acquire_owned() {
-            Ok(seat) => seat,
+        let connection_permit = match Arc::clone(&self.connection_permits).try_acquire_owned() {
+            Ok(permit) => permit,
             // Rare, and boxed because it would enlarge the future of every waiter.
             Err(_) => Box::pin(Arc::clone(&self.connection_permits).acquire_owned())
                 .await
                 .ok()?,
         };
         let waiter = WaiterId(self.last.fetch_add(1, Ordering::Relaxed));
-        let (sender, turn) = oneshot::channel();
+        let (sender, permit) = oneshot::channel();
         let offer = Event::Offer {
             waiter,
             shard,
             arrived,
-            turn: sender,
-            _permit: permit,
+            permit: sender,
+            _connection_permit: connection_permit,
         };
         self.events.send(offer).ok()?;
         Some(Waiting {
             waiter,
-            turn,
+            permit,
             events: self.events.clone(),
             done: false,
         })
     }
 
     /// Joins the queue and waits for the grant. Returns none if the queue task has ended.
-    pub async fn turn(&self, shard: u32, arrived: Moment) -> Option<Turn> {
+    pub async fn wait(&self, shard: u32, arrived: Moment) -> Option<Decision> {
         let waiting = self.enqueue(shard, arrived).await?;
-        Some(Turn::from(waiting.await))
+        Some(Decision::from(waiting.await))
     }
 
     /// Joins the queue until `deadline`. A grant that is available immediately is given even
     /// if the deadline has passed. Returns none if the queue task has ended.
-    pub async fn turn_until(&self, deadline: Instant, shard: u32, arrived: Moment) -> Option<Turn> {
+    pub async fn wait_until(
+        &self,
+        deadline: Instant,
+        shard: u32,
+        arrived: Moment,
+    ) -> Option<Decision> {
         // A permit is free, unless the queue task is far behind.
         let mut waiting = self.enqueue(shard, arrived).await?;
         if let Ok(permit) = timeout_at(deadline, &mut waiting).await {
-            return Some(Turn::from(permit));
+            return Some(Decision::from(permit));
         }
         let (sender, refusal) = oneshot::channel();
         let _ = self.events.send(Event::GiveUp(waiting.waiter, sender));
         match refusal.await {
             Ok(refusal) => {
                 waiting.done = true;
-                Some(Turn::Refused(refusal))
+                Some(Decision::Refused(refusal))
             }
-            Err(_) => Some(Turn::from(waiting.await)),
+            Err(_) => Some(Decision::from(waiting.await)),
         }
     }
 
     /// Returns the handover to the next leader of this Lease, once no grant is in flight.
     /// Returns none if the queue task has ended.
-    pub async fn left(&self, lease: &str, term: Term) -> Option<Left> {
-        let (sender, left) = oneshot::channel();
+    pub async fn handover(&self, lease: &str, term: Term) -> Option<Left> {
+        let (sender, handover) = oneshot::channel();
         self.events
-            .send(Event::Left(lease.to_owned(), term, sender))
+            .send(Event::Handover(lease.to_owned(), term, sender))
             .ok()?;
-        left.await.ok()
+        handover.await.ok()
     }
 
     /// Returns a snapshot of the queue, or none if the queue task has ended.
@@ -143,8 +148,8 @@ impl Future for Waiting {
     type Output = Option<Permit>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let turn = Pin::new(&mut self.turn).poll(cx);
-        turn.map(|permit| {
+        let permit = Pin::new(&mut self.permit).poll(cx);
+        permit.map(|permit| {
             self.done = true;
             permit.ok()
         })
@@ -154,7 +159,7 @@ impl Future for Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.done {
-            let _ = self.events.send(Event::Gone(self.waiter));
+            let _ = self.events.send(Event::Disconnected(self.waiter));
         }
     }
 }

@@ -19,11 +19,11 @@ pub(crate) enum Event {
         shard: u32,
         /// When the request arrived, at this process or at the pod that forwards it.
         arrived: Moment,
-        turn: oneshot::Sender<Permit>,
+        permit: oneshot::Sender<Permit>,
         /// Released when the waiter has been granted or has disconnected.
-        _permit: OwnedSemaphorePermit,
+        _connection_permit: OwnedSemaphorePermit,
     },
-    Gone(WaiterId),
+    Disconnected(WaiterId),
     /// The deadline of the waiter has passed. The sender is dropped if it was granted.
     GiveUp(WaiterId, oneshot::Sender<Refusal>),
     Written {
@@ -33,7 +33,7 @@ pub(crate) enum Event {
     Unwritten(WaiterId),
     Look(Detail, oneshot::Sender<Snapshot>),
     /// Asks for the handover to the next leader of this Lease, once no grant is in flight.
-    Left(String, Term, oneshot::Sender<Left>),
+    Handover(String, Term, oneshot::Sender<Left>),
 }
 
 /// The permission to write one grant to a socket. It reports to the queue task when a

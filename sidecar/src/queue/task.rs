@@ -37,14 +37,14 @@ const MAX_BATCH: usize = 256;
 
 /// A waiting request.
 struct Waiter {
-    turn: oneshot::Sender<Permit>,
-    _permit: OwnedSemaphorePermit,
+    permit: oneshot::Sender<Permit>,
+    _connection_permit: OwnedSemaphorePermit,
 }
 
 /// The queue and its connections.
 pub struct QueueTask {
     queue: TermQueue,
-    standing: watch::Receiver<LeadershipState>,
+    leadership: watch::Receiver<LeadershipState>,
     /// Where to send the handover, once no grant is in flight.
     handover: Option<(String, Term, oneshot::Sender<Left>)>,
     alarm: Alarm,
@@ -63,7 +63,7 @@ pub struct QueueTask {
 
 impl QueueTask {
     /// Returns a queue task, and a handle to it for at most `max_waiters`. It grants while
-    /// `standing` makes this process the leader, and publishes its state to `lease_state`. Must
+    /// `leadership` makes this process the leader, and publishes its state to `lease_state`. Must
     /// be called within a tokio runtime.
     ///
     /// # Errors
@@ -72,18 +72,18 @@ impl QueueTask {
     pub fn new(
         config: Config,
         max_waiters: usize,
-        mut standing: watch::Receiver<LeadershipState>,
+        mut leadership: watch::Receiver<LeadershipState>,
         mut tokens: watch::Receiver<Current>,
         discord: Discord,
         lease_state: watch::Sender<Page>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Handle)> {
-        let stands = standing.borrow_and_update().clone();
+        let state = leadership.borrow_and_update().clone();
         let token = tokens.borrow_and_update().clone();
         let (handle, reports, events) = Handle::new(max_waiters);
         let queue_task = Self {
-            queue: TermQueue::new(config, stands, token, boot_time::now()),
-            standing,
+            queue: TermQueue::new(config, state, token, boot_time::now()),
+            leadership,
             handover: None,
             alarm: Alarm::new()?,
             waiters: HashMap::new(),
@@ -134,16 +134,16 @@ impl QueueTask {
                 rang = self.alarm.ring() => rang?,
                 outcome = fetched => self.fetched(outcome),
                 // A sender that was dropped sends no more changes.
-                Ok(()) = self.standing.changed() => self.stand(),
+                Ok(()) = self.leadership.changed() => self.leadership_changed(),
                 Ok(()) = self.tokens.changed() => self.token_changed(),
             }
         }
     }
 
     /// Follows a change of the leadership state.
-    fn stand(&mut self) {
-        let standing = self.standing.borrow_and_update().clone();
-        if self.queue.stand(standing, boot_time::now()) {
+    fn leadership_changed(&mut self) {
+        let leadership = self.leadership.borrow_and_update().clone();
+        if self.queue.stand(leadership, boot_time::now()) {
             // Dropping their senders sends them to the next leader.
             self.waiters.clear();
             self.fetch = None;
@@ -153,8 +153,8 @@ impl QueueTask {
 
     fn handle(&mut self, event: Event) {
         // The sender may have seen a newer leadership state than this task.
-        if self.standing.has_changed().unwrap_or(false) {
-            self.stand();
+        if self.leadership.has_changed().unwrap_or(false) {
+            self.leadership_changed();
         }
         let now = boot_time::now();
         match event {
@@ -162,16 +162,22 @@ impl QueueTask {
                 waiter,
                 shard,
                 arrived,
-                turn,
-                _permit,
+                permit,
+                _connection_permit,
             } => {
                 // Without a term the sender is dropped: the request goes to the leader.
                 if let Some(reserved) = self.queue.offer(waiter, shard, arrived, now) {
                     self.metrics.reservations_used.inc_by(reserved.into());
-                    self.waiters.insert(waiter, Waiter { turn, _permit });
+                    self.waiters.insert(
+                        waiter,
+                        Waiter {
+                            permit,
+                            _connection_permit,
+                        },
+                    );
                 }
             }
-            Event::Gone(waiter) => {
+            Event::Disconnected(waiter) => {
                 self.waiters.remove(&waiter);
                 if self.queue.cancel(waiter, now) {
                     self.metrics.cancelled.inc();
@@ -202,7 +208,7 @@ impl QueueTask {
                 let held = u64::try_from(self.metrics.held()).unwrap_or(0);
                 let _ = sender.send(self.queue.snapshot(detail, held, now));
             }
-            Event::Left(lease, term, sender) => self.handover = Some((lease, term, sender)),
+            Event::Handover(lease, term, sender) => self.handover = Some((lease, term, sender)),
         }
         self.hand_over(now);
     }
@@ -221,7 +227,7 @@ impl QueueTask {
             let permit = Permit::own(grant, until, self.reports.clone());
             // A permit that is dropped reports that it was not written.
             if let Some(waiter) = self.waiters.remove(&grant.waiter) {
-                let _ = waiter.turn.send(permit);
+                let _ = waiter.permit.send(permit);
             }
         }
     }

@@ -189,12 +189,12 @@ impl Gate {
     }
 
     /// Waits until the client disconnects, or sends more than is read ahead.
-    pub fn gone(&self) -> impl Future<Output = ()> {
+    pub fn disconnected(&self) -> impl Future<Output = ()> {
         // An `async` block would take more memory for each waiting client.
-        poll_fn(|cx| self.poll_gone(cx))
+        poll_fn(|cx| self.poll_disconnected(cx))
     }
 
-    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_disconnected(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         self.poll_lift(&mut state, cx);
         loop {
@@ -268,7 +268,7 @@ impl Gate {
         let PassKind::Grant(permit) = pass.kind else {
             return self.write_whole(response);
         };
-        if self.has_gone() {
+        if self.has_disconnected() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         SockRef::from(&self.0.stream).set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT))?;
@@ -293,7 +293,7 @@ impl Gate {
 
     /// Whether the client has closed its end. Asks the kernel, because epoll reports it late,
     /// and not before unread data.
-    fn has_gone(&self) -> bool {
+    fn has_disconnected(&self) -> bool {
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         let mut fds = [PollFd::new(&self.0.stream, gone)];
         let now = Timespec {

@@ -33,9 +33,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::warn;
 
 use crate::clock::boot_time;
-use crate::forwarding::router::Route;
+use crate::forwarding::router::Router;
 use crate::metrics::Metrics;
-use crate::queue::handle::Turn;
+use crate::queue::handle::Decision;
 use crate::queue::messages::Permit;
 use crate::serving::gate::Gate;
 
@@ -77,7 +77,7 @@ pub enum Listener {
 /// The state that all connections of a port share.
 struct ListenerContext {
     listener: Listener,
-    route: Route,
+    route: Router,
     /// Cancelled when the process starts to shut down.
     shutdown: CancellationToken,
     /// Cancelled when the process ends.
@@ -102,7 +102,7 @@ pub async fn serve(
     listener: TcpListener,
     max_clients: usize,
     kind: Listener,
-    route: Route,
+    route: Router,
     shutdown: CancellationToken,
     end: CancellationToken,
 ) {
@@ -180,7 +180,7 @@ struct RequestContext {
     is_head: bool,
 }
 
-type Answer = Result<Response<Full<Bytes>>, Close>;
+type ResponseOrClose = Result<Response<Full<Bytes>>, Close>;
 
 impl RequestContext {
     /// Returns the response. Not an `async fn`: the parsed request takes 4 KiB and must be
@@ -189,7 +189,7 @@ impl RequestContext {
     fn handle(
         mut self,
         request: Request<Incoming>,
-    ) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+    ) -> Pin<Box<dyn Future<Output = ResponseOrClose> + Send>> {
         self.gate.request_began();
         self.is_head = request.method() == Method::HEAD;
         if self.context.listener == Listener::Peers {
@@ -225,14 +225,14 @@ impl RequestContext {
         ask: Result<Ask, Malformed>,
         arrived: Moment,
         body: Incoming,
-    ) -> Answer {
+    ) -> ResponseOrClose {
         let Ask { shard, wait, .. } = match ask {
             Ok(ask) => ask,
             Err(malformed) => return Ok(self.malformed(malformed)),
         };
         match self.context.end.run_until_cancelled(discard(body)).await {
             Some(discarded) => discarded?,
-            None => return self.answer(wait.map(|_| self.context.route.no_leader())),
+            None => return self.decided(wait.map(|_| self.context.route.no_leader())),
         }
         let left = |wait: Duration| wait.saturating_sub(boot_time::now().since(arrived));
         let deadline = wait.map(|wait| Instant::now() + left(wait));
@@ -245,39 +245,39 @@ impl RequestContext {
         shard: u32,
         arrived: Moment,
         deadline: Option<Instant>,
-    ) -> Answer {
-        let turn = tokio::select! {
+    ) -> ResponseOrClose {
+        let decision = tokio::select! {
             biased;
-            () = self.gate.gone() => return Err(Close),
-            turn = self.context.route.turn(shard, arrived, deadline) => turn,
+            () = self.gate.disconnected() => return Err(Close),
+            decision = self.context.route.wait(shard, arrived, deadline) => decision,
             () = self.context.end.cancelled() => None,
         };
-        let turn = match turn {
+        let decision = match decision {
             // The process ends. Only a client with `wait` may be refused.
             None if deadline.is_some() => Some(self.context.route.no_leader()),
-            turn => turn,
+            decision => decision,
         };
-        self.answer(turn)
+        self.decided(decision)
     }
 
-    async fn forwarded(self, request: Option<Hop>) -> Answer {
+    async fn forwarded(self, request: Option<Hop>) -> ResponseOrClose {
         let request = request.ok_or(Close)?;
         let Ok(_permit) = self.context.forwarded.try_acquire() else {
             // The response to a probe: this leader holds as many requests as it may.
             return self.probe(&request.leader);
         };
-        let turn = tokio::select! {
+        let decision = tokio::select! {
             biased;
-            () = self.gate.gone() => return Err(Close),
-            turn = self.context.route.forwarded(request) => turn,
+            () = self.gate.disconnected() => return Err(Close),
+            decision = self.context.route.forwarded(request) => decision,
             // The pod that forwards it goes on to the next leader.
             () = self.context.end.cancelled() => None,
         };
-        self.answer(turn)
+        self.decided(decision)
     }
 
     /// Responds to the probe of another pod if this process is this leader.
-    fn probe(&self, leader: &str) -> Answer {
+    fn probe(&self, leader: &str) -> ResponseOrClose {
         if !self.context.route.leads_as(leader) {
             return Err(Close);
         }
@@ -285,11 +285,11 @@ impl RequestContext {
         Ok(self.response(StatusCode::NO_CONTENT, Bytes::new()))
     }
 
-    fn answer(&self, turn: Option<Turn>) -> Answer {
-        match turn {
-            Some(Turn::Granted(permit)) => Ok(self.grant(permit)),
-            Some(Turn::Refused(refusal)) => Ok(self.refuse(&refusal)),
-            Some(Turn::Moved) | None => Err(Close),
+    fn decided(&self, decision: Option<Decision>) -> ResponseOrClose {
+        match decision {
+            Some(Decision::Granted(permit)) => Ok(self.grant(permit)),
+            Some(Decision::Refused(refusal)) => Ok(self.refuse(&refusal)),
+            Some(Decision::Moved) | None => Err(Close),
         }
     }
 

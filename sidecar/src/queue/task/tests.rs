@@ -8,7 +8,7 @@ use gateway_queue_core::queue::snapshot::Detail;
 use tokio::time::Instant;
 
 use super::*;
-use crate::queue::handle::{Turn, Waiting};
+use crate::queue::handle::{Decision, Waiting};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -34,20 +34,20 @@ fn with_leadership(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipS
     };
     let (_, tokens) = watch::channel(Current::None);
     let (lease_state, _) = watch::channel(Page::new("test"));
-    let (leadership, standing) = watch::channel(LeadershipState::alone(Inheritance::NOTHING));
+    let (sender, leadership) = watch::channel(LeadershipState::alone(Inheritance::NOTHING));
     let discord = Discord::new("http://127.0.0.1:1").unwrap();
     let metrics = Arc::new(Metrics::new(0));
     let made = QueueTask::new(
         config,
         most,
-        standing,
+        leadership,
         tokens,
         discord,
         lease_state,
         metrics,
     );
     let (queue_task, handle) = made.unwrap();
-    (queue_task, handle, leadership)
+    (queue_task, handle, sender)
 }
 
 fn start(most: usize) -> Handle {
@@ -56,9 +56,9 @@ fn start(most: usize) -> Handle {
     handle
 }
 
-async fn turn(waiting: Option<Waiting>) -> Permit {
-    let turn = tokio::time::timeout(Duration::from_secs(5), waiting.unwrap()).await;
-    turn.expect("it was never granted").unwrap()
+async fn granted(waiting: Option<Waiting>) -> Permit {
+    let granted = tokio::time::timeout(Duration::from_secs(5), waiting.unwrap()).await;
+    granted.expect("it was never granted").unwrap()
 }
 
 async fn look(queue_task: &Handle) -> Lane {
@@ -71,8 +71,8 @@ async fn a_dropped_permit_is_granted_to_the_next_waiter() {
     let queue_task = start(9);
     let first = queue_task.enqueue(1, boot_time::now()).await;
     let second = queue_task.enqueue(2, boot_time::now()).await;
-    drop(turn(first).await);
-    turn(second).await.written(boot_time::now());
+    drop(granted(first).await);
+    granted(second).await.written(boot_time::now());
     assert!(look(&queue_task).await.free_at > boot_time::now());
 }
 
@@ -83,21 +83,21 @@ async fn a_grant_to_a_disconnected_waiter_goes_to_the_next() {
     // It is granted before the waiter is polled, and then dropped.
     while look(&queue_task).await.waiting > 0 {}
     drop(first);
-    turn(queue_task.enqueue(2, boot_time::now()).await).await;
+    granted(queue_task.enqueue(2, boot_time::now()).await).await;
 }
 
 #[tokio::test]
 async fn a_waiter_with_no_time_left_still_gets_an_available_grant() {
     let queue_task = start(9);
-    let Some(Turn::Granted(permit)) = queue_task
-        .turn_until(Instant::now(), 1, boot_time::now())
+    let Some(Decision::Granted(permit)) = queue_task
+        .wait_until(Instant::now(), 1, boot_time::now())
         .await
     else {
         panic!("refused");
     };
     permit.written(boot_time::now());
-    let Some(Turn::Refused(refusal)) = queue_task
-        .turn_until(Instant::now(), 1, boot_time::now())
+    let Some(Decision::Refused(refusal)) = queue_task
+        .wait_until(Instant::now(), 1, boot_time::now())
         .await
     else {
         panic!("granted");
@@ -115,18 +115,18 @@ async fn a_waiter_with_no_time_left_still_gets_an_available_grant() {
 async fn who_comes_and_gives_up_before_anybody_looks_still_has_a_turn_that_is_free() {
     let (queue_task, handle) = queue_task(9);
     let asked =
-        tokio::spawn(async move { handle.turn_until(Instant::now(), 1, boot_time::now()).await });
+        tokio::spawn(async move { handle.wait_until(Instant::now(), 1, boot_time::now()).await });
     while queue_task.events.len() < 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     tokio::spawn(queue_task.run());
-    assert!(matches!(asked.await.unwrap(), Some(Turn::Granted(_))));
+    assert!(matches!(asked.await.unwrap(), Some(Decision::Granted(_))));
 }
 
 #[tokio::test]
 async fn a_waiter_keeps_its_permit_until_the_queue_task_has_handled_its_end() {
     let queue_task = start(1);
-    turn(queue_task.enqueue(1, boot_time::now()).await)
+    granted(queue_task.enqueue(1, boot_time::now()).await)
         .await
         .written(boot_time::now());
     let second = queue_task.enqueue(2, boot_time::now()).await;
@@ -143,9 +143,9 @@ async fn the_handover_waits_for_grants_in_flight() {
     let (queue_task, handle, leadership) = with_leadership(9);
     tokio::spawn(queue_task.run());
     let term = leadership.borrow().term.clone().unwrap();
-    let permit = turn(handle.enqueue(1, boot_time::now()).await).await;
+    let permit = granted(handle.enqueue(1, boot_time::now()).await).await;
     leadership.send_replace(LeadershipState::SEEKS);
-    let mut handover = Box::pin(handle.left("uid", term));
+    let mut handover = Box::pin(handle.handover("uid", term));
     let early = tokio::time::timeout(Duration::from_millis(50), &mut handover).await;
     assert!(early.is_err(), "it would miss the grant");
     permit.written(boot_time::now());

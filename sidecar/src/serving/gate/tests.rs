@@ -192,7 +192,7 @@ async fn each_authorization_is_for_one_kind_of_response() {
 async fn data_that_was_read_ahead_is_read_first() {
     let (mut gate, mut client) = pair().await;
     client.write_all(b"ahead").await.unwrap();
-    let gone = timeout(Duration::from_millis(50), gate.gone()).await;
+    let gone = timeout(Duration::from_millis(50), gate.disconnected()).await;
     assert!(gone.is_err());
     client.write_all(b", rest").await.unwrap();
     let mut received = Vec::new();
@@ -211,7 +211,7 @@ async fn data_that_was_read_ahead_is_read_first() {
 async fn a_client_that_keeps_sending_while_it_waits_is_disconnected() {
     let (gate, mut client) = pair().await;
     let flood = tokio::spawn(async move { while client.write_all(&[b'x'; 4096]).await.is_ok() {} });
-    gate.gone().await;
+    gate.disconnected().await;
     drop(gate);
     flood.await.unwrap();
 }
