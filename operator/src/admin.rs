@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_queue_telemetry::Seldom;
+use gateway_queue_telemetry::RateLimit;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -38,7 +38,7 @@ pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
 pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, registry: Registry) {
     let registry = Arc::new(registry);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let refused = Seldom::minutely();
+    let refused = RateLimit::per_minute();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -46,8 +46,8 @@ pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, registry: R
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
-                if let Some(unsaid) = refused.says(Instant::now()) {
-                    tracing::warn!(%error, unsaid, "cannot accept a connection on the admin port");
+                if let Some(suppressed) = refused.allow(Instant::now()) {
+                    tracing::warn!(%error, suppressed, "accept failed");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;

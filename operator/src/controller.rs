@@ -108,7 +108,7 @@ pub(crate) fn retry_later(stored: Arc<Stored>, error: &Error, context: Arc<Conte
     let queue = ObjectRef::from_obj(&*stored);
     let wait = context.backoffs.failed(queue, fastrand::f64());
     let (namespace, name) = (stored.namespace(), stored.name_any());
-    let next_try_ms = ms(wait);
-    tracing::warn!(namespace, queue = name, %error, next_try_ms, "reconcile failed; trying again");
+    let retry_in_ms = ms(wait);
+    tracing::warn!(namespace, queue = name, %error, retry_in_ms, "reconcile failed; trying again");
     Action::requeue(wait)
 }

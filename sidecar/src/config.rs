@@ -1,4 +1,4 @@
-//! The settings, from flags and the environment. Pure: both are arguments.
+//! The settings, from flags and the environment. Pure: both are parameters.
 
 mod table;
 
@@ -8,59 +8,60 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::{Arg, ArgMatches};
 use gateway_queue_core::bot_token::BotToken;
 use gateway_queue_core::gateway_bot::MAX_BUCKETS;
 use gateway_queue_core::leadership::election::MAX_DURATION;
 use gateway_queue_core::protocol::refusal::SHORTEST_PLACE_KEPT;
 use jiff::SignedDuration;
 
-use self::table::TABLE;
+pub(crate) use self::table::TABLE;
 
 /// Discord's interval between two identifies of one bucket.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A leader must have time for two renewals.
-const SHORTEST: Duration = Duration::from_secs(3);
+/// The shortest duration of a Lease, in which a leader has time for two renewals.
+const MIN_LEASE_DURATION: Duration = Duration::from_secs(3);
 
-/// The API server refuses an annotation with a longer name after its prefix.
+/// The API server refuses a longer name of an annotation, without its prefix.
 const MAX_ANNOTATION_NAME_BYTES: usize = 63;
 
-/// Where the token comes from.
+/// The source of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
-    /// There is none, and no session starts are counted.
+    /// No token: session starts are not counted.
     None,
-    /// It was given in the environment, and never changes.
+    /// A token from the environment, which never changes.
     Given(BotToken),
-    /// It is in a file that may appear, change and go at any time.
+    /// A file that may appear, change and disappear at any time.
     File(PathBuf),
 }
 
-/// The Lease that says who leads, and who wants to.
+/// The Lease of the leader election, and the candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRef {
-    /// Its namespace.
+    /// The namespace of the Lease.
     pub namespace: String,
-    /// Its name.
+    /// The name of the Lease.
     pub name: String,
-    /// The pod that this process runs in,
+    /// The pod that this process runs in.
     pub pod: String,
-    /// and its address.
+    /// The address of the pod.
     pub ip: IpAddr,
-    /// How long a leader is believed to lead after its last renewal.
+    /// How long a leader's last renewal is valid.
     pub duration: Duration,
-    /// Where the other pods ask.
+    /// The port for forwarded requests.
     pub peer_port: u16,
-    /// How long to forward those who wait after SIGTERM.
+    /// How long to forward waiting requests after SIGTERM.
     pub grace: Duration,
 }
 
-/// How the log looks.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -79,101 +80,68 @@ pub struct Settings {
     pub start_guard: bool,
     pub session_reserve: u64,
     pub refresh_interval: Duration,
-    pub place_kept: Duration,
+    pub reservation_ttl: Duration,
     pub lease: Option<LeaseRef>,
     pub log_format: LogFormat,
     pub log_filter: String,
 }
 
-/// What the command line asks for.
-#[derive(Debug)]
-pub enum Command {
-    /// Run the queue.
-    Run(Box<Settings>),
-    /// Print this text and end.
-    Print(String),
-}
-
-/// One line: which variable, what it was (never a token), what is accepted.
+/// An invalid setting or command line: one line that states what is accepted, and never
+/// contains a token.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub(crate) String);
 
 impl Settings {
-    /// Reads flags and environment; a flag wins.
+    /// Reads flags and environment. A flag takes precedence over its variable.
     ///
     /// # Errors
     ///
-    /// At the first value that cannot be read.
+    /// At the first value that is not accepted.
     pub fn read(
-        args: impl IntoIterator<Item = OsString>,
+        flags: &ArgMatches,
         environment: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Command, Invalid> {
-        let mut flags = Vec::new();
-        let mut parser = lexopt::Parser::from_args(args);
-        let bad = |error: lexopt::Error| Invalid(format!("{error}; see --help"));
-        while let Some(arg) = parser.next().map_err(bad)? {
-            let lexopt::Arg::Long(flag) = arg else {
-                // It is not repeated: it may be a token.
-                return Err(Invalid("only flags are accepted; see --help".to_owned()));
-            };
-            match flag {
-                "help" => return Ok(Command::Print(help())),
-                "version" => {
-                    let version = env!("CARGO_PKG_VERSION");
-                    return Ok(Command::Print(format!("gateway-queue {version}\n")));
-                }
-                _ => {}
-            }
-            let Some(name) = TABLE
-                .iter()
-                .map(|row| row.0)
-                .find(|name| flag_of(name).as_deref() == Some(flag))
-            else {
-                return Err(bad(arg.unexpected()));
-            };
-            let value = parser.value().and_then(|v| Ok(v.into_string()?));
-            flags.push((name, value.map_err(bad)?));
-        }
+    ) -> Result<Self, Invalid> {
         let mut given = HashMap::new();
         for (name, ..) in TABLE {
-            let Some(value) = environment(name) else {
-                continue;
-            };
-            let value = value
-                .into_string()
-                .map_err(|_| Invalid(format!("{name} is not accepted: it is no text in UTF-8")))?;
-            given.insert(*name, value);
+            // DISCORD_TOKEN has no flag.
+            let flag = flags.try_get_one::<String>(name).ok().flatten();
+            if let Some(value) = flag {
+                given.insert(*name, value.clone());
+            } else if let Some(value) = environment(name) {
+                let value = value.into_string().map_err(|_| {
+                    Invalid(format!("{name} is not accepted: it is not valid UTF-8"))
+                })?;
+                given.insert(*name, value);
+            }
         }
-        given.extend(flags);
-        let settings = Source { given }.settings()?;
-        Ok(Command::Run(Box::new(settings)))
+        Source { given }.settings()
     }
 }
 
-/// The flag of a variable. A token has none: arguments can be read by anybody
-/// on the machine.
-fn flag_of(name: &str) -> Option<String> {
-    (name != "DISCORD_TOKEN").then(|| name.to_ascii_lowercase().replace('_', "-"))
-}
+/// The setting without a flag: every user of the machine can read arguments.
+pub(crate) const WITHOUT_FLAG: &str =
+    "Environment only:\n  DISCORD_TOKEN  the bot's token; it has no flag";
 
-fn help() -> String {
-    let mut help = String::from(
-        "gateway-queue: hands out the turns in which Discord shards may identify.\n\n\
-         gateway-queue [SETTINGS]    run the queue\n\
-         gateway-queue status [URL]  say how a queue is (see status --help)\n\
-         gateway-queue check         say what is wrong (see check --help)\n\n\
-         Each setting is an environment variable, and a flag of the same name:\n\
-         PORT=80 is --port 80.\n\n",
-    );
-    for (name, default, meaning) in TABLE {
+/// The flag of each setting.
+pub(crate) fn arguments() -> impl Iterator<Item = Arg> {
+    let settings = TABLE.iter().filter(|row| row.0 != "DISCORD_TOKEN");
+    settings.map(|(name, default, meaning)| {
         let default = match *default {
             "" => String::new(),
-            default => format!(" [{default}]"),
+            default => format!(" [default: {default}]"),
         };
-        help.push_str(&format!("  {name:<22} {meaning}{default}\n"));
-    }
-    help
+        Arg::new(*name)
+            .long(name.to_ascii_lowercase().replace('_', "-"))
+            .value_name(*name)
+            .help(format!("{meaning} [env: {name}]{default}"))
+    })
+}
+
+/// The default of a setting; empty if it has none.
+pub(crate) fn default_of(name: &str) -> &'static str {
+    let row = TABLE.iter().find(|row| row.0 == name);
+    row.map_or("", |row| row.1)
 }
 
 struct Source {
@@ -182,13 +150,13 @@ struct Source {
 
 impl Source {
     fn settings(&self) -> Result<Settings, Invalid> {
-        // Each setting is read, whether the others make use of it or not.
+        // Every setting is checked, even if it is not used.
         let interval = self.duration("IDENTIFY_INTERVAL")?;
         let allow_unsafe_interval = self.boolean("ALLOW_UNSAFE_INTERVAL")?;
         if interval < INTERVAL && !allow_unsafe_interval {
             return self.refuse(
                 "IDENTIFY_INTERVAL",
-                "5s or more, as Discord demands (tests may set ALLOW_UNSAFE_INTERVAL=true)",
+                "5s or more, as Discord requires (tests may set ALLOW_UNSAFE_INTERVAL=true)",
             );
         }
         if interval.is_zero() {
@@ -201,7 +169,7 @@ impl Source {
         Ok(Settings {
             host: self.address("HOST")?,
             port: self.port("PORT")?,
-            admin_port: self.port("ADMIN_PORT")?,
+            admin_port: self.admin_port()?,
             token: self.token()?,
             discord_api: self.url("DISCORD_API")?,
             max_concurrency: self.buckets()?,
@@ -210,7 +178,7 @@ impl Source {
             start_guard: self.boolean("START_GUARD")?,
             session_reserve: self.read("SESSION_RESERVE", "a whole number, 0 or more")?,
             refresh_interval,
-            place_kept: self.place_kept()?,
+            reservation_ttl: self.reservation_ttl()?,
             lease: self.lease()?,
             log_format: match self.text("LOG_FORMAT").as_str() {
                 "text" => LogFormat::Text,
@@ -221,23 +189,20 @@ impl Source {
         })
     }
 
-    /// The value given; an empty one is none.
+    /// Returns the value that was given, unless it is empty.
     fn given(&self, name: &str) -> Option<String> {
         self.given.get(name).filter(|v| !v.is_empty()).cloned()
     }
 
-    /// The value given, or the default.
+    /// Returns the value that was given, or the default.
     fn text(&self, name: &str) -> String {
-        self.given(name).unwrap_or_else(|| {
-            let row = TABLE.iter().find(|row| row.0 == name);
-            row.map(|row| row.1).unwrap_or_default().to_owned()
-        })
+        self.given(name)
+            .unwrap_or_else(|| default_of(name).to_owned())
     }
 
     fn refuse<T>(&self, name: &str, accepted: &str) -> Result<T, Invalid> {
         let value = self.text(name);
-        // What may be a token that was put into the wrong place, or a URL with a
-        // password, is not repeated.
+        // A value that may be a misplaced token or contain a password is not repeated.
         let secret = value.contains(['@', '?', '#']) || value.len() > 50;
         if secret || value.split('.').filter(|part| part.len() > 4).count() > 2 {
             return Err(Invalid(format!(
@@ -256,7 +221,7 @@ impl Source {
         }
     }
 
-    /// An IPv4 address in the clothes of IPv6 is the IPv4 address.
+    /// Reads an IP address. An IPv4-mapped IPv6 address becomes an IPv4 address.
     fn address(&self, name: &str) -> Result<Option<IpAddr>, Invalid> {
         let given = self.given(name).map(|_| {
             let ip: IpAddr = self.read(name, "an IP address, such as 10.0.0.1, 0.0.0.0 or ::")?;
@@ -265,7 +230,7 @@ impl Source {
         given.transpose()
     }
 
-    /// The name of a Kubernetes object. It becomes a part of a URL.
+    /// Reads the name of a Kubernetes object, which becomes a part of a URL.
     fn object_name(&self, name: &str, dots: bool) -> Result<Option<String>, Invalid> {
         let Some(value) = self.given(name) else {
             return Ok(None);
@@ -288,19 +253,28 @@ impl Source {
         }
     }
 
-    fn place_kept(&self) -> Result<Duration, Invalid> {
+    fn reservation_ttl(&self) -> Result<Duration, Invalid> {
         match self.duration("RESERVATION_TTL")? {
             kept if kept < SHORTEST_PLACE_KEPT => self.refuse(
                 "RESERVATION_TTL",
-                "a duration from 2s to a day: clients are told in whole seconds when to come back",
+                "a duration from 2s to a day: clients retry after whole seconds",
             ),
             kept => Ok(kept),
         }
     }
 
     fn port(&self, name: &str) -> Result<u16, Invalid> {
-        // 0 lets the system choose; the log then says which.
+        // 0 lets the system choose a port, which is then logged.
         self.read(name, "a port, 0 to 65535")
+    }
+
+    fn admin_port(&self) -> Result<u16, Invalid> {
+        match self.port("ADMIN_PORT")? {
+            port if port > 0 && port == self.port("PORT")? => {
+                self.refuse("ADMIN_PORT", "a port other than PORT")
+            }
+            port => Ok(port),
+        }
     }
 
     fn boolean(&self, name: &str) -> Result<bool, Invalid> {
@@ -324,8 +298,8 @@ impl Source {
         }
     }
 
-    /// A lone word that is no level would silence everything: it is taken for
-    /// the name of a module. So is one with a space before it.
+    /// Reads RUST_LOG. A single word that is not a level would disable all logs, because it is
+    /// parsed as a module; so would a space.
     fn log_filter(&self) -> Result<String, Invalid> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
         let level = |word: &str| {
@@ -365,18 +339,17 @@ impl Source {
     }
 
     fn token(&self) -> Result<TokenSource, Invalid> {
-        // Here an empty value is not "none": without a token nothing limits the
-        // session starts, and that must not come from a variable left empty.
+        // An empty value is an error: without a token session starts are not limited, which
+        // must not result from a variable that was left empty.
         let token = self.given.get("DISCORD_TOKEN").map(|token| {
             BotToken::parse(token)
                 .map_err(|why| Invalid(format!("DISCORD_TOKEN is not accepted: {why}")))
         });
         let token = token.transpose()?;
         match self.given.get("DISCORD_TOKEN_FILE") {
-            Some(path) if path.is_empty() => self.refuse(
-                "DISCORD_TOKEN_FILE",
-                "the path of a file, or not set at all",
-            ),
+            Some(path) if path.is_empty() => {
+                self.refuse("DISCORD_TOKEN_FILE", "the path of a file, or not set")
+            }
             Some(path) => Ok(TokenSource::File(path.into())),
             None => Ok(token.map_or(TokenSource::None, TokenSource::Given)),
         }
@@ -388,7 +361,7 @@ impl Source {
         let pod = self.object_name("POD_NAME", true)?;
         let ip = self.address("POD_IP")?;
         let duration = self.duration("LEASE_DURATION")?;
-        if duration > MAX_DURATION || duration < SHORTEST || duration.subsec_nanos() > 0 {
+        if duration > MAX_DURATION || duration < MIN_LEASE_DURATION || duration.subsec_nanos() > 0 {
             return self.refuse("LEASE_DURATION", "whole seconds, 3s to 30s");
         }
         let peer_port = self.port("PEER_PORT")?;
@@ -396,6 +369,9 @@ impl Source {
         let Some(name) = name else {
             return Ok(None);
         };
+        if peer_port > 0 && [self.port("PORT")?, self.port("ADMIN_PORT")?].contains(&peer_port) {
+            return self.refuse("PEER_PORT", "a port other than PORT and ADMIN_PORT");
+        }
         let pod = with_lease("POD_NAME", pod)?;
         if pod.len() > MAX_ANNOTATION_NAME_BYTES {
             return Err(Invalid(format!(
@@ -417,24 +393,24 @@ impl Source {
     }
 }
 
-/// What must be set if LEASE_NAME is.
+/// Requires a variable that must be set if LEASE_NAME is.
 fn with_lease<T>(variable: &str, value: Option<T>) -> Result<T, Invalid> {
     value.ok_or_else(|| {
         Invalid(format!(
-            "{variable} is missing: with LEASE_NAME it must be set, too"
+            "{variable} is missing: it must be set if LEASE_NAME is"
         ))
     })
 }
 
 impl Settings {
-    /// Between two grants of one bucket.
+    /// Returns the time between two grants of one bucket.
     pub fn spacing(&self) -> Duration {
         self.interval + self.margin
     }
 
-    /// Where the admin and peer ports listen; none for every address of both
-    /// families, so that probes and other pods reach them. But who keeps the queue to
-    /// this machine keeps all of it.
+    /// Returns the address of the admin and peer ports, or none for every address of both
+    /// families, so that probes and other pods reach them. A loopback HOST applies to all
+    /// ports.
     pub fn admin_host(&self) -> Option<IpAddr> {
         self.host.filter(IpAddr::is_loopback)
     }

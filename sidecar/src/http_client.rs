@@ -1,4 +1,4 @@
-//! The HTTP clients of the process: one crypto provider, no redirects.
+//! Creates the HTTP clients of the process.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use std::time::Duration;
 use reqwest::{Client, ClientBuilder, redirect};
 use rustls::{ClientConfig, RootCertStore};
 
-/// What goes wrong when a client is made.
+/// The error if a client cannot be created.
 pub type Unusable = Box<dyn Error + Send + Sync>;
 
-/// Discord demands a user agent of this form; the API server does not mind.
+/// Discord requires a user agent of this form.
 const USER_AGENT: &str = concat!(
     "DiscordBot (gateway-queue, ",
     env!("CARGO_PKG_VERSION"),
     ")"
 );
 
-/// A client that trusts `roots`, and gives up a request after `patience`.
+/// Returns a client that trusts `roots`, with this time limit for a request.
 ///
 /// # Errors
 ///
-/// When there is no usable TLS or DNS configuration.
+/// If there is no usable TLS or DNS configuration.
 pub fn client(
     roots: RootCertStore,
-    patience: Duration,
+    limit: Duration,
     change: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> Result<Client, Unusable> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -35,13 +35,13 @@ pub fn client(
     let builder = Client::builder()
         .tls_backend_preconfigured(tls)
         .user_agent(USER_AGENT)
-        // A redirect would carry a token to who knows where.
+        // A redirect would send the token to another server.
         .redirect(redirect::Policy::none())
-        .timeout(patience);
+        .timeout(limit);
     Ok(change(builder).build()?)
 }
 
-/// The innermost cause of an error: what is wrapped around it is the URL.
+/// Returns the innermost cause of an error. The outer ones contain the URL.
 pub fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {

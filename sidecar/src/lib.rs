@@ -1,7 +1,7 @@
-//! A queue server that hands out Discord identify turns.
+//! A queue server that paces the identifies of Discord shards.
 //!
-//! Data walks one way: a request of `serving` waits in the `queue` task, which owns the rules
-//! of `gateway_queue_core`, until a permit to write one grant comes back.
+//! Data flows one way: a request received by `serving` waits in the `queue` task, which applies
+//! the rules of `gateway_queue_core`, until it receives a permit to write one grant.
 
 pub mod admin;
 pub mod cli;

@@ -1,10 +1,10 @@
-//! `gateway-queue`: arguments in, exit code out.
+//! The entry point of `gateway-queue`.
 
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use gateway_queue::cli::command::{Command, Refused};
+use gateway_queue::cli::command::Command;
 use gateway_queue::cli::{check, status};
 use gateway_queue::config::{LogFormat, Settings};
 use gateway_queue::http_client::Unusable;
@@ -14,65 +14,68 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+/// The exit code of a command line or a setting that is not accepted.
+const INVALID_COMMAND_LINE: u8 = 2;
+
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name);
     match Command::read(std::env::args_os().skip(1), environment) {
-        Ok(Command::Run(settings)) => run(*settings),
+        Ok(Command::Serve(settings)) => serve(*settings),
         Ok(Command::Print(text)) => {
-            // A closed pipe is the reader's wish.
+            // The reader may have closed the pipe.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Ok(Command::Status(wanted)) => say(status::run(&wanted)),
-        Ok(Command::Check(settings, output)) => say(check::run(settings.as_deref(), output)),
-        Err(Refused { why, exit_code }) => {
-            fail(&why);
-            ExitCode::from(exit_code)
+        Ok(Command::Status(url, output)) => block_on(status::run(&url, output)),
+        Ok(Command::Check(settings, output)) => block_on(check::run(settings.as_deref(), output)),
+        Err(invalid) => {
+            print_error(&invalid);
+            ExitCode::from(INVALID_COMMAND_LINE)
         }
     }
 }
 
-/// A command that ends by itself, and says with which code.
-fn say(command: impl Future<Output = Result<u8, Unusable>>) -> ExitCode {
+/// Runs a command that returns its exit code.
+fn block_on(command: impl Future<Output = Result<u8, Unusable>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let ended = runtime
+    let result = runtime
         .map_err(Unusable::from)
         .and_then(|runtime| runtime.block_on(command));
-    match ended {
+    match result {
         Ok(code) => ExitCode::from(code),
-        Err(error) => fail(&*error),
+        Err(error) => print_error(&*error),
     }
 }
 
-fn run(settings: Settings) -> ExitCode {
-    if let Err(error) = log(&settings) {
-        return fail(&error);
+fn serve(settings: Settings) -> ExitCode {
+    if let Err(error) = start_log(&settings) {
+        return print_error(&error);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build();
-    let ended = runtime.map_err(Into::into).and_then(|runtime| {
+    let result = runtime.map_err(Into::into).and_then(|runtime| {
         runtime.block_on(async {
             let shutdown = CancellationToken::new();
-            end_on_signals(&shutdown)?;
+            shut_down_on_signals(&shutdown)?;
             server::run(settings, shutdown).await
         })
     });
-    match ended {
+    match result {
         Ok(()) => {
-            info!("ended");
+            info!("stopped");
             ExitCode::SUCCESS
         }
-        Err(failed) => fail(&failed),
+        Err(failed) => print_error(&failed),
     }
 }
 
-/// The first signal asks the queue to end, a second ends it at once. Must be
-/// called within the runtime.
-fn end_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
+/// Starts the shutdown at the first signal, and exits at the second. Must be called
+/// within the runtime.
+fn shut_down_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind)?;
         let shutdown = shutdown.clone();
@@ -89,7 +92,7 @@ fn end_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-fn log(settings: &Settings) -> Result<(), gateway_queue_telemetry::Error> {
+fn start_log(settings: &Settings) -> Result<(), gateway_queue_telemetry::Error> {
     let format = match settings.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
@@ -97,8 +100,12 @@ fn log(settings: &Settings) -> Result<(), gateway_queue_telemetry::Error> {
     gateway_queue_telemetry::start(format, &settings.log_filter, &[])
 }
 
-/// One line on standard error.
-fn fail(why: &(dyn Error + 'static)) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "gateway-queue: {}", escaped(&chain(why)));
+/// Prints the error and its causes as one line to standard error.
+fn print_error(error: &(dyn Error + 'static)) -> ExitCode {
+    let _ = writeln!(
+        std::io::stderr(),
+        "gateway-queue: {}",
+        escaped(&chain(error))
+    );
     ExitCode::FAILURE
 }

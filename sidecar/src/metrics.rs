@@ -1,9 +1,9 @@
-//! What is counted, and how it is told to Prometheus.
+//! The metrics.
 //!
-//! Counters and histograms are kept as things happen. Gauges are made from a
-//! snapshot of the queue when somebody asks, so that they cost nothing in
-//! between and always agree with /state. A gauge that only a leader knows is
-//! absent on every other pod, so that an alert never reads a stale one.
+//! Counters and histograms are updated as things happen. Gauges are computed from a
+//! snapshot of the queue for each scrape, so that they always agree with `/state`. A gauge
+//! that only a leader knows is absent on every other pod, so that an alert never uses a
+//! stale value.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// Seconds that a shard may wait: from nothing to a day of a big bot.
-const WAITS: [f64; 10] = [
+/// The buckets of the waiting time, in seconds: up to the day that a large bot may take.
+const WAIT_SECONDS: [f64; 10] = [
     0.01, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0,
 ];
 
-/// Seconds that a grant may be late: the promise is 2 ms.
-const LATENESS: [f64; 8] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0];
+/// The buckets of the lateness of a grant, in seconds; at most 2 ms are promised.
+const LATENESS_SECONDS: [f64; 8] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FetchLabels {
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
@@ -55,7 +55,7 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
-/// See the module.
+/// The counters and histograms of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -63,10 +63,10 @@ pub struct Metrics {
     grants: Counter,
     wait: Histogram,
     lateness: Histogram,
-    fetches: Family<FetchLabels, Counter>,
+    fetches: Family<OutcomeLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
     lease: Family<LeaseLabels, Counter>,
-    forwarded: Family<FetchLabels, Counter>,
+    forwarded: Family<OutcomeLabels, Counter>,
     pub(crate) held_requests: Gauge,
     pub(crate) cancelled: Counter,
     pub(crate) reservations_used: Counter,
@@ -75,14 +75,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero. `reserve` is the setting.
+    /// Returns metrics that are zero. `reserve` is the setting SESSION_RESERVE.
     pub fn new(reserve: u64) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("gateway_queue"),
             reserve,
             grants: Counter::default(),
-            wait: Histogram::new(WAITS),
-            lateness: Histogram::new(LATENESS),
+            wait: Histogram::new(WAIT_SECONDS),
+            lateness: Histogram::new(LATENESS_SECONDS),
             fetches: Family::default(),
             refused: Family::default(),
             lease: Family::default(),
@@ -93,63 +93,25 @@ impl Metrics {
             invalid_shards: Counter::default(),
             invalid_max_concurrency: Counter::default(),
         };
-        let registry = &mut metrics.registry;
-        registry.register("grants", "Turns that were granted", metrics.grants.clone());
-        registry.register(
-            "cancelled_requests",
-            "Waiters that went away before their turn",
-            metrics.cancelled.clone(),
-        );
-        registry.register(
-            "reservations_used",
-            "Waiters that came back to the place they had left",
-            metrics.reservations_used.clone(),
-        );
-        registry.register(
-            "invalid_shards",
-            "Requests that named no readable shard, taken as shard 0",
-            metrics.invalid_shards.clone(),
-        );
-        registry.register(
-            "refusals",
-            "Answers other than the grant, to clients that opted in to them by wait=",
-            metrics.refused.clone(),
-        );
-        registry.register(
-            "lease_requests",
-            "Requests about the Lease, by what they were for and what came of them",
-            metrics.lease.clone(),
-        );
-        registry.register(
-            "forwarded_requests",
-            "Questions to a leader elsewhere, by what came of them",
-            metrics.forwarded.clone(),
-        );
-        registry.register(
-            "held_requests",
-            "Clients that this process holds, whoever grants them",
-            metrics.held_requests.clone(),
-        );
-        registry.register(
-            "invalid_max_concurrency",
-            "Answers of Discord with a max_concurrency that cannot be",
-            metrics.invalid_max_concurrency.clone(),
-        );
-        registry.register(
-            "wait_seconds",
-            "From a request to its grant",
-            metrics.wait.clone(),
-        );
-        registry.register(
-            "grant_lateness_seconds",
-            "From the earliest instant at which a grant was allowed to the grant",
-            metrics.lateness.clone(),
-        );
-        registry.register(
-            "discord_requests",
-            "Fetches of the session starts, by what came of them",
-            metrics.fetches.clone(),
-        );
+        macro_rules! register {
+            ($($name:literal, $help:literal, $field:ident;)*) => {
+                $(metrics.registry.register($name, $help, metrics.$field.clone());)*
+            };
+        }
+        register! {
+            "grants", "Grants", grants;
+            "cancelled_requests", "Waiters that disconnected before their grant", cancelled;
+            "reservations_used", "Waiters that returned to their reserved position", reservations_used;
+            "invalid_shards", "Requests without a valid shard, treated as shard 0", invalid_shards;
+            "refusals", "Responses other than a grant, to clients with `wait`, by reason", refused;
+            "lease_requests", "Requests about the Lease, by operation and outcome", lease;
+            "forwarded_requests", "Requests forwarded to the leader, by outcome", forwarded;
+            "held_requests", "Requests that wait on this pod, whichever pod grants them", held_requests;
+            "invalid_max_concurrency", "Responses from Discord with an impossible max_concurrency", invalid_max_concurrency;
+            "wait_seconds", "Time from a request to its grant, in seconds", wait;
+            "grant_lateness_seconds", "Time from the earliest instant allowed to the grant, in seconds", lateness;
+            "discord_requests", "Requests to Discord for the limits, by outcome", fetches;
+        }
         metrics
     }
 
@@ -161,7 +123,7 @@ impl Metrics {
 
     pub(crate) fn fetched(&self, outcome: &Outcome) {
         let outcome = outcome.as_str();
-        self.fetches.get_or_create(&FetchLabels { outcome }).inc();
+        self.fetches.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {
@@ -174,20 +136,22 @@ impl Metrics {
         self.lease.get_or_create(&labels).inc();
     }
 
-    /// How many clients this process holds.
+    /// Returns the number of requests that wait on this pod.
     pub(crate) fn held(&self) -> i64 {
         self.held_requests.get()
     }
 
     pub(crate) fn forwarded(&self, outcome: &'static str) {
-        self.forwarded.get_or_create(&FetchLabels { outcome }).inc();
+        self.forwarded
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
-    /// The page for Prometheus, in the OpenMetrics text format.
+    /// Returns all metrics in the OpenMetrics text format.
     ///
     /// # Errors
     ///
-    /// When a metric cannot be written as text; none of ours has a reason to.
+    /// Never, with these metrics.
     pub fn page(&self, snapshot: &Snapshot) -> Result<String, fmt::Error> {
         let mut page = String::new();
         encode_registry(&mut page, &self.registry)?;
@@ -209,7 +173,7 @@ impl Metrics {
         };
         gauge(
             "leader_reachable",
-            "1 if the leader answers this pod, 0 if not; absent while no other pod leads",
+            "1 if the leader responds to this pod, 0 if not; absent while no other pod is the leader",
             match snapshot.leader_health {
                 Health::NoLeader => None,
                 Health::Reachable => Some(1),
@@ -218,32 +182,32 @@ impl Metrics {
         );
         gauge(
             "max_concurrency",
-            "Buckets; absent while unknown",
+            "Number of buckets; absent while unknown",
             view.and_then(|view| view.max_concurrency).map(u64::from),
         );
         gauge(
             "recommended_shards",
-            "Shards that Discord recommends",
+            "Number of shards that Discord recommends",
             limits.map(|limits| limits.shards.into()),
         );
         gauge(
             "session_starts_limit",
-            "Session starts of a whole window",
+            "Session starts per window",
             limits.map(|limits| limits.total),
         );
         gauge(
             "session_starts_remaining",
-            "Session starts that are left by our count, the reserve included; absent while unknown",
+            "Session starts left by the queue's count, including the reserve; absent while unknown",
             view.and_then(|view| view.remaining),
         );
         gauge(
             "session_starts_reserve",
-            "Session starts that are left untouched",
+            "Session starts that are never granted",
             Some(self.reserve),
         );
         gauge(
             "session_starts_reset_timestamp_seconds",
-            "When the open window ends; absent when none is open",
+            "End of the open window, in seconds since the Unix epoch; absent if none is open",
             view.and_then(|view| view.reset_time)
                 .and_then(|time| time.as_second().try_into().ok()),
         );
@@ -255,27 +219,31 @@ impl Metrics {
             let waiters = i64::try_from(lane.waiting).unwrap_or(i64::MAX);
             waiting.get_or_create(&labels).set(waiters);
         }
-        registry.register("waiting", "Waiters in each bucket", waiting);
+        registry.register("waiting", "Waiters, by bucket", waiting);
         if let Some(view) = view {
-            let holds = Family::<ReasonLabels, Gauge>::default();
+            let blocked = Family::<ReasonLabels, Gauge>::default();
             for blocked_by in BlockedBy::ALL {
                 let labels = ReasonLabels {
                     reason: blocked_by.as_str(),
                 };
-                let holding = view.blocked_by == Some(blocked_by);
-                holds.get_or_create(&labels).set(holding.into());
+                let active = view.blocked_by == Some(blocked_by);
+                blocked.get_or_create(&labels).set(active.into());
             }
-            registry.register("blocked", "1 for the reason why nothing is granted", holds);
+            registry.register(
+                "blocked",
+                "1 for the reason why nothing is granted",
+                blocked,
+            );
         }
         let roles = Family::<RoleLabels, Gauge>::default();
         for role in Role::ALL {
             let labels = RoleLabels {
                 role: role.as_str(),
             };
-            let plays = snapshot.role == role;
-            roles.get_or_create(&labels).set(plays.into());
+            let active = snapshot.role == role;
+            roles.get_or_create(&labels).set(active.into());
         }
-        registry.register("role", "1 for what this process does with waiters", roles);
+        registry.register("role", "1 for the role of this pod", roles);
         registry
     }
 }

@@ -1,4 +1,4 @@
-//! Puts the parts together, and ends them.
+//! Starts the tasks of the server, and shuts them down.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,9 +28,9 @@ use crate::config::{LeaseRef, Settings};
 use crate::discord::api::Discord;
 use crate::discord::token_source;
 use crate::forwarding::leader_monitor;
-use crate::forwarding::router::Route;
+use crate::forwarding::router::Router;
 use crate::http_client::Unusable;
-use crate::leadership::candidate_task::{CandidateTask, Ways};
+use crate::leadership::candidate_task::{CandidateTask, Connections};
 use crate::leadership::lease_client::{ApiServer, Lease};
 use crate::metrics::Metrics;
 use crate::queue::task::QueueTask;
@@ -39,50 +39,50 @@ use crate::serving::http::{self, Listener};
 use crate::serving::listen::{self, listen};
 use crate::tasks::{Exited, Tasks};
 
-/// How long nobody must wait here before a pod that is to end does so: the
-/// Service learns of it late.
+/// How long a pod without waiting requests stays after SIGTERM, because the Service notices
+/// late that it ends.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How often to look whether anybody waits, while ending.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often the number of waiting requests is checked while draining.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Something without which there is no queue.
+/// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
-    /// A port cannot be had.
+    /// A port cannot be opened.
     #[error(transparent)]
     Listen(#[from] listen::Failed),
-    /// No TLS or DNS for Discord.
-    #[error("cannot prepare to ask Discord")]
+    /// There is no usable TLS or DNS configuration.
+    #[error("cannot create the client for Discord")]
     Discord(#[source] Unusable),
-    /// LEASE_NAME is set, but this is no pod with a service account.
-    #[error("LEASE_NAME is set, but this is no pod that can reach its cluster")]
+    /// LEASE_NAME is set, but the process does not run in a pod with a service account.
+    #[error("LEASE_NAME is set, but the API server cannot be used from here")]
     Cluster(#[source] Unusable),
-    /// The kernel refuses something basic.
-    #[error("the system refuses")]
+    /// The kernel refuses a resource.
+    #[error("the kernel refuses a resource")]
     System(#[from] io::Error),
-    /// A task exited that never does.
+    /// A task exited unexpectedly.
     #[error(transparent)]
     Exited(#[from] Exited),
 }
 
-/// Runs the queue until `shutdown`. Alone, it ends at once then: those who wait
-/// see their connection closed without an answer, and ask the next queue; who said
-/// how long it wants to wait is refused. In the cluster it forwards them to the next
-/// leader before, until nobody waits or its grace is over.
+/// Runs the server until `shutdown`. Outside a cluster it then ends immediately: clients
+/// with `wait` are refused, and all other connections are closed, so that the clients retry
+/// at the next queue. In the cluster, waiting requests are first forwarded to the next
+/// leader, until none waits or the grace period is over.
 ///
 /// # Errors
 ///
-/// When it cannot start, or a part fails that it cannot do without.
+/// If the server cannot start, or a task fails.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Failed> {
     let api_server = match &settings.lease {
         Some(_) => ApiServer::of_this_pod(|name| std::env::var(name).ok()),
-        None => Err("without a Lease it is not needed".into()),
+        None => Err("not used without a Lease".into()),
     };
     run_with(settings, api_server, shutdown).await
 }
 
-/// As [`run`], with this API server, which is used only if there is a Lease.
+/// Runs the server with this API server, which is used only if there is a Lease.
 ///
 /// # Errors
 ///
@@ -92,7 +92,7 @@ pub async fn run_with(
     api_server: Result<ApiServer, Unusable>,
     shutdown: CancellationToken,
 ) -> Result<(), Failed> {
-    // The guard counts from before anything can be asked for.
+    // The start guard begins before the first request can be received.
     let started = boot_time::now();
     let queue_port = listen("PORT", settings.host, settings.port)?;
     let admin_port = listen("ADMIN_PORT", settings.admin_host(), settings.admin_port)?;
@@ -101,7 +101,7 @@ pub async fn run_with(
     let config = Config {
         spacing: settings.spacing(),
         start_guard: settings.start_guard,
-        place_kept: settings.place_kept,
+        place_kept: settings.reservation_ttl,
         max_concurrency: settings.max_concurrency,
         rules: Rules {
             interval: settings.interval,
@@ -113,15 +113,15 @@ pub async fn run_with(
     let discord = Discord::new(&settings.discord_api).map_err(Failed::Discord)?;
     let metrics = Arc::new(Metrics::new(reserve));
     let limits = SystemLimits::detect()?;
-    let room = limits.clients();
-    let most = capacity::per_port(room, settings.lease.is_some());
-    if most < capacity::FEW {
+    let clients = limits.clients();
+    let max_clients = capacity::per_port(clients, settings.lease.is_some());
+    if max_clients < capacity::FEW {
         warn!(
-            max_clients = most,
+            max_clients,
             open_files = limits.open_files,
             memory_bytes = limits.memory_bytes,
-            "the limit on memory or open files allows few clients: raise the memory limit to \
-             64 MiB or more, and the open files to 1024 or more"
+            detail = "raise the memory limit to 64 MiB or more, and the open files to 1024 or more",
+            "few clients allowed"
         );
     }
     let lease = settings.lease.as_ref();
@@ -134,7 +134,7 @@ pub async fn run_with(
         admin_address = %admin_port.local_addr()?,
         spacing_ms = ms(config.spacing),
         start_guard = config.start_guard,
-        max_clients = most,
+        max_clients,
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
@@ -144,26 +144,33 @@ pub async fn run_with(
         (None, true) => LeadershipState::alone(ReceivedHandover::unknown(started + config.spacing)),
         (None, false) => LeadershipState::alone(ReceivedHandover::NONE),
     };
-    let (standing, stands) = watch::channel(first);
-    let standing = Arc::new(standing);
+    let (leadership, leadership_changes) = watch::channel(first);
+    let leadership = Arc::new(leadership);
     let pod = settings.lease.as_ref().map_or("", |l| l.pod.as_str());
     let (lease_state, pages) = watch::channel(Page::new(pod));
     let counted = Arc::clone(&metrics);
-    let (queue_task, handle) =
-        QueueTask::new(config, room, stands, tokens, discord, lease_state, counted)?;
+    let (queue_task, handle) = QueueTask::new(
+        config,
+        clients,
+        leadership_changes,
+        tokens,
+        discord,
+        lease_state,
+        counted,
+    )?;
     let ready = Arc::new(AtomicBool::new(settings.lease.is_none()));
-    let route = Route {
+    let route = Router {
         handle: handle.clone(),
-        standing: Arc::clone(&standing),
-        beat: Arc::new(StallDetector::new(settings.margin)),
+        leadership: Arc::clone(&leadership),
+        stall_detector: Arc::new(StallDetector::new(settings.margin)),
         reach: Arc::default(),
         metrics: Arc::clone(&metrics),
     };
 
-    // What ends when this process has nobody to forward any more.
+    // Cancelled when no request is left to forward.
     let end = CancellationToken::new();
-    let left = CancellationToken::new();
-    let gone = CancellationToken::new();
+    let released = CancellationToken::new();
+    let deleted = CancellationToken::new();
     let mut tasks = Tasks::default();
     let servers = TaskTracker::new();
     if let Some(lease) = &settings.lease {
@@ -174,7 +181,7 @@ pub async fn run_with(
         let (renewals, seen) = watch::channel(None);
         let monitor = leader_monitor::run(
             leader_health::Config::new(election::renew_every(lease.duration)),
-            standing.subscribe(),
+            leadership.subscribe(),
             seen.clone(),
             Arc::clone(&route.reach),
         );
@@ -186,27 +193,27 @@ pub async fn run_with(
             async move { client.patch(&patch).await.map(|_| ()) }
         });
         tasks.run("leader report", report);
-        let ways = Ways {
+        let connections = Connections {
             lease: client,
             renewals,
             queue_task: handle.clone(),
             pages,
-            standing,
+            leadership,
             ready: Arc::clone(&ready),
             metrics: Arc::clone(&metrics),
             resign: shutdown.clone(),
-            left: left.clone(),
-            gone: gone.clone(),
+            released: released.clone(),
+            deleted: deleted.clone(),
         };
         let address = SocketAddr::new(lease.ip, peer_port.local_addr()?.port());
         let config = election(lease, settings.spacing());
         let candidate = Candidate::new(config, address, Page::new(&lease.pod));
-        let task = CandidateTask::new(candidate, ways)?;
+        let task = CandidateTask::new(candidate, connections)?;
         tasks.spawn("election", async { Ok(task.run().await?) });
         let (route, leaving) = (route.clone(), shutdown.clone());
         let serving = http::serve(
             peer_port,
-            most,
+            max_clients,
             Listener::Peers,
             route,
             leaving,
@@ -236,7 +243,7 @@ pub async fn run_with(
     let leaving = shutdown.clone();
     let serving = http::serve(
         queue_port,
-        most,
+        max_clients,
         Listener::Clients,
         route,
         leaving,
@@ -249,9 +256,9 @@ pub async fn run_with(
         shutdown.cancelled().await;
         if let Some(lease) = &settings.lease {
             tokio::select! {
-                () = forwarded(&metrics, &left, lease) => {}
-                // There is nobody to forward to, and never will be.
-                () = gone.cancelled() => {}
+                () = drained(&metrics, &released, lease) => {}
+                // There will be no leader to forward to.
+                () = deleted.cancelled() => {}
             }
         }
     };
@@ -260,43 +267,41 @@ pub async fn run_with(
         exited = tasks.exited() => Err(Failed::from(exited)),
     };
     end.cancel();
-    // Who opted in is refused; each of them has a time limit. All other connections
-    // go with the runtime, unanswered.
+    // Clients with `wait` are refused, within a time limit. All other connections are
+    // closed with the runtime.
     servers.close();
     servers.wait().await;
     tasks.shutdown().await;
     ended
 }
 
-/// Who this process is must differ from who it was before a restart.
+/// The identity of this process must differ from that before a restart.
 fn election(lease: &LeaseRef, spacing: Duration) -> election::Config {
     let identity = format!("{}_{:016x}", lease.pod, fastrand::u64(..));
     election::Config::new(identity, lease.duration, spacing)
 }
 
-/// Waits until all who wait here were forwarded and the Lease is released, or for
-/// the grace. New ones may come for a while: the Service learns late that this
-/// pod is to end.
-async fn forwarded(metrics: &Metrics, left: &CancellationToken, lease: &LeaseRef) {
-    info!(
-        held = metrics.held(),
-        "to end when nobody waits here any more"
-    );
+/// Waits until no request waits here and the Lease is released, at most for the grace period.
+/// New requests may arrive for a while, because the Service notices late that this pod ends.
+async fn drained(metrics: &Metrics, released: &CancellationToken, lease: &LeaseRef) {
+    info!(held_requests = metrics.held(), "draining");
     let started = Instant::now();
     let mut idle = Duration::ZERO;
     while started.elapsed() < lease.grace {
-        // Longer than that, the record of a leader is worth nothing.
-        let released = left.is_cancelled() || started.elapsed() > lease.duration;
+        // After the duration of the Lease, a release would be useless.
+        let released = released.is_cancelled() || started.elapsed() > lease.duration;
         if released && idle >= LINGER {
             break;
         }
-        sleep(LOOK).await;
-        idle = match metrics.held() {
-            0 => idle + LOOK,
-            _ => Duration::ZERO,
+        sleep(DRAIN_INTERVAL).await;
+        idle = if metrics.held() == 0 {
+            idle + DRAIN_INTERVAL
+        } else {
+            Duration::ZERO
         };
     }
-    if !left.is_cancelled() {
-        warn!("the Lease could not be released: the next leader has to wait it out");
+    if !released.is_cancelled() {
+        let detail = "the next leader waits until the Lease expires";
+        warn!(detail, "lease not released");
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A task that should have gone on has exited.
+/// A task has exited unexpectedly.
 #[derive(Debug, thiserror::Error)]
 #[error("task {name} exited unexpectedly: {cause}")]
 pub struct Exited {
@@ -26,7 +26,7 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// As [`Tasks::spawn`], for one that cannot fail.
+    /// Spawns a task that cannot fail: see [`Tasks::spawn`].
     pub(crate) fn run(
         &mut self,
         name: &'static str,
@@ -38,7 +38,7 @@ impl Tasks {
         });
     }
 
-    /// Runs one more. Must be called within a tokio runtime.
+    /// Spawns a task. Must be called within a tokio runtime.
     pub(crate) fn spawn(
         &mut self,
         name: &'static str,
@@ -48,7 +48,7 @@ impl Tasks {
         self.names.insert(id, name);
     }
 
-    /// Waits until one exits, and says why; for ever if there is none.
+    /// Waits until a task exits, and returns which and why; forever if there is none.
     pub(crate) async fn exited(&mut self) -> Exited {
         let Some(ended) = self.set.join_next_with_id().await else {
             return std::future::pending().await;
@@ -56,19 +56,19 @@ impl Tasks {
         let (id, cause) = match ended {
             Ok((id, Ok(()))) => (id, "it returned".to_owned()),
             Ok((id, Err(error))) => (id, chain(&*error)),
-            Err(error) => (error.id(), broken(error)),
+            Err(error) => (error.id(), failure(error)),
         };
         let name = self.names.remove(&id).unwrap_or("unknown");
         Exited { name, cause }
     }
 
-    /// Aborts all, and waits until they are gone.
+    /// Aborts all tasks, and waits until they have ended.
     pub(crate) async fn shutdown(&mut self) {
         self.set.shutdown().await;
     }
 }
 
-fn broken(error: JoinError) -> String {
+fn failure(error: JoinError) -> String {
     match error.try_into_panic() {
         Ok(panic) => format!("it panicked: {}", message(&*panic)),
         Err(error) => error.to_string(),

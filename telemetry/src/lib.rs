@@ -1,7 +1,7 @@
-//! How both programs log: in one form, to one place, with the fields that
-//! docs/observability.md lists.
+//! The logging of both programs: one format, to standard error, with the fields that
+//! docs/logs.md lists.
 
-mod seldom;
+mod rate_limit;
 mod text;
 mod units;
 
@@ -17,44 +17,44 @@ use tracing_subscriber::{Layer, Registry};
 
 use text::{LineWriter, Lines};
 
-pub use seldom::Seldom;
+pub use rate_limit::RateLimit;
 pub use text::{chain, escaped, escaped_json};
 pub use units::{ms, us};
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people.
     Text,
-    /// One flat JSON object a line.
+    /// One flat JSON object per line.
     Json,
 }
 
-/// Why the log cannot start.
+/// Why the logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The filter cannot be read.
-    #[error("RUST_LOG cannot be read: {0}")]
+    /// The filter is invalid.
+    #[error("RUST_LOG is not accepted: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// There is a log already.
-    #[error("there is a log already: {0}")]
+    /// It has been started before.
+    #[error("logging has already been started: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Logs to standard error from now on.
+/// Starts logging to standard error.
 ///
-/// `repetitive` are targets of libraries that repeat what these programs log better; they
-/// are logged from `debug` on, or by name.
+/// `repetitive` are targets of libraries that repeat what the program logs. They are logged
+/// at level `debug`, or if the filter names them.
 ///
 /// # Errors
 ///
-/// When the filter is not accepted, or a log has been started before.
+/// If the filter is invalid, or logging has been started before.
 pub fn start(format: Format, filter: &str, repetitive: &[&'static str]) -> Result<(), Error> {
     let wanted = targets(filter, repetitive)?;
-    let painted = std::io::stderr().is_terminal()
+    let colored = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = lines(format, painted, std::io::stderr);
-    // A line says itself what it is about, so spans are not logged.
+    let lines = lines(format, colored, std::io::stderr);
+    // Each line has all its fields, so spans are not logged.
     let events = filter_fn(|metadata| metadata.is_event());
     tracing_subscriber::registry()
         .with(lines.with_filter(wanted.and(events)))
@@ -65,18 +65,18 @@ pub fn start(format: Format, filter: &str, repetitive: &[&'static str]) -> Resul
 /// Writes each event as one line.
 fn lines<W>(
     format: Format,
-    painted: bool,
+    colored: bool,
     writer: impl Fn() -> W + Send + Sync + 'static,
 ) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: std::io::Write + 'static,
 {
     let escaping = match format {
-        Format::Text => Lines::Text { painted },
+        Format::Text => Lines::Text { colored },
         Format::Json => Lines::Json,
     };
     let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(painted)
+        .with_ansi(colored)
         .with_writer(move || LineWriter::new(writer(), escaping));
     match format {
         Format::Text => lines.fmt_fields(debug_fn(field).delimited(" ")).boxed(),
@@ -89,8 +89,7 @@ where
     }
 }
 
-/// As the formatter of its own writes it, which lets the escape characters of some
-/// values pass.
+/// Writes a field like the default formatter, but escapes control characters in all values.
 fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
     let value = format!("{value:?}");
     let value = escaped(&value);
@@ -104,14 +103,14 @@ fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Resu
     }
 }
 
-fn targets(filter: &str, quiet: &[&'static str]) -> Result<Targets, Error> {
+fn targets(filter: &str, repetitive: &[&'static str]) -> Result<Targets, Error> {
     let wanted: Targets = filter.parse()?;
-    let curious = wanted.default_level() > Some(LevelFilter::INFO);
-    let unwanted = quiet
+    let debugging = wanted.default_level() > Some(LevelFilter::INFO);
+    let hidden = repetitive
         .iter()
-        .filter(|target| !curious && !filter.contains(**target))
+        .filter(|target| !debugging && !filter.contains(**target))
         .map(|target| (*target, LevelFilter::OFF));
-    Ok(wanted.with_targets(unwanted))
+    Ok(wanted.with_targets(hidden))
 }
 
 #[cfg(test)]
@@ -121,15 +120,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_libraries_repeat_is_heard_when_it_is_asked_for() {
-        let heard = |filter| {
+    fn repetitive_targets_are_logged_only_on_request() {
+        let logged = |filter| {
             let targets = targets(filter, &["lib::loud"]).unwrap();
             targets.would_enable("lib::loud", &Level::ERROR)
         };
-        assert!(!heard("info"));
-        assert!(!heard("warn,ours=trace"));
-        assert!(heard("debug"));
-        assert!(heard("info,lib::loud=warn"));
+        assert!(!logged("info"));
+        assert!(!logged("warn,ours=trace"));
+        assert!(logged("debug"));
+        assert!(logged("info,lib::loud=warn"));
         let others = targets("info", &["lib::loud"]).unwrap();
         assert!(others.would_enable("lib", &Level::INFO));
         assert!(!others.would_enable("lib", &Level::DEBUG));

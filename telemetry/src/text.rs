@@ -1,17 +1,17 @@
-//! Text for people: errors with their causes, and nothing that drives a terminal.
+//! Text for people: errors with their causes, without terminal control characters.
 
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// An error and its causes on one line: `cannot connect: Connection refused`.
+/// Returns an error and its causes on one line: `cannot connect: Connection refused`.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        // Some errors say what their cause says.
+        // Some errors include their cause.
         if !text.contains(&cause_text) {
             let _ = write!(text, ": {cause_text}");
         }
@@ -20,20 +20,20 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Text from outside, as it may be shown on a terminal: control characters, and those
-/// that change the direction of the text, are escaped.
+/// Escapes text from outside for a terminal: control characters, and characters that change
+/// the direction of the text.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     replaced(text, |c, escapes| {
         escapes.extend(c.escape_default());
     })
 }
 
-/// The same for a JSON document, which stays the same document.
+/// Escapes the same characters in a JSON document, without changing its meaning.
 pub fn escaped_json(json: &str) -> Cow<'_, str> {
     replaced(json, |c, escapes| match c {
-        // Allowed between values alone.
+        // Only allowed between values.
         '\n' | '\r' | '\t' => escapes.push(' '),
-        // None of them is outside of the Basic Multilingual Plane.
+        // All of them are in the Basic Multilingual Plane.
         c => {
             let _ = write!(escapes, "\\u{:04x}", u32::from(c));
         }
@@ -41,12 +41,12 @@ pub fn escaped_json(json: &str) -> Cow<'_, str> {
 }
 
 fn replaced(text: &str, replace: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    if !text.contains(drives_a_terminal) {
+    if !text.contains(controls_a_terminal) {
         return Cow::Borrowed(text);
     }
     let mut escapes = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if drives_a_terminal(c) {
+        if controls_a_terminal(c) {
             replace(c, &mut escapes);
         } else {
             escapes.push(c);
@@ -55,7 +55,7 @@ fn replaced(text: &str, replace: impl Fn(char, &mut String)) -> Cow<'_, str> {
     Cow::Owned(escapes)
 }
 
-fn drives_a_terminal(c: char) -> bool {
+fn controls_a_terminal(c: char) -> bool {
     let turns_text = matches!(
         c,
         '\u{61c}'
@@ -67,20 +67,20 @@ fn drives_a_terminal(c: char) -> bool {
     c.is_control() || turns_text
 }
 
-/// How the lines of a log are escaped.
+/// The kind of escaping of log lines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lines {
-    /// For people. With colours, escape characters are those of the colours: the
-    /// formatter has escaped all others.
+    /// For people. Escape characters in colored lines are those of the colors: the formatter
+    /// has escaped all others.
     Text {
-        /// Whether there are colours.
-        painted: bool,
+        /// Whether the lines are colored.
+        colored: bool,
     },
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Writes each event as one line, whatever its fields hold.
+/// Writes each event as one line, whatever its fields contain.
 #[derive(Debug)]
 pub(crate) struct LineWriter<W> {
     inner: W,
@@ -95,12 +95,12 @@ impl<W> LineWriter<W> {
     fn line(&self, event: &str) -> String {
         let event = event.strip_suffix('\n').unwrap_or(event);
         let line = match self.lines {
-            Lines::Text { painted: true } => event
+            Lines::Text { colored: true } => event
                 .split('\x1b')
                 .map(escaped)
                 .collect::<Vec<_>>()
                 .join("\x1b"),
-            Lines::Text { painted: false } => escaped(event).into_owned(),
+            Lines::Text { colored: false } => escaped(event).into_owned(),
             Lines::Json => escaped_json(event).into_owned(),
         };
         line + "\n"
@@ -108,7 +108,7 @@ impl<W> LineWriter<W> {
 }
 
 impl<W: Write> Write for LineWriter<W> {
-    /// The formatter writes each event in one piece.
+    /// Writes an event, which the formatter passes as a whole.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let line = self.line(&String::from_utf8_lossy(event));
         self.inner.write_all(line.as_bytes())?;
@@ -133,7 +133,7 @@ mod tests {
     const EVIL: &str = "a\x1b[31m\u{9b}2J\r\n\t\x07\u{202e}b\x7fö";
 
     #[test]
-    fn nothing_that_drives_a_terminal_is_left() {
+    fn characters_that_control_a_terminal_are_escaped() {
         assert_eq!(
             escaped(EVIL),
             "a\\u{1b}[31m\\u{9b}2J\\r\\n\\t\\u{7}\\u{202e}b\\u{7f}ö"
@@ -147,15 +147,15 @@ mod tests {
     }
 
     #[derive(Debug, thiserror::Error)]
-    #[error("cannot ask{}", .0.as_ref().map_or("", |_| ": it is away"))]
+    #[error("cannot connect{}", .0.as_ref().map_or("", |_| ": it is down"))]
     struct Failed(Option<u8>, #[source] io::Error);
 
     #[test]
-    fn an_error_has_its_causes_once() {
-        let away = io::Error::other("it is away");
-        assert_eq!(chain(&Failed(None, away)), "cannot ask: it is away");
-        let away = io::Error::other("it is away");
-        assert_eq!(chain(&Failed(Some(1), away)), "cannot ask: it is away");
+    fn each_cause_of_an_error_is_included_once() {
+        let down = io::Error::other("it is down");
+        assert_eq!(chain(&Failed(None, down)), "cannot connect: it is down");
+        let down = io::Error::other("it is down");
+        assert_eq!(chain(&Failed(Some(1), down)), "cannot connect: it is down");
     }
 
     #[derive(Clone, Default)]
@@ -182,20 +182,20 @@ mod tests {
     #[test]
     fn a_log_line_is_one_line_and_drives_no_terminal_whatever_its_fields_hold() {
         for format in [Format::Text, Format::Json] {
-            for painted in [false, true] {
+            for colored in [false, true] {
                 let log = Shared::default();
                 let sink = log.clone();
-                let layer = crate::lines(format, painted, move || sink.clone());
+                let layer = crate::lines(format, colored, move || sink.clone());
                 let subscriber = tracing_subscriber::registry().with(layer);
                 tracing::subscriber::with_default(subscriber, || {
-                    tracing::warn!(error = %EVIL, debug = ?EVIL, text = EVIL, "said {EVIL}");
+                    tracing::warn!(error = %EVIL, debug = ?EVIL, text = EVIL, "message {EVIL}");
                 });
                 let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
                 assert_eq!(log.matches('\n').count(), 1, "{log:?}");
-                // Colours alone.
+                // Only colors.
                 let rest = log.trim_end().replace("\x1b[", "");
-                assert!(painted || rest == log.trim_end(), "{log:?}");
-                assert!(!rest.contains(drives_a_terminal), "{log:?}");
+                assert!(colored || rest == log.trim_end(), "{log:?}");
+                assert!(!rest.contains(controls_a_terminal), "{log:?}");
                 assert!(!log.contains("\x1b[31m"), "{log:?}");
             }
         }

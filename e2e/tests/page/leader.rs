@@ -16,8 +16,10 @@ async fn a_follower_names_the_leader_and_the_command_that_opens_its_page() {
     leader.lead();
     follower.follow(&leader);
     let browser = Browser::open(&follower.page()).await;
-    browser.shows("#headline", "This pod follows").await;
-    browser.shows("#message", &format!("{LONG} leads")).await;
+    browser.shows("#headline", "This pod is a follower").await;
+    browser
+        .shows("#message", &format!("{LONG} is the leader"))
+        .await;
     browser.shows("#pod", "bots/my-bot-2").await;
     browser.shows("#leader", LONG).await;
     let command = format!("kubectl --namespace bots port-forward pod/{LONG} 9090");
@@ -32,7 +34,9 @@ async fn a_follower_names_the_leader_and_the_command_that_opens_its_page() {
     granted(request(follower.clients, 1).await).await;
     let _waiter = request(follower.clients, 3).await;
     browser.shows("#waiting", "1").await;
-    browser.shows("#waiting-note", "held by this pod").await;
+    browser
+        .shows("#waiting-note", "connected to this pod")
+        .await;
     assert_eq!(browser.console_errors().await, [""; 0]);
 }
 
@@ -42,14 +46,14 @@ async fn a_lost_leader_and_its_successor_are_shown() {
     old.lead();
     new.follow(&old);
     let browser = Browser::open(&new.page()).await;
-    browser.shows("#headline", "This pod follows").await;
+    browser.shows("#headline", "This pod is a follower").await;
     // The Lease was released.
     new.seek();
     browser.shows("#headline", "Nothing is granted").await;
     browser
         .shows("#message", "No pod leads at this moment")
         .await;
-    browser.shows("#leader", "Nobody").await;
+    browser.shows("#leader", "None").await;
     browser.screenshot_as("lost-leader").await;
     let waiter = request(new.clients, 3).await;
     new.lead();
@@ -61,6 +65,6 @@ async fn a_lost_leader_and_its_successor_are_shown() {
     new.lapse();
     browser.shows("#headline", "Nothing is granted").await;
     browser.shows("#message", "cannot renew").await;
-    browser.shows("[data-bucket='1'] .next", "held").await;
+    browser.shows("[data-bucket='1'] .next", "blocked").await;
     assert_eq!(browser.console_errors().await, [""; 0]);
 }

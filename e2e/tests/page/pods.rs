@@ -9,7 +9,7 @@ use gateway_queue::admin::routes::{self, Admin};
 use gateway_queue::clock::stall_detector::StallDetector;
 use gateway_queue::discord::api::Discord;
 use gateway_queue::discord::token_source::Current;
-use gateway_queue::forwarding::router::Route;
+use gateway_queue::forwarding::router::Router;
 use gateway_queue::metrics::Metrics;
 use gateway_queue::queue::task::QueueTask;
 use gateway_queue::serving::http::{self, Listener};
@@ -57,10 +57,10 @@ impl Pod {
         let (queue_task, handle) =
             QueueTask::new(config, 100, watched, tokens, discord, lease_state, counted).unwrap();
         tokio::spawn(queue_task.run());
-        let route = Route {
+        let route = Router {
             handle: handle.clone(),
-            standing: Arc::clone(&state),
-            beat: Arc::new(StallDetector::new(Duration::from_millis(250))),
+            leadership: Arc::clone(&state),
+            stall_detector: Arc::new(StallDetector::new(Duration::from_millis(250))),
             reach: Arc::default(),
             metrics: Arc::clone(&metrics),
         };

@@ -21,9 +21,7 @@ async fn a_waiting_shard_has_a_countdown_until_its_grant() {
     let browser = Browser::open(&queue.page).await;
     browser.shows("#link", "live").await;
     browser.shows("#headline", "Ready").await;
-    browser
-        .shows("#last", "none since this process started")
-        .await;
+    browser.shows("#last", "none in this term").await;
     browser.shows("[data-bucket='0'] .next", "free").await;
     granted(queue.request(4).await).await;
     browser.shows("#token", "Accepted").await;
@@ -35,11 +33,11 @@ async fn a_waiting_shard_has_a_countdown_until_its_grant() {
     browser.shows("[data-bucket='0'] .line", "8").await;
     let second = queue.request(12).await;
     browser.shows("[data-bucket='0'] .line", "8 12").await;
-    browser.shows("[data-bucket='0'] h3", "2 wait").await;
+    browser.shows("[data-bucket='0'] h3", "2 waiting").await;
     browser
-        .shows("[data-bucket='1'] .line", "nobody waits")
+        .shows("[data-bucket='1'] .line", "none waiting")
         .await;
-    browser.shows("#headline", "Turns are granted").await;
+    browser.shows("#headline", "Granting").await;
     let first = countdown(&browser).await;
     let started = Instant::now();
     while countdown(&browser).await >= first {
@@ -52,7 +50,7 @@ async fn a_waiting_shard_has_a_countdown_until_its_grant() {
     drop(second);
     granted(waiter).await;
     browser
-        .shows("[data-bucket='0'] .line", "nobody waits")
+        .shows("[data-bucket='0'] .line", "none waiting")
         .await;
     browser.shows("[data-bucket='0'] .next", "free in").await;
     browser.shows("#last", "shard 8 of bucket 0").await;
@@ -96,8 +94,8 @@ async fn used_up_session_starts_are_shown_with_the_time_of_the_reset() {
         .await;
     browser.shows("#starts", "0").await;
     browser.shows("#starts-total", "of 1,000").await;
-    browser.shows("#starts-note", "new ones in 10 h ").await;
-    browser.shows("[data-bucket='0'] .next", "held").await;
+    browser.shows("#starts-note", "reset in 10 h ").await;
+    browser.shows("[data-bucket='0'] .next", "blocked").await;
     browser.screenshot_as("exhausted").await;
     discord.set("limits", json!({"remaining": 100})).await;
     granted(waiter).await;
@@ -107,7 +105,7 @@ async fn used_up_session_starts_are_shown_with_the_time_of_the_reset() {
     // During an outage the last limits stay in force.
     discord.set("outage", json!({"status": 503})).await;
     browser
-        .shows("#token-note", "last: Discord answered 503")
+        .shows("#token-note", "last error: Discord answered 503")
         .await;
     browser.shows("#headline", "Ready").await;
 }

@@ -141,7 +141,7 @@ async fn the_keyboard_reaches_everything_in_order_and_the_focus_is_visible() {
     granted(waiter).await;
     browser.shows(".lane:first-child h3", "Bucket 0").await;
     browser
-        .shows("[data-bucket='2'] .line", "nobody waits")
+        .shows("[data-bucket='2'] .line", "none waiting")
         .await;
     assert_eq!(browser.eval(FOCUS).await[0], "2");
     let _waiter = queue.request(10).await;
@@ -173,10 +173,13 @@ async fn of_thousands_of_buckets_the_busy_ones_are_shown_and_the_others_counted(
     browser.set_screen(PHONE).await;
     browser.shows("#waiting", "419").await;
     browser.shows(".lane:first-child h3", "Bucket 77").await;
-    browser.shows(".lane:first-child h3", "299 wait").await;
+    browser.shows(".lane:first-child h3", "299 waiting").await;
     browser.shows(".lane:first-child .line", "287 more").await;
     browser
-        .shows("#more", "4,048 more buckets are not shown; 26 wait there.")
+        .shows(
+            "#more",
+            "4,048 more buckets are not shown, with 26 waiting requests.",
+        )
         .await;
     assert_eq!(
         browser

@@ -1,17 +1,15 @@
-//! What a browser gets: the page and its parts, and what it is told about them.
+//! The files of the status page, and the response headers for browsers.
 
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 
-/// Everything comes from here, nothing is written into the page, and nobody
-/// shows it in a frame.
+/// All resources are from this origin, nothing is inline, and frames are forbidden.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// For every answer: there is nothing here for other sites to use, and what is
-/// seen is true only at that moment.
+/// The headers of every response, which is for no other site and not for caches.
 const HEADERS: [(HeaderName, &str); 5] = [
     (CONTENT_SECURITY_POLICY, POLICY),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -23,8 +21,8 @@ const HEADERS: [(HeaderName, &str); 5] = [
     ),
 ];
 
-/// The type and the text of a part of the page.
-pub(crate) fn part(path: &str) -> Option<(&'static str, &'static str)> {
+/// Returns the content type and the text of a file of the page.
+pub(crate) fn file(path: &str) -> Option<(&'static str, &'static str)> {
     match path {
         "/" => Some((
             "text/html; charset=utf-8",
@@ -43,8 +41,8 @@ pub(crate) fn part(path: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Puts into an answer what is for every answer.
-pub(crate) fn protect(headers: &mut HeaderMap) {
+/// Adds the headers of every response.
+pub(crate) fn add_headers(headers: &mut HeaderMap) {
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
@@ -55,11 +53,11 @@ pub(crate) fn protect(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    const PARTS: [&str; 4] = ["/", "/page.css", "/page.js", "/icon.svg"];
+    const FILES: [&str; 4] = ["/", "/page.css", "/page.js", "/icon.svg"];
 
     #[test]
-    fn the_page_is_small_and_whole() {
-        let texts = PARTS.map(|path| part(path).unwrap().1);
+    fn the_page_is_small_and_needs_no_other_origin() {
+        let texts = FILES.map(|path| file(path).unwrap().1);
         let size: usize = texts.iter().map(|text| text.len()).sum();
         assert!(size < 40_000, "{size}");
         // Relative, so that it also works behind a path of a proxy.
@@ -75,13 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_nothing_that_its_policy_forbids() {
-        let (_, page) = part("/").unwrap();
+    fn the_page_contains_nothing_that_its_policy_forbids() {
+        let (_, page) = file("/").unwrap();
         assert_eq!(page.matches("<script").count(), 1);
         for inline in ["<style", " style=", " onclick=", "<script>"] {
             assert!(!page.contains(inline), "{inline}");
         }
-        let (_, script) = part("/page.js").unwrap();
+        let (_, script) = file("/page.js").unwrap();
         for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "eval("] {
             assert!(!script.contains(way), "{way}");
         }

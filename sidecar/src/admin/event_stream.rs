@@ -1,10 +1,9 @@
-//! What those see who watch: the queue as server-sent events.
+//! The state of the queue as server-sent events.
 //!
-//! The queue is looked at some times a second, once for all who watch, and not
-//! at all when nobody does. The queue task could say when something happened, but
-//! not all that is to be seen happens there: a leader lapses, and another falls
-//! silent, by time alone. A look at the first shards of each bucket costs the
-//! queue task less than what it would have to tell.
+//! While clients watch, the queue is polled a few times a second, once for all of them. The
+//! queue task could report its changes, but some things change with time alone: a leader
+//! expires, or stops responding. A snapshot of the first shards of each bucket also costs
+//! the queue task less than its reports would.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,29 +20,30 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::clock::boot_time;
 
-/// Between two looks, and so between two events.
-const PACE: Duration = Duration::from_millis(250);
+/// The time between two snapshots, and so between two events.
+const INTERVAL: Duration = Duration::from_millis(250);
 
-/// So often something is sent at least. An event and no comment, which would
-/// reach no script: who watches must see that nothing comes any more.
-const ALIVE: Duration = Duration::from_secs(10);
+/// The longest time without an event. Scripts notice by it that the stream is broken; they
+/// do not receive comments.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// One more ends the oldest. (A browser comes back by itself.)
-const MOST_WATCHERS: usize = 16;
+/// One more ends the oldest. (A browser reconnects by itself.)
+const MAX_WATCHERS: usize = 16;
 
-/// How soon a browser is to come back.
+/// Tells a browser when to reconnect.
 const FIRST: &str = "retry: 2000\n\n";
 
-/// See the module.
+/// The latest snapshot and its watchers.
 #[derive(Debug)]
 pub(crate) struct Feed {
     latest: watch::Sender<Option<Arc<Snapshot>>>,
-    /// Each of those who watch is ended when its sender is dropped.
+    /// A watcher ends when its sender is dropped.
     watchers: Mutex<VecDeque<oneshot::Sender<Infallible>>>,
-    somebody: Notify,
+    /// Notified when a client starts to watch.
+    watched: Notify,
 }
 
-/// One who watches.
+/// A client that watches.
 struct Watcher {
     latest: watch::Receiver<Option<Arc<Snapshot>>>,
     ended: oneshot::Receiver<Infallible>,
@@ -57,23 +57,23 @@ impl Feed {
         Self {
             latest: watch::Sender::new(None),
             watchers: Mutex::default(),
-            somebody: Notify::new(),
+            watched: Notify::new(),
         }
     }
 
-    /// Looks while somebody watches, for ever.
-    pub(crate) async fn run<F>(&self, look: impl Fn() -> F)
+    /// Takes snapshots while a client watches, until it is dropped.
+    pub(crate) async fn run<F>(&self, take: impl Fn() -> F)
     where
         F: Future<Output = Option<Snapshot>>,
     {
         loop {
             if self.latest.receiver_count() == 0 {
-                // The next who comes is shown nothing old.
+                // The next watcher must not receive an old snapshot.
                 self.latest.send_replace(None);
-                self.somebody.notified().await;
+                self.watched.notified().await;
                 continue;
             }
-            if let Some(mut snapshot) = look().await {
+            if let Some(mut snapshot) = take().await {
                 snapshot.shorten();
                 self.latest.send_if_modified(|latest| {
                     let news = match latest {
@@ -86,11 +86,11 @@ impl Feed {
                     news
                 });
             }
-            sleep(PACE).await;
+            sleep(INTERVAL).await;
         }
     }
 
-    /// The stream for one more who watches.
+    /// Returns the stream for one more watcher.
     pub(crate) fn watch(
         &self,
         about: Arc<About>,
@@ -98,19 +98,19 @@ impl Feed {
         let (sender, ended) = oneshot::channel();
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         watchers.retain(|watcher| !watcher.is_closed());
-        if watchers.len() >= MOST_WATCHERS {
+        if watchers.len() >= MAX_WATCHERS {
             watchers.pop_front();
         }
         watchers.push_back(sender);
         drop(watchers);
         let mut latest = self.latest.subscribe();
         latest.mark_changed();
-        self.somebody.notify_one();
+        self.watched.notify_one();
         let watcher = Watcher {
             latest,
             ended,
             about,
-            alive_at: Instant::now() + ALIVE,
+            alive_at: Instant::now() + ALIVE_INTERVAL,
             greeted: false,
         };
         stream::unfold(watcher, async |mut watcher| {
@@ -121,7 +121,7 @@ impl Feed {
 }
 
 impl Watcher {
-    /// The next event; none when it is over.
+    /// Returns the next event, or none at the end.
     async fn next(&mut self) -> Option<String> {
         if !self.greeted {
             self.greeted = true;
@@ -135,7 +135,7 @@ impl Watcher {
                 Err(_) => "event: alive\ndata: {}\n\n".to_owned(),
             },
         };
-        self.alive_at = Instant::now() + ALIVE;
+        self.alive_at = Instant::now() + ALIVE_INTERVAL;
         Some(event)
     }
 }
@@ -150,7 +150,7 @@ async fn news(latest: &mut watch::Receiver<Option<Arc<Snapshot>>>) -> Option<Arc
 }
 
 fn state_event(snapshot: &Snapshot, about: &About) -> Option<String> {
-    // Nothing has changed since but the time.
+    // Only the time has changed since.
     let mut snapshot = snapshot.clone();
     snapshot.taken = boot_time::now();
     let json = state_json::json(&snapshot, about, Timestamp::now()).ok()?;
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use gateway_queue_core::testing::{about, leader};
 
-    /// The text of the next event, as it comes.
+    /// The text of the next event.
     macro_rules! next {
         ($stream:expr) => {
             $stream.next().await.map(|event| {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_changed_is_sent_and_in_between_a_sign_of_life() {
+    async fn changes_are_sent_and_otherwise_a_periodic_event() {
         let feed = Feed::new();
         let waiting = AtomicUsize::new(1);
         let watching = async {
@@ -191,57 +191,57 @@ mod tests {
             assert!(first.starts_with("event: state\ndata: {\"role\":\"leader\","));
             let started = Instant::now();
             assert!(next!(stream).unwrap().starts_with("event: alive\n"));
-            assert_eq!(started.elapsed(), ALIVE);
+            assert_eq!(started.elapsed(), ALIVE_INTERVAL);
             waiting.store(2, Ordering::Relaxed);
             assert!(next!(stream).unwrap().contains(r#""waiting":2,"#));
-            assert!(started.elapsed() <= ALIVE + PACE);
+            assert!(started.elapsed() <= ALIVE_INTERVAL + INTERVAL);
         };
-        let look = || future::ready(Some(leader(&[waiting.load(Ordering::Relaxed)])));
+        let take = || future::ready(Some(leader(&[waiting.load(Ordering::Relaxed)])));
         tokio::select! {
             () = watching => {}
-            () = feed.run(look) => unreachable!(),
+            () = feed.run(take) => unreachable!(),
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_looks_while_nobody_watches() {
+    async fn no_snapshot_is_taken_while_no_client_watches() {
         let feed = Feed::new();
-        let looks = AtomicUsize::new(0);
+        let snapshots = AtomicUsize::new(0);
         let minute = Duration::from_secs(60);
         let story = async {
             sleep(minute).await;
-            assert_eq!(looks.load(Ordering::Relaxed), 0);
+            assert_eq!(snapshots.load(Ordering::Relaxed), 0);
             {
                 let mut stream = pin!(feed.watch(Arc::new(about())));
                 while !next!(stream).unwrap().starts_with("event: state") {}
             }
             sleep(minute).await;
-            let after = looks.load(Ordering::Relaxed);
+            let after = snapshots.load(Ordering::Relaxed);
             advance(minute).await;
             sleep(minute).await;
-            assert_eq!(looks.load(Ordering::Relaxed), after);
+            assert_eq!(snapshots.load(Ordering::Relaxed), after);
             assert!((1..=2).contains(&after), "{after}");
         };
-        let look = || {
-            looks.fetch_add(1, Ordering::Relaxed);
+        let take = || {
+            snapshots.fetch_add(1, Ordering::Relaxed);
             future::ready(Some(leader(&[1])))
         };
         tokio::select! {
             () = story => {}
-            () = feed.run(look) => unreachable!(),
+            () = feed.run(take) => unreachable!(),
         }
     }
 
     #[tokio::test]
-    async fn one_too_many_ends_the_oldest_and_those_who_left_do_not_count() {
+    async fn one_watcher_too_many_ends_the_oldest_of_those_connected() {
         let feed = Feed::new();
         let watch = || Box::pin(feed.watch(Arc::new(about())));
         let mut first = watch();
         let mut second = watch();
-        for _ in 0..MOST_WATCHERS * 2 {
+        for _ in 0..MAX_WATCHERS * 2 {
             drop(watch());
         }
-        let rest: Vec<_> = (2..MOST_WATCHERS).map(|_| watch()).collect();
+        let rest: Vec<_> = (2..MAX_WATCHERS).map(|_| watch()).collect();
         assert_eq!(next!(first).unwrap(), FIRST);
         assert_eq!(next!(second).unwrap(), FIRST);
         let _last = watch();

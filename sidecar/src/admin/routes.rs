@@ -1,5 +1,4 @@
-//! The admin port: probes, metrics, the state and the page, for machines and
-//! people.
+//! The requests on the admin port: probes, metrics, the state and the page.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -11,7 +10,7 @@ use gateway_queue_core::leadership::leader_health::Health;
 use gateway_queue_core::leadership::state::Role;
 use gateway_queue_core::queue::snapshot::{About, Detail, Snapshot};
 use gateway_queue_core::queue::state_json;
-use gateway_queue_telemetry::Seldom;
+use gateway_queue_telemetry::RateLimit;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Incoming};
@@ -34,54 +33,54 @@ use crate::forwarding::reach::Reach;
 use crate::metrics::Metrics;
 use crate::queue::handle::Handle;
 
-/// Probes, Prometheus and a person or two. One more ends the oldest.
-const MOST_CONNECTIONS: usize = 64;
+/// One more connection closes the oldest.
+const MAX_CONNECTIONS: usize = 64;
 
-/// A request whose head takes longer is cut off; so is an idle connection.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit for the head of a request, for an idle connection, and for a snapshot.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// So much is kept for one who watches and does not read.
-const MOST_BUFFERED: usize = 64 * 1024;
+/// The size of the buffer for a watcher that does not read.
+const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the admin port shows.
+/// What the admin port reports.
 #[derive(Debug)]
 pub struct Admin {
     /// What does not change.
     pub about: Arc<About>,
-    /// The way to the queue.
+    /// The handle to the queue task.
     pub handle: Handle,
-    /// Whether the leader answers.
+    /// Whether the leader responds.
     pub reach: Arc<Reach>,
-    /// The counters.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether the Lease was read. That a pod can grant is never asked, or rollouts would
-    /// block and the Service would be empty.
+    /// Whether the Lease was read. Readiness does not depend on whether the pod can grant, or
+    /// rollouts would block and the Service would be empty.
     pub ready: Arc<AtomicBool>,
 }
 
-/// Answers until `shutdown`.
+/// Serves the admin port until `shutdown`.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) {
     let port = Arc::new(Port {
         admin,
         feed: Feed::new(),
     });
-    let looking = port.feed.run(|| {
+    let watching = port.feed.run(|| {
         let port = Arc::clone(&port);
-        async move { port.admin.look(Detail::Brief).await }
+        async move { port.admin.snapshot(Detail::Brief).await }
     });
     tokio::select! {
         () = accept(listener, &port, &shutdown) => {}
-        () = looking => {}
+        () = watching => {}
     }
 }
 
 async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &CancellationToken) {
-    let refused = Seldom::minutely();
+    let failures = RateLimit::per_minute();
     let mut open = VecDeque::<AbortHandle>::new();
     loop {
         let accepted = tokio::select! {
@@ -92,16 +91,15 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &Cancellation
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                if let Some(unsaid) = refused.says(Instant::now()) {
-                    warn!(%error, unsaid, "cannot accept a connection on the admin port");
+                if let Some(suppressed) = failures.allow(Instant::now()) {
+                    warn!(%error, suppressed, "accept failed");
                 }
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        // Those who hold a connection open must not keep the kubelet's probes
-        // out.
-        if open.len() >= MOST_CONNECTIONS
+        // Open connections must not keep out the kubelet's probes.
+        if open.len() >= MAX_CONNECTIONS
             && let Some(oldest) = open.pop_front()
         {
             oldest.abort();
@@ -111,24 +109,24 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &Cancellation
         let connection = tokio::spawn(async move {
             let service = service_fn(|request| {
                 let port = Arc::clone(&port);
-                async move { port.answer(&request).await }
+                async move { port.respond(&request).await }
             });
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
-                .max_buf_size(MOST_BUFFERED)
+                .header_read_timeout(TIMEOUT)
+                .max_buf_size(MAX_BUFFERED_BYTES)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that hangs up is nobody's news.
+            // An error means that the client has disconnected; not worth logging.
             let _ = shutdown.run_until_cancelled(serving).await;
         });
         open.push_back(connection.abort_handle());
     }
 }
 
-/// Closes the connection without an answer.
+/// Closes the connection without a response.
 #[derive(Debug, thiserror::Error)]
 #[error("this is not the queue port")]
-struct NoQueue;
+struct NotTheQueuePort;
 
 fn names_a_shard(query: Option<&str>) -> bool {
     let query = query.unwrap_or_default().as_bytes();
@@ -146,78 +144,87 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 impl Port {
     /// # Errors
     ///
-    /// When the request is meant for the queue port: many clients take any answer for a grant.
-    async fn answer(&self, request: &Request<Incoming>) -> Result<Response<Body>, NoQueue> {
+    /// If the request is meant for the queue port: many clients treat any response as a grant.
+    async fn respond(
+        &self,
+        request: &Request<Incoming>,
+    ) -> Result<Response<Body>, NotTheQueuePort> {
         if names_a_shard(request.uri().query()) {
-            return Err(NoQueue);
+            return Err(NotTheQueuePort);
         }
-        let mut answer = self.find(request).await;
-        dashboard::protect(answer.headers_mut());
-        Ok(answer)
+        let mut response = self.route(request).await;
+        dashboard::add_headers(response.headers_mut());
+        Ok(response)
     }
 
-    async fn find(&self, request: &Request<Incoming>) -> Response<Body> {
+    async fn route(&self, request: &Request<Incoming>) -> Response<Body> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+            return text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only GET and HEAD are allowed\n",
+            );
         }
         let path = request.uri().path();
-        if let Some((kind, part)) = dashboard::part(path) {
-            return answer(StatusCode::OK, kind, part);
+        if let Some((kind, file)) = dashboard::file(path) {
+            return full(StatusCode::OK, kind, file);
         }
         match path {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.admin.readiness(),
             "/metrics" => {
                 let metrics = &self.admin.metrics;
-                let write = |seen: &Snapshot| metrics.page(seen).ok();
-                self.look(Detail::Numbers, OPENMETRICS, write).await
+                let write = |snapshot: &Snapshot| metrics.page(snapshot).ok();
+                self.snapshot(Detail::Numbers, OPENMETRICS, write).await
             }
             "/state" => {
-                let write = |seen: &Snapshot| {
-                    let json = state_json::json(seen, &self.admin.about, Timestamp::now());
+                let write = |snapshot: &Snapshot| {
+                    let json = state_json::json(snapshot, &self.admin.about, Timestamp::now());
                     json.ok().map(|json| json + "\n")
                 };
-                self.look(Detail::Shards, JSON, write).await
+                self.snapshot(Detail::Shards, JSON, write).await
             }
-            "/events" if request.method() == Method::HEAD => answer(StatusCode::OK, EVENTS, ""),
+            "/events" if request.method() == Method::HEAD => full(StatusCode::OK, EVENTS, ""),
             "/events" => {
                 let events = StreamBody::new(self.feed.watch(Arc::clone(&self.admin.about)));
-                let mut answer = response(StatusCode::OK, EVENTS, events.boxed_unsync());
-                // An end is meant to be one: it makes room for others.
+                let mut response = response(StatusCode::OK, EVENTS, events.boxed_unsync());
+                // A stream that was ended must free its connection.
                 let close = HeaderValue::from_static("close");
-                answer.headers_mut().insert(CONNECTION, close);
-                answer
+                response.headers_mut().insert(CONNECTION, close);
+                response
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /, a page, and /livez, /readyz, /metrics, /state and /events\n",
+                "not found: there are / (a page), /livez, /readyz, /metrics, /state and /events\n",
             ),
         }
     }
 
-    async fn look(
+    async fn snapshot(
         &self,
         detail: Detail,
         kind: &'static str,
         write: impl FnOnce(&Snapshot) -> Option<String>,
     ) -> Response<Body> {
-        let Some(snapshot) = self.admin.look(detail).await else {
+        let Some(snapshot) = self.admin.snapshot(detail).await else {
             return text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the queue does not answer\n",
+                "the queue task does not respond\n",
             );
         };
         match write(&snapshot) {
-            Some(page) => answer(StatusCode::OK, kind, page),
-            None => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot be written\n"),
+            Some(page) => full(StatusCode::OK, kind, page),
+            None => text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the response cannot be encoded\n",
+            ),
         }
     }
 }
 
 impl Admin {
-    async fn look(&self, detail: Detail) -> Option<Snapshot> {
-        let looking = timeout(PATIENCE, self.handle.look(detail)).await;
-        let mut snapshot = looking.ok()??;
+    async fn snapshot(&self, detail: Detail) -> Option<Snapshot> {
+        let taken = timeout(TIMEOUT, self.handle.look(detail)).await;
+        let mut snapshot = taken.ok()??;
         if snapshot.role == Role::Follower {
             snapshot.leader_silent = self.reach.is_silent(boot_time::now());
             snapshot.leader_health = self.reach.health();
@@ -225,13 +232,12 @@ impl Admin {
         Some(snapshot)
     }
 
-    /// Whether clients may be sent here: this pod can hold them, and reaches the leader
-    /// that has to grant.
+    /// Returns 200 if this pod can hold requests and reaches the leader.
     fn readiness(&self) -> Response<Body> {
         if !self.ready.load(Ordering::Relaxed) {
             return text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "not yet: the Lease was not reached\n",
+                "the Lease has not been read yet\n",
             );
         }
         match self.reach.health() {
@@ -239,12 +245,12 @@ impl Admin {
                 leader,
                 lives: true,
                 ..
-            } => answer(
+            } => full(
                 StatusCode::SERVICE_UNAVAILABLE,
                 TEXT,
                 format!(
-                    "the leader {} renews its Lease and does not answer this pod at {}; look at NetworkPolicies \
-                     and at the service mesh\n",
+                    "the leader {} renews its Lease, but does not respond to this pod at {}; check NetworkPolicies \
+                     and the service mesh\n",
                     leader.pod().unwrap_or(&leader.holder),
                     leader.address
                 ),
@@ -255,10 +261,10 @@ impl Admin {
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Body> {
-    answer(status, TEXT, text)
+    full(status, TEXT, text)
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+fn full(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     response(status, kind, Full::new(body.into()).boxed_unsync())
 }
 

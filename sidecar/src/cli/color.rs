@@ -1,44 +1,45 @@
-//! Colours, for terminals alone. Pure.
+//! Colors of the output on a terminal. Pure.
 
 use std::ffi::OsStr;
 
-/// What a line is about.
+/// The meaning of a text, which decides its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// Nothing in particular.
+    /// No color.
     Plain,
-    /// The names of columns.
+    /// The header of a table.
     Head,
-    /// All is well.
+    /// Success.
     Good,
-    /// Something is wrong.
+    /// Failure.
     Bad,
-    /// Of no matter now.
+    /// Unimportant.
     Faint,
 }
 
-/// Whether there are colours.
+/// Whether the output is colored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paint {
-    /// Text alone.
+    /// Plain text.
     None,
-    /// As terminals have understood it for decades.
+    /// ANSI escape sequences.
     Ansi,
 }
 
 impl Paint {
-    /// Colours are for a terminal that knows them, unless `NO_COLOR` is set to
-    /// anything (no-color.org).
+    /// Returns whether to color: on a terminal that is not dumb, unless `NO_COLOR` is set
+    /// (no-color.org).
     pub fn wanted(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> Self {
         let refused = no_color.is_some_and(|value| !value.is_empty());
         let dumb = term.is_some_and(|term| term == "dumb");
-        match is_terminal && !refused && !dumb {
-            true => Self::Ansi,
-            false => Self::None,
+        if is_terminal && !refused && !dumb {
+            Self::Ansi
+        } else {
+            Self::None
         }
     }
 
-    /// The text, painted.
+    /// Returns the text with its color.
     pub fn apply(self, tone: Tone, text: &str) -> String {
         let code = match (self, tone) {
             (Self::None, _) | (_, Tone::Plain) => return text.to_owned(),
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_for_terminals_whose_user_did_not_refuse_them() {
+    fn only_terminals_show_colors_unless_the_user_refuses_them() {
         let wanted = |is_terminal, no_color: Option<&str>, term: Option<&str>| {
             Paint::wanted(is_terminal, no_color.map(OsStr::new), term.map(OsStr::new))
         };
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_painted_is_the_text_alone() {
+    fn text_is_wrapped_in_escape_sequences_only_if_it_has_a_color() {
         assert_eq!(Paint::None.apply(Tone::Bad, "no"), "no");
         assert_eq!(Paint::Ansi.apply(Tone::Plain, "so"), "so");
         assert_eq!(Paint::Ansi.apply(Tone::Bad, "no"), "\x1b[31mno\x1b[0m");

@@ -1,9 +1,9 @@
-//! Durations for people: at most two units. Pure.
+//! Durations for people. Pure.
 
 use std::time::Duration;
 
-/// Such as `3.1 s`, `42 s`, `12 min`, `3 h 12 min` and `2 d 3 h`.
-pub fn words(duration: Duration) -> String {
+/// Returns the duration in at most two units, such as `3.1 s`, `42 s`, `12 min`, `3 h 12 min` and `2 d 3 h`.
+pub fn human(duration: Duration) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn a_duration_has_at_most_two_units() {
-        for (ms, said) in [
+        for (ms, text) in [
             (0, "0.0 s"),
             (3120, "3.1 s"),
             (9999, "10.0 s"),
@@ -41,7 +41,7 @@ mod tests {
             (86_400_000, "1 d"),
             (183_600_000, "2 d 3 h"),
         ] {
-            assert_eq!(words(Duration::from_millis(ms)), said);
+            assert_eq!(human(Duration::from_millis(ms)), text);
         }
     }
 }

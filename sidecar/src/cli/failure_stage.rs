@@ -1,37 +1,38 @@
-//! Where a request failed, as its client tells.
+//! The stage at which a request to Discord failed.
 
 use std::error::Error;
 use std::io;
 
-use super::diagnose::Stage;
+use super::report::Subject;
 
-/// The stage at which a request came to nothing.
-pub fn of(error: &reqwest::Error) -> Stage {
+/// Returns the stage of a failed request: DNS, TCP, TLS or HTTP.
+pub fn of(error: &reqwest::Error) -> Subject {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(cause) = next {
         if is_tls(cause) {
-            return Stage::Tls;
+            return Subject::Tls;
         }
-        // Its type cannot be named. A test asks for a name that there is not.
+        // The type of this error is private to hyper.
         if cause.to_string() == "dns error" {
-            return Stage::Dns;
+            return Subject::Dns;
         }
         next = cause.source();
     }
-    match error.is_connect() {
-        true => Stage::Tcp,
-        false => Stage::Http,
+    if error.is_connect() {
+        Subject::Tcp
+    } else {
+        Subject::Http
     }
 }
 
-/// What is inside of an I/O error is not among its sources, and there may be one
-/// in another.
+/// Whether rustls reported the error. The content of an I/O error, which may be another
+/// I/O error, is not among its sources.
 fn is_tls(mut error: &(dyn Error + 'static)) -> bool {
-    while let Some(inside) = error
+    while let Some(inner) = error
         .downcast_ref::<io::Error>()
         .and_then(io::Error::get_ref)
     {
-        error = inside;
+        error = inner;
     }
     error.is::<rustls::Error>()
 }

@@ -1,21 +1,17 @@
-//! A word in the terminal: `gateway-queue status` says how a queue is, and
-//! `gateway-queue check` what is wrong with its surroundings.
+//! The command line, and the commands `status` and `check`.
 //!
-//! Both work where there is no shell: `kubectl exec POD -- /gateway-queue check`.
+//! Both also run in the image, which has no shell: `kubectl exec POD -- /gateway-queue check`.
 
-// Pure.
-pub mod arguments;
+pub mod check;
 pub mod color;
 pub mod command;
 pub mod diagnose;
 pub mod duration;
-pub mod remote_state;
-pub mod report;
-pub mod table;
-
-// They reach the world.
-pub mod check;
 pub mod failure_stage;
 pub mod fetch;
+pub mod remote_state;
+pub mod report;
 pub mod screen;
+pub mod state_url;
 pub mod status;
+pub mod table;

@@ -1,35 +1,35 @@
-//! What `check` found, and how it says so. Pure.
+//! The findings of `check`, as text and JSON. Pure.
 
 use gateway_queue_telemetry::{escaped, escaped_json};
 use serde::Serialize;
 
 use super::color::{Paint, Tone};
 
-/// What is checked, in this order.
+/// A subject of a check, in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// Flags and environment.
     Settings,
-    /// The token, where it comes from.
+    /// The token, as read from its source.
     Token,
-    /// Discord's name.
+    /// The resolution of Discord's name.
     Dns,
-    /// A connection to it.
+    /// The connection to Discord.
     Tcp,
-    /// Encryption.
+    /// The encryption of the connection.
     Tls,
-    /// An answer that can be used.
+    /// The response of Discord.
     Http,
-    /// Whether Discord takes the token.
+    /// Whether Discord accepts the token.
     TokenAccepted,
-    /// What is left of the session starts.
+    /// The session starts left.
     SessionStarts,
-    /// Who leads.
+    /// The leader.
     Leader,
 }
 
 impl Subject {
-    /// Its name, for people and scripts.
+    /// Returns the name of the subject.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Settings => "settings",
@@ -44,8 +44,7 @@ impl Subject {
         }
     }
 
-    /// What the process says when this is the first that fails. 1 is what it says when
-    /// it cannot do its work.
+    /// Returns the exit code if this is the first failure; 1 means that the checks cannot run.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Settings => 2,
@@ -61,64 +60,64 @@ impl Subject {
     }
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// As it should be.
+    /// Passed.
     Ok,
-    /// Somebody has to do something.
+    /// Failed: something has to be done.
     Failed,
-    /// It could not be looked at, or there is nothing to look at.
+    /// Not checked.
     Skipped,
 }
 
-/// One check.
+/// A checked subject and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What was checked.
     pub subject: Subject,
-    /// What came of it.
+    /// The result.
     pub verdict: Verdict,
-    /// What was found; for a failure also what to do.
-    pub words: String,
+    /// The observation; for a failure also what to do.
+    pub message: String,
 }
 
 impl Finding {
-    /// It is as it should be.
-    pub fn ok(subject: Subject, words: impl Into<String>) -> Self {
+    /// Returns a passed check.
+    pub fn ok(subject: Subject, message: impl Into<String>) -> Self {
         Self {
             subject,
             verdict: Verdict::Ok,
-            words: words.into(),
+            message: message.into(),
         }
     }
 
-    /// It is not, and this is what to do.
-    pub fn failed(subject: Subject, words: impl Into<String>, remedy: &str) -> Self {
+    /// Returns a failed check, with what to do.
+    pub fn failed(subject: Subject, message: impl Into<String>, remedy: &str) -> Self {
         Self {
             subject,
             verdict: Verdict::Failed,
-            words: format!("{}; {remedy}", words.into()),
+            message: format!("{}; {remedy}", message.into()),
         }
     }
 
-    /// It was not checked, for this reason.
-    pub fn skipped(subject: Subject, why: impl Into<String>) -> Self {
+    /// Returns a subject that was not checked, with the reason.
+    pub fn skipped(subject: Subject, message: impl Into<String>) -> Self {
         Self {
             subject,
             verdict: Verdict::Skipped,
-            words: why.into(),
+            message: message.into(),
         }
     }
 }
 
-/// That of the first failure; 0 when there is none.
+/// Returns the exit code of the first failure, or 0.
 pub fn exit_code(findings: &[Finding]) -> u8 {
     let mut failed = findings.iter().filter(|f| f.verdict == Verdict::Failed);
     failed.next().map_or(0, |first| first.subject.exit_code())
 }
 
-/// One line a check.
+/// Returns one line per check.
 pub fn text(findings: &[Finding], paint: Paint) -> String {
     let lines = findings.iter().map(|finding| {
         let (tone, word) = match finding.verdict {
@@ -130,7 +129,7 @@ pub fn text(findings: &[Finding], paint: Paint) -> String {
         format!(
             "{verdict} {:<15} {}\n",
             finding.subject.as_str(),
-            escaped(&finding.words)
+            escaped(&finding.message)
         )
     });
     lines.collect()
@@ -149,11 +148,11 @@ struct Check<'a> {
     message: &'a str,
 }
 
-/// One document in one line.
+/// Returns one JSON document on one line.
 ///
 /// # Errors
 ///
-/// When it cannot be written as JSON; it has no reason to.
+/// Never, with these types.
 pub fn json(findings: &[Finding]) -> serde_json::Result<String> {
     let checks = findings.iter().map(|finding| Check {
         check: finding.subject.as_str(),
@@ -162,7 +161,7 @@ pub fn json(findings: &[Finding]) -> serde_json::Result<String> {
             Verdict::Failed => "failed",
             Verdict::Skipped => "skipped",
         },
-        message: &finding.words,
+        message: &finding.message,
     });
     let document = Document {
         exit_code: exit_code(findings),
@@ -177,24 +176,24 @@ mod tests {
 
     fn three() -> [Finding; 3] {
         [
-            Finding::ok(Subject::Settings, "can be read"),
+            Finding::ok(Subject::Settings, "valid"),
             Finding::failed(Subject::Token, "it is empty", "put one there"),
-            Finding::skipped(Subject::Dns, "there is no token to ask with"),
+            Finding::skipped(Subject::Dns, "no token to send"),
         ]
     }
 
     #[test]
-    fn a_check_is_a_line() {
+    fn each_check_is_one_line() {
         let expected = "\
-ok       settings        can be read
+ok       settings        valid
 FAIL     token           it is empty; put one there
-skipped  dns             there is no token to ask with
+skipped  dns             no token to send
 ";
         assert_eq!(text(&three(), Paint::None), expected);
     }
 
     #[test]
-    fn what_others_say_drives_no_terminal() {
+    fn text_from_outside_cannot_control_the_terminal() {
         let evil = [Finding::ok(Subject::Leader, "a\x1b[31m\nok\u{9b}b")];
         assert_eq!(
             text(&evil, Paint::None),
@@ -204,11 +203,11 @@ skipped  dns             there is no token to ask with
     }
 
     #[test]
-    fn for_scripts_all_is_one_document() {
+    fn the_json_is_one_document() {
         let expected = concat!(
-            r#"{"exit_code":3,"checks":[{"check":"settings","result":"ok","message":"can be read"},"#,
+            r#"{"exit_code":3,"checks":[{"check":"settings","result":"ok","message":"valid"},"#,
             r#"{"check":"token","result":"failed","message":"it is empty; put one there"},"#,
-            r#"{"check":"dns","result":"skipped","message":"there is no token to ask with"}]}"#,
+            r#"{"check":"dns","result":"skipped","message":"no token to send"}]}"#,
             "\n"
         );
         assert_eq!(json(&three()).unwrap(), expected);
@@ -217,7 +216,7 @@ skipped  dns             there is no token to ask with
     #[test]
     fn the_first_failure_is_the_exit_code() {
         let mut findings = three().to_vec();
-        findings.push(Finding::failed(Subject::Leader, "nobody", "wait"));
+        findings.push(Finding::failed(Subject::Leader, "none", "wait"));
         assert_eq!(exit_code(&findings), 3);
         findings.remove(1);
         assert_eq!(exit_code(&findings), 10);

@@ -2,73 +2,66 @@
 
 use gateway_queue_telemetry::{escaped, escaped_json};
 use jiff::Timestamp;
+use url::Url;
 
-use super::arguments::{Output, Status};
 use super::color::Tone;
-use super::fetch::{Answer, Fetcher};
+use super::command::Output;
+use super::fetch::{Fetcher, Response};
 use super::screen::Screen;
 use super::table::{Line, print, table};
 use crate::http_client::Unusable;
 
 const GRANTS: u8 = 0;
-const GRANTS_NOT: u8 = 1;
+const DOES_NOT_GRANT: u8 = 1;
 const UNREACHABLE: u8 = 3;
 
-/// Says how a queue is, and returns the exit code. Must be called within a tokio
-/// runtime.
+/// Prints the state of the queue whose `/state` is at `url`, and returns the exit code.
+/// Must be called within a tokio runtime.
 ///
 /// # Errors
 ///
-/// When nobody can be asked at all.
-pub async fn run(status: &Status) -> Result<u8, Unusable> {
-    let asker = Fetcher::new()?;
-    let mut screen = Screen::new();
-    let answer = match ask(status, &asker).await {
-        Ok(answer) => answer,
-        Err(why) => {
-            eprintln!("gateway-queue: {}", escaped(&unreachable(status, &why)));
+/// If there is no usable TLS or DNS configuration.
+pub async fn run(url: &Url, output: Output) -> Result<u8, Unusable> {
+    let fetcher = Fetcher::new()?;
+    // Outside the cluster, the addresses of pods may belong to other machines.
+    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let fetched = if in_cluster {
+        fetcher.fetch_with_leader(url).await
+    } else {
+        fetcher.fetch(url).await
+    };
+    let response = match fetched {
+        Ok(response) => response,
+        Err(cause) => {
+            let error = format!("no queue responds at {url}: {cause}");
+            eprintln!("gateway-queue: {}", escaped(&error));
             return Ok(UNREACHABLE);
         }
     };
-    // A closed pipe is the reader's wish.
-    let _ = match status.output {
-        Output::Json => screen.write(&line(&answer.json)),
+    let mut screen = Screen::new();
+    let text = match output {
+        Output::Json => escaped_json(response.json.trim_end()).into_owned() + "\n",
         Output::Text => {
-            let lines = lines(&answer, screen.room.rows);
-            screen.write(&print(&lines, screen.room, screen.paint))
+            let lines = lines(&response, screen.size.rows);
+            print(&lines, screen.size, screen.paint)
         }
     };
-    match answer.best().why_not() {
-        None => Ok(GRANTS),
-        Some(_) => Ok(GRANTS_NOT),
-    }
+    // The reader may have closed the pipe.
+    let _ = screen.write(&text);
+    Ok(match response.best().message {
+        None => GRANTS,
+        Some(_) => DOES_NOT_GRANT,
+    })
 }
 
-async fn ask(status: &Status, asker: &Fetcher) -> Result<Answer, String> {
-    match std::env::var_os("KUBERNETES_SERVICE_HOST") {
-        Some(_) => asker.ask_the_leader_too(&status.url).await,
-        None => asker.ask(&status.url).await,
-    }
-}
-
-/// The table of the leader, if that is another pod that could be asked.
-fn lines(answer: &Answer, rows: usize) -> Vec<Line> {
+fn lines(response: &Response, rows: usize) -> Vec<Line> {
     let mut lines = Vec::new();
-    if answer.leader.is_some() {
-        let pod = answer.seen.pod.as_deref().unwrap_or("a pod");
-        let asked = format!("{pod}, which follows; this is what the leader says");
-        lines.push(Line::field(Tone::Plain, "asked", &asked));
+    if response.leader.is_some() {
+        let pod = response.state.pod.as_deref().unwrap_or("a pod");
+        let queried = format!("{pod}, a follower; the state is that of the leader");
+        lines.push(Line::field(Tone::Plain, "queried", &queried));
     }
     let rows = rows.saturating_sub(lines.len());
-    lines.extend(table(answer.best(), Timestamp::now(), rows));
+    lines.extend(table(response.best(), Timestamp::now(), rows));
     lines
-}
-
-fn unreachable(status: &Status, why: &str) -> String {
-    format!("no queue can be asked at {}: {why}", status.url)
-}
-
-/// The document in one line, with nothing in it that drives a terminal.
-fn line(json: &str) -> String {
-    escaped_json(json.trim_end()).into_owned() + "\n"
 }

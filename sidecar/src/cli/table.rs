@@ -1,4 +1,4 @@
-//! A queue as a compact table. Pure.
+//! The state of a queue as a table. Pure.
 
 use std::time::Duration;
 
@@ -6,58 +6,58 @@ use gateway_queue_telemetry::escaped;
 use jiff::Timestamp;
 
 use super::color::{Paint, Tone};
-use super::duration::words;
+use super::duration::human;
 use super::remote_state::{Bucket, RemoteState, SessionStarts};
 
-/// So many shards of a bucket are named,
-const SHARDS: usize = 8;
+/// How many shards of each bucket are shown.
+const MAX_SHARDS: usize = 8;
 
-/// and so many of the last grants.
-const GRANTS: usize = 3;
+/// How many of the last grants are shown.
+const MAX_GRANTS: usize = 3;
 
-/// How much there is room for.
+/// The size of the output.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
-    /// Lines.
+pub struct Size {
+    /// The maximum number of lines.
     pub rows: usize,
-    /// Characters in a line.
+    /// The maximum number of characters in a line.
     pub columns: usize,
 }
 
-impl Room {
-    /// Where there is no terminal: enough for what somebody may read.
-    pub const PAPER: Self = Self {
+impl Size {
+    /// The size if standard output is not a terminal.
+    pub const UNKNOWN: Self = Self {
         rows: 60,
         columns: usize::MAX,
     };
 }
 
-/// One line. It is painted as a whole, after it was cut.
+/// A line, which is colored after it has been cut to the width of the terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line(Tone, String);
 
 impl Line {
-    /// A line about something.
+    /// Returns a line with this text.
     pub fn new(tone: Tone, text: impl Into<String>) -> Self {
         Self(tone, text.into())
     }
 
-    /// A line that names what it is about.
+    /// Returns a line with a name and a value.
     pub fn field(tone: Tone, name: &str, value: &str) -> Self {
         Self(tone, format!("{name:<15} {value}"))
     }
 }
 
-/// Prints lines into the room that there is.
-pub fn print(lines: &[Line], room: Room, paint: Paint) -> String {
+/// Returns the lines as text, cut to `size`.
+pub fn print(lines: &[Line], size: Size, paint: Paint) -> String {
     let mut text = String::new();
-    for Line(tone, line) in lines.iter().take(room.rows) {
-        // What a server says must not drive the terminal.
+    for Line(tone, line) in lines.iter().take(size.rows) {
+        // Text from a server must not control the terminal.
         let line = escaped(line);
-        let fits: String = match line.chars().count() > room.columns {
+        let fits: String = match line.chars().count() > size.columns {
             true => line
                 .chars()
-                .take(room.columns.saturating_sub(1))
+                .take(size.columns.saturating_sub(1))
                 .chain(['…'])
                 .collect(),
             false => line.into_owned(),
@@ -68,70 +68,67 @@ pub fn print(lines: &[Line], room: Room, paint: Paint) -> String {
     text
 }
 
-/// How the queue is, in at most `rows` lines.
-pub fn table(seen: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
+/// Returns the state as at most `rows` lines, with at least one bucket.
+pub fn table(state: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
     let mut lines = vec![
-        Line::field(Tone::Plain, "leader", &leader(seen)),
-        Line::field(Tone::Plain, "token", &token(seen)),
-        Line::field(Tone::Plain, "session starts", &session_starts(seen, now)),
-        match seen.why_not() {
-            Some(why) => Line::field(Tone::Bad, "granting", &format!("NO: {why}")),
-            None if seen.role == "follower" => Line::field(
-                Tone::Plain,
-                "granting",
-                "the leader does; ask it for its buckets",
-            ),
-            None => Line::field(Tone::Good, "granting", "yes"),
-        },
-        Line::field(Tone::Plain, "waiting", &waiting(seen)),
+        Line::field(Tone::Plain, "leader", &leader(state)),
+        Line::field(Tone::Plain, "token", token(&state.token)),
+        Line::field(Tone::Plain, "session starts", &session_starts(state, now)),
+        granting(state),
+        Line::field(Tone::Plain, "waiting", &waiting(state)),
     ];
-    // What is known is granted, also when Discord cannot be asked for more.
-    if let (None, Some(last_error)) = (seen.why_not(), &seen.last_error) {
-        lines.push(Line::field(Tone::Bad, "trouble", last_error));
+    // Session starts that are known are granted, even if Discord is unreachable.
+    if let (None, Some(last_error)) = (&state.message, &state.last_error) {
+        lines.push(Line::field(Tone::Bad, "last error", last_error));
     }
-    if !seen.last_grants.is_empty() {
-        lines.push(Line::field(Tone::Plain, "last grants", &last_grants(seen)));
+    if !state.last_grants.is_empty() {
+        lines.push(Line::field(Tone::Plain, "last grants", &last_grants(state)));
     }
-    let crowded = seen
+    let busy = state
         .buckets
         .iter()
         .filter(|bucket| !bucket.shards.is_empty());
-    let crowded: Vec<_> = crowded.collect();
-    if crowded.is_empty() {
+    let busy: Vec<_> = busy.collect();
+    if busy.is_empty() {
         return lines;
     }
     lines.push(Line::new(Tone::Plain, ""));
     lines.push(Line::new(Tone::Head, "BUCKET     NEXT IN   WAIT  SHARDS"));
     let left = rows.saturating_sub(lines.len()).max(1);
-    let shown = match crowded.len() > left {
-        true => left - 1,
-        false => crowded.len(),
+    let shown = if busy.len() > left {
+        left - 1
+    } else {
+        busy.len()
     };
-    lines.extend(crowded.iter().take(shown).map(|bucket| row(bucket)));
-    let rest = &crowded[shown..];
+    lines.extend(busy.iter().take(shown).map(|bucket| row(bucket)));
+    let rest = &busy[shown..];
     if !rest.is_empty() {
         let waiting: usize = rest.iter().map(|bucket| bucket.shards.len()).sum();
-        let more = format!("… and {} more buckets, in which {waiting} wait", rest.len());
+        let more = format!(
+            "… and {} more buckets with {waiting} waiting requests",
+            rest.len()
+        );
         lines.push(Line::new(Tone::Faint, more));
     }
     lines
 }
 
 fn row(bucket: &Bucket) -> Line {
-    let next = match bucket.next_in() {
+    let next = match bucket.next_grant_in_ms {
         None => "-".to_owned(),
-        Some(Duration::ZERO) => "now".to_owned(),
-        Some(next) => words(next),
+        Some(0) => "now".to_owned(),
+        Some(ms) => human(Duration::from_millis(ms)),
     };
     let shards: Vec<_> = bucket
         .shards
         .iter()
-        .take(SHARDS)
+        .take(MAX_SHARDS)
         .map(u32::to_string)
         .collect();
-    let more = match bucket.shards.len() > SHARDS {
-        true => " …",
-        false => "",
+    let more = if bucket.shards.len() > MAX_SHARDS {
+        " …"
+    } else {
+        ""
     };
     let (number, waiting) = (bucket.bucket, bucket.shards.len());
     let shards = shards.join(" ");
@@ -141,78 +138,80 @@ fn row(bucket: &Bucket) -> Line {
     )
 }
 
-fn leader(seen: &RemoteState) -> String {
-    let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let this = match (named(&seen.pod), named(&seen.version)) {
-        (Some(pod), Some(version)) => format!("{pod} ({version})"),
-        (Some(pod), None) => pod,
-        (None, Some(version)) => format!("this queue ({version})"),
-        (None, None) => "this queue".to_owned(),
-    };
-    match (seen.role.as_str(), &seen.leader) {
-        ("leader", _) => this,
-        ("expired", _) => format!("{this}, whose right to grant has run out"),
-        ("follower", Some(address)) => match named(&seen.leader_pod) {
-            Some(pod) => format!("{pod}, at {address}; asked was {this}"),
-            None => format!("the pod at {address}; asked was {this}"),
+fn granting(state: &RemoteState) -> Line {
+    let (tone, text) = match &state.message {
+        Some(message) => (Tone::Bad, format!("NO: {message}")),
+        None if state.role == "follower" => (
+            Tone::Plain,
+            "by the leader, which has the buckets".to_owned(),
+        ),
+        None => match state.first_grant_in() {
+            Some(first) => {
+                let text = format!("yes, the first grant is due in {}", human(first));
+                (Tone::Good, text)
+            }
+            None => (Tone::Good, "yes".to_owned()),
         },
-        ("follower", None) => format!("another pod; asked was {this}"),
-        _ => format!("not known; asked was {this}"),
+    };
+    Line::field(tone, "granting", &text)
+}
+
+fn leader(state: &RemoteState) -> String {
+    let name = state.pod.as_deref().unwrap_or("this queue");
+    let queried = format!("{name} ({})", state.version);
+    match (state.role.as_str(), state.leader) {
+        ("leader", _) => queried,
+        ("follower", Some(address)) => {
+            let pod = state.leader_pod.as_deref().unwrap_or("a pod");
+            format!("{pod} at {address}; this is {queried}")
+        }
+        ("expired", _) => format!("unknown: {queried} could not renew the Lease"),
+        _ => format!("unknown; this is {queried}"),
     }
 }
 
-fn token(seen: &RemoteState) -> String {
-    match seen.token.as_deref() {
-        None => "not known".to_owned(),
-        Some("none") => "none is configured: session starts are not counted".to_owned(),
-        Some("unchecked") => "not checked yet".to_owned(),
-        Some(word) => word.to_owned(),
+fn token(token: &str) -> &str {
+    match token {
+        "none" => "none is configured: session starts are not counted",
+        "unchecked" => "not checked yet",
+        token => token,
     }
 }
 
-fn session_starts(seen: &RemoteState, now: Timestamp) -> String {
+fn session_starts(state: &RemoteState, now: Timestamp) -> String {
     let Some(SessionStarts {
         total,
         remaining,
         reset_time,
-    }) = &seen.session_starts
+    }) = &state.session_starts
     else {
-        return match seen.token.as_deref() {
-            Some("none") => "not counted".to_owned(),
-            _ => "not known".to_owned(),
-        };
+        let counted = state.token != "none";
+        return if counted { "unknown" } else { "not counted" }.to_owned();
     };
     let left = format!("{remaining} of {total} left");
     let at: Option<Timestamp> = reset_time.as_ref().and_then(|at| at.parse().ok());
     match at.map(|at| (at, Duration::try_from(at.duration_since(now)))) {
         None => left,
-        Some((at, Ok(after))) => format!("{left}, reset in {} ({at})", words(after)),
+        Some((at, Ok(after))) => format!("{left}, reset in {} ({at})", human(after)),
         Some((at, Err(_))) => format!("{left}, reset was due at {at}"),
     }
 }
 
-fn waiting(seen: &RemoteState) -> String {
-    let known = |number: Option<u64>| number.map_or("?".to_owned(), |number| number.to_string());
-    let buckets = match seen.max_concurrency {
-        Some(1) => " (1 bucket)".to_owned(),
-        Some(buckets) => format!(" ({buckets} buckets)"),
-        None => String::new(),
-    };
-    format!(
-        "{} in the buckets{buckets}, {} clients held here",
-        known(seen.waiting),
-        known(seen.held_requests)
-    )
+fn waiting(state: &RemoteState) -> String {
+    let (waiting, held) = (state.waiting, state.held_requests);
+    match (state.role.as_str(), state.bucket_count) {
+        ("leader", 1) => format!("{waiting} in 1 bucket; this pod holds {held}"),
+        ("leader", buckets) => format!("{waiting} in {buckets} buckets; this pod holds {held}"),
+        _ => format!("this pod holds {held}"),
+    }
 }
 
-fn last_grants(seen: &RemoteState) -> String {
-    let mut grants: Vec<_> = seen.last_grants.iter().collect();
-    grants.sort_by_key(|grant| grant.granted_ms_ago);
-    let said = grants.iter().take(GRANTS).map(|grant| {
-        let ago = words(Duration::from_millis(grant.granted_ms_ago));
+fn last_grants(state: &RemoteState) -> String {
+    let grants = state.last_grants.iter().take(MAX_GRANTS).map(|grant| {
+        let ago = human(Duration::from_millis(grant.granted_ms_ago));
         format!("shard {} {ago} ago", grant.shard)
     });
-    said.collect::<Vec<_>>().join(", ")
+    grants.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
-//! The only clock of the program, and an exact alarm on it.
+//! The clock of the program, and a precise alarm on it.
 //!
-//! It is CLOCK_BOOTTIME: `std::time::Instant` stands still while a machine is
-//! suspended, and time that passed unseen must count. The alarm is a timer of
-//! the kernel on the same clock: tokio's own fires up to a few milliseconds
-//! late, as it counts in milliseconds and rounds up.
+//! The clock is CLOCK_BOOTTIME, which keeps running while the machine is suspended;
+//! `std::time::Instant` does not. The alarm is a kernel timer on this clock: timers of
+//! tokio are rounded to milliseconds, and fire up to a few of them late.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,24 +19,24 @@ use tokio::io::unix::AsyncFd;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// What this clock says as the machine boots. Who has waited elsewhere came before
-/// that, perhaps, and has a moment of its own all the same.
+/// The time on this clock when the machine boots. A forwarded request may have arrived at
+/// another pod before that.
 const BOOT: u64 = request::OLDEST.as_secs() * SECOND;
 
-/// The present moment.
+/// Returns the current time.
 pub fn now() -> Moment {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Boottime);
     // The boot clock starts at 0 and its nanoseconds are below a second.
     Moment::from_nanos(BOOT + tv_sec as u64 * SECOND + tv_nsec as u64)
 }
 
-/// The wall clock's time, for people and for what is compared in minutes. A clock
-/// that is set beyond the last date there is shows that date.
+/// Returns the time of the wall clock, for people and for comparisons in minutes. It is
+/// the last valid date if the clock is set beyond that.
 pub fn wall() -> Timestamp {
     Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX)
 }
 
-/// Rings at a moment that may be moved at any time.
+/// An alarm that may be set to another time at any time.
 #[derive(Debug)]
 pub struct Alarm {
     timer: AsyncFd<OwnedFd>,
@@ -45,16 +44,16 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// An alarm that is not set. Must be called within a tokio runtime.
+    /// Returns an alarm that is not set. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// When the kernel has no timer for us, which is out of file descriptors.
+    /// If the kernel refuses a timer, for example without a free file descriptor.
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
-        // Deprecated because some types give away a descriptor that they do
-        // not own; an `OwnedFd` owns it. The successor is an unsafe function.
+        // Deprecated because some types do not own their descriptor; an `OwnedFd` does.
+        // Its successor is an unsafe function.
         #[allow(deprecated)]
         let timer = AsyncFd::new(timer)?;
         Ok(Self {
@@ -63,16 +62,16 @@ impl Alarm {
         })
     }
 
-    /// Sets it to `at`, which may be past, or to never.
+    /// Sets the alarm to `at`, which may be in the past, or unsets it.
     ///
     /// # Errors
     ///
-    /// As the kernel says; it has no reason to.
+    /// If the kernel refuses, which is not expected.
     pub fn set(&mut self, at: Option<Moment>) -> io::Result<()> {
         if at == self.set_to {
             return Ok(());
         }
-        // To the kernel, 0 is never.
+        // The kernel takes 0 for unset.
         let nanos = at.map_or(0, |at| at.as_nanos().saturating_sub(BOOT).max(1));
         let timespec = |nanos: u64| Timespec {
             tv_sec: (nanos / SECOND) as i64,
@@ -87,18 +86,17 @@ impl Alarm {
         Ok(())
     }
 
-    /// Waits until it rings. It is not set any more then. Dropping the future
-    /// loses nothing.
+    /// Waits until the alarm rings, after which it is unset. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// As the kernel says; it has no reason to.
+    /// If the kernel refuses, which is not expected.
     pub async fn ring(&mut self) -> io::Result<()> {
         loop {
             let mut ready = self.timer.readable().await?;
             let mut expirations = [0; 8];
             let read = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut expirations)?));
-            // A timer that was moved after it rang has nothing to read.
+            // A timer that was set again after it rang has nothing to read.
             if let Ok(read) = read {
                 read?;
                 self.set_to = None;
@@ -115,19 +113,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_rings_at_its_moment_and_not_before() {
+    async fn it_rings_at_the_time_set_and_not_before() {
         let mut alarm = Alarm::new().unwrap();
         let at = now() + Duration::from_millis(30);
         alarm.set(Some(at)).unwrap();
         alarm.ring().await.unwrap();
         assert!(now() >= at);
-        // Past moments ring at once; the same moment may be set again.
+        // A past time rings immediately; the same time may be set again.
         alarm.set(Some(at)).unwrap();
         alarm.ring().await.unwrap();
     }
 
     #[tokio::test]
-    async fn it_can_be_moved_and_stopped() {
+    async fn it_can_be_set_again_and_unset() {
         let mut alarm = Alarm::new().unwrap();
         let start = now();
         alarm.set(Some(start + Duration::from_millis(1))).unwrap();

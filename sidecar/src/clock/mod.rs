@@ -1,4 +1,4 @@
-//! The clock of the machine.
+//! The clock, and the detection of stalls.
 
 pub mod boot_time;
 pub mod stall_detector;

@@ -1,9 +1,9 @@
-//! Whether this process was frozen for a while.
+//! Detects that this process was suspended for a while.
 //!
-//! A pod that forwards may be stopped (a machine out of memory, a migration)
-//! while a grant lies in its socket. When it goes on it must not deliver that:
-//! the grant is old by then, and others have followed. So while it holds
-//! clients it keeps a beat, and a grant that comes after a gap is thrown away.
+//! A pod that forwards requests may be suspended (a machine out of memory, a migration)
+//! while a grant is in its socket buffer. When it resumes it must not deliver that grant:
+//! others have followed meanwhile. So while requests are held, a task wakes up
+//! periodically, and a grant that arrives after a stall is discarded.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,91 +14,95 @@ use tokio::time::sleep;
 
 use crate::clock::boot_time;
 
-/// How often to beat.
-const EVERY: Duration = Duration::from_millis(50);
+/// How often the task wakes up.
+const INTERVAL: Duration = Duration::from_millis(50);
 
-/// No longer gap is ever tolerated, and a shorter one never minded.
-const GAPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+/// The bounds of the tolerated pause: a shorter one is never a stall, a longer one always.
+const TOLERANCE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
-/// Counts the gaps.
+/// Counts the stalls of this process.
 #[derive(Debug)]
 pub struct StallDetector {
-    longest_gap: Duration,
+    tolerance: Duration,
     state: Mutex<State>,
-    gaps: watch::Sender<u64>,
+    stalls: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    holding: usize,
-    beating: bool,
-    last: Moment,
+    held_requests: usize,
+    /// Whether the task runs.
+    running: bool,
+    last_check: Moment,
 }
 
-/// A client that is held.
+/// A request that this process holds for the leader.
 #[derive(Debug)]
-pub struct Held {
-    beat: Arc<StallDetector>,
-    /// How many gaps there were when it was asked for.
-    gaps: u64,
+pub struct HeldRequest {
+    detector: Arc<StallDetector>,
+    /// The number of stalls when the request was forwarded.
+    stalls: u64,
 }
 
 impl StallDetector {
-    /// What a grant is late by must not be more than the margin that is kept
-    /// for that.
+    /// Returns a detector. A grant must not be later than `margin`, which the spacing
+    /// includes.
     pub fn new(margin: Duration) -> Self {
         Self {
-            longest_gap: margin.saturating_sub(EVERY).clamp(GAPS.0, GAPS.1),
+            tolerance: margin
+                .saturating_sub(INTERVAL)
+                .clamp(TOLERANCE.0, TOLERANCE.1),
             state: Mutex::default(),
-            gaps: watch::channel(0).0,
+            stalls: watch::channel(0).0,
         }
     }
 
-    /// Holds a client from now on. Must be called within a tokio runtime.
-    pub fn hold(self: &Arc<Self>) -> Held {
+    /// Starts holding a request. Must be called within a tokio runtime.
+    pub fn hold(self: &Arc<Self>) -> HeldRequest {
         let now = boot_time::now();
         let start = {
             let mut state = self.state();
-            if state.holding == 0 {
-                // There was no need to beat, which is no gap.
-                state.last = now;
+            if state.held_requests == 0 {
+                // Nothing has checked since the last request, which is no stall.
+                state.last_check = now;
             }
-            state.holding += 1;
-            !std::mem::replace(&mut state.beating, true)
+            state.held_requests += 1;
+            !std::mem::replace(&mut state.running, true)
         };
         if start {
-            let beat = Arc::clone(self);
+            let detector = Arc::clone(self);
             tokio::spawn(async move {
-                while beat.goes_on(boot_time::now()) {
-                    sleep(EVERY).await;
+                while detector.check_again(boot_time::now()) {
+                    sleep(INTERVAL).await;
                 }
             });
         }
-        Held {
-            beat: Arc::clone(self),
-            gaps: self.beat(now),
+        HeldRequest {
+            detector: Arc::clone(self),
+            stalls: self.check(now),
         }
     }
 
-    /// Beats: how many gaps there were until now.
-    pub fn beat(&self, now: Moment) -> u64 {
+    /// Returns the number of stalls until `now`.
+    pub fn check(&self, now: Moment) -> u64 {
         let mut state = self.state();
-        if now.since(state.last) > self.longest_gap {
-            self.gaps.send_modify(|gaps| *gaps += 1);
+        if now.since(state.last_check) > self.tolerance {
+            self.stalls.send_modify(|stalls| *stalls += 1);
         }
-        state.last = state.last.max(now);
-        *self.gaps.borrow()
+        state.last_check = state.last_check.max(now);
+        *self.stalls.borrow()
     }
 
-    fn goes_on(&self, now: Moment) -> bool {
+    /// Checks on behalf of the task, and returns whether it is still needed.
+    fn check_again(&self, now: Moment) -> bool {
         {
             let mut state = self.state();
-            state.beating = state.holding > 0;
-            if !state.beating {
+            state.running = state.held_requests > 0;
+            if !state.running {
                 return false;
             }
         }
-        self.beat(now);
+        self.check(now);
         true
     }
 
@@ -107,23 +111,23 @@ impl StallDetector {
     }
 }
 
-impl Held {
-    /// Whether there was no gap since it was asked for.
+impl HeldRequest {
+    /// Returns whether the process has not stalled since the request was forwarded.
     pub fn is_fresh(&self, now: Moment) -> bool {
-        self.beat.beat(now) == self.gaps
+        self.detector.check(now) == self.stalls
     }
 
-    /// Waits until there is one.
-    pub async fn gap(&self) {
-        // The sender is ours: it cannot be gone.
-        let gaps = self.beat.gaps.subscribe();
-        let _ = { gaps }.wait_for(|gaps| *gaps != self.gaps).await;
+    /// Waits for a stall.
+    pub async fn stalled(&self) {
+        // The sender is in `self`, so this cannot fail.
+        let mut stalls = self.detector.stalls.subscribe();
+        let _ = stalls.wait_for(|stalls| *stalls != self.stalls).await;
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldRequest {
     fn drop(&mut self) {
-        self.beat.state().holding -= 1;
+        self.detector.state().held_requests -= 1;
     }
 }
 
@@ -131,7 +135,7 @@ impl Drop for Held {
 mod tests {
     use super::*;
 
-    fn beat() -> Arc<StallDetector> {
+    fn detector() -> Arc<StallDetector> {
         Arc::new(StallDetector::new(Duration::from_millis(250)))
     }
 
@@ -140,39 +144,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_looks_first_after_a_gap_sees_it_and_so_do_all_others() {
-        let beat = beat();
-        let held = beat.hold();
+    async fn every_held_request_sees_a_stall_whoever_detects_it() {
+        let detector = detector();
+        let held = detector.hold();
         assert!(held.is_fresh(boot_time::now()));
-        // The beat itself may come first, and a grant just after it.
-        beat.beat(after(1000));
+        // The task may detect it first, and a grant arrive just after that.
+        detector.check(after(1000));
         assert!(!held.is_fresh(after(1001)));
-        held.gap().await;
-        assert!(beat.hold().is_fresh(after(1002)));
+        held.stalled().await;
+        assert!(detector.hold().is_fresh(after(1002)));
     }
 
     #[tokio::test]
-    async fn a_gap_is_longer_than_what_the_margin_can_bear() {
-        let beat = beat();
-        let held = beat.hold();
+    async fn a_stall_is_longer_than_the_margin_allows() {
+        let detector = detector();
+        let held = detector.hold();
         let now = boot_time::now();
-        beat.beat(now);
+        detector.check(now);
         assert!(held.is_fresh(now + Duration::from_millis(200)));
         assert!(!held.is_fresh(now + Duration::from_millis(401)));
     }
 
     #[tokio::test]
-    async fn there_is_one_beat_however_often_clients_come_and_go() {
-        let beat = beat();
+    async fn there_is_one_task_for_all_requests() {
+        let detector = detector();
         for _ in 0..100 {
-            drop(beat.hold());
+            drop(detector.hold());
         }
-        let held = beat.hold();
+        let held = detector.hold();
         tokio::task::yield_now().await;
-        // The beat's own, ours, and that of the client.
-        assert_eq!(Arc::strong_count(&beat), 3);
+        // The task's, the test's, and that of the request.
+        assert_eq!(Arc::strong_count(&detector), 3);
         drop(held);
-        while Arc::strong_count(&beat) > 1 {
+        while Arc::strong_count(&detector) > 1 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

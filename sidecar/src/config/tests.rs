@@ -6,26 +6,33 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::boot_time;
 
-fn read(args: &[&str], environment: &[(&str, &str)]) -> Result<Command, Invalid> {
-    Settings::read(args.iter().map(Into::into), |name| {
+fn read(
+    args: &[&str],
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Settings, Invalid> {
+    let command = clap::Command::new("")
+        .no_binary_name(true)
+        .args(arguments());
+    Settings::read(&command.get_matches_from(args), environment)
+}
+
+fn from(environment: &[(&str, &str)]) -> Result<Settings, Invalid> {
+    read(&[], |name| {
         let found = environment.iter().find(|(n, _)| *n == name);
         found.map(|(_, value)| value.into())
     })
 }
 
 fn settings(environment: &[(&str, &str)]) -> Settings {
-    match read(&[], environment).unwrap() {
-        Command::Run(settings) => *settings,
-        Command::Print(text) => panic!("{text}"),
-    }
+    from(environment).unwrap()
 }
 
 fn refusal(environment: &[(&str, &str)]) -> String {
-    read(&[], environment).unwrap_err().to_string()
+    from(environment).unwrap_err().to_string()
 }
 
 #[test]
-fn the_defaults_are_the_originals_and_discords() {
+fn the_defaults_are_those_of_the_original_and_of_discord() {
     let settings = settings(&[]);
     assert_eq!((settings.host, settings.port), (None, 80));
     assert_eq!(settings.spacing(), Duration::from_millis(5250));
@@ -35,25 +42,25 @@ fn the_defaults_are_the_originals_and_discords() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_an_empty_value_is_none() {
-    let Command::Run(settings) = read(
-        &["--port", "1", "--port=2", "--host", "::"],
-        &[("PORT", "3"), ("LEASE_NAME", "")],
-    )
-    .unwrap() else {
-        panic!("no settings");
-    };
+fn a_flag_takes_precedence_and_an_empty_value_is_not_set() {
+    let settings = read(&["--port=2", "--host", "::"], |name| match name {
+        "PORT" => Some("3".into()),
+        "LEASE_NAME" => Some("".into()),
+        _ => None,
+    })
+    .unwrap();
     assert_eq!((settings.port, settings.lease.clone()), (2, None));
     assert_eq!(settings.host, Some(Ipv6Addr::UNSPECIFIED.into()));
     assert_eq!(settings.admin_host(), None);
 }
 
 #[test]
-fn every_bad_value_is_named_with_what_is_accepted() {
+fn the_error_names_the_value_and_states_what_is_accepted() {
     for (name, value, accepted) in [
         ("HOST", "nowhere", "an IP address"),
         ("PORT", "70000", "a port, 0 to 65535"),
         ("ADMIN_PORT", "-1", "a port"),
+        ("ADMIN_PORT", "80", "a port other than PORT"),
         ("IDENTIFY_INTERVAL", "4.9s", "5s or more"),
         ("IDENTIFY_INTERVAL", "soon", "such as 5s"),
         ("IDENTIFY_MARGIN", "-1s", "a duration"),
@@ -69,6 +76,21 @@ fn every_bad_value_is_named_with_what_is_accepted() {
         ("RUST_LOG", "loud", "a level"),
         ("RUST_LOG", "info,gateway_queue=loud", "a level"),
         ("DISCORD_TOKEN_FILE", "", "the path of a file"),
+        // Without LEASE_NAME, these are not used.
+        ("LEASE_NAMESPACE", "No Namespace", "a name"),
+        ("LEASE_DURATION", "1s", "3s to 30s"),
+        ("LEASE_DURATION", "31s", "3s to 30s"),
+        ("LEASE_DURATION", "4500ms", "whole seconds"),
+        ("POD_NAME", "my_pod", "a name"),
+        ("POD_IP", "10.0.0", "an IP address"),
+        ("PEER_PORT", "99999", "a port"),
+        ("SHUTDOWN_GRACE", "2 days", "a duration"),
+        ("ALLOW_UNSAFE_INTERVAL", "perhaps", "true or false"),
+        ("RESERVATION_TTL", "1s", "2s to a day"),
+        ("RESERVATION_TTL", "1999ms", "2s to a day"),
+        ("IDENTIFY_MARGIN", "18446744073709551615s", "a duration"),
+        ("IDENTIFY_INTERVAL", "18446744073709551615s", "a duration"),
+        ("REFRESH_INTERVAL", "9223372036854775807s", "a duration"),
     ] {
         let line = refusal(&[(name, value)]);
         assert!(line.starts_with(&format!("{name}={value:?} ")), "{line}");
@@ -77,7 +99,7 @@ fn every_bad_value_is_named_with_what_is_accepted() {
 }
 
 #[test]
-fn in_the_cluster_the_lease_needs_its_company_and_times_that_fit() {
+fn a_lease_requires_its_other_settings_and_a_port_of_its_own() {
     let pod = [
         ("LEASE_NAME", "bot"),
         ("LEASE_NAMESPACE", "default"),
@@ -90,21 +112,17 @@ fn in_the_cluster_the_lease_needs_its_company_and_times_that_fit() {
         let rest: Vec<_> = pod.iter().copied().filter(|v| v != missing).collect();
         assert!(refusal(&rest).starts_with(&format!("{} is missing", missing.0)));
     }
-    for (name, value, accepted) in [
-        ("LEASE_DURATION", "31s", "3s to 30s"),
-        ("LEASE_DURATION", "4500ms", "whole seconds"),
-        ("POD_IP", "here", "an IP address"),
-    ] {
-        let mut environment = pod.to_vec();
-        environment.retain(|(given, _)| *given != name);
-        environment.push((name, value));
-        let line = refusal(&environment);
-        assert!(line.starts_with(name) && line.contains(accepted), "{line}");
+    for port in ["80", "9090"] {
+        let line = refusal(&[&pod[..], &[("PEER_PORT", port)]].concat());
+        assert!(
+            line.contains("a port other than PORT and ADMIN_PORT"),
+            "{line}"
+        );
     }
 }
 
 #[test]
-fn with_a_lease_the_name_of_the_pod_fits_into_an_annotation() {
+fn with_a_lease_the_name_of_the_pod_must_be_valid_in_an_annotation() {
     let environment = |pod| {
         [
             ("LEASE_NAME", "bot"),
@@ -124,7 +142,7 @@ fn with_a_lease_the_name_of_the_pod_fits_into_an_annotation() {
 }
 
 #[test]
-fn tests_may_go_below_discords_interval_but_not_to_zero() {
+fn tests_may_use_a_shorter_interval_than_discords_but_not_zero() {
     let unsafe_too = ("ALLOW_UNSAFE_INTERVAL", "true");
     let settings = settings(&[("IDENTIFY_INTERVAL", "500ms"), unsafe_too]);
     assert_eq!(settings.interval, Duration::from_millis(500));
@@ -132,25 +150,7 @@ fn tests_may_go_below_discords_interval_but_not_to_zero() {
 }
 
 #[test]
-fn every_setting_is_checked_whether_it_is_used_or_not() {
-    for (name, value) in [
-        ("ALLOW_UNSAFE_INTERVAL", "perhaps"),
-        ("LEASE_NAMESPACE", "No Namespace"),
-        ("LEASE_DURATION", "1s"),
-        ("POD_NAME", "my_pod"),
-        ("POD_IP", "10.0.0"),
-        ("PEER_PORT", "99999"),
-        ("SHUTDOWN_GRACE", "2 days"),
-        ("RESERVATION_TTL", "1s"),
-        ("RESERVATION_TTL", "1999ms"),
-        ("IDENTIFY_MARGIN", "18446744073709551615s"),
-        ("IDENTIFY_INTERVAL", "18446744073709551615s"),
-        ("REFRESH_INTERVAL", "9223372036854775807s"),
-    ] {
-        let line = read(&[], &[(name, value)]).expect_err(name).to_string();
-        assert!(line.starts_with(&format!("{name}={value:?} ")), "{line}");
-    }
-    // A token that does not count, as there is a file.
+fn a_token_is_checked_even_if_a_file_takes_precedence() {
     let both = [
         ("DISCORD_TOKEN", "not a token"),
         ("DISCORD_TOKEN_FILE", "/t"),
@@ -165,18 +165,17 @@ proptest! {
     fn any_environment_is_valid_settings_or_an_error_that_names_a_variable(
         environment in environment(),
     ) {
-        let read = Settings::read([], |name| {
+        let read = read(&[], |name| {
             environment.get(name).map(|value| OsString::from_vec(value.clone()))
         });
         match read {
-            Ok(Command::Run(settings)) => {
-                // What is computed from them later on.
+            Ok(settings) => {
+                // What is computed from the settings later.
                 prop_assert!(settings.spacing() >= settings.interval);
-                prop_assert!(settings.place_kept >= Duration::from_secs(2));
+                prop_assert!(settings.reservation_ttl >= Duration::from_secs(2));
                 let _ = settings.admin_host();
                 let _ = boot_time::now() + settings.spacing() * MAX_BUCKETS;
             }
-            Ok(Command::Print(text)) => prop_assert!(false, "{}", text),
             Err(invalid) => {
                 let line = invalid.to_string();
                 let named = TABLE.iter().any(|row| line.starts_with(row.0));
@@ -193,7 +192,7 @@ proptest! {
     }
 }
 
-/// Any bytes for any of the variables, mostly such as may be accepted.
+/// Any bytes for any of the variables, mostly plausible ones.
 fn environment() -> impl Strategy<Value = HashMap<&'static str, Vec<u8>>> {
     let name = prop::sample::select(TABLE).prop_map(|row| row.0);
     let usual = prop::sample::select(
@@ -255,7 +254,7 @@ fn the_token_is_neither_printed_nor_a_flag() {
     assert!(matches!(settings.token, TokenSource::Given(_)));
     assert!(!format!("{settings:?}").contains("sup3r"));
     assert!(!refusal(&[("DISCORD_TOKEN", "sup3r secret")]).contains("sup3r"));
-    assert!(read(&["--discord-token", "x"], &[]).is_err());
+    assert!(arguments().all(|arg| arg.get_id() != "DISCORD_TOKEN"));
 }
 
 #[test]
@@ -274,11 +273,11 @@ fn an_address_that_may_hold_a_secret_is_not_repeated() {
 }
 
 #[test]
-fn a_token_that_was_left_empty_or_is_no_text_is_not_taken_for_none() {
+fn an_empty_token_or_one_that_is_not_text_is_an_error() {
     assert!(refusal(&[("DISCORD_TOKEN", "")]).contains("it is empty"));
     let bytes = std::os::unix::ffi::OsStringExt::from_vec(vec![b'/', 0xf6]);
     let bytes: OsString = bytes;
-    let read = Settings::read([], |name| {
+    let read = read(&[], |name| {
         (name == "DISCORD_TOKEN_FILE").then(|| bytes.clone())
     });
     let line = read.unwrap_err().to_string();
@@ -289,7 +288,7 @@ fn a_token_that_was_left_empty_or_is_no_text_is_not_taken_for_none() {
 }
 
 #[test]
-fn a_queue_that_is_kept_to_this_machine_keeps_its_admin_port_there() {
+fn the_admin_port_is_local_if_the_host_is_a_loopback_address() {
     for (host, admin) in [
         ("127.0.0.1", Some("127.0.0.1")),
         ("::1", Some("::1")),
@@ -305,7 +304,7 @@ fn a_queue_that_is_kept_to_this_machine_keeps_its_admin_port_there() {
 }
 
 #[test]
-fn a_log_filter_means_what_it_seems_to_mean() {
+fn a_log_filter_with_a_misleading_meaning_is_refused() {
     let filter = |text| settings(&[("RUST_LOG", text)]).log_filter;
     assert_eq!(
         filter("INFO, gateway_queue = debug"),
@@ -323,22 +322,7 @@ fn a_log_filter_means_what_it_seems_to_mean() {
 }
 
 #[test]
-fn the_token_file_wins() {
+fn the_token_file_takes_precedence() {
     let settings = settings(&[("DISCORD_TOKEN", "a"), ("DISCORD_TOKEN_FILE", "/t")]);
     assert_eq!(settings.token, TokenSource::File("/t".into()));
-}
-
-#[test]
-fn help_names_every_setting() {
-    let Command::Print(help) = read(&["--help"], &[]).unwrap() else {
-        panic!("no help");
-    };
-    assert!(TABLE.iter().all(|row| help.contains(row.0)));
-}
-
-#[test]
-fn an_unknown_flag_is_refused() {
-    for args in [&["--prot", "1"][..], &["-p"], &["run"], &["--port"]] {
-        assert!(read(args, &[]).is_err(), "{args:?}");
-    }
 }

@@ -1,4 +1,4 @@
-//! Asks Discord for the limits of the bot.
+//! Fetches the limits of the bot from Discord.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use rustls::RootCertStore;
 
 use crate::http_client::{self, Unusable};
 
-/// A fetch that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit of a request.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Discord's answer has some 200 bytes.
-const MOST_BODY: usize = 64 * 1024;
+/// Discord's response has some 200 bytes.
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Discord's REST API.
 #[derive(Clone, Debug)]
@@ -26,32 +26,33 @@ pub struct Discord {
 }
 
 impl Discord {
-    /// The API at the base URL `api`.
+    /// Returns a client of the API at the base URL `api`.
     ///
     /// # Errors
     ///
-    /// When there is no usable TLS or DNS configuration.
+    /// If there is no usable TLS or DNS configuration.
     pub fn new(api: &str) -> Result<Self, Unusable> {
         let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        // One request in minutes: a connection kept would only go stale.
-        let client = http_client::client(roots, PATIENCE, |b| b.pool_max_idle_per_host(0))?;
+        // There are minutes between two requests: a pooled connection would be stale.
+        let client = http_client::client(roots, TIMEOUT, |b| b.pool_max_idle_per_host(0))?;
         Ok(Self {
             client,
             url: format!("{api}/gateway/bot"),
         })
     }
 
-    /// One fetch. It ends within ten seconds.
+    /// Fetches the limits, within ten seconds.
     pub fn fetch(&self, token: &BotToken) -> impl Future<Output = Outcome> + Send + use<> {
-        let asked = self.ask(token);
+        let response = self.request(token);
         async move {
-            let answer = asked.await;
-            answer.unwrap_or_else(|error| Outcome::Unreachable(reason(&error)))
+            response
+                .await
+                .unwrap_or_else(|error| Outcome::Unreachable(reason(&error)))
         }
     }
 
-    /// The same, for those who want to know at which point there was no answer.
-    pub fn ask(
+    /// Fetches the limits. The error, if there is no response, is that of the client.
+    pub fn request(
         &self,
         token: &BotToken,
     ) -> impl Future<Output = reqwest::Result<Outcome>> + Send + use<> {
@@ -59,7 +60,7 @@ impl Discord {
         let request = self.client.get(&self.url);
         async move {
             let Ok(mut authorization) = authorization else {
-                let why = "the token does not fit into a header";
+                let why = "the token is not valid in a header";
                 return Ok(Outcome::Invalid(why.to_owned()));
             };
             authorization.set_sensitive(true);
@@ -89,18 +90,20 @@ async fn read(mut response: Response) -> Outcome {
         status => return Outcome::Invalid(format!("Discord answered {}", status.as_u16())),
     }
     if !is_new(response.headers()) {
-        let why = "the answer is from a cache (its Age is not 0), not from Discord";
+        let why = "the response is from a cache (its Age is not 0), not from Discord";
         return Outcome::Invalid(why.to_owned());
     }
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= MOST_BODY => body.extend(chunk),
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY_BYTES => body.extend(chunk),
             Ok(Some(_)) => {
-                return Outcome::Invalid(format!("an answer of more than {MOST_BODY} bytes"));
+                return Outcome::Invalid(format!(
+                    "the response has more than {MAX_BODY_BYTES} bytes"
+                ));
             }
             Ok(None) => break,
-            // It has answered, if not to the end.
+            // Discord responded, but the response is incomplete.
             Err(error) => {
                 let error = error.with_url(response.url().clone());
                 return Outcome::Invalid(reason(&error));
@@ -113,7 +116,7 @@ async fn read(mut response: Response) -> Outcome {
     }
 }
 
-/// Whether no cache has kept the answer: what was left a while ago may be used by now.
+/// Whether the response is not from a cache: session starts left then may be used by now.
 fn is_new(headers: &HeaderMap) -> bool {
     let zero = |age: &HeaderValue| {
         let age = age.as_bytes().trim_ascii();
@@ -122,19 +125,21 @@ fn is_new(headers: &HeaderMap) -> bool {
     headers.get_all(AGE).iter().all(zero)
 }
 
-/// Seconds, whole or decimal.
+/// Parses whole or decimal seconds.
 fn retry_after(value: &HeaderValue) -> Option<Duration> {
     let seconds: f64 = value.to_str().ok()?.trim().parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Names the host, which need not be Discord's own. No more of the URL: a proxy may
-/// have a secret in its path.
+/// Describes the error with the host, which need not be Discord's. The rest of the URL is
+/// left out: a proxy may have a secret in its path.
 fn reason(error: &reqwest::Error) -> String {
-    let what = match () {
-        () if error.is_timeout() => "no answer from Discord in time",
-        () if error.is_connect() => "cannot connect to Discord",
-        () => "no whole answer from Discord",
+    let what = if error.is_timeout() {
+        "no response from Discord in time"
+    } else if error.is_connect() {
+        "cannot connect to Discord"
+    } else {
+        "no complete response from Discord"
     };
     let host = error.url().and_then(|url| url.host_str());
     let place = host.map_or_else(String::new, |host| format!(" at {host}"));
@@ -146,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_is_read_however_long_and_refused_when_it_is_no_time() {
+    fn retry_after_is_accepted_however_long_and_refused_if_it_is_not_a_number_of_seconds() {
         let read = |text: &str| retry_after(&HeaderValue::from_str(text).unwrap());
         assert_eq!(read("82721"), Some(Duration::from_secs(82_721)));
         assert_eq!(read("0.5"), Some(Duration::from_millis(500)));
@@ -163,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_new_unless_it_has_an_age() {
+    fn a_response_is_new_unless_it_has_an_age() {
         let is_new = |ages: &[&[u8]]| {
             let age = |age: &&[u8]| (AGE, HeaderValue::from_bytes(age).unwrap());
             super::is_new(&ages.iter().map(age).collect())

@@ -1,4 +1,4 @@
-//! Where the token comes from, now and when it changes.
+//! Reads the token from its source, and watches it for changes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,19 +13,19 @@ use tokio::sync::watch;
 use crate::config::TokenSource;
 pub use gateway_queue_core::bot_token::Current;
 
-/// How often the file is read. The kubelet swaps symbolic links to whole folders, and
-/// some file systems tell nothing of changes; to read a few bytes works on all.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often the file is read. The kubelet replaces symbolic links to folders, and some
+/// file systems report no changes; reading a few bytes works everywhere.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// No token is longer.
-const MOST: u64 = 4096;
+const MAX_BYTES: u64 = 4096;
 
-/// The token as it is now, and as it will be. A file is read by a thread of
-/// its own, since a file system may hang; it ends when nobody listens.
+/// Returns the token and its future values. A thread of its own reads a file, because a
+/// file system may hang; it exits when the receivers are dropped.
 ///
 /// # Errors
 ///
-/// When that thread cannot be started.
+/// If the thread cannot be started.
 pub fn watch(source: &TokenSource) -> io::Result<watch::Receiver<Current>> {
     let path = match source {
         TokenSource::None => return Ok(watch::channel(Current::None).1),
@@ -34,15 +34,15 @@ pub fn watch(source: &TokenSource) -> io::Result<watch::Receiver<Current>> {
         }
         TokenSource::File(path) => path.clone(),
     };
-    let slow = format!("{} could not be read yet", shown(&path));
-    let (sender, mut receiver) = watch::channel(Current::Missing(slow));
+    let unread = format!("{} could not be read yet", shown(&path));
+    let (sender, mut receiver) = watch::channel(Current::Missing(unread));
     let (first, first_read) = mpsc::channel();
     thread::Builder::new()
         .name("token-file".to_owned())
         .stack_size(64 * 1024)
         .spawn(move || follow(&path, &sender, &first))?;
-    // Usually that takes no time, and then the first thing said is the truth.
-    let _ = first_read.recv_timeout(EVERY);
+    // Usually the first read takes no time, and no wrong value is reported.
+    let _ = first_read.recv_timeout(INTERVAL);
     receiver.mark_unchanged();
     Ok(receiver)
 }
@@ -56,27 +56,28 @@ fn follow(path: &Path, sender: &watch::Sender<Current>, first: &mpsc::Sender<()>
             modified
         });
         let _ = first.send(());
-        thread::sleep(EVERY);
+        thread::sleep(INTERVAL);
     }
 }
 
-/// The path, for people; but not a token that was put in its place.
+/// The path for messages, unless it may be a token that was set by mistake.
 fn shown(path: &Path) -> String {
-    match path.is_absolute() {
-        true => path.display().to_string(),
-        false => "the file that DISCORD_TOKEN_FILE names".to_owned(),
+    if path.is_absolute() {
+        path.display().to_string()
+    } else {
+        "the file that DISCORD_TOKEN_FILE names".to_owned()
     }
 }
 
 fn read(path: &Path) -> Current {
     let mut text = String::new();
-    let reading = File::open(path).and_then(|f| f.take(MOST + 1).read_to_string(&mut text));
+    let reading = File::open(path).and_then(|f| f.take(MAX_BYTES + 1).read_to_string(&mut text));
     let why = match reading {
         Err(error) => format!("cannot read {}: {error}", shown(path)),
-        Ok(size) if size as u64 > MOST => format!("{} is too long for a token", shown(path)),
+        Ok(size) if size as u64 > MAX_BYTES => format!("{} is too long for a token", shown(path)),
         Ok(_) => match BotToken::parse(&text) {
             Ok(token) => return Current::Token(token),
-            Err(why) => format!("{} holds no token: {why}", shown(path)),
+            Err(why) => format!("{} contains no token: {why}", shown(path)),
         },
     };
     Current::Missing(why)
@@ -98,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_token_says_why() {
+    fn the_message_states_why_a_file_has_no_token() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         assert!(missing(&file).contains("No such file"));
         fs::write(&file, " \n").unwrap();
         assert!(missing(&file).contains("it is empty"));
         fs::write(&file, "a b").unwrap();
-        assert!(missing(&file).contains("holds no token"));
+        assert!(missing(&file).contains("contains no token"));
         fs::write(&file, "x".repeat(5000)).unwrap();
         assert!(missing(&file).contains("too long"));
         fs::write(&file, [0xff, 0xfe]).unwrap();

@@ -1,4 +1,4 @@
-//! One question of this pod to the pod that leads, for one client.
+//! Forwards the request of one client to the leader.
 
 use std::error::Error;
 use std::io;
@@ -25,70 +25,74 @@ use tracing::debug;
 use crate::clock::boot_time;
 use crate::clock::stall_detector::StallDetector;
 use crate::queue::messages::Permit;
-use crate::tcp::{KEEPALIVE, VANISHED_AFTER};
+use crate::tcp::{KEEPALIVE, LOST_AFTER};
 
-/// Pods of one cluster reach each other faster, or not at all.
-const CONNECT: Duration = Duration::from_secs(1);
+/// The time limit of a connection between two pods of a cluster.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Neither a grant nor a refusal is longer.
-const MOST_BODY: usize = 1024;
+const MAX_BODY_BYTES: usize = 1024;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What the leader said.
+/// The response of the leader.
 #[derive(Debug)]
-pub enum Said {
-    /// It is the shard's turn.
+pub enum Response {
+    /// The grant.
     Granted(Permit),
-    /// Not in the time that the client wants to wait.
+    /// No grant within the time that the client waits.
     Refused(Refusal),
-    /// It leads, and holds as many forwarded requests as it may: try again.
+    /// The leader holds as many forwarded requests as it may: retry.
     Busy,
-    /// Nothing that counts: it does not lead any more, it is gone, or this
-    /// process was frozen while the answer lay in its socket.
-    Nothing,
+    /// No usable response: the other pod is no longer the leader or is gone, or this process
+    /// was suspended while the response was in its socket.
+    None,
 }
 
-/// Asks the leader at `address`. Dropped, the leader sees that the client is
-/// gone.
-pub async fn ask(address: SocketAddr, hop: &Hop, beat: &Arc<StallDetector>) -> Said {
-    let held = beat.hold();
-    let target = format!("/?{}", hop.query());
+/// Forwards a request to the leader at `address`. If the future is dropped, the leader
+/// notices that the client has disconnected.
+pub async fn forward(
+    address: SocketAddr,
+    request: &Hop,
+    stall_detector: &Arc<StallDetector>,
+) -> Response {
+    let held = stall_detector.hold();
+    let target = format!("/?{}", request.query());
     let exchanged = tokio::select! {
         exchanged = exchange(address, &target) => exchanged,
-        // Whatever comes now may be old: ask again.
-        () = held.gap() => Err("this process was suspended".into()),
+        // A grant that arrives now may be old.
+        () = held.stalled() => Err("this process was suspended".into()),
     };
     let (status, body) = match exchanged {
         Ok(answer) => answer,
         Err(error) => {
             debug!(leader = %address, error = chain(&*error), "forwarded request failed");
-            return Said::Nothing;
+            return Response::None;
         }
     };
     match status {
         StatusCode::OK if body == GRANT && held.is_fresh(boot_time::now()) => {
-            Said::Granted(Permit::relayed(held))
+            Response::Granted(Permit::relayed(held))
         }
-        StatusCode::NO_CONTENT => Said::Busy,
-        // Who did not opt in is answered with nothing but a grant.
-        StatusCode::TOO_MANY_REQUESTS if hop.wait.is_some() => {
-            Refusal::parse(&body).map_or(Said::Nothing, Said::Refused)
+        StatusCode::NO_CONTENT => Response::Busy,
+        // A client without `wait` receives nothing but a grant.
+        StatusCode::TOO_MANY_REQUESTS if request.wait.is_some() => {
+            Refusal::parse(&body).map_or(Response::None, Response::Refused)
         }
-        _ => Said::Nothing,
+        _ => Response::None,
     }
 }
 
-/// Whether the leader answers on its peer port. A connection alone proves nothing: a proxy may
-/// accept it and come no further.
-pub async fn probe(leader: &Leader, patience: Duration) -> bool {
+/// Returns whether the leader responds on its peer port. A connection alone proves nothing: a
+/// proxy may have accepted it.
+pub async fn probe(leader: &Leader, limit: Duration) -> bool {
     let target = request::probe(&leader.holder);
-    let exchanged = timeout(patience, exchange(leader.address, &target)).await;
+    let exchanged = timeout(limit, exchange(leader.address, &target)).await;
     matches!(exchanged, Ok(Ok((StatusCode::NO_CONTENT, _))))
 }
 
-/// Never by a proxy, and never on a connection that somebody else uses: its
-/// end is how the leader knows that the client is gone.
+/// Sends a request on a connection of its own and without a proxy, because its end is how
+/// the leader notices that the client has disconnected.
 async fn exchange(address: SocketAddr, target: &str) -> Result<(StatusCode, Bytes), BoxError> {
     let stream = connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -98,7 +102,7 @@ async fn exchange(address: SocketAddr, target: &str) -> Result<(StatusCode, Byte
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MOST_BODY);
+        let body = Limited::new(response.into_body(), MAX_BODY_BYTES);
         Ok((status, body.collect().await?.to_bytes()))
     };
     tokio::pin!(connection);
@@ -107,18 +111,18 @@ async fn exchange(address: SocketAddr, target: &str) -> Result<(StatusCode, Byte
         answer = &mut answer => return answer,
         _ = &mut connection => {}
     }
-    // All that came was handed over before the connection ended.
+    // The response may have been received just before the connection ended.
     answer.await
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = timeout(CONNECT, TcpStream::connect(address)).await??;
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     socket.set_tcp_keepalive(&KEEPALIVE)?;
-    // Keepalive sees a leader that vanishes while it is silent; this one that does
-    // so before it has acknowledged the request.
-    socket.set_tcp_user_timeout(Some(VANISHED_AFTER))?;
+    // Keepalive detects a leader that is lost while it is silent; this detects one that is
+    // lost before it has acknowledged the request.
+    socket.set_tcp_user_timeout(Some(LOST_AFTER))?;
     Ok(stream)
 }
 
@@ -129,16 +133,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_leader_that_acknowledges_nothing_is_given_up_like_one_that_is_silent() {
+    async fn a_leader_that_acknowledges_nothing_is_given_up_as_soon_as_a_silent_one() {
         let listener = TcpListener::bind("[::1]:0").await.unwrap();
         let stream = connect(listener.local_addr().unwrap()).await.unwrap();
         let socket = SockRef::from(&stream);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(VANISHED_AFTER));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(LOST_AFTER));
         let probes =
             socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
-        assert_eq!(
-            socket.tcp_keepalive_time().unwrap() + probes,
-            VANISHED_AFTER
-        );
+        assert_eq!(socket.tcp_keepalive_time().unwrap() + probes, LOST_AFTER);
     }
 }

@@ -1,7 +1,7 @@
-//! Watches the leader that this pod follows, and publishes whether it can be reached.
+//! Monitors the leader that this pod follows, and publishes whether it is reachable.
 //!
-//! Forwarded requests that are answered are evidence enough. While there are none the
-//! leader is probed, so that this pod is unready before clients come to it.
+//! Responses to forwarded requests show that it is. Without any, the leader is probed, so
+//! that this pod is not ready before clients connect to it.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use gateway_queue_core::leadership::leader_health::{
 };
 use gateway_queue_core::leadership::lease_object::{self, Failure};
 use gateway_queue_core::leadership::state::LeadershipState;
-use gateway_queue_telemetry::Seldom;
+use gateway_queue_telemetry::RateLimit;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -23,10 +23,10 @@ use crate::forwarding::leader_client;
 use crate::forwarding::reach::Reach;
 use crate::metrics::Metrics;
 
-/// Watches the leader until this process ends.
+/// Monitors the leader until this process ends.
 pub async fn run(
     config: Config,
-    mut standing: watch::Receiver<LeadershipState>,
+    mut leadership: watch::Receiver<LeadershipState>,
     mut renewals: watch::Receiver<Option<Renewal>>,
     reach: Arc<Reach>,
 ) {
@@ -34,7 +34,7 @@ pub async fn run(
     let mut probing = None;
     loop {
         let now = boot_time::now();
-        if health.follow(standing.borrow_and_update().leader.as_ref(), now) {
+        if health.follow(leadership.borrow_and_update().leader.as_ref(), now) {
             probing = None;
         }
         if let Some(renewal) = &*renewals.borrow_and_update() {
@@ -67,17 +67,18 @@ pub async fn run(
         tokio::select! {
             (sent, answers) = probed => {
                 probing = None;
-                match answers {
-                    true => health.answered(boot_time::now()),
-                    false => health.failed(sent, boot_time::now()),
+                if answers {
+                    health.answered(boot_time::now());
+                } else {
+                    health.failed(sent, boot_time::now());
                 }
             }
             () = woken => {}
             () = reach.heard() => {}
             Ok(()) = renewals.changed() => {}
-            changed = standing.changed() => {
+            changed = leadership.changed() => {
                 if changed.is_err() {
-                    // This process ends; no task is to exit before that.
+                    // The process ends; a task must not exit before that.
                     return pending().await;
                 }
             }
@@ -85,8 +86,8 @@ pub async fn run(
     }
 }
 
-/// Keeps the report of `pod` on the Lease right until this process ends. `patch` sends a
-/// merge patch to the Lease.
+/// Keeps the report of `pod` on the Lease up to date until this process ends. `patch`
+/// sends a merge patch to the Lease.
 pub async fn report<F>(
     pod: String,
     mut renewals: watch::Receiver<Option<Renewal>>,
@@ -97,7 +98,7 @@ pub async fn report<F>(
     F: Future<Output = Result<(), Failure>>,
 {
     let mut reports = Reports::default();
-    let failures = Seldom::minutely();
+    let failures = RateLimit::per_minute();
     while renewals.changed().await.is_ok() {
         let Some(renewal) = renewals.borrow_and_update().clone() else {
             continue;
@@ -117,17 +118,17 @@ pub async fn report<F>(
         metrics.lease_request("report", written.is_ok());
         match written {
             Ok(()) => reports.written(&renewal.holder, report.is_some()),
-            // The Lease has changed since. The report is due again when this pod has seen
-            // that change: at once if it was the report of another pod.
+            // The Lease has changed. The report is due again when this pod has seen the
+            // change: immediately if it was the report of another pod.
             Err(Failure::Conflict) => {}
             Err(error) => {
-                if let Some(unsaid) = failures.says(Instant::now()) {
-                    warn!(%error, unsaid, "cannot write the report on the leader to the Lease");
+                if let Some(suppressed) = failures.allow(Instant::now()) {
+                    warn!(%error, suppressed, "report on the leader failed");
                 }
             }
         }
     }
-    // The sender is gone: this process ends.
+    // The sender was dropped: the process ends.
     pending().await
 }
 
@@ -138,12 +139,13 @@ fn publish(reach: &Reach, health: Health) {
         (_, Health::Unreachable { leader, .. }) => warn!(
             holder = leader.holder,
             leader = %leader.address,
-            "the leader cannot be reached: this pod is unready while the Lease is renewed"
+            detail = "this pod is not ready while the leader renews the Lease",
+            "leader unreachable"
         ),
         (Health::Unreachable { leader, .. }, _) => info!(
             holder = leader.holder,
             leader = %leader.address,
-            "the leader can be reached again, or another pod leads"
+            "leader reachable again or replaced"
         ),
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! Where a request waits: here, or at the leader.
+//! Where a request waits: on this pod, or at the leader.
 
 pub mod leader_client;
 pub mod leader_monitor;

@@ -1,5 +1,5 @@
-//! What this pod knows about its way to the leader. Every connection and the monitor of the
-//! leader share it.
+//! What this pod knows about its connection to the leader. All client connections and the
+//! monitor of the leader share it.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,24 +10,24 @@ use gateway_queue_core::time::Moment;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-/// Whoever waits asks again sooner than this.
-const FRESH: Duration = Duration::from_secs(5);
+/// A missing response counts this long: waiting requests are retried sooner.
+const SILENT_FOR: Duration = Duration::from_secs(5);
 
-/// It is logged again when it was well for so long.
-const QUIET: Duration = Duration::from_mins(1);
+/// A missing response is logged again after this time without one.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The Service learns within this time that a pod is unready: three probes of the kubelet,
-/// and what the change takes to reach the nodes.
+/// How long the Service takes to notice that a pod is not ready: three probes of the
+/// kubelet, and the propagation to the nodes.
 const DRAIN_AFTER: Duration = Duration::from_secs(15);
 
-/// When the leader last answered, when it last did not, and what follows from that.
+/// When the leader last responded, when it last did not, and the resulting health.
 #[derive(Debug)]
 pub struct Reach {
-    /// In nanoseconds of [`Moment`]; 0 for never.
+    /// The last missing response, in nanoseconds of [`Moment`]; 0 for none.
     silent: AtomicU64,
-    /// Likewise.
+    /// The last response, likewise.
     answered: AtomicU64,
-    /// An unreachable leader answered.
+    /// Notified when an unreachable leader responds.
     heard: Notify,
     health: watch::Sender<Health>,
     drain_after: Duration,
@@ -40,7 +40,8 @@ impl Default for Reach {
 }
 
 impl Reach {
-    /// Nothing is known yet. Clients may leave an unready pod after `drain_after`.
+    /// Returns a state without any response. Clients are disconnected from a pod that has not
+    /// been ready for `drain_after`.
     pub fn new(drain_after: Duration) -> Self {
         Self {
             silent: AtomicU64::default(),
@@ -51,20 +52,20 @@ impl Reach {
         }
     }
 
-    /// A leader was asked in vain, twice at least: one that gives way says
-    /// nothing once, too. Whether that is worth a line in the log.
+    /// Records that a leader did not respond, twice at least: one that resigns does not
+    /// respond once. Returns whether to log it.
     pub fn silent(&self, now: Moment) -> bool {
         let before = self.silent.swap(now.as_nanos(), Ordering::Relaxed);
-        before == 0 || now.since(Moment::from_nanos(before)) > QUIET
+        before == 0 || now.since(Moment::from_nanos(before)) > LOG_INTERVAL
     }
 
-    /// Whether that is so at present.
+    /// Returns whether a response was missing recently.
     pub fn is_silent(&self, now: Moment) -> bool {
         let at = self.silent.load(Ordering::Relaxed);
-        at != 0 && now.since(Moment::from_nanos(at)) < FRESH
+        at != 0 && now.since(Moment::from_nanos(at)) < SILENT_FOR
     }
 
-    /// The leader answered a forwarded request.
+    /// Records that the leader responded to a forwarded request.
     pub fn answered(&self, now: Moment) {
         self.answered.fetch_max(now.as_nanos(), Ordering::Relaxed);
         if matches!(*self.health.borrow(), Health::Unreachable { .. }) {
@@ -72,17 +73,17 @@ impl Reach {
         }
     }
 
-    /// Waits until a leader that could not be reached has answered a forwarded request.
+    /// Waits until an unreachable leader has responded to a forwarded request.
     pub async fn heard(&self) {
         self.heard.notified().await;
     }
 
-    /// When it last did.
+    /// Returns the time of the last response.
     pub fn answered_at(&self) -> Moment {
         Moment::from_nanos(self.answered.load(Ordering::Relaxed))
     }
 
-    /// Publishes whether the leader can be reached.
+    /// Publishes the health of the leader.
     pub fn publish(&self, health: Health) {
         let silent_since = match &health {
             Health::Unreachable { since, .. } => Some(*since),
@@ -93,29 +94,29 @@ impl Reach {
             *before = health;
             modified
         });
-        // An answer that came before this was published has notified nobody.
+        // A response just before this has notified no task.
         if silent_since.is_some_and(|since| self.answered_at() > since) {
             self.heard.notify_one();
         }
     }
 
-    /// Whether the leader can be reached, as last published.
+    /// Returns the health of the leader.
     pub fn health(&self) -> Health {
         self.health.borrow().clone()
     }
 
-    /// Each change of [`Reach::health`].
+    /// Returns a receiver of the changes of [`Reach::health`].
     pub fn subscribe(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
     }
 
-    /// Waits until this pod has been unready for so long that a client which is disconnected
-    /// comes to another pod.
+    /// Waits until this pod has not been ready for so long that a client which is
+    /// disconnected reconnects to another pod.
     pub async fn drained(&self) {
         let mut health = self.health.subscribe();
         loop {
             if health.wait_for(|health| !health.is_ready()).await.is_err() {
-                // Never: the sender is ours.
+                // The sender is in `self`, so this cannot happen.
                 return pending().await;
             }
             let ready = health.wait_for(Health::is_ready);
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_leader_is_told_once_and_forgotten_when_nobody_complains() {
+    fn a_silent_leader_is_logged_once_until_it_has_responded_for_a_while() {
         let at = |seconds| Moment::ZERO + Duration::from_secs(seconds);
         let reach = Reach::default();
         assert!(!reach.is_silent(at(1)));
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_just_before_or_after_the_leader_is_unreachable_is_heard() {
+    async fn a_response_just_before_or_after_the_leader_becomes_unreachable_is_noticed() {
         let answer = Moment::ZERO + Duration::from_secs(1);
         let short = Duration::from_millis(1);
         for answer_first in [true, false] {
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn clients_leave_only_a_pod_that_stays_unready() {
+    async fn clients_are_disconnected_only_from_a_pod_that_stays_unready() {
         let reach = Reach::default();
         let short = DRAIN_AFTER - Duration::from_secs(1);
         assert!(timeout(DRAIN_AFTER * 2, reach.drained()).await.is_err());
@@ -190,7 +191,7 @@ mod tests {
         }
         reach.publish(unready());
         assert!(timeout(DRAIN_AFTER + short, drained).await.is_ok());
-        // A client that comes now is given the same time.
+        // A client that connects now is given the same time.
         assert!(timeout(short, reach.drained()).await.is_err());
         assert!(timeout(DRAIN_AFTER * 2, reach.drained()).await.is_ok());
     }

@@ -1,6 +1,6 @@
-//! Where a waiter waits: in the queue of this process while it leads, or at the
-//! leader. When the leader changes it goes on to the next, and keeps its place
-//! by how long it has waited already.
+//! Routes a request to the queue of this process while it is the leader, or forwards it
+//! to the leader. When the leader changes, the request goes to the next one, which orders it by
+//! the time that it has waited.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,125 +16,126 @@ use tracing::warn;
 
 use crate::clock::boot_time;
 use crate::clock::stall_detector::StallDetector;
-use crate::forwarding::leader_client::{self, Said};
+use crate::forwarding::leader_client::{self, Response};
 use crate::forwarding::reach::Reach;
 use crate::metrics::Metrics;
-use crate::queue::handle::{Handle, Turn};
+use crate::queue::handle::{Decision, Handle};
 
-/// The pause after a leader said nothing, at first and at most.
+/// The first and the longest pause after a missing response.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// A leader that kept a question for so long has heard it: it is not silent.
-const LISTENS: Duration = Duration::from_secs(2);
+/// A leader that held a request for this long has received it, so it is not silent.
+const RECEIVED_AFTER: Duration = Duration::from_secs(2);
 
-/// A grant may be on its way while the next leader is known already, and a packet of
-/// it may have to be sent again, which takes 200 ms at least. A leader that gives way
-/// closes its hops at once, so that this is waited for only if it cannot.
-const LAST_WORD: Duration = Duration::from_millis(250);
+/// How long to wait for the response of a former leader: a grant may be on its way, and
+/// the retransmission of a packet takes at least 200 ms. A leader that resigns closes
+/// forwarded requests immediately, so this is waited for only if it cannot.
+const LAST_RESPONSE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// A leader that was asked to answer within the client's patience may take so
-/// much longer for its refusal to come.
+/// How much later than the client's deadline the refusal of the leader may arrive.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The ways to wherever a waiter may wait. Clones share it.
+/// What is needed to serve a request locally or to forward it. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub struct Router {
     /// The queue of this process.
     pub handle: Handle,
-    /// Who leads.
-    pub standing: Arc<watch::Sender<LeadershipState>>,
-    /// Whether this process was frozen.
-    pub beat: Arc<StallDetector>,
-    /// Whether the leader answers.
+    /// The leadership state of this process.
+    pub leadership: Arc<watch::Sender<LeadershipState>>,
+    /// Detects that this process was suspended.
+    pub stall_detector: Arc<StallDetector>,
+    /// Whether the leader responds.
     pub reach: Arc<Reach>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
-impl Route {
-    /// Waits for the turn of a shard, until `deadline` if there is one. None
+impl Router {
+    /// Waits for the grant of a shard, until `deadline` if there is one. Returns none
     /// when the process ends.
-    pub async fn turn(
+    pub async fn wait(
         &self,
         shard: u32,
         arrived: Moment,
         deadline: Option<Instant>,
-    ) -> Option<Turn> {
+    ) -> Option<Decision> {
         loop {
-            // Most wait in here, as long as it takes. What others need is boxed.
-            if self.standing.borrow().leads() {
-                let turn = match deadline {
-                    None => self.handle.turn(shard, arrived).await?,
+            // Most requests wait here, so the future must be small: the rest is boxed.
+            if self.leadership.borrow().leads() {
+                let decision = match deadline {
+                    None => self.handle.wait(shard, arrived).await?,
                     Some(deadline) => {
-                        let turn = self.handle.turn_until(deadline, shard, arrived);
-                        Box::pin(turn).await?
+                        let decision = self.handle.wait_until(deadline, shard, arrived);
+                        Box::pin(decision).await?
                     }
                 };
-                if !matches!(turn, Turn::Moved) {
-                    return Some(turn);
+                if !matches!(decision, Decision::Moved) {
+                    return Some(decision);
                 }
             }
             let elsewhere = Box::pin(self.elsewhere(shard, arrived, deadline));
-            if let Some(turn) = elsewhere.await {
-                return Some(turn);
+            if let Some(decision) = elsewhere.await {
+                return Some(decision);
             }
         }
     }
 
-    /// Waits for the turn of a shard that another queue asks for. None unless
-    /// this process leads, now and to the end: a hop is never passed on.
-    pub async fn hop(&self, hop: Hop) -> Option<Turn> {
+    /// Waits for the grant of a forwarded request. Returns none unless this process is the
+    /// leader until then: a forwarded request is not forwarded again.
+    pub async fn forwarded(&self, request: Hop) -> Option<Decision> {
         let Hop {
             leader,
             shard,
             age,
             wait,
-        } = hop;
+        } = request;
         let arrived = boot_time::now() - age;
         if !self.leads_as(&leader) {
             return None;
         }
         match wait {
-            None => self.handle.turn(shard, arrived).await,
+            None => self.handle.wait(shard, arrived).await,
             Some(wait) => {
                 let deadline = Instant::now() + wait;
-                Box::pin(self.handle.turn_until(deadline, shard, arrived)).await
+                Box::pin(self.handle.wait_until(deadline, shard, arrived)).await
             }
         }
     }
 
-    /// Whether this process leads by this name.
+    /// Returns whether this process is the leader as `holder`.
     pub fn leads_as(&self, holder: &str) -> bool {
-        let standing = self.standing.borrow();
-        standing
+        let leadership = self.leadership.borrow();
+        leadership
             .term
             .as_ref()
             .is_some_and(|term| term.holder == holder)
     }
 
-    /// Waits at other leaders. None when this process is to lead. [`Turn::Moved`] when
-    /// the leader cannot be reached from here, and can be from other pods.
+    /// Waits at other leaders. Returns none when this process becomes the leader, and
+    /// [`Decision::Moved`] if the leader is reachable from other pods, but not from here.
     async fn elsewhere(
         &self,
         shard: u32,
         arrived: Moment,
         deadline: Option<Instant>,
-    ) -> Option<Turn> {
-        let mut standing = self.standing.subscribe();
+    ) -> Option<Decision> {
+        let mut leadership = self.leadership.subscribe();
         let mut pause = BACKOFF.0;
         let drained = self.reach.drained();
         tokio::pin!(drained);
         loop {
             let (leads, leader) = {
-                let standing = standing.borrow_and_update();
-                (standing.leads(), standing.leader.clone())
+                let leadership = leadership.borrow_and_update();
+                (leadership.leads(), leadership.leader.clone())
             };
             if leads {
                 return None;
             }
             let changed = async {
-                // Its sender is ours: it cannot be gone.
-                let _ = standing.wait_for(|s| s.leads() || s.leader != leader).await;
+                // The sender is in `self`, so this cannot fail.
+                let _ = leadership
+                    .wait_for(|s| s.leads() || s.leader != leader)
+                    .await;
             };
             let grace = leader.as_ref().map_or(Duration::ZERO, |_| GRACE);
             let overdue = deadline.map(|deadline| deadline + grace);
@@ -144,42 +145,42 @@ impl Route {
                     changed.await;
                     return None;
                 };
-                let hop = Hop {
+                let request = Hop {
                     leader: holder,
                     shard,
                     age: boot_time::now().since(arrived),
                     wait: left(deadline),
                 };
-                let asked_at = boot_time::now();
-                let asked = leader_client::ask(address, &hop, &self.beat);
-                let (said, moved) = hear(asked, changed.as_mut()).await;
-                if !matches!(said, Said::Nothing) {
+                let forwarded_at = boot_time::now();
+                let forwarded = leader_client::forward(address, &request, &self.stall_detector);
+                let (response, moved) = first(forwarded, changed.as_mut()).await;
+                if !matches!(response, Response::None) {
                     self.reach.answered(boot_time::now());
                 }
-                match said {
-                    Said::Granted(permit) => {
+                match response {
+                    Response::Granted(permit) => {
                         self.metrics.forwarded("granted");
-                        return Some(Turn::Granted(permit));
+                        return Some(Decision::Granted(permit));
                     }
-                    Said::Refused(refusal) => {
+                    Response::Refused(refusal) => {
                         self.metrics.forwarded("refused");
-                        return Some(Turn::Refused(refusal));
+                        return Some(Decision::Refused(refusal));
                     }
-                    Said::Nothing | Said::Busy if moved => pause = BACKOFF.0,
-                    Said::Busy => {
+                    Response::None | Response::Busy if moved => pause = BACKOFF.0,
+                    Response::Busy => {
                         self.metrics.forwarded("busy");
                         tokio::select! {
                             () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
                             () = changed => pause = BACKOFF.0,
                         }
                     }
-                    Said::Nothing => {
+                    Response::None => {
                         self.metrics.forwarded("failed");
-                        if boot_time::now().since(asked_at) > LISTENS {
+                        if boot_time::now().since(forwarded_at) > RECEIVED_AFTER {
                             pause = BACKOFF.0;
                         }
                         if pause > BACKOFF.0 && self.reach.silent(boot_time::now()) {
-                            warn!(leader = %address, "the leader does not answer");
+                            warn!(leader = %address, "no response from the leader");
                         }
                         tokio::select! {
                             () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
@@ -198,46 +199,46 @@ impl Route {
             let step = tokio::select! {
                 biased;
                 step = step => step,
-                // Who opted in to a refusal is told when to come back.
+                // A client with `wait` is told when to retry.
                 () = &mut drained => {
                     return Some(match deadline {
                         Some(_) => self.no_leader(),
-                        None => Turn::Moved,
+                        None => Decision::Moved,
                     });
                 }
             };
             match step {
-                Ok(Some(turn)) => return Some(turn),
+                Ok(Some(decision)) => return Some(decision),
                 Ok(None) => {}
                 Err(_) => return Some(self.no_leader()),
             }
         }
     }
 
-    /// Refuses a client that opted in to that, and counts it.
-    pub fn no_leader(&self) -> Turn {
+    /// Returns the refusal of a client with `wait`, and counts it.
+    pub fn no_leader(&self) -> Decision {
         self.metrics.refused(Reason::NoLeader.as_str());
-        Turn::Refused(Refusal::NO_LEADER)
+        Decision::Refused(Refusal::NO_LEADER)
     }
 }
 
-/// What the leader says, and whether it has ceased to be that before it did.
-async fn hear(
-    asked: impl Future<Output = Said>,
+/// Returns the response of the leader, and whether the leader changed before it.
+async fn first(
+    forwarded: impl Future<Output = Response>,
     changed: Pin<&mut impl Future<Output = ()>>,
-) -> (Said, bool) {
-    tokio::pin!(asked);
+) -> (Response, bool) {
+    tokio::pin!(forwarded);
     tokio::select! {
-        // A grant that has come is not lost to a change that has come, too.
+        // A grant is not lost if the leader changes at the same time.
         biased;
-        said = &mut asked => return (said, false),
+        response = &mut forwarded => return (response, false),
         () = changed => {}
     }
-    let said = timeout(LAST_WORD, asked).await;
-    (said.unwrap_or(Said::Nothing), true)
+    let response = timeout(LAST_RESPONSE_TIMEOUT, forwarded).await;
+    (response.unwrap_or(Response::None), true)
 }
 
-/// What is left of a client's patience.
+/// The time until the deadline.
 fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }

@@ -30,8 +30,8 @@ pub(crate) struct Trust {
 pub(crate) struct Limits {
     /// For a connection.
     pub(crate) connect: Duration,
-    /// For the end of an answer; a watch is one.
-    pub(crate) answer: Duration,
+    /// For a complete response, which includes a watch.
+    pub(crate) response: Duration,
 }
 
 #[derive(Debug)]
@@ -65,14 +65,14 @@ impl Trust {
             Ok(pem) => {
                 match trusting(&self.ca, &pem, self.limits) {
                     Ok(client) => {
-                        info!(%file, "the CA certificates changed");
+                        info!(%file, "CA certificates changed");
                         current.client = client;
                     }
-                    Err(error) => warn!(%file, %error, "cannot use the changed CA certificates"),
+                    Err(error) => warn!(%file, %error, "new CA certificates unusable"),
                 }
                 current.pem = pem;
             }
-            Err(error) => debug!(%file, %error, "cannot read the CA certificates"),
+            Err(error) => debug!(%file, %error, "CA certificates unreadable"),
         }
         current.client.clone()
     }
@@ -87,14 +87,14 @@ fn trusting(ca: &Path, pem: &[u8], limits: Limits) -> Result<Client, Unusable> {
         let (file, used, refused) = (ca.display(), roots.len(), refused.len());
         warn!(%file, used, refused, %error, "some CA certificates refused");
     }
-    // Never by a proxy that was meant for the outside.
-    http_client::client(roots, limits.answer, |builder| {
+    // The API server is not behind a proxy to the internet.
+    http_client::client(roots, limits.response, |builder| {
         builder.no_proxy().connect_timeout(limits.connect)
     })
 }
 
-/// What a CA file contains. A certificate that cannot be used, such as an old one with an
-/// extension that rustls does not accept, must not cost the others their trust.
+/// The content of a CA file. An unusable certificate, such as an old one with an extension
+/// that rustls does not accept, does not affect the others.
 struct Bundle {
     roots: RootCertStore,
     /// Why each of the other certificates was refused.
@@ -131,13 +131,13 @@ mod tests {
         fs::write(&file, pem).unwrap();
         let limits = Limits {
             connect: Duration::from_secs(1),
-            answer: Duration::from_secs(1),
+            response: Duration::from_secs(1),
         };
         Trust::new(file.path().into(), limits).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn one_certificate_that_is_refused_does_not_cost_the_others_their_trust() {
+    fn a_refused_certificate_does_not_affect_the_others() {
         let [one, two] = ["one", "two"].map(Authority::new);
         for unusable in &UNUSABLE[..2] {
             let pem = [one.pem(), unusable, two.pem()].concat();

@@ -1,5 +1,5 @@
-//! The task that takes part in the election: it executes what the
-//! [`Candidate`] asks for, publishes its standing, logs and counts.
+//! The task that takes part in the election. It executes the actions of the [`Candidate`],
+//! and publishes its leadership state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,27 +14,27 @@ use gateway_queue_core::time::Moment;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use crate::clock::boot_time::{self, Alarm};
 use crate::leadership::lease_client::{Lease, Watch};
+use crate::leadership::log;
 use crate::metrics::Metrics;
 use crate::queue::handle::Handle;
 
-/// How long the queue task may take to end its grants.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How long the queue task may take to finish its grants.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the task reads from and writes to.
+/// The connections of the task.
 #[derive(Debug)]
-pub struct Ways {
+pub struct Connections {
     /// The client of the Lease.
     pub lease: Lease,
     /// The queue task.
     pub queue_task: Handle,
     /// What a leader publishes on the Lease.
     pub pages: watch::Receiver<Page>,
-    /// Where this pod stands.
-    pub standing: Arc<watch::Sender<LeadershipState>>,
+    /// The leadership state of this pod.
+    pub leadership: Arc<watch::Sender<LeadershipState>>,
     /// The last renewal by another pod.
     pub renewals: watch::Sender<Option<Renewal>>,
     /// Set when the Lease was read for the first time.
@@ -43,18 +43,18 @@ pub struct Ways {
     pub metrics: Arc<Metrics>,
     /// The candidate resigns when this is cancelled.
     pub resign: CancellationToken,
-    /// Cancelled when the candidate has nothing to release any more.
-    pub left: CancellationToken,
-    /// Cancelled when this pod is to end and its queue is gone: see
+    /// Cancelled when the candidate has nothing left to release.
+    pub released: CancellationToken,
+    /// Cancelled when this pod shuts down and its queue was deleted: see
     /// [`Candidate::is_gone`].
-    pub gone: CancellationToken,
+    pub deleted: CancellationToken,
 }
 
 /// A candidate and its connections.
 #[derive(Debug)]
 pub struct CandidateTask {
     candidate: Candidate,
-    ways: Ways,
+    connections: Connections,
     watch: Option<Watch>,
     alarm: Alarm,
 }
@@ -64,53 +64,58 @@ impl CandidateTask {
     ///
     /// # Errors
     ///
-    /// When the kernel has no timer.
-    pub fn new(candidate: Candidate, ways: Ways) -> std::io::Result<Self> {
+    /// If the kernel refuses a timer.
+    pub fn new(candidate: Candidate, connections: Connections) -> std::io::Result<Self> {
         Ok(Self {
             candidate,
-            ways,
+            connections,
             watch: None,
             alarm: Alarm::new()?,
         })
     }
 
-    /// Runs for ever.
+    /// Runs until it is dropped.
     ///
     /// # Errors
     ///
-    /// When the kernel's timer fails.
+    /// If the kernel's timer fails.
     pub async fn run(mut self) -> std::io::Result<()> {
         loop {
-            self.candidate.publish(&self.ways.pages.borrow_and_update());
+            self.candidate
+                .publish(&self.connections.pages.borrow_and_update());
             let action = self.candidate.step(boot_time::now(), boot_time::wall());
             self.publish();
             match action {
                 Action::Read => {
-                    let lease = self.ways.lease.clone();
+                    let lease = self.connections.lease.clone();
                     self.request(lease.read()).await;
                 }
                 Action::Patch(patch) => {
-                    let lease = self.ways.lease.clone();
+                    let lease = self.connections.lease.clone();
                     self.request(lease.patch(&patch)).await;
                 }
                 Action::Settle { lease, term } => {
-                    let left = timeout(SETTLE, self.ways.queue_task.handover(&lease, term)).await;
+                    let left = timeout(
+                        SETTLE_TIMEOUT,
+                        self.connections.queue_task.handover(&lease, term),
+                    )
+                    .await;
                     self.candidate
                         .settled(left.ok().flatten(), boot_time::now());
                 }
-                Action::Watch(version) => self.watch = Some(self.ways.lease.watch(&version)),
+                Action::Watch(version) => self.watch = Some(self.connections.lease.watch(&version)),
                 Action::Unwatch => self.watch = None,
                 Action::Wait(until) => self.wait(until).await?,
             }
         }
     }
 
-    /// Awaits a request, and resigns at once if it has to meanwhile.
+    /// Awaits a request, and resigns meanwhile if necessary.
     async fn request(&mut self, request: impl Future<Output = Result<LeaseObject, Failure>>) {
         tokio::pin!(request);
         let answer = tokio::select! {
             answer = &mut request => answer,
-            () = self.ways.resign.cancelled(), if !self.candidate.has_resigned() => {
+            () = self.connections.resign.cancelled(), if !self.candidate.has_resigned() => {
                 self.candidate.resign(boot_time::now());
                 self.publish();
                 request.await
@@ -137,8 +142,8 @@ impl CandidateTask {
                     self.candidate.watch_ended(boot_time::now());
                 }
             },
-            Ok(()) = self.ways.pages.changed(), if leads => {}
-            () = self.ways.resign.cancelled(), if !self.candidate.has_resigned() => {
+            Ok(()) = self.connections.pages.changed(), if leads => {}
+            () = self.connections.resign.cancelled(), if !self.candidate.has_resigned() => {
                 self.candidate.resign(boot_time::now());
             }
         }
@@ -147,18 +152,18 @@ impl CandidateTask {
 
     fn publish(&mut self) {
         for event in self.candidate.events() {
-            self.report(event);
+            self.handle(event);
         }
         let new = self.candidate.state();
-        self.ways.standing.send_if_modified(|standing| {
-            let modified = standing != new;
+        self.connections.leadership.send_if_modified(|leadership| {
+            let modified = leadership != new;
             if modified {
-                standing.clone_from(new);
+                leadership.clone_from(new);
             }
             modified
         });
         let renewal = self.candidate.renewal();
-        self.ways.renewals.send_if_modified(|seen| {
+        self.connections.renewals.send_if_modified(|seen| {
             let modified = seen.as_ref() != renewal;
             if modified {
                 *seen = renewal.cloned();
@@ -166,46 +171,24 @@ impl CandidateTask {
             modified
         });
         if self.candidate.has_left() {
-            self.ways.left.cancel();
+            self.connections.released.cancel();
         }
         if self.candidate.is_gone() {
-            self.ways.gone.cancel();
+            self.connections.deleted.cancel();
         }
     }
 
-    fn report(&self, event: Event) {
-        match event {
+    fn handle(&self, event: Event) {
+        match &event {
             Event::Asked { request, succeeded } => {
-                self.ways.metrics.lease_request(request.as_str(), succeeded);
+                let operation = request.as_str();
+                self.connections
+                    .metrics
+                    .lease_request(operation, *succeeded);
             }
-            Event::Ready => {
-                self.ways.ready.store(true, Ordering::Relaxed);
-                info!("the Lease was read");
-            }
-            Event::Unreachable { request, error } => {
-                warn!(%error, operation = request.as_str(), "cannot reach the Lease");
-            }
-            Event::Reachable(request) => {
-                info!(
-                    operation = request.as_str(),
-                    "the Lease can be reached again"
-                );
-            }
-            Event::HandoverDelayed => {
-                warn!("release of the lease delayed: a grant is still being written");
-            }
-            Event::Lapsed => warn!("nothing is granted until the Lease can be renewed"),
-            Event::LapseEnded => info!("the Lease was renewed, or another pod has it"),
-            Event::Leads(holder) => info!(holder, "this pod leads"),
-            Event::LeadsNoMore(why) => info!(why, "this pod leads no more"),
-            Event::FormerSelfLeads(holder) => info!(
-                holder,
-                "this pod led before it was restarted: its term has to end"
-            ),
-            Event::OtherLeads(leader) => {
-                info!(holder = leader.holder, leader = %leader.address, "another pod leads");
-            }
-            Event::Gone => info!("the Lease is gone: nobody will lead after this pod"),
+            Event::Ready => self.connections.ready.store(true, Ordering::Relaxed),
+            _ => {}
         }
+        log::write(event);
     }
 }

@@ -1,7 +1,7 @@
-//! The Lease of this queue, at the API server.
+//! The client of this queue's Lease at the API server.
 //!
-//! One object is all that the queue needs of Kubernetes; a whole client library
-//! would double the program.
+//! The queue uses no other object of Kubernetes, and a complete client library would double
+//! the size of the program.
 
 use std::fs;
 use std::net::IpAddr;
@@ -26,44 +26,42 @@ use crate::config::LeaseRef;
 use crate::http_client::{self, Unusable};
 use crate::leadership::ca_bundle::{Limits, Trust};
 
-/// What the kubelet mounts into each pod.
+/// The files that the kubelet mounts into each pod.
 const CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// No request takes longer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest time limit of a request.
+const MAX_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// While somebody leads there is an event with each renewal. A watch without
-/// any is dead, or about nothing.
-const SILENCE: Duration = Duration::from_secs(30);
+/// The time limit between two events of a watch: each renewal of the Lease is one.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The API server ends a watch after this time, and another is begun.
-const WATCH: Duration = Duration::from_secs(300);
+/// After this time the API server ends a watch, and the next one begins.
+const WATCH_DURATION: Duration = Duration::from_secs(300);
 
-/// A Lease has some kilobytes; 4096 buckets make it 30. etcd stores nothing larger
-/// than 1.5 MiB.
+/// A Lease has some kilobytes, or 30 with 4096 buckets. etcd stores at most 1.5 MiB.
 const MAX_OBJECT_BYTES: usize = 2 * 1024 * 1024;
 
-/// An answer that is no Lease is quoted up to this length.
-const MOST_QUOTED: usize = 300;
+/// The maximum length of a quote from the API server.
+const MAX_QUOTED_CHARS: usize = 300;
 
-/// Where the API server is, and the files that the kubelet keeps up to date.
+/// The address of the API server, and the files that the kubelet keeps up to date.
 #[derive(Clone, Debug)]
 pub struct ApiServer {
     /// The URL without a path.
     pub url: String,
-    /// The certificates of the authorities that it may be certified by, in PEM.
+    /// The file with its CA certificates, in PEM.
     pub ca: PathBuf,
-    /// The token of this pod.
+    /// The file with the token of this pod.
     pub token: PathBuf,
 }
 
 impl ApiServer {
-    /// The API server of the cluster that this pod runs in, as the kubelet describes it.
+    /// Returns the API server of the cluster that this pod runs in.
     ///
     /// # Errors
     ///
-    /// When this is no pod.
+    /// If the process does not run in a pod.
     pub fn of_this_pod(environment: impl Fn(&str) -> Option<String>) -> Result<Self, Unusable> {
         let given = |name: &str| environment(name).ok_or(format!("{name} is not set"));
         Ok(Self {
@@ -82,7 +80,7 @@ impl ApiServer {
 pub struct Lease {
     trust: Arc<Trust>,
     token: PathBuf,
-    patience: Duration,
+    timeout: Duration,
     url: String,
     watch_url: String,
 }
@@ -92,26 +90,26 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// When its certificate authorities cannot be read.
+    /// If the CA certificates cannot be read.
     pub fn new(lease: &LeaseRef, api_server: ApiServer) -> Result<Self, Unusable> {
         let ApiServer { url, ca, token } = api_server;
         let LeaseRef {
             namespace, name, ..
         } = lease;
-        // A leader must have time for three requests between a renewal that is
-        // due and the end of its right.
+        // A leader must have time for three requests between a due renewal and the end of
+        // its right to grant.
         let busy = election::margin(lease.duration) + election::renew_every(lease.duration);
         let spare = lease.duration.saturating_sub(busy);
         let leases = format!("{url}/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
-        let seconds = WATCH.as_secs();
+        let seconds = WATCH_DURATION.as_secs();
         let limits = Limits {
-            connect: PATIENCE,
-            answer: WATCH * 2,
+            connect: MAX_TIMEOUT,
+            response: WATCH_DURATION * 2,
         };
         Ok(Self {
             trust: Arc::new(Trust::new(ca, limits)?),
             token,
-            patience: (spare / 3).min(PATIENCE),
+            timeout: (spare / 3).min(MAX_TIMEOUT),
             url: format!("{leases}/{name}"),
             watch_url: format!(
                 "{leases}?watch=1&fieldSelector=metadata.name={name}&timeoutSeconds={seconds}"
@@ -119,20 +117,20 @@ impl Lease {
         })
     }
 
-    /// Reads it.
+    /// Reads the Lease.
     ///
     /// # Errors
     ///
-    /// When the API server does not answer within 5 s or less, or refuses.
+    /// If the API server does not respond within 5 s or less, or refuses.
     pub async fn read(&self) -> Result<LeaseObject, Failure> {
         self.send(self.trust.client().get(&self.url)).await
     }
 
-    /// Changes it, as a merge patch says, and tells what it is then.
+    /// Applies a merge patch to the Lease, and returns the result.
     ///
     /// # Errors
     ///
-    /// As [`Lease::read`]. Unless it is a conflict, it may have been done.
+    /// As [`Lease::read`]. Except after a conflict, the patch may have been applied.
     pub async fn patch(&self, patch: &Value) -> Result<LeaseObject, Failure> {
         let client = self.trust.client();
         let request = client
@@ -142,7 +140,7 @@ impl Lease {
         self.send(request).await
     }
 
-    /// Watches it from this version on. Must be called within a tokio runtime.
+    /// Watches the Lease from this version on. Must be called within a tokio runtime.
     pub fn watch(&self, version: &str) -> Watch {
         let (sender, changes) = mpsc::channel(16);
         let version: String = byte_serialize(version.as_bytes()).collect();
@@ -151,7 +149,7 @@ impl Lease {
         let authorization = authorization(&self.token);
         let task = tokio::spawn(async move {
             if let Err(error) = pass_on(request, authorization, sender).await {
-                debug!(%error, "cannot watch the Lease");
+                debug!(%error, "lease watch failed");
             }
         });
         Watch {
@@ -169,13 +167,14 @@ impl Lease {
                 _ => Err(refusal(response).await),
             }
         };
-        let body = timeout(self.patience, whole).await;
-        let body = body.map_err(|_| late(self.patience))??;
-        LeaseObject::parse(&body).ok_or_else(|| Failure::Other("the answer is no Lease".to_owned()))
+        let body = timeout(self.timeout, whole).await;
+        let body = body.map_err(|_| late(self.timeout))??;
+        LeaseObject::parse(&body)
+            .ok_or_else(|| Failure::Other("the response is not a Lease".to_owned()))
     }
 }
 
-/// The changes of a Lease, as they come.
+/// The changes of a Lease.
 #[derive(Debug)]
 pub struct Watch {
     changes: mpsc::Receiver<LeaseObject>,
@@ -183,8 +182,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The next change; none when the watch has ended, or the Lease is not there
-    /// any more: then it has to be read. Dropping the future loses nothing.
+    /// Returns the next change. Returns none if the watch has ended or the Lease was deleted:
+    /// then it has to be read. Cancel-safe.
     pub async fn next(&mut self) -> Option<LeaseObject> {
         self.changes.recv().await
     }
@@ -203,13 +202,13 @@ async fn pass_on(
             _ => Err(refusal(response).await),
         }
     };
-    let mut response = timeout(PATIENCE, begun)
+    let mut response = timeout(MAX_TIMEOUT, begun)
         .await
-        .map_err(|_| late(PATIENCE))??;
+        .map_err(|_| late(MAX_TIMEOUT))??;
     let mut buffer = Vec::new();
     loop {
-        let chunk = timeout(SILENCE, response.chunk()).await;
-        let chunk = chunk.map_err(|_| late(SILENCE))?.map_err(failed)?;
+        let chunk = timeout(EVENT_TIMEOUT, response.chunk()).await;
+        let chunk = chunk.map_err(|_| late(EVENT_TIMEOUT))?.map_err(failed)?;
         let Some(chunk) = chunk else {
             return Ok(());
         };
@@ -224,7 +223,7 @@ async fn pass_on(
             }
         }
         if buffer.len() > MAX_OBJECT_BYTES {
-            return Err(Failure::Other("an event that is too long".to_owned()));
+            return Err(Failure::Other("an event is too long".to_owned()));
         }
     }
 }
@@ -237,12 +236,12 @@ struct Event<'a> {
     object: &'a RawValue,
 }
 
-/// The Lease that one line of a watch shows; none when it must be read.
+/// Returns the Lease in a line of a watch, or none if it must be read.
 pub fn changed(line: &[u8]) -> Option<LeaseObject> {
     let event: Event<'_> = serde_json::from_slice(line).ok()?;
     match event.kind {
         "ADDED" | "MODIFIED" => LeaseObject::parse(event.object.get().as_bytes()),
-        // It was deleted, or the version is too old: it has to be read.
+        // It was deleted, or the version is too old.
         _ => None,
     }
 }
@@ -251,16 +250,16 @@ fn failed(error: reqwest::Error) -> Failure {
     Failure::Other(http_client::cause(&error))
 }
 
-fn late(patience: Duration) -> Failure {
-    Failure::Other(format!("no answer within {} ms", patience.as_millis()))
+fn late(limit: Duration) -> Failure {
+    Failure::Other(format!("no response within {} ms", limit.as_millis()))
 }
 
-/// The kubelet renews the token in its file.
+/// Reads the token, which the kubelet renews in its file.
 fn authorization(file: &Path) -> Result<HeaderValue, Failure> {
     let shown = file.display();
     let token = fs::read_to_string(file).map_err(|e| Failure::Other(format!("{shown}: {e}")))?;
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-        .map_err(|_| Failure::Other(format!("{shown} does not fit into a header")))?;
+        .map_err(|_| Failure::Other(format!("{shown} is not valid in a header")))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -269,7 +268,7 @@ async fn whole_body(mut response: Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         if body.len() + chunk.len() > MAX_OBJECT_BYTES {
-            return Err(Failure::Other("an answer that is too long".to_owned()));
+            return Err(Failure::Other("the response is too long".to_owned()));
         }
         body.extend_from_slice(&chunk);
     }
@@ -280,13 +279,13 @@ async fn refusal(response: Response) -> Failure {
     let status = response.status();
     let body = whole_body(response).await.unwrap_or_default();
     let body = String::from_utf8_lossy(&body);
-    let said: Value = serde_json::from_str(&body).unwrap_or_default();
-    let message = said["message"].as_str().unwrap_or(&body);
-    let message: String = message.chars().take(MOST_QUOTED).collect();
+    let status_object: Value = serde_json::from_str(&body).unwrap_or_default();
+    let message = status_object["message"].as_str().unwrap_or(&body);
+    let message: String = message.chars().take(MAX_QUOTED_CHARS).collect();
     let message = format!("the API server answered {}: {message}", status.as_u16());
     match status {
-        // A proxy, or an API server that starts, says 404 of everything.
-        StatusCode::NOT_FOUND if said["reason"] == "NotFound" => Failure::Missing,
+        // A proxy, or an API server that starts, responds with 404 to everything.
+        StatusCode::NOT_FOUND if status_object["reason"] == "NotFound" => Failure::Missing,
         StatusCode::CONFLICT => Failure::Conflict,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Denied(message),
         _ => Failure::Other(message),
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_watch_is_a_lease_or_a_reason_to_read_it() {
+    fn a_line_of_a_watch_is_a_lease_or_requires_a_read() {
         let object = r#"{"metadata":{"uid":"u","resourceVersion":"7"}}"#;
         let line = |kind| format!(r#"{{"type":"{kind}","object":{object}}}"#);
         let version = |kind| changed(line(kind).as_bytes()).map(|record| record.lease.version);
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_of_a_pod_it_says_what_is_missing() {
+    fn the_error_outside_of_a_pod_names_what_is_missing() {
         let error = ApiServer::of_this_pod(|_| None).unwrap_err();
         assert_eq!(error.to_string(), "KUBERNETES_SERVICE_HOST is not set");
     }

@@ -3,3 +3,4 @@
 pub(crate) mod ca_bundle;
 pub mod candidate_task;
 pub mod lease_client;
+mod log;

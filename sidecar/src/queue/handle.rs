@@ -1,4 +1,4 @@
-//! The way to the queue task, for those who wait and those who look.
+//! The handle to the queue task.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,122 +18,125 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::queue::messages::{Event, Permit};
 
-/// What came of waiting.
+/// The result of waiting.
 #[derive(Debug)]
-pub enum Turn {
-    /// It is the waiter's turn.
+pub enum Decision {
+    /// The grant.
     Granted(Permit),
-    /// Not in time.
+    /// No grant in time.
     Refused(Refusal),
-    /// This process leads no more: ask the next leader.
+    /// This process is no longer the leader: forward the request.
     Moved,
 }
 
-impl From<Option<Permit>> for Turn {
+impl From<Option<Permit>> for Decision {
     fn from(permit: Option<Permit>) -> Self {
         permit.map_or(Self::Moved, Self::Granted)
     }
 }
 
-/// A way to the queue task. Its channel has no bound of its own, since who ends must
-/// be able to say so at once. The waiters are bounded: each holds a seat until
-/// the queue task has given it its turn or has dealt with its end, and none has more
-/// than a few events in there.
+/// A handle to the queue task. Its channel is unbounded, because a destructor must be able
+/// to send. The waiters are bounded: each holds a connection permit until the queue task has
+/// granted it or has handled its end, and has only a few events in the channel.
 #[derive(Clone, Debug)]
 pub struct Handle {
     events: UnboundedSender<Event>,
     last: Arc<AtomicU64>,
-    seats: Arc<Semaphore>,
+    connection_permits: Arc<Semaphore>,
 }
 
-/// A waiter. It resolves to the permit when its turn has come, or to none when
-/// this process leads no more. Dropped before that, the waiter has gone away.
+/// A waiter. It resolves to the permit when it is granted, or to none if this process is no
+/// longer the leader. If it is dropped before that, the waiter has disconnected.
 #[derive(Debug)]
 pub struct Waiting {
     waiter: WaiterId,
-    turn: oneshot::Receiver<Permit>,
+    permit: oneshot::Receiver<Permit>,
     events: UnboundedSender<Event>,
     done: bool,
 }
 
 impl Handle {
-    /// A way for at most `most` waiters, and its ends: the first one is for
-    /// the queue task's permits.
-    pub(crate) fn new(most: usize) -> (Self, UnboundedSender<Event>, UnboundedReceiver<Event>) {
+    /// Returns a handle for at most `max_waiters`, the sender for permits, and the receiver.
+    pub(crate) fn new(
+        max_waiters: usize,
+    ) -> (Self, UnboundedSender<Event>, UnboundedReceiver<Event>) {
         let (events, receiver) = unbounded_channel();
         let handle = Self {
             events: events.clone(),
             last: Arc::default(),
-            seats: Arc::new(Semaphore::new(most)),
+            connection_permits: Arc::new(Semaphore::new(max_waiters)),
         };
         (handle, events, receiver)
     }
 
-    /// Joins the queue, as soon as there is a seat; none when the queue task is
-    /// gone.
+    /// Joins the queue, as soon as a connection permit is free. Returns none if the queue task has ended.
     pub async fn enqueue(&self, shard: u32, arrived: Moment) -> Option<Waiting> {
-        let seat = match Arc::clone(&self.seats).try_acquire_owned() {
-            Ok(seat) => seat,
-            // Seldom; and it would take memory of all who wait.
-            Err(_) => Box::pin(Arc::clone(&self.seats).acquire_owned())
+        let connection_permit = match Arc::clone(&self.connection_permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            // Rare, and boxed because it would enlarge the future of every waiter.
+            Err(_) => Box::pin(Arc::clone(&self.connection_permits).acquire_owned())
                 .await
                 .ok()?,
         };
         let waiter = WaiterId(self.last.fetch_add(1, Ordering::Relaxed));
-        let (sender, turn) = oneshot::channel();
+        let (sender, permit) = oneshot::channel();
         let offer = Event::Offer {
             waiter,
             shard,
             arrived,
-            turn: sender,
-            seat,
+            permit: sender,
+            _connection_permit: connection_permit,
         };
         self.events.send(offer).ok()?;
         Some(Waiting {
             waiter,
-            turn,
+            permit,
             events: self.events.clone(),
             done: false,
         })
     }
 
-    /// Joins the queue, and waits as long as it takes; none when the queue task is
-    /// gone.
-    pub async fn turn(&self, shard: u32, arrived: Moment) -> Option<Turn> {
+    /// Joins the queue and waits for the grant. Returns none if the queue task has ended.
+    pub async fn wait(&self, shard: u32, arrived: Moment) -> Option<Decision> {
         let waiting = self.enqueue(shard, arrived).await?;
-        Some(Turn::from(waiting.await))
+        Some(Decision::from(waiting.await))
     }
 
-    /// Joins the queue until `deadline`; none when the queue task is gone. A turn that
-    /// may be had at once is had even when it has passed.
-    pub async fn turn_until(&self, deadline: Instant, shard: u32, arrived: Moment) -> Option<Turn> {
-        // A seat is there at once, unless the queue task is far behind.
+    /// Joins the queue until `deadline`. A grant that is available immediately is given even
+    /// if the deadline has passed. Returns none if the queue task has ended.
+    pub async fn wait_until(
+        &self,
+        deadline: Instant,
+        shard: u32,
+        arrived: Moment,
+    ) -> Option<Decision> {
+        // A permit is free, unless the queue task is far behind.
         let mut waiting = self.enqueue(shard, arrived).await?;
         if let Ok(permit) = timeout_at(deadline, &mut waiting).await {
-            return Some(Turn::from(permit));
+            return Some(Decision::from(permit));
         }
         let (sender, refusal) = oneshot::channel();
         let _ = self.events.send(Event::GiveUp(waiting.waiter, sender));
         match refusal.await {
             Ok(refusal) => {
                 waiting.done = true;
-                Some(Turn::Refused(refusal))
+                Some(Decision::Refused(refusal))
             }
-            Err(_) => Some(Turn::from(waiting.await)),
+            Err(_) => Some(Decision::from(waiting.await)),
         }
     }
 
-    /// What the next leader of this Lease must know after this term; none when
-    /// the queue task is gone.
+    /// Returns the handover to the next leader of this Lease, once no grant is in flight.
+    /// Returns none if the queue task has ended.
     pub async fn handover(&self, lease: &str, term: Term) -> Option<Handover> {
-        let (sender, left) = oneshot::channel();
+        let (sender, handover) = oneshot::channel();
         self.events
             .send(Event::Handover(lease.to_owned(), term, sender))
             .ok()?;
-        left.await.ok()
+        handover.await.ok()
     }
 
-    /// Looks at the queue; none when the queue task is gone.
+    /// Returns a snapshot of the queue, or none if the queue task has ended.
     pub async fn look(&self, detail: Detail) -> Option<Snapshot> {
         let (sender, snapshot) = oneshot::channel();
         self.events.send(Event::Look(detail, sender)).ok()?;
@@ -145,8 +148,8 @@ impl Future for Waiting {
     type Output = Option<Permit>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let turn = Pin::new(&mut self.turn).poll(cx);
-        turn.map(|permit| {
+        let permit = Pin::new(&mut self.permit).poll(cx);
+        permit.map(|permit| {
             self.done = true;
             permit.ok()
         })
@@ -156,7 +159,7 @@ impl Future for Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.done {
-            let _ = self.events.send(Event::Gone(self.waiter));
+            let _ = self.events.send(Event::Disconnected(self.waiter));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What waiters, permits and readers send to the queue task.
+//! The messages to the queue task, and the permits that it grants.
 
 use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::Handover;
@@ -9,21 +9,22 @@ use gateway_queue_core::time::Moment;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::clock::stall_detector::Held;
+use crate::clock::stall_detector::HeldRequest;
 
-/// Something happened to a waiter, or somebody wants to know.
+/// An event of a waiter, or a query.
 #[derive(Debug)]
 pub(crate) enum Event {
     Offer {
         waiter: WaiterId,
         shard: u32,
-        /// When it came, to this process or to the one that sends it.
+        /// When the request arrived, at this process or at the pod that forwards it.
         arrived: Moment,
-        turn: oneshot::Sender<Permit>,
-        seat: OwnedSemaphorePermit,
+        permit: oneshot::Sender<Permit>,
+        /// Released when the waiter has been granted or has disconnected.
+        _connection_permit: OwnedSemaphorePermit,
     },
-    Gone(WaiterId),
-    /// Its patience is over. The sender is dropped when its turn has come.
+    Disconnected(WaiterId),
+    /// The deadline of the waiter has passed. The sender is dropped if it was granted.
     GiveUp(WaiterId, oneshot::Sender<Refusal>),
     Written {
         grant: Grant,
@@ -31,14 +32,12 @@ pub(crate) enum Event {
     },
     Unwritten(WaiterId),
     Look(Detail, oneshot::Sender<Snapshot>),
-    /// What is left for the next leader of this Lease after this term, once no
-    /// grant is on its way any more.
+    /// Asks for the handover to the next leader of this Lease, once no grant is in flight.
     Handover(String, Term, oneshot::Sender<Handover>),
 }
 
-/// Goes to the socket, from the queue task or from a leader elsewhere. It says what
-/// became of a grant of ours: that it was written and when, or, when it is
-/// dropped, that it was not.
+/// The permission to write one grant to a socket. It reports to the queue task when a
+/// grant of this process was written, or, if it is dropped, that it was not.
 #[derive(Debug)]
 pub struct Permit(Kind);
 
@@ -46,17 +45,17 @@ pub struct Permit(Kind);
 enum Kind {
     Own {
         grant: Grant,
-        /// The fence: the right to grant ends then.
+        /// When the right to grant ends.
         until: Moment,
         events: UnboundedSender<Event>,
     },
-    /// A leader elsewhere granted it, and counts it.
-    Relayed(Held),
+    /// A grant of another leader, which counts it.
+    Relayed(HeldRequest),
     Used,
 }
 
 impl Permit {
-    /// For a grant of ours, which may be written before `until`.
+    /// Returns a permit for a grant of this process, valid before `until`.
     pub(crate) fn own(grant: Grant, until: Moment, events: UnboundedSender<Event>) -> Self {
         Self(Kind::Own {
             grant,
@@ -65,18 +64,18 @@ impl Permit {
         })
     }
 
-    /// For a leader's grant, which may be written while there is no further gap.
-    pub(crate) fn relayed(held: Held) -> Self {
+    /// Returns a permit for a grant of another leader, valid until this process stalls.
+    pub(crate) fn relayed(held: HeldRequest) -> Self {
         Self(Kind::Relayed(held))
     }
 
-    /// Whether a leader elsewhere granted it.
+    /// Returns whether another leader granted it.
     pub fn is_relayed(&self) -> bool {
         matches!(self.0, Kind::Relayed(_))
     }
 
-    /// Whether it may be written at `now`. It is asked in the moment before: a
-    /// process may have been frozen since it got the permit.
+    /// Returns whether the grant may be written at `now`. Must be checked immediately
+    /// before: the process may have been suspended since it received the permit.
     pub fn is_valid(&self, now: Moment) -> bool {
         match &self.0 {
             Kind::Own { until, .. } => now < *until,
@@ -85,10 +84,10 @@ impl Permit {
         }
     }
 
-    /// The grant went out at `at`, or it cannot be ruled out that it did.
+    /// Reports that the grant was written at `at`, or may have been.
     pub fn written(mut self, at: Moment) {
         if let Kind::Own { grant, events, .. } = std::mem::replace(&mut self.0, Kind::Used) {
-            // Without a queue task, the process is ending.
+            // Without a queue task, the process ends.
             let _ = events.send(Event::Written { grant, at });
         }
     }

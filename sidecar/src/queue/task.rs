@@ -1,8 +1,7 @@
-//! The task that owns the queue. Everything that happens comes in as an event,
-//! in one channel, in order.
+//! The task that owns the queue. All events arrive through one channel, in order.
 //!
-//! What is decided is decided by `term_queue`; this moves events, permits,
-//! alarms and logs. When a term ends, its waiters are sent to the next leader.
+//! The decisions are those of `term_queue`; the task handles events, permits, the alarm, logs
+//! and metrics. When a term ends, its waiters go to the next leader.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -33,59 +32,59 @@ use crate::metrics::Metrics;
 use crate::queue::handle::Handle;
 use crate::queue::messages::{Event, Permit};
 
-/// How many events are taken before the turns are looked at again.
-const BATCH: usize = 256;
+/// How many events are handled before due waiters are granted.
+const MAX_BATCH: usize = 256;
 
-/// One who waits for its turn.
+/// A waiting request.
 struct Waiter {
-    turn: oneshot::Sender<Permit>,
-    _seat: OwnedSemaphorePermit,
+    permit: oneshot::Sender<Permit>,
+    _connection_permit: OwnedSemaphorePermit,
 }
 
-/// See the module.
+/// The queue and its connections.
 pub struct QueueTask {
     queue: TermQueue,
-    standing: watch::Receiver<LeadershipState>,
-    /// Who wants to know what is left, when no grant is on its way any more.
-    leaving: Option<(String, Term, oneshot::Sender<Handover>)>,
+    leadership: watch::Receiver<LeadershipState>,
+    /// Where to send the handover, once no grant is in flight.
+    handover: Option<(String, Term, oneshot::Sender<Handover>)>,
     alarm: Alarm,
     waiters: HashMap<WaiterId, Waiter>,
     events: UnboundedReceiver<Event>,
-    /// To make permits with.
+    /// For the reports of permits.
     reports: UnboundedSender<Event>,
     tokens: watch::Receiver<Current>,
     discord: Discord,
     fetch: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
-    /// What was logged last about why nothing is granted.
+    /// What was last logged as the reason why nothing is granted.
     logged: Option<Option<BlockedBy>>,
     lease_state: watch::Sender<Page>,
     metrics: Arc<Metrics>,
 }
 
 impl QueueTask {
-    /// Returns a queue task, and a handle to it for at most `most` waiters. It grants
-    /// while `standing` makes this process the leader, and publishes its state to
-    /// `lease_state`. Must be called within a tokio runtime.
+    /// Returns a queue task, and a handle to it for at most `max_waiters`. It grants while
+    /// `leadership` makes this process the leader, and publishes its state to `lease_state`. Must
+    /// be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// When the kernel has no timer.
+    /// If the kernel refuses a timer.
     pub fn new(
         config: Config,
-        most: usize,
-        mut standing: watch::Receiver<LeadershipState>,
+        max_waiters: usize,
+        mut leadership: watch::Receiver<LeadershipState>,
         mut tokens: watch::Receiver<Current>,
         discord: Discord,
         lease_state: watch::Sender<Page>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Handle)> {
-        let stands = standing.borrow_and_update().clone();
+        let state = leadership.borrow_and_update().clone();
         let token = tokens.borrow_and_update().clone();
-        let (handle, reports, events) = Handle::new(most);
+        let (handle, reports, events) = Handle::new(max_waiters);
         let queue_task = Self {
-            queue: TermQueue::new(config, stands, token, boot_time::now()),
-            standing,
-            leaving: None,
+            queue: TermQueue::new(config, state, token, boot_time::now()),
+            leadership,
+            handover: None,
             alarm: Alarm::new()?,
             waiters: HashMap::new(),
             events,
@@ -97,27 +96,27 @@ impl QueueTask {
             lease_state,
             metrics,
         };
-        // Whoever reads it first must not read a guess.
+        // The first reader must not see an initial value.
         queue_task.publish();
         Ok((queue_task, handle))
     }
 
-    /// Runs for ever.
+    /// Runs until it is dropped.
     ///
     /// # Errors
     ///
-    /// When the kernel's timer fails: nothing could be granted in time then.
+    /// If the kernel's timer fails: nothing could be granted in time.
     pub async fn run(mut self) -> io::Result<()> {
-        let mut batch = Vec::with_capacity(BATCH);
-        if let Current::Missing(why) = &*self.tokens.borrow() {
-            warn!(%why, "there is no token");
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        if let Current::Missing(detail) = &*self.tokens.borrow() {
+            warn!(%detail, "token missing");
         }
         loop {
-            self.log_hold();
+            self.log_blocked();
             self.publish();
-            self.give_turns();
+            self.grant_due();
             self.fetch_if_due();
-            self.log_hold();
+            self.log_blocked();
             self.publish();
             self.alarm.set(self.queue.wake_at(boot_time::now()))?;
             let fetched = async {
@@ -127,35 +126,35 @@ impl QueueTask {
                 }
             };
             tokio::select! {
-                _ = self.events.recv_many(&mut batch, BATCH) => {
+                _ = self.events.recv_many(&mut batch, MAX_BATCH) => {
                     for event in batch.drain(..) {
-                        self.take(event);
+                        self.handle(event);
                     }
                 }
                 rang = self.alarm.ring() => rang?,
                 outcome = fetched => self.fetched(outcome),
-                // Errors are what can never change: not awaited then.
-                Ok(()) = self.standing.changed() => self.stand(),
+                // A sender that was dropped sends no more changes.
+                Ok(()) = self.leadership.changed() => self.leadership_changed(),
                 Ok(()) = self.tokens.changed() => self.token_changed(),
             }
         }
     }
 
-    /// Follows the election.
-    fn stand(&mut self) {
-        let standing = self.standing.borrow_and_update().clone();
-        if self.queue.stand(standing, boot_time::now()) {
-            // Their turns never come here: they ask the next leader.
+    /// Follows a change of the leadership state.
+    fn leadership_changed(&mut self) {
+        let leadership = self.leadership.borrow_and_update().clone();
+        if self.queue.stand(leadership, boot_time::now()) {
+            // Dropping their senders sends them to the next leader.
             self.waiters.clear();
             self.fetch = None;
             self.logged = None;
         }
     }
 
-    fn take(&mut self, event: Event) {
-        // The sender may have seen a newer standing than this task.
-        if self.standing.has_changed().unwrap_or(false) {
-            self.stand();
+    fn handle(&mut self, event: Event) {
+        // The sender may have seen a newer leadership state than this task.
+        if self.leadership.has_changed().unwrap_or(false) {
+            self.leadership_changed();
         }
         let now = boot_time::now();
         match event {
@@ -163,24 +162,30 @@ impl QueueTask {
                 waiter,
                 shard,
                 arrived,
-                turn,
-                seat: _seat,
+                permit,
+                _connection_permit,
             } => {
-                // Without a term the sender is dropped, so that the request goes to the leader.
-                if let Some(returned) = self.queue.offer(waiter, shard, arrived, now) {
-                    self.metrics.reservations_used.inc_by(returned.into());
-                    self.waiters.insert(waiter, Waiter { turn, _seat });
+                // Without a term the sender is dropped: the request goes to the leader.
+                if let Some(reserved) = self.queue.offer(waiter, shard, arrived, now) {
+                    self.metrics.reservations_used.inc_by(reserved.into());
+                    self.waiters.insert(
+                        waiter,
+                        Waiter {
+                            permit,
+                            _connection_permit,
+                        },
+                    );
                 }
             }
-            Event::Gone(waiter) => {
+            Event::Disconnected(waiter) => {
                 self.waiters.remove(&waiter);
                 if self.queue.cancel(waiter, now) {
                     self.metrics.cancelled.inc();
                 }
             }
             Event::GiveUp(waiter, sender) => {
-                // The bucket may have become free at this moment.
-                self.give_turns();
+                // The bucket may have just become free.
+                self.grant_due();
                 if let Some(refusal) = self.queue.give_up(waiter, now) {
                     self.waiters.remove(&waiter);
                     self.metrics.refused(refusal.reason.as_str());
@@ -203,26 +208,26 @@ impl QueueTask {
                 let held = u64::try_from(self.metrics.held()).unwrap_or(0);
                 let _ = sender.send(self.queue.snapshot(detail, held, now));
             }
-            Event::Handover(lease, term, sender) => self.leaving = Some((lease, term, sender)),
+            Event::Handover(lease, term, sender) => self.handover = Some((lease, term, sender)),
         }
         self.hand_over(now);
     }
 
     fn hand_over(&mut self, now: Moment) {
-        if let Some((lease, term, sender)) = self.leaving.take() {
+        if let Some((lease, term, sender)) = self.handover.take() {
             match self.queue.handover(&lease, &term, now) {
                 Some(left) => drop(sender.send(left)),
-                None => self.leaving = Some((lease, term, sender)),
+                None => self.handover = Some((lease, term, sender)),
             }
         }
     }
 
-    fn give_turns(&mut self) {
+    fn grant_due(&mut self) {
         while let Some((grant, until)) = self.queue.grant(boot_time::now()) {
             let permit = Permit::own(grant, until, self.reports.clone());
-            // A permit that nobody takes reports that it was not written.
+            // A permit that is dropped reports that it was not written.
             if let Some(waiter) = self.waiters.remove(&grant.waiter) {
-                let _ = waiter.turn.send(permit);
+                let _ = waiter.permit.send(permit);
             }
         }
     }
@@ -240,7 +245,8 @@ impl QueueTask {
             && limits.max_concurrency.is_none()
         {
             self.metrics.invalid_max_concurrency.inc();
-            warn!("Discord said a max_concurrency that is not 1 to {MAX_BUCKETS}: it is not taken");
+            let detail = format!("expected 1 to {MAX_BUCKETS}");
+            warn!(detail, "invalid max_concurrency ignored");
         }
         let now = boot_time::now();
         let before = self.queue.limits();
@@ -259,25 +265,22 @@ impl QueueTask {
                     max_concurrency,
                     ..
                 } = limits;
-                if let Some(was) = concurrency_was {
-                    info!(max_concurrency, was, "the number of buckets changed");
+                if let Some(previous) = concurrency_was {
+                    info!(max_concurrency, previous, "max_concurrency changed");
                 }
                 let steady = |before: Limits| {
                     (before.total, before.max_concurrency) == (total, max_concurrency)
                 };
-                match before.is_some_and(steady) {
-                    true => debug!(total, remaining, max_concurrency, "Discord told the limits"),
-                    false => info!(total, remaining, max_concurrency, "Discord told the limits"),
+                if before.is_some_and(steady) {
+                    debug!(total, remaining, max_concurrency, "limits fetched");
+                } else {
+                    info!(total, remaining, max_concurrency, "limits fetched");
                 }
             }
             Some(Learned::Trouble) => {
-                let why = self.queue.last_error().unwrap_or_default();
-                let next_try = self.queue.fetch_at().map(|at| ms(at.since(now)));
-                warn!(
-                    why,
-                    next_try_ms = next_try,
-                    "cannot fetch the session starts"
-                );
+                let error = self.queue.last_error().unwrap_or_default();
+                let retry_in_ms = self.queue.fetch_at().map(|at| ms(at.since(now)));
+                warn!(error, retry_in_ms, "fetch of the limits failed");
             }
         }
     }
@@ -286,27 +289,27 @@ impl QueueTask {
         self.fetch = None;
         let token = self.tokens.borrow_and_update().clone();
         match self.queue.token_changed(token, boot_time::now()) {
-            TokenChange::Returned => info!("the token is there again"),
-            TokenChange::New => info!("there is a new token"),
-            TokenChange::Missing(why) => warn!(%why, "there is no token"),
+            TokenChange::Returned => info!("token found again"),
+            TokenChange::New => info!("token changed"),
+            TokenChange::Missing(detail) => warn!(%detail, "token missing"),
             TokenChange::None => {}
         }
     }
 
     /// Logs why nothing is granted, when that changes.
-    fn log_hold(&mut self) {
+    fn log_blocked(&mut self) {
         let blocked_by = self.queue.blocked_by();
         if !self.queue.has_term() || self.logged == Some(blocked_by) {
             return;
         }
         match blocked_by {
-            Some(blocked_by) => warn!(reason = blocked_by.as_str(), "nothing is granted"),
-            None => info!("shards may identify, as soon as their buckets are free"),
+            Some(blocked_by) => warn!(reason = blocked_by.as_str(), "grants blocked"),
+            None => info!("grants unblocked"),
         }
         self.logged = Some(blocked_by);
     }
 
-    /// Hands the page to the candidate, which writes it on the Lease.
+    /// Passes the state to the candidate, which writes it to the Lease.
     fn publish(&self) {
         self.lease_state.send_if_modified(|page| {
             let new = self.queue.page(&page.entry.holder);

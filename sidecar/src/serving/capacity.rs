@@ -1,4 +1,4 @@
-//! How many clients there is room for.
+//! Computes how many clients the process accepts.
 
 use std::fs;
 use std::io;
@@ -9,26 +9,25 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::serving::cgroup;
 
-/// File descriptors that are kept for other things than clients.
+/// File descriptors reserved for other purposes than clients.
 const OTHER_FILES: u64 = 128;
 
-/// Memory that is kept for other things than clients and the places of those who
-/// went away.
-const OTHER_MEMORY: u64 = 32 << 20;
+/// Memory reserved for other purposes than clients and reservations.
+const OTHER_MEMORY_BYTES: u64 = 32 << 20;
 
-/// Memory that is kept for the places of those who went away.
-const PLACES_MEMORY: u64 = reservations::MOST as u64 * reservations::MEMORY_EACH;
+/// Memory reserved for reservations.
+const RESERVATIONS_MEMORY_BYTES: u64 = reservations::MOST as u64 * reservations::MEMORY_EACH;
 
-/// What the worst client makes us and the kernel hold: a head and a pipeline as
-/// long as they may be. An honest one takes a third of it.
-const MEMORY_EACH: u64 = 32 << 10;
+/// Memory of this process and the kernel per client: the longest head and the longest data
+/// sent ahead. A usual client takes a third of it.
+const CLIENT_MEMORY_BYTES: u64 = 32 << 10;
 
-/// The limits of the system on this process; none where nothing limits it.
+/// The limits of the system on this process; none if unlimited.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemLimits {
-    /// How many files it may have open. Each connection is one.
+    /// The number of open files. Each connection is one.
     pub open_files: Option<u64>,
-    /// The memory of its control group, in bytes.
+    /// The memory of its control groups, in bytes.
     pub memory_bytes: Option<u64>,
 }
 
@@ -37,11 +36,11 @@ impl SystemLimits {
     ///
     /// # Errors
     ///
-    /// When the kernel does not let us open as many files as it allows.
+    /// If the kernel refuses to raise the limit to the allowed maximum.
     pub fn detect() -> io::Result<Self> {
         let mut files = getrlimit(Resource::Nofile);
         files.current = files.maximum;
-        // The soft limit is for programs that use select(2); this is none.
+        // The soft limit is for programs that use select(2), unlike this one.
         setrlimit(Resource::Nofile, files)?;
         Ok(Self {
             open_files: files.maximum,
@@ -49,21 +48,21 @@ impl SystemLimits {
         })
     }
 
-    /// As many clients as the system lets us have. One too many must not cost all the others
-    /// their connections: out of memory, the kernel kills us.
+    /// Returns the maximum number of clients. One more must not cost the others their
+    /// connections: the kernel kills a process that is out of memory.
     pub fn clients(self) -> usize {
         let files = self.open_files.unwrap_or(1 << 20);
         let files = files.saturating_sub(OTHER_FILES);
         let memory = self.memory_bytes.unwrap_or(u64::MAX);
-        let memory = memory.saturating_sub(OTHER_MEMORY + PLACES_MEMORY);
-        let most = files.min(memory / MEMORY_EACH);
+        let memory = memory.saturating_sub(OTHER_MEMORY_BYTES + RESERVATIONS_MEMORY_BYTES);
+        let most = files.min(memory / CLIENT_MEMORY_BYTES);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         most.clamp(1, tokio::sync::Semaphore::MAX_PERMITS)
     }
 }
 
-/// The most memory that the control groups of this process allow, in bytes, on a
-/// system whose root folder is `root`; none when nothing limits it.
+/// Returns the smallest memory limit of the control groups of this process, in bytes, on a
+/// system whose root folder is `root`; none if unlimited.
 fn memory_limit(root: &Path) -> Option<u64> {
     let read = |path: &Path| {
         let path = path.strip_prefix("/").unwrap_or(path);
@@ -77,20 +76,24 @@ fn memory_limit(root: &Path) -> Option<u64> {
         .min()
 }
 
-/// Below this many clients on a port the limits are taken for a mistake.
+/// With fewer clients on a port, the limits are probably a mistake.
 pub const FEW: usize = 100;
 
-/// How many connections each port takes. In the cluster there are two ports, and a client
-/// that is forwarded takes two connections.
-pub fn per_port(room: usize, in_cluster: bool) -> usize {
-    if in_cluster { (room / 2).max(1) } else { room }
+/// Returns how many connections each port accepts. In the cluster there are two ports, and a
+/// forwarded client takes two connections.
+pub fn per_port(clients: usize, in_cluster: bool) -> usize {
+    if in_cluster {
+        (clients / 2).max(1)
+    } else {
+        clients
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn room(open_files: Option<u64>, memory_bytes: Option<u64>) -> usize {
+    fn clients(open_files: Option<u64>, memory_bytes: Option<u64>) -> usize {
         let limits = SystemLimits {
             open_files,
             memory_bytes,
@@ -101,19 +104,19 @@ mod tests {
     #[test]
     fn files_and_memory_both_limit_the_clients() {
         let gib = 1 << 30;
-        assert_eq!(room(Some(1024), Some(gib)), 896);
-        assert_eq!(room(Some(1024), None), 896);
-        // 256 MiB, less 32 for other things and 8 for places.
-        assert_eq!(room(Some(1 << 20), Some(256 << 20)), 6912);
-        assert_eq!(room(Some(1 << 20), Some(64 << 20)), 768);
-        assert_eq!(room(None, None), (1 << 20) - 128);
-        assert_eq!(room(Some(10), Some(gib)), 1);
-        assert_eq!(room(None, Some(1)), 1);
+        assert_eq!(clients(Some(1024), Some(gib)), 896);
+        assert_eq!(clients(Some(1024), None), 896);
+        // 256 MiB, less 32 for other purposes and 8 for reservations.
+        assert_eq!(clients(Some(1 << 20), Some(256 << 20)), 6912);
+        assert_eq!(clients(Some(1 << 20), Some(64 << 20)), 768);
+        assert_eq!(clients(None, None), (1 << 20) - 128);
+        assert_eq!(clients(Some(10), Some(gib)), 1);
+        assert_eq!(clients(None, Some(1)), 1);
     }
 
     #[test]
-    fn each_port_takes_a_client_however_small_the_limit_is() {
-        let least = room(None, Some(OTHER_MEMORY + PLACES_MEMORY));
+    fn each_port_accepts_a_client_however_small_the_limit_is() {
+        let least = clients(None, Some(OTHER_MEMORY_BYTES + RESERVATIONS_MEMORY_BYTES));
         assert_eq!(per_port(least, true), 1);
         assert_eq!(per_port(least, false), 1);
         assert_eq!(per_port(6912, true), 3456);
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn in_version_one_no_limit_is_a_number_that_limits_nothing() {
+    fn in_version_one_unlimited_is_a_huge_number() {
         let root = system(&[
             ("proc/self/cgroup", "9:memory:/bots\n0::/\n"),
             (

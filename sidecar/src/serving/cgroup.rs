@@ -1,13 +1,13 @@
-//! Where the kernel says how much memory this process may use. Pure.
+//! Finds the files with the memory limits of this process. Pure.
 //!
-//! A control group limits its processes and all groups within it, so the smallest
-//! limit counts of those from the group of this process up to the root. What is
-//! above the mount cannot be seen: in a container, that is the host.
+//! A control group limits its processes and all groups within it, so the smallest limit from
+//! the group of this process up to the root counts. Groups above the mount are not visible:
+//! in a container, those of the host.
 
 use std::path::{Component, Path, PathBuf};
 
-/// The files that may hold a limit, in both versions of control groups, for the
-/// texts of `/proc/self/cgroup` and `/proc/self/mountinfo`.
+/// Returns the files that may contain a limit, in both versions of control groups, for the
+/// contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
 pub(crate) fn limit_files(groups: &str, mounts: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for mount in mounts.lines().filter_map(Mount::parse) {
@@ -15,7 +15,7 @@ pub(crate) fn limit_files(groups: &str, mounts: &str) -> Vec<PathBuf> {
             .lines()
             .filter_map(Group::parse)
             .find(|group| group.version == mount.version);
-        // What no mount shows is above it, as is what is unknown.
+        // A group that the mount does not show is above it, as is an unknown one.
         let below = group
             .and_then(|group| group.path.strip_prefix(&mount.root).ok())
             .filter(|path| path.components().all(|c| matches!(c, Component::Normal(_))))
@@ -46,7 +46,7 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// None when it does not limit memory.
+    /// Returns none if the group does not limit memory.
     fn parse(line: &'a str) -> Option<Self> {
         let mut parts = line.splitn(3, ':');
         let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -64,14 +64,14 @@ impl<'a> Group<'a> {
 /// SOURCE OPTIONS`.
 struct Mount {
     version: Version,
-    /// The group that is mounted,
+    /// The mounted group.
     root: PathBuf,
-    /// and where.
+    /// The mount point.
     point: PathBuf,
 }
 
 impl Mount {
-    /// None when it is a mount of something else.
+    /// Returns none for another type of mount.
     fn parse(line: &str) -> Option<Self> {
         let (mount, system) = line.split_once(" - ")?;
         let mut system = system.split(' ');
@@ -89,7 +89,7 @@ impl Mount {
     }
 }
 
-/// The kernel writes a space, a tab, a line feed and a backslash as octal numbers.
+/// Decodes the octal escapes of the kernel: space, tab, line feed and backslash.
 fn unescape(path: &str) -> String {
     path.replace("\\040", " ")
         .replace("\\011", "\t")
@@ -118,7 +118,7 @@ mod tests {
         let mounts = format!("22 1 0:20 / /proc rw - proc proc rw\n{V2}");
         let one = ["/sys/fs/cgroup/memory.max"];
         assert_eq!(files("0::/\n", &mounts), one);
-        // Moved out of its namespace, or nothing known of it.
+        // Outside of its namespace, or unknown.
         assert_eq!(files("0::/../other\n", &mounts), one);
         assert_eq!(files("", &mounts), one);
         assert_eq!(files("0::/\n", ""), [""; 0]);
@@ -154,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_in_them_no_file_is_outside_of_the_mount(
+        fn no_file_is_outside_of_the_mount_whatever_the_input(
             groups in "(0::/|9:memory:/|\\.\\./|a/|\n|\\PC){0,40}",
             mounts in "(0|/|\\.\\.| |\n|\\PC){0,40}",
         ) {

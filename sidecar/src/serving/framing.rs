@@ -1,47 +1,47 @@
-//! Cuts what hyper writes into HTTP messages. Pure.
+//! Splits the output of hyper into HTTP messages. Pure.
 //!
-//! One write may hold a part of a message, or several messages: hyper puts its
-//! `100 Continue` into the same buffer as an answer that is ready at once.
+//! One write may contain a part of a message or several messages: hyper puts its
+//! `100 Continue` into the same buffer as a response that is available immediately.
 
 use std::io;
 
-/// No answer of this server is longer, nor is one of hyper's own.
+/// No response of this server or of hyper is longer.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 
 /// The head of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// The three digits of its status.
+    /// The three digits of the status.
     pub(crate) status: [u8; 3],
-    /// Its length, with the empty line that ends it.
+    /// The length, including the empty line at the end.
     pub(crate) bytes: usize,
 }
 
 impl Head {
-    /// Whether another message for the same request follows. `101` is final: what
-    /// follows it is not HTTP.
+    /// Returns whether another message for the same request follows. `101` is final: HTTP
+    /// ends there.
     pub(crate) fn is_interim(&self) -> bool {
         self.status[0] == b'1' && &self.status != b"101"
     }
 }
 
-/// The head of the first message; none while its end is missing.
+/// Returns the head of the first message, or none while its end is missing.
 ///
 /// # Errors
 ///
-/// When these bytes are no beginning of an HTTP/1 response.
+/// If the bytes are not the beginning of an HTTP/1 response.
 pub(crate) fn head(bytes: &[u8]) -> io::Result<Option<Head>> {
     const VERSION: &[u8] = b"HTTP/1.";
     let start = &bytes[..bytes.len().min(VERSION.len())];
     if !VERSION.starts_with(start) {
-        return Err(io::Error::other("this is no HTTP response"));
+        return Err(io::Error::other("not an HTTP response"));
     }
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
     };
     // "HTTP/1.1 200 OK"
     let status = bytes[..end].get(9..12).and_then(|s| s.try_into().ok());
-    let status = status.ok_or_else(|| io::Error::other("this response has no status"))?;
+    let status = status.ok_or_else(|| io::Error::other("an HTTP response without a status"))?;
     Ok(Some(Head {
         status,
         bytes: end + 4,
@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_head_a_part_of_one_or_refused(
+        fn any_bytes_are_a_head_a_part_of_one_or_an_error(
             mut bytes in prop::collection::vec(any::<u8>(), 0..60),
             begins in any::<bool>(),
         ) {

@@ -1,12 +1,12 @@
-//! The socket of a client, behind a gate that lets out only grants.
+//! The socket of a client, behind a gate that only authorized responses pass.
 //!
-//! Old clients take *any* answer for their turn. hyper answers some things by
-//! itself, with 400 to a bad request line, say; so each message has to pass here, and
-//! what was not authorised closes the connection instead.
+//! Old clients treat any response as a grant, and hyper sends some responses by itself, such
+//! as 400 to an invalid request line. So each message has to pass here, and one that was not
+//! authorized closes the connection instead.
 //!
-//! The gate also reads ahead while a client waits: hyper does not see the end
-//! of a connection while its buffer holds something unread. And it closes the
-//! connection of a client that is too slow to ask, or that has been idle for long.
+//! The gate also reads ahead while a client waits, because hyper does not see the end of a
+//! connection while its buffer is not empty. And it closes a connection that is too slow to
+//! send a request, or that has been idle too long.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -31,22 +31,22 @@ use crate::queue::messages::Permit;
 use crate::serving::framing::{self, MAX_MESSAGE_BYTES};
 use crate::tcp::KEEPALIVE;
 
-/// A client has this long for the head of a request, from its connection or from
-/// the first byte after an answer.
+/// How long the head of a request may take, from the connection or from the first byte
+/// after a response.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a connection is kept for a next request. Pools of clients keep theirs
-/// for 90 s at most; who ends it first must be the client, or its request is lost.
+/// How long a connection may be idle. The pools of clients keep theirs for at most 90 s, and
+/// the client must close it first, or its next request is lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A client that sends more than this while it waits is cut off.
-const MOST_AHEAD: usize = 4 * 1024;
+/// A client that sends more than this while it waits is disconnected.
+const MAX_AHEAD_BYTES: usize = 4 * 1024;
 
-/// A grant that the peer's kernel does not acknowledge within this time must
-/// not arrive later: when a cut network heals, old grants would come at once.
-const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(1);
+/// A grant that the peer's kernel does not acknowledge within this time must not arrive
+/// later: when a partition of the network heals, old grants would arrive at the same time.
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One client's socket. Clones share it: hyper has one, the handler another.
+/// The socket of a client. hyper and the request handler share it.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Inner>);
 
@@ -54,17 +54,17 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     stream: TcpStream,
     state: Mutex<State>,
-    /// Tells the connection that has been idle for the longest to end.
+    /// Closes the connection that has been idle longest.
     crowded: Arc<Notify>,
-    /// Given back when the connection ends.
-    _seat: OwnedSemaphorePermit,
+    /// Released when the connection ends.
+    _permit: OwnedSemaphorePermit,
 }
 
-/// The right to write one answer.
+/// The right to write one response.
 #[derive(Debug)]
 struct Pass {
     kind: PassKind,
-    /// How many bytes come behind the head.
+    /// The number of bytes after the head.
     body_bytes: usize,
 }
 
@@ -72,9 +72,9 @@ struct Pass {
 enum PassKind {
     /// A grant.
     Grant(Permit),
-    /// A refusal, to a client that opted in to it.
+    /// A refusal, to a client with `wait`.
     Refusal,
-    /// An answer to a probe, to a queue that knows the name of this leader.
+    /// A response to a probe that names this leader.
     Presence,
 }
 
@@ -88,7 +88,7 @@ impl Pass {
     }
 }
 
-/// How long the client may take for what it has to do next.
+/// The time limit of what the client has to do next.
 struct Limit(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl Limit {
@@ -115,36 +115,36 @@ impl fmt::Debug for Limit {
 #[derive(Debug, Default)]
 struct State {
     pass: Option<Pass>,
-    /// What hyper has written of a message that is not whole yet.
+    /// The part of an incomplete message that hyper has written.
     unsent: Vec<u8>,
-    /// There is none while a request is served.
+    /// None while a request is served.
     limit: Option<Limit>,
-    /// Since an answer, nothing came.
+    /// Whether nothing was received since the last response.
     idle: bool,
-    /// When the time limit of the last grant may go: a next request alone, which
-    /// may have been sent before, proves nothing about its acknowledgement.
+    /// When to remove the acknowledgement timeout of the last grant. A next request proves
+    /// no acknowledgement: it may have been sent before.
     lift: Option<Pin<Box<Sleep>>>,
-    /// What was read ahead and hyper has not asked for yet.
+    /// What was read ahead, and not yet by hyper.
     ahead: Vec<u8>,
 }
 
 impl Gate {
-    /// Puts a gate before a socket, which takes a seat among all connections. Of
-    /// those that are idle, `crowded` ends the one that is so for the longest.
+    /// Returns a gate before a socket, with its connection permit. `crowded` closes the
+    /// connection that has been idle longest.
     ///
     /// # Errors
     ///
-    /// When the socket is closed already.
+    /// If the socket is already closed.
     pub fn new(
         stream: TcpStream,
-        seat: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         crowded: Arc<Notify>,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&KEEPALIVE)?;
-        // While an older answer could not even be sent, as the client does not
-        // read, none is taken: its bytes would pile up and come all at once.
+        // While a client does not read and an older response is not sent, no new one is
+        // accepted: the responses would arrive together.
         socket.set_tcp_notsent_lowat(1)?;
         Ok(Self(Arc::new(Inner {
             stream,
@@ -153,49 +153,48 @@ impl Gate {
                 ..State::default()
             }),
             crowded,
-            _seat: seat,
+            _permit: permit,
         })))
     }
 
-    /// The head of a request is here: how long it waits is no longer up to the client.
+    /// Ends the time limit of the client: the head of a request has been received.
     pub fn request_began(&self) {
         let mut state = self.state();
         state.limit = None;
         state.idle = false;
     }
 
-    /// Opens the gate for one grant with a body of this length.
-    pub fn authorise(&self, permit: Permit, body_bytes: usize) {
+    /// Authorizes one grant with a body of this length.
+    pub fn authorize(&self, permit: Permit, body_bytes: usize) {
         self.state().pass = Some(Pass {
             kind: PassKind::Grant(permit),
             body_bytes,
         });
     }
 
-    /// Opens the gate for one refusal with a body of this length, to a client that
-    /// opted in.
-    pub fn authorise_refusal(&self, body_bytes: usize) {
+    /// Authorizes one refusal with a body of this length, to a client with `wait`.
+    pub fn authorize_refusal(&self, body_bytes: usize) {
         self.state().pass = Some(Pass {
             kind: PassKind::Refusal,
             body_bytes,
         });
     }
 
-    /// Opens the gate for one answer to a probe.
-    pub fn authorise_presence(&self) {
+    /// Authorizes one response to a probe.
+    pub fn authorize_presence(&self) {
         self.state().pass = Some(Pass {
             kind: PassKind::Presence,
             body_bytes: 0,
         });
     }
 
-    /// Waits until the client hangs up, or sends more than may be kept.
-    pub fn gone(&self) -> impl Future<Output = ()> {
-        // `async` blocks would take more memory, and those who wait are many.
-        poll_fn(|cx| self.poll_gone(cx))
+    /// Waits until the client disconnects, or sends more than is read ahead.
+    pub fn disconnected(&self) -> impl Future<Output = ()> {
+        // An `async` block would take more memory for each waiting client.
+        poll_fn(|cx| self.poll_disconnected(cx))
     }
 
-    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_disconnected(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         self.poll_lift(&mut state, cx);
         loop {
@@ -205,7 +204,7 @@ impl Gate {
             let mut chunk = [0; 1024];
             match self.0.stream.try_read(&mut chunk) {
                 Ok(0) => return Poll::Ready(()),
-                Ok(n) if state.ahead.len() + n > MOST_AHEAD => return Poll::Ready(()),
+                Ok(n) if state.ahead.len() + n > MAX_AHEAD_BYTES => return Poll::Ready(()),
                 Ok(n) => state.ahead.extend_from_slice(&chunk[..n]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Poll::Ready(()),
@@ -213,12 +212,12 @@ impl Gate {
         }
     }
 
-    /// Lifts the time limit of the last grant once it must have been acknowledged.
+    /// Removes the acknowledgement timeout once the last grant must have been acknowledged.
     fn poll_lift(&self, state: &mut State, cx: &mut Context<'_>) {
         if let Some(lift) = &mut state.lift
             && lift.as_mut().poll(cx).is_ready()
         {
-            // If it was not, the kernel has ended this connection.
+            // If it was not, the kernel has closed the connection.
             let _ = SockRef::from(&self.0.stream).set_tcp_user_timeout(None);
             state.lift = None;
         }
@@ -228,11 +227,11 @@ impl Gate {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what hyper writes, and sends each answer as soon as it is whole.
+    /// Accepts bytes from hyper, and sends each response as soon as it is complete.
     ///
-    /// `100 Continue` is kept back: nothing comes before a grant. Clients send
-    /// their body all the same, after a moment.
-    fn take(&self, bytes: &[u8]) -> io::Result<()> {
+    /// `100 Continue` is dropped: nothing precedes a grant. Clients send their body anyway,
+    /// after a moment.
+    fn accept(&self, bytes: &[u8]) -> io::Result<()> {
         let mut unsent = mem::take(&mut self.state().unsent);
         unsent.extend_from_slice(bytes);
         while let Some(head) = framing::head(&unsent)? {
@@ -242,7 +241,7 @@ impl Gate {
             }
             let pass = self.state().pass.take();
             let Some(pass) = pass.filter(|pass| pass.allows(head.status)) else {
-                return Err(io::Error::other("this was not authorised"));
+                return Err(io::Error::other("this response was not authorized"));
             };
             let end = head.bytes + pass.body_bytes;
             if unsent.len() < end {
@@ -256,7 +255,7 @@ impl Gate {
             state.idle = true;
         }
         if unsent.len() > MAX_MESSAGE_BYTES {
-            return Err(io::Error::other("this is longer than any answer"));
+            return Err(io::Error::other("this is longer than any response"));
         }
         if !unsent.is_empty() {
             self.state().unsent = unsent;
@@ -264,40 +263,37 @@ impl Gate {
         Ok(())
     }
 
-    /// Writes a whole answer or nothing: what a socket does not take at once
-    /// would arrive at a time that nobody knows.
-    fn send(&self, pass: Pass, answer: &[u8]) -> io::Result<()> {
+    /// Writes a complete response or nothing: the rest would arrive at an unknown time.
+    fn send(&self, pass: Pass, response: &[u8]) -> io::Result<()> {
         let PassKind::Grant(permit) = pass.kind else {
-            return self.write_whole(answer);
+            return self.write_whole(response);
         };
-        if self.has_gone() {
+        if self.has_disconnected() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        SockRef::from(&self.0.stream).set_tcp_user_timeout(Some(ACKNOWLEDGE_WITHIN))?;
+        SockRef::from(&self.0.stream).set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT))?;
         if !permit.is_valid(boot_time::now()) {
             return Err(io::Error::other("the right to grant has ended"));
         }
-        let written = match self.write_whole(answer) {
-            // Not a byte of it; a part of it may be taken for all by some.
+        let written = match self.write_whole(response) {
+            // Nothing was written. A part of it may be treated as a grant by some clients.
             Err(error) if error.kind() != io::ErrorKind::WriteZero => return Err(error),
             written => written,
         };
-        self.state().lift = Some(Box::pin(sleep(ACKNOWLEDGE_WITHIN * 2)));
+        self.state().lift = Some(Box::pin(sleep(ACKNOWLEDGE_TIMEOUT * 2)));
         let at = boot_time::now();
         if !permit.is_relayed() && !permit.is_valid(at) {
-            // No program can close this gap, but people shall know of it.
-            warn!(
-                "a grant may have been written after the right to it had ended: this process was \
-                 stopped in that very moment"
-            );
+            // No program can close this gap, so it is logged.
+            let detail = "the process was suspended while it wrote the grant";
+            warn!(detail, "grant possibly written too late");
         }
         permit.written(at);
         written
     }
 
-    /// Whether the client has closed its end: what the kernel knows now, not what
-    /// epoll last reported, and also when something unread comes before it.
-    fn has_gone(&self) -> bool {
+    /// Whether the client has closed its end. Asks the kernel, because epoll reports it late,
+    /// and not before unread data.
+    fn has_disconnected(&self) -> bool {
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         let mut fds = [PollFd::new(&self.0.stream, gone)];
         let now = Timespec {
@@ -308,9 +304,9 @@ impl Gate {
         polled.is_ok() && fds[0].revents().intersects(gone)
     }
 
-    fn write_whole(&self, answer: &[u8]) -> io::Result<()> {
-        match self.0.stream.try_write(answer)? {
-            written if written < answer.len() => Err(io::ErrorKind::WriteZero.into()),
+    fn write_whole(&self, response: &[u8]) -> io::Result<()> {
+        match self.0.stream.try_write(response)? {
+            written if written < response.len() => Err(io::ErrorKind::WriteZero.into()),
             _ => Ok(()),
         }
     }
@@ -334,8 +330,7 @@ impl Gate {
         }
         loop {
             ready!(self.0.stream.poll_read_ready(cx))?;
-            // hyper's buffer is uninitialised; a small one of our own keeps
-            // this free of unsafe code, and requests are small.
+            // hyper's buffer is uninitialized. A small one on the stack avoids unsafe code.
             let mut chunk = [0; 2048];
             let most = chunk.len().min(buf.remaining());
             match self.0.stream.try_read(&mut chunk[..most]) {
@@ -383,9 +378,9 @@ impl Write for Gate {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let taken = self.take(buf);
-        // hyper has asked for the next request before its answer, and does not ask
-        // again by itself; only then the time limit is looked at.
+        let taken = self.accept(buf);
+        // hyper polled for the next request before this response, and must do so again for
+        // the time limit to be polled.
         cx.waker().wake_by_ref();
         Poll::Ready(taken.map(|()| buf.len()))
     }

@@ -1,10 +1,10 @@
 //! The queue port: every request is an identify request.
 //!
-//! Whatever its method, path, headers or body, a request waits for its grant. It is
-//! answered with the grant or, when there cannot be one, not at all: the connection is
-//! closed. Only a client that sends `wait` is refused, when that time is over or this
-//! process ends before. Of a request only its shard and its wait are kept or logged, since
-//! some clients put the bot's token into bodies and URLs.
+//! Whatever its method, path, headers or body, a request waits for its grant. The response
+//! is the grant; if there cannot be one, the connection is closed without a response. Only a
+//! client that sends `wait` is refused, when that time is over or the process ends before.
+//! Only the shard and `wait` of a request are kept or logged, because some clients put the
+//! bot's token into bodies and URLs.
 
 use std::future::{self, Future};
 use std::io;
@@ -17,7 +17,7 @@ use gateway_queue_core::protocol::GRANT;
 use gateway_queue_core::protocol::refusal::Refusal;
 use gateway_queue_core::protocol::request::{self, Ask, Hop, Malformed};
 use gateway_queue_core::time::Moment;
-use gateway_queue_telemetry::Seldom;
+use gateway_queue_telemetry::RateLimit;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -33,119 +33,117 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::warn;
 
 use crate::clock::boot_time;
-use crate::forwarding::router::Route;
+use crate::forwarding::router::Router;
 use crate::metrics::Metrics;
-use crate::queue::handle::Turn;
+use crate::queue::handle::Decision;
 use crate::queue::messages::Permit;
 use crate::serving::gate::Gate;
 
-/// As [`RETRY_AFTER`], but exact.
+/// [`RETRY_AFTER`] in milliseconds.
 const X_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-retry-after-ms");
 
-/// The head of a request has at most this size; hyper knows no smaller limit.
-const MOST_HEAD: usize = 8 * 1024;
+/// The maximum size of the head of a request; hyper allows no smaller limit.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// A body is thrown away up to this size; more closes the connection.
-const MOST_BODY: usize = 64 * 1024;
+/// The maximum size of a body, which is discarded; more closes the connection.
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// A client has this long for the body of a request.
+/// How long a client may take to send the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many connections the peer port takes beyond its forwarded requests, so that the
-/// probes of followers are answered when the leader holds as many as it may.
+/// How many connections the peer port accepts beyond its forwarded requests, so that a
+/// leader that holds as many as it may still responds to the probes of followers.
 const PROBE_CONNECTIONS: usize = 16;
 
-/// How long the last answers may take when the process ends. None of them waits
-/// for anything but this machine.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How long the last responses may take when the process ends. None of them waits for
+/// another machine.
+const LAST_RESPONSES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Closes the connection without an answer.
+/// Closes the connection without a response.
 #[derive(Debug, thiserror::Error)]
-#[error("closed without an answer")]
+#[error("closed without a response")]
 struct Close;
 
-/// Who comes to a port.
+/// The kind of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// Clients, who are answered or sent to the leader.
+    /// For clients, whose requests are served or forwarded to the leader.
     Clients,
-    /// Other queues, for clients that they hold. Theirs are never sent on, so
-    /// that no request can walk in a circle.
+    /// For other pods, whose requests are never forwarded again, so that no request can go
+    /// in a circle.
     Peers,
 }
 
-/// What all connections of a port share.
+/// The state that all connections of a port share.
 struct ListenerContext {
-    from: Listener,
-    route: Route,
-    /// This process is to end.
-    leaving: CancellationToken,
-    /// It ends now.
+    listener: Listener,
+    route: Router,
+    /// Cancelled when the process starts to shut down.
+    shutdown: CancellationToken,
+    /// Cancelled when the process ends.
     end: CancellationToken,
     /// The requests that wait.
     waiting: TaskTracker,
-    room: Arc<Semaphore>,
-    /// The forwarded requests that may wait.
+    connection_permits: Arc<Semaphore>,
+    /// The permits of forwarded requests.
     forwarded: Semaphore,
-    /// Ends the connection that has been idle for the longest.
+    /// Closes the connection that has been idle longest.
     crowded: Arc<Notify>,
-    /// For shards that cannot be read.
-    unclear: Seldom,
+    /// Of the log line about invalid shards.
+    invalid_shards: RateLimit,
 }
 
-/// Accepts connections until `end`, at most `most` at a time: the next one waits,
-/// unanswered, as all others wait, and those behind it in the kernel's queue. A forwarded
-/// request beyond `most` is answered with 204, and its pod repeats it; more connections are
-/// for probes. From `leaving` on, a connection ends with its next answer:
-/// clients keep them, and would come back here for ever. At the end, those who opted in to
-/// other answers than the grant are refused, and all others closed.
+/// Accepts connections until `end`, at most `max_clients` at a time; more wait in the
+/// kernel's backlog. A forwarded request beyond `max_clients` is answered with 204, and its
+/// pod repeats it; further connections are for probes. From `shutdown` on, a connection is
+/// closed after its next response, because a client would reuse it. At the end, clients with
+/// `wait` are refused, and all other connections are closed.
 pub async fn serve(
     listener: TcpListener,
-    most: usize,
-    from: Listener,
-    route: Route,
-    leaving: CancellationToken,
+    max_clients: usize,
+    kind: Listener,
+    route: Router,
+    shutdown: CancellationToken,
     end: CancellationToken,
 ) {
-    let connections = match from {
-        Listener::Clients => most,
-        Listener::Peers => most.saturating_add(PROBE_CONNECTIONS),
+    let connections = match kind {
+        Listener::Clients => max_clients,
+        Listener::Peers => max_clients.saturating_add(PROBE_CONNECTIONS),
     };
     let context = Arc::new(ListenerContext {
-        from,
+        listener: kind,
         route,
-        leaving,
+        shutdown,
         end: end.clone(),
         waiting: TaskTracker::new(),
-        room: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
-        forwarded: Semaphore::new(most),
+        connection_permits: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+        forwarded: Semaphore::new(max_clients),
         crowded: Arc::default(),
-        unclear: Seldom::minutely(),
+        invalid_shards: RateLimit::per_minute(),
     });
     let _ = end.run_until_cancelled(accept(&listener, &context)).await;
     drop(listener);
     context.waiting.close();
-    let _ = timeout(LAST_ANSWERS, context.waiting.wait()).await;
+    let _ = timeout(LAST_RESPONSES_TIMEOUT, context.waiting.wait()).await;
 }
 
 async fn accept(listener: &TcpListener, context: &Arc<ListenerContext>) {
-    let refused = Seldom::minutely();
+    let failures = RateLimit::per_minute();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let Some(seat) = context.seat().await else {
+                let Some(permit) = context.connection_permit().await else {
                     return;
                 };
-                // It ends with its client, or with the process. An error is a
-                // client that hung up or was cut off: nobody's news.
-                if let Ok(connection) = connection(stream, seat, context) {
+                // An error means that the client has disconnected; not worth logging.
+                if let Ok(connection) = connection(stream, permit, context) {
                     tokio::spawn(connection);
                 }
             }
             Err(error) => {
-                // Out of file descriptors, mostly: others must end first.
-                if let Some(unsaid) = refused.says(time::Instant::now()) {
-                    warn!(%error, unsaid, "cannot accept a connection");
+                // Usually there is no free file descriptor until a connection is closed.
+                if let Some(suppressed) = failures.allow(time::Instant::now()) {
+                    warn!(%error, suppressed, "accept failed");
                 }
                 sleep(Duration::from_millis(100)).await;
             }
@@ -153,159 +151,157 @@ async fn accept(listener: &TcpListener, context: &Arc<ListenerContext>) {
     }
 }
 
-/// No `async` block around it: that would take more memory.
+/// Serves a connection. Not an `async fn`, whose future would take more memory.
 fn connection(
     stream: TcpStream,
-    seat: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     context: &Arc<ListenerContext>,
 ) -> io::Result<impl Future<Output = hyper::Result<()>> + Send + use<>> {
-    let gate = Gate::new(stream, seat, Arc::clone(&context.crowded))?;
-    let visit = RequestContext {
+    let gate = Gate::new(stream, permit, Arc::clone(&context.crowded))?;
+    let request_context = RequestContext {
         gate: gate.clone(),
         context: Arc::clone(context),
         is_head: false,
     };
-    let service = service_fn(move |request| visit.clone().handle(request));
+    let service = service_fn(move |request| request_context.clone().handle(request));
     Ok(http1::Builder::new()
         // The gate has time limits of its own.
         .header_read_timeout(None)
-        .max_buf_size(MOST_HEAD)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(gate, service))
 }
 
-/// One request on its connection.
+/// A request on its connection.
 #[derive(Clone)]
 struct RequestContext {
     gate: Gate,
     context: Arc<ListenerContext>,
-    /// Its method is HEAD: the answer has no body.
+    /// Whether the method is HEAD: the response has no body.
     is_head: bool,
 }
 
-type Answer = Result<Response<Full<Bytes>>, Close>;
+type ResponseOrClose = Result<Response<Full<Bytes>>, Close>;
 
 impl RequestContext {
-    /// Not an `async fn`: the parsed request must be gone before the wait, as
-    /// it holds 4 KiB, and a future keeps a place for all that it was ever
-    /// given. For the same reason those who just wait have a future of their
-    /// own: they are many.
+    /// Returns the response. Not an `async fn`: the parsed request takes 4 KiB and must be
+    /// dropped before the wait, but a future reserves memory for all its arguments. For the
+    /// same reason a request that only waits, which most do, has a future of its own.
     fn handle(
         mut self,
         request: Request<Incoming>,
-    ) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+    ) -> Pin<Box<dyn Future<Output = ResponseOrClose> + Send>> {
         self.gate.request_began();
         self.is_head = request.method() == Method::HEAD;
-        if self.context.from == Listener::Peers {
+        if self.context.listener == Listener::Peers {
             let uri = request.uri();
             if let Some(leader) = request::probed(uri.path(), uri.query()) {
                 return Box::pin(future::ready(self.probe(&leader)));
             }
-            let hop = Hop::parse(uri.query());
-            return Box::pin(self.hop(hop));
+            let forwarded = Hop::parse(uri.query());
+            return Box::pin(self.forwarded(forwarded));
         }
         let ask = request::parse(request.uri().query());
         if let Ok(Ask { clear: false, .. }) = ask {
-            self.context.unclear();
+            self.context.count_invalid_shard();
         }
-        // A grant to it could have no body, and would not be the grant.
+        // A response to CONNECT has no body, so it could not be the grant.
         if request.method() == Method::CONNECT {
             return Box::pin(future::ready(Err(Close)));
         }
         let arrived = boot_time::now();
-        let held = Held::new(&self.context);
+        let held = HeldRequest::new(&self.context);
         let body = request.into_body();
         match ask {
             Ok(Ask {
                 shard, wait: None, ..
-            }) if body.is_end_stream() => Box::pin(self.turn(held, shard, arrived, None)),
-            _ => Box::pin(self.everything(held, ask, arrived, body)),
+            }) if body.is_end_stream() => Box::pin(self.wait(held, shard, arrived, None)),
+            _ => Box::pin(self.read_and_wait(held, ask, arrived, body)),
         }
     }
 
-    async fn everything(
+    async fn read_and_wait(
         self,
-        held: Held,
+        held: HeldRequest,
         ask: Result<Ask, Malformed>,
         arrived: Moment,
         body: Incoming,
-    ) -> Answer {
+    ) -> ResponseOrClose {
         let Ask { shard, wait, .. } = match ask {
             Ok(ask) => ask,
             Err(malformed) => return Ok(self.malformed(malformed)),
         };
         match self.context.end.run_until_cancelled(discard(body)).await {
             Some(discarded) => discarded?,
-            None => return self.answer(wait.map(|_| self.context.route.no_leader())),
+            None => return self.decided(wait.map(|_| self.context.route.no_leader())),
         }
         let left = |wait: Duration| wait.saturating_sub(boot_time::now().since(arrived));
         let deadline = wait.map(|wait| Instant::now() + left(wait));
-        self.turn(held, shard, arrived, deadline).await
+        self.wait(held, shard, arrived, deadline).await
     }
 
-    async fn turn(
+    async fn wait(
         self,
-        _held: Held,
+        _held: HeldRequest,
         shard: u32,
         arrived: Moment,
         deadline: Option<Instant>,
-    ) -> Answer {
-        let turn = tokio::select! {
+    ) -> ResponseOrClose {
+        let decision = tokio::select! {
             biased;
-            () = self.gate.gone() => return Err(Close),
-            turn = self.context.route.turn(shard, arrived, deadline) => turn,
+            () = self.gate.disconnected() => return Err(Close),
+            decision = self.context.route.wait(shard, arrived, deadline) => decision,
             () = self.context.end.cancelled() => None,
         };
-        let turn = match turn {
-            // This process ends. Only a client that opted in may be refused.
+        let decision = match decision {
+            // The process ends. Only a client with `wait` may be refused.
             None if deadline.is_some() => Some(self.context.route.no_leader()),
-            turn => turn,
+            decision => decision,
         };
-        self.answer(turn)
+        self.decided(decision)
     }
 
-    async fn hop(self, hop: Option<Hop>) -> Answer {
-        let hop = hop.ok_or(Close)?;
+    async fn forwarded(self, request: Option<Hop>) -> ResponseOrClose {
+        let request = request.ok_or(Close)?;
         let Ok(_permit) = self.context.forwarded.try_acquire() else {
-            // It is alive, and holds as many as it may.
-            return self.probe(&hop.leader);
+            // The response to a probe: this leader holds as many requests as it may.
+            return self.probe(&request.leader);
         };
-        let turn = tokio::select! {
+        let decision = tokio::select! {
             biased;
-            () = self.gate.gone() => return Err(Close),
-            turn = self.context.route.hop(hop) => turn,
-            // The pod that asked goes on to the next leader.
+            () = self.gate.disconnected() => return Err(Close),
+            decision = self.context.route.forwarded(request) => decision,
+            // The pod that forwards it goes on to the next leader.
             () = self.context.end.cancelled() => None,
         };
-        self.answer(turn)
+        self.decided(decision)
     }
 
-    /// Another queue asks whether it reaches this leader. Any other name is one that this
-    /// process does not lead by, or was made up.
-    fn probe(&self, leader: &str) -> Answer {
+    /// Responds to the probe of another pod if this process is this leader.
+    fn probe(&self, leader: &str) -> ResponseOrClose {
         if !self.context.route.leads_as(leader) {
             return Err(Close);
         }
-        self.gate.authorise_presence();
+        self.gate.authorize_presence();
         Ok(self.response(StatusCode::NO_CONTENT, Bytes::new()))
     }
 
-    fn answer(&self, turn: Option<Turn>) -> Answer {
-        match turn {
-            Some(Turn::Granted(permit)) => Ok(self.grant(permit)),
-            Some(Turn::Refused(refusal)) => Ok(self.refuse(&refusal)),
-            Some(Turn::Moved) | None => Err(Close),
+    fn decided(&self, decision: Option<Decision>) -> ResponseOrClose {
+        match decision {
+            Some(Decision::Granted(permit)) => Ok(self.grant(permit)),
+            Some(Decision::Refused(refusal)) => Ok(self.refuse(&refusal)),
+            Some(Decision::Moved) | None => Err(Close),
         }
     }
 
     fn grant(&self, permit: Permit) -> Response<Full<Bytes>> {
-        self.gate.authorise(permit, self.body_bytes(GRANT));
+        self.gate.authorize(permit, self.body_bytes(GRANT));
         self.response(StatusCode::OK, Bytes::from_static(GRANT))
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response<Full<Bytes>> {
         let json = refusal.json();
         self.gate
-            .authorise_refusal(self.body_bytes(json.as_bytes()));
+            .authorize_refusal(self.body_bytes(json.as_bytes()));
         let mut response = self.response(StatusCode::TOO_MANY_REQUESTS, json.into());
         let headers = response.headers_mut();
         headers.insert(RETRY_AFTER, refusal.retry_after_seconds().into());
@@ -317,11 +313,11 @@ impl RequestContext {
         self.context.route.metrics.refused("malformed");
         let json = malformed.json();
         self.gate
-            .authorise_refusal(self.body_bytes(json.as_bytes()));
+            .authorize_refusal(self.body_bytes(json.as_bytes()));
         self.response(StatusCode::BAD_REQUEST, json.into())
     }
 
-    /// How many bytes of the body are sent behind its head.
+    /// Returns how many bytes of the body are sent after the head.
     fn body_bytes(&self, body: &[u8]) -> usize {
         if self.is_head { 0 } else { body.len() }
     }
@@ -331,22 +327,21 @@ impl RequestContext {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // The last answer on its connection, if this process is to end, or is unready: a
-        // client that keeps its connection would never come to another pod.
-        if self.context.leaving.is_cancelled() || !self.context.route.reach.health().is_ready() {
+        // A client that reuses its connection would never reach another pod.
+        if self.context.shutdown.is_cancelled() || !self.context.route.reach.health().is_ready() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
 }
 
-/// Counts a client as held by this process, which does not end before its last answer.
-struct Held {
+/// Counts a request as held by this process, which does not end before its response.
+struct HeldRequest {
     metrics: Arc<Metrics>,
     _waiting: TaskTrackerToken,
 }
 
-impl Held {
+impl HeldRequest {
     fn new(context: &ListenerContext) -> Self {
         let metrics = Arc::clone(&context.route.metrics);
         metrics.held_requests.inc();
@@ -357,21 +352,21 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldRequest {
     fn drop(&mut self) {
         self.metrics.held_requests.dec();
     }
 }
 
-/// Reads a body to its end: hyper does not notice a client that hangs up while
-/// a part of its body is unread.
+/// Reads a body to its end: hyper does not notice that a client disconnects while a part
+/// of its body is unread.
 async fn discard(mut body: Incoming) -> Result<(), Close> {
     let reading = async {
         let mut size = 0;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Close)?;
             size += frame.data_ref().map_or(0, Bytes::len);
-            if size > MOST_BODY {
+            if size > MAX_BODY_BYTES {
                 return Err(Close);
             }
         }
@@ -381,27 +376,27 @@ async fn discard(mut body: Incoming) -> Result<(), Close> {
 }
 
 impl ListenerContext {
-    /// A seat for one more connection. While there is none, those that are idle have
-    /// to go, the one that is so for the longest first. None when there are no seats
-    /// any more.
-    async fn seat(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(seat) = Arc::clone(&self.room).try_acquire_owned() {
-            return Some(seat);
+    /// Returns the permit of one more connection. If none is free, it closes the connection
+    /// that has been idle longest, and waits. Returns none if the semaphore is closed.
+    async fn connection_permit(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.connection_permits).try_acquire_owned() {
+            return Some(permit);
         }
         self.crowded.notify_one();
-        let seat = Arc::clone(&self.room).acquire_owned().await.ok()?;
-        // If another connection has made room, none has to any more.
+        let permit = Arc::clone(&self.connection_permits)
+            .acquire_owned()
+            .await
+            .ok()?;
+        // If another connection was closed, no idle one has to be.
         let _ = self.crowded.notified().now_or_never();
-        Some(seat)
+        Some(permit)
     }
 
-    fn unclear(&self) {
+    fn count_invalid_shard(&self) {
         self.route.metrics.invalid_shards.inc();
-        if let Some(unsaid) = self.unclear.says(time::Instant::now()) {
-            warn!(
-                unsaid,
-                "a request names no readable shard (?shard=N, 0 to 4294967295): taken as shard 0"
-            );
+        if let Some(suppressed) = self.invalid_shards.allow(time::Instant::now()) {
+            let detail = "expected ?shard=N, 0 to 4294967295; treated as shard 0";
+            warn!(detail, suppressed, "invalid shard");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where the ports listen.
+//! Opens the ports.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,12 +7,12 @@ use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// So many clients may come at the same moment, as all shards do after a restart
-/// of a bot. Beyond it the kernel lets them try again after 1 s, 3 s ..., and
-/// they lose the order in which they came. (The kernel's `somaxconn` caps it.)
+/// How many clients may connect at the same moment, as all shards do after a restart of a
+/// bot. The kernel makes more of them retry after 1 s, 3 s …, and they lose their order of
+/// arrival. (The kernel's `somaxconn` is an upper bound.)
 const BACKLOG: u32 = 4096;
 
-/// A port that cannot be had.
+/// A port could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} ({variable}): {source}{}", hint(source))]
 pub struct Failed {
@@ -24,18 +24,18 @@ pub struct Failed {
 
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::PermissionDenied => "; ports below 1024 are for root, mostly",
-        io::ErrorKind::AddrInUse => "; another program has it",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 usually need root",
+        io::ErrorKind::AddrInUse => "; another program uses it",
         io::ErrorKind::AddrNotAvailable => "; HOST must be an address of this machine",
         _ => "",
     }
 }
 
-/// Listens at `host`, else at every address of both families.
+/// Listens on `host`, or on every address of both families.
 ///
 /// # Errors
 ///
-/// When the port cannot be had.
+/// If the port cannot be opened.
 pub(crate) fn listen(
     variable: &'static str,
     host: Option<IpAddr>,
@@ -63,17 +63,17 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         TcpSocket::new_v4()?
     } else {
         let socket = TcpSocket::new_v6()?;
-        // What `::` means must not depend on the machine (net.ipv6.bindv6only).
+        // The meaning of `::` must not depend on the machine (net.ipv6.bindv6only).
         SockRef::from(&socket).set_only_v6(false)?;
         socket
     };
-    // The port may be had again while old connections to it time out.
+    // The port may be reused while old connections to it time out.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Whether the kernel was built or started without IPv6, or has no address of it.
+/// Whether the kernel has no IPv6, or no IPv6 address.
 fn has_no_ipv6(error: &io::Error) -> bool {
     [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL]
         .iter()
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_is_taken_at_its_word_but_for_the_one_that_means_all() {
+    async fn only_the_unspecified_ipv6_address_means_both_families() {
         let loopback = |ip: &str| Some(ip.parse::<IpAddr>().unwrap());
         for (host, v4, v6) in [
             ("127.0.0.1", true, false),
@@ -117,12 +117,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_that_another_program_has_is_no_lack_of_ipv6() {
+    async fn a_port_in_use_is_not_mistaken_for_missing_ipv6() {
         let taken = listen("PORT", None, 0).unwrap();
         let port = taken.local_addr().unwrap().port();
         let failed = listen("PORT", None, port).unwrap_err().to_string();
         assert!(failed.starts_with(&format!("cannot listen on [::]:{port} (PORT): ")));
-        assert!(failed.ends_with("; another program has it"), "{failed}");
+        assert!(failed.ends_with("; another program uses it"), "{failed}");
         for (errno, none) in [(Errno::AFNOSUPPORT, true), (Errno::ACCESS, false)] {
             let error = io::Error::from_raw_os_error(errno.raw_os_error());
             assert_eq!(has_no_ipv6(&error), none);

@@ -82,7 +82,7 @@ fn an_unreadable_token_is_found_before_discord_is_asked() {
     fs::write(&empty, "\n").unwrap();
     for (path, why) in [
         (&folder.path().join("absent"), "No such file or directory"),
-        (&empty, "holds no token: it is empty"),
+        (&empty, "contains no token: it is empty"),
         (&folder.path().to_owned(), "Is a directory"),
     ] {
         let hint = "the Secret that the GatewayQueue names";
@@ -109,7 +109,7 @@ fn an_unreadable_setting_is_found_first() {
 #[test]
 fn an_unknown_host_name_is_a_failure_of_dns() {
     let checked = check_at("https://discord.invalid/api/v10");
-    checked.has(4, &[("dns", "FAIL", "look at the DNS")]);
+    checked.has(4, &[("dns", "FAIL", "check the DNS")]);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn an_unusable_answer_is_a_failure_of_http() {
     for (status, body, why) in [
         ("500 Oops", "", "Discord answered 500"),
         ("404 Not Found", "", "DISCORD_API must be the base URL"),
-        (rate_limited, "", "ask again in 1 min 30 s"),
+        (rate_limited, "", "retry in 1 min 30 s"),
         ("200 OK", "<html>", ""),
     ] {
         let skipped = ("token_accepted", "skipped", "");
@@ -169,7 +169,7 @@ fn the_leader_is_found_at_the_queue_on_this_machine_or_on_the_lease() {
     let server = Server::start(&[]);
     let port = server.admin.port().to_string();
     check(&["--host", "127.0.0.1", "--admin-port", &port], &[]).has(0, &[("leader", "ok", "")]);
-    check(&[], &[]).has(0, &[("leader", "skipped", "no queue answers at")]);
+    check(&[], &[]).has(0, &[("leader", "skipped", "no queue responds at")]);
     let pod = [
         ("LEASE_NAME", "bot"),
         ("LEASE_NAMESPACE", "default"),

@@ -18,7 +18,7 @@ use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 use crate::common::TOKEN;
 
 const NOT_DISCORDS: &str = "an answer that is not Discord's (";
-const INCOMPLETE: &str = "no whole answer from Discord at 127.0.0.1: ";
+const INCOMPLETE: &str = "no complete response from Discord at 127.0.0.1: ";
 
 async fn fetch(discord: &ScriptedServer) -> Outcome {
     let client = Discord::new(&discord.api()).unwrap();
@@ -130,7 +130,7 @@ async fn only_the_status_200_has_limits() {
 
 #[tokio::test]
 async fn an_answer_from_a_cache_is_refused() {
-    const CACHED: &str = "the answer is from a cache (its Age is not 0), not from Discord";
+    const CACHED: &str = "the response is from a cache (its Age is not 0), not from Discord";
     let statuses = ["200 OK\r\nage: 1", "200 OK\r\nage: 0\r\nage: 7"];
     are_refused(statuses.map(|status| (CACHED, response(status, &good())))).await;
 }
@@ -179,7 +179,12 @@ async fn of_a_huge_body_only_a_few_bytes_are_read() {
             }
             Ok(())
         });
-        is_refused(discord, "an answer of more than 65536 bytes", "a huge body").await;
+        is_refused(
+            discord,
+            "the response has more than 65536 bytes",
+            "a huge body",
+        )
+        .await;
         // What the kernel buffers was written, too.
         assert!(sent.load(Ordering::SeqCst) < 50, "{sent:?} MB");
     }
@@ -206,7 +211,7 @@ async fn a_slow_or_silent_answer_is_given_up_after_ten_seconds() {
     let given_up = slow.map(|(first, more)| async move {
         let discord = ScriptedServer::scripted(move |_, stream| trickle(first, more, stream));
         let start = Instant::now();
-        let why = "no answer from Discord in time";
+        let why = "no response from Discord in time";
         is_refused(discord, why, &format!("{first:?}, then {more:?}")).await;
         assert!(start.elapsed() < Duration::from_secs(12));
     });

@@ -52,7 +52,7 @@ fn without_a_usable_answer_requests_wait_until_there_is_one() {
         ),
         (
             Some(format!("SSH-2.0-{TOKEN}\r\n\r\n")),
-            "no whole answer from Discord at 127.0.0.1: ",
+            "no complete response from Discord at 127.0.0.1: ",
         ),
     ];
     thread::scope(|scope| {
@@ -163,7 +163,7 @@ fn a_token_file_may_appear_later_and_change() {
     server.wait_for_state(r#""blocked_by":"token_missing","last_error":"cannot read /"#);
     assert_eq!(server.page("/readyz").0, 200);
     fs::write(&file, "\n").unwrap();
-    server.wait_for_state("holds no token: it is empty");
+    server.wait_for_state("contains no token: it is empty");
     assert!(waits(&client) && discord.received().is_empty());
     fs::write(&file, "first").unwrap();
     granted(&mut client);

@@ -87,7 +87,7 @@ async fn each_line_says_which_queue_it_is_about() {
     let failed = saying("reconcile failed; trying again");
     assert_eq!(failed["level"], "WARN");
     assert!(
-        failed["next_try_ms"].is_u64() && failed["error"].is_string(),
+        failed["retry_in_ms"].is_u64() && failed["error"].is_string(),
         "{failed}"
     );
 }

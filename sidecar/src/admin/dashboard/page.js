@@ -1,23 +1,23 @@
-// Shows what /events tells. The countdowns run here, from what was told last.
+// Shows the state that /events sends. Countdowns run here, from the last report.
 "use strict";
 
-const SPAN = 60_000; // what the time line shows
-const CHIPS = 12; // shards that a lane shows
-const LABELLED = 8; // more buckets than that have marks without numbers
-const ROWS = 16; // and share so many rows
-const DEAF = 25_000; // the server says something every ten seconds
+const TIMELINE_MS = 60_000;
+const MAX_SHARDS = 12; // shown per bucket
+const MAX_LABELLED = 8; // with more buckets, the timeline has marks without numbers
+const DENSE_ROWS = 16; // of the timeline then
+const TIMEOUT_MS = 25_000; // the server sends an event every ten seconds
 
 const at = (id) => document.getElementById(id);
-const say = (id, text) => put(at(id), text);
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const setText = (id, text) => put(at(id), text);
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
-let state = null; // what was told last,
-let told = 0; // and when
-let heard = 0; // when the server was last heard
+let state = null; // the last report
+let reportedAt = 0;
+let lastEventAt = 0;
 let lost = false;
 let source = null;
 
-// Only what differs is written: a screen reader would read it again.
+// Writes only changed text: a screen reader would read it again.
 function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -44,106 +44,106 @@ function span(ms) {
 
 function connect() {
   if (source) source.close();
-  heard = performance.now();
+  lastEventAt = performance.now();
   source = new EventSource("events");
   source.addEventListener("state", (event) => {
     state = JSON.parse(event.data);
-    told = performance.now();
-    hear();
+    reportedAt = performance.now();
+    received();
     show();
   });
-  source.addEventListener("alive", hear);
+  source.addEventListener("alive", received);
   source.addEventListener("error", () => {
     lost = true;
-    verdict();
-    // The browser comes back by itself, but for an answer that it did not expect.
+    showStatus();
+    // The browser reconnects by itself, except after an unexpected response.
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
   });
 }
 
-function hear() {
-  heard = performance.now();
+function received() {
+  lastEventAt = performance.now();
   if (lost) {
     lost = false;
-    verdict();
+    showStatus();
   }
 }
 
-// ---- what it all comes to
+// ---- the status
 
-function verdict() {
+function showStatus() {
   const link = at("link");
   put(link, lost ? "not connected" : state ? "live" : "connecting");
-  link.dataset.on = lost ? "lost" : state ? "yes" : "no";
+  link.dataset.state = lost ? "lost" : state ? "live" : "connecting";
   document.body.classList.toggle("lost", lost);
-  const [mood, headline, why, command] = judge();
-  at("verdict").dataset.mood = mood;
+  const [level, headline, message, command] = summary();
+  at("status").dataset.level = level;
   put(at("headline"), headline);
-  put(at("message"), why);
+  put(at("message"), message);
   put(at("command"), command ?? "");
   at("command").hidden = !command;
 }
 
-function judge() {
+function summary() {
   if (lost) {
-    const rest = state ? "What is below was true when it was last heard." : "Nothing was heard of it yet.";
-    return ["bad", "Not connected", `The queue does not answer this page, which tries again by itself. ${rest}`];
+    const rest = state ? "The data below is from its last report." : "It has not reported anything yet.";
+    return ["bad", "Not connected", `The queue does not respond; the page retries. ${rest}`];
   }
-  if (!state) return ["quiet", "Connecting", "The queue has not told anything yet."];
+  if (!state) return ["none", "Connecting", "Waiting for the queue's first status report."];
   if (state.message) {
-    const waits = state.blocked_by && state.blocked_by.startsWith("session_starts");
-    const headline = state.role === "follower" ? "The leader does not answer" : "Nothing is granted";
-    return [waits ? "warn" : "bad", headline, state.message];
+    const passes = state.blocked_by && state.blocked_by.startsWith("session_starts");
+    const headline = state.role === "follower" ? "The leader does not respond" : "Nothing is granted";
+    return [passes ? "warn" : "bad", headline, state.message];
   }
   if (state.role === "follower") {
     const pod = state.leader_pod;
     const leader = pod ?? `The pod at ${state.leader}`;
     const namespace = state.namespace ? `--namespace ${state.namespace} ` : "";
     const command = pod && `kubectl ${namespace}port-forward pod/${pod} ${state.admin_port}`;
-    const where = command ? " To see its buckets, open its page:" : "";
-    return ["quiet", "This pod follows", `${leader} leads and has the buckets; this pod asks it for its clients.${where}`, command];
+    const where = command ? " To see the buckets, open its page:" : "";
+    return ["none", "This pod is a follower", `${leader} is the leader and has the buckets. This pod forwards requests to it.${where}`, command];
   }
-  if (state.waiting === 0) return ["good", "Ready", "Nobody waits. A shard that asks is granted as soon as its bucket is free."];
-  return ["good", "Turns are granted", `In each bucket, one shard every ${state.spacing_ms / 1000} s.`];
+  if (state.waiting === 0) return ["good", "Ready", "No requests are waiting. A request is granted as soon as its bucket is free."];
+  return ["good", "Granting", `In each bucket, one shard every ${state.spacing_ms / 1000} s.`];
 }
 
-// ---- what only changes when something is told
+// ---- what changes with a report
 
 function show() {
-  const leads = state.role === "leader";
-  verdict();
-  say("pod", state.pod ? (state.namespace ? `${state.namespace}/${state.pod}` : state.pod) : "");
-  say("version", `gateway-queue ${state.version}`);
+  const isLeader = state.role === "leader";
+  showStatus();
+  setText("pod", state.pod ? (state.namespace ? `${state.namespace}/${state.pod}` : state.pod) : "");
+  setText("version", `gateway-queue ${state.version}`);
   document.title = state.waiting ? `(${count(state.waiting)}) gateway-queue` : "gateway-queue";
 
-  const names = { leads: state.pod ?? "This process", lapsed: "Not certain", follows: state.leader_pod ?? state.leader, seeks: "Nobody" };
+  const names = { leader: state.pod ?? "This process", expired: "Unknown", follower: state.leader_pod ?? state.leader, none: "None" };
   const notes = {
-    leads: state.pod ? "this pod" : "it runs alone",
-    lapsed: "this pod could not renew its Lease",
-    follows: "this pod follows",
-    seeks: "or it is not known who",
+    leader: state.pod ? "this pod" : "there are no other pods",
+    expired: "this pod could not renew its Lease",
+    follower: "this pod is a follower",
+    none: "or unknown to this pod",
   };
-  say("leader", names[state.role]);
+  setText("leader", names[state.role]);
   at("leader").classList.toggle("long", names[state.role].length > 14);
-  say("leader-note", notes[state.role]);
+  setText("leader-note", notes[state.role]);
 
-  const starts = leads ? state.session_starts : null;
+  const starts = isLeader ? state.session_starts : null;
   const none = state.token === "none";
-  say("starts", starts ? count(starts.remaining) : none && leads ? "any" : "–");
-  say("starts-total", starts ? `of ${count(starts.total)}` : "");
+  setText("starts", starts ? count(starts.remaining) : none && isLeader ? "∞" : "–");
+  setText("starts-total", starts ? `of ${count(starts.total)}` : "");
   const usable = starts ? Math.max(0, starts.remaining - starts.reserve) : 0;
   const meter = at("meter");
   meter.hidden = !starts;
-  meter.dataset.mood = usable === 0 ? "bad" : starts && usable < starts.total / 10 ? "warn" : "good";
+  meter.dataset.level = usable === 0 ? "bad" : starts && usable < starts.total / 10 ? "warn" : "good";
   meter.firstElementChild.style.transform = `scaleX(${starts && starts.total ? Math.min(1, starts.remaining / starts.total) : 0})`;
 
   const words = { none: "No token", missing: "Missing", unchecked: "Not checked", accepted: "Accepted", rejected: "Rejected" };
-  const moods = { missing: "bad", rejected: "bad", accepted: state.last_error ? "warn" : "good" };
-  say("token", leads || state.token === "missing" ? words[state.token] : "–");
-  at("token-dot").dataset.mood = leads ? moods[state.token] ?? "quiet" : "quiet";
+  const levels = { missing: "bad", rejected: "bad", accepted: state.last_error ? "warn" : "good" };
+  setText("token", isLeader || state.token === "missing" ? words[state.token] : "–");
+  at("token-dot").dataset.level = isLeader ? levels[state.token] ?? "none" : "none";
 
-  say("waiting", count(leads ? state.waiting : state.held_requests));
-  say("waiting-note", leads ? `${count(state.held_requests)} held by this ${state.pod ? "pod" : "process"}` : "held by this pod");
+  setText("waiting", count(isLeader ? state.waiting : state.held_requests));
+  setText("waiting-note", isLeader ? `${count(state.held_requests)} connected to this ${state.pod ? "pod" : "process"}` : "connected to this pod");
 
   lanes();
   marks();
@@ -162,15 +162,15 @@ function lanes() {
     if (list.children[n] !== lane) list.insertBefore(lane, list.children[n] ?? null);
   });
   for (const lane of old.values()) lane.remove();
-  // One that was moved has lost it.
+  // A lane that was moved has lost the focus.
   if (focused !== document.activeElement && list.contains(focused)) focused.focus({ preventScroll: true });
 
   const seen = state.buckets.reduce((sum, bucket) => sum + bucket.waiting, 0);
   const hidden = state.bucket_count - state.buckets.length;
   at("more").hidden = hidden <= 0;
-  say("more", `${many(hidden, "more bucket is", "more buckets are")} not shown; ${count(state.waiting - seen)} wait there.`);
-  const busy = `${many(state.bucket_count, "bucket", "buckets")}, ${state.spacing_ms / 1000} s between two grants of one`;
-  say("spacing", state.bucket_count ? busy : "The buckets are the leader's.");
+  setText("more", `${many(hidden, "more bucket is", "more buckets are")} not shown, with ${many(state.waiting - seen, "waiting request", "waiting requests")}.`);
+  const busy = `${many(state.bucket_count, "bucket", "buckets")}, each with one grant every ${state.spacing_ms / 1000} s`;
+  setText("spacing", state.bucket_count ? busy : "Only the leader has buckets.");
 }
 
 function newLane(key) {
@@ -191,10 +191,10 @@ function newLane(key) {
 }
 
 function fill(lane, bucket) {
-  put(lane.querySelector("small"), bucket.waiting ? `${count(bucket.waiting)} ${bucket.waiting === 1 ? "waits" : "wait"}` : "");
-  const shards = bucket.shards.slice(0, CHIPS);
+  put(lane.querySelector("small"), bucket.waiting ? `${count(bucket.waiting)} waiting` : "");
+  const shards = bucket.shards.slice(0, MAX_SHARDS);
   const rest = bucket.waiting - shards.length;
-  const word = rest > 0 ? `${count(rest)} more` : bucket.waiting ? "" : "nobody waits";
+  const word = rest > 0 ? `${count(rest)} more` : bucket.waiting ? "" : "none waiting";
   const line = lane.querySelector(".line");
   const key = `${shards} ${word}`;
   if (line.dataset.key === key) return;
@@ -204,21 +204,21 @@ function fill(lane, bucket) {
     element.textContent = text;
     return element;
   };
-  // With a space in between, for those who hear it or copy it.
+  // With a space in between, for screen readers and the clipboard.
   const chips = shards.flatMap((shard) => [chip("b", shard), " "]);
   line.replaceChildren(...chips, ...(word ? [chip("span", word)] : []));
 }
 
 function marks() {
-  const dense = state.bucket_count > LABELLED;
-  const rows = dense ? ROWS : Math.max(1, state.bucket_count);
+  const dense = state.bucket_count > MAX_LABELLED;
+  const rows = dense ? DENSE_ROWS : Math.max(1, state.bucket_count);
   const track = at("track");
   track.classList.toggle("dense", dense);
   track.style.setProperty("--rows", rows);
   const height = 100 / rows;
   track.replaceChildren(
     ...state.last_grants
-      .filter((grant) => grant.granted_ms_ago < SPAN)
+      .filter((grant) => grant.granted_ms_ago < TIMELINE_MS)
       .map((grant) => {
         const mark = document.createElement("b");
         mark.textContent = grant.shard;
@@ -230,62 +230,62 @@ function marks() {
   );
 }
 
-// ---- what changes by itself
+// ---- what changes with time
 
 function tick() {
   const now = performance.now();
-  if (now - heard > DEAF) {
+  if (now - lastEventAt > TIMEOUT_MS) {
     lost = true;
-    verdict();
+    showStatus();
     connect();
   }
   if (!state) return;
-  const passed = lost ? 0 : now - told;
+  const passed = lost ? 0 : now - reportedAt;
   const until = (ms) => Math.max(0, ms - passed);
-  const leads = state.role === "leader";
+  const isLeader = state.role === "leader";
 
   for (const lane of at("lanes").children) {
     const bucket = state.buckets.find((bucket) => String(bucket.bucket) === lane.dataset.bucket);
-    const held = bucket.next_grant_in_ms === null;
-    const left = held ? 0 : until(bucket.next_grant_in_ms);
-    lane.dataset.state = held ? "held" : bucket.waiting ? "soon" : "idle";
+    const blocked = bucket.next_grant_in_ms === null;
+    const left = blocked ? 0 : until(bucket.next_grant_in_ms);
+    lane.dataset.state = blocked ? "blocked" : bucket.waiting ? "waiting" : "idle";
     const soon = left === 0 ? "now" : `in ${span(left)}`;
-    put(lane.querySelector(".next"), held ? "held" : bucket.waiting ? `next ${soon}` : left === 0 ? "free" : `free ${soon}`);
+    put(lane.querySelector(".next"), blocked ? "blocked" : bucket.waiting ? `next ${soon}` : left === 0 ? "free" : `free ${soon}`);
     const share = left && state.spacing_ms ? Math.min(1, left / state.spacing_ms) : 0;
     lane.lastElementChild.style.transform = `scaleX(${share})`;
   }
 
   for (const mark of [...at("track").children]) {
     const ago = Number(mark.dataset.ago) + passed;
-    if (ago > SPAN * 1.05) mark.remove();
-    mark.style.left = `${100 - (ago / SPAN) * 100}%`;
+    if (ago > TIMELINE_MS * 1.05) mark.remove();
+    mark.style.left = `${100 - (ago / TIMELINE_MS) * 100}%`;
     mark.classList.toggle("new", ago < 1500);
   }
   const [last] = state.last_grants;
-  say("last", last ? `shard ${last.shard} of bucket ${last.bucket}, ${span(last.granted_ms_ago + passed)} ago` : "none since this process started");
+  setText("last", last ? `shard ${last.shard} of bucket ${last.bucket}, ${span(last.granted_ms_ago + passed)} ago` : "none in this term");
 
-  const starts = leads ? state.session_starts : null;
+  const starts = isLeader ? state.session_starts : null;
   const reserve = starts && starts.reserve ? `, ${count(starts.reserve)} in reserve` : "";
-  const window = starts && (starts.reset_in_ms === null ? "no window is open" : `new ones in ${span(until(starts.reset_in_ms))}`);
-  say("starts-note", starts ? window + reserve : !leads ? "the leader counts them" : state.token === "none" ? "not counted without a token" : "Discord has not said");
-  const asked = state.next_fetch_in_ms === null ? "Discord is being asked" : `Discord is asked again in ${span(until(state.next_fetch_in_ms))}`;
-  const quiet = { none: "Discord is not asked", missing: "Discord is not asked" }[state.token];
-  const note = leads ? quiet ?? asked : "the leader asks Discord";
-  say("token-note", state.last_error && leads && !state.message ? `${note}; last: ${state.last_error}` : note);
+  const window = starts && (starts.reset_in_ms === null ? "no window is open" : `reset in ${span(until(starts.reset_in_ms))}`);
+  setText("starts-note", starts ? window + reserve : !isLeader ? "counted by the leader" : state.token === "none" ? "not counted without a token" : "not reported by Discord yet");
+  const fetching = state.next_fetch_in_ms === null ? "waiting for Discord" : `next request to Discord in ${span(until(state.next_fetch_in_ms))}`;
+  const idle = { none: "no requests to Discord", missing: "no requests to Discord" }[state.token];
+  const note = isLeader ? idle ?? fetching : "checked by the leader";
+  setText("token-note", state.last_error && isLeader && !state.message ? `${note}; last error: ${state.last_error}` : note);
 }
 
 let ticking = 0;
 function pace() {
   clearInterval(ticking);
-  if (!document.hidden) ticking = setInterval(tick, calm.matches ? 1000 : 250);
+  if (!document.hidden) ticking = setInterval(tick, reducedMotion.matches ? 1000 : 250);
 }
 
-// Who does not look costs the queue nothing.
+// A hidden page costs the queue nothing.
 document.addEventListener("visibilitychange", () => {
   pace();
   if (document.hidden) source.close();
   else connect();
 });
-calm.addEventListener("change", pace);
+reducedMotion.addEventListener("change", pace);
 connect();
 pace();

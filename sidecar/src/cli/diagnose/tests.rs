@@ -8,13 +8,15 @@ fn now() -> Timestamp {
     "2026-11-24T22:48:00Z".parse().unwrap()
 }
 
-fn asked(api: &str, reached: &Reached) -> (u8, String) {
-    let findings = discord(&Url::parse(api).unwrap(), reached, 10, now());
+type Fetched = Result<Outcome, (Subject, String)>;
+
+fn report(api: &str, fetched: &Fetched) -> (u8, String) {
+    let findings = discord(&Url::parse(api).unwrap(), fetched, 10, now());
     (exit_code(&findings), text(&findings, Paint::None))
 }
 
-fn limits(remaining: u64) -> Reached {
-    Reached::Answered(Outcome::Limits(Limits {
+fn limits(remaining: u64) -> Fetched {
+    Ok(Outcome::Limits(Limits {
         shards: 3,
         total: 1000,
         remaining,
@@ -24,76 +26,76 @@ fn limits(remaining: u64) -> Reached {
 }
 
 #[test]
-fn all_is_well() {
+fn a_working_setup_passes_every_check() {
     let expected = "\
 ok       dns             discord.com has an address
-ok       tcp             discord.com takes connections on port 443
-ok       tls             discord.com has a certificate to trust
-ok       http            Discord answers
-ok       token_accepted  Discord takes the token
-ok       session_starts  993 of 1000 left, 10 of them kept back (SESSION_RESERVE), reset in 3 h 12 min (2026-11-25T02:00:00Z)
+ok       tcp             discord.com accepts connections on port 443
+ok       tls             discord.com has a trusted certificate
+ok       http            Discord responds
+ok       token_accepted  Discord accepts the token
+ok       session_starts  993 of 1000 left, 10 of them in reserve (SESSION_RESERVE), reset in 3 h 12 min (2026-11-25T02:00:00Z)
 ";
-    let (code, said) = asked("https://discord.com/api/v10", &limits(993));
-    assert_eq!((code, said.as_str()), (0, expected));
+    let (code, shown) = report("https://discord.com/api/v10", &limits(993));
+    assert_eq!((code, shown.as_str()), (0, expected));
 }
 
 #[test]
-fn what_is_kept_back_is_not_left() {
-    let (code, said) = asked("https://discord.com/api/v10", &limits(10));
+fn a_session_start_in_reserve_is_not_left() {
+    let (code, shown) = report("https://discord.com/api/v10", &limits(10));
     assert_eq!(code, 9);
     assert!(
-        said.contains("FAIL     session_starts  10 of 1000 left, 10 of them kept back"),
-        "{said}"
+        shown.contains("FAIL     session_starts  10 of 1000 left, 10 of them in reserve"),
+        "{shown}"
     );
-    assert_eq!(asked("https://discord.com/api/v10", &limits(11)).0, 0);
+    assert_eq!(report("https://discord.com/api/v10", &limits(11)).0, 0);
 }
 
 #[test]
 fn the_stage_that_failed_is_named_and_what_comes_after_it_is_skipped() {
     let expected = "\
 ok       dns             discord.com has an address
-FAIL     tcp             connection refused; look at NetworkPolicies, firewalls and proxies, and at DISCORD_API
-skipped  tls             it did not come to that
-skipped  http            it did not come to that
+FAIL     tcp             connection refused; check NetworkPolicies, firewalls and proxies, and DISCORD_API
+skipped  tls             not reached
+skipped  http            not reached
 skipped  token_accepted  Discord was not reached
 skipped  session_starts  Discord was not reached
 ";
-    let failed = |stage| Reached::Failed(stage, "connection refused".to_owned());
-    let (code, said) = asked("https://discord.com/api/v10", &failed(Stage::Tcp));
-    assert_eq!((code, said.as_str()), (5, expected));
-    for (stage, code) in [(Stage::Dns, 4), (Stage::Tls, 6), (Stage::Http, 7)] {
-        assert_eq!(asked("https://discord.com", &failed(stage)).0, code);
+    let failed = |stage| Err((stage, "connection refused".to_owned()));
+    let (code, shown) = report("https://discord.com/api/v10", &failed(Subject::Tcp));
+    assert_eq!((code, shown.as_str()), (5, expected));
+    for (stage, code) in [(Subject::Dns, 4), (Subject::Tls, 6), (Subject::Http, 7)] {
+        assert_eq!(report("https://discord.com", &failed(stage)).0, code);
     }
 }
 
 #[test]
-fn an_answer_that_is_no_good_is_not_taken_for_a_bad_token() {
+fn an_unusable_response_is_not_mistaken_for_a_rejected_token() {
     let expected = "\
 skipped  dns             127.0.0.1 is an address
-ok       tcp             127.0.0.1 takes connections on port 8080
+ok       tcp             127.0.0.1 accepts connections on port 8080
 skipped  tls             DISCORD_API begins with http://
-FAIL     http            Discord answered 500; look at DISCORD_API, and at discordstatus.com
-skipped  token_accepted  Discord did not say
-skipped  session_starts  Discord did not say
+FAIL     http            Discord answered 500; check DISCORD_API, and discordstatus.com
+skipped  token_accepted  unknown
+skipped  session_starts  unknown
 ";
-    let outcome = Reached::Answered(Outcome::Invalid("Discord answered 500".to_owned()));
-    let (code, said) = asked("http://127.0.0.1:8080/api", &outcome);
-    assert_eq!((code, said.as_str()), (7, expected));
-    let (code, said) = asked("http://h/", &Reached::Answered(Outcome::Rejected));
+    let outcome = Ok(Outcome::Invalid("Discord answered 500".to_owned()));
+    let (code, shown) = report("http://127.0.0.1:8080/api", &outcome);
+    assert_eq!((code, shown.as_str()), (7, expected));
+    let (code, shown) = report("http://h/", &Ok(Outcome::Rejected));
     assert!(
-        code == 8 && said.contains("FAIL     token_accepted  Discord rejects the token (401)"),
-        "{said}"
+        code == 8 && shown.contains("FAIL     token_accepted  Discord rejects the token (401)"),
+        "{shown}"
     );
-    let limited = Reached::Answered(Outcome::RateLimited(Duration::from_secs(90)));
-    let (code, said) = asked("http://h/", &limited);
+    let limited = Ok(Outcome::RateLimited(Duration::from_secs(90)));
+    let (code, shown) = report("http://h/", &limited);
     assert!(
-        code == 7 && said.contains("ask again in 1 min 30 s"),
-        "{said}"
+        code == 7 && shown.contains("retry in 1 min 30 s"),
+        "{shown}"
     );
 }
 
 #[test]
-fn where_the_token_came_from_is_said_and_never_what_it_is() {
+fn the_source_of_the_token_is_shown_but_not_the_token() {
     let token_is = Current::Token(BotToken::parse("hunter2").unwrap());
     let file = TokenSource::File("/t".into());
     for (source, current, code) in [
@@ -101,13 +103,13 @@ fn where_the_token_came_from_is_said_and_never_what_it_is() {
         (&TokenSource::None, &Current::None, 0),
         (
             &file,
-            &Current::Missing("/t holds no token: it is empty".to_owned()),
+            &Current::Missing("/t contains no token: it is empty".to_owned()),
             3,
         ),
     ] {
         let found = [token(source, current)];
         assert_eq!(exit_code(&found), code);
-        assert!(!found[0].words.contains("hunter2"));
+        assert!(!found[0].message.contains("hunter2"));
     }
 }
 
@@ -120,9 +122,9 @@ fn record(holder: &str, renewed: &str) -> LeaseObject {
 }
 
 #[test]
-fn a_lease_that_nobody_renews_names_no_leader() {
+fn a_lease_that_is_not_renewed_has_no_leader() {
     let fifteen = Duration::from_secs(15);
-    for (holder, renewed, code, said) in [
+    for (holder, renewed, code, shown) in [
         (
             "bot-1_00ff",
             "2026-11-24T22:47:56.000000Z",
@@ -133,7 +135,7 @@ fn a_lease_that_nobody_renews_names_no_leader() {
             "bot-1_00ff",
             "2026-11-24T22:47:00.000000Z",
             10,
-            "did not renew it for 1 min;",
+            "has not renewed it for 1 min;",
         ),
         // A clock that is ahead.
         (
@@ -146,34 +148,39 @@ fn a_lease_that_nobody_renews_names_no_leader() {
             "",
             "2026-11-24T22:47:56.000000Z",
             10,
-            "nobody holds the Lease d/bot",
+            "no pod holds the Lease d/bot",
         ),
     ] {
         let found = lease("d/bot", &record(holder, renewed), fifteen, now());
-        assert!(found.words.contains(said), "{found:?}");
+        assert!(found.message.contains(shown), "{found:?}");
         assert_eq!(exit_code(&[found]), code);
     }
 }
 
 #[test]
-fn a_queue_that_answers_says_who_leads() {
-    let seen = |json: &str| RemoteState::parse(json.as_bytes()).unwrap();
-    for (json, code, said) in [
-        (r#"{"role":"leader"}"#, 0, "the queue at U leads"),
+fn a_queue_on_this_machine_reports_the_leader() {
+    let state = |role: &str, message: Option<&str>| -> RemoteState {
+        let state = serde_json::json!({
+            "role": role, "leader_pod": "bot-1", "admin_port": 9090, "version": "0.1.0",
+            "token": "accepted", "message": message, "waiting": 0, "held_requests": 0,
+            "bucket_count": 0, "buckets": [], "last_grants": [],
+        });
+        serde_json::from_value(state).unwrap()
+    };
+    for (role, message, code, expected) in [
+        ("leader", None, 0, "the queue at U is the leader"),
         (
-            r#"{"role":"leader","blocked_by":"token_rejected"}"#,
+            "leader",
+            Some("All used up."),
             0,
-            "leads, but grants nothing: Discord rejects the token",
+            "the queue at U is the leader, but grants nothing. All used up.",
         ),
-        (
-            r#"{"role":"follower","leader":"10.0.0.7:9091"}"#,
-            0,
-            "the pod at 10.0.0.7:9091 leads",
-        ),
-        (r#"{"role":"none"}"#, 10, "nobody leads"),
+        ("follower", None, 0, "bot-1 is the leader"),
+        ("follower", Some("No response."), 10, "No response."),
+        ("none", Some("No leader."), 10, "No leader."),
     ] {
-        let found = queue("U", Ok(&seen(json)));
-        assert!(found.words.contains(said), "{found:?}");
+        let found = queue("U", Ok(&state(role, message)));
+        assert_eq!(found.message, expected);
         assert_eq!(exit_code(&[found]), code);
     }
     let found = queue("U", Err("connection refused"));

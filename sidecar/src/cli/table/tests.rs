@@ -1,105 +1,158 @@
+use serde_json::{Value, json};
+
 use super::*;
 
-fn drawn(json: &str, room: Room) -> String {
-    let now = "2026-11-24T22:48:00Z".parse().unwrap();
-    let seen = RemoteState::parse(json.as_bytes()).unwrap();
-    print(&table(&seen, now, room.rows), room, Paint::None)
+/// The state of a leader, as `/state` reports it, with these fields changed.
+fn state(changes: Value) -> RemoteState {
+    let mut state = json!({
+        "role": "leader", "leader": null, "leader_pod": null, "pod": null, "admin_port": 9090,
+        "version": "0.2.0", "token": "accepted", "last_error": null, "message": null,
+        "session_starts": {"total": 1000, "remaining": 993, "reset_time": "2026-11-25T02:00:00Z"},
+        "waiting": 0, "held_requests": 0, "bucket_count": 1, "buckets": [], "last_grants": [],
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        state[name] = value.clone();
+    }
+    serde_json::from_value(state).unwrap()
 }
 
-const LEADS: &str = r#"{"role":"leader","leader":null,"token":"accepted","blocked_by":null,"last_error":null,
-    "max_concurrency":16,"recommended_shards":3,
-    "session_starts":{"total":1000,"remaining":993,"reset_time":"2026-11-25T02:00:00Z"},
-    "waiting":13,"held_requests":9,"buckets":[
-        {"bucket":0,"next_grant_in_ms":3120,"shards":[0,16]},
-        {"bucket":1,"next_grant_in_ms":0,"shards":[]},
-        {"bucket":7,"next_grant_in_ms":0,"shards":[7]},
-        {"bucket":15,"next_grant_in_ms":12000,"shards":[15,31,47,63,79,95,111,127,143,159]}]}"#;
+fn printed(changes: Value, size: Size) -> String {
+    let now = "2026-11-24T22:48:00Z".parse().unwrap();
+    print(&table(&state(changes), now, size.rows), size, Paint::None)
+}
+
+fn busy() -> Value {
+    json!({"waiting": 13, "held_requests": 9, "bucket_count": 16, "buckets": [
+        {"bucket": 0, "next_grant_in_ms": 3120, "shards": [0, 16]},
+        {"bucket": 1, "next_grant_in_ms": 0, "shards": []},
+        {"bucket": 7, "next_grant_in_ms": 0, "shards": [7]},
+        {"bucket": 15, "next_grant_in_ms": 12000, "shards": [15, 31, 47, 63, 79, 95, 111, 127, 143, 159]},
+    ]})
+}
 
 #[test]
-fn a_queue_that_grants_shows_who_waits_where_and_for_how_long() {
+fn a_leader_shows_its_buckets_with_waiting_shards() {
     let expected = "\
-leader          this queue
+leader          this queue (0.2.0)
 token           accepted
 session starts  993 of 1000 left, reset in 3 h 12 min (2026-11-25T02:00:00Z)
 granting        yes
-waiting         13 in the buckets (16 buckets), 9 clients held here
+waiting         13 in 16 buckets; this pod holds 9
 
 BUCKET     NEXT IN   WAIT  SHARDS
      0       3.1 s      2  0 16
      7         now      1  7
     15        12 s     10  15 31 47 63 79 95 111 127 …
 ";
-    assert_eq!(drawn(LEADS, Room::PAPER), expected);
+    assert_eq!(printed(busy(), Size::UNKNOWN), expected);
 }
 
 #[test]
-fn a_newer_queue_also_says_its_name_and_what_it_granted_last() {
+fn a_leader_shows_its_pod_the_last_error_and_the_last_grants() {
     let expected = "\
 leader          my-bot-1 (0.2.0)
-token           accepted
-session starts  not known
+token           not checked yet
+session starts  unknown
 granting        yes
-waiting         0 in the buckets (1 bucket), 0 clients held here
+waiting         0 in 1 bucket; this pod holds 0
+last error      Discord answered 500
 last grants     shard 4 1.5 s ago, shard 0 6.7 s ago
 ";
-    let json = r#"{"role":"leader","pod":"my-bot-1","version":"0.2.0","token":"accepted","max_concurrency":1,
-        "last_grants":[{"shard":0,"bucket":0,"granted_ms_ago":6749},{"shard":4,"bucket":0,"granted_ms_ago":1499}],
-        "waiting":0,"held_requests":0,"buckets":[]}"#;
-    assert_eq!(drawn(json, Room::PAPER), expected);
+    let changes = json!({"pod": "my-bot-1", "token": "unchecked", "session_starts": null,
+    "last_error": "Discord answered 500", "last_grants": [
+        {"shard": 4, "bucket": 0, "granted_ms_ago": 1499},
+        {"shard": 0, "bucket": 0, "granted_ms_ago": 6749},
+    ]});
+    assert_eq!(printed(changes, Size::UNKNOWN), expected);
 }
 
 #[test]
-fn a_queue_that_holds_says_why() {
+fn the_start_guard_is_shown_until_the_first_grant_is_due() {
+    let wait = |ms: u64| json!({"buckets": [{"bucket": 0, "next_grant_in_ms": ms, "shards": []}]});
+    let shown = printed(wait(3120), Size::UNKNOWN);
+    assert!(
+        shown.contains("granting        yes, the first grant is due in 3.1 s\n"),
+        "{shown}"
+    );
+    let mut granted = wait(3120);
+    granted["last_grants"] = json!([{"shard": 0, "bucket": 0, "granted_ms_ago": 2130}]);
+    for changes in [wait(0), granted] {
+        let shown = printed(changes, Size::UNKNOWN);
+        assert!(shown.contains("granting        yes\n"), "{shown}");
+    }
+}
+
+#[test]
+fn a_queue_that_does_not_grant_shows_the_servers_message() {
     let expected = "\
-leader          this queue
+leader          this queue (0.2.0)
 token           accepted
 session starts  0 of 1000 left, reset was due at 2026-11-24T22:00:00Z
-granting        NO: no session start is left
-waiting         1 in the buckets (1 bucket), 1 clients held here
+granting        NO: All used up.
+waiting         1 in 1 bucket; this pod holds 1
 
 BUCKET     NEXT IN   WAIT  SHARDS
      0           -      1  4
 ";
-    let json = r#"{"role":"leader","token":"accepted","blocked_by":"session_starts_exhausted","max_concurrency":1,
-        "session_starts":{"total":1000,"remaining":0,"reset_time":"2026-11-24T22:00:00Z"},
-        "waiting":1,"held_requests":1,"buckets":[{"bucket":0,"next_grant_in_ms":null,"shards":[4]}]}"#;
-    assert_eq!(drawn(json, Room::PAPER), expected);
+    let changes = json!({"message": "All used up.", "waiting": 1, "held_requests": 1,
+        "session_starts": {"total": 1000, "remaining": 0, "reset_time": "2026-11-24T22:00:00Z"},
+        "buckets": [{"bucket": 0, "next_grant_in_ms": null, "shards": [4]}]});
+    assert_eq!(printed(changes, Size::UNKNOWN), expected);
 }
 
 #[test]
-fn a_pod_that_does_not_lead_says_who_does() {
-    let expected = "\
-leader          my-bot-1, at 10.0.0.7:9091; asked was my-bot-2
-token           unchecked
-session starts  not known
-granting        the leader does; ask it for its buckets
-waiting         0 in the buckets, 3 clients held here
-";
-    let json = r#"{"role":"follower","leader":"10.0.0.7:9091","leader_pod":"my-bot-1","pod":"my-bot-2","token":"unchecked","waiting":0,"held_requests":3,"buckets":[]}"#;
-    assert_eq!(
-        drawn(json, Room::PAPER),
-        expected.replace("unchecked", "not checked yet")
-    );
+fn a_pod_that_is_not_the_leader_shows_who_is() {
+    let pod = json!({"pod": "my-bot-2", "token": "unchecked", "session_starts": null,
+        "held_requests": 3, "bucket_count": 0});
+    for (role, leader) in [
+        (
+            "follower",
+            "my-bot-1 at 10.0.0.7:9091; this is my-bot-2 (0.2.0)",
+        ),
+        (
+            "expired",
+            "unknown: my-bot-2 (0.2.0) could not renew the Lease",
+        ),
+        ("none", "unknown; this is my-bot-2 (0.2.0)"),
+    ] {
+        let mut changes = pod.clone();
+        changes["role"] = json!(role);
+        if role == "follower" {
+            changes["leader"] = json!("10.0.0.7:9091");
+            changes["leader_pod"] = json!("my-bot-1");
+        } else {
+            changes["message"] = json!("No leader.");
+        }
+        let granting = match role {
+            "follower" => "by the leader, which has the buckets",
+            _ => "NO: No leader.",
+        };
+        let expected = format!(
+            "leader          {leader}\ntoken           not checked yet\nsession starts  unknown\n\
+             granting        {granting}\nwaiting         this pod holds 3\n"
+        );
+        assert_eq!(printed(changes, Size::UNKNOWN), expected);
+    }
 }
 
 #[test]
 fn what_does_not_fit_is_cut_and_counted() {
-    let room = Room {
+    let size = Size {
         rows: 9,
         columns: 31,
     };
-    let drawn = drawn(LEADS, room);
+    let printed = printed(busy(), size);
     assert!(
-        drawn.lines().all(|line| line.chars().count() <= 31),
-        "{drawn}"
+        printed.lines().all(|line| line.chars().count() <= 31),
+        "{printed}"
     );
-    assert_eq!(drawn.lines().count(), 9);
+    assert_eq!(printed.lines().count(), 9);
     assert!(
-        drawn.contains("\n     0       3.1 s      2  0 16\n"),
-        "{drawn}"
+        printed.contains("\n     0       3.1 s      2  0 16\n"),
+        "{printed}"
     );
     assert!(
-        drawn.ends_with("\n… and 2 more buckets, in which…\n"),
-        "{drawn}"
+        printed.ends_with("\n… and 2 more buckets with 11 w…\n"),
+        "{printed}"
     );
 }

@@ -8,18 +8,18 @@ use gateway_queue_core::queue::snapshot::Detail;
 use tokio::time::Instant;
 
 use super::*;
-use crate::queue::handle::{Turn, Waiting};
+use crate::queue::handle::{Decision, Waiting};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A queue task without a token, with one bucket and an hour between two grants.
 fn queue_task(most: usize) -> (QueueTask, Handle) {
-    let (queue_task, handle, _) = led(most);
+    let (queue_task, handle, _) = with_leadership(most);
     (queue_task, handle)
 }
 
-/// The same, with what tells it whether it leads.
-fn led(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipState>) {
+/// The same, with its leadership state.
+fn with_leadership(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipState>) {
     let hour = HOUR;
     let config = Config {
         spacing: hour,
@@ -34,20 +34,20 @@ fn led(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipState>) {
     };
     let (_, tokens) = watch::channel(Current::None);
     let (lease_state, _) = watch::channel(Page::new("test"));
-    let (leads, standing) = watch::channel(LeadershipState::alone(ReceivedHandover::NONE));
+    let (sender, leadership) = watch::channel(LeadershipState::alone(ReceivedHandover::NONE));
     let discord = Discord::new("http://127.0.0.1:1").unwrap();
     let metrics = Arc::new(Metrics::new(0));
     let made = QueueTask::new(
         config,
         most,
-        standing,
+        leadership,
         tokens,
         discord,
         lease_state,
         metrics,
     );
     let (queue_task, handle) = made.unwrap();
-    (queue_task, handle, leads)
+    (queue_task, handle, sender)
 }
 
 fn start(most: usize) -> Handle {
@@ -56,9 +56,9 @@ fn start(most: usize) -> Handle {
     handle
 }
 
-async fn turn(waiting: Option<Waiting>) -> Permit {
-    let turn = tokio::time::timeout(Duration::from_secs(5), waiting.unwrap()).await;
-    turn.expect("its turn never came").unwrap()
+async fn granted(waiting: Option<Waiting>) -> Permit {
+    let granted = tokio::time::timeout(Duration::from_secs(5), waiting.unwrap()).await;
+    granted.expect("it was never granted").unwrap()
 }
 
 async fn look(queue_task: &Handle) -> Lane {
@@ -67,37 +67,37 @@ async fn look(queue_task: &Handle) -> Lane {
 }
 
 #[tokio::test]
-async fn a_permit_that_is_dropped_gives_its_turn_to_the_next() {
+async fn a_dropped_permit_is_granted_to_the_next_waiter() {
     let queue_task = start(9);
     let first = queue_task.enqueue(1, boot_time::now()).await;
     let second = queue_task.enqueue(2, boot_time::now()).await;
-    drop(turn(first).await);
-    turn(second).await.written(boot_time::now());
+    drop(granted(first).await);
+    granted(second).await.written(boot_time::now());
     assert!(look(&queue_task).await.free_at > boot_time::now());
 }
 
 #[tokio::test]
-async fn a_turn_that_nobody_takes_goes_to_the_next() {
+async fn a_grant_to_a_disconnected_waiter_goes_to_the_next() {
     let queue_task = start(9);
     let first = queue_task.enqueue(1, boot_time::now()).await;
-    // The turn is given before the waiter looks; then the waiter goes.
+    // It is granted before the waiter is polled, and then dropped.
     while look(&queue_task).await.waiting > 0 {}
     drop(first);
-    turn(queue_task.enqueue(2, boot_time::now()).await).await;
+    granted(queue_task.enqueue(2, boot_time::now()).await).await;
 }
 
 #[tokio::test]
-async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
+async fn a_waiter_with_no_time_left_still_gets_an_available_grant() {
     let queue_task = start(9);
-    let Some(Turn::Granted(permit)) = queue_task
-        .turn_until(Instant::now(), 1, boot_time::now())
+    let Some(Decision::Granted(permit)) = queue_task
+        .wait_until(Instant::now(), 1, boot_time::now())
         .await
     else {
         panic!("refused");
     };
     permit.written(boot_time::now());
-    let Some(Turn::Refused(refusal)) = queue_task
-        .turn_until(Instant::now(), 1, boot_time::now())
+    let Some(Decision::Refused(refusal)) = queue_task
+        .wait_until(Instant::now(), 1, boot_time::now())
         .await
     else {
         panic!("granted");
@@ -115,41 +115,41 @@ async fn who_wants_to_wait_for_no_time_still_has_a_turn_that_is_free() {
 async fn who_comes_and_gives_up_before_anybody_looks_still_has_a_turn_that_is_free() {
     let (queue_task, handle) = queue_task(9);
     let asked =
-        tokio::spawn(async move { handle.turn_until(Instant::now(), 1, boot_time::now()).await });
+        tokio::spawn(async move { handle.wait_until(Instant::now(), 1, boot_time::now()).await });
     while queue_task.events.len() < 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     tokio::spawn(queue_task.run());
-    assert!(matches!(asked.await.unwrap(), Some(Turn::Granted(_))));
+    assert!(matches!(asked.await.unwrap(), Some(Decision::Granted(_))));
 }
 
 #[tokio::test]
-async fn a_waiter_has_its_seat_until_the_keeper_knows_that_it_is_gone() {
+async fn a_waiter_keeps_its_permit_until_the_queue_task_has_handled_its_end() {
     let queue_task = start(1);
-    turn(queue_task.enqueue(1, boot_time::now()).await)
+    granted(queue_task.enqueue(1, boot_time::now()).await)
         .await
         .written(boot_time::now());
     let second = queue_task.enqueue(2, boot_time::now()).await;
     let mut third = Box::pin(queue_task.enqueue(3, boot_time::now()));
-    let seated = tokio::time::timeout(Duration::from_millis(20), &mut third).await;
-    assert!(seated.is_err());
+    let waited = tokio::time::timeout(Duration::from_millis(20), &mut third).await;
+    assert!(waited.is_err());
     drop(second);
     let _third = third.await.unwrap();
     assert_eq!(look(&queue_task).await.shards, [3]);
 }
 
 #[tokio::test]
-async fn what_is_left_is_not_told_while_a_grant_is_on_its_way() {
-    let (queue_task, handle, leads) = led(9);
+async fn the_handover_waits_for_grants_in_flight() {
+    let (queue_task, handle, leadership) = with_leadership(9);
     tokio::spawn(queue_task.run());
-    let term = leads.borrow().term.clone().unwrap();
-    let permit = turn(handle.enqueue(1, boot_time::now()).await).await;
-    leads.send_replace(LeadershipState::UNKNOWN);
-    let mut left = Box::pin(handle.handover("uid", term));
-    let told = tokio::time::timeout(Duration::from_millis(50), &mut left).await;
-    assert!(told.is_err(), "it would miss the grant");
+    let term = leadership.borrow().term.clone().unwrap();
+    let permit = granted(handle.enqueue(1, boot_time::now()).await).await;
+    leadership.send_replace(LeadershipState::UNKNOWN);
+    let mut handover = Box::pin(handle.handover("uid", term));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut handover).await;
+    assert!(early.is_err(), "it would miss the grant");
     permit.written(boot_time::now());
-    let waits = left.await.unwrap().waits;
+    let waits = handover.await.unwrap().waits;
     let [wait] = waits[..] else {
         panic!("one bucket: {waits:?}");
     };

@@ -8,14 +8,15 @@ use hyper::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, timeout};
 
 use super::*;
+use crate::clock::stall_detector::StallDetector;
 use crate::queue::messages::Event;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+const GRANT: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
 async fn pair() -> (Gate, TcpStream) {
     pair_of(Arc::default()).await
@@ -25,18 +26,41 @@ async fn pair_of(crowded: Arc<Notify>) -> (Gate, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await;
     let (server, _) = listener.accept().await.unwrap();
-    let seat = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    (Gate::new(server, seat, crowded).unwrap(), client.unwrap())
+    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    (Gate::new(server, permit, crowded).unwrap(), client.unwrap())
 }
 
-fn grant() -> Grant {
-    Grant {
+/// A permit that is valid before `until`, and its reports.
+fn permit(until: Moment) -> (Permit, UnboundedReceiver<Event>) {
+    let (events, reports) = unbounded_channel();
+    let grant = Grant {
         waiter: WaiterId(7),
         shard: 0,
         bucket: 0,
         arrived: Moment::ZERO,
         allowed: Moment::ZERO,
-    }
+    };
+    (Permit::own(grant, until, events), reports)
+}
+
+/// A gate that is open for one grant.
+async fn authorized() -> (Gate, TcpStream, UnboundedReceiver<Event>) {
+    let (gate, client) = pair().await;
+    let (permit, reports) = permit(Moment::from_nanos(u64::MAX));
+    gate.authorize(permit, 0);
+    (gate, client, reports)
+}
+
+/// Everything that was written before the gate is dropped.
+async fn received(gate: Gate, mut client: TcpStream) -> Vec<u8> {
+    drop(gate);
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await.unwrap();
+    received
+}
+
+async fn is_unwritten(mut reports: UnboundedReceiver<Event>) -> bool {
+    matches!(reports.recv().await, Some(Event::Unwritten(WaiterId(7))))
 }
 
 async fn write(gate: &mut Gate, bytes: &[u8]) -> io::Result<usize> {
@@ -44,75 +68,57 @@ async fn write(gate: &mut Gate, bytes: &[u8]) -> io::Result<usize> {
 }
 
 #[tokio::test]
-async fn a_grant_goes_out_once_and_says_when() {
-    let (events, mut reports) = unbounded_channel();
-    let (mut gate, mut client) = pair().await;
+async fn a_grant_is_written_once_and_reported_with_its_time() {
+    let (mut gate, client, mut reports) = authorized().await;
     let before = boot_time::now();
-    gate.authorise(
-        Permit::own(grant(), Moment::from_nanos(u64::MAX), events),
-        0,
-    );
-    assert_eq!(write(&mut gate, ANSWER).await.unwrap(), ANSWER.len());
+    assert_eq!(write(&mut gate, GRANT).await.unwrap(), GRANT.len());
     let Some(Event::Written { at, .. }) = reports.recv().await else {
         panic!("not written");
     };
     assert!(at >= before && at <= boot_time::now());
-    write(&mut gate, ANSWER).await.unwrap_err();
-    drop(gate);
-    let mut received = Vec::new();
-    client.read_to_end(&mut received).await.unwrap();
-    assert_eq!(received, ANSWER);
+    write(&mut gate, GRANT).await.unwrap_err();
+    assert_eq!(received(gate, client).await, GRANT);
 }
 
-/// All that hyper may write for one request: with or without its invitation to
-/// send the body.
+/// All that hyper may write for one request: with or without `100 Continue`.
 #[tokio::test]
-async fn a_grant_goes_out_alone_however_the_writes_are_cut() {
-    let invited = [CONTINUE, ANSWER].concat();
-    for written in [ANSWER, &invited] {
+async fn only_the_grant_is_sent_however_the_writes_are_split() {
+    let with_continue = [CONTINUE, GRANT].concat();
+    for written in [GRANT, &with_continue] {
         for first in 0..=written.len() {
             for second in [0, 1, 7, written.len()] {
                 let second = (first + second).min(written.len());
-                let cuts = [
+                let writes = [
                     &written[..first],
                     &written[first..second],
                     &written[second..],
                 ];
-                let (events, mut reports) = unbounded_channel();
-                let (mut gate, mut client) = pair().await;
-                gate.authorise(
-                    Permit::own(grant(), Moment::from_nanos(u64::MAX), events),
-                    0,
-                );
-                for bytes in cuts.into_iter().filter(|bytes| !bytes.is_empty()) {
-                    let taken = write(&mut gate, bytes).await;
-                    assert_eq!(taken.ok(), Some(bytes.len()), "{cuts:?}");
+                let (mut gate, client, mut reports) = authorized().await;
+                for bytes in writes.into_iter().filter(|bytes| !bytes.is_empty()) {
+                    let accepted = write(&mut gate, bytes).await;
+                    assert_eq!(accepted.ok(), Some(bytes.len()), "{writes:?}");
                 }
                 assert!(matches!(reports.recv().await, Some(Event::Written { .. })));
-                drop(gate);
-                let mut received = Vec::new();
-                client.read_to_end(&mut received).await.unwrap();
-                assert_eq!(received, ANSWER, "{cuts:?}");
+                assert_eq!(received(gate, client).await, GRANT, "{writes:?}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_client_that_sends_its_body_before_it_is_invited_is_granted() {
+async fn a_client_that_sends_its_body_before_100_continue_is_granted() {
     let (gate, mut client) = pair().await;
     let handler = gate.clone();
-    let (events, mut reports) = unbounded_channel();
-    // The body is there when it is asked for, and the turn is free: hyper has
-    // its invitation and the grant in one buffer.
+    let (permit, mut reports) = permit(Moment::from_nanos(u64::MAX));
+    let permit = Mutex::new(Some(permit));
+    // The body has been received and the grant is available: hyper has `100 Continue` and
+    // the grant in one buffer.
     let service = service_fn(move |request: Request<Incoming>| {
-        let (handler, events) = (handler.clone(), events.clone());
+        let handler = handler.clone();
+        let permit = permit.lock().unwrap().take().unwrap();
         async move {
             request.into_body().collect().await?;
-            handler.authorise(
-                Permit::own(grant(), Moment::from_nanos(u64::MAX), events),
-                3,
-            );
+            handler.authorize(permit, 3);
             Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from_static(b"yes"))))
         }
     });
@@ -131,92 +137,63 @@ async fn a_client_that_sends_its_body_before_it_is_invited_is_granted() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_sent_more_and_gone_gets_no_grant() {
-    let (events, mut reports) = unbounded_channel();
-    let (mut gate, mut client) = pair().await;
-    client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
-    drop(client);
-    gate.authorise(
-        Permit::own(grant(), Moment::from_nanos(u64::MAX), events),
-        0,
-    );
-    write(&mut gate, ANSWER).await.unwrap_err();
-    assert!(matches!(reports.recv().await, Some(Event::Unwritten(_))));
-}
-
-#[tokio::test]
-async fn nothing_goes_out_without_a_permit() {
-    let (mut gate, mut client) = pair().await;
-    write(&mut gate, ANSWER).await.unwrap_err();
-    drop(gate);
-    let mut received = Vec::new();
-    client.read_to_end(&mut received).await.unwrap();
-    assert_eq!(received, b"");
-}
-
-#[tokio::test]
-async fn a_grant_whose_leader_was_frozen_beyond_its_right_is_not_written() {
-    let (events, mut reports) = unbounded_channel();
-    let (mut gate, _client) = pair().await;
-    gate.authorise(Permit::own(grant(), boot_time::now(), events), 0);
-    write(&mut gate, ANSWER).await.unwrap_err();
-    assert!(matches!(reports.recv().await, Some(Event::Unwritten(_))));
-}
-
-#[tokio::test]
-async fn a_relayed_grant_is_not_written_after_a_gap() {
-    let beat = Arc::new(crate::clock::stall_detector::StallDetector::new(
-        Duration::ZERO,
-    ));
-    let (mut gate, _client) = pair().await;
-    gate.authorise(Permit::relayed(beat.hold()), 0);
-    write(&mut gate, ANSWER).await.unwrap();
-    gate.authorise(Permit::relayed(beat.hold()), 0);
-    beat.beat(boot_time::now() + Duration::from_secs(1));
-    write(&mut gate, ANSWER).await.unwrap_err();
-}
-
-#[tokio::test]
-async fn a_pass_is_for_its_own_kind_of_answer() {
-    let (events, mut reports) = unbounded_channel();
-    let bad = b"HTTP/1.1 400 Bad Request\r\n\r\n";
-    let late = b"HTTP/1.0 429 Too Many Requests\r\n\r\n";
-    let (mut gate, _client) = pair().await;
-    gate.authorise(
-        Permit::own(grant(), Moment::from_nanos(u64::MAX), events),
-        0,
-    );
-    write(&mut gate, bad).await.unwrap_err();
-    assert!(matches!(reports.recv().await, Some(Event::Unwritten(_))));
-    for (answer, authorised) in [(&bad[..], true), (&late[..], true), (ANSWER, false)] {
-        gate.authorise_refusal(0);
-        assert_eq!(write(&mut gate, answer).await.is_ok(), authorised);
-        write(&mut gate, answer).await.unwrap_err();
+async fn a_disconnected_client_gets_no_grant_even_with_unread_data() {
+    for unread in [&b""[..], b"GET / HTTP/1.1\r\n"] {
+        let (mut gate, mut client, reports) = authorized().await;
+        client.write_all(unread).await.unwrap();
+        drop(client);
+        write(&mut gate, GRANT).await.unwrap_err();
+        assert!(is_unwritten(reports).await);
     }
 }
 
 #[tokio::test]
-async fn a_grant_for_a_client_that_has_just_gone_is_not_written() {
-    let (events, mut reports) = unbounded_channel();
+async fn nothing_is_sent_without_a_permit() {
     let (mut gate, client) = pair().await;
-    drop(client);
-    gate.authorise(
-        Permit::own(grant(), Moment::from_nanos(u64::MAX), events),
-        0,
-    );
-    write(&mut gate, ANSWER).await.unwrap_err();
-    assert!(matches!(
-        reports.recv().await,
-        Some(Event::Unwritten(WaiterId(7)))
-    ));
+    write(&mut gate, GRANT).await.unwrap_err();
+    assert_eq!(received(gate, client).await, b"");
 }
 
 #[tokio::test]
-async fn what_was_read_ahead_is_read_first_and_then_the_rest() {
+async fn a_grant_is_not_written_after_the_right_to_grant_has_ended() {
+    let (mut gate, _client) = pair().await;
+    let (permit, reports) = permit(boot_time::now());
+    gate.authorize(permit, 0);
+    write(&mut gate, GRANT).await.unwrap_err();
+    assert!(is_unwritten(reports).await);
+}
+
+#[tokio::test]
+async fn a_relayed_grant_is_not_written_after_a_stall() {
+    let detector = Arc::new(StallDetector::new(Duration::ZERO));
+    let (mut gate, _client) = pair().await;
+    gate.authorize(Permit::relayed(detector.hold()), 0);
+    write(&mut gate, GRANT).await.unwrap();
+    gate.authorize(Permit::relayed(detector.hold()), 0);
+    detector.check(boot_time::now() + Duration::from_secs(1));
+    write(&mut gate, GRANT).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn each_authorization_is_for_one_kind_of_response() {
+    let bad = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+    let late = b"HTTP/1.0 429 Too Many Requests\r\n\r\n";
+    let (mut gate, _client, reports) = authorized().await;
+    write(&mut gate, bad).await.unwrap_err();
+    assert!(is_unwritten(reports).await);
+    for (response, authorized) in [(&bad[..], true), (&late[..], true), (GRANT, false)] {
+        gate.authorize_refusal(0);
+        assert_eq!(write(&mut gate, response).await.is_ok(), authorized);
+        write(&mut gate, response).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn data_that_was_read_ahead_is_read_first() {
     let (mut gate, mut client) = pair().await;
     client.write_all(b"ahead").await.unwrap();
-    let looked = timeout(Duration::from_millis(50), gate.gone()).await;
-    assert!(looked.is_err());
+    let gone = timeout(Duration::from_millis(50), gate.disconnected()).await;
+    assert!(gone.is_err());
     client.write_all(b", rest").await.unwrap();
     let mut received = Vec::new();
     while received.len() < 11 {
@@ -231,10 +208,10 @@ async fn what_was_read_ahead_is_read_first_and_then_the_rest() {
 }
 
 #[tokio::test]
-async fn who_sends_without_end_while_it_waits_is_gone() {
+async fn a_client_that_keeps_sending_while_it_waits_is_disconnected() {
     let (gate, mut client) = pair().await;
     let flood = tokio::spawn(async move { while client.write_all(&[b'x'; 4096]).await.is_ok() {} });
-    gate.gone().await;
+    gate.disconnected().await;
     drop(gate);
     flood.await.unwrap();
 }
@@ -246,7 +223,7 @@ async fn read(gate: &mut Gate) -> io::Result<usize> {
     Ok(buffer.filled().len())
 }
 
-/// Reads until the gate closes, and says after how long.
+/// Reads until the gate closes, and returns after how long.
 async fn closed_after(gate: &mut Gate) -> Duration {
     let start = Instant::now();
     let error = read(gate).await.unwrap_err();
@@ -256,13 +233,13 @@ async fn closed_after(gate: &mut Gate) -> Duration {
 
 async fn refused(gate: &mut Gate) {
     gate.request_began();
-    gate.authorise_refusal(0);
+    gate.authorize_refusal(0);
     let refusal = b"HTTP/1.1 429 Too Many Requests\r\n\r\n";
     write(gate, refusal).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_has_30_s_for_its_head_and_two_minutes_between_requests() {
+async fn a_head_may_take_30_s_and_a_connection_may_be_idle_for_two_minutes() {
     let near = |took: Duration, seconds| took.abs_diff(Duration::from_secs(seconds)).as_secs() < 1;
     let (mut gate, _client) = pair().await;
     let took = closed_after(&mut gate).await;
@@ -273,28 +250,28 @@ async fn a_client_has_30_s_for_its_head_and_two_minutes_between_requests() {
     let took = closed_after(&mut gate).await;
     assert!(near(took, 120), "{took:?}");
 
-    // The first byte of a next request is not the whole head.
+    // The first byte of the next request is not the complete head.
     refused(&mut gate).await;
     client.write_all(b"G").await.unwrap();
     assert_eq!(read(&mut gate).await.unwrap(), 1);
     let took = closed_after(&mut gate).await;
     assert!(near(took, 30), "{took:?}");
 
-    // While a request waits, nothing is expected of the client.
+    // While a request waits, the client has no time limit.
     gate.request_began();
     let waiting = timeout(IDLE_TIMEOUT * 10, read(&mut gate)).await;
     assert!(waiting.is_err());
 }
 
 #[tokio::test]
-async fn when_it_is_crowded_the_connection_that_is_idle_for_the_longest_is_closed() {
+async fn without_a_free_permit_the_connection_that_has_been_idle_longest_is_closed() {
     let crowded = Arc::<Notify>::default();
     let mut open = Vec::new();
     for _ in 0..3 {
         let (gate, client) = pair_of(Arc::clone(&crowded)).await;
         open.push((gate, client));
     }
-    // The first has not asked for anything yet: it is new, not idle.
+    // The first has not sent a request yet: it is new, not idle.
     for n in [2, 1] {
         let (gate, _) = &mut open[n];
         refused(gate).await;
@@ -311,16 +288,13 @@ async fn when_it_is_crowded_the_connection_that_is_idle_for_the_longest_is_close
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_has_a_second_to_be_acknowledged_and_the_idle_time_after_it_no_limit() {
-    let (events, _reports) = unbounded_channel();
-    let (mut gate, _client) = pair().await;
+async fn a_grant_must_be_acknowledged_within_a_second_and_the_limit_ends_then() {
+    let (mut gate, _client, _reports) = authorized().await;
     gate.request_began();
-    let permit = Permit::own(grant(), Moment::from_nanos(u64::MAX), events);
-    gate.authorise(permit, 0);
-    write(&mut gate, ANSWER).await.unwrap();
+    write(&mut gate, GRANT).await.unwrap();
     let limit = |gate: &Gate| SockRef::from(&gate.0.stream).tcp_user_timeout().unwrap();
-    assert_eq!(limit(&gate), Some(ACKNOWLEDGE_WITHIN));
-    let idle = timeout(ACKNOWLEDGE_WITHIN * 3, read(&mut gate)).await;
+    assert_eq!(limit(&gate), Some(ACKNOWLEDGE_TIMEOUT));
+    let idle = timeout(ACKNOWLEDGE_TIMEOUT * 3, read(&mut gate)).await;
     assert!(idle.is_err(), "closed");
     assert_eq!(limit(&gate), None);
 }

@@ -232,7 +232,7 @@ async fn a_leader_whose_right_has_lapsed_grants_only_when_it_is_renewed() {
     let mut client = pod.ask("shard=1").await;
     pod.wait_for(&[1]).await;
     waits(&mut client, Duration::from_millis(100)).await;
-    pod.route.standing.send_modify(|state| {
+    pod.route.leadership.send_modify(|state| {
         state.term.as_mut().unwrap().until = boot_time::now() + LONG;
     });
     granted(&mut client).await;

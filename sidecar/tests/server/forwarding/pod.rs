@@ -7,8 +7,8 @@ use std::time::Duration;
 use gateway_queue::clock::boot_time;
 use gateway_queue::clock::stall_detector::StallDetector;
 use gateway_queue::forwarding::reach::Reach;
-use gateway_queue::forwarding::router::Route;
-use gateway_queue::queue::handle::Turn;
+use gateway_queue::forwarding::router::Router;
+use gateway_queue::queue::handle::Decision;
 use gateway_queue::serving::http::{self, Listener};
 use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::leadership::term::{ReceivedHandover, Term};
@@ -42,7 +42,7 @@ pub(crate) const DRAIN_AFTER: Duration = Duration::from_millis(200);
 pub(crate) struct Pod {
     pub(crate) clients: SocketAddr,
     pub(crate) peers: SocketAddr,
-    pub(crate) route: Route,
+    pub(crate) route: Router,
     /// Cancelled when the pod is about to end.
     pub(crate) leaving: CancellationToken,
     /// Cancelled when the pod ends.
@@ -57,10 +57,10 @@ impl Pod {
     /// Starts a pod that does not lead.
     pub(crate) async fn spaced(spacing: Duration) -> Self {
         let queue = Queue::start("test", spacing, false);
-        let route = Route {
+        let route = Router {
             handle: queue.handle,
-            standing: queue.leadership,
-            beat: Arc::new(StallDetector::new(TOLERANT)),
+            leadership: queue.leadership,
+            stall_detector: Arc::new(StallDetector::new(TOLERANT)),
             reach: Arc::new(Reach::new(DRAIN_AFTER)),
             metrics: queue.metrics,
         };
@@ -102,7 +102,7 @@ impl Pod {
     }
 
     pub(crate) fn stand(&self, term: Option<Term>, leader: Option<Leader>) {
-        self.route.standing.send_replace(LeadershipState {
+        self.route.leadership.send_replace(LeadershipState {
             term,
             known: None,
             leader,
@@ -110,12 +110,12 @@ impl Pod {
     }
 
     pub(crate) fn lead(&self, number: u64) {
-        let mut standing = LeadershipState::alone(ReceivedHandover::NONE);
-        if let Some(term) = &mut standing.term {
+        let mut leadership = LeadershipState::alone(ReceivedHandover::NONE);
+        if let Some(term) = &mut leadership.term {
             term.number = number;
             term.holder = self.holder();
         }
-        self.route.standing.send_replace(standing);
+        self.route.leadership.send_replace(leadership);
     }
 
     pub(crate) fn follow(&self, other: &Self) {
@@ -138,13 +138,13 @@ impl Pod {
     pub(crate) fn lapse(&self) {
         let mut state = LeadershipState::alone(ReceivedHandover::NONE);
         state.term.as_mut().unwrap().until = boot_time::now();
-        self.route.standing.send_replace(state);
+        self.route.leadership.send_replace(state);
     }
 
     /// Lets the stall detector see that the process did not run for a second.
     pub(crate) fn stall(&self) {
         let end = boot_time::now() + Duration::from_secs(1);
-        self.route.beat.beat(end);
+        self.route.stall_detector.check(end);
     }
 
     /// Returns its name as a leader.
@@ -191,8 +191,8 @@ impl Pod {
     pub(crate) fn waits_since(&self, age: Duration, shard: u32) -> JoinHandle<()> {
         let route = self.route.clone();
         tokio::spawn(async move {
-            match route.turn(shard, boot_time::now() - age, None).await {
-                Some(Turn::Granted(permit)) => permit.written(boot_time::now()),
+            match route.wait(shard, boot_time::now() - age, None).await {
+                Some(Decision::Granted(permit)) => permit.written(boot_time::now()),
                 other => panic!("{other:?}"),
             }
         })

@@ -49,9 +49,9 @@ impl Watched {
     async fn start() -> Self {
         let pod = Pod::start().await;
         let (renewals, seen) = watch::channel(None);
-        let standing = pod.route.standing.subscribe();
+        let leadership = pod.route.leadership.subscribe();
         let reach = Arc::clone(&pod.route.reach);
-        tokio::spawn(leader_monitor::run(CONFIG, standing, seen, reach));
+        tokio::spawn(leader_monitor::run(CONFIG, leadership, seen, reach));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let admin = Admin {
@@ -84,7 +84,7 @@ impl Watched {
     /// Renews the Lease as the leader until the returned guard is dropped.
     fn renewing(&self) -> AbortOnDropHandle<()> {
         let renewals = self.renewals.clone();
-        let leader = self.pod.route.standing.borrow().leader.clone();
+        let leader = self.pod.route.leadership.borrow().leader.clone();
         let holder = leader.unwrap().holder;
         AbortOnDropHandle::new(tokio::spawn(async move {
             loop {

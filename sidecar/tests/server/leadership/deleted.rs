@@ -114,8 +114,8 @@ impl Server {
 fn settings(environment: &HashMap<&str, String>) -> Settings {
     let given = |name: &str| environment.get(name).map(Into::into);
     match Command::read(Vec::<OsString>::new(), given) {
-        Ok(Command::Run(settings)) => *settings,
-        _ => panic!("these settings are refused"),
+        Ok(Command::Serve(settings)) => *settings,
+        other => panic!("{other:?}"),
     }
 }
 

@@ -9,7 +9,7 @@ use gateway_queue::clock::boot_time;
 use gateway_queue::config::LeaseRef;
 use gateway_queue::forwarding::leader_monitor;
 use gateway_queue::forwarding::reach::Reach;
-use gateway_queue::leadership::candidate_task::{CandidateTask, Ways};
+use gateway_queue::leadership::candidate_task::{CandidateTask, Connections};
 use gateway_queue::leadership::lease_client::{ApiServer, Lease};
 use gateway_queue::metrics::Metrics;
 use gateway_queue_core::leadership::candidate::Candidate;
@@ -119,17 +119,17 @@ impl Pod {
         let (resign, left) = (CancellationToken::new(), CancellationToken::new());
         let (renewals, seen) = watch::channel(None);
         let lease = Lease::new(&lease, mount.api_server(server)).unwrap();
-        let ways = Ways {
+        let connections = Connections {
             lease: lease.clone(),
             renewals,
             queue_task: queue.handle,
             pages: queue.pages,
-            standing: queue.leadership,
+            leadership: queue.leadership,
             ready: Arc::new(AtomicBool::new(false)),
             metrics: queue.metrics,
             resign: resign.clone(),
-            left: left.clone(),
-            gone: CancellationToken::new(),
+            released: left.clone(),
+            deleted: CancellationToken::new(),
         };
         let config =
             election::Config::new(format!("{name}_{:x}", fastrand::u64(..)), DURATION, SPACING);
@@ -144,7 +144,7 @@ impl Pod {
             left,
             renewals: seen,
             lease,
-            task: Some(CandidateTask::new(candidate, ways).unwrap()),
+            task: Some(CandidateTask::new(candidate, connections).unwrap()),
             running: Vec::new(),
         }
     }
