@@ -181,7 +181,7 @@ mod tests {
             health: crate::readiness::Readiness::of(Arc::default()).add("*"),
         };
         let standing =
-            crate::leader_election::stand(clients.election, candidacy, publish, stop.clone());
+            crate::leader_election::run(clients.election, candidacy, publish, stop.clone());
         let standing = tokio::spawn(standing);
         let twice = async {
             requests.recv().await.unwrap();

@@ -81,12 +81,7 @@ pub struct Publish {
 }
 
 /// Takes part in the election until `stop`. Releases the Lease in the end, if it holds it.
-pub async fn stand(
-    client: Client,
-    candidacy: Candidacy,
-    publish: Publish,
-    stop: CancellationToken,
-) {
+pub async fn run(client: Client, candidacy: Candidacy, publish: Publish, stop: CancellationToken) {
     let mut campaign = Campaign {
         leases: Api::namespaced(client, &candidacy.namespace),
         candidacy,

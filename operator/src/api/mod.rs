@@ -8,9 +8,10 @@
     reason = "KubeSchema derives by copies of the types inside of functions"
 )]
 
-pub(crate) mod conditions;
+mod conditions;
 mod crd;
 mod duration;
+mod names;
 mod network_policy;
 mod pod;
 mod schema;
@@ -22,8 +23,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use conditions::{ConditionType, Reason};
 pub use crd::{CRD, crd, crd_yaml};
 pub use duration::parse_duration;
+pub(crate) use names::names;
 pub use network_policy::NetworkPolicySettings;
 pub use pod::{PodSettings, Resources};
 pub use service::{ServiceSettings, ServiceType};
@@ -252,13 +255,15 @@ pub struct TokenSecretRef {
     pub key: String,
 }
 
-/// When a node pulls an image.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "the words of Kubernetes")]
-pub enum ImagePullPolicy {
-    Always,
-    IfNotPresent,
-    Never,
+names! {
+    /// When a node pulls an image.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[allow(missing_docs, reason = "the names of Kubernetes")]
+    pub enum ImagePullPolicy {
+        Always,
+        IfNotPresent,
+        Never,
+    }
 }
 
 /// A Secret with which an image is pulled.
@@ -293,20 +298,6 @@ pub enum LogFormat {
     #[default]
     Text,
     Json,
-}
-
-impl ImagePullPolicy {
-    /// Every policy there is.
-    pub const ALL: [Self; 3] = [Self::Always, Self::IfNotPresent, Self::Never];
-
-    /// As Kubernetes writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Always => "Always",
-            Self::IfNotPresent => "IfNotPresent",
-            Self::Never => "Never",
-        }
-    }
 }
 
 impl LogLevel {

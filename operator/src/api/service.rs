@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::names::names;
 use super::schema;
 
 /// The Service in front of the queue.
@@ -29,14 +30,16 @@ pub struct ServiceSettings {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
-/// The type of the Service.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "the words of Kubernetes")]
-pub enum ServiceType {
-    #[default]
-    ClusterIP,
-    NodePort,
-    LoadBalancer,
+names! {
+    /// The type of the Service.
+    #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[allow(missing_docs, reason = "the names of Kubernetes")]
+    pub enum ServiceType {
+        #[default]
+        ClusterIP,
+        NodePort,
+        LoadBalancer,
+    }
 }
 
 impl Default for ServiceSettings {
@@ -46,17 +49,6 @@ impl Default for ServiceSettings {
             port: default_service_port(),
             annotations: None,
             labels: None,
-        }
-    }
-}
-
-impl ServiceType {
-    /// As Kubernetes writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClusterIP => "ClusterIP",
-            Self::NodePort => "NodePort",
-            Self::LoadBalancer => "LoadBalancer",
         }
     }
 }

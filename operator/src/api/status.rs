@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{ConditionType, Reason, schema};
 
 /// What is known of a queue.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -52,6 +52,22 @@ pub struct GatewayQueueStatus {
     /// granted since. Absent without a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_starts: Option<SessionStarts>,
+}
+
+impl GatewayQueueStatus {
+    /// The condition of this type.
+    pub fn condition(&self, type_: ConditionType) -> Option<&Condition> {
+        let mut conditions = self.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == type_.as_str())
+    }
+
+    /// Whether this status says that the children of the spec of this generation were applied.
+    pub fn is_applied(&self, generation: Option<i64>) -> bool {
+        let progressing = self.condition(ConditionType::Progressing);
+        let prevented = |reason: &str| Reason::parse(reason).is_some_and(Reason::prevents_apply);
+        self.observed_generation == generation
+            && progressing.is_some_and(|progressing| !prevented(&progressing.reason))
+    }
 }
 
 /// The session starts of a bot.

@@ -31,7 +31,7 @@ pub struct Unreadable {
     /// The token that its pods go on using, if that can be read.
     pub token: Option<TokenSecretRef>,
     /// Which field is wrong, and how.
-    pub why: String,
+    pub error: String,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +68,7 @@ impl From<Raw> for Stored {
                 metadata,
                 status,
                 token: serde_json::from_value(token).unwrap_or_default(),
-                why: format!("spec.{}: {}", error.path(), error.inner()),
+                error: format!("spec.{}: {}", error.path(), error.inner()),
             })),
         }
     }
@@ -168,8 +168,8 @@ mod tests {
             panic!("it does not fit");
         };
         assert_eq!(unreadable.metadata.name.as_deref(), Some("my-bot"));
-        let why = "spec.service.port: invalid type: string \"abc\", expected i32";
-        assert_eq!(unreadable.why, why);
+        let error = "spec.service.port: invalid type: string \"abc\", expected i32";
+        assert_eq!(unreadable.error, error);
         assert!(unreadable.status.unwrap().url.is_some());
         assert_eq!(unreadable.token.unwrap().key, "token");
         // Not even this.

@@ -1,7 +1,7 @@
 //! Whether a child is as it was applied. Pure.
 //!
 //! Two questions, and neither compares a value that others may write in their
-//! own way. Does the child carry the labels, annotations (with the mark of what
+//! own way. Does the child carry the labels, annotations (with the hash of what
 //! was applied) and owner that it shall? And does the operator still own every
 //! field that it applied? A hand that changes a field takes it over in
 //! `metadata.managedFields`, so a field that is not ours any more was changed.
@@ -159,7 +159,7 @@ fn was_made_by_the_operator(owner: &Owner, observed: &ObjectMeta) -> bool {
         })
 }
 
-/// Whether a Lease carries the mark of another token, and not because admission put it
+/// Whether a Lease carries the hash of another token, and not because admission put it
 /// there.
 fn is_of_another_token(
     child: &Child,
@@ -182,15 +182,15 @@ fn is_of_another_token(
 }
 
 /// Whether a drifted child does not tell of another spec, nor of an earlier version of the
-/// operator: on a Lease, which carries no mark, that one did not set the label [`NAME`].
+/// operator: on a Lease, which carries no hash, that one did not set the label [`NAME`].
 fn was_edited(child: &Child, observed: &ObjectMeta) -> bool {
-    let mark = child.manifest["metadata"]["annotations"][APPLIED].as_str();
+    let hash = child.manifest["metadata"]["annotations"][APPLIED].as_str();
     let annotations = observed.annotations.as_ref();
     let carried = annotations.and_then(|annotations| annotations.get(APPLIED));
     let is_by_name = |d: &Deviation| d.value.is_none() && d.field.ends_with(NAME);
-    match (mark, carried) {
+    match (hash, carried) {
         (None, _) => !deviations(child, observed).iter().all(is_by_name),
-        (_, carried) => carried.is_none_or(|carried| mark == Some(carried)),
+        (_, carried) => carried.is_none_or(|carried| hash == Some(carried)),
     }
 }
 
@@ -205,20 +205,6 @@ pub fn is_orphan(owner: &Owner, observed: &ObjectMeta) -> bool {
 pub fn is_leftover(owner: &Owner, observed: &ObjectMeta) -> bool {
     matches!(origin(owner, observed), Origin::Ours | Origin::Orphan)
         && observed.deletion_timestamp.is_none()
-}
-
-/// What is written over a child as a whole when applying its manifest gives
-/// something invalid. A hand that changes the key of an item of a list (the port of
-/// a Service, say) leaves an item that is not ours, and which applying does not
-/// remove. All of the manifest, so that one that is invalid by itself is refused
-/// here as well, and no half of it is written; but for the owners, a list that
-/// others may have added to.
-pub fn overwrite(manifest: &Value) -> Value {
-    let mut overwrite = manifest.clone();
-    if let Some(metadata) = overwrite["metadata"].as_object_mut() {
-        metadata.remove("ownerReferences");
-    }
-    overwrite
 }
 
 /// The fields of `child` that are not as they were applied: labels and annotations with

@@ -98,7 +98,7 @@ async fn takes_a_queue(namespace: &str) -> Result<(), BoxError> {
         ..PostParams::default()
     };
     let taken = queues.create(&dry_run, &queue).await;
-    let taken = taken.map_err(|error| requests::words(&error))?;
+    let taken = taken.map_err(|error| requests::describe(&error))?;
     // A definition without our schema would take anything and fill in nothing.
     match taken.data["spec"]["port"].is_number() {
         true => Ok(()),

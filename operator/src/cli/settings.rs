@@ -246,7 +246,8 @@ impl Flags {
         let image = QUEUE_IMAGE.needed(queue_image, &variable, image)?;
         let image_pull_policy = PULL_POLICY.read(pull_policy, &variable, |word| {
             ImagePullPolicy::ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .find(|p| p.as_str() == word)
         })?;
         let election = self::election(election, lease_namespace, &variable)?;

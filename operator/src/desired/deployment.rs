@@ -73,7 +73,7 @@ pub(super) fn deployment(
     })
 }
 
-/// With the mark of the token by which the pod grants, if there is one.
+/// With the hash of the token by which the pod grants, if there is one.
 fn pod_labels(
     owner: &Owner,
     spec: &GatewayQueueSpec,

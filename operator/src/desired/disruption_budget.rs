@@ -28,7 +28,7 @@ pub(super) fn disruption_budget(owner: &Owner) -> PodDisruptionBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     #[test]
     fn one_pod_may_go_at_a_time_and_a_broken_one_always() {

@@ -12,7 +12,7 @@ use crate::api::GatewayQueueSpec;
 /// somebody leads by, and the pods wait until that leader must have stopped.
 ///
 /// It is of one token: what the last leader left says nothing about another one, of
-/// which another queue may have granted a moment ago. So it carries the token's mark,
+/// which another queue may have granted a moment ago. So it carries the token's hash,
 /// and one that carries another is replaced.
 pub(super) fn lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
     let mut metadata = owner.metadata();
@@ -37,7 +37,7 @@ pub fn first_lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::{owner, queue};
+    use crate::testing::{owner, queue};
 
     fn spec(secret: Option<&str>) -> GatewayQueueSpec {
         let token = secret.map(|name| serde_json::json!({"name": name}));
@@ -45,15 +45,15 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_carries_the_mark_of_its_token_and_not_its_name() {
-        let mark = |secret| {
+    fn a_lease_carries_the_hash_of_its_token_and_not_its_name() {
+        let hash = |secret| {
             let labels = lease(&owner(), &spec(secret)).metadata.labels.unwrap();
             labels[TOKEN].clone()
         };
-        assert_eq!(mark(None), "none");
-        assert_eq!(mark(Some("a")), mark(Some("a")));
-        assert_ne!(mark(Some("a")), mark(Some("b")));
-        assert!(!mark(Some("discord")).contains("discord"));
+        assert_eq!(hash(None), "none");
+        assert_eq!(hash(Some("a")), hash(Some("a")));
+        assert_ne!(hash(Some("a")), hash(Some("b")));
+        assert!(!hash(Some("discord")).contains("discord"));
     }
 
     #[test]

@@ -56,7 +56,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     /// Who may reach each port.
     fn rules(from: Option<&[NetworkPolicyPeer]>) -> serde_json::Value {

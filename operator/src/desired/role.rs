@@ -23,7 +23,7 @@ pub(super) fn role(owner: &Owner) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     #[test]
     fn the_queue_may_touch_its_own_lease_only() {

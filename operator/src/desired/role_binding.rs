@@ -24,7 +24,7 @@ pub(super) fn role_binding(owner: &Owner) -> RoleBinding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     #[test]
     fn the_role_of_the_queue_goes_to_the_account_of_the_queue() {

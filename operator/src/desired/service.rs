@@ -29,7 +29,7 @@ pub(super) fn service(owner: &Owner, settings: &ServiceSettings) -> Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     fn settings(json: serde_json::Value) -> ServiceSettings {
         serde_json::from_value(json).unwrap()

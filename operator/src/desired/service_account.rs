@@ -17,7 +17,7 @@ pub(super) fn service_account(owner: &Owner) -> ServiceAccount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     #[test]
     fn the_account_hands_out_no_credentials_by_itself() {

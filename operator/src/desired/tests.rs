@@ -1,34 +1,9 @@
 use serde_json::json;
 
 use super::*;
+use crate::testing::{defaults, owner, queue};
 
-pub(crate) fn owner() -> Owner {
-    Owner {
-        name: "my-bot".to_owned(),
-        namespace: "shop".to_owned(),
-        uid: "0001".to_owned(),
-    }
-}
-
-pub(crate) fn queue(spec: Value) -> GatewayQueue {
-    serde_json::from_value(json!({
-        "apiVersion": "gatewayqueue.dev/v1alpha1",
-        "kind": "GatewayQueue",
-        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0001", "generation": 1},
-        "spec": spec,
-    }))
-    .unwrap()
-}
-
-pub(crate) fn defaults() -> QueueDefaults {
-    QueueDefaults {
-        image: "gateway-queue:1".to_owned(),
-        image_pull_policy: None,
-        image_pull_secrets: Vec::new(),
-    }
-}
-
-fn mark(child: &Child) -> &Value {
+fn hash(child: &Child) -> &Value {
     &child.manifest["metadata"]["annotations"][APPLIED]
 }
 
@@ -82,14 +57,14 @@ fn every_child_is_owned_named_and_labelled() {
 }
 
 #[test]
-fn the_mark_changes_with_the_child_and_only_then() {
+fn the_hash_changes_with_the_child_and_only_then() {
     let children = |spec| children(&queue(spec), &defaults(), false).unwrap();
     let (before, same) = (children(json!({})), children(json!({})));
     let after = children(json!({"logLevel": "debug"}));
     assert_eq!(before, same);
     for (before, after) in before.iter().zip(&after) {
         let changed = before.kind == Kind::Deployment;
-        assert_eq!(mark(before) != mark(after), changed, "{:?}", before.kind);
+        assert_eq!(hash(before) != hash(after), changed, "{:?}", before.kind);
     }
 }
 

@@ -97,7 +97,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::desired::tests::queue;
+    use crate::testing::queue;
 
     #[test]
     fn the_token_is_a_file_that_may_be_missing() {

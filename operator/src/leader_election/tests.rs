@@ -158,7 +158,7 @@ impl Operator {
             has_leader: has_leader.clone(),
             health,
         };
-        let standing = tokio::spawn(stand(client, candidacy, publish, stop.clone()));
+        let standing = tokio::spawn(run(client, candidacy, publish, stop.clone()));
         Self {
             leading,
             has_leader,

@@ -143,14 +143,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    fn owner() -> Owner {
-        Owner {
-            name: "my-bot".to_owned(),
-            namespace: "shop".to_owned(),
-            uid: "0001".to_owned(),
-        }
-    }
+    use crate::testing::{after, owner};
 
     fn lease(version: u32, spec: &Value) -> Lease {
         serde_json::from_value(json!({
@@ -173,10 +166,6 @@ mod tests {
             version,
             &json!({"holderIdentity": "my-bot-7d9f_1", "renewTime": renewed}),
         )
-    }
-
-    fn after(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
     }
 
     #[test]

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt as _};
 
 use crate::api::{GatewayQueue, Stored};
-use crate::desired::token_mark;
+use crate::desired::token_hash;
 
 /// The GatewayQueues that were seen with a token.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub struct TokenClaims {
 /// Namespace and name of a GatewayQueue.
 pub type Name = (String, String);
 
-/// Namespace, and the mark of Secret and key.
+/// Namespace, and the hash of Secret and key.
 type Place = (String, String);
 
 /// Whoever has granted by a token has stopped so long after its GatewayQueue was
@@ -119,9 +119,9 @@ impl TokenClaims {
         alone && freed.is_none_or(|at| now.saturating_duration_since(*at) >= STOPPED)
     }
 
-    /// Those who name the token of this mark.
-    pub fn claimants(&self, namespace: &str, mark: &str) -> Vec<Name> {
-        let place = (namespace.to_owned(), mark.to_owned());
+    /// Those who name the token of this hash.
+    pub fn claimants(&self, namespace: &str, hash: &str) -> Vec<Name> {
+        let place = (namespace.to_owned(), hash.to_owned());
         self.lock().claimants(&place)
     }
 
@@ -191,8 +191,8 @@ fn name_of(queue: &impl Resource) -> Name {
 }
 
 fn place_of(queue: &Stored) -> Option<Place> {
-    let mark = token_mark(queue.token()?);
-    Some((queue.namespace().unwrap_or_default(), mark))
+    let hash = token_hash(queue.token()?);
+    Some((queue.namespace().unwrap_or_default(), hash))
 }
 
 #[cfg(test)]

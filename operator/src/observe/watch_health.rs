@@ -170,10 +170,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn after(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
-    }
+    use crate::testing::after;
 
     /// Two watches that work.
     fn two(start: Instant) -> WatchHealth {

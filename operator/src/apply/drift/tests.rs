@@ -5,19 +5,12 @@ use serde_json::json;
 
 use super::*;
 use crate::desired::Kind;
-
-fn owner() -> Owner {
-    Owner {
-        name: "my-bot".to_owned(),
-        namespace: "shop".to_owned(),
-        uid: "0001".to_owned(),
-    }
-}
+use crate::testing::owner;
 
 fn child() -> Child {
     Child {
         kind: Kind::Deployment,
-        mark: "abcd".to_owned(),
+        hash: "abcd".to_owned(),
         manifest: json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -179,7 +172,7 @@ fn a_child_on_its_way_out_is_left_to_go() {
 }
 
 #[test]
-fn another_mark_is_drift() {
+fn another_hash_is_drift() {
     let mut old = applied();
     old.annotations = Some(
         [(
@@ -256,18 +249,6 @@ fn a_child_without_managed_fields_is_applied_again() {
     let mut bare = applied();
     bare.managed_fields = None;
     assert_eq!(is(&bare), drifted());
-}
-
-#[test]
-fn a_repair_writes_over_the_whole_child_but_for_its_owners() {
-    let manifest = json!({
-        "kind": "Service",
-        "metadata": {"uid": "0042", "labels": {"a": "b"}, "ownerReferences": [{"uid": "0001"}]},
-        "spec": {"type": "ClusterIP", "ports": [{"port": 80}]},
-    });
-    let mut expected = manifest.clone();
-    expected["metadata"] = json!({"uid": "0042", "labels": {"a": "b"}});
-    assert_eq!(overwrite(&manifest), expected);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::desired::tests::{defaults, owner, queue};
+use crate::testing::{defaults, owner, queue};
 
 fn deployment_of(spec: Value) -> Deployment {
     deployment(&owner(), &queue(spec).spec, &defaults()).unwrap()

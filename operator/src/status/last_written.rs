@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn queue(version: &str) -> GatewayQueue {
-        let mut queue = crate::desired::tests::queue(json!({}));
+        let mut queue = crate::testing::queue(json!({}));
         queue.metadata.resource_version = Some(version.to_owned());
         queue
     }
