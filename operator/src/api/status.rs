@@ -1,4 +1,4 @@
-//! What the operator says about a queue.
+//! The status of a GatewayQueue.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConditionType, Reason, schema};
 
-/// What is known of a queue.
+/// The observed state of a queue.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayQueueStatus {
@@ -15,16 +15,15 @@ pub struct GatewayQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// What holds of the queue now. Ready: shards are granted their turns, and
-    /// if not, the message says what to do. Progressing: pods of the present
-    /// spec are on their way. TokenAccepted: Discord takes the bot's token.
-    /// SessionStartsAvailable: there are session starts to grant. LeaderReachable:
-    /// every pod reaches the one that leads.
+    /// The conditions of the queue. Ready: shards are granted; if not, the message says what to
+    /// do. Progressing: pods of the current spec are starting. TokenAccepted: Discord accepts
+    /// the bot's token. SessionStartsAvailable: there are session starts to grant.
+    /// LeaderReachable: every pod reaches the leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Option<Vec<Condition>>,
 
-    /// Where shards ask for their turn.
+    /// The URL that shards request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 
@@ -32,7 +31,7 @@ pub struct GatewayQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
 
-    /// How many pods there are, ready or not.
+    /// The number of existing pods, ready or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
 
@@ -40,16 +39,16 @@ pub struct GatewayQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
 
-    /// How many shards may identify at the same time.
+    /// The number of shards that may identify at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<i64>,
 
-    /// How many shards Discord recommends for this bot.
+    /// The number of shards that Discord recommends for this bot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommended_shards: Option<i64>,
 
-    /// The bot's session starts, as Discord last told and less what was
-    /// granted since. Absent without a token.
+    /// The bot's session starts: the last report of Discord less the grants since. Absent
+    /// without a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_starts: Option<SessionStarts>,
 }
@@ -74,11 +73,11 @@ impl GatewayQueueStatus {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionStarts {
-    /// How many a window has.
+    /// The number of session starts per window.
     pub total: i64,
-    /// How many are left in this window.
+    /// The number of session starts left.
     pub remaining: i64,
-    /// When Discord opens the next window; absent while no window is open.
+    /// When the limit resets. Absent if no window is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub reset_time: Option<Time>,
