@@ -374,6 +374,4 @@ fn prune(value: &mut Value) {
 }
 
 #[cfg(test)]
-mod golden;
-#[cfg(test)]
 mod tests;

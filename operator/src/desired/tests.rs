@@ -3,6 +3,8 @@ use serde_json::json;
 use super::*;
 use crate::testing::{defaults, owner, queue};
 
+mod golden;
+
 fn hash(child: &Child) -> &Value {
     &child.manifest["metadata"]["annotations"][APPLIED]
 }

@@ -6,11 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kube::core::cel::Validator;
-use serde_json::{Value, json};
 
 use super::*;
 use crate::api::crd;
-use crate::testing::defaults;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/desired/golden")
