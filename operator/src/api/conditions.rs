@@ -64,7 +64,7 @@ impl Reason {
         all.find(|reason| reason.as_str() == name)
     }
 
-    /// Whether nobody has to do anything about a condition `Ready` with this reason.
+    /// Whether nothing has to be done about a condition `Ready` with this reason.
     pub fn is_normal(self) -> bool {
         matches!(
             self,

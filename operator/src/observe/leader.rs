@@ -30,7 +30,7 @@ pub enum Leader {
         name: String,
     },
     /// The Lease is free or does not exist.
-    Nobody,
+    None,
 }
 
 /// Returns the leader at `now`, by a Lease that was last observed to change at `seen`, or that
@@ -54,7 +54,7 @@ pub fn leader(
         let until = since + HANDOVER;
         return match last {
             Some(name) if lease.is_some() && changed && now < until => Leader::Pod { name, until },
-            _ => Leader::Nobody,
+            _ => Leader::None,
         };
     };
     // The name of a pod, and a suffix for each of its starts.
@@ -167,10 +167,10 @@ mod tests {
             at(Some(&reported), true, 1),
             pod("my-bot-7d9f", after(start, 2))
         );
-        assert_eq!(at(Some(&reported), true, 2), Leader::Nobody);
+        assert_eq!(at(Some(&reported), true, 2), Leader::None);
         // It may have been free for a long time.
-        assert_eq!(at(Some(&reported), false, 1), Leader::Nobody);
-        assert_eq!(at(None, true, 1), Leader::Nobody);
+        assert_eq!(at(Some(&reported), false, 1), Leader::None);
+        assert_eq!(at(None, true, 1), Leader::None);
     }
 
     #[test]
@@ -181,8 +181,8 @@ mod tests {
             ..GatewayQueueStatus::default()
         };
         let none = leader(None, seen(start, true), Some(&reported), start);
-        assert_eq!(none, Leader::Nobody);
+        assert_eq!(none, Leader::None);
         let blank = lease(Value::Null);
-        assert_eq!(leader(Some(&blank), None, None, start), Leader::Nobody);
+        assert_eq!(leader(Some(&blank), None, None, start), Leader::None);
     }
 }

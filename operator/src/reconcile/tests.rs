@@ -203,7 +203,7 @@ async fn what_others_wrote_into_the_status_is_overwritten_once() {
     let edited = {
         let mut objects = server.objects.lock().unwrap();
         let edited = &mut objects.get_mut(&status).unwrap()["status"];
-        edited["leader"] = json!("somebody");
+        edited["leader"] = json!("another");
         edited["sessionStarts"] = json!({"total": 1, "remaining": 1, "resetTime": null});
         let other = json!({"type": "Other", "status": "True", "reason": "Why", "message": "",
             "lastTransitionTime": "2026-11-23T12:00:00Z"});

@@ -22,7 +22,7 @@ fn unpublished(inputs: Inputs<'_>, silent: Reason) -> ConditionValue {
             silent,
             format!("Waiting for the first status report of the leader {name}."),
         ),
-        (_, Leader::Lost { .. } | Leader::Nobody) => (
+        (_, Leader::Lost { .. } | Leader::None) => (
             Reason::NoLeader,
             "Unknown: the queue has no leader. See the condition Ready.".to_owned(),
         ),

@@ -18,7 +18,7 @@ pub(super) fn leader_reachable(inputs: Inputs<'_>) -> ConditionValue {
             let message = "This queue has no pods. See the condition Ready.";
             return ConditionValue::unknown(Reason::TokenShared, message);
         }
-        (_, Leader::Lost { .. } | Leader::Nobody) => {
+        (_, Leader::Lost { .. } | Leader::None) => {
             let message = "The queue has no leader. See the condition Ready.";
             return ConditionValue::unknown(Reason::NoLeader, message);
         }

@@ -17,7 +17,7 @@ pub(super) fn leaderless(inputs: Inputs<'_>) -> Option<ConditionValue> {
              time. Another pod takes over when it can reach the API server; if none does, check \
              {logs}."
         ),
-        Leader::Nobody => format!(
+        Leader::None => format!(
             "No shard is granted, because no pod has acquired the Lease {name} yet. A Lease that \
              was not released is waited out for 30 s; if it takes longer, check {logs}."
         ),

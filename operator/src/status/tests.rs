@@ -115,7 +115,7 @@ fn status_of(
     deployment: Option<&Deployment>,
     lease: Option<&Lease>,
 ) -> GatewayQueueStatus {
-    let leader = lease.map_or(Leader::Nobody, |_| led());
+    let leader = lease.map_or(Leader::None, |_| led());
     computed(queue, outcome, &observed(deployment, lease, leader))
 }
 

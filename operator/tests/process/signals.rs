@@ -60,7 +60,7 @@ async fn what_is_under_way_at_the_first_signal_is_brought_to_its_end() {
     while let Some(write) = server.written() {
         after.push(write);
     }
-    // The rest of the children, and what is said of them.
+    // The other children, and the status.
     let wrote = |part: &str| after.iter().any(|write| write.contains(part));
     assert!(wrote("/deployments/my-bot"), "{after:?}");
     assert!(wrote("/my-bot/status"), "{after:?}");

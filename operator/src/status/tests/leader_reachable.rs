@@ -59,7 +59,7 @@ fn pods_that_cannot_reach_the_leader_are_named_with_its_address_and_what_to_do()
         "{}",
         condition.message
     );
-    let nobody = reachable(&a, Leader::Nobody, &there);
+    let nobody = reachable(&a, Leader::None, &there);
     assert_eq!((&*nobody.status, &*nobody.reason), ("Unknown", "NoLeader"));
 }
 

@@ -10,7 +10,7 @@ fn the_lease_state_is_ignored_without_a_leader() {
     };
     for (leader, text) in [
         (lost, "the leader my-bot-7d9f has not renewed the Lease"),
-        (Leader::Nobody, "no pod has acquired the Lease my-bot yet"),
+        (Leader::None, "no pod has acquired the Lease my-bot yet"),
     ] {
         let lease = lease(&entry(None));
         let observed = observed(Some(&available()), Some(&lease), leader);
