@@ -19,14 +19,14 @@ use tokio::sync::Semaphore;
 use crate::metrics;
 use crate::readiness::Readiness;
 
-/// A probe and a scraper need a few; more are somebody else's.
-const CONNECTIONS: usize = 64;
-const HEADER_TIME: Duration = Duration::from_secs(10);
+/// Probes and scrapers need a few.
+const MAX_CONNECTIONS: usize = 64;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Listens on all addresses, of IPv4 alone where the machine has no IPv6.
+/// Listens on all addresses; only on those of IPv4 if the machine has no IPv6.
 ///
 /// # Errors
-/// When the port cannot be had.
+/// If the port is not available.
 pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
     match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
         Ok(listener) => Ok(listener),
@@ -34,13 +34,13 @@ pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Answers, for ever.
+/// Serves requests, forever.
 pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, registry: Registry) {
     let registry = Arc::new(registry);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let refused = RateLimit::per_minute();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             return;
         };
         let socket = match listener.accept().await {
@@ -66,12 +66,12 @@ pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, registry: R
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIME)
+                .header_read_timeout(HEADER_TIMEOUT)
                 .serve_connection(TokioIo::new(socket), service);
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection on the admin port ended");
+                tracing::debug!(%error, "admin connection failed");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
@@ -102,7 +102,10 @@ fn answer(
                 );
                 response
             }
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot print metrics\n"),
+            Err(_) => text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "cannot encode the metrics\n",
+            ),
         },
         _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics\n"),
     }
@@ -119,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn alive_before_it_is_ready() {
+    fn the_operator_is_alive_before_it_is_ready() {
         let mut readiness = Readiness::of(Arc::default());
         let scope = readiness.add("*");
         let registry = Registry::default();

@@ -1,4 +1,4 @@
-//! The reconciler: from one GatewayQueue to its children and its status.
+//! Runs the reconciles of GatewayQueues.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,38 +15,38 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Stored;
 use crate::observe::token_claims::TokenClaims;
-use crate::observe::watches::{Scope, Tell, Triggers, events_of};
-use crate::reconcile::context::{Context, Error};
-use crate::reconcile::reconcile;
+use crate::observe::watch_stream::{Scope, watch_stream};
+use crate::observe::watches::{Trigger, Triggered};
+use crate::reconcile::{Context, Error, reconcile};
 
-/// How many GatewayQueues are worked on at the same time, in all namespaces together.
+/// The number of reconciles at the same time, in all namespaces together.
 pub const CONCURRENCY: u16 = 8;
 
-/// A change comes as several events, one for each child. They are answered
-/// together, once the stores have taken them up.
+/// A change causes several events, one for each child. One reconcile handles them together,
+/// after the caches have been updated.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
-/// The controller of one namespace, or of all. It ends after `stop`, when the
-/// reconciles that are under way are done. `listed` is called once, when the
-/// GatewayQueues are known: a store wakes only one of those who wait for it, and
-/// that is the controller itself.
+/// Returns the controller of one namespace, or of all. It ends after `stop`, when the running
+/// reconciles have finished. `listed` is called once, when the GatewayQueues have been listed:
+/// a store wakes only one waiting task, which is the controller itself.
 pub fn controller(
     scope: &Scope,
-    triggers: Triggers,
+    triggered: Triggered,
     context: Arc<Context>,
     stop: CancellationToken,
     listed: impl FnOnce() + Send + 'static,
 ) -> BoxFuture<'static, ()> {
     let (queues, writer) = store();
     let mut listed = Some(listed);
-    let Triggers { one, all, tell } = triggers;
+    let Triggered { one, all, trigger } = triggered;
     let noting = Arc::clone(&context);
     context
         .metrics
-        .watch_queues(queues.clone(), context.works.clone());
-    let changes = events_of(scope, watcher::Config::default(), writer, |_| {})
+        .watch_queues(queues.clone(), context.is_leader.clone());
+    let config = watcher::Config::default();
+    let changes = watch_stream(scope, scope.api(), &(), config, writer, |_| {})
         .inspect(move |event| {
-            note_tokens(&noting.token_claims, event, &tell);
+            note_tokens(&noting.applier.token_claims, event, &trigger);
             if matches!(event, Event::InitDone)
                 && let Some(listed) = listed.take()
             {
@@ -69,25 +69,29 @@ pub fn controller(
         .run(reconcile, retry_later, context)
         .for_each(move |result| {
             match result {
-                // Logged where they happen, with what is tried next.
+                // Logged by `retry_later`.
                 Ok(_) | Err(ControllerError::ReconcilerFailed(..)) => {}
                 Err(ControllerError::ObjectNotFound(gone)) => {
                     let namespace = gone.namespace.as_deref().unwrap_or_default();
-                    outcomes.drift_backoff.forget_all(namespace, &gone.name);
+                    outcomes
+                        .applier
+                        .drift_backoff
+                        .forget_all(namespace, &gone.name);
                     let mut queue = ObjectRef::new(&gone.name);
                     queue.namespace = gone.namespace;
                     outcomes.backoffs.forget(&queue);
-                    outcomes.last_written.forget(&queue);
+                    outcomes.status_writer.last_written.forget(&queue);
                 }
-                Err(error) => tracing::warn!(error = chain(&error), "the controller stumbled"),
+                Err(error) => tracing::warn!(error = chain(&error), "controller failed"),
             }
             std::future::ready(())
         });
     run.boxed()
 }
 
-/// Notes who names which token, and has those looked at again whom that concerns.
-fn note_tokens(token_claims: &TokenClaims, event: &Event<Stored>, tell: &Tell) {
+/// Records which GatewayQueue names which token, and triggers the reconciles of those that a
+/// change concerns.
+fn note_tokens(token_claims: &TokenClaims, event: &Event<Stored>, trigger: &Trigger) {
     let now = Instant::now();
     let concerned = match event {
         Event::Apply(queue) => token_claims.saw_live(queue, now),
@@ -100,7 +104,7 @@ fn note_tokens(token_claims: &TokenClaims, event: &Event<Stored>, tell: &Tell) {
         Event::InitDone => token_claims.list_ends(now),
     };
     for (namespace, name) in concerned {
-        tell.one(&namespace, &name);
+        trigger.one(&namespace, &name);
     }
 }
 
@@ -109,6 +113,6 @@ pub(crate) fn retry_later(stored: Arc<Stored>, error: &Error, context: Arc<Conte
     let wait = context.backoffs.failed(queue, fastrand::f64());
     let (namespace, name) = (stored.namespace(), stored.name_any());
     let retry_in_ms = ms(wait);
-    tracing::warn!(namespace, queue = name, %error, retry_in_ms, "reconcile failed; trying again");
+    tracing::warn!(namespace, queue = name, %error, retry_in_ms, "reconcile failed");
     Action::requeue(wait)
 }

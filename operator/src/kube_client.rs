@@ -1,9 +1,8 @@
-//! How long the API server is waited for. What fails is tried again by whoever
-//! called, each in its own way, so the client itself tries nothing again: it would
-//! do so for minutes, without a word.
+//! The Kubernetes clients and their timeouts. Callers retry failed calls, each in its own way, so
+//! the client does not: it would retry for minutes without logging it.
 //!
-//! In a pod, kube reads the token and the CA of the service account again when they are a
-//! minute old, each time it needs them: a rotation of either needs no restart.
+//! In a pod, kube reads the token and the CA of the service account again when they are a minute
+//! old, so a rotation of either needs no restart.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,61 +18,60 @@ use tower::layer::layer_fn;
 
 use crate::observe::watch_health::WatchHealth;
 
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Nothing is quiet for longer but a dead connection: the API server ends a
-/// watch after 290 seconds.
-const QUIET: Duration = Duration::from_secs(300);
+/// Longer than a watch, which the API server ends after 290 s.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The same of the calls of the election: a renewal that hangs shall fail long before
-/// another operator may take the Lease. And longer than the 5 seconds between two
-/// renewals, for which the connection is kept.
-const ELECTION_QUIET: Duration = Duration::from_secs(6);
+/// The same for the election: a hanging renewal must fail long before another operator may
+/// acquire the Lease. It is longer than the 5 s between two renewals, so that the connection is
+/// kept.
+const ELECTION_READ_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// The clients of the operator.
 pub struct Clients {
-    /// For all that is watched and applied.
+    /// For watches, applies and the status.
     pub work: Client,
-    /// For the election alone.
+    /// For the election.
     pub election: Client,
 }
 
 impl Clients {
-    /// Those of the cluster of `config`. Watches that the API server serves are noted
-    /// in `health`: kube itself does not report it when a watch that failed works again.
+    /// Returns clients for the cluster of `config`. Watches that the API server serves are recorded
+    /// in `health`: kube does not report when a failed watch works again.
     ///
     /// # Errors
-    /// When there are no credentials, or none that can be used.
+    /// If the credentials cannot be used.
     pub fn of(config: Config, health: &Arc<WatchHealth>) -> kube::Result<Self> {
-        let noting = layer_fn(|service| NotesWatches {
+        let recording = layer_fn(|service| RecordWatches {
             service,
             health: Arc::clone(health),
         });
         Ok(Self {
-            work: ClientBuilder::try_from(limited(config.clone(), QUIET))?
-                .with_layer(&noting)
+            work: ClientBuilder::try_from(with_timeouts(config.clone(), READ_TIMEOUT))?
+                .with_layer(&recording)
                 .build(),
-            election: Client::try_from(limited(config, ELECTION_QUIET))?,
+            election: Client::try_from(with_timeouts(config, ELECTION_READ_TIMEOUT))?,
         })
     }
 }
 
-fn limited(mut config: Config, quiet: Duration) -> Config {
-    config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(quiet);
-    // Else the time for which a connection was not used would count, too.
+fn with_timeouts(mut config: Config, read: Duration) -> Config {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(read);
+    // Otherwise the time during which a connection is idle would count.
     config.reset_reader_on_write = true;
     config.default_retry = false;
     config
 }
 
-/// Notes the watches that the API server begins to serve.
-struct NotesWatches<S> {
+/// Records the watches that the API server begins to serve.
+struct RecordWatches<S> {
     service: S,
     health: Arc<WatchHealth>,
 }
 
-impl<S, B> Service<Request<Body>> for NotesWatches<S>
+impl<S, B> Service<Request<Body>> for RecordWatches<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
@@ -91,19 +89,19 @@ where
         let watches =
             *request.method() == Method::GET && query.split('&').any(|pair| pair == "watch=true");
         let path = request.uri().path().to_owned();
-        let answering = self.service.call(request);
+        let response = self.service.call(request);
         if !watches {
-            return answering.boxed();
+            return response.boxed();
         }
         let health = Arc::clone(&self.health);
         async move {
-            let answer = answering.await;
-            if let Ok(answer) = &answer
-                && answer.status().is_success()
+            let response = response.await;
+            if let Ok(response) = &response
+                && response.status().is_success()
             {
                 health.connected(&path, Instant::now());
             }
-            answer
+            response
         }
         .boxed()
     }
@@ -119,8 +117,8 @@ mod tests {
 
     use super::*;
 
-    /// An API server that answers each request with `answer`, or never, and says of
-    /// each that it came. It ends with the test.
+    /// An API server that answers each request with `answer`, or never, and reports each request. It
+    /// ends with the test.
     async fn server(answer: Option<&'static str>) -> (Config, mpsc::UnboundedReceiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -148,24 +146,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_the_api_server_puts_off_is_not_made_again_behind_our_back() {
+    async fn the_client_does_not_retry() {
         let busy =
             "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n";
         let (config, mut requests) = server(Some(busy)).await;
         let clients = Clients::of(config, &Arc::default()).unwrap();
         for client in [clients.work, clients.election] {
             let pods: Api<Pod> = Api::default_namespaced(client);
-            // Less than the API server asks for.
+            // Less than the Retry-After of the response.
             let limit = Duration::from_secs(5);
             let answer = tokio::time::timeout(limit, pods.get("my-bot")).await;
-            assert!(answer.expect("it waits, to call again").is_err());
+            assert!(answer.expect("it waits to retry").is_err());
             requests.recv().await.unwrap();
             assert!(requests.try_recv().is_err(), "it was called again");
         }
     }
 
     #[tokio::test]
-    async fn the_election_waits_for_an_api_server_that_never_answers_for_seconds_only() {
+    async fn the_election_waits_only_seconds_for_an_api_server_that_never_answers() {
         let (config, mut requests) = server(None).await;
         let clients = Clients::of(config, &Arc::default()).unwrap();
         let candidacy = crate::leader_election::Candidacy {
@@ -181,14 +179,14 @@ mod tests {
             health: crate::readiness::Readiness::of(Arc::default()).add("*"),
         };
         let standing =
-            crate::leader_election::stand(clients.election, candidacy, publish, stop.clone());
+            crate::leader_election::run(clients.election, candidacy, publish, stop.clone());
         let standing = tokio::spawn(standing);
         let twice = async {
             requests.recv().await.unwrap();
             requests.recv().await.unwrap();
         };
-        // Once, and again after the first was given up and a second went by.
-        let limit = ELECTION_QUIET + Duration::from_secs(5);
+        // The second after the first has timed out and a pause.
+        let limit = ELECTION_READ_TIMEOUT + Duration::from_secs(5);
         tokio::time::timeout(limit, twice).await.unwrap();
         assert!(!*leading.borrow());
         stop.cancel();
@@ -196,9 +194,12 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_is_never_cut_before_the_api_server_ends_it() {
-        let config = limited(Config::new("http://localhost".parse().unwrap()), QUIET);
+    fn the_read_timeout_is_longer_than_a_watch() {
+        let config = with_timeouts(
+            Config::new("http://localhost".parse().unwrap()),
+            READ_TIMEOUT,
+        );
         assert!(config.read_timeout > Some(Duration::from_secs(290)));
-        assert_eq!(config.connect_timeout, Some(CONNECT));
+        assert_eq!(config.connect_timeout, Some(CONNECT_TIMEOUT));
     }
 }

@@ -1,10 +1,9 @@
-//! Which of several operators is the leader of a scope. The others keep their caches
-//! full and are on standby. All operators of one scope use one Lease, whichever release
-//! they are of.
+//! Elects one of several operators as the leader of a scope. The others keep their caches filled
+//! and are on standby. All operators of a scope use one Lease, whichever release they belong to.
 //!
-//! A holder is judged by the operator's own clock: it has lost the Lease when that was
-//! not seen to change for as long as it is held. Two that lead at once, as after a long
-//! stall, do no harm: both apply what the GatewayQueues say.
+//! Each operator judges the holder by its own clock: the Lease has expired if it was not observed
+//! to change for its duration. Two leaders at the same time, for example after a long stall, do
+//! no harm: both apply the same GatewayQueues.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,46 +26,44 @@ use seen::{Seen, Step};
 
 mod seen;
 
-/// The name of the Lease of operators that serve all namespaces. No GatewayQueue has a
-/// name with a dot, so that it is never the Lease of a queue.
+/// The Lease of operators that serve all namespaces. It is never that of a queue, because the name
+/// of a GatewayQueue has no dot.
 pub const LEASE: &str = "operator.gatewayqueue.dev";
 
-/// The name of the Lease of operators that are limited to namespaces, in each of these.
-/// Another one, because the Lease of all namespaces may be in such a namespace.
+/// The Lease of operators that serve single namespaces, in each of these. It has another name,
+/// because the Lease for all namespaces may be in such a namespace.
 pub const NAMESPACE_LEASE: &str = "namespace.operator.gatewayqueue.dev";
 
-/// Seconds for which the Lease is held when it is not renewed.
-const HELD_SECONDS: i32 = 15;
+/// The duration of the Lease.
+const LEASE_SECONDS: i32 = 15;
 
-/// Between two renewals, and two looks at the Lease of another.
-const RENEW: Duration = Duration::from_secs(5);
+/// The time between two renewals, or two reads of another operator's Lease.
+const RENEW_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A leader that has not renewed its Lease for so long stops, before another begins.
+/// A leader that has not renewed its Lease for this time stops, before another one starts.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Between attempts when the API server does not answer: however long it was away,
-/// operators are back within seconds of its return. Also after its first refusal.
+/// The pause while the API server is unreachable, however long that lasts, and after its first
+/// rejection.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// After another operator was faster, for the first time.
+/// The first pause after another operator was faster.
 const CONTENDED: Duration = Duration::from_millis(500);
 
-/// No pause is longer, however often the API server has refused: each attempt costs it
-/// something.
+/// The longest pause after rejections: each attempt is a load.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// How long an attempt may take: two that hang end before another operator may take
-/// the Lease.
-const CALL: Duration = Duration::from_secs(3);
+/// The time limit of an attempt. Two that hang end before another operator may acquire the Lease.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where operators agree on the leader, and as whom this one takes part.
+/// The Lease of an election, and the identity of this operator in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidacy {
     /// The namespace of the Lease.
     pub namespace: String,
     /// The name of the Lease.
     pub lease: &'static str,
-    /// Who this operator is: its namespace and its pod.
+    /// The identity of this operator: its namespace and pod.
     pub identity: String,
 }
 
@@ -74,19 +71,14 @@ pub struct Candidacy {
 pub struct Publish {
     /// Whether this operator is the leader.
     pub leads: watch::Sender<bool>,
-    /// Whether this operator or another one is the leader, as far as it knows.
+    /// Whether this operator knows of a leader, itself or another.
     pub has_leader: Gauge,
     /// Whether the calls of the election succeed.
     pub health: Arc<ScopeHealth>,
 }
 
-/// Takes part in the election until `stop`. Releases the Lease in the end, if it holds it.
-pub async fn stand(
-    client: Client,
-    candidacy: Candidacy,
-    publish: Publish,
-    stop: CancellationToken,
-) {
+/// Takes part in the election until `stop`, then releases the Lease if it holds it.
+pub async fn run(client: Client, candidacy: Candidacy, publish: Publish, stop: CancellationToken) {
     let mut campaign = Campaign {
         leases: Api::namespaced(client, &candidacy.namespace),
         candidacy,
@@ -94,11 +86,11 @@ pub async fn stand(
         seen: Seen::default(),
         is_outdated: false,
         renewed: None,
-        refusals: 0,
+        rejections: 0,
         reported: None,
     };
     loop {
-        // Never cut short: the API server may do what was asked after the Lease is released.
+        // Never aborted: the API server could execute the call after the release.
         let pause = campaign.attempt().await;
         let pause = pause.mul_f64(0.75 + 0.25 * fastrand::f64());
         if stop
@@ -117,29 +109,29 @@ struct Campaign {
     candidacy: Candidacy,
     publish: Publish,
     seen: Seen,
-    /// Another has written the Lease since it was seen.
+    /// Whether another client has written the Lease since it was observed.
     is_outdated: bool,
-    /// When this operator last renewed the Lease: the start of the call.
+    /// When the last successful renewal of this operator started.
     renewed: Option<Instant>,
-    /// The 4xx answers in a row.
-    refusals: u32,
-    /// What was logged last.
+    /// The consecutive 4xx responses.
+    rejections: u32,
+    /// The state that was logged last.
     reported: Option<Report>,
 }
 
 /// Why an attempt failed.
 struct Failure {
     message: String,
-    /// By an answer that stays the same until somebody changes something.
-    is_refusal: bool,
+    /// Whether the API server would reject the call again.
+    is_rejection: bool,
 }
 
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         Self {
             message: chain(&error),
-            is_refusal: match &error {
-                // A timeout, and an API server that is busy.
+            is_rejection: match &error {
+                // A timeout, or an overloaded API server.
                 kube::Error::Api(status) if [408, 429].contains(&status.code) => false,
                 kube::Error::Api(status) => (400..500).contains(&status.code),
                 _ => false,
@@ -148,7 +140,7 @@ impl From<kube::Error> for Failure {
     }
 }
 
-/// What there is to log, when it is not what was logged last.
+/// The state of a candidate, logged when it changes.
 #[derive(Debug, PartialEq, Eq)]
 enum Report {
     Leader,
@@ -157,28 +149,28 @@ enum Report {
 }
 
 impl Campaign {
-    /// Looks at the Lease, or renews it. Returns the pause until the next attempt.
+    /// Reads or writes the Lease. Returns the pause until the next attempt.
     async fn attempt(&mut self) -> Duration {
-        match in_time(self.call()).await {
+        match with_timeout(self.call()).await {
             Ok(pause) => pause,
             Err(failure) => {
                 self.failed(&failure.message);
-                if failure.is_refusal {
-                    self.refused(RETRY)
+                if failure.is_rejection {
+                    self.rejected(RETRY)
                 } else {
-                    self.refusals = 0;
+                    self.rejections = 0;
                     RETRY
                 }
             }
         }
     }
 
-    /// Counts a refusal. Returns the pause, which is `first` and doubles with each.
-    fn refused(&mut self, first: Duration) -> Duration {
-        let doublings = self.refusals.min(16);
-        self.refusals = self.refusals.saturating_add(1);
+    /// Counts a rejection. Returns the pause, which starts at `first` and doubles.
+    fn rejected(&mut self, first: Duration) -> Duration {
+        let doublings = self.rejections.min(16);
+        self.rejections = self.rejections.saturating_add(1);
         let pause = first.saturating_mul(1 << doublings);
-        // A leader has only until its deadline.
+        // A leader must renew before its deadline.
         let max = self.renewed.map_or(MAX_PAUSE, |_| RETRY);
         pause.min(max)
     }
@@ -186,7 +178,7 @@ impl Campaign {
     async fn call(&mut self) -> Result<Duration, Failure> {
         let start = now();
         let identity = self.candidacy.identity.clone();
-        // What this operator wrote itself is known, unless another has written since.
+        // A leader knows the Lease that it wrote, unless another client has written since.
         let mut step = self.seen.step(&identity, start);
         if step != Step::Renew || self.is_outdated {
             let lease = self.leases.get_opt(self.candidacy.lease).await;
@@ -197,15 +189,15 @@ impl Campaign {
         let creates = step == Step::Create;
         let written = match step {
             Step::Wait { holder, until } => {
-                self.stands_by(holder);
+                self.is_on_standby(holder);
                 let pause = until.saturating_duration_since(now());
-                return Ok(pause.clamp(CONTENDED, RENEW));
+                return Ok(pause.clamp(CONTENDED, RENEW_INTERVAL));
             }
             Step::Create => {
                 let lease = self.new_lease();
                 self.leases.create(&PostParams::default(), &lease).await
             }
-            Step::Take => self.write(true).await,
+            Step::Acquire => self.write(true).await,
             Step::Renew => self.write(false).await,
         };
         match written {
@@ -213,15 +205,15 @@ impl Campaign {
                 self.seen.note(Some(lease), start);
                 self.renewed = Some(start);
                 self.is_leader();
-                Ok(RENEW)
+                Ok(RENEW_INTERVAL)
             }
-            // Another wrote or deleted it since it was seen.
+            // Another client wrote or deleted it since it was observed.
             Err(kube::Error::Api(status))
                 if status.code == 409 || (status.code == 404 && !creates) =>
             {
                 self.is_outdated = true;
                 self.not_renewed();
-                Ok(self.refused(CONTENDED))
+                Ok(self.rejected(CONTENDED))
             }
             Err(error) => Err(error.into()),
         }
@@ -237,7 +229,7 @@ impl Campaign {
             },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.candidacy.identity.clone()),
-                lease_duration_seconds: Some(HELD_SECONDS),
+                lease_duration_seconds: Some(LEASE_SECONDS),
                 acquire_time: now.clone(),
                 renew_time: now,
                 lease_transitions: Some(0),
@@ -246,17 +238,17 @@ impl Campaign {
         }
     }
 
-    /// Writes the Lease as it was seen, so that nobody else's write is lost.
-    async fn write(&self, take: bool) -> kube::Result<Lease> {
+    /// Writes the Lease if it is still the observed version.
+    async fn write(&self, acquire: bool) -> kube::Result<Lease> {
         let seen = self.seen.lease.as_ref();
         let version = seen.and_then(|lease| lease.metadata.resource_version.as_ref());
         let now = MicroTime(Timestamp::now());
         let mut spec = json!({
             "holderIdentity": self.candidacy.identity,
-            "leaseDurationSeconds": HELD_SECONDS,
+            "leaseDurationSeconds": LEASE_SECONDS,
             "renewTime": now,
         });
-        if take {
+        if acquire {
             let spec_seen = seen.and_then(|lease| lease.spec.as_ref());
             let before = spec_seen.and_then(|spec| spec.lease_transitions);
             spec["acquireTime"] = json!(now);
@@ -276,12 +268,12 @@ impl Campaign {
             .await
     }
 
-    /// Gives the Lease up, so that the next holder need not wait.
+    /// Releases the Lease, so that the next holder need not wait.
     async fn release(&self) {
         let Candidacy {
             namespace, lease, ..
         } = &self.candidacy;
-        match in_time(self.give_up()).await {
+        match with_timeout(self.try_release()).await {
             Ok(true) => tracing::info!(namespace, lease, "lease released"),
             Ok(false) => {}
             Err(Failure { message: error, .. }) => {
@@ -290,9 +282,9 @@ impl Campaign {
         }
     }
 
-    /// Returns whether this operator held the Lease. It is read first: a write that was
-    /// interrupted may have been done.
-    async fn give_up(&self) -> Result<bool, Failure> {
+    /// Returns whether this operator held the Lease. Reads it first, because a call that timed out
+    /// may have been executed.
+    async fn try_release(&self) -> Result<bool, Failure> {
         let Some(lease) = self.leases.get_opt(self.candidacy.lease).await? else {
             return Ok(false);
         };
@@ -309,7 +301,7 @@ impl Campaign {
     }
 
     fn succeeded(&mut self) {
-        self.refusals = 0;
+        self.rejections = 0;
         self.publish.health.election_works();
     }
 
@@ -327,9 +319,9 @@ impl Campaign {
         });
     }
 
-    fn stands_by(&mut self, holder: String) {
+    fn is_on_standby(&mut self, holder: String) {
         self.succeeded();
-        self.leads_no_more();
+        self.is_not_leader();
         self.publish.has_leader.set(1);
         let leader = holder.clone();
         let Candidacy {
@@ -340,24 +332,24 @@ impl Campaign {
         });
     }
 
-    fn leads_no_more(&mut self) {
+    fn is_not_leader(&mut self) {
         if self.renewed.take().is_some() {
-            self.refusals = 0;
+            self.rejections = 0;
         }
         self.publish
             .leads
             .send_if_modified(|leads| std::mem::replace(leads, false));
     }
 
-    /// A leader that may not renew the Lease in time any more stops.
+    /// Stops a leader that cannot renew its Lease before the deadline.
     fn stop_if_late(&mut self) {
         let age = self.renewed.map(|at| now().saturating_duration_since(at));
         if age.is_none_or(|age| age + RETRY > RENEW_DEADLINE) {
-            self.leads_no_more();
+            self.is_not_leader();
         }
     }
 
-    /// Of another leader nothing is known either.
+    /// Records a failed attempt. Whether another operator leads is unknown, too.
     fn not_renewed(&mut self) {
         self.publish.health.election_failed(now());
         self.stop_if_late();
@@ -371,12 +363,7 @@ impl Campaign {
             namespace, lease, ..
         } = self.candidacy.clone();
         self.report(Report::Failing, || {
-            tracing::warn!(
-                namespace,
-                lease,
-                error,
-                "cannot renew or read the lease; retrying"
-            );
+            tracing::warn!(namespace, lease, error, "cannot read or renew the lease");
         });
     }
 
@@ -388,17 +375,17 @@ impl Campaign {
     }
 }
 
-async fn in_time<T>(answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    match tokio::time::timeout(CALL, answer).await {
+async fn with_timeout<T>(response: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match tokio::time::timeout(TIMEOUT, response).await {
         Ok(result) => result,
         Err(_) => Err(Failure {
-            message: format!("no answer within {} s", CALL.as_secs()),
-            is_refusal: false,
+            message: format!("no answer within {} s", TIMEOUT.as_secs()),
+            is_rejection: false,
         }),
     }
 }
 
-/// The time, which tests may make go faster.
+/// The time of tokio, which tests can advance.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

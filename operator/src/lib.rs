@@ -1,7 +1,7 @@
 //! Turns a GatewayQueue into a running queue server.
 //!
-//! Each reconcile walks one way: `observe` the cluster, build what is `desired`, `apply` what
-//! differs, and write the `status`. Of several operators one does so (`leader_election`).
+//! Each `reconcile` does this: `observe` the cluster, build the `desired` objects, `apply` what
+//! differs, write the `status`. Of several operators, the leader does (`leader_election`).
 
 pub mod admin;
 pub mod api;
@@ -18,11 +18,12 @@ pub mod readiness;
 pub mod reconcile;
 pub mod runtime;
 pub mod status;
-mod tasks;
+#[cfg(test)]
+mod testing;
 
-/// The name under which the operator owns fields, and the value of
-/// `app.kubernetes.io/managed-by` on everything it makes.
+/// The field manager of the operator, and the value of `app.kubernetes.io/managed-by` on
+/// everything it creates.
 pub const MANAGER: &str = "gateway-queue-operator";
 
-/// Any error that ends the operator.
+/// An error that ends the program.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -13,13 +13,7 @@ fn main() -> ExitCode {
         Ok(settings::Command::Run(settings)) => runtime::run(settings),
         Ok(settings::Command::Crd) => print(api::CRD),
         Ok(settings::Command::Check(check)) => helm_test::run(check),
-        Ok(settings::Command::Help) => print(settings::USAGE),
-        Ok(settings::Command::Version) => print(concat!(
-            env!("CARGO_PKG_NAME"),
-            " ",
-            env!("CARGO_PKG_VERSION"),
-            "\n"
-        )),
+        Ok(settings::Command::Print(text)) => print(&text),
         Err(error) => Err(error.into()),
     };
     match result {
@@ -31,8 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes to standard output; a reader that went away (`| head`) is an error
-/// like any other, not a panic.
+/// Writes to standard output. A closed pipe (`| head`) is an error, not a panic.
 fn print(text: &str) -> Result<(), gateway_queue_operator::BoxError> {
     use std::io::Write as _;
     Ok(std::io::stdout().write_all(text.as_bytes())?)

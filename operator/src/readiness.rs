@@ -1,9 +1,8 @@
-//! Whether the operator is ready: the caches of a scope are filled and kept up to date,
-//! and it takes part in the election. An operator on standby is ready. Time is an
-//! argument.
+//! Whether the operator is ready: its caches are filled and up to date, and it takes part in
+//! the election. An operator on standby is ready. Time is an argument.
 //!
-//! A namespace that was deleted is no fault of the operator: it is ready while another
-//! one works, so that an upgrade of the operator does not wait for it.
+//! A deleted namespace must not block an upgrade of the operator, so it is ready while another
+//! namespace works.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::observe::watch_health::WatchHealth;
 
-/// For how long a watch or an election may fail before its scope does not work.
+/// How long a watch or election may fail before its scope counts as failed.
 const MAX_FAILING: Duration = Duration::from_secs(120);
 
 /// The state of all scopes.
@@ -29,12 +28,12 @@ pub struct ScopeHealth {
     filled: AtomicBool,
     /// Whether a call of the election has ever succeeded, or there is no election.
     elected: AtomicBool,
-    /// Since when no call of the election has succeeded, if the last one failed.
+    /// When the calls of the election began to fail, if the last one failed.
     election_failing: Mutex<Option<Instant>>,
 }
 
 impl Readiness {
-    /// Without a scope; `watches` are those of all scopes to come.
+    /// Returns the readiness without scopes, given the health of all watches.
     pub fn of(watches: Arc<WatchHealth>) -> Self {
         Self {
             scopes: Vec::new(),
@@ -42,8 +41,7 @@ impl Readiness {
         }
     }
 
-    /// Adds a scope, named by its namespace or `*`. Its caches are not filled yet, and its
-    /// election has not begun.
+    /// Adds a scope, named by its namespace or `*`.
     pub fn add(&mut self, name: &str) -> Arc<ScopeHealth> {
         let scope = Arc::new(ScopeHealth {
             name: name.to_owned(),
@@ -55,10 +53,10 @@ impl Readiness {
         scope
     }
 
-    /// Returns which scopes do not work, if the operator is ready, a line for each.
+    /// Returns which scopes fail, one per line, if the operator is ready.
     ///
     /// # Errors
-    /// Why it is not ready: some caches are being filled, or no scope works.
+    /// Why it is not ready: some caches are not filled, or all scopes fail.
     pub fn check(&self, now: Instant) -> Result<String, String> {
         let mut faults = Vec::new();
         for scope in &self.scopes {
@@ -66,11 +64,11 @@ impl Readiness {
             if let Some(fault) = watch.or_else(|| scope.failing_election(now)) {
                 faults.push(fault);
             } else if !scope.filled.load(Ordering::Relaxed) {
-                return Err("the caches are not filled yet\n".to_owned());
+                return Err("The caches are not filled yet.\n".to_owned());
             } else if !scope.elected.load(Ordering::Relaxed) {
-                // Or a rollout of an operator that may not write its Lease would end the
-                // one that works.
-                return Err("the leader election has not succeeded yet\n".to_owned());
+                // Otherwise a rollout would replace a working operator by one that may not
+                // write its Lease.
+                return Err("The leader election has not succeeded yet.\n".to_owned());
             }
         }
         let none_works = !faults.is_empty() && faults.len() == self.scopes.len();
@@ -82,8 +80,8 @@ impl Readiness {
         let (failed_for, watch) = self.watches.longest_failure(scope, now)?;
         (failed_for >= MAX_FAILING).then(|| {
             format!(
-                "the watch of kind {} in {} has failed for {} s: see the log, and that the \
-                 operator has its rights\n",
+                "The watch of {} in {} has failed for {} s. Check the log and the operator's \
+                 rights.\n",
                 watch.kind,
                 place(&watch.scope),
                 failed_for.as_secs()
@@ -93,17 +91,17 @@ impl Readiness {
 }
 
 impl ScopeHealth {
-    /// Notes that the caches are filled.
+    /// Records that the caches are filled.
     pub fn filled(&self) {
         self.filled.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that a call of the election failed.
+    /// Records that a call of the election failed.
     pub fn election_failed(&self, now: Instant) {
         self.election_failing().get_or_insert(now);
     }
 
-    /// Notes that a call of the election succeeded, or that there is no election.
+    /// Records that a call of the election succeeded, or that there is no election.
     pub fn election_works(&self) {
         self.elected.store(true, Ordering::Relaxed);
         *self.election_failing() = None;
@@ -114,8 +112,8 @@ impl ScopeHealth {
         let failed_for = now.saturating_duration_since(since?);
         (failed_for > MAX_FAILING).then(|| {
             format!(
-                "the leader election for {} has failed for {} s: see the log, and that the \
-                 operator may get, create and patch its Lease\n",
+                "The leader election for {} has failed for {} s. Check the log, and that the \
+                 operator may get, create and patch its Lease.\n",
                 place(&self.name),
                 failed_for.as_secs()
             )
@@ -123,7 +121,7 @@ impl ScopeHealth {
     }
 
     fn election_failing(&self) -> MutexGuard<'_, Option<Instant>> {
-        // Each note is whole, whatever happened to another thread.
+        // A panic of another thread leaves it consistent.
         self.election_failing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -152,17 +150,17 @@ mod tests {
         let now = Instant::now();
         for scope in scopes {
             let fault = readiness.check(now).unwrap_err();
-            assert_eq!(fault, "the caches are not filled yet\n");
+            assert_eq!(fault, "The caches are not filled yet.\n");
             scope.filled();
             let fault = readiness.check(now).unwrap_err();
-            assert_eq!(fault, "the leader election has not succeeded yet\n");
+            assert_eq!(fault, "The leader election has not succeeded yet.\n");
             scope.election_works();
         }
         assert_eq!(readiness.check(now), ready());
     }
 
     #[test]
-    fn not_ready_while_a_watch_has_failed_for_two_minutes() {
+    fn not_ready_after_a_watch_has_failed_for_two_minutes() {
         let health = Arc::<WatchHealth>::default();
         let mut readiness = Readiness::of(Arc::clone(&health));
         let scope = readiness.add("*");
@@ -176,16 +174,16 @@ mod tests {
         health.failed("/pods", start + Duration::from_secs(1000));
         assert_eq!(fault(1119), ready());
         let message = fault(1120).unwrap_err();
-        let expected = "the watch of kind Pod in all namespaces has failed for 120 s";
+        let expected = "The watch of Pod in all namespaces has failed for 120 s";
         assert!(message.starts_with(expected), "{message}");
         health.connected("/pods", start + Duration::from_secs(1200));
-        // It may break again at once.
+        // It may fail again soon.
         assert!(fault(1209).is_err());
         assert_eq!(fault(1210), ready());
     }
 
     #[test]
-    fn not_ready_while_the_election_has_failed_for_more_than_two_minutes() {
+    fn not_ready_after_the_election_has_failed_for_more_than_two_minutes() {
         let mut readiness = Readiness::of(Arc::default());
         let scope = readiness.add("shop");
         scope.filled();
@@ -196,7 +194,7 @@ mod tests {
         scope.election_failed(after(60));
         assert_eq!(readiness.check(after(120)), ready());
         let message = readiness.check(after(121)).unwrap_err();
-        let expected = "the leader election for namespace shop has failed for 121 s";
+        let expected = "The leader election for namespace shop has failed for 121 s";
         assert!(message.starts_with(expected), "{message}");
         scope.election_works();
         assert_eq!(readiness.check(after(121)), ready());
@@ -205,10 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_was_deleted_is_reported_and_leaves_the_operator_ready() {
+    fn a_deleted_namespace_is_reported_and_leaves_the_operator_ready() {
         let health = Arc::<WatchHealth>::default();
         let mut readiness = Readiness::of(Arc::clone(&health));
-        // The caches of one whose rights went with it are never filled.
+        // The caches of a namespace without rights are never filled.
         let [_, shop] = ["gone", "shop"].map(|name| readiness.add(name));
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
@@ -221,7 +219,7 @@ mod tests {
         shop.election_works();
         assert!(readiness.check(after(119)).is_err());
         let report = readiness.check(after(120)).unwrap();
-        let expected = "the watch of kind Pod in namespace gone has failed for 120 s";
+        let expected = "The watch of Pod in namespace gone has failed for 120 s";
         assert!(report.starts_with(expected), "{report}");
 
         health.failed("/shop/pods", after(200));

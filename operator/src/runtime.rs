@@ -1,4 +1,4 @@
-//! Puts the parts together and runs them until a signal.
+//! Assembles the operator and runs it until a signal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,39 +7,43 @@ use gateway_queue_telemetry::Format;
 use kube::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::JoinMap;
 
 use crate::api::LogFormat;
+use crate::apply::applier::Applier;
 use crate::apply::drift_backoff::DriftBackoff;
-use crate::apply::requests::Cluster;
+use crate::apply::requests::Requests;
 use crate::cli::settings::Settings;
 use crate::controller::{CONCURRENCY, controller};
-use crate::events::recorder::{self, Events};
+use crate::events::{self, EventRecorder};
 use crate::kube_client::Clients;
 use crate::metrics::Metrics;
 use crate::observe::token_claims::TokenClaims;
 use crate::observe::watch_health::WatchHealth;
-use crate::observe::watches::{Scope, Tell, watch_children};
+use crate::observe::watch_stream::Scope;
+use crate::observe::watches::{Trigger, watch_children};
 use crate::readiness::Readiness;
 use crate::reconcile::Context;
 use crate::reconcile::backoff::Backoffs;
-use crate::reconcile::last_written::LastWritten;
-use crate::tasks::Tasks;
+use crate::status::last_written::LastWritten;
+use crate::status::writer::StatusWriter;
 use crate::{BoxError, admin, leader_election};
 
-/// How long reconciles may go on after a signal: less than the 30 seconds that
-/// Kubernetes gives a pod.
+/// How long reconciles may run after a signal: less than the 30 s that Kubernetes gives a pod.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Targets of kube that repeat what the operator logs with its cause: each failed call, and
 /// each failing watch once.
 const REPETITIVE: [&str; 2] = ["kube_client::client::builder", "kube_runtime::watcher"];
 
+/// Tasks by name, which run until they are dropped.
+type Tasks = JoinMap<String, ()>;
+
 /// Runs the operator until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When there is no cluster to talk to, or the admin port cannot be had.
+/// If there is no cluster, or the admin port is not available.
 pub fn run(settings: Settings) -> Result<(), BoxError> {
     let format = match settings.log_format {
         LogFormat::Text => Format::Text,
@@ -65,39 +69,33 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     let health = Arc::<WatchHealth>::default();
     let clients = Clients::of(Config::infer().await?, &health)?;
     let client = clients.work;
-    let scopes: Vec<Option<String>> = match watch_namespaces.is_empty() {
-        true => vec![None],
-        false => watch_namespaces.into_iter().map(Some).collect(),
-    };
-    let (metrics, registry) = Metrics::new(&health);
-    let mut readiness = Readiness::of(Arc::clone(&health));
     let listener = admin::listen(admin_port)
         .await
         .map_err(|error| format!("cannot listen on the admin port {admin_port}: {error}"))?;
-    // Whatever is in here ends with this function, and not before.
-    let mut parts = Tasks::default();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         queue_image = defaults.image,
         admin_port,
-        namespaces = scopes
-            .iter()
-            .flatten()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(","),
+        namespaces = watch_namespaces.join(","),
         "starting"
     );
-
-    let (events, notes) = Events::new();
+    let (metrics, registry) = Metrics::new(&health);
+    let mut readiness = Readiness::of(Arc::clone(&health));
+    let mut tasks = Tasks::new();
+    let (events, pending) = EventRecorder::new();
     let instance = std::env::var("POD_NAME").ok();
-    let publishing = recorder::publish(client.clone(), instance, notes);
-    parts.run("event recorder", publishing);
-    let places = Arc::new(Semaphore::new(usize::from(CONCURRENCY)));
-    let mut controllers = Tasks::default();
-    // The next operator is the leader when this one has done nothing any more.
+    let publishing = events::publish(client.clone(), instance, pending);
+    tasks.spawn("event recorder".to_owned(), publishing);
+
+    let permits = Arc::new(Semaphore::new(usize::from(CONCURRENCY)));
+    let mut controllers = Tasks::new();
+    // Another operator becomes the leader only after the controllers of this one have ended.
     let idle = CancellationToken::new();
-    let mut standing = Tasks::default();
+    let mut elections = Tasks::new();
+    let mut scopes: Vec<Option<String>> = watch_namespaces.into_iter().map(Some).collect();
+    if scopes.is_empty() {
+        scopes.push(None);
+    }
     for namespace in scopes {
         let place = namespace.as_ref().map_or_else(
             || "all namespaces".to_owned(),
@@ -109,19 +107,17 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
             health: Arc::clone(&health),
         };
         let scope_health = readiness.add(scope.name());
-        let mut watches = JoinSet::new();
         let token_claims = Arc::<TokenClaims>::default();
-        let (caches, triggers) = watch_children(&scope, &token_claims, &mut watches);
-        parts.run_all(format!("watch of {place}"), watches);
-        let (leads, leading) = watch::channel(election.is_none());
-        let following = follow(
-            leading.clone(),
+        let (caches, triggered) = watch_children(&scope, &token_claims, &mut tasks);
+        let (leads, is_leader) = watch::channel(election.is_none());
+        let following = reconcile_all_on_change(
+            is_leader.clone(),
             health.recoveries(),
-            triggers.tell.clone(),
+            triggered.trigger.clone(),
             scope.name().to_owned(),
             metrics.clone(),
         );
-        parts.run(format!("leadership observer of {place}"), following);
+        tasks.spawn(format!("leadership observer of {place}"), following);
         let has_leader = metrics.has_leader(scope.name());
         if let Some(election) = &election {
             let candidacy = election.candidacy(scope.namespace.as_deref());
@@ -131,34 +127,41 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
                 health: Arc::clone(&scope_health),
             };
             let client = clients.election.clone();
-            let campaign = leader_election::stand(client, candidacy, publish, idle.clone());
-            standing.run(format!("election for {place}"), campaign);
+            let campaign = leader_election::run(client, candidacy, publish, idle.clone());
+            elections.spawn(format!("election for {place}"), campaign);
         } else {
             scope_health.election_works();
             has_leader.set(1);
         }
+        let requests = Requests::new(client.clone(), metrics.clone());
         let context = Arc::new(Context {
-            cluster: Cluster::new(client.clone(), metrics.clone()),
-            caches: caches.clone(),
-            token_claims,
             defaults: defaults.clone(),
+            applier: Applier {
+                requests: requests.clone(),
+                caches: caches.clone(),
+                token_claims,
+                drift_backoff: DriftBackoff::default(),
+                events: events.clone(),
+            },
+            status_writer: StatusWriter {
+                requests,
+                events: events.clone(),
+                last_written: LastWritten::default(),
+            },
             backoffs: Backoffs::default(),
-            drift_backoff: DriftBackoff::default(),
-            last_written: LastWritten::default(),
-            events: events.clone(),
             metrics: metrics.clone(),
-            works: leading,
-            places: Arc::clone(&places),
+            is_leader,
+            permits: Arc::clone(&permits),
         });
         let stop = stop.clone();
-        let of = scope.namespace.clone();
+        let namespace = scope.namespace.clone();
         let listed = move || {
             scope_health.filled();
-            tracing::info!(namespace = of, "the caches are filled");
+            tracing::info!(namespace, "caches filled");
         };
-        let run = controller(&scope, triggers, context, stop.clone(), listed);
-        controllers.run(format!("controller of {place}"), async move {
-            // Before the children are known, each would seem to be missing.
+        let run = controller(&scope, triggered, context, stop.clone(), listed);
+        controllers.spawn(format!("controller of {place}"), async move {
+            // Before the children are listed, each would seem to be missing.
             let filled = stop.run_until_cancelled(caches.wait_until_ready()).await;
             if let Some(Ok(())) = filled {
                 run.await;
@@ -166,19 +169,19 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
         });
     }
     let serving = admin::serve(listener, Arc::new(readiness), registry);
-    parts.run("admin port", serving);
+    tasks.spawn("admin port".to_owned(), serving);
     let fault = tokio::select! {
-        fault = all_end(&mut controllers, &stop) => fault,
-        Some(ended) = parts.next_end() => Some(ended),
-        Some(ended) = standing.next_end() => Some(ended),
-        () = too_long(&stop) => {
-            tracing::warn!("reconciles were cut off");
+        fault = all_exited(&mut controllers, &stop) => fault,
+        Some(fault) = exited(&mut tasks) => Some(fault),
+        Some(fault) = exited(&mut elections) => Some(fault),
+        () = drained(&stop) => {
+            tracing::warn!("reconciles aborted");
             None
         }
     };
-    controllers.end().await;
+    controllers.shutdown().await;
     idle.cancel();
-    while standing.next_end().await.is_some() {}
+    while exited(&mut elections).await.is_some() {}
     match fault {
         None => {
             tracing::info!("stopped");
@@ -188,49 +191,56 @@ async fn serve(settings: Settings) -> Result<(), BoxError> {
     }
 }
 
-/// Waits until all controllers have ended, as they do after `stop`. What to say of
-/// one that ended before.
-async fn all_end(controllers: &mut Tasks, stop: &CancellationToken) -> Option<String> {
-    while let Some(ended) = controllers.next_end().await {
+/// Waits for the next task that exits, and describes it; none if there are no more.
+async fn exited(tasks: &mut Tasks) -> Option<String> {
+    let (name, result) = tasks.join_next().await?;
+    let cause = result.map_or_else(|error| error.to_string(), |()| "it returned".to_owned());
+    Some(format!("task {name} exited unexpectedly: {cause}"))
+}
+
+/// Waits until all controllers have exited, as they do after `stop`. Describes one that exited
+/// before.
+async fn all_exited(controllers: &mut Tasks, stop: &CancellationToken) -> Option<String> {
+    while let Some(fault) = exited(controllers).await {
         if !stop.is_cancelled() {
-            return Some(ended);
+            return Some(fault);
         }
     }
     None
 }
 
-/// Has every GatewayQueue of a scope reconciled when this operator becomes its leader,
-/// since it has left to the other what it saw on standby; and when watches work again
-/// that failed: what failed meanwhile need not wait until its next attempt is due.
-async fn follow(
-    mut leading: watch::Receiver<bool>,
+/// Triggers the reconciles of all GatewayQueues of a scope when this operator becomes its
+/// leader, because it ignored all changes on standby; and when all watches work again, because
+/// what failed meanwhile need not wait for its next attempt.
+async fn reconcile_all_on_change(
+    mut is_leader: watch::Receiver<bool>,
     mut recoveries: watch::Receiver<u64>,
-    tell: Tell,
+    trigger: Trigger,
     scope: String,
     metrics: Metrics,
 ) {
     loop {
-        let leads = *leading.borrow_and_update();
+        let leads = *is_leader.borrow_and_update();
         metrics.leads(&scope, leads);
         if leads {
-            tell.all();
+            trigger.all();
         }
         tokio::select! {
-            // Without an election this operator is the leader for good.
-            Ok(()) = leading.changed() => {}
+            // Without an election, this never changes.
+            Ok(()) = is_leader.changed() => {}
             Ok(()) = recoveries.changed() => {}
             else => std::future::pending().await,
         }
     }
 }
 
-async fn too_long(stop: &CancellationToken) {
+async fn drained(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(DRAIN).await;
 }
 
-/// A token that the first SIGTERM or SIGINT cancels. The second one ends the
-/// process at once.
+/// Returns a token that the first SIGTERM or SIGINT cancels. The second one ends the process
+/// immediately.
 fn stop_on_signal() -> Result<CancellationToken, BoxError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -245,7 +255,7 @@ fn stop_on_signal() -> Result<CancellationToken, BoxError> {
             if first.is_cancelled() {
                 std::process::exit(1);
             }
-            tracing::info!("stopping; a second signal ends at once");
+            tracing::info!("stopping");
             first.cancel();
         }
     });
@@ -258,60 +268,75 @@ mod tests {
     use kube::Client;
 
     use super::*;
-    use crate::observe::watches::Triggers;
+    use crate::observe::watches::Triggered;
 
     #[tokio::test]
-    async fn one_controller_of_several_that_ends_is_named_but_not_after_the_signal() {
-        let stop = CancellationToken::new();
-        let mut controllers = Tasks::default();
-        controllers.run("controller of a", stop.clone().cancelled_owned());
-        controllers.run("controller of b", std::future::ready(()));
-        let ended = Some("task controller of b exited unexpectedly: it returned".to_owned());
-        assert_eq!(all_end(&mut controllers, &stop).await, ended);
-        stop.cancel();
-        assert_eq!(all_end(&mut controllers, &stop).await, None);
+    async fn a_task_that_exits_or_panics_is_named_with_the_cause() {
+        let mut tasks = Tasks::new();
+        assert_eq!(exited(&mut tasks).await, None);
+        tasks.spawn("idle".to_owned(), std::future::pending());
+        tasks.spawn("admin port".to_owned(), std::future::ready(()));
+        let fault = exited(&mut tasks).await.unwrap();
+        assert_eq!(fault, "task admin port exited unexpectedly: it returned");
+        tasks.spawn("election".to_owned(), async { panic!("on purpose") });
+        let fault = exited(&mut tasks).await.unwrap();
+        assert!(fault.starts_with("task election exited"), "{fault}");
+        assert!(fault.contains("on purpose"), "{fault}");
     }
 
-    /// What makes the controller look again, beside what tells it to.
-    fn tell() -> (Tell, Triggers) {
+    #[tokio::test]
+    async fn a_controller_that_exits_is_reported_unless_the_operator_stops() {
+        let stop = CancellationToken::new();
+        let mut controllers = Tasks::new();
+        controllers.spawn("a".to_owned(), stop.clone().cancelled_owned());
+        controllers.spawn("b".to_owned(), std::future::ready(()));
+        let fault = all_exited(&mut controllers, &stop).await.unwrap();
+        assert!(fault.starts_with("task b exited"), "{fault}");
+        stop.cancel();
+        assert_eq!(all_exited(&mut controllers, &stop).await, None);
+    }
+
+    fn trigger() -> (Trigger, Triggered) {
         let scope = Scope {
             client: Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap(),
             namespace: None,
             health: Arc::default(),
         };
-        let (_, triggers) = watch_children(&scope, &Arc::default(), &mut JoinSet::new());
-        (triggers.tell.clone(), triggers)
+        let (_, triggered) = watch_children(&scope, &Arc::default(), &mut Tasks::new());
+        (triggered.trigger.clone(), triggered)
     }
 
     #[tokio::test]
-    async fn all_are_reconciled_when_this_operator_leads_and_when_watches_recover() {
-        let (tell, mut triggers) = tell();
+    async fn all_queues_are_reconciled_when_this_operator_leads_and_when_watches_recover() {
+        let (trigger, mut triggered) = trigger();
         let (leads, leading) = watch::channel(false);
         let (recovered, recoveries) = watch::channel(0);
         let (metrics, _) = Metrics::new(&Arc::default());
-        let following = follow(leading, recoveries, tell, "*".to_owned(), metrics);
+        let following =
+            reconcile_all_on_change(leading, recoveries, trigger, "*".to_owned(), metrics);
         tokio::spawn(following);
         recovered.send_replace(1);
         tokio::task::yield_now().await;
-        assert!(triggers.all.try_recv().is_err(), "on standby");
+        assert!(triggered.all.try_recv().is_err(), "on standby");
         leads.send_replace(true);
-        triggers.all.next().await.unwrap();
+        triggered.all.next().await.unwrap();
         recovered.send_replace(2);
-        triggers.all.next().await.unwrap();
+        triggered.all.next().await.unwrap();
     }
 
     #[tokio::test]
-    async fn an_operator_without_an_election_is_the_leader_for_good() {
-        let (tell, mut triggers) = tell();
+    async fn without_an_election_the_operator_remains_the_leader() {
+        let (trigger, mut triggered) = trigger();
         let (leads, leading) = watch::channel(true);
         drop(leads);
         let (recovered, recoveries) = watch::channel(0);
         let (metrics, _) = Metrics::new(&Arc::default());
-        let following = follow(leading, recoveries, tell, "*".to_owned(), metrics);
+        let following =
+            reconcile_all_on_change(leading, recoveries, trigger, "*".to_owned(), metrics);
         let following = tokio::spawn(following);
-        triggers.all.next().await.unwrap();
+        triggered.all.next().await.unwrap();
         recovered.send_replace(1);
-        triggers.all.next().await.unwrap();
+        triggered.all.next().await.unwrap();
         drop(recovered);
         tokio::task::yield_now().await;
         assert!(!following.is_finished(), "it ended");

@@ -67,7 +67,8 @@ fn an_invalid_spec_is_refused_with_what_is_accepted() {
     assert_eq!(api.list(QUEUE, namespace.name()), [] as [Value; 0]);
     let refused = api.create(QUEUE, namespace.name(), &queue("my.bot", &json!({})));
     let message = refused.unwrap_err().message;
-    let accepted = "at most 63 characters of a-z, 0-9 and '-', a letter first and no '-' last";
+    let accepted =
+        "at most 63 characters of a-z, 0-9 and '-', starting with a letter and not ending with '-'";
     assert!(message.contains(accepted), "{message}");
 }
 

@@ -106,7 +106,7 @@ fn the_cause_of_a_failing_pod_is_reported_with_what_to_do() {
             with(json!({}), json!({"nodeSelector": {"disk": "golden"}})),
             "PodUnschedulable",
             vec![
-                "No node takes pod",
+                "No node accepts pod",
                 "0/1 nodes are available",
                 "nodeSelector",
             ],
@@ -227,7 +227,7 @@ fn a_foreign_service_is_left_alone_and_its_name_is_used_once_it_is_free() {
     });
     let before = context.api.create(SERVICE, name, &service).unwrap();
     context.apply("my-bot", &json!({"replicas": 0}));
-    context.reports("my-bot", "NameTaken", &["Service", "Nothing was touched"]);
+    context.reports("my-bot", "NameTaken", &["Service", "does not own"]);
     assert_eq!(context.api.get(SERVICE, name, "my-bot"), Some(before));
     let children = Children::of(&context.api, name);
     let found: Vec<_> = children.named("my-bot").map(|(word, _)| word).collect();

@@ -42,7 +42,7 @@ fn every_spec_that_the_schema_accepts_has_children() {
         accepted += 1;
         let queue = match serde_json::from_value(object).unwrap() {
             Stored::Queue(queue) => queue,
-            Stored::Unreadable(unreadable) => panic!("{spec}: {}", unreadable.why),
+            Stored::Unreadable(unreadable) => panic!("{spec}: {}", unreadable.error),
         };
         for stands_down in [false, true] {
             let made = children(&queue, &defaults, stands_down);

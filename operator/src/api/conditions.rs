@@ -1,27 +1,90 @@
-//! The conditions of a GatewayQueue, and the reasons that others than the status need.
+//! The conditions of a GatewayQueue, and the reasons of conditions and events.
 
-/// The condition that sums up all others.
-pub const READY: &str = "Ready";
+use super::names::names;
 
-/// The condition that says whether pods of the present spec are on their way.
-pub const PROGRESSING: &str = "Progressing";
+names! {
+    /// A type of condition.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum ConditionType {
+        /// Whether shards are granted. Summarizes all others.
+        Ready,
+        /// Whether pods of the current spec are starting.
+        Progressing,
+        /// Whether Discord accepts the token.
+        TokenAccepted,
+        /// Whether there are session starts to grant.
+        SessionStartsAvailable,
+        /// Whether every pod reaches the leader.
+        LeaderReachable,
+    }
+}
 
-/// The condition that says whether Discord takes the token.
-pub const TOKEN_ACCEPTED: &str = "TokenAccepted";
+names! {
+    /// The reason of a condition or an event. docs/gatewayqueue.md explains each.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[allow(missing_docs, reason = "the names say it")]
+    pub enum Reason {
+        Accepted,
+        ApplyFailed,
+        Available,
+        ChildRefused,
+        ChildReverted,
+        ChildRewritten,
+        Complete,
+        DiscordUnreachable,
+        Granting,
+        ImagePullFailed,
+        InvalidSpec,
+        LeaderReachable,
+        LeaderUnreachable,
+        NameTaken,
+        NoLeader,
+        NoToken,
+        NotReady,
+        PodCrashing,
+        PodFailed,
+        PodRefused,
+        PodUnschedulable,
+        Reachable,
+        RolloutInProgress,
+        ScaledToZero,
+        SessionStartsExhausted,
+        SessionStartsUnknown,
+        TokenMissing,
+        TokenRejected,
+        TokenShared,
+        Unchecked,
+    }
+}
 
-/// The condition that says whether there are session starts to grant.
-pub const SESSION_STARTS_AVAILABLE: &str = "SessionStartsAvailable";
+impl Reason {
+    /// The reason of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|reason| reason.as_str() == name)
+    }
 
-/// The condition that says whether every pod reaches the leader.
-pub const LEADER_REACHABLE: &str = "LeaderReachable";
+    /// Whether nothing has to be done about a condition `Ready` with this reason.
+    pub fn is_normal(self) -> bool {
+        matches!(
+            self,
+            Self::Granting
+                | Self::RolloutInProgress
+                | Self::ScaledToZero
+                | Self::SessionStartsUnknown
+        )
+    }
 
-/// Why nothing is granted when no pod leads.
-pub const NO_LEADER: &str = "NoLeader";
-
-/// The reasons of `Ready` about which nobody has to do anything.
-pub const NORMAL: [&str; 4] = [
-    "Granting",
-    "RolloutInProgress",
-    "ScaledToZero",
-    "SessionStartsUnknown",
-];
+    /// Whether a condition `Progressing` with this reason means that the children were not
+    /// applied.
+    pub fn prevents_apply(self) -> bool {
+        matches!(
+            self,
+            Self::ApplyFailed
+                | Self::ChildRefused
+                | Self::InvalidSpec
+                | Self::NameTaken
+                | Self::TokenShared
+        )
+    }
+}

@@ -1,13 +1,12 @@
-//! The CustomResourceDefinition, as it is installed.
+//! The CustomResourceDefinition.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
 use super::GatewayQueue;
 
-/// The CustomResourceDefinition, as it is in `crds/`, in the chart, and printed by
-/// `gateway-queue-operator crd`. Written there by `cargo xtask crd`, and not made
-/// while the operator runs: what makes it would be a twentieth of the program.
+/// The CustomResourceDefinition as YAML, as in `crds/` and the chart. `cargo xtask crd` generates
+/// it; generating it at run time would make the program 5 % larger.
 pub const CRD: &str = include_str!("../../../crds/gatewayqueue.dev_gatewayqueues.yaml");
 
 /// The CustomResourceDefinition of GatewayQueue, from its types.
@@ -15,10 +14,10 @@ pub fn crd() -> CustomResourceDefinition {
     GatewayQueue::crd()
 }
 
-/// The same as YAML. A test fails when [`CRD`] is not that.
+/// The same as YAML. A test compares it with [`CRD`].
 ///
 /// # Errors
-/// Never in practice: the definition is made of plain maps, lists and strings.
+/// Never in practice: it consists of plain maps, lists and strings.
 pub fn crd_yaml() -> Result<String, serde_saphyr::SerializeError> {
     serde_saphyr::to_string(&crd())
 }

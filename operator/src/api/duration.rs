@@ -1,9 +1,9 @@
-//! Durations as people write them in a spec: `5s`, `250ms`, `1m30s`.
+//! Durations in a spec: `5s`, `250ms`, `1m30s`.
 
 use std::time::Duration;
 
-/// Reads a duration in the notation of Go, which is the notation of Kubernetes.
-/// None when it cannot be read or is negative.
+/// Parses a duration in the notation of Go and Kubernetes. Returns none if it is invalid or
+/// negative.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let duration: kube::core::Duration = text.parse().ok()?;
     (!text.is_empty() && !duration.is_negative()).then(|| duration.into())
@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_kubernetes_writes_them() {
+    fn durations_are_parsed_in_the_notation_of_kubernetes() {
         for (text, millis) in [
             ("5s", 5_000),
             ("250ms", 250),
@@ -27,7 +27,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_none() {
+    fn an_invalid_or_negative_duration_is_none() {
         for text in ["", "5", "five", "-5s", "5 s"] {
             assert_eq!(parse_duration(text), None, "{text:?}");
         }

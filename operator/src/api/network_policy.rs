@@ -1,4 +1,4 @@
-//! Who can reach the queue's pods.
+//! Which clients can reach the queue's pods.
 
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube::KubeSchema;
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// Who can reach the queue's pods. The network of the cluster has to enforce
-/// NetworkPolicies: not every one does.
+/// Which clients can reach the queue's pods. It has an effect only if the cluster's network
+/// enforces NetworkPolicies.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[x_kube(
     validation = Rule::new("self.enabled || !has(self.from)").message(
@@ -15,15 +15,14 @@ use super::schema;
     )
 )]
 pub struct NetworkPolicySettings {
-    /// Whether there is a NetworkPolicy. It lets everybody reach the admin port
-    /// (probes, metrics, the page), only the queue's own pods the peer port, and
-    /// those in `from` the port where shards ask. What the pods send is not limited.
-    /// Defaults to false.
+    /// Whether a NetworkPolicy is created. It allows all clients to reach the admin port, only
+    /// the queue's own pods to reach the peer port, and the clients in from to reach the queue
+    /// port. Egress is not limited. Defaults to false.
     #[serde(default)]
     pub enabled: bool,
 
-    /// Those who may ask for their turn: pods, namespaces or IP blocks, as in a
-    /// NetworkPolicy. When absent or empty, everybody may.
+    /// The clients that may reach the queue port: pods, namespaces or IP blocks, as in a
+    /// NetworkPolicy. If absent or empty, all may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded_list::<NetworkPolicyPeer, 64>")]
     pub from: Option<Vec<NetworkPolicyPeer>>,

@@ -1,4 +1,4 @@
-//! How the queue's pod is made and where it runs: what a platform asks for.
+//! Settings of the queue's pods.
 
 use std::collections::BTreeMap;
 
@@ -10,50 +10,50 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// How the queue's pod is made and where it runs.
+/// Settings of the queue's pods.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSettings {
-    /// Labels of the pod. Keys under gatewayqueue.dev/ and the well-known labels that the
-    /// operator sets are refused.
+    /// Labels of the pods. Keys under gatewayqueue.dev/ and the well-known labels that the
+    /// operator sets are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::labels")]
     pub labels: Option<BTreeMap<String, String>>,
 
-    /// Annotations of the pod. Keys under gatewayqueue.dev/ are refused.
+    /// Annotations of the pods. Keys under gatewayqueue.dev/ are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: Option<BTreeMap<String, String>>,
 
-    /// The compute resources of the queue's container. When absent or empty, it asks
-    /// for 10m of CPU and 32Mi of memory, and is limited to 256Mi of memory.
+    /// The compute resources of the queue's container. If absent or empty, it requests 10m CPU
+    /// and 32Mi memory, and is limited to 256Mi memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
 
-    /// Labels that a node must have to run the pod.
+    /// The labels that a node must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::node_labels")]
     pub node_selector: Option<BTreeMap<String, String>>,
 
-    /// Taints of nodes that the pod tolerates.
+    /// The taints of nodes that the pods tolerate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded_list::<Toleration, 64>")]
     pub tolerations: Option<Vec<Toleration>>,
 
-    /// The scheduling constraints of the pod: which nodes it runs on, and which pods it
-    /// runs near or away from. A term for pods without a labelSelector is about the
-    /// queue's own pods.
+    /// The scheduling constraints of the pods. A pod affinity term without a labelSelector
+    /// selects the queue's own pods. Unless podAntiAffinity is set, the pods prefer separate
+    /// nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<Affinity>")]
     pub affinity: Option<Affinity>,
 
-    /// How pods are spread over zones and nodes. A constraint without a labelSelector is
-    /// about the queue's own pods.
+    /// How the pods are spread over zones and nodes. A constraint without a labelSelector
+    /// selects the queue's own pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::spread_constraints")]
     pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,
 
-    /// The PriorityClass of the pod.
+    /// The PriorityClass of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
@@ -61,9 +61,8 @@ pub struct PodSettings {
     )]
     pub priority_class_name: Option<String>,
 
-    /// How long, in seconds, the pod may take to end, from 0 to 86400. For so
-    /// long, less five seconds, it goes on to ask the next leader for those who
-    /// wait on it. When absent, it is 600.
+    /// The seconds that a pod may take to shut down, 0 to 86400. Until 5 s before its end, the
+    /// pod forwards its waiting clients to the next leader. If absent, it is 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub termination_grace_period_seconds: Option<i64>,
@@ -72,12 +71,12 @@ pub struct PodSettings {
 /// The compute resources of the queue's container.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct Resources {
-    /// The most it may use.
+    /// The maximum amounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantities")]
     pub limits: Option<BTreeMap<String, Quantity>>,
 
-    /// What is set aside for it.
+    /// The reserved amounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantities")]
     pub requests: Option<BTreeMap<String, Quantity>>,

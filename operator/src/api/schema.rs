@@ -1,5 +1,5 @@
-//! Pieces of schema that the derive does not make as the API server and we
-//! want them: bounded maps, and the types of Kubernetes without their manual.
+//! Parts of the schema that the derive does not generate as needed: bounded maps, and types of
+//! Kubernetes with short descriptions.
 
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -7,23 +7,23 @@ use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
-/// The notation of a quantity, as the API server itself checks it in CRDs.
+/// The notation of a quantity, as the API server checks it in CRDs.
 const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
-/// The names of most objects, such as a Secret: a DNS subdomain as of RFC 1123.
+/// The notation of most names, such as that of a Secret: a DNS subdomain (RFC 1123).
 pub(super) const SUBDOMAIN: &str =
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// The notation of a label's value, which may be empty.
+/// The notation of a label value, which may be empty.
 pub(super) const LABEL_VALUE: &str = r"^([a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?)?$";
 
-/// The notation of a label's key: a name, with or without a DNS subdomain before it.
+/// The notation of a label key: a name with an optional DNS subdomain as prefix.
 const LABEL_KEY: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
 
-/// The same of an annotation's key, in which case makes no difference.
+/// The same for an annotation key, whose prefix may have upper-case letters.
 const ANNOTATION_KEY: &str = "^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?([.][A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
 
-/// Labels that a user sets on an object of the operator.
+/// Labels that a spec sets on an object of the operator.
 pub(super) fn labels(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = node_labels(generator);
     add_rules(
@@ -32,14 +32,14 @@ pub(super) fn labels(generator: &mut SchemaGenerator) -> Schema {
             not_reserved("label"),
             json!({
                 "rule": "self.all(key, !(key in ['app.kubernetes.io/name', 'app.kubernetes.io/instance', 'app.kubernetes.io/component', 'app.kubernetes.io/managed-by']))",
-                "message": "the labels app.kubernetes.io/name, instance, component and managed-by are set by the operator itself: remove them",
+                "message": "the labels app.kubernetes.io/name, instance, component and managed-by are set by the operator: remove them",
             }),
         ],
     );
     schema
 }
 
-/// Labels by which nodes are selected: any that a node may have.
+/// Labels that select nodes: any label that a node may have.
 pub(super) fn node_labels(_: &mut SchemaGenerator) -> Schema {
     let value = json!({"type": "string", "maxLength": 63, "pattern": LABEL_VALUE});
     let mut schema = map_of(value, 64);
@@ -47,8 +47,8 @@ pub(super) fn node_labels(_: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// Annotations that a user sets on an object of the operator. All of an object may have
-/// 256 KiB together, and others add some.
+/// Annotations that a spec sets on an object of the operator. All annotations of an object may
+/// have 256 KiB in total, and others add some.
 pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
     let mut schema = map_of(json!({"type": "string", "maxLength": 4096}), 32);
     let rules = [
@@ -59,12 +59,12 @@ pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// A schema has no words for the keys of a map: CEL has.
+/// A rule for the keys of a map, which a schema cannot express.
 fn notation(what: &str, pattern: &str) -> serde_json::Value {
     json!({
         "rule": format!("self.all(key, key.indexOf('/') <= 253 && key.matches('{pattern}'))"),
         "message": format!(
-            "the key of each {what} must be a name such as team or example.com/team: at most 63 characters of a-z, A-Z, 0-9, '-', '_' and '.', alphanumeric at both ends, after a DNS name and '/' or without one"
+            "the key of each {what} must be a name such as team or example.com/team: at most 63 characters of a-z, A-Z, 0-9, '-', '_' and '.', starting and ending alphanumerically, with an optional DNS name and '/' before it"
         ),
     })
 }
@@ -73,7 +73,7 @@ fn not_reserved(what: &str) -> serde_json::Value {
     json!({
         "rule": "self.all(key, !key.matches('^([^/]*[.])?gatewayqueue[.]dev/'))",
         "message": format!(
-            "{what}s under gatewayqueue.dev/ belong to the operator: remove them"
+            "{what}s under gatewayqueue.dev/ are reserved for the operator: remove them"
         ),
     })
 }
@@ -88,7 +88,7 @@ fn add_rules(schema: &mut Schema, rules: &[serde_json::Value]) {
     schema.insert("x-kubernetes-validations".to_owned(), all);
 }
 
-/// Amounts of compute resources by their names.
+/// Amounts of compute resources by name.
 pub(super) fn quantities(_: &mut SchemaGenerator) -> Schema {
     let quantity = json!({
         "maxLength": 32,
@@ -98,17 +98,17 @@ pub(super) fn quantities(_: &mut SchemaGenerator) -> Schema {
     map_of(quantity, 32)
 }
 
-fn map_of(values: serde_json::Value, most: usize) -> Schema {
+fn map_of(values: serde_json::Value, max: usize) -> Schema {
     json_schema!({
         "type": "object",
         "nullable": true,
-        "maxProperties": most,
+        "maxProperties": max,
         "additionalProperties": values,
     })
 }
 
-/// An optional type of Kubernetes, without most of its manual: that is pages
-/// long, and a CRD must stay small enough for a client-side apply.
+/// An optional type of Kubernetes, with short descriptions: a CRD must remain small enough for
+/// a client-side apply.
 pub(super) fn embedded<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = bounded::<T>(generator);
     schema.insert("nullable".to_owned(), json!(true));
@@ -116,20 +116,20 @@ pub(super) fn embedded<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema
 }
 
 /// An optional list of a type of Kubernetes, which is replaced as a whole.
-pub(super) fn embedded_list<T: JsonSchema, const MOST: usize>(
+pub(super) fn embedded_list<T: JsonSchema, const MAX: usize>(
     generator: &mut SchemaGenerator,
 ) -> Schema {
     json_schema!({
         "type": "array",
         "nullable": true,
-        "maxItems": MOST,
+        "maxItems": MAX,
         "items": bounded::<T>(generator),
         "x-kubernetes-list-type": "atomic",
     })
 }
 
-/// An optional list of spread constraints. A pod may have one of each key and
-/// way only: two would have every apply of the Deployment fail.
+/// An optional list of spread constraints, which are unique by key and `whenUnsatisfiable`:
+/// otherwise the API server rejects the Deployment.
 pub(super) fn spread_constraints(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = embedded_list::<TopologySpreadConstraint, 16>(generator);
     schema.insert("x-kubernetes-list-type".to_owned(), json!("map"));
@@ -168,8 +168,7 @@ fn bare<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// Leaves the first sentence of each description, for `kubectl explain`, and
-/// bounds what Rust reads into 32 bits.
+/// Shortens each description to its first sentence, and bounds 32-bit numbers.
 struct Bare;
 
 /// The first sentence of a text, on one line.
@@ -189,8 +188,8 @@ impl Transform for Bare {
             schema.insert("description".to_owned(), json!(short));
         }
         if schema.get("format") == Some(&json!("int32")) {
-            // The API server does not check the format, and a number that does
-            // not fit would stop the watch.
+            // The API server does not check the format, and Rust could not read a larger
+            // number.
             schema.insert("minimum".to_owned(), json!(i32::MIN));
             schema.insert("maximum".to_owned(), json!(i32::MAX));
         }
@@ -198,7 +197,7 @@ impl Transform for Bare {
     }
 }
 
-/// Bounds strings, lists and maps: far above what anybody writes by hand.
+/// Bounds strings, lists and maps, with more than a spec ever needs.
 struct Bounded;
 
 impl Transform for Bounded {
@@ -212,8 +211,8 @@ impl Transform for Bounded {
             }
             _ => None,
         };
-        if let Some((keyword, most)) = bound {
-            schema.insert(keyword.to_owned(), json!(most));
+        if let Some((keyword, max)) = bound {
+            schema.insert(keyword.to_owned(), json!(max));
         }
         transform_subschemas(self, schema);
     }

@@ -1,42 +1,45 @@
-//! The Service in front of the queue.
+//! Settings of the queue's Service.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::names::names;
 use super::schema;
 
-/// The Service in front of the queue.
+/// Settings of the queue's Service.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ServiceSettings {
-    /// Who can reach the queue: ClusterIP is the cluster alone. Defaults to ClusterIP.
+    /// The type of the Service, which determines from where the queue can be reached. Defaults
+    /// to ClusterIP.
     #[serde(default, rename = "type")]
     pub type_: ServiceType,
-    /// The port that clients use, from 1 to 65535. With 80 it is not part of
-    /// the URL. Defaults to 80.
+    /// The port that clients use, 1 to 65535. Defaults to 80.
     #[serde(default = "default_service_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// Annotations of the Service. Keys under gatewayqueue.dev/ are refused.
+    /// Annotations of the Service. Keys under gatewayqueue.dev/ are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: Option<BTreeMap<String, String>>,
-    /// Labels of the Service. Keys under gatewayqueue.dev/ and the well-known labels that
-    /// the operator sets are refused.
+    /// Labels of the Service. Keys under gatewayqueue.dev/ and the well-known labels that the
+    /// operator sets are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::labels")]
     pub labels: Option<BTreeMap<String, String>>,
 }
 
-/// The type of the Service.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "the words of Kubernetes")]
-pub enum ServiceType {
-    #[default]
-    ClusterIP,
-    NodePort,
-    LoadBalancer,
+names! {
+    /// The type of the Service.
+    #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[allow(missing_docs, reason = "the names of Kubernetes")]
+    pub enum ServiceType {
+        #[default]
+        ClusterIP,
+        NodePort,
+        LoadBalancer,
+    }
 }
 
 impl Default for ServiceSettings {
@@ -46,17 +49,6 @@ impl Default for ServiceSettings {
             port: default_service_port(),
             annotations: None,
             labels: None,
-        }
-    }
-}
-
-impl ServiceType {
-    /// As Kubernetes writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClusterIP => "ClusterIP",
-            Self::NodePort => "NodePort",
-            Self::LoadBalancer => "LoadBalancer",
         }
     }
 }

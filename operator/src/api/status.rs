@@ -1,13 +1,13 @@
-//! What the operator says about a queue.
+//! The status of a GatewayQueue.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{ConditionType, Reason, schema};
 
-/// What is known of a queue.
+/// The observed state of a queue.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayQueueStatus {
@@ -15,16 +15,15 @@ pub struct GatewayQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// What holds of the queue now. Ready: shards are granted their turns, and
-    /// if not, the message says what to do. Progressing: pods of the present
-    /// spec are on their way. TokenAccepted: Discord takes the bot's token.
-    /// SessionStartsAvailable: there are session starts to grant. LeaderReachable:
-    /// every pod reaches the one that leads.
+    /// The conditions of the queue. Ready: shards are granted; if not, the message says what to
+    /// do. Progressing: pods of the current spec are starting. TokenAccepted: Discord accepts
+    /// the bot's token. SessionStartsAvailable: there are session starts to grant.
+    /// LeaderReachable: every pod reaches the leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Option<Vec<Condition>>,
 
-    /// Where shards ask for their turn.
+    /// The URL that shards request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 
@@ -32,7 +31,7 @@ pub struct GatewayQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
 
-    /// How many pods there are, ready or not.
+    /// The number of existing pods, ready or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
 
@@ -40,29 +39,45 @@ pub struct GatewayQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
 
-    /// How many shards may identify at the same time.
+    /// The number of shards that may identify at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<i64>,
 
-    /// How many shards Discord recommends for this bot.
+    /// The number of shards that Discord recommends for this bot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommended_shards: Option<i64>,
 
-    /// The bot's session starts, as Discord last told and less what was
-    /// granted since. Absent without a token.
+    /// The bot's session starts: the last report of Discord less the grants since. Absent
+    /// without a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_starts: Option<SessionStarts>,
+}
+
+impl GatewayQueueStatus {
+    /// The condition of this type.
+    pub fn condition(&self, type_: ConditionType) -> Option<&Condition> {
+        let mut conditions = self.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == type_.as_str())
+    }
+
+    /// Whether this status says that the children of the spec of this generation were applied.
+    pub fn is_applied(&self, generation: Option<i64>) -> bool {
+        let progressing = self.condition(ConditionType::Progressing);
+        let prevented = |reason: &str| Reason::parse(reason).is_some_and(Reason::prevents_apply);
+        self.observed_generation == generation
+            && progressing.is_some_and(|progressing| !prevented(&progressing.reason))
+    }
 }
 
 /// The session starts of a bot.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionStarts {
-    /// How many a window has.
+    /// The number of session starts per window.
     pub total: i64,
-    /// How many are left in this window.
+    /// The number of session starts left.
     pub remaining: i64,
-    /// When Discord opens the next window; absent while no window is open.
+    /// When the limit resets. Absent if no window is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub reset_time: Option<Time>,

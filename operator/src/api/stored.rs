@@ -1,5 +1,5 @@
-//! A GatewayQueue as the API server has it. One that an older or a loosened CRD
-//! let in may not fit the type, and must not stop the watch for all others.
+//! A GatewayQueue as the API server stores it. One that was accepted by another version of the
+//! CRD may not fit the type, and must not stop the watch for all others.
 
 use std::borrow::Cow;
 
@@ -12,26 +12,26 @@ use serde_json::{Value, json};
 
 use super::{GatewayQueue, GatewayQueueSpec, GatewayQueueStatus, TokenSecretRef};
 
-/// See the module.
+/// A stored GatewayQueue.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "Raw")]
 pub enum Stored {
-    /// It can be read.
+    /// It fits the type.
     Queue(Box<GatewayQueue>),
-    /// It cannot.
+    /// Its spec does not fit the type.
     Unreadable(Box<Unreadable>),
 }
 
-/// What is left of a GatewayQueue whose spec cannot be read.
+/// A GatewayQueue whose spec cannot be read.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the names of Kubernetes")]
 pub struct Unreadable {
     pub metadata: ObjectMeta,
     pub status: Option<GatewayQueueStatus>,
-    /// The token that its pods go on using, if that can be read.
+    /// The token that its pods still use, if that can be read.
     pub token: Option<TokenSecretRef>,
-    /// Which field is wrong, and how.
-    pub why: String,
+    /// Which field cannot be read, and why.
+    pub error: String,
 }
 
 #[derive(Deserialize)]
@@ -51,7 +51,7 @@ impl From<Raw> for Stored {
             spec,
             status,
         } = raw;
-        // A status that does not fit is written anew.
+        // A status that does not fit is replaced.
         let status = serde_json::from_value(status).unwrap_or_default();
         let spec = match spec {
             Value::Null => json!({}),
@@ -68,14 +68,14 @@ impl From<Raw> for Stored {
                 metadata,
                 status,
                 token: serde_json::from_value(token).unwrap_or_default(),
-                why: format!("spec.{}: {}", error.path(), error.inner()),
+                error: format!("spec.{}: {}", error.path(), error.inner()),
             })),
         }
     }
 }
 
 impl Stored {
-    /// What was told of it.
+    /// Its status.
     pub fn status(&self) -> Option<&GatewayQueueStatus> {
         match self {
             Self::Queue(queue) => queue.status.as_ref(),
@@ -83,7 +83,7 @@ impl Stored {
         }
     }
 
-    /// Where its token is, if it has one.
+    /// Where its token is stored, if it has one.
     pub fn token(&self) -> Option<&TokenSecretRef> {
         match self {
             Self::Queue(queue) => queue.spec.token_secret_ref.as_ref(),
@@ -127,7 +127,7 @@ impl Resource for Stored {
     }
 }
 
-/// How a GatewayQueue is named among those that are stored.
+/// The reference of a GatewayQueue among the stored ones.
 pub(crate) fn reference(queue: &GatewayQueue) -> ObjectRef<Stored> {
     let mut reference = ObjectRef::new(&queue.name_any());
     reference.namespace = queue.namespace();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_read_as_it_is() {
+    fn an_object_that_fits_is_read_as_is() {
         let object = json!({
             "apiVersion": "gatewayqueue.dev/v1alpha1", "kind": "GatewayQueue",
             "metadata": {"name": "my-bot"}, "spec": {"port": 7000},
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_keeps_its_name_and_says_which_field_is_wrong() {
+    fn an_object_that_does_not_fit_keeps_its_name_and_names_the_field() {
         let object = json!({
             "metadata": {"name": "my-bot"},
             "spec": {"service": {"port": "abc"}, "tokenSecretRef": {"name": "discord"}},
@@ -168,11 +168,10 @@ mod tests {
             panic!("it does not fit");
         };
         assert_eq!(unreadable.metadata.name.as_deref(), Some("my-bot"));
-        let why = "spec.service.port: invalid type: string \"abc\", expected i32";
-        assert_eq!(unreadable.why, why);
+        let error = "spec.service.port: invalid type: string \"abc\", expected i32";
+        assert_eq!(unreadable.error, error);
         assert!(unreadable.status.unwrap().url.is_some());
         assert_eq!(unreadable.token.unwrap().key, "token");
-        // Not even this.
         let odd = stored(json!({"metadata": {"name": "odd"}, "spec": [1], "status": 7}));
         assert!(matches!(odd, Stored::Unreadable(_)));
     }

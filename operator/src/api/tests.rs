@@ -8,8 +8,8 @@ fn schema() -> Value {
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 
-/// What the rules say about a GatewayQueue of this name and spec.
-fn refusals(name: &str, spec: Value) -> Vec<String> {
+/// The errors of the schema's rules for a GatewayQueue of this name and spec.
+fn rejections(name: &str, spec: Value) -> Vec<String> {
     let object = json!({
         "apiVersion": "gatewayqueue.dev/v1alpha1",
         "kind": "GatewayQueue",
@@ -23,7 +23,7 @@ fn refusals(name: &str, spec: Value) -> Vec<String> {
 }
 
 #[test]
-fn every_wrong_spec_is_refused_with_what_is_accepted() {
+fn every_invalid_spec_is_rejected_with_what_is_accepted() {
     let table = [
         (json!({"host": "nowhere"}), "host must be an IP address"),
         (json!({"host": ""}), "host must be an IP address"),
@@ -115,18 +115,18 @@ fn every_wrong_spec_is_refused_with_what_is_accepted() {
         ),
     ];
     for (spec, message) in table {
-        let refusals = refusals("my-bot", spec.clone());
+        let rejections = rejections("my-bot", spec.clone());
         assert!(
-            refusals.iter().any(|r| r.contains(message)),
-            "{spec} should be refused with {message:?}, not {refusals:?}"
+            rejections.iter().any(|r| r.contains(message)),
+            "{spec} should be rejected with {message:?}, not {rejections:?}"
         );
     }
 }
 
 #[test]
-fn keys_of_the_operator_and_keys_that_are_none_are_refused_wherever_a_user_sets_some() {
-    let reserved = "under gatewayqueue.dev/ belong to the operator";
-    let own = "set by the operator itself";
+fn reserved_and_invalid_keys_are_rejected_in_all_labels_and_annotations() {
+    let reserved = "under gatewayqueue.dev/ are reserved for the operator";
+    let own = "set by the operator: remove them";
     let notation = "must be a name such as team or example.com/team";
     let labels = [
         ("gatewayqueue.dev/token-ref-hash", reserved),
@@ -151,11 +151,13 @@ fn keys_of_the_operator_and_keys_that_are_none_are_refused_wherever_a_user_sets_
     for ((key, message), places) in in_labels.chain(in_annotations) {
         for (part, field) in places {
             let spec = json!({ part: {field: {*key: "a"}} });
-            let refusals = refusals("my-bot", spec.clone());
-            let reported = refusals.iter().any(|refusal| refusal.contains(message));
+            let rejections = rejections("my-bot", spec.clone());
+            let reported = rejections
+                .iter()
+                .any(|rejection| rejection.contains(message));
             assert!(
                 reported,
-                "{spec} should be refused with {message:?}, not {refusals:?}"
+                "{spec} should be rejected with {message:?}, not {rejections:?}"
             );
         }
     }
@@ -172,7 +174,7 @@ fn keys_of_the_operator_and_keys_that_are_none_are_refused_wherever_a_user_sets_
         for (part, field) in all_labels.into_iter().chain(all_annotations) {
             let spec = json!({ part: {field: {key: "a"}} });
             assert_eq!(
-                refusals("my-bot", spec.clone()),
+                rejections("my-bot", spec.clone()),
                 Vec::<String>::new(),
                 "{spec}"
             );
@@ -181,19 +183,21 @@ fn keys_of_the_operator_and_keys_that_are_none_are_refused_wherever_a_user_sets_
 }
 
 #[test]
-fn a_name_that_no_service_can_have_is_refused() {
+fn a_name_that_no_service_can_have_is_rejected() {
     for name in ["a".repeat(64).as_str(), "1bot", "my.bot", "bot-"] {
-        let refusals = refusals(name, json!({}));
+        let rejections = rejections(name, json!({}));
         assert!(
-            refusals.iter().any(|r| r.contains("the name of a Service")),
-            "{name} {refusals:?}"
+            rejections
+                .iter()
+                .any(|r| r.contains("the name of a Service")),
+            "{name} {rejections:?}"
         );
     }
-    assert_eq!(refusals(&"a".repeat(63), json!({})), Vec::<String>::new());
+    assert_eq!(rejections(&"a".repeat(63), json!({})), Vec::<String>::new());
 }
 
 #[test]
-fn every_right_spec_is_accepted() {
+fn every_valid_spec_is_accepted() {
     for spec in [
         json!({}),
         json!({"host": "0.0.0.0"}),
@@ -212,7 +216,7 @@ fn every_right_spec_is_accepted() {
         json!({"networkPolicy": {"enabled": true, "from": []}}),
     ] {
         assert_eq!(
-            refusals("my-bot", spec.clone()),
+            rejections("my-bot", spec.clone()),
             Vec::<String>::new(),
             "{spec}"
         );
@@ -221,13 +225,13 @@ fn every_right_spec_is_accepted() {
 }
 
 #[test]
-fn a_pod_has_one_spread_constraint_of_each_key_and_way() {
+fn spread_constraints_are_unique_by_key_and_when_unsatisfiable() {
     let pod = &schema()["properties"]["spec"]["properties"]["pod"];
     let list = &pod["properties"]["topologySpreadConstraints"];
     assert_eq!(list["x-kubernetes-list-type"], "map");
     let keys = json!(["topologyKey", "whenUnsatisfiable"]);
     assert_eq!(list["x-kubernetes-list-map-keys"], keys);
-    // A key that may be missing needs a default.
+    // A list key must be required or have a default.
     for key in keys.as_array().unwrap() {
         let required = list["items"]["required"].as_array().unwrap();
         assert!(required.contains(key), "{key} is not in {required:?}");
@@ -235,7 +239,7 @@ fn a_pod_has_one_spread_constraint_of_each_key_and_way() {
 }
 
 #[test]
-fn names_and_the_values_of_labels_have_the_notation_of_kubernetes() {
+fn names_and_label_values_have_the_notation_of_kubernetes() {
     let mut patterns = std::collections::BTreeMap::new();
     walk("", &schema()["properties"]["spec"], &mut |path, s| {
         if let Some(pattern) = s["pattern"].as_str() {
@@ -255,21 +259,21 @@ fn names_and_the_values_of_labels_have_the_notation_of_kubernetes() {
 }
 
 #[test]
-fn all_annotations_together_fit_into_an_object() {
-    // What Kubernetes takes of keys and values together.
-    const MOST: u64 = 256 * 1024;
+fn all_annotations_fit_into_an_object() {
+    // The limit of Kubernetes for keys and values.
+    const MAX_BYTES: u64 = 256 * 1024;
     walk("", &schema()["properties"]["spec"], &mut |path, s| {
         if path.ends_with(".annotations") {
             let values = s["additionalProperties"]["maxLength"].as_u64().unwrap();
             // A key: a prefix, a slash and a name.
             let all = s["maxProperties"].as_u64().unwrap() * (253 + 1 + 63 + values);
-            assert!(all < MOST, "{path} may have {all} bytes");
+            assert!(all < MAX_BYTES, "{path} may have {all} bytes");
         }
     });
 }
 
 #[test]
-fn an_empty_spec_has_the_defaults_that_the_schema_names() {
+fn an_empty_spec_has_the_defaults_of_the_schema() {
     let spec = serde_json::to_value(serde_json::from_value::<GatewayQueueSpec>(json!({})).unwrap())
         .unwrap();
     let properties = schema()["properties"]["spec"]["properties"].clone();
@@ -283,7 +287,7 @@ fn an_empty_spec_has_the_defaults_that_the_schema_names() {
 }
 
 #[test]
-fn kubectl_scale_finds_the_replicas_where_they_are() {
+fn the_scale_subresource_refers_to_existing_fields() {
     let crd = serde_json::to_value(crd()).unwrap();
     let version = &crd["spec"]["versions"][0];
     let scale = version["subresources"]["scale"].as_object().unwrap();
@@ -295,15 +299,15 @@ fn kubectl_scale_finds_the_replicas_where_they_are() {
     }
 }
 
-/// Calls `look` with each schema below `schema` and its path.
-fn walk(path: &str, schema: &Value, look: &mut impl FnMut(&str, &Value)) {
-    look(path, schema);
+/// Calls `visit` with each schema below `schema` and its path.
+fn walk(path: &str, schema: &Value, visit: &mut impl FnMut(&str, &Value)) {
+    visit(path, schema);
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        walk(&format!("{path}.{name}"), property, look);
+        walk(&format!("{path}.{name}"), property, visit);
     }
     for below in ["items", "additionalProperties"] {
         if schema[below].is_object() {
-            walk(&format!("{path}[]"), &schema[below], look);
+            walk(&format!("{path}[]"), &schema[below], visit);
         }
     }
 }
@@ -327,7 +331,7 @@ fn strings_lists_and_maps_of_the_spec_are_bounded() {
 }
 
 #[test]
-fn no_format_is_used_that_an_api_server_does_not_know() {
+fn every_format_is_known_to_the_api_server() {
     walk("", &schema(), &mut |path, s| {
         if let Some(format) = s["format"].as_str() {
             assert!(
@@ -348,32 +352,31 @@ fn every_field_is_described() {
 }
 
 #[test]
-fn every_default_is_told_since_kubectl_explain_does_not_print_it() {
-    let mut reported = 0;
+fn every_description_names_the_default() {
+    let mut count = 0;
     walk("", &schema()["properties"]["spec"], &mut |path, schema| {
         let default = match &schema["default"] {
             Value::String(word) => word.clone(),
-            // An object's is what its fields say.
+            // The fields of an object have their own defaults.
             Value::Null | Value::Object(_) => return,
             other => other.to_string(),
         };
-        let words = schema["description"].as_str().unwrap_or_default();
-        let words: Vec<_> = words.split_whitespace().collect();
+        let text = schema["description"].as_str().unwrap_or_default();
+        let words: Vec<_> = text.split_whitespace().collect();
         let sentence = format!("Defaults to {default}.");
         assert!(
             words.join(" ").contains(&sentence),
             "{path} does not say {sentence:?}"
         );
-        reported += 1;
+        count += 1;
     });
-    assert!(reported >= 10, "{reported}");
+    assert!(count >= 10, "{count}");
 }
 
 #[test]
-fn the_installed_definition_is_the_one_of_the_types() {
+fn the_committed_crd_is_the_one_of_the_types() {
     let yaml = crd_yaml().unwrap();
-    // The annotation that a client-side apply writes holds the object as JSON,
-    // and may have 256 KiB.
+    // A client-side apply stores the object as JSON in an annotation of at most 256 KiB.
     assert!(yaml.len() < 100 * 1024, "{} bytes", yaml.len());
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     for file in [
@@ -383,7 +386,7 @@ fn the_installed_definition_is_the_one_of_the_types() {
         let written = std::fs::read_to_string(format!("{root}/{file}")).unwrap_or_default();
         assert!(
             written == yaml,
-            "{file} is not what the types say: run `cargo xtask crd`"
+            "{file} is out of date: run `cargo xtask crd`"
         );
     }
 }

@@ -1,13 +1,12 @@
-//! Whether a child is as it was applied. Pure.
+//! Whether a child differs from the desired state. Pure.
 //!
-//! Two questions, and neither compares a value that others may write in their
-//! own way. Does the child carry the labels, annotations (with the mark of what
-//! was applied) and owner that it shall? And does the operator still own every
-//! field that it applied? A hand that changes a field takes it over in
-//! `metadata.managedFields`, so a field that is not ours any more was changed.
+//! A child is up to date if it has the desired labels, annotations (with the hash of the
+//! manifest) and owner, and if the operator still owns every field that it applied: a client
+//! that changes a field takes it over in `metadata.managedFields`. Other values are not
+//! compared, because the API server may write them differently.
 //!
-//! What is different already in the API server's answer to an apply was changed by
-//! admission. To apply it again would change nothing, so it is accepted.
+//! A difference that is already in the response to an apply was made by admission. Applying
+//! again would change nothing, so it is accepted.
 
 use std::collections::BTreeSet;
 
@@ -24,45 +23,42 @@ use crate::desired::{APPLIED, Child, INSTANCE, Kind, MANAGED_BY, NAME, Owner, TO
 /// The state of a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChildState {
-    /// There is no object of its name.
+    /// No object has its name.
     Missing,
-    /// There is one, and it is somebody else's. Never touched.
+    /// An object of another owner has its name. It is never changed.
     Foreign,
-    /// It is on its way out: ours, or of a GatewayQueue of this name that was deleted.
-    /// Wait for its end.
+    /// It is ours, or that of a deleted GatewayQueue of this name, and is being deleted.
     Terminating,
-    /// It is ours, and of another token than it shall be. Another has to take its
-    /// place.
+    /// It is ours, and a Lease of another token. It must be replaced.
     WrongToken {
-        /// The UID of the child.
+        /// Its UID.
         uid: Option<String>,
     },
-    /// It is ours, and not as it shall be. Its UID keeps a repair from
-    /// reaching another object that took its place meanwhile.
+    /// It is ours, and differs from the desired state.
     Drifted {
-        /// The UID of the child.
+        /// Its UID, so that the revert does not change another object of the name.
         uid: Option<String>,
-        /// What is desired is what was applied: somebody else has changed it.
+        /// Whether another client changed it, rather than the spec.
         edited: bool,
-        /// The version of the child that was seen.
+        /// Its observed version.
         version: Option<String>,
     },
-    /// It is as it shall be.
+    /// It is as desired.
     UpToDate,
 }
 
-/// A field of a child that is not as it was applied.
+/// A field of a child that differs from what was applied.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deviation {
     /// The path of the field.
     pub field: String,
-    /// The value of a label or an annotation, if it is there. Of other fields only the
-    /// owner is compared.
+    /// The value of a label or annotation, if present. Of other fields, only the owner is
+    /// compared.
     pub value: Option<String>,
 }
 
-/// The state of `child` when `observed` is the object of its kind and name, and
-/// admission is known to cause the deviations that are `accepted`.
+/// Returns the state of `child`, given the object of its kind and name, and the deviations that
+/// admission is known to cause.
 pub fn state(
     child: &Child,
     owner: &Owner,
@@ -89,25 +85,24 @@ pub fn state(
     } else {
         ChildState::Drifted {
             uid: observed.uid.clone(),
-            // An orphan was left with purpose, and is adopted.
+            // An orphan was left intentionally, and is adopted.
             edited: origin == Origin::Ours && was_edited(child, observed),
             version: observed.resource_version.clone(),
         }
     }
 }
 
-/// Who made an object that has the name of a child.
+/// The origin of an object with the name of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     /// This GatewayQueue owns it.
     Ours,
-    /// The operator made it for a GatewayQueue of this name that was deleted without
-    /// its children: no controller owns it.
+    /// The operator created it for a GatewayQueue of this name that was deleted without its
+    /// children: no controller owns it.
     Orphan,
-    /// A GatewayQueue of this name that was deleted owns it. The garbage collector will
-    /// come.
+    /// A deleted GatewayQueue of this name owns it. The garbage collector will delete it.
     Namesake,
-    /// Anybody else.
+    /// Any other origin.
     Foreign,
 }
 
@@ -126,7 +121,7 @@ fn origin(owner: &Owner, observed: &ObjectMeta) -> Origin {
     {
         Origin::Namesake
     } else if !owners.iter().any(|o| o.controller == Some(true))
-        && was_made_by_the_operator(owner, observed)
+        && was_applied_by_the_operator(owner, observed)
     {
         Origin::Orphan
     } else {
@@ -134,10 +129,10 @@ fn origin(owner: &Owner, observed: &ObjectMeta) -> Origin {
     }
 }
 
-/// Whether the operator made an object for a GatewayQueue of this name. Labels alone
-/// prove nothing: the API server has to have recorded that the operator applied it, or
-/// created it, as it does a first Lease.
-fn was_made_by_the_operator(owner: &Owner, observed: &ObjectMeta) -> bool {
+/// Whether the operator created an object for a GatewayQueue of this name. Labels are not
+/// enough: the API server must have recorded that the operator applied it, or created it in
+/// the case of a Lease.
+fn was_applied_by_the_operator(owner: &Owner, observed: &ObjectMeta) -> bool {
     let label = |key: &str| {
         let labels = observed.labels.as_ref();
         labels
@@ -146,7 +141,7 @@ fn was_made_by_the_operator(owner: &Owner, observed: &ObjectMeta) -> bool {
     };
     let name = Some(owner.name.as_str());
     let is_labelled = match label(NAME) {
-        // Of an earlier version.
+        // Created by an earlier version.
         None => label(INSTANCE) == name && label(MANAGED_BY) == Some(MANAGER),
         label => label == name,
     };
@@ -159,8 +154,7 @@ fn was_made_by_the_operator(owner: &Owner, observed: &ObjectMeta) -> bool {
         })
 }
 
-/// Whether a Lease carries the mark of another token, and not because admission put it
-/// there.
+/// Whether a Lease has the label of another token, and admission did not set it.
 fn is_of_another_token(
     child: &Child,
     observed: &ObjectMeta,
@@ -181,49 +175,35 @@ fn is_of_another_token(
     child.kind == Kind::Lease && carried != wanted && !accepted.contains(&deviation)
 }
 
-/// Whether a drifted child does not tell of another spec, nor of an earlier version of the
-/// operator: on a Lease, which carries no mark, that one did not set the label [`NAME`].
+/// Whether a drifted child was edited, rather than applied from another spec or by an earlier
+/// version of the operator, which did not set the label [`NAME`] on the Lease (which has no
+/// hash).
 fn was_edited(child: &Child, observed: &ObjectMeta) -> bool {
-    let mark = child.manifest["metadata"]["annotations"][APPLIED].as_str();
+    let hash = child.manifest["metadata"]["annotations"][APPLIED].as_str();
     let annotations = observed.annotations.as_ref();
     let carried = annotations.and_then(|annotations| annotations.get(APPLIED));
     let is_by_name = |d: &Deviation| d.value.is_none() && d.field.ends_with(NAME);
-    match (mark, carried) {
+    match (hash, carried) {
         (None, _) => !deviations(child, observed).iter().all(is_by_name),
-        (_, carried) => carried.is_none_or(|carried| mark == Some(carried)),
+        (_, carried) => carried.is_none_or(|carried| hash == Some(carried)),
     }
 }
 
-/// Whether the operator made `observed` for a GatewayQueue of this name, and no controller
-/// owns it any more.
+/// Whether the operator created `observed` for a GatewayQueue of this name, and no controller
+/// owns it.
 pub fn is_orphan(owner: &Owner, observed: &ObjectMeta) -> bool {
     origin(owner, observed) == Origin::Orphan
 }
 
-/// Whether `observed` is ours and still there, for a kind that this GatewayQueue
-/// does not ask for any more.
+/// Whether `observed`, of a kind that is not desired, is ours and is not being deleted.
 pub fn is_leftover(owner: &Owner, observed: &ObjectMeta) -> bool {
     matches!(origin(owner, observed), Origin::Ours | Origin::Orphan)
         && observed.deletion_timestamp.is_none()
 }
 
-/// What is written over a child as a whole when applying its manifest gives
-/// something invalid. A hand that changes the key of an item of a list (the port of
-/// a Service, say) leaves an item that is not ours, and which applying does not
-/// remove. All of the manifest, so that one that is invalid by itself is refused
-/// here as well, and no half of it is written; but for the owners, a list that
-/// others may have added to.
-pub fn overwrite(manifest: &Value) -> Value {
-    let mut overwrite = manifest.clone();
-    if let Some(metadata) = overwrite["metadata"].as_object_mut() {
-        metadata.remove("ownerReferences");
-    }
-    overwrite
-}
-
-/// The fields of `child` that are not as they were applied: labels and annotations with
-/// another value (the API server keeps these strings as they are), and fields that the
-/// operator does not own any more.
+/// Returns the fields of `child` that differ from what was applied: labels and annotations with
+/// another value (the API server stores these as they are), and fields that the operator no
+/// longer owns.
 pub fn deviations(child: &Child, observed: &ObjectMeta) -> BTreeSet<Deviation> {
     let mut found = BTreeSet::new();
     values(&child.manifest["metadata"], observed, &mut found);
@@ -253,11 +233,9 @@ fn values(desired: &Value, observed: &ObjectMeta, found: &mut BTreeSet<Deviation
     }
 }
 
-/// The sets of fields that the operator owns, in the notation of `fieldsV1`.
-///
-/// Its entry as an updater counts as well: when a webhook changes what the
-/// operator applies, the API server books the change there, and to put it back
-/// would be a fight without an end.
+/// The sets of fields that the operator owns, in the notation of `fieldsV1`. They include its
+/// entry as an updater: if a webhook changes what the operator applies, the API server records
+/// the change there, and a revert would be changed again.
 fn fields_of_the_operator(observed: &ObjectMeta) -> impl Iterator<Item = &Value> {
     let entries = observed.managed_fields.as_deref().unwrap_or_default();
     entries
@@ -270,8 +248,8 @@ fn is_of_the_operator(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(MANAGER) && entry.subresource.is_none()
 }
 
-/// Finds what the operator does not own. `owned` are always the sets of fields at the
-/// place where the walk is, which hold everything below it only when taken together.
+/// Finds the fields that the operator does not own. `owned` are the sets of fields at the current
+/// path: the operator owns their union.
 struct Walk<'a> {
     path: Vec<String>,
     found: &'a mut BTreeSet<Deviation>,
@@ -281,7 +259,7 @@ impl Walk<'_> {
     fn manifest(&mut self, owned: &[&Value], manifest: &Value) {
         for (name, value) in manifest.as_object().into_iter().flatten() {
             match (name.as_str(), value) {
-                // What identifies the object has no owner.
+                // These have no owner.
                 ("apiVersion" | "kind", _) => {}
                 ("metadata", Value::Object(metadata)) => {
                     let owned = step(owned, "f:metadata");
@@ -298,9 +276,9 @@ impl Walk<'_> {
         }
     }
 
-    /// A part of the metadata. Its maps and lists are owned entry by entry: when a hand
-    /// takes over the only owner of a Lease that was created, the set that is left,
-    /// empty, is of the list and not of what is in it.
+    /// A field of the metadata. Its maps and lists are owned entry by entry: if another client
+    /// takes over the only owner of a created Lease, the remaining empty set is that of the list
+    /// and not of its items.
     fn metadata(&mut self, owned: &[&Value], name: &str, value: &Value) {
         let below = step(owned, &format!("f:{name}"));
         self.at(name, |walk| match value {
@@ -324,7 +302,7 @@ impl Walk<'_> {
         if owned.is_empty() {
             return self.note();
         }
-        // An empty set of fields below a field: it is owned as a whole.
+        // An empty set means that the whole field is owned.
         let is_leaf = |set: &&Value| set.as_object().is_none_or(Map::is_empty);
         if owned.iter().any(is_leaf) {
             return;
@@ -340,8 +318,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The items of a list, be it one of values (`v:…`) or one whose items have keys
-    /// (`k:…`).
+    /// The items of a list of values (`v:…`) or of objects with keys (`k:…`).
     fn items(&mut self, owned: &[&Value], items: &[Value]) {
         for (place, item) in items.iter().enumerate() {
             let mut below = Vec::new();
@@ -359,9 +336,9 @@ impl Walk<'_> {
         }
     }
 
-    fn at(&mut self, step: &str, look: impl FnOnce(&mut Self)) {
+    fn at(&mut self, step: &str, visit: impl FnOnce(&mut Self)) {
         self.path.push(step.to_owned());
-        look(self);
+        visit(self);
         self.path.pop();
     }
 
@@ -373,8 +350,8 @@ impl Walk<'_> {
     }
 }
 
-/// Whether an item has these keys. One that the item leaves out has the default
-/// of the API server, and tells nothing.
+/// Whether an item has these keys. A key that the item omits has the default of the API server,
+/// and does not count.
 fn has_keys(item: &Value, keys: &Value) -> bool {
     let keys = keys.as_object();
     keys.into_iter()

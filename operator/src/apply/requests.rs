@@ -1,10 +1,10 @@
-//! The calls that the operator makes, each with a time limit and counted.
+//! The operator's requests to the API server, each counted and with a time limit.
 
 use std::time::Duration;
 
 use gateway_queue_telemetry::chain;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{
     Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
@@ -14,63 +14,59 @@ use serde_json::{Value, json};
 
 use crate::MANAGER;
 use crate::api::{GatewayQueue, GatewayQueueSpec, GatewayQueueStatus};
-use crate::apply::drift::overwrite;
 use crate::desired::{Child, Kind, Owner, first_lease};
 use crate::metrics::{Metrics, Verb};
 
-/// A reconcile does not wait for longer: the controller tries it again.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The time limit of a request. The controller retries the reconcile.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The version of no object. An apply that names it creates an object where there
-/// is none, and is a conflict with one that is there: an apply alone would share a
-/// stranger's object with it.
+/// A version that no object has. An apply with it creates an object, and conflicts with an
+/// existing one; an apply without it would write to an object that is not ours.
 const NO_VERSION: &str = "1";
 
-/// A call that failed.
+/// A failed request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No answer in time.
-    #[error("no answer within {}s to: {call}", LIMIT.as_secs())]
+    /// The API server did not answer in time.
+    #[error("cannot {request}: no answer within {} s", TIMEOUT.as_secs())]
     TimedOut {
-        /// What was called.
-        call: String,
+        /// The request, as a verb and its object.
+        request: String,
     },
-    /// An answer that says no, or none at all.
-    #[error("cannot {call}: {}", words(source))]
+    /// The API server answered with an error, or could not be reached.
+    #[error("cannot {request}: {}", describe(source))]
     Failed {
-        /// What was called.
-        call: String,
-        /// What came back.
+        /// The request, as a verb and its object.
+        request: String,
+        /// The response.
         source: Box<kube::Error>,
     },
 }
 
 impl Error {
-    /// What the API server said, when it understood the call and will not do
-    /// it until somebody changes something.
-    pub fn refusal(&self) -> Option<&str> {
+    /// The message of the API server, if it rejected the request and would reject it again.
+    pub fn rejection(&self) -> Option<&str> {
         let status = self.status()?;
         matches!(status.code, 400 | 403 | 422).then_some(status.message.as_str())
     }
 
-    /// Whether the namespace is on its way out, in which nothing is made any more.
-    pub fn namespace_ends(&self) -> bool {
+    /// Whether the namespace is terminating, so that nothing can be created in it.
+    pub fn namespace_terminates(&self) -> bool {
         let details = self.status().and_then(|status| status.details.as_ref());
         let mut causes = details.into_iter().flat_map(|details| &details.causes);
         causes.any(|cause| cause.reason == "NamespaceTerminating")
     }
 
-    /// Whether somebody else was quicker.
-    pub(crate) fn is_conflict(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 409)
+    pub(super) fn is_conflict(&self) -> bool {
+        self.has_code(409)
     }
 
-    fn is_missing(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 404)
+    pub(super) fn is_invalid(&self) -> bool {
+        self.has_code(422)
     }
 
-    fn is_invalid(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 422)
+    fn has_code(&self, code: u16) -> bool {
+        self.status().is_some_and(|status| status.code == code)
     }
 
     fn status(&self) -> Option<&Status> {
@@ -84,56 +80,51 @@ impl Error {
     }
 }
 
-/// The API server's own words, without what kube prints around them.
-pub(crate) fn words(error: &kube::Error) -> String {
+/// The message of the API server, without what kube prints around it.
+pub(crate) fn describe(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         other => chain(other),
     }
 }
 
-/// Makes the calls.
+/// Makes the requests.
 #[derive(Clone)]
-pub struct Cluster {
+pub struct Requests {
     client: Client,
     metrics: Metrics,
 }
 
-impl Cluster {
-    /// Calls by `client`.
+impl Requests {
+    /// Makes requests with `client`.
     pub fn new(client: Client, metrics: Metrics) -> Self {
         Self { client, metrics }
     }
 
-    /// The metadata of the object that has a child's name, whoever made it.
+    /// Returns the metadata of the object with a child's name, whoever owns it.
     ///
     /// # Errors
-    /// When the call fails.
+    /// If the request fails.
     pub async fn find(&self, kind: Kind, owner: &Owner) -> Result<Option<ObjectMeta>, Error> {
         let api = self.objects(kind, owner);
-        let call = || format!("look for the {}", of(kind, owner));
-        self.limit(Verb::Get, call, api.get_metadata_opt(&owner.name))
+        let request = || format!("get {}", name(kind, owner));
+        self.timed(Verb::Get, request, api.get_metadata_opt(&owner.name))
             .await
             .map(|found| found.map(|object| object.metadata))
     }
 
-    /// Whether the GatewayQueue of `owner` exists and is not being deleted. Not by a cache,
-    /// which may lag behind.
+    /// Whether the GatewayQueue of `owner` exists and is not being deleted. The cache may lag
+    /// behind, so the API server is asked.
     ///
     /// # Errors
-    /// When the call fails.
+    /// If the request fails.
     pub async fn is_current(&self, owner: &Owner) -> Result<bool, Error> {
         let api: Api<GatewayQueue> = Api::namespaced(self.client.clone(), &owner.namespace);
-        // The operator has no right to `get` one.
+        // The operator has no right to `get`.
         let this = ListParams::default().fields(&format!("metadata.name={}", owner.name));
-        let call = || {
-            format!(
-                "look for the GatewayQueue {}/{}",
-                owner.namespace, owner.name
-            )
-        };
+        let request = || format!("list GatewayQueue {}/{}", owner.namespace, owner.name);
         let found = self
-            .limit(Verb::Get, call, api.list_metadata(&this))
+            .timed(Verb::Get, request, api.list_metadata(&this))
             .await?;
         Ok(found.items.iter().any(|queue| {
             let metadata = &queue.metadata;
@@ -141,11 +132,11 @@ impl Cluster {
         }))
     }
 
-    /// Creates a child, and returns the metadata that it got. When somebody made an object
-    /// of this name a moment ago, that is a conflict, and nothing of it is touched.
+    /// Creates a child and returns its metadata. If an object of this name exists by now, the
+    /// request is a conflict and changes nothing.
     ///
     /// # Errors
-    /// When the call fails.
+    /// If the request fails.
     pub async fn create(&self, child: &Child, owner: &Owner) -> Result<ObjectMeta, Error> {
         let parameters = PatchParams::apply(MANAGER);
         let mut manifest = child.manifest.clone();
@@ -154,11 +145,10 @@ impl Cluster {
         self.patch(child.kind, owner, &apply, &parameters).await
     }
 
-    /// Creates the Lease of a GatewayQueue that never had a leader, unless there
-    /// is one by now.
+    /// Creates the Lease of a GatewayQueue that never had a leader, unless it exists by now.
     ///
     /// # Errors
-    /// When the call fails.
+    /// If the request fails.
     pub async fn create_first_lease(
         &self,
         owner: &Owner,
@@ -166,74 +156,37 @@ impl Cluster {
     ) -> Result<ObjectMeta, Error> {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &owner.namespace);
         let lease = first_lease(owner, spec);
-        let by_us = PostParams {
+        let parameters = PostParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let call = || format!("create the {}", of(Kind::Lease, owner));
-        self.limit(Verb::Create, call, api.create(&by_us, &lease))
+        let request = || format!("create {}", name(Kind::Lease, owner));
+        self.timed(Verb::Create, request, api.create(&parameters, &lease))
             .await
             .map(|lease| lease.metadata)
     }
 
-    /// Deletes a child that is not wanted any more, if it still is the object
-    /// `uid`.
+    /// Deletes a child, if it is still the object `uid`.
     ///
     /// # Errors
-    /// When the call fails.
+    /// If the request fails.
     pub async fn delete(&self, kind: Kind, owner: &Owner, uid: Option<&str>) -> Result<(), Error> {
         let api = self.objects(kind, owner);
         let this_one = DeleteParams::background().preconditions(Preconditions {
             uid: uid.map(str::to_owned),
             resource_version: None,
         });
-        let call = || format!("delete the {}", of(kind, owner));
+        let request = || format!("delete {}", name(kind, owner));
         let deleted = self
-            .limit(Verb::Delete, call, api.delete(&owner.name, &this_one))
+            .timed(Verb::Delete, request, api.delete(&owner.name, &this_one))
             .await;
         match deleted {
-            Err(error) if error.is_missing() => Ok(()),
+            Err(error) if error.has_code(404) => Ok(()),
             result => result.map(|_| ()),
         }
     }
 
-    /// Reapplies the desired state of a child, if it still is the object `uid`, and returns
-    /// the metadata that it has then.
-    ///
-    /// # Errors
-    /// When a call fails.
-    pub async fn repair(
-        &self,
-        child: &Child,
-        owner: &Owner,
-        uid: Option<&str>,
-    ) -> Result<ObjectMeta, Error> {
-        let mut manifest = child.manifest.clone();
-        if let Some(uid) = uid {
-            manifest["metadata"]["uid"] = json!(uid);
-        }
-        let apply = Patch::Apply(&manifest);
-        let force = PatchParams::apply(MANAGER).force();
-        match self.patch(child.kind, owner, &apply, &force).await {
-            Err(error) if error.is_invalid() => {}
-            result => return result,
-        }
-        let overwrite = overwrite(&manifest);
-        let overwrite = Patch::Merge(&overwrite);
-        let by_us = PatchParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let written = self.patch(child.kind, owner, &overwrite, &by_us).await?;
-        // What was written over is the operator's as an updater now, and would stay
-        // when a later spec does not apply it any more.
-        let disowned = json!({"metadata": {"uid": uid, "managedFields": applied_fields(&written)}});
-        self.patch(child.kind, owner, &Patch::Merge(&disowned), &by_us)
-            .await?;
-        self.patch(child.kind, owner, &apply, &force).await
-    }
-
-    async fn patch(
+    pub(super) async fn patch(
         &self,
         kind: Kind,
         owner: &Owner,
@@ -241,46 +194,48 @@ impl Cluster {
         parameters: &PatchParams,
     ) -> Result<ObjectMeta, Error> {
         let api = self.objects(kind, owner);
-        let call = || format!("apply the {}", of(kind, owner));
-        self.limit(Verb::Patch, call, api.patch(&owner.name, parameters, patch))
-            .await
-            .map(|object| object.metadata)
+        let request = || format!("apply {}", name(kind, owner));
+        self.timed(
+            Verb::Patch,
+            request,
+            api.patch(&owner.name, parameters, patch),
+        )
+        .await
+        .map(|object| object.metadata)
     }
 
-    /// Writes the status of a GatewayQueue, if it still is the object of
-    /// `owner`. What others wrote into it goes.
+    /// Replaces the status of a GatewayQueue, if it is still the object of `owner`.
     ///
     /// # Errors
-    /// When the call fails.
+    /// If the request fails.
     pub async fn write_status(
         &self,
         owner: &Owner,
         status: &GatewayQueueStatus,
     ) -> Result<(), Error> {
         let api: Api<GatewayQueue> = Api::namespaced(self.client.clone(), &owner.namespace);
-        let call = || {
+        let request = || {
             format!(
                 "write the status of GatewayQueue {}/{}",
                 owner.namespace, owner.name
             )
         };
-        // Neither an apply, which leaves the fields of others, so that the status
-        // would never be the desired one, nor a merge, for which the API server
-        // does not look at the uid when it writes a status.
+        // An apply would leave the fields of others. With a merge patch of a status, the API
+        // server does not check the UID.
         let patch = json!([
             {"op": "test", "path": "/metadata/uid", "value": owner.uid},
             {"op": "add", "path": "/status", "value": status},
         ]);
-        let by_us = PatchParams {
+        let parameters = PatchParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PatchParams::default()
         };
         let patched = async {
             let patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
             let patch: Patch<()> = Patch::Json(patch);
-            api.patch_status(&owner.name, &by_us, &patch).await
+            api.patch_status(&owner.name, &parameters, &patch).await
         };
-        self.limit(Verb::PatchStatus, call, patched)
+        self.timed(Verb::PatchStatus, request, patched)
             .await
             .map(|_| ())
     }
@@ -289,66 +244,24 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), &owner.namespace, &kind.resource())
     }
 
-    async fn limit<T>(
+    async fn timed<T>(
         &self,
         verb: Verb,
-        call: impl Fn() -> String,
-        answer: impl Future<Output = kube::Result<T>>,
+        request: impl Fn() -> String,
+        response: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Error> {
-        self.metrics.called(verb);
-        match tokio::time::timeout(LIMIT, answer).await {
+        self.metrics.requested(verb);
+        match tokio::time::timeout(TIMEOUT, response).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => Err(Error::Failed {
-                call: call(),
+                request: request(),
                 source: Box::new(source),
             }),
-            Err(_) => Err(Error::TimedOut { call: call() }),
+            Err(_) => Err(Error::TimedOut { request: request() }),
         }
     }
 }
 
-/// The entries of managed fields, less what the operator holds as an updater.
-fn applied_fields(written: &ObjectMeta) -> Vec<ManagedFieldsEntry> {
-    let entries = written.managed_fields.iter().flatten();
-    let is_ours = |entry: &ManagedFieldsEntry| {
-        entry.manager.as_deref() == Some(MANAGER)
-            && entry.operation.as_deref() == Some("Update")
-            && entry.subresource.is_none()
-    };
-    entries.filter(|entry| !is_ours(entry)).cloned().collect()
-}
-
-fn of(kind: Kind, owner: &Owner) -> String {
+fn name(kind: Kind, owner: &Owner) -> String {
     format!("{} {}/{}", kind.as_str(), owner.namespace, owner.name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_operator_wrote_over_is_let_go_and_nothing_else() {
-        let written: ObjectMeta = serde_json::from_value(json!({"managedFields": [
-            {"manager": MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {}}},
-            {"manager": MANAGER, "operation": "Update", "fieldsV1": {"f:spec": {}}},
-            {"manager": MANAGER, "operation": "Update", "subresource": "status"},
-            {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {}}},
-        ]}))
-        .unwrap();
-        let left = applied_fields(&written);
-        let left = left.iter().map(|entry| {
-            let text = |field: &Option<String>| field.clone().unwrap_or_default();
-            let (operation, part) = (text(&entry.operation), text(&entry.subresource));
-            format!("{} {operation} {part}", text(&entry.manager))
-        });
-        let operator = |what: &str| format!("{MANAGER} {what}");
-        assert_eq!(
-            left.collect::<Vec<_>>(),
-            [
-                operator("Apply "),
-                operator("Update status"),
-                "kubectl Update ".to_owned()
-            ]
-        );
-    }
 }

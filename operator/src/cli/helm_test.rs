@@ -1,5 +1,4 @@
-//! `gateway-queue-operator check`: whether an installation works. `helm test`
-//! runs it in a pod beside the operator.
+//! `gateway-queue-operator check`, which `helm test` runs in a pod to check an installation.
 
 use std::future::Future;
 use std::time::Duration;
@@ -22,18 +21,18 @@ use crate::api::GatewayQueue;
 use crate::apply::requests;
 use crate::cli::settings::Check;
 
-/// A Service takes a moment to find the pods of a new Deployment, and the API
-/// server one to serve a new kind.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a check is retried: a Service needs a moment to find new pods, and the API server to
+/// serve a new kind.
+const RETRY_FOR: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(500);
-/// For one try.
-const ENOUGH: Duration = Duration::from_secs(5);
-const LARGEST_ANSWER: usize = 4096;
+/// The time limit of an attempt.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_RESPONSE_BYTES: usize = 4096;
 
-/// Looks at everything and prints a line for each.
+/// Runs all checks and prints a line for each.
 ///
 /// # Errors
-/// When something is not as it should be.
+/// If a check fails.
 pub fn run(check: Check) -> Result<(), BoxError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -43,14 +42,14 @@ pub fn run(check: Check) -> Result<(), BoxError> {
 
 async fn all(check: Check) -> Result<(), BoxError> {
     let Check { readyz, namespace } = check;
-    let queue = patiently(|| takes_a_queue(&namespace)).await;
-    let ready = patiently(|| is_ready(&readyz)).await;
+    let queue = retry(|| accepts_a_queue(&namespace)).await;
+    let ready = retry(|| is_ready(&readyz)).await;
     let lines = [
         (
-            format!("a GatewayQueue in the namespace {namespace}, by a dry run"),
+            format!("the API server accepts a GatewayQueue in namespace {namespace} (dry run)"),
             queue,
         ),
-        (format!("the operator is ready, by {readyz}"), ready),
+        (format!("the operator is ready ({readyz})"), ready),
     ];
     let mut failed = 0;
     for (what, outcome) in &lines {
@@ -68,25 +67,25 @@ async fn all(check: Check) -> Result<(), BoxError> {
     }
 }
 
-/// Tries until it works or the patience is over; the last error is the result.
-async fn patiently<F: Future<Output = Result<(), BoxError>>>(
+/// Retries until it succeeds or [`RETRY_FOR`] is over. Returns the last result.
+async fn retry<F: Future<Output = Result<(), BoxError>>>(
     attempt: impl Fn() -> F,
 ) -> Result<(), BoxError> {
     let started = Instant::now();
     loop {
-        let outcome = match timeout(ENOUGH, attempt()).await {
+        let outcome = match timeout(TIMEOUT, attempt()).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!("no answer within {} s", ENOUGH.as_secs()).into()),
+            Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs()).into()),
         };
-        if outcome.is_ok() || started.elapsed() >= PATIENCE {
+        if outcome.is_ok() || started.elapsed() >= RETRY_FOR {
             return outcome;
         }
         sleep(PAUSE).await;
     }
 }
 
-/// Asks for the smallest GatewayQueue there is, without making it.
-async fn takes_a_queue(namespace: &str) -> Result<(), BoxError> {
+/// Creates the smallest GatewayQueue as a dry run.
+async fn accepts_a_queue(namespace: &str) -> Result<(), BoxError> {
     let client = Client::try_default().await?;
     let kind = ApiResource::erase::<GatewayQueue>(&());
     let queues: Api<DynamicObject> = Api::namespaced_with(client, namespace, &kind);
@@ -97,13 +96,13 @@ async fn takes_a_queue(namespace: &str) -> Result<(), BoxError> {
         dry_run: true,
         ..PostParams::default()
     };
-    let taken = queues.create(&dry_run, &queue).await;
-    let taken = taken.map_err(|error| requests::words(&error))?;
-    // A definition without our schema would take anything and fill in nothing.
-    match taken.data["spec"]["port"].is_number() {
+    let created = queues.create(&dry_run, &queue).await;
+    let created = created.map_err(|error| requests::describe(&error))?;
+    // A CRD without our schema would accept anything and set no defaults.
+    match created.data["spec"]["port"].is_number() {
         true => Ok(()),
         false => Err(format!(
-            "the API server does not fill in the defaults of a {}: its definition is not this version's",
+            "the API server does not set the defaults of a {}: the installed CRD is not that of this version",
             GatewayQueue::kind(&())
         )
         .into()),
@@ -121,11 +120,11 @@ async fn is_ready(url: &Uri) -> Result<(), BoxError> {
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), LARGEST_ANSWER);
+        let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES);
         Ok::<_, BoxError>((status, body.collect().await?.to_bytes()))
     };
-    // The connection is driven until the answer is there.
-    let (status, said) = tokio::select! {
+    // The connection is driven until the response has arrived.
+    let (status, body) = tokio::select! {
         answer = exchange => answer?,
         ended = connection => return Err(match ended {
             Ok(()) => "the connection was closed without an answer".into(),
@@ -134,7 +133,7 @@ async fn is_ready(url: &Uri) -> Result<(), BoxError> {
     };
     match status {
         StatusCode::OK => Ok(()),
-        _ => Err(format!("{status}: {}", String::from_utf8_lossy(&said).trim()).into()),
+        _ => Err(format!("{status}: {}", String::from_utf8_lossy(&body).trim()).into()),
     }
 }
 
@@ -157,14 +156,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_operator_is_ready_when_it_says_so() {
+    async fn a_ready_operator_passes() {
         let (url, task) = operator(Readiness::of(Arc::default())).await;
         is_ready(&url).await.unwrap();
         task.abort();
     }
 
     #[tokio::test]
-    async fn one_that_is_not_ready_is_quoted() {
+    async fn an_operator_that_is_not_ready_is_quoted() {
         let mut readiness = Readiness::of(Arc::default());
         readiness.add("*");
         let (url, task) = operator(readiness).await;
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_not_there_is_no_hang() {
+    async fn a_missing_operator_is_an_error() {
         let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: Uri = format!("http://{}/readyz", free.local_addr().unwrap())
             .parse()
@@ -184,17 +183,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_works_late_works() {
-        let begun = Instant::now();
+    async fn a_check_that_succeeds_late_succeeds() {
+        let started = Instant::now();
         let late = || async {
-            match begun.elapsed() > Duration::from_secs(3) {
+            match started.elapsed() > Duration::from_secs(3) {
                 true => Ok(()),
                 false => Err("not yet".into()),
             }
         };
-        patiently(late).await.unwrap();
+        retry(late).await.unwrap();
         let never = || async { Err("no such kind".into()) };
-        let error = patiently(never).await.unwrap_err();
+        let error = retry(never).await.unwrap_err();
         assert_eq!(error.to_string(), "no such kind");
     }
 }

@@ -1,11 +1,11 @@
-//! What the operator is told on its command line and in its environment. A
-//! flag wins over its variable.
+//! The settings of the operator, from flags and the environment. A flag takes precedence over its
+//! variable.
 
 mod check;
 
 use std::ffi::OsString;
 
-use lexopt::prelude::*;
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::api::{ImagePullPolicy, LogFormat};
@@ -14,37 +14,13 @@ use crate::leader_election::{Candidacy, LEASE, NAMESPACE_LEASE};
 
 pub use check::Check;
 
-/// What `--help` prints.
-pub const USAGE: &str = "\
-Turns GatewayQueues into running queue servers.
+const ENVIRONMENT: &str = "\
+Environment only:
+  QUEUE_IMAGE_PULL_SECRETS  the pull Secrets of the default image, comma-separated
+  POD_NAME, POD_NAMESPACE   the pod of this operator; required for a leader election
+  RUST_LOG                  what is logged [default: info]
 
-Usage: gateway-queue-operator [OPTIONS]     run the operator
-       gateway-queue-operator crd           print the CustomResourceDefinition
-       gateway-queue-operator check --readyz URL --namespace NAME
-                                            say whether an installation works
-
-Options, and the variables that stand for them:
-  --queue-image IMAGE           QUEUE_IMAGE, the image of the queue; needed
-  --queue-image-pull-policy P   QUEUE_IMAGE_PULL_POLICY: Always, IfNotPresent, Never
-                                QUEUE_IMAGE_PULL_SECRETS: Secrets with which it is
-                                pulled, with commas between; from the environment only
-  --watch-namespace NAMES       WATCH_NAMESPACE, with commas between, or the flag
-                                again; all namespaces when absent
-  --admin-port PORT             ADMIN_PORT, for /livez /readyz /metrics; 8080
-  --log-format FORMAT           LOG_FORMAT: text or json; text
-  --leader-election BOOL        LEADER_ELECTION: true or false; true when several
-                                operators serve the same namespaces, so that one
-                                of them is the leader; false when absent
-  --leader-election-namespace NAME
-                                LEADER_ELECTION_NAMESPACE, where operators of all
-                                namespaces have their Lease; kube-system. Others
-                                have one in each namespace that they watch
-  --help, --version
-
-RUST_LOG says what is logged (info when absent). POD_NAME and POD_NAMESPACE identify
-this operator in a leader election; both are needed for one.
-The cluster is that of the pod, else of KUBECONFIG or ~/.kube/config.
-";
+The cluster is that of the pod, else that of KUBECONFIG or ~/.kube/config.";
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,38 +29,35 @@ pub enum Command {
     Run(Settings),
     /// Print the CustomResourceDefinition.
     Crd,
-    /// Say whether an installation works.
+    /// Check an installation.
     Check(Check),
-    /// Print [`USAGE`].
-    Help,
-    /// Print the version.
-    Version,
+    /// Print this text: the help, or the version.
+    Print(String),
 }
 
-/// How to run the operator.
+/// The settings of the operator.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What queues are made of, unless their spec says otherwise.
+    /// The defaults of queues.
     pub defaults: QueueDefaults,
-    /// The namespaces to work in; none of them stands for all.
+    /// The namespaces to serve; all if empty.
     pub watch_namespaces: Vec<String>,
-    /// How operators of the same namespaces agree on a leader; this one is alone when
-    /// there is none.
+    /// The election of a leader among operators; if absent, this operator is the leader.
     pub election: Option<Election>,
     /// The port of probes and metrics.
     pub admin_port: u16,
-    /// The form of log lines.
+    /// The format of log lines.
     pub log_format: LogFormat,
     /// What is logged, in the notation of RUST_LOG.
     pub log_filter: String,
 }
 
-/// How operators agree on a leader.
+/// The election of a leader among operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Election {
     /// The namespace of the Lease of operators that serve all namespaces.
     pub namespace: String,
-    /// Who this operator is.
+    /// The identity of this operator.
     pub identity: String,
 }
 
@@ -99,196 +72,238 @@ impl Election {
     }
 }
 
-/// A setting that cannot be read. Its message is one line.
+/// An invalid command line or setting. Its message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Something on the command line.
+    /// An invalid command line.
     #[error("{0}; see --help")]
-    Arguments(#[from] lexopt::Error),
+    Arguments(String),
     /// A value that is not accepted.
     #[error("{name} is {value:?}; accepted is {accepted}")]
     Value {
         /// The flag and its variable.
         name: &'static str,
-        /// What was found.
+        /// Its value.
         value: String,
-        /// What would be accepted.
+        /// What is accepted.
         accepted: &'static str,
     },
-    /// A value without which nothing can be done.
+    /// A required value that is not set.
     #[error("{name} is not set; accepted is {accepted}")]
     Unset {
         /// The flag and its variable.
         name: &'static str,
-        /// What would be accepted.
+        /// What is accepted.
         accepted: &'static str,
     },
 }
 
-/// One setting: its flag, its variable, and what is accepted.
+/// A setting.
 struct Setting {
+    /// Its flag and its variable.
     name: &'static str,
+    /// Its flag, if it has one.
+    flag: &'static str,
+    /// Its variable, if it has one.
     variable: &'static str,
     accepted: &'static str,
+    help: &'static str,
 }
 
 const QUEUE_IMAGE: Setting = Setting {
     name: "--queue-image (QUEUE_IMAGE)",
+    flag: "queue-image",
     variable: "QUEUE_IMAGE",
     accepted: "the name of an image, such as gateway-queue:0.1.0",
+    help: "The default image of queues; required [env: QUEUE_IMAGE]",
 };
 const PULL_POLICY: Setting = Setting {
     name: "--queue-image-pull-policy (QUEUE_IMAGE_PULL_POLICY)",
+    flag: "queue-image-pull-policy",
     variable: "QUEUE_IMAGE_PULL_POLICY",
     accepted: "Always, IfNotPresent or Never",
+    help: "The default pull policy: Always, IfNotPresent or Never [env: QUEUE_IMAGE_PULL_POLICY]",
 };
 const PULL_SECRETS: Setting = Setting {
     name: "QUEUE_IMAGE_PULL_SECRETS",
+    flag: "",
     variable: "QUEUE_IMAGE_PULL_SECRETS",
-    accepted: "names of Secrets with commas between",
+    accepted: "names of Secrets, comma-separated",
+    help: "",
 };
 const WATCH_NAMESPACE: Setting = Setting {
     name: "--watch-namespace (WATCH_NAMESPACE)",
+    flag: "watch-namespace",
     variable: "WATCH_NAMESPACE",
-    accepted: "names of namespaces with commas between, such as bots,shop",
+    accepted: "names of namespaces, comma-separated, such as bots,shop",
+    help: "The namespaces to serve, comma-separated or by repeated flags; all if absent [env: WATCH_NAMESPACE]",
 };
 const ELECTION: Setting = Setting {
     name: "--leader-election (LEADER_ELECTION)",
+    flag: "leader-election",
     variable: "LEADER_ELECTION",
     accepted: "true or false",
+    help: "Whether operators of the same namespaces elect a leader: true or false [env: LEADER_ELECTION] [default: false]",
 };
 const LEASE_NAMESPACE: Setting = Setting {
     name: "--leader-election-namespace (LEADER_ELECTION_NAMESPACE)",
+    flag: "leader-election-namespace",
     variable: "LEADER_ELECTION_NAMESPACE",
     accepted: "the name of a namespace, such as kube-system",
+    help: "The namespace of the Lease of operators that serve all namespaces [env: LEADER_ELECTION_NAMESPACE] [default: kube-system]",
 };
 const POD_NAME: Setting = Setting {
     name: "POD_NAME",
+    flag: "",
     variable: "POD_NAME",
-    accepted: "the name of this operator's pod, which tells it from others that take part in the election",
+    accepted: "the name of this operator's pod",
+    help: "",
 };
 const POD_NAMESPACE: Setting = Setting {
     name: "POD_NAMESPACE",
+    flag: "",
     variable: "POD_NAMESPACE",
-    accepted: "the namespace of this operator's pod, since pods of two namespaces may have the same name",
+    accepted: "the namespace of this operator's pod",
+    help: "",
 };
 const ADMIN_PORT: Setting = Setting {
     name: "--admin-port (ADMIN_PORT)",
+    flag: "admin-port",
     variable: "ADMIN_PORT",
     accepted: "a port from 1 to 65535",
+    help: "The port of /livez, /readyz and /metrics [env: ADMIN_PORT] [default: 8080]",
 };
 const LOG_FORMAT: Setting = Setting {
     name: "--log-format (LOG_FORMAT)",
+    flag: "log-format",
     variable: "LOG_FORMAT",
     accepted: "text or json",
+    help: "The format of log lines: text or json [env: LOG_FORMAT] [default: text]",
 };
 const LOG_FILTER: Setting = Setting {
     name: "RUST_LOG",
+    flag: "",
     variable: "RUST_LOG",
-    accepted: "a level (error, warn, info, debug, trace), or target=level with commas between",
+    accepted: "a level (error, warn, info, debug, trace), or target=level, comma-separated",
+    help: "",
 };
+
+/// The flags, in the order of the help.
+const FLAGS: [Setting; 7] = [
+    QUEUE_IMAGE,
+    PULL_POLICY,
+    WATCH_NAMESPACE,
+    ELECTION,
+    LEASE_NAMESPACE,
+    ADMIN_PORT,
+    LOG_FORMAT,
+];
+
+fn command() -> clap::Command {
+    let crd = clap::Command::new("crd").about("Prints the CustomResourceDefinition");
+    clap::Command::new(env!("CARGO_PKG_NAME"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Turns GatewayQueues into running queue servers. Runs the operator unless a command is given.")
+        .after_help(ENVIRONMENT)
+        .args_override_self(true)
+        .args(FLAGS.iter().map(Setting::arg))
+        .subcommand(crd)
+        .subcommand(Check::command())
+}
 
 impl Command {
     /// Reads the command line (without the program) and the environment.
     ///
     /// # Errors
-    /// For whatever cannot be read, with what would be accepted.
+    /// States what is not accepted, and what is.
     pub fn read(
         arguments: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Error> {
-        let mut flags = Flags::default();
-        let mut parser = lexopt::Parser::from_args(arguments);
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Short('h') | Long("help") => return Ok(Self::Help),
-                Short('V') | Long("version") => return Ok(Self::Version),
-                Long("queue-image") => flags.queue_image = Some(parser.value()?),
-                Long("queue-image-pull-policy") => flags.pull_policy = Some(parser.value()?),
-                Long("watch-namespace") => flags.namespaces.push(parser.value()?),
-                Long("admin-port") => flags.admin_port = Some(parser.value()?),
-                Long("leader-election") => flags.election = Some(parser.value()?),
-                Long("leader-election-namespace") => {
-                    flags.lease_namespace = Some(parser.value()?);
-                }
-                Long("log-format") => flags.log_format = Some(parser.value()?),
-                Value(word) if word == "crd" => return Ok(Self::Crd),
-                Value(word) if word == "check" => return Check::read(&mut parser).map(Self::Check),
-                other => return Err(other.unexpected().into()),
+        let program = OsString::from(env!("CARGO_PKG_NAME"));
+        let arguments = std::iter::once(program).chain(arguments);
+        let matches = match command().try_get_matches_from(arguments) {
+            Ok(matches) => matches,
+            Err(text) if !text.use_stderr() => return Ok(Self::Print(text.to_string())),
+            Err(error) => {
+                let text = error.to_string();
+                let line = text.lines().next().unwrap_or_default();
+                let line = line.trim_start_matches("error: ");
+                return Err(Error::Arguments(line.to_owned()));
             }
+        };
+        match matches.subcommand() {
+            Some(("crd", _)) => Ok(Self::Crd),
+            Some((_, check)) => Check::read(check).map(Self::Check),
+            None => settings(&matches, variable).map(Self::Run),
         }
-        flags.settings(variable).map(Self::Run)
     }
 }
 
-#[derive(Default)]
-struct Flags {
-    queue_image: Option<OsString>,
-    pull_policy: Option<OsString>,
-    namespaces: Vec<OsString>,
-    election: Option<OsString>,
-    lease_namespace: Option<OsString>,
-    admin_port: Option<OsString>,
-    log_format: Option<OsString>,
+fn settings(
+    flags: &ArgMatches,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Settings, Error> {
+    let flag = |setting: &Setting| flags.get_one::<OsString>(setting.flag).cloned();
+    let image = QUEUE_IMAGE.needed(flag(&QUEUE_IMAGE), &variable, image)?;
+    let image_pull_policy = PULL_POLICY.read(flag(&PULL_POLICY), &variable, |name| {
+        let mut all = ImagePullPolicy::ALL.iter().copied();
+        all.find(|policy| policy.as_str() == name)
+    })?;
+    let election = self::election(flag(&ELECTION), flag(&LEASE_NAMESPACE), &variable)?;
+    let admin_port = ADMIN_PORT.read(flag(&ADMIN_PORT), &variable, |port| {
+        port.parse().ok().filter(|port| *port != 0)
+    })?;
+    let log_format = LOG_FORMAT.read(flag(&LOG_FORMAT), &variable, |name| {
+        let mut all = LogFormat::ALL.into_iter();
+        all.find(|format| format.as_str() == name)
+    })?;
+    let log_filter = LOG_FILTER.read(None, &variable, log_filter)?;
+    let pull_secrets = PULL_SECRETS.read(None, &variable, secrets)?;
+    let namespaces = flags.get_many::<OsString>(WATCH_NAMESPACE.flag);
+    let namespaces = namespaces.into_iter().flatten().cloned().collect();
+    Ok(Settings {
+        defaults: QueueDefaults {
+            image,
+            image_pull_policy,
+            image_pull_secrets: pull_secrets.unwrap_or_default(),
+        },
+        watch_namespaces: watch_namespaces(namespaces, &variable)?,
+        election,
+        admin_port: admin_port.unwrap_or(8080),
+        log_format: log_format.unwrap_or_default(),
+        log_filter: log_filter.unwrap_or_else(|| "info".to_owned()),
+    })
 }
 
-impl Flags {
-    fn settings(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Settings, Error> {
-        let Self {
-            queue_image,
-            pull_policy,
-            namespaces,
-            election,
-            lease_namespace,
-            admin_port,
-            log_format,
-        } = self;
-        let image = QUEUE_IMAGE.needed(queue_image, &variable, image)?;
-        let image_pull_policy = PULL_POLICY.read(pull_policy, &variable, |word| {
-            ImagePullPolicy::ALL
-                .into_iter()
-                .find(|p| p.as_str() == word)
-        })?;
-        let election = self::election(election, lease_namespace, &variable)?;
-        let admin_port = ADMIN_PORT.read(admin_port, &variable, |port| {
-            port.parse().ok().filter(|port| *port != 0)
-        })?;
-        let log_format = LOG_FORMAT.read(log_format, &variable, |word| {
-            LogFormat::ALL.into_iter().find(|f| f.as_str() == word)
-        })?;
-        let log_filter = LOG_FILTER.read(None, &variable, |filter| {
-            // A space would be a part of the name of a target.
-            let filter = filter
-                .split(',')
-                .map(str::trim)
-                .collect::<Vec<_>>()
-                .join(",");
-            // A lone word that is no level is taken for a target, and silences
-            // all others.
-            let mut lone = filter.split(',').filter(|part| !part.contains('='));
-            let levels = lone.all(|word| word.parse::<LevelFilter>().is_ok());
-            let readable = levels && filter.parse::<Targets>().is_ok();
-            readable.then_some(filter)
-        })?;
-        Ok(Settings {
-            defaults: QueueDefaults {
-                image,
-                image_pull_policy,
-                image_pull_secrets: PULL_SECRETS
-                    .read(None, &variable, secrets)?
-                    .unwrap_or_default(),
-            },
-            watch_namespaces: watch_namespaces(namespaces, &variable)?,
-            election,
-            admin_port: admin_port.unwrap_or(8080),
-            log_format: log_format.unwrap_or_default(),
-            log_filter: log_filter.unwrap_or_else(|| "info".to_owned()),
-        })
-    }
+fn log_filter(filter: &str) -> Option<String> {
+    // A space would be part of the name of a target.
+    let parts: Vec<&str> = filter.split(',').map(str::trim).collect();
+    // A word that is not a level would be a target, and disable all others.
+    let mut words = parts.iter().filter(|part| !part.contains('='));
+    let are_levels = words.all(|word| word.parse::<LevelFilter>().is_ok());
+    let filter = parts.join(",");
+    (are_levels && filter.parse::<Targets>().is_ok()).then_some(filter)
 }
 
 impl Setting {
-    /// As [`Setting::read`], of a setting without which nothing can be done.
+    fn arg(&self) -> Arg {
+        let action = match self.flag {
+            "watch-namespace" => ArgAction::Append,
+            _ => ArgAction::Set,
+        };
+        Arg::new(self.flag)
+            .long(self.flag)
+            .value_name(match self.variable {
+                "" => "VALUE",
+                variable => variable,
+            })
+            .value_parser(value_parser!(OsString))
+            .action(action)
+            .help(self.help)
+    }
+
+    /// As [`Setting::read`], for a required setting.
     fn needed<T>(
         &self,
         flag: Option<OsString>,
@@ -299,7 +314,7 @@ impl Setting {
         self.set(read)
     }
 
-    /// The value, without which nothing can be done.
+    /// The value of a required setting.
     fn set<T>(&self, read: Option<T>) -> Result<T, Error> {
         read.ok_or(Error::Unset {
             name: self.name,
@@ -307,8 +322,7 @@ impl Setting {
         })
     }
 
-    /// Reads the flag, else the variable; an empty one is what manifests have
-    /// for "not set".
+    /// Reads the flag, else the variable. An empty variable counts as not set.
     fn read<T>(
         &self,
         flag: Option<OsString>,
@@ -330,17 +344,17 @@ impl Setting {
     }
 }
 
-/// Each setting is read, also without an election.
+/// Every setting is checked, even without an election.
 fn election(
     flag: Option<OsString>,
     namespace: Option<OsString>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<Election>, Error> {
-    let takes_part = ELECTION.read(flag, &variable, |word| word.parse().ok())?;
+    let is_enabled = ELECTION.read(flag, &variable, |word| word.parse().ok())?;
     let namespace = LEASE_NAMESPACE.read(namespace, &variable, namespace_name)?;
     let pod_namespace = POD_NAMESPACE.read(None, &variable, namespace_name)?;
     let pod = POD_NAME.read(None, &variable, object_name)?;
-    if takes_part != Some(true) {
+    if is_enabled != Some(true) {
         return Ok(None);
     }
     let (pod, pod_namespace) = (POD_NAME.set(pod)?, POD_NAMESPACE.set(pod_namespace)?);
@@ -350,7 +364,7 @@ fn election(
     }))
 }
 
-/// The namespaces of all flags together, else of the variable.
+/// The namespaces of all flags, else of the variable.
 fn watch_namespaces(
     flags: Vec<OsString>,
     variable: impl Fn(&str) -> Option<OsString>,
@@ -378,7 +392,7 @@ fn secrets(list: &str) -> Option<Vec<String>> {
     let fits = |name: &str| (1..=253).contains(&name.len()) && name.chars().all(allowed);
     let mut names: Vec<String> = Vec::new();
     for name in list.split(',').map(str::trim) {
-        // A pod may name each Secret only once.
+        // A pod may reference each Secret only once.
         if fits(name) && !names.iter().any(|before| before == name) {
             names.push(name.to_owned());
         } else if !fits(name) {
@@ -388,7 +402,7 @@ fn secrets(list: &str) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// The names in a list with commas between. None when one is no name.
+/// The names in a comma-separated list; none if one is invalid.
 fn names(list: &str) -> Option<Vec<String>> {
     list.split(',').map(str::trim).map(namespace_name).collect()
 }

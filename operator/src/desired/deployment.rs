@@ -1,5 +1,5 @@
-//! The queue itself. A new pod joins the old ones before one of them goes, so
-//! that whoever waits on one that goes has another that leads.
+//! The Deployment. A new pod is ready before an old one stops, so that an old one can forward its
+//! waiting clients to another leader.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,21 +24,19 @@ use crate::api::{
     parse_duration,
 };
 
-/// The names of the ports: where shards ask for their turn, where the probes and
-/// the metrics are, and where the queue's pods ask each other.
+/// The names of the ports: for shards, for probes and metrics, and for requests between the
+/// queue's pods.
 pub(super) const QUEUE_PORT: &str = "queue";
 pub(super) const ADMIN: &str = "admin";
 pub(super) const PEER: &str = "peer";
 
-/// Seconds that a pod may take to end when the spec does not say. For those who
-/// wait on it, it asks the next leader meanwhile, and a queue may be long.
+/// The default termination grace period, in seconds: waiting clients may need it.
 const TERMINATION_GRACE: i64 = 600;
 
-/// Seconds of them that are left for closing what is still open, before the
-/// kubelet kills the pod.
+/// The seconds of it that are left for closing connections.
 const CLOSING: i64 = 5;
 
-/// Below this port the kernel wants a privilege, unless it is told otherwise.
+/// Lower ports require a privilege, unless a sysctl allows them.
 const FIRST_UNPRIVILEGED_PORT: i32 = 1024;
 
 pub(super) fn deployment(
@@ -73,7 +71,7 @@ pub(super) fn deployment(
     })
 }
 
-/// With the mark of the token by which the pod grants, if there is one.
+/// The labels of the pods, including the hash of their token.
 fn pod_labels(
     owner: &Owner,
     spec: &GatewayQueueSpec,
@@ -95,9 +93,9 @@ fn pod_spec(
     let container = container(owner, spec, &pod, defaults)?;
     Ok(PodSpec {
         service_account_name: Some(owner.name.clone()),
-        // It is mounted as one of the volumes.
+        // One of the volumes contains it.
         automount_service_account_token: Some(false),
-        // A Service called `peer` would otherwise set PEER_PORT.
+        // A Service named `peer` would otherwise set PEER_PORT.
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(termination_grace(&pod)),
         security_context: Some(pod_security(spec.port)),
@@ -113,7 +111,7 @@ fn pod_spec(
     })
 }
 
-/// Those of the spec, else those that belong to the operator's image.
+/// The pull Secrets of the spec, else those of the operator's default image.
 fn pull_secrets(
     spec: &GatewayQueueSpec,
     defaults: &QueueDefaults,
@@ -134,7 +132,7 @@ fn container(
     pod: &PodSettings,
     defaults: &QueueDefaults,
 ) -> Result<Container, Error> {
-    // The operator's policy is about the operator's image.
+    // The default policy belongs to the default image.
     let (image, policy) = match &spec.image {
         Some(image) => (image, spec.image_pull_policy),
         None => (
@@ -152,7 +150,7 @@ fn container(
             port(ADMIN, ADMIN_PORT),
             port(PEER, PEER_PORT),
         ]),
-        // Often, so that a new pod takes requests at once; it costs nothing.
+        // Frequent, so that a new pod soon receives requests.
         readiness_probe: Some(probe("/readyz", 2)),
         liveness_probe: Some(probe("/livez", 10)),
         resources: Some(resources(pod)),
@@ -166,7 +164,7 @@ fn container(
             ..SecurityContext::default()
         }),
         volume_mounts: Some(mounts(spec)),
-        // The last words of a pod that crashes, for the status.
+        // For the status of a crashing pod.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     })
@@ -177,8 +175,7 @@ fn termination_grace(pod: &PodSettings) -> i64 {
     asked.unwrap_or(TERMINATION_GRACE)
 }
 
-/// What the platform asks for, and to spread the pods over nodes if they can be,
-/// unless it is said already near and far from which pods they run.
+/// The affinity of the spec; if it has no anti-affinity, the pods prefer separate nodes.
 fn affinity(owner: &Owner, asked: Option<Affinity>) -> Affinity {
     let mut affinity = asked.unwrap_or_default();
     if let Some(near) = &mut affinity.pod_affinity {
@@ -208,8 +205,8 @@ fn affinity(owner: &Owner, asked: Option<Affinity>) -> Affinity {
     affinity
 }
 
-/// Spread constraints, each about the queue's own pods unless it names others: without a
-/// selector it matches no pod at all, and has no effect.
+/// The spread constraints. Without a selector, one would match no pods, so it selects the queue's
+/// own.
 fn spread(
     owner: &Owner,
     asked: Option<Vec<TopologySpreadConstraint>>,
@@ -289,7 +286,7 @@ fn field(name: &str, path: &str) -> EnvVar {
         value: None,
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
-                // Named, since the API server would fill it in.
+                // Set, because the API server would set it.
                 api_version: Some("v1".to_owned()),
                 field_path: path.to_owned(),
             }),
@@ -298,8 +295,7 @@ fn field(name: &str, path: &str) -> EnvVar {
     }
 }
 
-/// A duration of the spec as the queue reads it: one number, one unit. Never
-/// shorter than the spec says.
+/// A duration of the spec as the queue reads it: one number with one unit, rounded up.
 fn span(field: &'static str, text: &str) -> Result<String, Error> {
     let duration = parse_duration(text).ok_or_else(|| Error::Duration {
         field,
@@ -348,15 +344,14 @@ fn resources(pod: &PodSettings) -> ResourceRequirements {
             |amounts: &Option<BTreeMap<_, _>>| amounts.as_ref().is_none_or(BTreeMap::is_empty);
         empty(limits) && empty(requests)
     };
-    // Nothing asked for is as no asking: whoever takes away what there was leaves
-    // something empty, or nothing, as the API server has it.
+    // Empty resources mean the same as absent ones.
     match pod.resources.as_ref().filter(|asked| !is_empty(asked)) {
         Some(asked) => ResourceRequirements {
             limits: asked.limits.clone(),
             requests: asked.requests.clone(),
             claims: None,
         },
-        // No limit of CPU: a throttled queue grants late.
+        // No CPU limit, because a throttled queue grants late.
         None => ResourceRequirements {
             limits: quantities(&[("memory", "256Mi")]),
             requests: quantities(&[("cpu", "10m"), ("memory", "32Mi")]),
@@ -365,8 +360,8 @@ fn resources(pod: &PodSettings) -> ResourceRequirements {
     }
 }
 
-/// What the restricted Pod Security Standard asks for. The user is the image's
-/// own: some platforms assign one, and refuse pods that name another.
+/// The security context that the restricted Pod Security Standard requires. It sets no user,
+/// because some platforms assign one and reject pods that set another.
 fn pod_security(port: i32) -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
@@ -374,7 +369,7 @@ fn pod_security(port: i32) -> PodSecurityContext {
             type_: "RuntimeDefault".to_owned(),
             localhost_profile: None,
         }),
-        // A safe sysctl, of the pod alone: no privilege for a low port.
+        // A safe sysctl of the pod, instead of a privilege for a low port.
         sysctls: (port < FIRST_UNPRIVILEGED_PORT).then(|| {
             vec![Sysctl {
                 name: "net.ipv4.ip_unprivileged_port_start".to_owned(),

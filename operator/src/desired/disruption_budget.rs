@@ -1,4 +1,5 @@
-//! What keeps a drain of several nodes from taking all pods of a queue at once.
+//! The PodDisruptionBudget, which prevents a drain of several nodes from evicting all pods of a
+//! queue at once.
 
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -6,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Owner;
 
-/// One pod at a time, so that each handover has ended before the next begins,
-/// and however many there are, a drain never waits for one that cannot go.
+/// One pod at a time, so that each handover ends before the next begins, and a drain is never
+/// blocked, whatever the number of pods.
 pub(super) fn disruption_budget(owner: &Owner) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: owner.metadata(),
@@ -17,7 +18,7 @@ pub(super) fn disruption_budget(owner: &Owner) -> PodDisruptionBudget {
                 match_labels: Some(owner.selector()),
                 ..LabelSelector::default()
             }),
-            // A pod that does not work is not worth keeping a node for.
+            // A pod that does not work must not block a drain.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),
@@ -28,10 +29,10 @@ pub(super) fn disruption_budget(owner: &Owner) -> PodDisruptionBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     #[test]
-    fn one_pod_may_go_at_a_time_and_a_broken_one_always() {
+    fn one_pod_may_be_evicted_at_a_time_and_a_broken_one_always() {
         let spec = disruption_budget(&owner()).spec.unwrap();
         assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
         assert_eq!(spec.min_available, None);

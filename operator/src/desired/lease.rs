@@ -1,6 +1,5 @@
-//! The Lease that the queue's pods lead by, which also carries their lease state. The
-//! operator sees to it that it is there and goes with the GatewayQueue; spec and
-//! annotations are the queue's alone.
+//! The Lease with which the queue's pods elect their leader, and on which they publish the queue's
+//! state. The operator only creates it and sets its owner: the queue writes spec and annotations.
 
 use gateway_queue_core::lease_state::{HANDOVER, HandoverRecord};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -8,12 +7,11 @@ use k8s_openapi::api::coordination::v1::Lease;
 use super::{Owner, TOKEN, token_label};
 use crate::api::GatewayQueueSpec;
 
-/// The Lease as it is applied. Blank, it may have come in the place of one that
-/// somebody leads by, and the pods wait until that leader must have stopped.
+/// The Lease as it is applied. It is blank, so pods wait until the leader of a possible
+/// predecessor must have stopped.
 ///
-/// It is of one token: what the last leader left says nothing about another one, of
-/// which another queue may have granted a moment ago. So it carries the token's mark,
-/// and one that carries another is replaced.
+/// The handover of a leader is about one token: another queue may have granted a moment ago with
+/// another one. So the Lease has the hash of its token, and is replaced if that changes.
 pub(super) fn lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
     let mut metadata = owner.metadata();
     let labels = metadata.labels.get_or_insert_default();
@@ -24,9 +22,9 @@ pub(super) fn lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
     }
 }
 
-/// The Lease of a GatewayQueue that never had a leader: it says so, and the first
-/// pod need not wait. It is for a create, never for an apply: the first leader
-/// removes those words, and to apply them would put them back.
+/// The Lease of a GatewayQueue that never had a leader: it says so, and the first pod need not
+/// wait. It is only created, never applied: that would restore the annotation, which the first
+/// leader removes.
 pub fn first_lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
     let mut lease = lease(owner, spec);
     let never_led = (HANDOVER.to_owned(), HandoverRecord::NeverLed.write());
@@ -37,7 +35,7 @@ pub fn first_lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::{owner, queue};
+    use crate::testing::{owner, queue};
 
     fn spec(secret: Option<&str>) -> GatewayQueueSpec {
         let token = secret.map(|name| serde_json::json!({"name": name}));
@@ -45,26 +43,26 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_carries_the_mark_of_its_token_and_not_its_name() {
-        let mark = |secret| {
+    fn a_lease_has_the_hash_of_its_token_and_not_its_name() {
+        let hash = |secret| {
             let labels = lease(&owner(), &spec(secret)).metadata.labels.unwrap();
             labels[TOKEN].clone()
         };
-        assert_eq!(mark(None), "none");
-        assert_eq!(mark(Some("a")), mark(Some("a")));
-        assert_ne!(mark(Some("a")), mark(Some("b")));
-        assert!(!mark(Some("discord")).contains("discord"));
+        assert_eq!(hash(None), "none");
+        assert_eq!(hash(Some("a")), hash(Some("a")));
+        assert_ne!(hash(Some("a")), hash(Some("b")));
+        assert!(!hash(Some("discord")).contains("discord"));
     }
 
     #[test]
-    fn spec_and_annotations_are_left_to_the_queue() {
+    fn only_the_queue_writes_spec_and_annotations() {
         let lease = serde_json::to_value(lease(&owner(), &spec(None))).unwrap();
         assert_eq!(lease.get("spec"), None);
         assert_eq!(lease["metadata"].get("annotations"), None);
     }
 
     #[test]
-    fn the_first_lease_says_that_nobody_ever_led_and_is_the_same_otherwise() {
+    fn the_first_lease_says_that_it_never_had_a_leader() {
         let mut first = first_lease(&owner(), &spec(None));
         let annotations = first.metadata.annotations.take().unwrap();
         assert_eq!(annotations.len(), 1);

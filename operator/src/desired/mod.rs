@@ -1,5 +1,5 @@
-//! What shall be there for a GatewayQueue. Pure: the same object gives the
-//! same children, down to the byte.
+//! Builds the desired children of a GatewayQueue. Pure: the same GatewayQueue gives the same
+//! children, down to the byte.
 
 mod deployment;
 mod disruption_budget;
@@ -27,75 +27,74 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::MANAGER;
-use crate::api::{GatewayQueue, GatewayQueueSpec, ImagePullPolicy, TokenSecretRef};
+use crate::api::{GatewayQueue, GatewayQueueSpec, ImagePullPolicy, TokenSecretRef, names};
 
 pub use lease::first_lease;
 
-/// The label by which the operator finds what it made: the name of the GatewayQueue.
-/// In our own domain, because others rewrite the well-known labels.
+/// The label by which the operator finds its objects: the name of the GatewayQueue. It is in
+/// our own domain, because some platforms rewrite the well-known labels.
 pub const NAME: &str = "gatewayqueue.dev/name";
 
-/// The domain whose labels and annotations belong to the operator and the queue.
+/// The domain of the labels and annotations that only the operator and the queue set.
 pub const DOMAIN: &str = "gatewayqueue.dev";
 
-/// The well-known label that names the tool. An earlier version of the operator found
-/// its objects by it.
+/// The well-known label for the tool. An earlier version of the operator found its objects by
+/// it.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Finds the pods of all queues. They always have these labels, whichever version of the
-/// operator made them: a Deployment has no pods that its selector does not match.
+/// Selects the pods of all queues. They have these labels, whichever version of the operator
+/// created them: a Deployment's pods match its selector, which is immutable.
 pub const POD_SELECTOR: &str =
     "app.kubernetes.io/component=queue,app.kubernetes.io/name=gateway-queue";
 
-/// The label that says of which GatewayQueue an object is.
+/// The well-known label for the GatewayQueue of an object.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
 
-/// The label that says by which token a pod grants, and a Lease is led: a mark of the
-/// Secret and its key. Of pods that have one, whose they are: a token is in use for
-/// as long as there is a pod with it.
+/// The label for the token of a pod or Lease: a hash of the Secret's name and key. A token is
+/// in use as long as a pod has its label.
 pub const TOKEN: &str = "gatewayqueue.dev/token-ref-hash";
 
 /// The value of [`TOKEN`] for a queue without one.
 const NO_TOKEN: &str = "none";
 
-/// The annotation on a child that tells of what the operator applied. When it
-/// differs from what would be applied now, the child is applied again; values
-/// are never compared, since the API server rewrites some (`1000m` to `1`).
+/// The annotation of a child with the hash of its manifest. If the hash differs from that of
+/// the desired manifest, the child is applied again. Values are not compared, because the API
+/// server rewrites some (`1000m` to `1`).
 pub const APPLIED: &str = "gatewayqueue.dev/applied-hash";
 
-/// What the operator was installed with.
+/// The operator's settings for queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueDefaults {
-    /// The image of a queue whose spec names none.
+    /// The image, if the spec names none.
     pub image: String,
-    /// Its pull policy; none leaves the choice to Kubernetes.
+    /// Its pull policy; if absent, the default of Kubernetes.
     pub image_pull_policy: Option<ImagePullPolicy>,
-    /// The Secrets with which it is pulled, when the spec names no image and no
-    /// Secrets.
+    /// Its pull Secrets, if the spec names neither an image nor Secrets.
     pub image_pull_secrets: Vec<String>,
 }
 
-/// The kinds of children, in the order in which they are applied: what a pod
-/// needs comes before the pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "the kinds of Kubernetes")]
-pub enum Kind {
-    ServiceAccount,
-    Role,
-    RoleBinding,
-    Lease,
-    Service,
-    PodDisruptionBudget,
-    NetworkPolicy,
-    Deployment,
+names! {
+    /// The kinds of children, in the order in which they are applied: what a pod needs comes
+    /// before the pod.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[allow(missing_docs, reason = "the kinds of Kubernetes")]
+    pub enum Kind {
+        ServiceAccount,
+        Role,
+        RoleBinding,
+        Lease,
+        Service,
+        PodDisruptionBudget,
+        NetworkPolicy,
+        Deployment,
+    }
 }
 
 impl Kind {
-    /// The kinds that not every GatewayQueue asks for: what a spec before has
-    /// asked for is deleted.
+    /// The kinds that not every spec asks for. They are deleted when a spec no longer does.
     pub const OPTIONAL: [Self; 3] = [Self::PodDisruptionBudget, Self::NetworkPolicy, Self::Lease];
 
-    /// Where the API server serves objects of this kind.
+    /// The API resource of this kind.
     pub fn resource(self) -> ApiResource {
         match self {
             Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
@@ -108,62 +107,48 @@ impl Kind {
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
         }
     }
-
-    /// The name of the kind.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ServiceAccount => "ServiceAccount",
-            Self::Role => "Role",
-            Self::RoleBinding => "RoleBinding",
-            Self::Lease => "Lease",
-            Self::Service => "Service",
-            Self::PodDisruptionBudget => "PodDisruptionBudget",
-            Self::NetworkPolicy => "NetworkPolicy",
-            Self::Deployment => "Deployment",
-        }
-    }
 }
 
-/// One object that shall be there.
+/// A desired object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Child {
     /// Its kind.
     pub kind: Kind,
-    /// What is applied: the fields that the operator owns, no others.
+    /// The manifest: exactly the fields that the operator owns.
     pub manifest: Value,
-    /// Stands for the manifest: another one has another mark.
-    pub mark: String,
+    /// The hash of the manifest.
+    pub hash: String,
 }
 
-/// Why no children can be made of a GatewayQueue.
+/// Why no children can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It does not come from an API server.
+    /// The GatewayQueue has not been stored by an API server.
     #[error("the GatewayQueue has no metadata.{0}")]
     Incomplete(&'static str),
-    /// The schema that is installed is not the operator's own.
+    /// The installed CRD accepts what this operator version does not.
     #[error(
-        "spec.{field} is {value:?}, which is no duration such as 5s or 250ms; the installed CRD is older or newer than the operator"
+        "spec.{field} is {value:?}; accepted is a duration such as 5s or 250ms. The installed CRD is older or newer than the operator"
     )]
     Duration {
         /// The field of the spec.
         field: &'static str,
-        /// What it says.
+        /// Its value.
         value: String,
     },
-    /// A child cannot be written as JSON.
-    #[error("cannot write a child as JSON: {0}")]
+    /// A child cannot be serialized.
+    #[error("cannot serialize a child: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// A GatewayQueue as its children refer to it: all have its name and namespace.
+/// The identity of a GatewayQueue. All children have its name and namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The name of the GatewayQueue and of each child.
     pub name: String,
     /// The namespace of all of them.
     pub namespace: String,
-    /// The UID, by which a child is told from a stranger of the same name.
+    /// The UID, which distinguishes its children from other objects of the name.
     pub uid: String,
 }
 
@@ -176,7 +161,7 @@ impl Owner {
         Self::by(&queue.metadata)
     }
 
-    /// The identity of a GatewayQueue that has this metadata.
+    /// The identity of a GatewayQueue with this metadata.
     ///
     /// # Errors
     /// As of [`Owner::of`].
@@ -189,8 +174,8 @@ impl Owner {
         })
     }
 
-    /// The labels by which pods are selected. They can never change: the
-    /// selector of a Deployment is immutable.
+    /// The labels that select the pods. They must never change: the selector of a Deployment
+    /// is immutable.
     fn selector(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("app.kubernetes.io/component".to_owned(), "queue".to_owned()),
@@ -202,14 +187,14 @@ impl Owner {
         ])
     }
 
-    /// The same labels as kubectl takes them.
+    /// The same labels, as a selector for kubectl.
     pub fn selector_text(&self) -> String {
         let pairs = self.selector().into_iter();
         let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
         pairs.join(",")
     }
 
-    /// The labels of the pods, on top of those that a user asks for.
+    /// The labels of the pods, which take precedence over those of the spec.
     fn labels(&self, asked: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
         let mut labels = allowed(asked).unwrap_or_default();
         labels.extend(self.selector());
@@ -222,7 +207,7 @@ impl Owner {
         self.metadata_with(None, None)
     }
 
-    /// The metadata of a child, with the labels and annotations that a user asks for.
+    /// The metadata of a child, with labels and annotations of the spec.
     fn metadata_with(
         &self,
         asked_labels: Option<&BTreeMap<String, String>>,
@@ -241,8 +226,8 @@ impl Owner {
                 name: self.name.clone(),
                 uid: self.uid.clone(),
                 controller: Some(true),
-                // Left out: setting it needs a right on finalizers where the
-                // API server checks, and nobody waits for the children to go.
+                // Setting it would require rights on finalizers on some platforms, and
+                // foreground deletion is not needed.
                 block_owner_deletion: None,
             }]),
             ..ObjectMeta::default()
@@ -250,15 +235,15 @@ impl Owner {
     }
 }
 
-/// The labels or annotations that a user may set: the schema refuses the others, but may
-/// be older than this operator.
+/// The labels or annotations that a spec may set. The schema rejects the others, but it may be
+/// older than this operator.
 fn allowed(asked: Option<&BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
     let mut allowed = asked.cloned()?;
     allowed.retain(|key, _| !is_reserved(key));
     Some(allowed).filter(|allowed| !allowed.is_empty())
 }
 
-/// Whether a key is in our domain, or in one below it.
+/// Whether a key is in our domain or a subdomain of it.
 fn is_reserved(key: &str) -> bool {
     let Some((domain, _)) = key.split_once('/') else {
         return false;
@@ -267,28 +252,26 @@ fn is_reserved(key: &str) -> bool {
     above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
-/// The mark of the Deployment among these children: one that was applied from
-/// this spec carries it.
-pub fn deployment_mark(children: &[Child]) -> Option<String> {
+/// The hash of the Deployment among these children.
+pub fn deployment_hash(children: &[Child]) -> Option<&str> {
     let deployment = children.iter().find(|c| c.kind == Kind::Deployment)?;
-    Some(deployment.mark.clone())
+    Some(&deployment.hash)
 }
 
-/// The children of a GatewayQueue, in the order in which to apply them. One that
-/// stands down, because another uses its token, has no pods, and no Lease either:
-/// its next one is blank, and so its pods wait until whoever granted by that token
-/// must have stopped.
+/// Returns the children of a GatewayQueue, in the order in which to apply them. If another
+/// GatewayQueue has its token, it has no pods and no Lease: its next Lease is blank, so its pods
+/// wait until the leader of the other one must have stopped.
 ///
 /// # Errors
-/// See [`Error`]; none of them passes by itself.
+/// See [`Error`]; none of them is temporary.
 pub fn children(
     queue: &GatewayQueue,
     defaults: &QueueDefaults,
-    stands_down: bool,
+    is_token_taken: bool,
 ) -> Result<Vec<Child>, Error> {
     let owner = Owner::of(queue)?;
     let mut spec = queue.spec.clone();
-    if stands_down {
+    if is_token_taken {
         spec.replicas = 0;
     }
     let mut children = vec![
@@ -299,12 +282,12 @@ pub fn children(
         child(Kind::Role, &role::role(&owner))?,
         child(Kind::RoleBinding, &role_binding::role_binding(&owner))?,
     ];
-    if !stands_down {
-        children.push(unmarked(Kind::Lease, &lease::lease(&owner, &spec))?);
+    if !is_token_taken {
+        children.push(without_hash(Kind::Lease, &lease::lease(&owner, &spec))?);
     }
     let service = service::service(&owner, &spec.service);
     children.push(child(Kind::Service, &service)?);
-    // About a single pod it would say nothing.
+    // For a single pod it would have no effect.
     if spec.replicas > 1 {
         children.push(child(
             Kind::PodDisruptionBudget,
@@ -324,45 +307,45 @@ pub fn children(
     Ok(children)
 }
 
-/// 64 bits tell two versions of one object apart, and the Secrets of a namespace.
-fn mark_of(bytes: &[u8]) -> String {
+/// 64 bits are enough to distinguish versions of an object, or Secrets of a namespace.
+fn hash_of(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
-/// Stands for a token, by the place where it is: the value of [`TOKEN`].
-pub fn token_mark(token: &TokenSecretRef) -> String {
-    // No name has a line break in it.
-    mark_of(format!("{}\n{}", token.name, token.key).as_bytes())
+/// The hash of the place of a token: the value of [`TOKEN`].
+pub fn token_hash(token: &TokenSecretRef) -> String {
+    // Names contain no line break.
+    hash_of(format!("{}\n{}", token.name, token.key).as_bytes())
 }
 
 /// The value of [`TOKEN`] for a queue of this spec.
 fn token_label(spec: &GatewayQueueSpec) -> String {
     let token = spec.token_secret_ref.as_ref();
-    token.map_or_else(|| NO_TOKEN.to_owned(), token_mark)
+    token.map_or_else(|| NO_TOKEN.to_owned(), token_hash)
 }
 
-/// A child that carries its mark.
+/// A child with its hash as an annotation.
 fn child(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
-    let mut child = unmarked(kind, object)?;
-    child.manifest["metadata"]["annotations"][APPLIED] = Value::String(child.mark.clone());
+    let mut child = without_hash(kind, object)?;
+    child.manifest["metadata"]["annotations"][APPLIED] = Value::String(child.hash.clone());
     Ok(child)
 }
 
-/// A child that does not: the annotations of the Lease are the queue's.
-fn unmarked(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
+/// A child without the annotation: only the queue writes those of the Lease.
+fn without_hash(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
     let mut manifest = serde_json::to_value(object)?;
     prune(&mut manifest);
-    let mark = mark_of(&serde_json::to_vec(&manifest)?);
+    let hash = hash_of(&serde_json::to_vec(&manifest)?);
     Ok(Child {
         kind,
         manifest,
-        mark,
+        hash,
     })
 }
 
-/// The fields that are maps of strings. Empty, they are as if absent; an empty selector,
-/// also an object in JSON, selects everything.
+/// The fields that are maps of strings. An empty map means the same as an absent one, while an
+/// empty selector, which is also a JSON object, selects everything.
 const MAPS: [&str; 6] = [
     "annotations",
     "labels",
@@ -372,8 +355,8 @@ const MAPS: [&str; 6] = [
     "requests",
 ];
 
-/// Removes what an API server does not keep: lists and maps that are empty. For some of
-/// them it records no owner either, so that they would look as if taken away.
+/// Removes empty lists and maps, which the API server does not store. For some of them it
+/// records no owner, so they would count as removed by another client.
 fn prune(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(prune),
@@ -391,6 +374,4 @@ fn prune(value: &mut Value) {
 }
 
 #[cfg(test)]
-mod golden;
-#[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -1,4 +1,4 @@
-//! Who can reach the queue's pods, when the spec asks for that.
+//! The NetworkPolicy.
 
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
@@ -10,8 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::Owner;
 use super::deployment::{ADMIN, PEER, QUEUE_PORT};
 
-/// Ingress alone: a queue asks Discord, the API server, DNS, and perhaps a proxy,
-/// and a cluster's administrator knows better where those are.
+/// It limits only ingress: where Discord, the API server, DNS and proxies are is not known here.
 pub(super) fn network_policy(owner: &Owner, from: Option<&[NetworkPolicyPeer]>) -> NetworkPolicy {
     let pods = || LabelSelector {
         match_labels: Some(owner.selector()),
@@ -21,7 +20,7 @@ pub(super) fn network_policy(owner: &Owner, from: Option<&[NetworkPolicyPeer]>) 
         pod_selector: Some(pods()),
         ..NetworkPolicyPeer::default()
     };
-    // No peers are everybody, for Kubernetes as well.
+    // No peers means all clients, as in Kubernetes.
     let shards = from.filter(|from| !from.is_empty()).map(<[_]>::to_vec);
     NetworkPolicy {
         metadata: owner.metadata(),
@@ -30,8 +29,8 @@ pub(super) fn network_policy(owner: &Owner, from: Option<&[NetworkPolicyPeer]>) 
             policy_types: Some(vec!["Ingress".to_owned()]),
             ingress: Some(vec![
                 rule(QUEUE_PORT, shards),
-                // The kubelet and Prometheus come from anywhere, and what is there
-                // is no secret.
+                // The addresses of the kubelet and Prometheus are not known, and nothing on
+                // this port is secret.
                 rule(ADMIN, None),
                 rule(PEER, Some(vec![its_own])),
             ]),
@@ -56,9 +55,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
-    /// Who may reach each port.
+    /// The peers of each port.
     fn rules(from: Option<&[NetworkPolicyPeer]>) -> serde_json::Value {
         let policy = serde_json::to_value(network_policy(&owner(), from)).unwrap();
         assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]));
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_come_from_where_the_spec_says_and_hops_from_the_queue_itself() {
+    fn the_queue_port_is_open_to_the_peers_of_the_spec_and_the_peer_port_to_the_queue() {
         let bots: NetworkPolicyPeer =
             serde_json::from_value(json!({"namespaceSelector": {"matchLabels": {"team": "bots"}}}))
                 .unwrap();
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn without_peers_every_shard_may_ask() {
+    fn without_peers_the_queue_port_is_open_to_all() {
         assert_eq!(rules(None)["queue"], json!(null));
         assert_eq!(rules(Some(&[]))["queue"], json!(null));
     }

@@ -1,7 +1,7 @@
-//! What the queue may do: read, watch and write its own Lease, nothing else.
+//! The Role of the queue: to read, watch and write its own Lease.
 //!
-//! No create: a queue whose Lease is gone stops, and waits for the operator to
-//! make another. A watch with the field selector of this name needs no list.
+//! It has no `create`: a queue without a Lease waits until the operator has created another. A
+//! watch with the field selector of the name needs no `list`.
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 
@@ -23,10 +23,10 @@ pub(super) fn role(owner: &Owner) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     #[test]
-    fn the_queue_may_touch_its_own_lease_only() {
+    fn the_queue_has_rights_only_on_its_own_lease() {
         let rules = role(&owner()).rules.unwrap();
         assert_eq!(rules.len(), 1);
         assert_eq!(rules[0].resource_names, Some(vec!["my-bot".to_owned()]));

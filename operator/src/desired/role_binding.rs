@@ -1,4 +1,4 @@
-//! Gives the queue's account its role.
+//! The RoleBinding of the queue's ServiceAccount.
 
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 
@@ -24,10 +24,10 @@ pub(super) fn role_binding(owner: &Owner) -> RoleBinding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     #[test]
-    fn the_role_of_the_queue_goes_to_the_account_of_the_queue() {
+    fn the_queues_account_has_the_queues_role() {
         let binding = role_binding(&owner());
         assert_eq!(binding.role_ref.name, "my-bot");
         let subjects = binding.subjects.unwrap();

@@ -1,4 +1,4 @@
-//! The one address that all shards ask.
+//! The Service that all shards use.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -29,14 +29,14 @@ pub(super) fn service(owner: &Owner, settings: &ServiceSettings) -> Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     fn settings(json: serde_json::Value) -> ServiceSettings {
         serde_json::from_value(json).unwrap()
     }
 
     #[test]
-    fn clients_use_port_80_unless_the_spec_says_otherwise() {
+    fn clients_use_port_80_unless_the_spec_sets_another() {
         let spec = service(&owner(), &settings(serde_json::json!({})))
             .spec
             .unwrap();
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_finds_the_pod_by_labels_that_users_cannot_change() {
+    fn the_service_selects_pods_by_labels_that_a_spec_cannot_change() {
         let asked = settings(serde_json::json!({
             "labels": {"team": "bots", "app.kubernetes.io/name": "mine"},
             "annotations": {"note": "hello"},

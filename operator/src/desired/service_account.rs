@@ -1,4 +1,4 @@
-//! The identity of the queue's pod towards the API server.
+//! The ServiceAccount of the queue's pods.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
@@ -7,8 +7,7 @@ use super::Owner;
 pub(super) fn service_account(owner: &Owner) -> ServiceAccount {
     ServiceAccount {
         metadata: owner.metadata(),
-        // The pod asks for its credentials itself; another pod that is given
-        // this account by mistake gets none.
+        // The pod mounts its credentials explicitly.
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     }
@@ -17,10 +16,10 @@ pub(super) fn service_account(owner: &Owner) -> ServiceAccount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::tests::owner;
+    use crate::testing::owner;
 
     #[test]
-    fn the_account_hands_out_no_credentials_by_itself() {
+    fn credentials_are_not_mounted_automatically() {
         let account = service_account(&owner());
         assert_eq!(account.automount_service_account_token, Some(false));
         assert_eq!(account.metadata.name.as_deref(), Some("my-bot"));

@@ -1,39 +1,16 @@
 use serde_json::json;
 
 use super::*;
+use crate::testing::{defaults, owner, queue};
 
-pub(crate) fn owner() -> Owner {
-    Owner {
-        name: "my-bot".to_owned(),
-        namespace: "shop".to_owned(),
-        uid: "0001".to_owned(),
-    }
-}
+mod golden;
 
-pub(crate) fn queue(spec: Value) -> GatewayQueue {
-    serde_json::from_value(json!({
-        "apiVersion": "gatewayqueue.dev/v1alpha1",
-        "kind": "GatewayQueue",
-        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0001", "generation": 1},
-        "spec": spec,
-    }))
-    .unwrap()
-}
-
-pub(crate) fn defaults() -> QueueDefaults {
-    QueueDefaults {
-        image: "gateway-queue:1".to_owned(),
-        image_pull_policy: None,
-        image_pull_secrets: Vec::new(),
-    }
-}
-
-fn mark(child: &Child) -> &Value {
+fn hash(child: &Child) -> &Value {
     &child.manifest["metadata"]["annotations"][APPLIED]
 }
 
 #[test]
-fn what_a_pod_needs_comes_before_the_pod() {
+fn children_are_ordered_so_that_pods_come_last() {
     let children = children(&queue(json!({})), &defaults(), false).unwrap();
     let kinds: Vec<Kind> = children.iter().map(|child| child.kind).collect();
     assert_eq!(
@@ -50,7 +27,7 @@ fn what_a_pod_needs_comes_before_the_pod() {
 }
 
 #[test]
-fn a_budget_for_disruptions_is_there_when_pods_stand_by() {
+fn a_queue_with_several_pods_has_a_disruption_budget() {
     let has = |replicas| {
         let children =
             children(&queue(json!({ "replicas": replicas })), &defaults(), false).unwrap();
@@ -61,7 +38,7 @@ fn a_budget_for_disruptions_is_there_when_pods_stand_by() {
 }
 
 #[test]
-fn every_child_is_owned_named_and_labelled() {
+fn every_child_has_owner_name_and_labels() {
     for child in children(&queue(json!({"replicas": 2})), &defaults(), false).unwrap() {
         let metadata = &child.manifest["metadata"];
         assert_eq!(metadata["name"], "my-bot");
@@ -82,19 +59,19 @@ fn every_child_is_owned_named_and_labelled() {
 }
 
 #[test]
-fn the_mark_changes_with_the_child_and_only_then() {
+fn the_hash_changes_with_the_child_and_only_then() {
     let children = |spec| children(&queue(spec), &defaults(), false).unwrap();
     let (before, same) = (children(json!({})), children(json!({})));
     let after = children(json!({"logLevel": "debug"}));
     assert_eq!(before, same);
     for (before, after) in before.iter().zip(&after) {
         let changed = before.kind == Kind::Deployment;
-        assert_eq!(mark(before) != mark(after), changed, "{:?}", before.kind);
+        assert_eq!(hash(before) != hash(after), changed, "{:?}", before.kind);
     }
 }
 
 #[test]
-fn an_object_that_no_api_server_stored_is_no_owner() {
+fn an_object_without_a_uid_is_no_owner() {
     let mut queue = queue(json!({}));
     queue.metadata.uid = None;
     let error = Owner::of(&queue).unwrap_err().to_string();
@@ -102,7 +79,7 @@ fn an_object_that_no_api_server_stored_is_no_owner() {
 }
 
 #[test]
-fn the_selector_is_the_one_of_the_pods_as_kubectl_takes_it() {
+fn the_selector_text_is_that_of_the_pods() {
     assert_eq!(
         owner().selector_text(),
         "app.kubernetes.io/component=queue,app.kubernetes.io/instance=my-bot,\
@@ -111,7 +88,7 @@ fn the_selector_is_the_one_of_the_pods_as_kubectl_takes_it() {
 }
 
 #[test]
-fn what_is_empty_makes_the_same_children_as_what_is_absent() {
+fn empty_fields_give_the_same_children_as_absent_ones() {
     let empty = json!({
         "replicas": 2,
         "imagePullSecrets": [],
@@ -181,7 +158,7 @@ fn no_child_has_an_empty_list_and_an_empty_selector_still_selects_everything() {
 }
 
 #[test]
-fn a_key_that_belongs_to_the_operator_is_never_taken_from_the_spec() {
+fn reserved_keys_of_the_spec_are_ignored() {
     let theirs = json!({
         TOKEN: "theirs", "sub.gatewayqueue.dev/a": "theirs", "app.kubernetes.io/instance": "theirs",
         "team": "bots",

@@ -1,5 +1,4 @@
-//! What the queue reads from files: the bot's token, and its own credentials for
-//! the API server.
+//! The volumes of the queue: the bot's token, and its credentials for the API server.
 
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, KeyToPath, ProjectedVolumeSource, SecretVolumeSource,
@@ -8,12 +7,12 @@ use k8s_openapi::api::core::v1::{
 
 use crate::api::{GatewayQueueSpec, TokenSecretRef};
 
-/// The bot's token, in the queue's container.
+/// The file of the bot's token, in the queue's container.
 pub(super) const TOKEN_FILE: &str = "/var/run/secrets/gatewayqueue.dev/token";
 const TOKEN_DIRECTORY: &str = "/var/run/secrets/gatewayqueue.dev";
 const TOKEN: &str = "token";
 
-/// Where every client of Kubernetes looks for its credentials.
+/// The directory in which every Kubernetes client expects its credentials.
 const ACCOUNT_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const ACCOUNT: &str = "service-account";
 
@@ -23,7 +22,7 @@ pub(super) fn volumes(spec: &GatewayQueueSpec) -> Vec<Volume> {
     [account_volume()].into_iter().chain(token).collect()
 }
 
-/// Where its container has them.
+/// The mounts of the container.
 pub(super) fn mounts(spec: &GatewayQueueSpec) -> Vec<VolumeMount> {
     let mount = |name: &str, directory: &str| VolumeMount {
         name: name.to_owned(),
@@ -38,8 +37,8 @@ pub(super) fn mounts(spec: &GatewayQueueSpec) -> Vec<VolumeMount> {
         .collect()
 }
 
-/// A token that the kubelet renews, and the certificates by which the API server
-/// is known: what would be mounted by default, less what the queue does not read.
+/// The token of the service account, which the kubelet renews, and the CA certificates of the API
+/// server: what Kubernetes mounts by default, without what the queue does not read.
 fn account_volume() -> Volume {
     let token = VolumeProjection {
         service_account_token: Some(ServiceAccountTokenProjection {
@@ -51,7 +50,7 @@ fn account_volume() -> Volume {
     };
     let certificates = VolumeProjection {
         config_map: Some(ConfigMapProjection {
-            // Kubernetes puts it into each namespace.
+            // Kubernetes creates it in each namespace.
             name: "kube-root-ca.crt".to_owned(),
             items: Some(vec![KeyToPath {
                 key: "ca.crt".to_owned(),
@@ -72,9 +71,9 @@ fn account_volume() -> Volume {
     }
 }
 
-/// The token as a file, so that a new one arrives without a restart, and as an
-/// optional one: with a required one the pod would hang where only an event
-/// says why, while the queue itself can say what is missing.
+/// The token as a file, so that a change takes effect without a restart. It is optional: with a
+/// required volume, a missing Secret would block the pod with the reason only in an event, while
+/// the queue itself can report it.
 fn token_volume(token: &TokenSecretRef) -> Volume {
     Volume {
         name: TOKEN.to_owned(),
@@ -97,7 +96,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::desired::tests::queue;
+    use crate::testing::queue;
 
     #[test]
     fn the_token_is_a_file_that_may_be_missing() {

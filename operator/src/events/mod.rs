@@ -1,4 +1,8 @@
-//! Kubernetes events of a GatewayQueue.
+//! Kubernetes events of GatewayQueues.
 
-pub mod rate_limit;
-pub mod recorder;
+mod rate_limit;
+mod record;
+mod recorder;
+
+pub use record::EventRecord;
+pub use recorder::{EventRecorder, Pending, publish};

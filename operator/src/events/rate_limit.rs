@@ -1,32 +1,30 @@
-//! How many events an object may cause: a burst, then one now and then. A queue
-//! that flaps must not fill the cluster's store. Time comes in as an argument.
+//! Limits the events of each object: a burst, then one per minute. Time is an argument.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// So many at once.
 const BURST: u32 = 10;
 
-/// And one more after each of these.
+/// The time until another event is allowed.
 const REFILL: Duration = Duration::from_secs(60);
 
-/// What each object has used.
+/// A token bucket for each object.
 #[derive(Debug, Default)]
-pub struct Allowance {
-    /// When all would be there again, by the UID of the object.
-    used: HashMap<String, Instant>,
+pub(super) struct RateLimit {
+    /// When the bucket is full again, by the UID of the object.
+    full_at: HashMap<String, Instant>,
 }
 
-impl Allowance {
-    /// Takes one for the object, if there is one.
-    pub fn take(&mut self, uid: &str, now: Instant) -> bool {
-        self.used.retain(|_, full| *full > now);
-        let full = self.used.get(uid).copied().unwrap_or(now) + REFILL;
-        let fits = full.saturating_duration_since(now) <= REFILL * BURST;
-        if fits {
-            self.used.insert(uid.to_owned(), full);
+impl RateLimit {
+    /// Returns whether another event of the object is allowed, and counts it if so.
+    pub(super) fn take(&mut self, uid: &str, now: Instant) -> bool {
+        self.full_at.retain(|_, full_at| *full_at > now);
+        let full_at = self.full_at.get(uid).copied().unwrap_or(now) + REFILL;
+        let allowed = full_at.saturating_duration_since(now) <= REFILL * BURST;
+        if allowed {
+            self.full_at.insert(uid.to_owned(), full_at);
         }
-        fits
+        allowed
     }
 }
 
@@ -35,20 +33,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_allowed_and_then_one_a_minute() {
-        let (mut allowance, start) = (Allowance::default(), Instant::now());
-        let mut taken = |seconds| {
+    fn each_object_has_a_burst_and_then_one_event_a_minute() {
+        let (mut limit, start) = (RateLimit::default(), Instant::now());
+        let mut taken = |uid, seconds| {
             let now = start + Duration::from_secs(seconds);
-            (0..20).filter(|_| allowance.take("a", now)).count()
+            (0..20).filter(|_| limit.take(uid, now)).count()
         };
-        assert_eq!([taken(0), taken(59), taken(60), taken(180)], [10, 0, 1, 2]);
-        assert_eq!(taken(7200), 10);
-    }
-
-    #[test]
-    fn objects_have_an_allowance_each() {
-        let (mut allowance, now) = (Allowance::default(), Instant::now());
-        while allowance.take("a", now) {}
-        assert!(allowance.take("b", now));
+        let counts = [0, 59, 60, 180].map(|seconds| taken("a", seconds));
+        assert_eq!(counts, [10, 0, 1, 2]);
+        assert_eq!(taken("b", 180), 10);
+        assert_eq!(taken("a", 7200), 10);
     }
 }

@@ -1,27 +1,26 @@
-//! What is seen of the Lease of an election, and what to do about it. Pure: the time is an
-//! argument.
+//! The observed Lease of an election, and what to do with it. Pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 
-/// No Lease is waited for longer, whatever it says.
-pub(super) const MAX_HELD: Duration = Duration::from_secs(60);
+/// The longest duration of a Lease, whatever it says.
+pub(super) const MAX_LEASE: Duration = Duration::from_secs(60);
 
-/// What to do about a Lease.
+/// What to do with a Lease.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Create,
-    Take,
+    Acquire,
     Renew,
     Wait { holder: String, until: Instant },
 }
 
-/// What was last seen of the Lease.
+/// The observed Lease.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) lease: Option<Lease>,
-    /// Since when it has been like that.
+    /// When it was last observed to change.
     since: Option<Instant>,
 }
 
@@ -41,19 +40,19 @@ impl Seen {
         let spec = lease.spec.as_ref();
         let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
         match holder {
-            None | Some("") => Step::Take,
+            None | Some("") => Step::Acquire,
             Some(holder) if holder == identity => Step::Renew,
             Some(holder) => {
                 let held = spec
                     .and_then(|spec| spec.lease_duration_seconds)
                     .and_then(|seconds| u64::try_from(seconds).ok())
-                    .map_or(MAX_HELD, Duration::from_secs)
-                    .min(MAX_HELD);
+                    .map_or(MAX_LEASE, Duration::from_secs)
+                    .min(MAX_LEASE);
                 let until = self.since.unwrap_or(now) + held;
                 let holder = holder.to_owned();
                 match now < until {
                     true => Step::Wait { holder, until },
-                    false => Step::Take,
+                    false => Step::Acquire,
                 }
             }
         }

@@ -1,29 +1,27 @@
-//! Who leads a queue, as far as its Lease tells. Pure: when the Lease was last
-//! seen to change, and the time, go in.
+//! Which pod leads a queue, according to its Lease. Pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 
-use crate::api::GatewayQueueStatus;
-use crate::api::conditions::{NO_LEADER, READY};
+use crate::api::{ConditionType, GatewayQueueStatus, Reason};
 use crate::observe::lease_observer::Seen;
 
-/// No queue is led for longer without a renewal, whatever its Lease says.
-const LONGEST: Duration = Duration::from_secs(30);
+/// The longest time without a renewal, whatever the Lease says.
+const MAX_LEASE: Duration = Duration::from_secs(30);
 
-/// What a pod that stands by needs to take a Lease that has become free. To
-/// speak of a queue without a leader meanwhile would be old when it is read.
+/// The time that a follower needs to acquire a free Lease. To report a queue without a leader
+/// earlier would be out of date when it is read.
 const HANDOVER: Duration = Duration::from_secs(2);
 
-/// Who leads.
+/// The leader of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leader {
-    /// This pod does, or did until a moment ago.
+    /// This pod leads, or did until a moment ago.
     Pod {
         /// Its name.
         name: String,
-        /// When to look again, if nothing is seen to happen before.
+        /// When to recheck, if the Lease does not change before.
         until: Instant,
     },
     /// This pod has not renewed the Lease in time.
@@ -31,12 +29,12 @@ pub enum Leader {
         /// Its name.
         name: String,
     },
-    /// The Lease is free, or there is none.
-    Nobody,
+    /// The Lease is free or does not exist.
+    None,
 }
 
-/// Who leads at `now`, by a Lease that was last seen to change at `seen`; it was
-/// seen just now when that is none. `before` is the status as it is.
+/// Returns the leader at `now`, by a Lease that was last observed to change at `seen`, or that
+/// was first observed now. `before` is the existing status.
 pub fn leader(
     lease: Option<&Lease>,
     seen: Option<Seen>,
@@ -56,20 +54,20 @@ pub fn leader(
         let until = since + HANDOVER;
         return match last {
             Some(name) if lease.is_some() && changed && now < until => Leader::Pod { name, until },
-            _ => Leader::Nobody,
+            _ => Leader::None,
         };
     };
-    // The name of a pod, and what tells its starts apart.
+    // The name of a pod, and a suffix for each of its starts.
     let name = holder.rsplit_once('_').map_or(holder, |(pod, _)| pod);
     let name = name.to_owned();
     let duration = spec
         .and_then(|spec| spec.lease_duration_seconds)
         .and_then(|seconds| u64::try_from(seconds).ok())
-        .map_or(LONGEST, Duration::from_secs)
-        .min(LONGEST);
+        .map_or(MAX_LEASE, Duration::from_secs)
+        .min(MAX_LEASE);
     let until = since + duration + HANDOVER;
-    // An operator that has just started takes no Lease for alive of which it
-    // was known before that it is not.
+    // An operator that has just started does not treat a Lease as alive that the status
+    // reports as expired.
     if now < until && (changed || !was_lost(before)) {
         Leader::Pod { name, until }
     } else {
@@ -78,11 +76,8 @@ pub fn leader(
 }
 
 fn was_lost(before: Option<&GatewayQueueStatus>) -> bool {
-    before
-        .and_then(|status| status.conditions.as_deref())
-        .into_iter()
-        .flatten()
-        .any(|c| c.type_ == READY && c.reason == NO_LEADER)
+    let ready = before.and_then(|status| status.condition(ConditionType::Ready));
+    ready.is_some_and(|ready| ready.reason == Reason::NoLeader.as_str())
 }
 
 #[cfg(test)]
@@ -90,6 +85,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::testing::after;
 
     fn lease(spec: Value) -> Lease {
         serde_json::from_value(json!({"metadata": {"name": "my-bot"}, "spec": spec})).unwrap()
@@ -116,12 +112,8 @@ mod tests {
         }
     }
 
-    fn after(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
-    }
-
     #[test]
-    fn who_holds_the_lease_leads_until_it_runs_out_and_another_could_have_it() {
+    fn the_holder_leads_until_the_lease_expires_and_another_pod_could_have_it() {
         let (start, lease) = (Instant::now(), held());
         let at = |seconds| {
             let seen = seen(start, true);
@@ -130,13 +122,13 @@ mod tests {
         assert_eq!(at(0), pod("my-bot-7d9f", after(start, 17)));
         assert_eq!(at(16), pod("my-bot-7d9f", after(start, 17)));
         assert_eq!(at(17), lost());
-        // Found a moment ago, or not even noted yet.
+        // First observed now.
         let found = leader(Some(&lease), None, None, start);
         assert_eq!(found, pod("my-bot-7d9f", after(start, 17)));
     }
 
     #[test]
-    fn no_lease_is_believed_for_longer_than_any_queue_leads() {
+    fn no_lease_is_valid_for_longer_than_the_maximum() {
         let start = Instant::now();
         for duration in [json!(1_000_000), json!(-1), Value::Null] {
             let spec = json!({"holderIdentity": "p", "leaseDurationSeconds": duration});
@@ -146,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_that_starts_believes_what_was_told_before() {
+    fn an_operator_that_starts_keeps_a_reported_loss_of_the_leader() {
         let start = Instant::now();
         let reported: GatewayQueueStatus = serde_json::from_value(json!({"conditions": [{
             "type": "Ready", "status": "False", "reason": "NoLeader", "message": "",
@@ -160,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_was_just_released_is_on_its_way_to_the_next() {
+    fn a_lease_that_was_just_released_still_has_its_leader_for_a_moment() {
         let start = Instant::now();
         let reported = GatewayQueueStatus {
             leader: Some("my-bot-7d9f".to_owned()),
@@ -175,22 +167,22 @@ mod tests {
             at(Some(&reported), true, 1),
             pod("my-bot-7d9f", after(start, 2))
         );
-        assert_eq!(at(Some(&reported), true, 2), Leader::Nobody);
-        // It may have been free for long.
-        assert_eq!(at(Some(&reported), false, 1), Leader::Nobody);
-        assert_eq!(at(None, true, 1), Leader::Nobody);
+        assert_eq!(at(Some(&reported), true, 2), Leader::None);
+        // It may have been free for a long time.
+        assert_eq!(at(Some(&reported), false, 1), Leader::None);
+        assert_eq!(at(None, true, 1), Leader::None);
     }
 
     #[test]
-    fn without_a_lease_nobody_leads() {
+    fn without_a_lease_there_is_no_leader() {
         let start = Instant::now();
         let reported = GatewayQueueStatus {
             leader: Some("my-bot-7d9f".to_owned()),
             ..GatewayQueueStatus::default()
         };
         let none = leader(None, seen(start, true), Some(&reported), start);
-        assert_eq!(none, Leader::Nobody);
+        assert_eq!(none, Leader::None);
         let blank = lease(Value::Null);
-        assert_eq!(leader(Some(&blank), None, None, start), Leader::Nobody);
+        assert_eq!(leader(Some(&blank), None, None, start), Leader::None);
     }
 }

@@ -1,6 +1,5 @@
-//! When each Lease was last seen to be renewed, by the operator's own clock: to
-//! compare the wall clock of a node with its own would tell of clocks, not of
-//! leaders. Time comes in as an argument.
+//! When each Lease was last observed to change, by the operator's own clock, because the clocks
+//! of nodes may differ. Time is an argument.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,61 +10,59 @@ use kube::ResourceExt as _;
 
 use crate::desired::Owner;
 
-/// A leader that was not seen for so long grants no more, whatever became of its
-/// Lease and of the GatewayQueue it led for.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+/// A leader that was not observed for this long no longer grants, whatever happened to its Lease
+/// and its GatewayQueue.
+const MAX_GRANTING: Duration = Duration::from_secs(60);
 
-/// The Leases that were seen.
+/// The observed Leases.
 #[derive(Debug, Default)]
 pub struct LeaseObserver {
-    seen: Mutex<HashMap<Key, Sighting>>,
+    leases: Mutex<HashMap<Key, Observation>>,
 }
 
 /// Namespace and name.
 type Key = (String, String);
 
 #[derive(Debug)]
-struct Sighting {
-    /// The Lease without what each renewal changes.
+struct Observation {
+    /// The Lease without the fields that each renewal changes.
     rest: Lease,
     spec: Option<LeaseSpec>,
     seen: Seen,
-    /// It was deleted, and no other has come yet.
-    gone: bool,
+    /// Whether it was deleted and not created again.
+    deleted: bool,
 }
 
-/// When a Lease was seen.
+/// When a Lease was observed to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Since when nobody has taken, renewed or released it.
+    /// Since when it was not acquired, renewed or released.
     pub since: Instant,
-    /// Whether anybody was seen to. If not, it was found like that, and may
-    /// have been so for long.
+    /// Whether such a change was observed. If not, it may be older than the first observation.
     pub changed: bool,
 }
 
 impl LeaseObserver {
-    /// Notes a Lease that a watch brought. False when somebody has renewed it and
-    /// that is all.
+    /// Records a Lease that a watch returned. Returns false if it was only renewed.
     pub fn saw(&self, lease: &Lease, now: Instant) -> bool {
         let key = key_of(lease);
         let rest = without_renewal(lease);
         let mut all = self.lock();
         let Some(before) = all.get_mut(&key) else {
-            all.retain(|_, sighting| !sighting.gone || sighting.is_recent(now));
-            let sighting = Sighting {
+            all.retain(|_, observation| !observation.deleted || observation.is_recent(now));
+            let observation = Observation {
                 rest,
                 spec: lease.spec.clone(),
                 seen: Seen {
                     since: now,
                     changed: false,
                 },
-                gone: false,
+                deleted: false,
             };
-            all.insert(key, sighting);
+            all.insert(key, observation);
             return true;
         };
-        before.gone = false;
+        before.deleted = false;
         if before.spec != lease.spec || before.rest.metadata.uid != lease.metadata.uid {
             before.spec.clone_from(&lease.spec);
             before.seen = Seen {
@@ -73,40 +70,41 @@ impl LeaseObserver {
                 changed: true,
             };
         }
-        let is_news = before.rest != rest;
+        let is_change = before.rest != rest;
         before.rest = rest;
-        is_news
+        is_change
     }
 
-    /// Notes that a Lease was deleted.
+    /// Records that a Lease was deleted.
     pub fn lost(&self, lease: &Lease) {
-        if let Some(sighting) = self.lock().get_mut(&key_of(lease)) {
-            sighting.gone = true;
+        if let Some(observation) = self.lock().get_mut(&key_of(lease)) {
+            observation.deleted = true;
         }
     }
 
-    /// When the Lease of a GatewayQueue was last seen to change.
+    /// Returns when the Lease of a GatewayQueue was last observed to change.
     pub fn of(&self, owner: &Owner) -> Option<Seen> {
-        self.lock().get(&key(owner)).map(|sighting| sighting.seen)
+        self.lock()
+            .get(&key(owner))
+            .map(|observation| observation.seen)
     }
 
-    /// Whether a Lease of this name was held a short time ago. Its leader may
-    /// have granted until now, also for a GatewayQueue that was deleted, and
-    /// made again under the same name.
+    /// Whether a Lease of this name was held recently. Its leader may have granted until now, even
+    /// for a GatewayQueue that was deleted and created again.
     pub fn led_lately(&self, owner: &Owner, now: Instant) -> bool {
         let all = self.lock();
         all.get(&key(owner))
-            .is_some_and(|sighting| sighting.was_led() && sighting.is_recent(now))
+            .is_some_and(|observation| observation.was_led() && observation.is_recent(now))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Sighting>> {
-        // Each note is whole, whatever happened to another thread.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Observation>> {
+        // A panic of another thread leaves it consistent.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Sighting {
-    /// A leader that has released its Lease is still to be seen in it.
+impl Observation {
+    /// A released Lease still has the time at which its leader acquired it.
     fn was_led(&self) -> bool {
         self.spec
             .as_ref()
@@ -114,7 +112,7 @@ impl Sighting {
     }
 
     fn is_recent(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.seen.since) < FORGOTTEN
+        now.saturating_duration_since(self.seen.since) < MAX_GRANTING
     }
 }
 
@@ -143,14 +141,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    fn owner() -> Owner {
-        Owner {
-            name: "my-bot".to_owned(),
-            namespace: "shop".to_owned(),
-            uid: "0001".to_owned(),
-        }
-    }
+    use crate::testing::{after, owner};
 
     fn lease(version: u32, spec: &Value) -> Lease {
         serde_json::from_value(json!({
@@ -175,12 +166,8 @@ mod tests {
         )
     }
 
-    fn after(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
-    }
-
     #[test]
-    fn a_renewal_is_noted_and_is_no_news() {
+    fn a_renewal_is_recorded_and_is_not_a_change() {
         let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
         assert!(lease_observer.saw(&held(1), start));
         let found = Seen {
@@ -194,13 +181,13 @@ mod tests {
             changed: true,
         };
         assert_eq!(lease_observer.of(&owner()), Some(renewed));
-        // A watch that begins again brings the same once more.
+        // A restarted watch returns the same again.
         assert!(!lease_observer.saw(&held(2), after(start, 9)));
         assert_eq!(lease_observer.of(&owner()), Some(renewed));
     }
 
     #[test]
-    fn whatever_else_changes_is_news_and_no_renewal() {
+    fn any_other_change_is_a_change_and_not_a_renewal() {
         let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
         lease_observer.saw(&held(1), start);
         let mut reported = held(1);
@@ -217,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_and_another_lease_are_news() {
+    fn a_release_and_another_lease_are_changes() {
         let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
         lease_observer.saw(&held(1), start);
         let free = lease(2, &json!({"holderIdentity": ""}));
@@ -230,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_is_remembered_for_a_minute_after_its_lease_has_gone() {
+    fn a_leader_is_remembered_for_a_minute_after_its_lease_was_deleted() {
         let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
         let lately = |seconds| lease_observer.led_lately(&owner(), after(start, seconds));
         assert!(!lately(0));
@@ -249,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_nobody_took_had_no_leader() {
+    fn a_lease_that_was_never_acquired_had_no_leader() {
         let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
         lease_observer.saw(&lease(1, &json!({})), start);
         assert!(!lease_observer.led_lately(&owner(), start));

@@ -1,6 +1,5 @@
-//! Which GatewayQueues of a namespace name the same token. Two of them would
-//! pace it as if it were two, so only the oldest runs. Pure: it is told what
-//! comes and goes.
+//! Which GatewayQueues of a namespace name the same token. Two queues would pace it independently,
+//! so only the oldest one runs. Pure: time is an argument.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,25 +9,25 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt as _};
 
 use crate::api::{GatewayQueue, Stored};
-use crate::desired::token_mark;
+use crate::desired::token_hash;
 
-/// The GatewayQueues that were seen with a token.
+/// The GatewayQueues with a token.
 #[derive(Debug, Default)]
 pub struct TokenClaims {
-    seen: Mutex<Seen>,
+    state: Mutex<State>,
 }
 
 /// Namespace and name of a GatewayQueue.
 pub type Name = (String, String);
 
-/// Namespace, and the mark of Secret and key.
+/// Namespace, and the hash of Secret and key.
 type Place = (String, String);
 
-/// Whoever has granted by a token has stopped so long after its GatewayQueue was
-/// seen to go, or to name another one.
+/// After a GatewayQueue was deleted or names another token, its pods have stopped granting within
+/// this time.
 const STOPPED: Duration = Duration::from_secs(60);
 
-/// Ordered by age; of the same second, by UID, so that all agree.
+/// Ordered by age, then by UID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
     since: Option<Timestamp>,
@@ -37,101 +36,100 @@ struct Claim {
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct State {
     places: HashMap<Name, (Place, Claim)>,
     claims: HashMap<Place, BTreeSet<Claim>>,
-    /// When a token lost one of those who named it.
+    /// When a GatewayQueue last gave up a token.
     freed: HashMap<Place, Instant>,
-    /// The UIDs of those that were seen to be made. (Of others it is not known what
-    /// they did before.)
+    /// The UIDs of those whose creation was observed: others may have had a leader before.
     born: HashSet<String>,
-    /// Those that a list has brought so far, while one is under way.
+    /// The items of the current list so far, if there is one.
     listed: Option<HashSet<Name>>,
 }
 
 impl TokenClaims {
-    /// Notes a GatewayQueue as it is. The names of those whose right to the token
-    /// that may change.
+    /// Records a GatewayQueue. Returns the names of those that the change concerns.
     pub fn saw(&self, queue: &Stored, now: Instant) -> Vec<Name> {
         self.lock().saw(queue, now)
     }
 
-    /// The same of one that was not in a list: if it is new, it was just made.
+    /// The same for one that was not in a list: if it is new, it was just created.
     pub fn saw_live(&self, queue: &Stored, now: Instant) -> Vec<Name> {
-        let mut seen = self.lock();
+        let mut state = self.lock();
         if queue.meta().generation == Some(1) && queue.status().is_none() {
-            seen.born.extend(queue.uid());
+            state.born.extend(queue.uid());
         }
-        seen.saw(queue, now)
+        state.saw(queue, now)
     }
 
-    /// Notes that a GatewayQueue is gone. As in [`TokenClaims::saw`].
+    /// Records that a GatewayQueue was deleted. Returns as [`TokenClaims::saw`].
     pub fn lost(&self, queue: &Stored, now: Instant) -> Vec<Name> {
-        let mut seen = self.lock();
-        seen.born.remove(&queue.uid().unwrap_or_default());
-        seen.lost(&name_of(queue), now)
+        let mut state = self.lock();
+        state.born.remove(&queue.uid().unwrap_or_default());
+        state.lost(&name_of(queue), now)
     }
 
-    /// A list of all begins: whoever is not in it is gone.
+    /// Records that a list begins: a GatewayQueue that is not in it was deleted.
     pub fn list_begins(&self) {
         self.lock().listed = Some(HashSet::new());
     }
 
-    /// The list has ended. As in [`TokenClaims::saw`].
+    /// Records that the list has ended. Returns as [`TokenClaims::saw`].
     pub fn list_ends(&self, now: Instant) -> Vec<Name> {
-        let mut seen = self.lock();
-        let listed = seen.listed.take().unwrap_or_default();
-        let gone: Vec<Name> = seen
+        let mut state = self.lock();
+        let listed = state.listed.take().unwrap_or_default();
+        let deleted: Vec<Name> = state
             .places
             .keys()
             .filter(|name| !listed.contains(*name))
             .cloned()
             .collect();
-        gone.iter().flat_map(|name| seen.lost(name, now)).collect()
+        deleted
+            .iter()
+            .flat_map(|name| state.lost(name, now))
+            .collect()
     }
 
-    /// The name of the oldest GatewayQueue that uses the token of this one, if
-    /// that is another.
+    /// Returns the oldest GatewayQueue that uses the token of this one, if it is another.
     pub fn older(&self, queue: &GatewayQueue) -> Option<String> {
-        let seen = self.lock();
-        let (place, own) = seen.places.get(&name_of(queue))?;
-        let oldest = seen.claims.get(place)?.first()?;
+        let state = self.lock();
+        let (place, own) = state.places.get(&name_of(queue))?;
+        let oldest = state.claims.get(place)?.first()?;
         (oldest != own).then(|| oldest.name.clone())
     }
 
-    /// Whether it is known that nobody has granted by the token of this GatewayQueue
-    /// of late: it was seen to be made, alone with its token, and nobody has given up
-    /// that token a moment before.
+    /// Whether no other queue can have granted recently with the token of this GatewayQueue: its
+    /// creation was observed, no other one names the token, and none gave it up recently.
     pub fn is_fresh(&self, queue: &GatewayQueue, now: Instant) -> bool {
-        let seen = self.lock();
+        let state = self.lock();
         let born = queue.metadata.uid.as_ref();
-        if !born.is_some_and(|uid| seen.born.contains(uid)) {
+        if !born.is_some_and(|uid| state.born.contains(uid)) {
             return false;
         }
-        let Some((place, _)) = seen.places.get(&name_of(queue)) else {
+        let Some((place, _)) = state.places.get(&name_of(queue)) else {
             return true;
         };
-        let alone = seen
+        let alone = state
             .claims
             .get(place)
             .is_none_or(|claims| claims.len() == 1);
-        let freed = seen.freed.get(place);
+        let freed = state.freed.get(place);
         alone && freed.is_none_or(|at| now.saturating_duration_since(*at) >= STOPPED)
     }
 
-    /// Those who name the token of this mark.
-    pub fn claimants(&self, namespace: &str, mark: &str) -> Vec<Name> {
-        let place = (namespace.to_owned(), mark.to_owned());
+    /// Returns the GatewayQueues that name the token of this hash.
+    pub fn claimants(&self, namespace: &str, hash: &str) -> Vec<Name> {
+        let place = (namespace.to_owned(), hash.to_owned());
         self.lock().claimants(&place)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        // Each note is whole, whatever happened to another thread.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic of another thread leaves it consistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seen {
+impl State {
     fn saw(&mut self, queue: &Stored, now: Instant) -> Vec<Name> {
         let name = name_of(queue);
         if let Some(listed) = &mut self.listed {
@@ -191,8 +189,8 @@ fn name_of(queue: &impl Resource) -> Name {
 }
 
 fn place_of(queue: &Stored) -> Option<Place> {
-    let mark = token_mark(queue.token()?);
-    Some((queue.namespace().unwrap_or_default(), mark))
+    let hash = token_hash(queue.token()?);
+    Some((queue.namespace().unwrap_or_default(), hash))
 }
 
 #[cfg(test)]
@@ -232,16 +230,15 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_those_that_share_a_token_has_it() {
+    fn the_oldest_of_the_queues_that_share_a_token_has_it() {
         let token_claims = TokenClaims::default();
         let (old, young) = (queue("old", 1, Some("s")), queue("young", 2, Some("s")));
         assert_eq!(saw(&token_claims, &young), []);
         assert_eq!(token_claims.older(&young), None);
-        // The other has to be looked at again.
+        // The other one has to be reconciled.
         assert_eq!(saw(&token_claims, &old), [name("young")]);
         assert_eq!(token_claims.older(&young).as_deref(), Some("old"));
         assert_eq!(token_claims.older(&old), None);
-        // The same once more is no news.
         assert_eq!(saw(&token_claims, &old), []);
         assert_eq!(
             token_claims.lost(&stored(&old), Instant::now()),
@@ -251,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_of_the_same_second_all_choose_the_same() {
+    fn two_of_the_same_second_are_ordered_by_uid() {
         let token_claims = TokenClaims::default();
         let (a, b) = (queue("a", 1, Some("s")), queue("b", 1, Some("s")));
         saw(&token_claims, &b);
@@ -261,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_on_to_another_token_frees_the_one_before() {
+    fn a_queue_that_names_another_token_frees_the_previous_one() {
         let token_claims = TokenClaims::default();
         let young = queue("young", 2, Some("s"));
         saw(&token_claims, &queue("old", 1, Some("s")));
@@ -269,7 +266,7 @@ mod tests {
         let moved = saw(&token_claims, &queue("old", 1, Some("other")));
         assert_eq!(moved, [name("young")]);
         assert_eq!(token_claims.older(&young), None);
-        // And who has none any more.
+        // So does one that no longer names a token.
         saw(&token_claims, &queue("old", 1, Some("s")));
         assert_eq!(saw(&token_claims, &queue("old", 1, None)), [name("young")]);
         assert_eq!(token_claims.older(&young), None);
@@ -290,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_missing_from_a_list_is_gone() {
+    fn a_queue_that_is_missing_from_a_list_was_deleted() {
         let token_claims = TokenClaims::default();
         let (old, young) = (queue("old", 1, Some("s")), queue("young", 2, Some("s")));
         saw(&token_claims, &old);
@@ -300,7 +297,7 @@ mod tests {
         assert_eq!(token_claims.older(&young).as_deref(), Some("old"));
         assert_eq!(token_claims.list_ends(Instant::now()), [name("young")]);
         assert_eq!(token_claims.older(&young), None);
-        // But not who is there and cannot be read.
+        // One that cannot be read was not deleted.
         saw(&token_claims, &old);
         token_claims.list_begins();
         saw(&token_claims, &young);
@@ -312,7 +309,7 @@ mod tests {
         assert_eq!(token_claims.older(&young).as_deref(), Some("old"));
     }
 
-    /// One that is made now.
+    /// One that was just created.
     fn born(name: &str, secret: &str) -> GatewayQueue {
         let mut born = queue(name, 1, Some(secret));
         born.metadata.generation = Some(1);
@@ -320,24 +317,24 @@ mod tests {
     }
 
     #[test]
-    fn only_who_was_seen_to_be_made_alone_with_its_token_is_fresh() {
+    fn only_an_observed_new_queue_with_a_token_of_its_own_is_fresh() {
         let (token_claims, now) = (TokenClaims::default(), Instant::now());
         let (a, b) = (born("a", "s"), born("b", "s"));
-        // From a list, nobody knows.
+        // One from a list may be older.
         token_claims.saw(&stored(&a), now);
         assert!(!token_claims.is_fresh(&a, now));
         token_claims.saw_live(&stored(&a), now);
         assert!(token_claims.is_fresh(&a, now));
         token_claims.saw_live(&stored(&b), now);
         assert!(!token_claims.is_fresh(&a, now) && !token_claims.is_fresh(&b, now));
-        // Whose turn it is then has a predecessor.
+        // The next one has a predecessor.
         token_claims.lost(&stored(&a), now);
         let late = now + STOPPED;
         assert!(!token_claims.is_fresh(&b, now) && token_claims.is_fresh(&b, late));
     }
 
     #[test]
-    fn who_takes_up_a_token_under_another_name_is_not_fresh() {
+    fn a_queue_that_takes_over_a_token_is_not_fresh() {
         let (token_claims, now) = (TokenClaims::default(), Instant::now());
         let (before, after) = (born("before", "s"), born("after", "s"));
         token_claims.saw_live(&stored(&before), now);
@@ -347,7 +344,7 @@ mod tests {
         let other = born("other", "t");
         token_claims.saw_live(&stored(&other), now);
         assert!(token_claims.is_fresh(&other, now));
-        // Nor is who was changed before it was seen for the first time.
+        // Nor is one that was changed before it was first observed.
         let mut changed = born("changed", "u");
         changed.metadata.generation = Some(2);
         token_claims.saw_live(&stored(&changed), now);

@@ -1,5 +1,5 @@
-//! Which watches work. A watch that does not leaves the operator blind without a
-//! sign of it: the caches stay as they were. Time is an argument.
+//! Which watches work. While one fails, its cache silently remains as it was. Time is an
+//! argument.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// A watch that worked for less has not recovered.
+/// The time for which a watch must work to have recovered.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// What is known of each watch, by the path of its collection.
+/// The state of each watch, by the path of its collection.
 #[derive(Debug)]
 pub struct WatchHealth {
     watches: Mutex<BTreeMap<String, Watch>>,
-    /// Counts the moments in which all watches of a scope work again.
+    /// Counts how often all watches of a scope recovered.
     recoveries: watch::Sender<u64>,
 }
 
@@ -30,7 +30,7 @@ enum State {
     Starting,
     Up {
         since: Instant,
-        /// Since when it did not work before.
+        /// Since when it had failed before.
         failed: Option<Instant>,
     },
     Failing {
@@ -38,14 +38,14 @@ enum State {
     },
 }
 
-/// A watch, for the metrics and for people.
+/// The state of a watch, as it is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchState {
     /// The kind of the objects.
     pub kind: String,
     /// Their namespace, or `*`.
     pub scope: String,
-    /// Whether it works, and if it failed before, has for 10 s.
+    /// Whether it works, and has for 10 s if it failed before.
     pub up: bool,
 }
 
@@ -59,7 +59,7 @@ impl Default for WatchHealth {
 }
 
 impl WatchHealth {
-    /// Adds a watch of this collection. It does not work yet.
+    /// Adds the watch of a collection, which does not work yet.
     pub fn add(&self, path: &str, kind: &str, scope: &str) {
         let watch = Watch {
             kind: kind.to_owned(),
@@ -69,7 +69,7 @@ impl WatchHealth {
         self.lock().insert(path.to_owned(), watch);
     }
 
-    /// Notes a failure. True when the watch worked before: there is something to log.
+    /// Records a failure. Returns whether the watch worked before.
     pub fn failed(&self, path: &str, now: Instant) -> bool {
         let mut watches = self.lock();
         let Some(watch) = watches.get_mut(path) else {
@@ -87,7 +87,7 @@ impl WatchHealth {
         is_new
     }
 
-    /// Notes that the API server serves the watch of this collection.
+    /// Records that the API server serves the watch of a collection.
     pub fn connected(&self, path: &str, now: Instant) {
         let mut watches = self.lock();
         let Some(watch) = watches.get_mut(path) else {
@@ -105,15 +105,14 @@ impl WatchHealth {
         drop(watches);
         if let Some(since) = failed {
             let failed_for = now.saturating_duration_since(since);
-            tracing::info!(kind, scope, ?failed_for, "watch works again");
+            tracing::info!(kind, scope, ?failed_for, "watch recovered");
             if all_work {
                 self.recoveries.send_modify(|count| *count += 1);
             }
         }
     }
 
-    /// Returns the watch of this scope that has failed for longest, if any does, and for
-    /// how long.
+    /// Returns the watch of a scope that has failed for the longest time, and for how long.
     pub fn longest_failure(&self, scope: &str, now: Instant) -> Option<(Duration, WatchState)> {
         let watches = self.lock();
         let watches = watches.values().filter(|watch| watch.scope == scope);
@@ -124,19 +123,19 @@ impl WatchHealth {
         failing.max_by_key(|(failed_for, _)| *failed_for)
     }
 
-    /// All watches.
+    /// Returns the state of all watches.
     pub fn all(&self, now: Instant) -> Vec<WatchState> {
         let watches = self.lock();
         watches.values().map(|watch| watch.report(now)).collect()
     }
 
-    /// Changes each time when all watches of a scope work again.
+    /// Returns a counter that changes when all watches of a scope have recovered.
     pub fn recoveries(&self) -> watch::Receiver<u64> {
         self.recoveries.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Watch>> {
-        // Each note is whole, whatever happened to another thread.
+        // A panic of another thread leaves it consistent.
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -146,8 +145,8 @@ impl Watch {
         matches!(self.state, State::Up { .. })
     }
 
-    /// Since when it has failed, if it does. One that has worked for less than [`STABLE`]
-    /// still does.
+    /// Since when it has failed, if it does. One that has worked for less than [`STABLE`] still
+    /// fails.
     fn failing_since(&self, now: Instant) -> Option<Instant> {
         match self.state {
             State::Starting => None,
@@ -170,12 +169,9 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::after;
 
-    fn after(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
-    }
-
-    /// Two watches that work.
+    /// Two working watches.
     fn two(start: Instant) -> WatchHealth {
         let health = WatchHealth::default();
         health.add("/pods", "Pod", "*");
@@ -195,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_news_once_and_counts_from_the_first() {
+    fn a_failure_is_new_once_and_counts_from_the_first() {
         let start = Instant::now();
         let health = two(start);
         assert_eq!(failing(&health, start), None);
@@ -208,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_has_recovered_when_the_last_of_its_watches_has() {
+    fn a_scope_recovers_with_the_last_of_its_watches() {
         let start = Instant::now();
         let health = two(start);
         let recoveries = health.recoveries();
@@ -224,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_breaks_as_soon_as_it_works_has_not_recovered() {
+    fn a_watch_that_fails_again_soon_has_not_recovered() {
         let start = Instant::now();
         let health = two(start);
         assert!(health.failed("/pods", after(start, 60)));
@@ -245,13 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_has_not_begun_does_not_work_and_its_first_failure_is_news() {
+    fn a_watch_that_has_not_started_does_not_work_and_its_first_failure_is_new() {
         let (health, now) = (WatchHealth::default(), Instant::now());
         health.add("/pods", "Pod", "shop");
         assert_eq!(up(&health, now), [false]);
         assert!(health.failed("/pods", now));
         assert!(!health.failed("/pods", now));
-        // Nobody watches that.
+        // An unknown watch.
         assert!(!health.failed("/secrets", now));
         health.connected("/secrets", now);
     }

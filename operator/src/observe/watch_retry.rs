@@ -1,31 +1,28 @@
-//! How long to wait before a watch that failed is tried again. Pure: time and jitter
-//! are arguments.
+//! The pause before a failed watch is retried. Pure: time and jitter are arguments.
 
 use std::time::{Duration, Instant};
 
 use kube::runtime::watcher;
 
-const FIRST: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// While the API server cannot be reached: it is back when it answers, and the status
-/// is right within 5 s of that.
+/// While the API server is unreachable. The status is current within 5 s of its return.
 const MAX_UNREACHABLE: Duration = Duration::from_secs(2);
 
-/// While it answers and refuses: each attempt costs it something.
+/// While the API server rejects the watch: each attempt is a load.
 const MAX_REFUSED: Duration = Duration::from_secs(30);
 
-/// A watch that expires within this time after it was started again has failed like any
-/// other.
+/// A watch that expires within this time after a restart counts as failed.
 const EXPIRED_AGAIN: Duration = Duration::from_secs(30);
 
 /// Why a watch failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No answer, or one that says that the API server does not work.
+    /// The API server did not answer, or answered with a server error.
     Unreachable,
-    /// An answer: it may not be watched like this.
+    /// The API server rejected the request.
     Refused,
-    /// The API server has forgotten the version to go on from. A new list is due.
+    /// The API server no longer has the version to continue from. A new list is needed.
     Expired,
 }
 
@@ -51,38 +48,37 @@ impl Failure {
     }
 }
 
-/// The failures in a row of one watch.
+/// The consecutive failures of a watch.
 #[derive(Debug, Default)]
 pub struct WatchRetry {
     count: u32,
     last: Option<Failure>,
-    /// When a watch that expired was started again, and how often in a row before it
-    /// had worked for [`EXPIRED_AGAIN`]: a list that succeeds proves nothing.
+    /// When an expired watch was restarted, and how often in a row without having worked for
+    /// [`EXPIRED_AGAIN`]: a successful list does not count.
     expired: Option<(Instant, u32)>,
 }
 
 impl WatchRetry {
-    /// Forgets the failures: the watch works.
+    /// Records that the watch works.
     pub fn succeeded(&mut self) {
         self.count = 0;
         self.last = None;
     }
 
-    /// Whether the last attempt did not fail like this.
+    /// Whether the last attempt did not fail in this way.
     pub fn is_new(&self, failure: Failure) -> bool {
         self.last != Some(failure)
     }
 
-    /// Whether a watch has expired as each one does now and then: a new list is all that
-    /// is needed, and there is nothing to report.
+    /// Whether a watch has expired, as each one does occasionally, so that a new list is enough.
     pub fn is_routine(&self, failure: Failure, now: Instant) -> bool {
         failure == Failure::Expired && self.expired_lately(now) == 0
     }
 
-    /// Counts a failure and returns how long to wait. `jitter` is from 0 to 1.
+    /// Counts a failure and returns the pause. `jitter` is from 0 to 1.
     ///
-    /// Failures of another kind start from the shortest wait again: an API server that
-    /// refuses has been reached. So no wait is much longer than what it waits for.
+    /// Another kind of failure starts with the shortest pause again: an API server that rejects a
+    /// watch is reachable.
     pub fn failed(&mut self, failure: Failure, now: Instant, jitter: f64) -> Duration {
         if self.last.replace(failure) != Some(failure) {
             self.count = 0;
@@ -97,7 +93,7 @@ impl WatchRetry {
         let wait = match count.checked_sub(1) {
             None => Duration::ZERO,
             Some(doublings) => {
-                let full = FIRST.saturating_mul(1 << doublings.min(16)).min(max);
+                let full = FIRST_PAUSE.saturating_mul(1 << doublings.min(16)).min(max);
                 full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
             }
         };
@@ -127,33 +123,32 @@ mod tests {
     }
 
     #[test]
-    fn an_api_server_that_is_away_is_tried_every_two_seconds_however_long_it_is_away() {
+    fn an_unreachable_api_server_is_retried_every_two_seconds() {
         let waits = waits(Failure::Unreachable, 1000);
         assert_eq!(waits[..4], [500, 1000, 2000, 2000]);
         assert!(waits.iter().all(|wait| *wait <= 2000));
     }
 
     #[test]
-    fn a_refused_watch_is_tried_less_and_less_often() {
+    fn a_rejected_watch_is_retried_less_and_less_often() {
         let waits = waits(Failure::Refused, 9);
         let expected = [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000];
         assert_eq!(waits, expected);
     }
 
     #[test]
-    fn an_outage_does_not_lengthen_the_wait_for_what_follows_it() {
+    fn an_outage_does_not_lengthen_later_pauses() {
         let (mut retry, now) = (WatchRetry::default(), Instant::now());
         for _ in 0..1000 {
             retry.failed(Failure::Unreachable, now, 1.0);
         }
-        // It is back, and has forgotten the past.
         assert_eq!(retry.failed(Failure::Expired, now, 1.0), Duration::ZERO);
-        // Or it starts, and does not know yet who may do what.
-        assert_eq!(retry.failed(Failure::Refused, now, 1.0), FIRST);
+        // A starting API server may reject requests.
+        assert_eq!(retry.failed(Failure::Refused, now, 1.0), FIRST_PAUSE);
     }
 
     #[test]
-    fn a_watch_that_expires_after_every_list_is_started_less_and_less_often() {
+    fn a_watch_that_expires_after_every_list_is_restarted_less_and_less_often() {
         let (mut retry, mut now) = (WatchRetry::default(), Instant::now());
         let mut waits = Vec::new();
         for _ in 0..9 {
@@ -173,23 +168,23 @@ mod tests {
     }
 
     #[test]
-    fn jitter_takes_away_half_at_most() {
+    fn jitter_shortens_a_pause_by_at_most_half() {
         let now = Instant::now();
         let wait = |jitter| WatchRetry::default().failed(Failure::Refused, now, jitter);
-        assert_eq!([wait(0.0), wait(7.0)], [FIRST / 2, FIRST]);
+        assert_eq!([wait(0.0), wait(7.0)], [FIRST_PAUSE / 2, FIRST_PAUSE]);
     }
 
     #[test]
-    fn a_success_starts_from_the_shortest_wait_again() {
+    fn the_pauses_start_again_after_a_success() {
         let (mut retry, now) = (WatchRetry::default(), Instant::now());
         retry.failed(Failure::Refused, now, 1.0);
         retry.failed(Failure::Refused, now, 1.0);
         retry.succeeded();
-        assert_eq!(retry.failed(Failure::Refused, now, 1.0), FIRST);
+        assert_eq!(retry.failed(Failure::Refused, now, 1.0), FIRST_PAUSE);
     }
 
     #[test]
-    fn an_error_is_known_by_its_code() {
+    fn an_error_is_classified_by_its_code() {
         let coded = |code: u16| {
             let mut status = Status::failure("no", "");
             status.code = code;

@@ -1,5 +1,5 @@
-//! How long to wait before an object that failed is tried again. Each object
-//! has its own count, so that a hopeless one does not slow the others.
+//! The pause before a failed reconcile is retried. Each object has its own count, so that one
+//! that keeps failing does not delay others.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,17 +9,17 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::api::Stored;
 
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(300);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 
-/// The failures in a row of each object.
+/// The consecutive failures of each object.
 #[derive(Debug, Default)]
 pub struct Backoffs {
     failures: Mutex<HashMap<ObjectRef<Stored>, u32>>,
 }
 
 impl Backoffs {
-    /// Counts a failure, and says how long to wait. `jitter` is from 0 to 1.
+    /// Counts a failure and returns the pause. `jitter` is from 0 to 1.
     pub fn failed(&self, object: ObjectRef<Stored>, jitter: f64) -> Duration {
         let mut failures = self.lock();
         let count = failures.entry(object).or_default();
@@ -27,27 +27,27 @@ impl Backoffs {
         delay(*count, jitter)
     }
 
-    /// Whether an object failed the last time.
+    /// Whether the last reconcile of an object failed.
     pub fn has_failed(&self, object: &ObjectRef<Stored>) -> bool {
         self.lock().contains_key(object)
     }
 
-    /// Forgets the failures of an object that went well, or is gone.
+    /// Forgets the failures of an object that succeeded or was deleted.
     pub fn forget(&self, object: &ObjectRef<Stored>) {
         self.lock().remove(object);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<Stored>, u32>> {
-        // A count is whole at every moment, whatever happened to another thread.
+        // A panic of another thread leaves it consistent.
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Doubles with each failure up to [`LONGEST`], and is between half and all of
-/// that, so that many objects that failed together do not come back together.
+/// Doubles with each failure up to [`MAX_PAUSE`], of which jitter takes up to half, so that
+/// objects that failed together are not retried together.
 fn delay(failures: u32, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    let full = (FIRST * (1 << doublings)).min(LONGEST);
+    let full = (FIRST_PAUSE * (1 << doublings)).min(MAX_PAUSE);
     full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
 }
 
@@ -56,14 +56,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_doubles_up_to_five_minutes() {
+    fn the_pause_doubles_up_to_five_minutes() {
         let waits: Vec<u64> = (1..=11).map(|n| delay(n, 1.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(delay(u32::MAX, 1.0), LONGEST);
+        assert_eq!(delay(u32::MAX, 1.0), MAX_PAUSE);
     }
 
     #[test]
-    fn jitter_takes_away_half_at_most() {
+    fn jitter_shortens_a_pause_by_at_most_half() {
         assert_eq!(delay(3, 0.0), Duration::from_secs(2));
         assert_eq!(delay(3, 0.5), Duration::from_secs(3));
         assert_eq!(delay(3, 7.0), Duration::from_secs(4));

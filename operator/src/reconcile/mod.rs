@@ -1,10 +1,8 @@
-//! One GatewayQueue: from what is observed to its children and its status.
+//! Reconciles one GatewayQueue: observe, build the desired children, apply what differs,
+//! write the status.
 
 pub mod backoff;
-pub(crate) mod context;
-mod converge;
-pub mod last_written;
-mod report;
+mod context;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,43 +10,46 @@ use std::time::{Duration, Instant};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::api::{GatewayQueue, Stored, reference};
-use crate::desired::{self, Owner};
+use crate::api::{GatewayQueue, Stored, Unreadable, reference};
+use crate::apply::{Applied, Outcome, requests};
+use crate::desired::{self, Child, Owner};
 use crate::observe::leader::Leader;
-use crate::status::{Holder, Outcome};
+use crate::observe::observed::Observed;
+use crate::observe::token_holder::token_holder;
+use crate::status::writer::wall_clock;
+use crate::status::{Inputs, compute};
 
 pub use context::{Context, Error};
-use converge::Converged;
 
-/// A stranger's object is not watched, so it is looked for now and then.
-const NAME_TAKEN_AGAIN: Duration = Duration::from_secs(30);
+/// Objects of other owners are not watched.
+const NAME_TAKEN_RECHECK: Duration = Duration::from_secs(30);
 
-/// A child that got its label is in the stores long before that. If it is not, admission
-/// has removed the label, and the status is written without it.
-const LABELLED_AGAIN: Duration = Duration::from_secs(1);
+/// A child that got its label is in the caches long before that. If it is not, admission
+/// removed the label, and the status is written without it.
+const LABELLED_RECHECK: Duration = Duration::from_secs(1);
 
-/// Brings children and status of one GatewayQueue to what they shall be. Makes no
-/// call when they are that already.
+/// Brings children and status of one GatewayQueue to the desired state. Makes no call if they
+/// already are.
 ///
 /// # Errors
 /// See [`Error`].
 pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Action, Error> {
-    let Ok(_place) = context.places.acquire().await else {
-        // Never: nobody closes it.
+    let Ok(_permit) = context.permits.acquire().await else {
+        // The semaphore is never closed.
         return Ok(Action::await_change());
     };
-    if !*context.works.borrow() {
+    if !*context.is_leader.borrow() {
         // All are reconciled when this operator becomes the leader.
         return Ok(Action::await_change());
     }
     let started = Instant::now();
     let result = match &*stored {
         Stored::Queue(queue) => context.reconcile(queue, started).await,
-        Stored::Unreadable(unreadable) => context.report_unreadable(unreadable).await,
+        Stored::Unreadable(queue) => context.report_unreadable(queue).await,
     };
     let result = match result {
-        // Nothing is made there any more, and what is there goes, this one too.
-        Err(Error::Call(error)) if error.namespace_ends() => Ok(Action::await_change()),
+        // Nothing can be created, and everything is deleted with the namespace.
+        Err(Error::Request(error)) if error.namespace_terminates() => Ok(Action::await_change()),
         result => result,
     };
     context
@@ -61,75 +62,79 @@ pub async fn reconcile(stored: Arc<Stored>, context: Arc<Context>) -> Result<Act
 }
 
 impl Context {
-    /// Who grants by the token of this GatewayQueue, or may do so, in place of it.
-    fn holder_of_its_token(&self, queue: &GatewayQueue, owner: &Owner) -> Option<Holder> {
-        if let Some(older) = self.token_claims.older(queue) {
-            return Some(Holder::Older(older));
-        }
-        let mark = desired::token_mark(queue.spec.token_secret_ref.as_ref()?);
-        // Who has the token already does not give it up for another's pods.
-        if queue.spec.replicas == 0 || self.caches.is_up(owner, &mark) {
-            return None;
-        }
-        let other = self.caches.other_user(owner, &mark)?;
-        Some(Holder::StillUp(other))
-    }
-
-    /// A fault of the API server that goes on is told in the status as well; a single
-    /// one is not.
-    fn or_say_so(
-        &self,
-        converged: Result<Converged, Error>,
-        queue: &GatewayQueue,
-    ) -> Result<Converged, Error> {
-        match converged {
-            Err(Error::Call(error)) if error.namespace_ends() => Err(error.into()),
-            Err(error) if self.backoffs.has_failed(&reference(queue)) => {
-                Ok(Converged::failed(error))
-            }
-            converged => converged,
-        }
-    }
-
     async fn reconcile(&self, queue: &GatewayQueue, now: Instant) -> Result<Action, Error> {
         if queue.metadata.deletion_timestamp.is_some() {
-            // The children go by themselves, after their owner.
+            // The garbage collector deletes the children.
             return Ok(Action::await_change());
         }
-        let queue = &*self.last_written.newest(queue);
+        let queue = &*self.status_writer.newest(queue);
         let owner = Owner::of(queue)?;
-        let other = self.holder_of_its_token(queue, &owner);
-        let (converged, mark) = match desired::children(queue, &self.defaults, other.is_some()) {
-            Ok(children) => {
-                let converged = self.converge(queue, &children, &owner, now).await;
-                let mut converged = self.or_say_so(converged, queue)?;
-                if let (Some(other), Outcome::Applied) = (other, &converged.outcome) {
-                    converged.outcome = Outcome::TokenShared(other);
-                }
-                (converged, desired::deployment_mark(&children))
-            }
-            Err(error) => (error.into(), None),
+        let (claims, caches) = (&self.applier.token_claims, &self.applier.caches);
+        let holder = token_holder(claims, caches, queue, &owner);
+        let children = desired::children(queue, &self.defaults, holder.is_some());
+        let mut applied = self.apply(queue, &children, &owner, now).await?;
+        if let (Some(holder), Outcome::Applied) = (holder, &applied.outcome) {
+            applied.outcome = Outcome::TokenShared(holder);
+        }
+        if applied.labelled && applied.error.is_none() && queue.status.is_some() {
+            // The caches do not have it yet: it is not missing.
+            return Ok(Action::requeue(LABELLED_RECHECK));
+        }
+        let observed = Observed::of(caches, &owner, queue.status.as_ref(), now);
+        let inputs = Inputs {
+            queue,
+            owner: &owner,
+            outcome: &applied.outcome,
+            deployment_hash: children.as_deref().ok().and_then(desired::deployment_hash),
+            observed: &observed,
         };
-        if converged.labelled && converged.error.is_none() && queue.status.is_some() {
-            // What the stores do not have yet has not gone, and is reported in a moment.
-            return Ok(Action::requeue(LABELLED_AGAIN));
+        let status = compute(inputs, wall_clock());
+        self.status_writer.write(queue, &owner, &status).await?;
+        if let Some(error) = applied.error {
+            return Err(error.into());
         }
-        let leader = self
-            .report(queue, &owner, &converged.outcome, mark.as_deref(), now)
-            .await?;
-        if let Some(error) = converged.error {
-            return Err(error);
-        }
-        let again = match (converged.outcome, leader) {
-            (Outcome::NameTaken(_), _) => Some(now + NAME_TAKEN_AGAIN),
-            // No event tells of a leader that does nothing any more.
+        children?;
+        let recheck = match (applied.outcome, observed.leader) {
+            (Outcome::NameTaken(_), _) => Some(now + NAME_TAKEN_RECHECK),
+            // A leader that stops renewing its Lease causes no event.
             (_, Leader::Pod { until, .. }) => Some(until),
             _ => None,
         };
-        let again = again.into_iter().chain(converged.again).min();
-        Ok(again.map_or_else(Action::await_change, |again| {
-            Action::requeue(again.saturating_duration_since(now))
+        let recheck = recheck.into_iter().chain(applied.revert_at).min();
+        Ok(recheck.map_or_else(Action::await_change, |at| {
+            Action::requeue(at.saturating_duration_since(now))
         }))
+    }
+
+    /// Applies the children. A failed call is part of the result if the previous reconcile
+    /// failed, too, so that the status reports it.
+    async fn apply(
+        &self,
+        queue: &GatewayQueue,
+        children: &Result<Vec<Child>, desired::Error>,
+        owner: &Owner,
+        now: Instant,
+    ) -> Result<Applied, requests::Error> {
+        let children = match children {
+            Ok(children) => children,
+            Err(error) => return Ok(Applied::invalid(error)),
+        };
+        match self.applier.apply(queue, children, owner, now).await {
+            Err(error)
+                if !error.namespace_terminates() && self.backoffs.has_failed(&reference(queue)) =>
+            {
+                Ok(Applied::failed(error))
+            }
+            result => result,
+        }
+    }
+
+    async fn report_unreadable(&self, queue: &Unreadable) -> Result<Action, Error> {
+        if queue.metadata.deletion_timestamp.is_none() {
+            let owner = Owner::by(&queue.metadata)?;
+            self.status_writer.write_unreadable(queue, &owner).await?;
+        }
+        Ok(Action::await_change())
     }
 }
 

@@ -1,5 +1,4 @@
 use http::{Method, Request, Response};
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::client::Body;
 use kube::runtime::watcher::Event;
@@ -8,16 +7,19 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::apply::applier::Applier;
 use crate::apply::drift_backoff::DriftBackoff;
-use crate::apply::requests::Cluster;
+use crate::apply::requests::Requests;
 use crate::controller::{controller, retry_later};
-use crate::desired::QueueDefaults;
-use crate::events::recorder::{Events, Note};
+use crate::desired::Kind;
+use crate::events::{EventRecorder, Pending};
 use crate::metrics::Metrics;
 use crate::observe::caches::{Caches, Writers};
-use crate::observe::watches::Scope;
+use crate::observe::watch_stream::Scope;
 use crate::reconcile::backoff::Backoffs;
-use crate::reconcile::last_written::LastWritten;
+use crate::status::last_written::LastWritten;
+use crate::status::writer::StatusWriter;
+use crate::testing::{after, defaults, queue};
 
 mod admission;
 mod failures;
@@ -30,16 +32,6 @@ mod watching;
 
 use server::{Admission, PREFIX, Server};
 
-fn queue(spec: Value) -> GatewayQueue {
-    serde_json::from_value(json!({
-        "apiVersion": "gatewayqueue.dev/v1alpha1",
-        "kind": "GatewayQueue",
-        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0001", "generation": 1},
-        "spec": spec,
-    }))
-    .unwrap()
-}
-
 fn stored(queue: &GatewayQueue) -> Arc<Stored> {
     Arc::new(Stored::Queue(Box::new(queue.clone())))
 }
@@ -48,19 +40,13 @@ async fn reconcile(queue: Arc<GatewayQueue>, context: Arc<Context>) -> Result<Ac
     super::reconcile(stored(&queue), context).await
 }
 
-/// Notes a GatewayQueue as its watch does when it was just made.
+/// Records a GatewayQueue as its watch does when it is created.
 fn born(context: &Context, queue: &GatewayQueue) {
-    context
-        .token_claims
-        .saw_live(&stored(queue), Instant::now());
+    let claims = &context.applier.token_claims;
+    claims.saw_live(&stored(queue), Instant::now());
 }
 
-/// Whether this operator works, for good.
-fn works(works: bool) -> watch::Receiver<bool> {
-    watch::channel(works).1
-}
-
-/// A context whose calls go to `server`, with what fills its stores.
+/// A context whose calls go to `server`, and what fills its caches.
 fn context(server: &Server) -> (Arc<Context>, Writers) {
     let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     let answering = server.clone();
@@ -71,36 +57,45 @@ fn context(server: &Server) -> (Arc<Context>, Writers) {
         }
     });
     let (metrics, _) = Metrics::new(&Arc::default());
+    let requests = Requests::new(Client::new(service, "default"), metrics.clone());
     let (caches, writers) = Caches::new();
-    let (events, notes) = Events::new();
-    *server.notes.lock().unwrap() = Some(notes);
+    let (events, pending) = EventRecorder::new();
+    *server.events.lock().unwrap() = Some(pending);
     let context = Context {
-        cluster: Cluster::new(Client::new(service, "default"), metrics.clone()),
-        caches,
-        token_claims: Arc::default(),
-        defaults: QueueDefaults {
-            image: "gateway-queue:1".to_owned(),
-            image_pull_policy: None,
-            image_pull_secrets: Vec::new(),
+        defaults: defaults(),
+        applier: Applier {
+            requests: requests.clone(),
+            caches,
+            token_claims: Arc::default(),
+            drift_backoff: DriftBackoff::default(),
+            events: events.clone(),
+        },
+        status_writer: StatusWriter {
+            requests,
+            events,
+            last_written: LastWritten::default(),
         },
         backoffs: Backoffs::default(),
-        drift_backoff: DriftBackoff::default(),
-        last_written: LastWritten::default(),
-        events,
         metrics,
-        works: works(true),
-        places: Arc::new(Semaphore::new(1)),
+        is_leader: watch::channel(true).1,
+        permits: Arc::new(Semaphore::new(1)),
     };
     (Arc::new(context), writers)
 }
 
-/// What a watch brings.
+/// The watch returns an object.
 fn put<K>(writer: &mut kube::runtime::reflector::store::Writer<K>, object: Value)
 where
-    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + 'static,
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + 'static,
+    K::DynamicType: Eq + std::hash::Hash + Clone,
 {
     let object = serde_json::from_value(object).unwrap();
     writer.apply_watcher_event(&Event::Apply(object));
+}
+
+/// The same for a kind of which the cache has only the metadata.
+fn put_metadata(writers: &mut Writers, kind: Kind, object: Value) {
+    put(writers.metadata.get_mut(&kind).unwrap(), object);
 }
 
 /// A pod of the GatewayQueue of this name, with more labels.
@@ -112,36 +107,41 @@ fn pod(queue: &str, labels: Value) -> Value {
     pod
 }
 
-/// What the watches would bring: everything that the server has by now.
+/// The watches return everything that the server has.
 fn observe(server: &Server, writers: &mut Writers) {
-    let Writers {
-        service_accounts,
-        roles,
-        role_bindings,
-        services,
-        disruption_budgets: _,
-        network_policies: _,
-        leases,
-        deployments,
-        pods: _,
-    } = writers;
-    put(service_accounts, server.object("serviceaccounts"));
-    put(roles, server.object("roles"));
-    put(role_bindings, server.object("rolebindings"));
-    put(services, server.object("services"));
-    put(leases, server.object("leases"));
-    put(deployments, server.object("deployments"));
+    for (kind, plural) in [
+        (Kind::ServiceAccount, "serviceaccounts"),
+        (Kind::Role, "roles"),
+        (Kind::RoleBinding, "rolebindings"),
+        (Kind::Service, "services"),
+    ] {
+        put_metadata(writers, kind, server.object(plural));
+    }
+    put(&mut writers.leases, server.object("leases"));
+    put(&mut writers.deployments, server.object("deployments"));
 }
 
-/// The queue as it is after its status was written.
+/// Another client took over all fields of a child.
+fn edit(server: &Server, plural: &str) -> Value {
+    let mut edited = server.object(plural);
+    edited["metadata"]["managedFields"] = json!([]);
+    edited
+}
+
+/// The reason of the condition `Ready`.
+fn reason(server: &Server) -> Value {
+    server.status()["conditions"][0]["reason"].clone()
+}
+
+/// The queue after its status was written.
 fn reported(queue: &GatewayQueue, server: &Server) -> Arc<GatewayQueue> {
     let mut queue = queue.clone();
     queue.status = serde_json::from_value(server.status()).unwrap();
     Arc::new(queue)
 }
 
-/// A queue whose children and status are as they shall be. The calls that are
-/// left are those of its first reconcile.
+/// A queue whose children and status are as desired. The recorded calls are those of its first
+/// reconcile.
 async fn applied(server: &Server) -> (Arc<GatewayQueue>, Arc<Context>, Writers) {
     let (context, mut writers) = context(server);
     let queue = queue(json!({}));
@@ -151,7 +151,7 @@ async fn applied(server: &Server) -> (Arc<GatewayQueue>, Arc<Context>, Writers) 
         .unwrap();
     let first = server.take_calls();
     observe(server, &mut writers);
-    // Now that the Deployment is seen, the status can say how it fares.
+    // The status depends on the observed Deployment.
     reconcile(reported(&queue, server), Arc::clone(&context))
         .await
         .unwrap();
@@ -181,10 +181,7 @@ async fn a_new_queue_gets_its_children_and_then_its_status() {
             "status"
         ]
     );
-    assert_eq!(
-        server.status()["conditions"][0]["reason"],
-        "RolloutInProgress"
-    );
+    assert_eq!(reason(&server), "RolloutInProgress");
 }
 
 #[tokio::test]
@@ -198,7 +195,7 @@ async fn a_second_reconcile_makes_no_call() {
 }
 
 #[tokio::test]
-async fn what_others_wrote_into_the_status_goes_and_then_all_is_quiet() {
+async fn what_others_wrote_into_the_status_is_overwritten_once() {
     let server = Server::default();
     let (queue, context, _writers) = applied(&server).await;
     let expected = server.status();
@@ -206,7 +203,7 @@ async fn what_others_wrote_into_the_status_goes_and_then_all_is_quiet() {
     let edited = {
         let mut objects = server.objects.lock().unwrap();
         let edited = &mut objects.get_mut(&status).unwrap()["status"];
-        edited["leader"] = json!("somebody");
+        edited["leader"] = json!("another");
         edited["sessionStarts"] = json!({"total": 1, "remaining": 1, "resetTime": null});
         let other = json!({"type": "Other", "status": "True", "reason": "Why", "message": "",
             "lastTransitionTime": "2026-11-23T12:00:00Z"});
@@ -223,7 +220,7 @@ async fn what_others_wrote_into_the_status_goes_and_then_all_is_quiet() {
 }
 
 #[tokio::test]
-async fn a_store_that_lags_behind_costs_a_look_and_no_write() {
+async fn a_cache_that_lags_behind_costs_a_read_and_no_write() {
     let server = Server::default();
     let (context, _writers) = context(&server);
     let queue = queue(json!({}));
@@ -235,27 +232,20 @@ async fn a_store_that_lags_behind_costs_a_look_and_no_write() {
 }
 
 #[tokio::test]
-async fn a_strangers_object_is_left_alone_and_nothing_is_made_beside_it() {
+async fn a_foreign_object_is_left_alone_and_nothing_is_created_next_to_it() {
     let server = Server::default();
-    put_a_strangers_service(&server);
+    create_foreign_service(&server);
     let (context, _writers) = context(&server);
     let action = reconcile(Arc::new(queue(json!({}))), context)
         .await
         .unwrap();
     assert_eq!(server.take_writes(), [format!("{PREFIX}/status")]);
-    let condition = server.status()["conditions"][0].clone();
-    assert_eq!(condition["reason"], "NameTaken");
-    assert!(
-        condition["message"]
-            .as_str()
-            .unwrap()
-            .contains("my-bot: Service.")
-    );
-    // It is looked for again, since nothing tells when it goes.
-    assert_eq!(action, Action::requeue(NAME_TAKEN_AGAIN));
+    assert_eq!(reason(&server), "NameTaken");
+    // No watch reports its deletion.
+    assert_eq!(action, Action::requeue(NAME_TAKEN_RECHECK));
 }
 
-fn put_a_strangers_service(server: &Server) -> Value {
+fn create_foreign_service(server: &Server) -> Value {
     let path = "/api/v1/namespaces/shop/services/my-bot".to_owned();
     let service = json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
@@ -264,48 +254,43 @@ fn put_a_strangers_service(server: &Server) -> Value {
     service
 }
 
-/// As if the Service were made between the look and the create.
-fn is_not_seen_at_first(server: &Server) {
+/// As if the Service were created between the read and the create.
+fn hide_service_once(server: &Server) {
     *server.hide.lock().unwrap() = Some(("/services/", 404, 1));
 }
 
 #[tokio::test]
-async fn what_a_stranger_makes_in_the_moment_before_a_create_is_not_touched() {
+async fn a_foreign_object_created_just_before_ours_is_left_alone() {
     let server = Server::default();
-    let service = put_a_strangers_service(&server);
+    let service = create_foreign_service(&server);
     let (context, _writers) = context(&server);
     let queue = Arc::new(queue(json!({})));
-    is_not_seen_at_first(&server);
+    hide_service_once(&server);
     reconcile(Arc::clone(&queue), Arc::clone(&context))
         .await
         .unwrap_err();
     assert_eq!(server.object("services"), service);
     reconcile(queue, context).await.unwrap();
-    assert_eq!(server.status()["conditions"][0]["reason"], "NameTaken");
+    assert_eq!(reason(&server), "NameTaken");
 }
 
 #[tokio::test]
-async fn what_another_operator_makes_in_that_moment_is_taken_as_made() {
+async fn an_object_that_another_operator_just_created_counts_as_created() {
     let server = Server::default();
     let (queue, _, _) = applied(&server).await;
     let made = server.object("services");
-    // One whose caches are empty yet.
+    // Its caches are still empty.
     let (other, _writers) = context(&server);
-    is_not_seen_at_first(&server);
+    hide_service_once(&server);
     reconcile(queue, other).await.unwrap();
     assert_eq!(server.object("services"), made);
 }
 
 #[tokio::test]
-async fn a_child_that_was_changed_is_put_back_by_its_uid() {
+async fn an_edited_child_is_reverted_by_its_uid() {
     let server = Server::default();
     let (queue, context, mut writers) = applied(&server).await;
-    let mut edited = server.object("deployments");
-    edited["metadata"]["managedFields"] = json!([]);
-    let edited = serde_json::from_value(edited).unwrap();
-    writers
-        .deployments
-        .apply_watcher_event(&Event::Apply(edited));
+    put(&mut writers.deployments, edit(&server, "deployments"));
     server.take_calls();
     reconcile(queue, context).await.unwrap();
     let writes = server.take_writes();
@@ -313,23 +298,21 @@ async fn a_child_that_was_changed_is_put_back_by_its_uid() {
 }
 
 #[tokio::test]
-async fn a_list_that_someone_made_invalid_is_replaced_as_a_whole() {
+async fn an_edit_that_makes_the_apply_invalid_is_overwritten() {
     let server = Server::default();
     let (queue, context, mut writers) = applied(&server).await;
-    let mut edited = server.object("services");
-    edited["metadata"]["managedFields"] = json!([]);
-    let edited = serde_json::from_value(edited).unwrap();
-    writers.services.apply_watcher_event(&Event::Apply(edited));
+    let edited = edit(&server, "services");
+    put_metadata(&mut writers, Kind::Service, edited);
     server.take_calls();
     *server.refuse.lock().unwrap() = Some(("/services/", 422, 1));
     reconcile(queue, context).await.unwrap();
-    // Refused, replaced, disowned as what it was replaced by, applied.
+    // The apply is rejected; then overwrite, disown, apply.
     let service = "/api/v1/namespaces/shop/services/my-bot";
     assert_eq!(server.take_writes(), [service; 4]);
 }
 
 #[tokio::test]
-async fn a_refused_child_is_told_and_tried_again() {
+async fn a_rejected_child_is_reported_and_retried() {
     let server = Server::default();
     *server.refuse.lock().unwrap() = Some(("/services/", 403, 1));
     let (context, _writers) = context(&server);
@@ -341,9 +324,10 @@ async fn a_refused_child_is_told_and_tried_again() {
     assert_eq!(condition["reason"], "ChildRefused");
     assert_eq!(
         condition["message"],
-        "The API server refuses the Service (made of spec.service): it is forbidden here"
+        "The API server rejected Service my-bot, which is built from spec.service: it is forbidden \
+         here."
     );
-    // The Deployment is there all the same.
+    // The Deployment was created nevertheless.
     server.object("deployments");
     assert_ne!(
         retry_later(stored(&queue), &error, context),
@@ -352,7 +336,7 @@ async fn a_refused_child_is_told_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_fault_of_the_api_server_leaves_the_status_as_it_is() {
+async fn a_single_failure_of_the_api_server_is_not_reported() {
     let server = Server::default();
     *server.refuse.lock().unwrap() = Some(("/services/", 500, 1));
     let (context, _writers) = context(&server);
@@ -364,24 +348,24 @@ async fn a_fault_of_the_api_server_leaves_the_status_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_operator_that_stands_by_makes_no_call() {
+async fn an_operator_on_standby_makes_no_call() {
     let server = Server::default();
     let (context, _writers) = context(&server);
     let mut context = Arc::into_inner(context).unwrap();
-    context.works = works(false);
+    context.is_leader = watch::channel(false).1;
     let action = reconcile(Arc::new(queue(json!({}))), Arc::new(context)).await;
     assert_eq!(action.unwrap(), Action::await_change());
     assert_eq!(server.take_calls(), []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reconcile_waits_for_a_place_that_those_of_other_namespaces_share() {
+async fn a_reconcile_waits_for_a_permit_shared_with_other_namespaces() {
     let (here, there) = (Server::default(), Server::default());
     let (first, _writers) = context(&here);
     let (second, _more) = context(&there);
     let mut second = Arc::into_inner(second).unwrap();
-    second.places = Arc::clone(&first.places);
-    // The one place there is is taken until the first has given up.
+    second.permits = Arc::clone(&first.permits);
+    // The first reconcile has the only permit until its call times out.
     *here.hang.lock().unwrap() = Some("/serviceaccounts/");
     let started = tokio::time::Instant::now();
     let slow = tokio::spawn(reconcile(Arc::new(queue(json!({}))), first));
@@ -393,7 +377,7 @@ async fn a_reconcile_waits_for_a_place_that_those_of_other_namespaces_share() {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_being_deleted_is_left_to_go() {
+async fn a_queue_that_is_being_deleted_is_not_reconciled() {
     let server = Server::default();
     let (context, _writers) = context(&server);
     let mut queue = queue(json!({}));

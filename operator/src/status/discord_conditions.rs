@@ -1,109 +1,94 @@
-//! What the leader told of the token and the session starts, as conditions.
+//! The conditions about the token and the session starts, as the leader publishes them.
 
 use gateway_queue_core::lease_state::{BlockedBy, Entry, TokenState};
 
-use super::blocked::token_shared;
-use super::{Evidence, Outcome, State, Verdict};
-use crate::api::GatewayQueue;
-use crate::desired::Owner;
+use super::Inputs;
+use super::condition_value::ConditionValue;
+use super::spec_blocked::token_shared;
+use super::text::{last_error, place, reset};
+use crate::api::Reason;
+use crate::apply::Outcome;
 use crate::observe::leader::Leader;
 
-/// Why it is not known whether Discord takes the token.
-const UNCHECKED: &str = "Unchecked";
-
-/// Why it is not known whether there are session starts.
-const UNKNOWN: &str = "SessionStartsUnknown";
-
-/// Why there is nothing to tell: nobody leads, and what was known is old, or the
-/// leader has not written yet, which has the reason `silent`.
-fn unknown(evidence: Evidence<'_>, silent: &'static str) -> Verdict {
-    let (reason, message) = match (evidence.outcome, evidence.leader) {
+/// The value while nothing is published: there is no leader, or it has not written yet, for
+/// which the reason is `silent`.
+fn unpublished(inputs: Inputs<'_>, silent: Reason) -> ConditionValue {
+    let (reason, message) = match (inputs.outcome, &inputs.observed.leader) {
         (Outcome::TokenShared(_), _) => (
-            "TokenShared",
-            "This queue stands down, and asks Discord nothing: see the condition Ready".to_owned(),
+            Reason::TokenShared,
+            "Unknown: this queue has no pods. See the condition Ready.".to_owned(),
         ),
         (_, Leader::Pod { name, .. }) => (
             silent,
-            format!("The pod {name} leads, and has not told yet what it knows"),
+            format!("Waiting for the first status report of the leader {name}."),
         ),
-        (_, Leader::Lost { .. } | Leader::Nobody) => (
-            "NoLeader",
-            "Only a pod that leads knows, and none does: see the condition Ready".to_owned(),
+        (_, Leader::Lost { .. } | Leader::None) => (
+            Reason::NoLeader,
+            "Unknown: the queue has no leader. See the condition Ready.".to_owned(),
         ),
     };
-    Verdict::of(State::Unknown, reason, message)
+    ConditionValue::unknown(reason, message)
 }
 
-/// Whether Discord takes the token.
-pub(super) fn token_accepted(
-    queue: &GatewayQueue,
-    owner: &Owner,
-    evidence: Evidence<'_>,
-    entry: Option<&Entry>,
-) -> Verdict {
-    let Some(token) = &queue.spec.token_secret_ref else {
-        let message = "The queue has no token, and asks Discord nothing";
-        return Verdict::holds("NoToken", message);
+/// Whether Discord accepts the token.
+pub(super) fn token_accepted(inputs: Inputs<'_>, entry: Option<&Entry>) -> ConditionValue {
+    let Some(token) = &inputs.queue.spec.token_secret_ref else {
+        let message = "The queue has no token and does not call Discord.";
+        return ConditionValue::yes(Reason::NoToken, message);
     };
-    if let Outcome::TokenShared(holder) = evidence.outcome {
-        return token_shared(queue, owner, holder);
+    if let Outcome::TokenShared(holder) = inputs.outcome {
+        return token_shared(inputs, holder);
     }
-    let place = format!("Secret {}, key {}", token.name, token.key);
     let Some(entry) = entry else {
-        return unknown(evidence, UNCHECKED);
+        return unpublished(inputs, Reason::Unchecked);
     };
+    let place = place(Some(token));
     match entry.token {
-        TokenState::Accepted => Verdict::holds("Accepted", format!("Discord accepts it ({place})")),
-        TokenState::Rejected => Verdict::not(
-            "TokenRejected",
-            format!("Discord answered 401: put the bot's present token into {place}"),
+        TokenState::Accepted => ConditionValue::yes(
+            Reason::Accepted,
+            format!("Discord accepts the token in {place}."),
         ),
-        TokenState::Missing => {
-            Verdict::not("TokenMissing", format!("There is no token in {place}"))
-        }
-        // A pod of the spec before may lead for a moment yet.
-        TokenState::Unchecked | TokenState::None => Verdict::of(
-            State::Unknown,
-            UNCHECKED,
-            format!("Discord has not said anything about it yet ({place})"),
+        TokenState::Rejected => ConditionValue::no(
+            Reason::TokenRejected,
+            format!("Discord answered 401. Put the bot's current token into {place}."),
+        ),
+        TokenState::Missing => ConditionValue::no(
+            Reason::TokenMissing,
+            format!("{place} contains no token. See the condition Ready."),
+        ),
+        // A pod of the previous spec may lead for a moment.
+        TokenState::Unchecked | TokenState::None => ConditionValue::unknown(
+            Reason::Unchecked,
+            format!("Discord has not checked the token in {place} yet."),
         ),
     }
 }
 
 /// Whether there are session starts to grant.
 pub(super) fn session_starts_available(
-    queue: &GatewayQueue,
-    evidence: Evidence<'_>,
+    inputs: Inputs<'_>,
     entry: Option<&Entry>,
-) -> Verdict {
-    if queue.spec.token_secret_ref.is_none() {
-        let message = "The queue has no token, and counts no session starts";
-        return Verdict::holds("NoToken", message);
+) -> ConditionValue {
+    if inputs.queue.spec.token_secret_ref.is_none() {
+        let message = "The queue has no token and does not count session starts.";
+        return ConditionValue::yes(Reason::NoToken, message);
     }
     let Some(entry) = entry else {
-        return unknown(evidence, UNKNOWN);
+        return unpublished(inputs, Reason::SessionStartsUnknown);
     };
-    // It grants what it knows to be there, also when Discord cannot be asked.
-    let last_error = entry.detail.as_ref().map_or_else(String::new, |detail| {
-        format!(". Discord could not be asked again: {detail}")
-    });
+    let last_error = last_error(entry);
     match (entry.blocked_by, entry.session_starts) {
-        (Some(BlockedBy::SessionStartsExhausted), starts) => {
-            let until = starts.and_then(|s| s.reset_time).map_or_else(
-                || "when Discord opens the next window".to_owned(),
-                |reset| format!("at {reset}"),
-            );
-            let message = format!("All that may be used are used up. There are more {until}");
-            Verdict::not("SessionStartsExhausted", message + &last_error)
-        }
-        (None, Some(_)) => Verdict::holds(
-            "Available",
-            format!("How many are left is in status.sessionStarts{last_error}"),
+        (Some(BlockedBy::SessionStartsExhausted), _) => ConditionValue::no(
+            Reason::SessionStartsExhausted,
+            format!("No session starts left. {}{last_error}", reset(entry)),
         ),
-        _ => Verdict::of(
-            State::Unknown,
-            UNKNOWN,
-            format!("Discord has not told how many are left{last_error}"),
+        (None, Some(_)) => ConditionValue::yes(
+            Reason::Available,
+            format!("status.sessionStarts has the numbers.{last_error}"),
+        ),
+        _ => ConditionValue::unknown(
+            Reason::SessionStartsUnknown,
+            format!("Discord has not reported how many session starts are left.{last_error}"),
         ),
     }
 }

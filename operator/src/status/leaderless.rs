@@ -1,25 +1,26 @@
-//! What is said of a queue whose pods are well, but none of them leads.
+//! The condition `Ready` of a queue whose pods run, but which has no leader.
 
-use super::{NO_LEADER, Verdict, look};
-use crate::desired::Owner;
+use super::Inputs;
+use super::condition_value::ConditionValue;
+use super::text::kubectl;
+use crate::api::Reason;
 use crate::observe::leader::Leader;
 
-/// What is said while nobody leads.
-pub(super) fn leaderless(owner: &Owner, leader: &Leader) -> Option<Verdict> {
-    let Owner { name, .. } = owner;
-    let look = look("logs --prefix", owner);
-    let message = match leader {
+/// Returns the value if the queue has no leader.
+pub(super) fn leaderless(inputs: Inputs<'_>) -> Option<ConditionValue> {
+    let name = &inputs.owner.name;
+    let logs = kubectl("logs --prefix", inputs.owner);
+    let message = match &inputs.observed.leader {
         Leader::Pod { .. } => return None,
         Leader::Lost { name: pod } => format!(
-            "The leader {pod} has not renewed the Lease {name} in time, so no shard is granted its \
-             turn. Another pod takes over as soon as there is one that reaches the API server. If \
-             it stays so, see `{look}`"
+            "No shard is granted, because the leader {pod} has not renewed the Lease {name} in \
+             time. Another pod takes over when it can reach the API server; if none does, check \
+             {logs}."
         ),
-        Leader::Nobody => format!(
-            "No pod has taken the Lease {name} yet, so no shard is granted its turn. A Lease that \
-             does not say that its leader has stopped is left alone for 30s. If it stays free for \
-             longer, see `{look}`"
+        Leader::None => format!(
+            "No shard is granted, because no pod has acquired the Lease {name} yet. A Lease that \
+             was not released is waited out for 30 s; if it takes longer, check {logs}."
         ),
     };
-    Some(Verdict::not(NO_LEADER, message))
+    Some(ConditionValue::no(Reason::NoLeader, message))
 }

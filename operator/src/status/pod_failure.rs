@@ -1,5 +1,5 @@
-//! What keeps a pod from running, in the words of the kubelet and the scheduler,
-//! and what to do about it.
+//! What prevents a pod from running, as the kubelet and the scheduler report it, and what to
+//! do about it.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -7,32 +7,27 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt as _;
 
-use super::sentence;
+use super::text::period;
+use crate::api::Reason;
 
-/// The longest last words of a crashed pod that are told, in characters.
-const LAST_WORDS: usize = 300;
+/// The length of the quoted last line of a crashed container.
+const MAX_LINE_CHARS: usize = 300;
 
-/// See the module.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct PodFailure {
-    pub(super) reason: &'static str,
-    pub(super) message: String,
-}
+const NO_REASON: &str = "no reason given";
 
-/// The failure of the newest pod that has one: an older one may tell of a spec
-/// that is no more. Pods that have failed for good come last: they stay until
-/// somebody deletes them, and others took their places long ago. A pod that is on
-/// its way out has no failure that matters.
-pub(super) fn pod_failure(pods: &[Arc<Pod>]) -> Option<PodFailure> {
+/// Returns reason and message for the newest pod that has failed: an older one may be of a
+/// previous spec. Pods in phase Failed come last: they stay until they are deleted, long after
+/// others have replaced them. Terminating pods do not count.
+pub(super) fn pod_failure(pods: &[Arc<Pod>]) -> Option<(Reason, String)> {
     let mut staying: Vec<&Arc<Pod>> = pods
         .iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .collect();
     staying.sort_by_key(|pod| {
-        let made = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        (has_failed(pod), Reverse(made), pod.name_any())
+        let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        (has_failed(pod), Reverse(created), pod.name_any())
     });
-    staying.into_iter().find_map(|pod| trouble_of(pod))
+    staying.into_iter().find_map(|pod| failure_of(pod))
 }
 
 fn has_failed(pod: &Pod) -> bool {
@@ -40,66 +35,53 @@ fn has_failed(pod: &Pod) -> bool {
     phase == Some("Failed")
 }
 
-fn trouble_of(pod: &Pod) -> Option<PodFailure> {
+fn failure_of(pod: &Pod) -> Option<(Reason, String)> {
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
     if has_failed(pod) {
-        let why = status.message.as_deref().or(status.reason.as_deref());
-        return Some(PodFailure {
-            reason: "PodFailed",
-            message: format!(
-                "Pod {name} has failed: {}",
-                why.unwrap_or("no reason is given")
-            ),
-        });
+        let cause = status.message.as_deref().or(status.reason.as_deref());
+        let cause = period(cause.unwrap_or(NO_REASON));
+        return Some((Reason::PodFailed, format!("Pod {name} failed: {cause}")));
     }
     unschedulable(&name, status).or_else(|| {
         let containers = status.init_container_statuses.iter().flatten();
         let mut containers = containers.chain(status.container_statuses.iter().flatten());
-        containers.find_map(|container| container_trouble(&name, container))
+        containers.find_map(|container| container_failure(&name, container))
     })
 }
 
-fn unschedulable(name: &str, status: &PodStatus) -> Option<PodFailure> {
+fn unschedulable(name: &str, status: &PodStatus) -> Option<(Reason, String)> {
     let mut conditions = status.conditions.iter().flatten();
     let reported = conditions.find(|c| {
         c.type_ == "PodScheduled"
             && c.status == "False"
             && c.reason.as_deref() == Some("Unschedulable")
     })?;
-    let why = reported.message.as_deref().unwrap_or("no reason is given");
-    Some(PodFailure {
-        reason: "PodUnschedulable",
-        message: format!(
-            "No node takes pod {name}: {why}. Look at spec.pod: resources, nodeSelector, \
-             tolerations, affinity"
-        ),
-    })
+    let message = format!(
+        "No node accepts pod {name}: {} Check resources, nodeSelector, tolerations and affinity in \
+         spec.pod.",
+        period(reported.message.as_deref().unwrap_or(NO_REASON))
+    );
+    Some((Reason::PodUnschedulable, message))
 }
 
-fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<PodFailure> {
+fn container_failure(pod: &str, container: &ContainerStatus) -> Option<(Reason, String)> {
     let state = container.state.as_ref()?;
     let waiting = state.waiting.as_ref();
-    let why = waiting
-        .and_then(|waiting| waiting.message.as_deref())
-        .unwrap_or("no reason is given");
+    let cause = waiting.and_then(|waiting| waiting.message.as_deref());
+    let cause = period(cause.unwrap_or(NO_REASON));
     match waiting.and_then(|waiting| waiting.reason.as_deref()) {
         Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") => {
-            Some(PodFailure {
-                reason: "ImagePullFailed",
-                message: format!(
-                    "The image {} of pod {pod} cannot be pulled: {why}. Look at spec.image, \
-                     spec.imagePullPolicy and spec.imagePullSecrets, or at the operator's default \
-                     image",
-                    container.image
-                ),
-            })
+            let message = format!(
+                "The image {} of pod {pod} cannot be pulled: {cause} Check spec.image, \
+                 spec.imagePullPolicy and spec.imagePullSecrets, or the operator's default image.",
+                container.image
+            );
+            Some((Reason::ImagePullFailed, message))
         }
         Some("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
-            Some(PodFailure {
-                reason: "PodFailed",
-                message: sentence(&format!("pod {pod} cannot be started: {why}")),
-            })
+            let message = format!("Pod {pod} cannot be started: {cause}");
+            Some((Reason::PodFailed, message))
         }
         Some("CrashLoopBackOff") => {
             let last = container.last_state.as_ref()?.terminated.as_ref()?;
@@ -112,28 +94,33 @@ fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<PodFailur
     }
 }
 
-fn crashed(pod: &str, container: &ContainerStatus, last: &ContainerStateTerminated) -> PodFailure {
-    let name = &container.name;
-    let how = match last.reason.as_deref() {
-        // The kernel's own word for it says more than its number.
+fn crashed(
+    pod: &str,
+    container: &ContainerStatus,
+    last: &ContainerStateTerminated,
+) -> (Reason, String) {
+    let cause = match last.reason.as_deref() {
+        // It says more than the exit code.
         Some("OOMKilled") => "used more memory than pod.resources.limits allows".to_owned(),
-        _ => format!("ended with exit code {}", last.exit_code),
+        _ => format!("failed with exit code {}", last.exit_code),
     };
-    let words = last_line(last.message.as_deref().unwrap_or_default());
-    let words = match words.is_empty() {
-        true => "it left no message".to_owned(),
-        false => format!("its last words: {words}"),
+    let line = last_line(last.message.as_deref().unwrap_or_default());
+    let output = match line.is_empty() {
+        true => "It has no output.".to_owned(),
+        false => format!("Its last line of output: {}", period(&line)),
     };
-    PodFailure {
-        reason: "PodCrashing",
-        message: format!("Pod {pod} crashes: its container {name} {how}; {words}"),
-    }
+    let name = &container.name;
+    let message = format!("Pod {pod} crashes: container {name} {cause}. {output}");
+    (Reason::PodCrashing, message)
 }
 
-/// The last line that says something, cut to a readable length.
+/// The last line that is not empty, cut to [`MAX_LINE_CHARS`].
 fn last_line(text: &str) -> String {
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-    line.unwrap_or_default().chars().take(LAST_WORDS).collect()
+    line.unwrap_or_default()
+        .chars()
+        .take(MAX_LINE_CHARS)
+        .collect()
 }
 
 #[cfg(test)]
@@ -155,8 +142,8 @@ mod tests {
     }
 
     fn reported(status: Value) -> (&'static str, String) {
-        let failure = pod_failure(&[pod("my-bot-1", status)]).unwrap();
-        (failure.reason, failure.message)
+        let (reason, message) = pod_failure(&[pod("my-bot-1", status)]).unwrap();
+        (reason.as_str(), message)
     }
 
     #[test]
@@ -166,86 +153,86 @@ mod tests {
             let (reason, message) = reported(container(waiting, json!({})));
             assert_eq!(reason, "ImagePullFailed");
             assert!(message.starts_with(
-                "The image q:1 of pod my-bot-1 cannot be pulled: no such host. Look at spec.image,"
+                "The image q:1 of pod my-bot-1 cannot be pulled: no such host. Check spec.image,"
             ));
         }
     }
 
     #[test]
-    fn a_pod_that_crashes_is_told_with_its_last_words() {
-        let words = "starting\nPORT is \"x\": a port is accepted\n\n";
-        let ended = json!({"terminated": {"exitCode": 2, "message": words}});
+    fn a_crashing_pod_is_reported_with_its_last_line_of_output() {
+        let output = "starting\nPORT is \"x\": a port is accepted\n\n";
+        let ended = json!({"terminated": {"exitCode": 2, "message": output}});
         let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
         let expected = (
             "PodCrashing",
-            "Pod my-bot-1 crashes: its container queue ended with exit code 2; its last words: \
-             PORT is \"x\": a port is accepted"
+            "Pod my-bot-1 crashes: container queue failed with exit code 2. Its last line of \
+             output: PORT is \"x\": a port is accepted."
                 .to_owned(),
         );
         assert_eq!(reported(container(waiting, ended.clone())), expected);
-        // In the moment before it is started again.
+        // Before it is restarted.
         assert_eq!(reported(container(ended, json!({}))), expected);
     }
 
     #[test]
-    fn too_little_memory_is_told_as_that() {
+    fn too_little_memory_is_reported_as_that() {
         let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
         let (_, message) = reported(container(killed, json!({})));
-        assert!(message.contains("more memory than pod.resources.limits allows; it left no"));
+        assert!(message.contains("more memory than pod.resources.limits allows. It has no output"));
     }
 
     #[test]
-    fn a_pod_that_no_node_takes_says_why() {
+    fn a_pod_that_no_node_accepts_is_reported_with_the_cause() {
         let conditions = json!({"conditions": [{
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
             "message": "0/3 nodes are available: 3 Insufficient cpu.",
         }]});
         let (reason, message) = reported(conditions);
         assert_eq!(reason, "PodUnschedulable");
-        assert!(message.contains("No node takes pod my-bot-1: 0/3 nodes are available"));
+        assert!(message.contains("No node accepts pod my-bot-1: 0/3 nodes are available"));
     }
 
     #[test]
-    fn a_pod_that_failed_or_cannot_be_started_says_why() {
+    fn a_pod_that_failed_or_cannot_be_started_is_reported_with_the_cause() {
         let failed =
             json!({"phase": "Failed", "reason": "SysctlForbidden", "message": "forbidden"});
-        let told_so = ("PodFailed", "Pod my-bot-1 has failed: forbidden".to_owned());
-        assert_eq!(reported(failed), told_so);
+        let expected = ("PodFailed", "Pod my-bot-1 failed: forbidden.".to_owned());
+        assert_eq!(reported(failed), expected);
         let waiting =
             json!({"waiting": {"reason": "CreateContainerConfigError", "message": "non-root"}});
         let (reason, message) = reported(container(waiting, json!({})));
         assert_eq!(reason, "PodFailed");
-        assert_eq!(message, "Pod my-bot-1 cannot be started: non-root");
+        assert_eq!(message, "Pod my-bot-1 cannot be started: non-root.");
     }
 
     #[test]
-    fn the_newest_pod_is_told_of_first_and_one_that_failed_for_good_last() {
+    fn the_newest_failing_pod_is_reported_and_one_in_phase_failed_last() {
         let waiting = |reason: &str| {
             container(
                 json!({"waiting": {"reason": reason, "message": "no such host"}}),
                 json!({}),
             )
         };
-        let made = |mut pod: Arc<Pod>, day: u8| {
+        let created = |mut pod: Arc<Pod>, day: u8| {
             let time = json!(format!("2026-11-{day:02}T12:00:00Z"));
             let metadata = &mut Arc::get_mut(&mut pod).unwrap().metadata;
             metadata.creation_timestamp = serde_json::from_value(time).unwrap();
             pod
         };
         let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"});
-        let evicted = made(pod("my-bot-1", evicted), 23);
-        let older = made(pod("my-bot-2", waiting("CreateContainerConfigError")), 16);
-        let newest = made(pod("my-bot-3", waiting("ImagePullBackOff")), 22);
-        let reason = |pods: &[Arc<Pod>]| pod_failure(pods).unwrap().message;
+        let evicted = created(pod("my-bot-1", evicted), 23);
+        let older = created(pod("my-bot-2", waiting("CreateContainerConfigError")), 16);
+        let newest = created(pod("my-bot-3", waiting("ImagePullBackOff")), 22);
+        let message = |pods: &[Arc<Pod>]| pod_failure(pods).unwrap().1;
         let all = [evicted.clone(), older.clone(), newest];
-        assert!(reason(&all).contains("pod my-bot-3"), "{}", reason(&all));
+        assert!(message(&all).contains("pod my-bot-3"), "{}", message(&all));
         let two = [evicted.clone(), older];
-        assert!(reason(&two).contains("Pod my-bot-2"), "{}", reason(&two));
-        assert!(reason(&[evicted]).contains("Pod my-bot-1 has failed"));
+        assert!(message(&two).contains("Pod my-bot-2"), "{}", message(&two));
+        assert!(message(&[evicted]).contains("Pod my-bot-1 failed"));
     }
 
     #[test]
-    fn pods_that_start_run_or_end_are_no_trouble() {
+    fn pods_that_start_run_or_terminate_are_not_reported() {
         let creating = json!({"waiting": {"reason": "ContainerCreating"}});
         let done = json!({"terminated": {"exitCode": 0}});
         for state in [creating, done, json!({"running": {}})] {
@@ -253,11 +240,11 @@ mod tests {
         }
         let crashed = container(json!({"terminated": {"exitCode": 1}}), json!({}));
         let mut leaving = pod("p", crashed);
-        let gone = serde_json::from_value(json!("2026-11-23T12:00:00Z")).unwrap();
+        let now = serde_json::from_value(json!("2026-11-23T12:00:00Z")).unwrap();
         Arc::get_mut(&mut leaving)
             .unwrap()
             .metadata
-            .deletion_timestamp = Some(gone);
+            .deletion_timestamp = Some(now);
         assert_eq!(pod_failure(&[leaving]), None);
         assert_eq!(pod_failure(&[]), None);
     }

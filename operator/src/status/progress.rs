@@ -1,102 +1,89 @@
-//! How far the pods are: those of the newest spec, ready, or what keeps them
-//! from it.
+//! The condition `Progressing`: how many pods run the current spec and are ready, or what
+//! prevents it.
 
-use std::sync::Arc;
-
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::DeploymentStatus;
 use kube::ResourceExt as _;
 
+use super::Inputs;
+use super::condition_value::ConditionValue;
 use super::pod_failure::pod_failure;
-use super::{State, Verdict, look, sentence};
-use crate::desired::{APPLIED, Owner};
+use super::text::{kubectl, period, sentence};
+use crate::api::Reason;
+use crate::desired::APPLIED;
 
-/// See the module.
+/// The progress of a rollout.
 pub(super) struct Progress {
-    /// Whether all pods there are of the newest spec, and one of them is ready.
-    /// One is enough to grant; the others come when they can.
+    /// Whether all existing pods run the current spec, and one of them is ready: one is
+    /// enough to grant.
     pub(super) can_grant: bool,
-    /// Whether something is still under way.
-    pub(super) verdict: Verdict,
+    /// The value of the condition.
+    pub(super) value: ConditionValue,
 }
 
-impl Progress {
-    fn under_way(can_grant: bool, message: impl Into<String>) -> Self {
-        Self {
-            can_grant,
-            verdict: Verdict::holds("RolloutInProgress", message),
-        }
-    }
-
-    fn stuck(can_grant: bool, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            can_grant,
-            verdict: Verdict::not(reason, message),
-        }
-    }
-}
-
-/// `mark` is what the Deployment carries when it was applied from the present
-/// spec. A cache that lags behind still has the one before, all ready.
-pub(super) fn progress(
-    owner: &Owner,
-    deployment: Option<&Deployment>,
-    pods: &[Arc<Pod>],
-    mark: Option<&str>,
-) -> Progress {
-    let Some(deployment) = deployment else {
-        return Progress::under_way(false, "The Deployment is being made");
+/// Returns the progress of the rollout.
+pub(super) fn progress(inputs: Inputs<'_>) -> Progress {
+    let waiting = |message: &str| Progress {
+        can_grant: false,
+        value: ConditionValue::yes(Reason::RolloutInProgress, message),
     };
-    let blank = DeploymentStatus::default();
-    let status = deployment.status.as_ref().unwrap_or(&blank);
-    let carried = deployment.annotations().get(APPLIED);
-    if mark.is_some() && mark != carried.map(String::as_str) {
-        return Progress::under_way(false, "The new Deployment has not been seen yet");
+    let Some(deployment) = &inputs.observed.deployment else {
+        return waiting("The Deployment is being created.");
+    };
+    let default = DeploymentStatus::default();
+    let status = deployment.status.as_ref().unwrap_or(&default);
+    let hash = deployment.annotations().get(APPLIED).map(String::as_str);
+    // The cache may still have the Deployment of the previous spec, with all pods ready.
+    if inputs.deployment_hash.is_some() && inputs.deployment_hash != hash {
+        return waiting("Waiting for the watch of the new Deployment.");
     }
     if status.observed_generation < deployment.metadata.generation {
-        return Progress::under_way(false, "The new Deployment has not been taken up yet");
+        return waiting("Waiting for Kubernetes to process the new Deployment.");
     }
     let spec = deployment.spec.as_ref();
     let count = Count {
-        wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        desired: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         updated: status.updated_replicas.unwrap_or(0),
         all: status.replicas.unwrap_or(0),
         available: status.available_replicas.unwrap_or(0),
     };
-    let can_grant = count.can_grant();
-    if count.is_complete() {
-        return Progress {
-            can_grant,
-            verdict: Verdict::of(State::False, "Complete", count.complete()),
-        };
-    }
     let reported = |type_: &str, state: &str| {
         let mut conditions = status.conditions.iter().flatten();
         conditions
             .find(|c| c.type_ == type_ && c.status == state)
             .and_then(|c| c.message.as_deref())
     };
-    // Such as a quota, or a policy that does not admit the pod.
-    if let Some(message) = reported("ReplicaFailure", "True") {
+    let describe = kubectl("describe pod", inputs.owner);
+    let value = if count.is_complete() {
+        ConditionValue::no(Reason::Complete, count.complete())
+    } else if let Some(message) = reported("ReplicaFailure", "True") {
+        // Such as a quota, or a policy that does not admit the pod.
         let message = sentence(message) + count.quota(message);
-        return Progress::stuck(can_grant, "PodRefused", message);
+        ConditionValue::no(Reason::PodRefused, message)
+    } else if let Some((reason, message)) = pod_failure(&inputs.observed.pods) {
+        ConditionValue::no(reason, message)
+    } else if let Some(message) = reported("Progressing", "False") {
+        let message = format!(
+            "The pods do not become ready: {} Check {describe}.",
+            period(message)
+        );
+        ConditionValue::no(Reason::NotReady, message)
+    } else {
+        let message = format!(
+            "{} If this does not change, check {describe}.",
+            count.incomplete()
+        );
+        ConditionValue::yes(Reason::RolloutInProgress, message)
+    };
+    Progress {
+        can_grant: count.can_grant(),
+        value,
     }
-    if let Some(failure) = pod_failure(pods) {
-        return Progress::stuck(can_grant, failure.reason, failure.message);
-    }
-    let look = look("describe pod", owner);
-    if let Some(message) = reported("Progressing", "False") {
-        let message = format!("The pods do not become ready: {message}. See `{look}`");
-        return Progress::stuck(can_grant, "NotReady", message);
-    }
-    let message = format!("{}. If it stays so, see `{look}`", count.incomplete());
-    Progress::under_way(can_grant, message)
 }
 
-/// How many pods there are.
+/// The numbers of pods.
 struct Count {
-    wanted: i32,
-    /// Of the newest spec.
+    desired: i32,
+    /// Of the current spec.
     updated: i32,
     all: i32,
     available: i32,
@@ -108,42 +95,41 @@ impl Count {
     }
 
     fn is_complete(&self) -> bool {
-        self.can_grant() && self.updated == self.wanted && self.available == self.wanted
+        self.can_grant() && self.updated == self.desired && self.available == self.desired
     }
 
-    /// What a quota has to allow that refuses a pod of the new spec beside old ones.
+    /// What to do if a quota rejects a pod of the new spec next to old ones.
     fn quota(&self, refusal: &str) -> &'static str {
         if self.all > self.updated && refusal.contains("exceeded quota") {
-            ". A rollout starts a new pod before it stops an old one, so that shards are granted \
-             throughout: let the quota allow one pod more than spec.replicas, or delete a pod of \
-             the old spec"
+            " A rollout starts a new pod before it stops an old one: let the quota allow one pod \
+             more than spec.replicas, or delete a pod of the old spec."
         } else {
             ""
         }
     }
 
     fn complete(&self) -> String {
-        match self.wanted {
-            1 => "The pod is of the newest spec, and ready".to_owned(),
-            all => format!("All {all} pods are of the newest spec, and ready"),
+        match self.desired {
+            1 => "The pod runs the current spec and is ready.".to_owned(),
+            all => format!("All {all} pods run the current spec and are ready."),
         }
     }
 
     fn incomplete(&self) -> String {
         let Self {
-            wanted,
+            desired,
             updated,
             all,
             available,
         } = self;
         let older = all.saturating_sub(*updated);
         match available {
-            0 if *all == 0 => "The pods are being made".to_owned(),
-            0 => "No pod is ready yet".to_owned(),
-            _ if self.can_grant() => format!("{available} of {wanted} pods are ready"),
+            0 if *all == 0 => "The pods are being created.".to_owned(),
+            0 => "No pod is ready yet.".to_owned(),
+            _ if self.can_grant() => format!("{available} of {desired} pods are ready."),
             _ => format!(
-                "{updated} of {wanted} pods are of the newest spec, and {older} older. Shards are \
-                 granted their turns meanwhile, if a pod leads (see status.leader)"
+                "{updated} of {desired} pods run the current spec, and {older} an older one. \
+                 Shards are granted meanwhile if the queue has a leader (see status.leader)."
             ),
         }
     }

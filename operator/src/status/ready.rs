@@ -1,148 +1,135 @@
-//! The condition that sums up all others: whether shards are granted their
-//! turns, and if not, why, and what to do about it.
+//! The condition `Ready`: whether shards are granted, and if not, why, and what to do.
 
 use gateway_queue_core::lease_state::{BlockedBy, Entry};
 
+use super::Inputs;
+use super::condition_value::ConditionValue;
 use super::leaderless::leaderless;
 use super::progress::Progress;
-use super::{Evidence, State, Verdict, look};
-use crate::api::{GatewayQueue, parse_duration};
-use crate::desired::Owner;
+use super::text::{kubectl, last_error, period, place, reset};
+use crate::api::{GatewayQueue, Reason, parse_duration};
 use crate::observe::leader::Leader;
 
-/// What happens to a changed token. The kubelet watches no Secret that is immutable, and
-/// pods keep what it once held, also when it is deleted and created again.
-const PICKED_UP: &str = "The queue picks it up within two minutes, without a restart. A Secret \
-                         that is immutable is never picked up: create one of another name, and \
-                         set it in spec.tokenSecretRef";
+/// When a changed token takes effect. The kubelet does not watch an immutable Secret, and
+/// pods keep its content even if it is deleted and created again.
+const PICKED_UP: &str = "The queue picks it up within two minutes, unless the Secret is \
+                         immutable: an immutable Secret is never picked up; create another one \
+                         and set spec.tokenSecretRef to it.";
 
-/// `blocked` is why there are no pods, if there shall be none.
+/// Whether shards are granted. `blocked` is what prevents pods of the current spec.
 pub(super) fn ready(
-    queue: &GatewayQueue,
-    owner: &Owner,
-    evidence: Evidence<'_>,
-    blocked: Option<Verdict>,
+    inputs: Inputs<'_>,
+    blocked: Option<ConditionValue>,
     progress: &Progress,
     entry: Option<&Entry>,
-) -> Verdict {
-    if let Some(mut verdict) = blocked {
-        verdict.message.push_str(&meanwhile(evidence, entry));
-        return verdict;
+) -> ConditionValue {
+    if let Some(mut value) = blocked {
+        value.message.push_str(&still_granting(inputs, entry));
+        return value;
     }
     if !progress.can_grant {
-        let Verdict {
-            state,
-            reason,
-            mut message,
-        } = progress.verdict.clone();
-        // Of a rollout that goes on it is said already.
-        if state != State::True {
-            message.push_str(&meanwhile(evidence, entry));
+        let value = progress.value.clone();
+        let mut message = value.message.clone();
+        // The message of a rollout says it already.
+        if !value.is_true() {
+            message.push_str(&still_granting(inputs, entry));
         }
-        return Verdict::not(reason, message);
+        return ConditionValue::no(value.reason, message);
     }
-    if let Some(verdict) = leaderless(owner, evidence.leader) {
-        return verdict;
+    if let Some(value) = leaderless(inputs) {
+        return value;
     }
     let Some(entry) = entry else {
-        // A moment of each start, and nothing to warn of.
-        let logs = look("logs", owner);
-        return Verdict::not(
-            "RolloutInProgress",
-            format!("The leader is about to tell how it is. If it stays so, see `{logs}`"),
+        // This happens in each start, and is nothing to warn about.
+        let message = format!(
+            "Waiting for the leader's first status report. If this does not change, check {}.",
+            kubectl("logs", inputs.owner)
         );
+        return ConditionValue::no(Reason::RolloutInProgress, message);
     };
-    match entry.blocked_by {
-        Some(blocked_by) => held(queue, owner, blocked_by, entry),
-        None => Verdict::holds("Granting", granting(queue, entry) + &last_error(entry)),
-    }
+    let (reason, message) = match entry.blocked_by {
+        Some(blocked_by) => grants_blocked(inputs, blocked_by, entry),
+        None => {
+            let message = granting(inputs.queue, entry) + &last_error(entry);
+            return ConditionValue::yes(Reason::Granting, message);
+        }
+    };
+    ConditionValue::no(reason, message)
 }
 
-/// That turns are granted all the same, if they are: the first that a person wants to
-/// know of something that is wrong.
-fn meanwhile(evidence: Evidence<'_>, entry: Option<&Entry>) -> String {
-    match (evidence.leader, entry) {
+/// That shards are granted nevertheless, if they are.
+fn still_granting(inputs: Inputs<'_>, entry: Option<&Entry>) -> String {
+    match (&inputs.observed.leader, entry) {
         (Leader::Pod { name, .. }, Some(entry)) if entry.blocked_by.is_none() => {
-            format!(". Shards are granted their turns meanwhile, by {name}")
+            format!(" Shards are still granted, by {name}.")
         }
         _ => String::new(),
     }
 }
 
-/// Why nothing is granted, and what to do about it.
-fn held(queue: &GatewayQueue, owner: &Owner, blocked_by: BlockedBy, entry: &Entry) -> Verdict {
-    let (secret, key) = match &queue.spec.token_secret_ref {
-        Some(token) => (token.name.as_str(), token.key.as_str()),
-        None => ("(none)", "(none)"),
-    };
+/// Why nothing is granted, and what to do.
+fn grants_blocked(inputs: Inputs<'_>, blocked_by: BlockedBy, entry: &Entry) -> (Reason, String) {
+    let spec = &inputs.queue.spec;
+    let token = spec.token_secret_ref.as_ref();
     match blocked_by {
-        BlockedBy::TokenMissing => Verdict::not(
-            "TokenMissing",
-            format!(
-                "Secret {secret} does not exist, has no key {key}, or holds no token there. Put the \
-                 token of a file into it with `kubectl -n {namespace} create secret generic {secret} \
-                 --from-file={key}=FILE --dry-run=client -o yaml | kubectl -n {namespace} apply -f -`. \
-                 {PICKED_UP}{}",
-                entry
-                    .detail
-                    .as_ref()
-                    .map_or_else(String::new, |detail| format!(" (it says: {detail})")),
-                namespace = owner.namespace
-            ),
-        ),
-        BlockedBy::TokenRejected => Verdict::not(
-            "TokenRejected",
-            format!(
-                "Discord rejects the token in Secret {secret}, key {key}: put the bot's present \
-                 token there. {PICKED_UP}"
-            ),
-        ),
+        BlockedBy::TokenMissing => {
+            let (secret, key) =
+                token.map_or(("", ""), |token| (token.name.as_str(), token.key.as_str()));
+            let namespace = &inputs.owner.namespace;
+            let detail = entry.detail.as_ref();
+            let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
+            let message = format!(
+                "Secret {secret} does not exist or has no token under key {key}{detail}. Create \
+                 it from a file: `kubectl -n {namespace} create secret generic {secret} \
+                 --from-file={key}=FILE --dry-run=client -o yaml | kubectl -n {namespace} apply \
+                 -f -`. {PICKED_UP}"
+            );
+            (Reason::TokenMissing, message)
+        }
+        BlockedBy::TokenRejected => {
+            let message = format!(
+                "Discord rejects the token in {}. Put the bot's current token there. {PICKED_UP}",
+                place(token)
+            );
+            (Reason::TokenRejected, message)
+        }
         BlockedBy::SessionStartsUnknown => match &entry.detail {
-            Some(detail) => Verdict::not(
-                "DiscordUnreachable",
-                format!(
-                    "Discord has not told yet how many session starts are left: {detail}. The \
-                     queue asks again by itself; see that its pods reach {}",
-                    queue.spec.discord_api.as_deref().unwrap_or("discord.com")
-                ),
-            ),
-            None => Verdict::not(
-                "SessionStartsUnknown",
-                "Discord is being asked how many session starts are left",
-            ),
+            Some(detail) => {
+                let message = format!(
+                    "Discord has not reported the session starts yet: {} The queue retries; \
+                     check that its pods can reach {}.",
+                    period(detail),
+                    spec.discord_api.as_deref().unwrap_or("discord.com")
+                );
+                (Reason::DiscordUnreachable, message)
+            }
+            None => {
+                let message = "Waiting for Discord to report the session starts.";
+                (Reason::SessionStartsUnknown, message.to_owned())
+            }
         },
-        BlockedBy::SessionStartsExhausted => Verdict::not("SessionStartsExhausted", {
-            let reserve = match queue.spec.session_reserve {
+        BlockedBy::SessionStartsExhausted => {
+            let starts = entry.session_starts;
+            let total = starts.map_or_else(String::new, |starts| format!(" of {}", starts.total));
+            let reserve = match spec.session_reserve {
                 0 => String::new(),
                 reserve => format!(" above the reserve of {reserve}"),
             };
-            let starts = entry.session_starts;
-            let of = starts.map_or_else(String::new, |s| format!(" of {}", s.total));
-            let until = starts.and_then(|s| s.reset_time).map_or_else(
-                || "when Discord opens the next window".to_owned(),
-                |reset| format!("at {reset}, when Discord opens the next window"),
-            );
-            format!("No session start{of} is left{reserve}. Shards are granted again {until}")
-        }),
+            let message = format!("No session start{total} is left{reserve}. {}", reset(entry));
+            (Reason::SessionStartsExhausted, message)
+        }
     }
 }
 
-/// What is known is granted, also when Discord cannot be asked for more.
-fn last_error(entry: &Entry) -> String {
-    entry.detail.as_ref().map_or_else(String::new, |detail| {
-        format!(". Discord could not be asked again: {detail}")
-    })
-}
-
 fn granting(queue: &GatewayQueue, entry: &Entry) -> String {
-    let buckets = match entry.max_concurrency {
-        None | Some(1) => "one shard".to_owned(),
-        Some(buckets) => format!("{buckets} shards, one of each bucket,"),
+    let shards = match entry.max_concurrency {
+        None | Some(1) => "One shard".to_owned(),
+        Some(buckets) => format!("Up to {buckets} shards, one of each bucket,"),
     };
     let spacing = parse_duration(&queue.spec.interval)
         .zip(parse_duration(&queue.spec.margin))
         .map_or_else(String::new, |(interval, margin)| {
             format!(" every {:?}", interval + margin)
         });
-    format!("Up to {buckets} may identify{spacing}")
+    format!("{shards} may identify{spacing}.")
 }

@@ -1,13 +1,26 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use gateway_queue_core::lease_state::BlockedBy;
+use gateway_queue_core::lease_state::{BlockedBy, Entry, SessionStarts, TokenState};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::{ConditionType, GatewayQueue, GatewayQueueStatus};
+use crate::apply::Outcome;
+use crate::desired::{Kind, Owner};
+use crate::observe::leader::Leader;
+use crate::observe::observed::Observed;
+use crate::observe::token_holder::Holder;
+use crate::testing::queue;
 
+mod leader_reachable;
 mod pods;
-mod reach;
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 const LATER: &str = "2026-11-23T13:00:00Z";
@@ -17,16 +30,6 @@ fn led() -> Leader {
         name: "my-bot-7d9f".to_owned(),
         until: Instant::now(),
     }
-}
-
-fn queue(spec: Value) -> GatewayQueue {
-    serde_json::from_value(json!({
-        "apiVersion": "gatewayqueue.dev/v1alpha1",
-        "kind": "GatewayQueue",
-        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0001", "generation": 3},
-        "spec": spec,
-    }))
-    .unwrap()
 }
 
 fn with_token() -> GatewayQueue {
@@ -51,12 +54,12 @@ fn available() -> Deployment {
 fn entry(blocked_by: Option<BlockedBy>) -> Entry {
     Entry {
         holder: "my-bot-7d9f".to_owned(),
-        token: gateway_queue_core::lease_state::TokenState::Accepted,
+        token: TokenState::Accepted,
         blocked_by,
         detail: Some("it answered 503".to_owned()),
         max_concurrency: Some(16),
         recommended_shards: Some(128),
-        session_starts: Some(gateway_queue_core::lease_state::SessionStarts {
+        session_starts: Some(SessionStarts {
             total: 1000,
             remaining: 7,
             reset_time: Some(LATER.parse().unwrap()),
@@ -75,25 +78,45 @@ fn lease(entry: &Entry) -> Lease {
     lease
 }
 
+/// What the caches contain.
+fn observed(deployment: Option<&Deployment>, lease: Option<&Lease>, leader: Leader) -> Observed {
+    Observed {
+        deployment: deployment.cloned().map(Arc::new),
+        pods: Vec::new(),
+        lease: lease.cloned().map(Arc::new),
+        leader,
+    }
+}
+
+/// The status at [`NOW`].
+fn computed(queue: &GatewayQueue, outcome: &Outcome, observed: &Observed) -> GatewayQueueStatus {
+    computed_at(NOW, queue, outcome, observed)
+}
+
+fn computed_at(
+    now: &str,
+    queue: &GatewayQueue,
+    outcome: &Outcome,
+    observed: &Observed,
+) -> GatewayQueueStatus {
+    let inputs = Inputs {
+        queue,
+        owner: &Owner::of(queue).unwrap(),
+        outcome,
+        deployment_hash: None,
+        observed,
+    };
+    compute(inputs, now.parse().unwrap())
+}
+
 fn status_of(
     queue: &GatewayQueue,
     outcome: &Outcome,
     deployment: Option<&Deployment>,
     lease: Option<&Lease>,
 ) -> GatewayQueueStatus {
-    let owner = Owner::of(queue).unwrap();
-    let evidence = Evidence {
-        outcome,
-        deployment,
-        pods: &[],
-        mark: None,
-        lease,
-        leader: match lease {
-            Some(_) => &led(),
-            None => &Leader::Nobody,
-        },
-    };
-    status(queue, &owner, evidence, NOW.parse().unwrap())
+    let leader = lease.map_or(Leader::None, |_| led());
+    computed(queue, outcome, &observed(deployment, lease, leader))
 }
 
 fn running(queue: &GatewayQueue, blocked_by: Option<BlockedBy>) -> GatewayQueueStatus {
@@ -107,23 +130,22 @@ fn ready(status: &GatewayQueueStatus) -> (&str, &str, &str) {
 }
 
 /// The status and the reason of another condition.
-fn reported(status: &GatewayQueueStatus, type_: &str) -> (String, String) {
-    let mut conditions = status.conditions.iter().flatten();
-    let condition = conditions.find(|c| c.type_ == type_).unwrap();
+fn reported(status: &GatewayQueueStatus, type_: ConditionType) -> (String, String) {
+    let condition = status.condition(type_).unwrap();
     (condition.status.clone(), condition.reason.clone())
 }
 
 #[test]
-fn a_queue_that_grants_is_ready_and_tells_what_it_knows() {
+fn a_queue_that_grants_is_ready_and_reports_its_state() {
     let status = running(&with_token(), None);
     let (ready, reason, message) = ready(&status);
     assert_eq!((ready, reason), ("True", "Granting"));
     assert_eq!(
         message,
-        "Up to 16 shards, one of each bucket, may identify every 5.25s. Discord could not be asked \
-         again: it answered 503"
+        "Up to 16 shards, one of each bucket, may identify every 5.25s. The last request to \
+         Discord failed: it answered 503."
     );
-    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(status.observed_generation, Some(1));
     assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc"));
     assert_eq!(status.leader.as_deref(), Some("my-bot-7d9f"));
     assert_eq!(status.replicas, Some(1));
@@ -143,12 +165,12 @@ fn a_queue_that_grants_is_ready_and_tells_what_it_knows() {
 }
 
 #[test]
-fn a_hold_says_why_and_what_to_do() {
-    for (blocked_by, expected, words) in [
+fn a_blocked_queue_reports_why_and_what_to_do() {
+    for (blocked_by, expected, text) in [
         (
             BlockedBy::TokenMissing,
             "TokenMissing",
-            "Secret discord does not exist, has no key bot, or holds no token",
+            "Secret discord does not exist or has no token under key bot",
         ),
         (
             BlockedBy::TokenMissing,
@@ -184,12 +206,12 @@ fn a_hold_says_why_and_what_to_do() {
         let status = running(&with_token(), Some(blocked_by));
         let (ready, reason, message) = ready(&status);
         assert_eq!((ready, reason), ("False", expected));
-        assert!(message.contains(words), "{message}");
+        assert!(message.contains(text), "{message}");
     }
 }
 
 #[test]
-fn what_cannot_be_applied_is_said_before_all_else() {
+fn what_prevents_an_apply_is_reported_first() {
     let of = |outcome: &Outcome| {
         let lease = lease(&entry(None));
         status_of(&with_token(), outcome, Some(&available()), Some(&lease))
@@ -197,7 +219,10 @@ fn what_cannot_be_applied_is_said_before_all_else() {
     let taken = of(&Outcome::NameTaken(vec![Kind::Service, Kind::Deployment]));
     let (_, reason, message) = ready(&taken);
     assert_eq!(reason, "NameTaken");
-    assert!(message.contains("my-bot: Service, Deployment"), "{message}");
+    assert!(
+        message.contains("own already exist: Service, Deployment."),
+        "{message}"
+    );
     assert_eq!(taken.url, None);
     assert_eq!((&taken.replicas, &taken.selector), (&None, &None));
 
@@ -209,9 +234,8 @@ fn what_cannot_be_applied_is_said_before_all_else() {
     assert_eq!(reason, "ChildRefused");
     assert_eq!(
         message,
-        "The API server refuses the Deployment (made of spec.pod, spec.image and others): bad \
-         toleration. Shards are granted their turns \
-         meanwhile, by my-bot-7d9f"
+        "The API server rejected Deployment my-bot, which is built from spec.pod, spec.image and \
+         others: bad toleration. Shards are still granted, by my-bot-7d9f."
     );
 
     let invalid = of(&Outcome::Invalid("spec.interval is wrong".to_owned()));
@@ -219,7 +243,7 @@ fn what_cannot_be_applied_is_said_before_all_else() {
 }
 
 #[test]
-fn who_leads_is_told_also_while_something_is_in_the_way_of_the_spec() {
+fn the_leader_is_reported_while_the_spec_cannot_be_applied() {
     let invalid = Outcome::Invalid("spec.interval is wrong".to_owned());
     let refused = Outcome::Refused {
         kind: Kind::Service,
@@ -235,12 +259,20 @@ fn who_leads_is_told_also_while_something_is_in_the_way_of_the_spec() {
         assert_eq!(led.leader.as_deref(), Some("my-bot-7d9f"), "{outcome:?}");
         assert!(led.session_starts.is_some(), "{outcome:?}");
         let accepted = ("True".to_owned(), "Accepted".to_owned());
-        assert_eq!(reported(&led, TOKEN_ACCEPTED), accepted, "{outcome:?}");
-        // A pod leads, and has not said anything yet.
+        assert_eq!(
+            reported(&led, ConditionType::TokenAccepted),
+            accepted,
+            "{outcome:?}"
+        );
+        // A leader that has not published anything.
         let silent = of(Some(Lease::default()));
         assert_eq!(unknown(&silent), "SessionStartsUnknown", "{outcome:?}");
         let unchecked = ("Unknown".to_owned(), "Unchecked".to_owned());
-        assert_eq!(reported(&silent, TOKEN_ACCEPTED), unchecked, "{outcome:?}");
+        assert_eq!(
+            reported(&silent, ConditionType::TokenAccepted),
+            unchecked,
+            "{outcome:?}"
+        );
         assert_eq!(unknown(&of(None)), "NoLeader", "{outcome:?}");
     }
     let shared = Outcome::TokenShared(Holder::Older("elder".to_owned()));
@@ -250,48 +282,30 @@ fn who_leads_is_told_also_while_something_is_in_the_way_of_the_spec() {
     assert_eq!(unknown(&leaving), "TokenShared");
 }
 
-/// Why it is not known whether there are session starts.
+/// The reason why the session starts are unknown.
 fn unknown(status: &GatewayQueueStatus) -> String {
-    let (state, reason) = reported(status, SESSION_STARTS_AVAILABLE);
+    let (state, reason) = reported(status, ConditionType::SessionStartsAvailable);
     assert_eq!(state, "Unknown");
     reason
 }
 
 #[test]
-fn nothing_new_gives_the_same_status_at_any_time() {
+fn an_unchanged_queue_has_the_same_status_at_any_time() {
     let mut queue = with_token();
     let first = running(&queue, None);
     queue.status = Some(first.clone());
-    let owner = Owner::of(&queue).unwrap();
-    let lease = lease(&entry(None));
-    let evidence = Evidence {
-        outcome: &Outcome::Applied,
-        deployment: Some(&available()),
-        pods: &[],
-        mark: None,
-        lease: Some(&lease),
-        leader: &led(),
-    };
-    let second = status(&queue, &owner, evidence, LATER.parse().unwrap());
+    let observed = observed(Some(&available()), Some(&lease(&entry(None))), led());
+    let second = computed_at(LATER, &queue, &Outcome::Applied, &observed);
     assert_eq!(first, second);
 }
 
 #[test]
-fn the_time_of_transition_moves_only_when_ready_flips() {
+fn the_transition_time_changes_only_with_the_status_of_the_condition() {
     let mut queue = with_token();
     queue.status = Some(running(&queue, Some(BlockedBy::TokenMissing)));
-    let owner = Owner::of(&queue).unwrap();
     let since = |blocked_by| {
-        let lease = lease(&entry(blocked_by));
-        let evidence = Evidence {
-            outcome: &Outcome::Applied,
-            deployment: Some(&available()),
-            pods: &[],
-            mark: None,
-            lease: Some(&lease),
-            leader: &led(),
-        };
-        let status = status(&queue, &owner, evidence, LATER.parse().unwrap());
+        let observed = observed(Some(&available()), Some(&lease(&entry(blocked_by))), led());
+        let status = computed_at(LATER, &queue, &Outcome::Applied, &observed);
         status.conditions.unwrap()[0].last_transition_time.0
     };
     assert_eq!(since(Some(BlockedBy::TokenRejected)), NOW.parse().unwrap());
@@ -299,14 +313,14 @@ fn the_time_of_transition_moves_only_when_ready_flips() {
 }
 
 #[test]
-fn the_url_names_the_port_when_it_is_not_80() {
+fn the_url_contains_a_port_other_than_80() {
     let queue = queue(json!({"service": {"port": 8080}}));
     let status = running(&queue, None);
     assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc:8080"));
 }
 
 #[test]
-fn a_long_answer_of_the_api_server_is_cut() {
+fn a_long_message_of_the_api_server_is_cut() {
     let refused = Outcome::Refused {
         kind: Kind::Service,
         message: "é".repeat(5000),
@@ -317,8 +331,7 @@ fn a_long_answer_of_the_api_server_is_cut() {
 
 #[test]
 fn token_and_session_starts_have_a_condition_each() {
-    use gateway_queue_core::lease_state::TokenState;
-    let starts = SESSION_STARTS_AVAILABLE;
+    let starts = ConditionType::SessionStartsAvailable;
     let of = |token, blocked_by| {
         let mut entry = entry(blocked_by);
         entry.token = token;
@@ -362,43 +375,45 @@ fn token_and_session_starts_have_a_condition_each() {
         ),
     ] {
         let status = of(token, blocked_by);
-        let words = |(state, reason): (String, String)| format!("{state} {reason}");
-        assert_eq!(words(reported(&status, TOKEN_ACCEPTED)), accepted);
-        assert_eq!(words(reported(&status, starts)), available);
+        let text = |(state, reason): (String, String)| format!("{state} {reason}");
+        assert_eq!(
+            text(reported(&status, ConditionType::TokenAccepted)),
+            accepted
+        );
+        assert_eq!(text(reported(&status, starts)), available);
     }
     let nobody = status_of(&with_token(), &Outcome::Applied, Some(&available()), None);
     let unknown = ("Unknown".to_owned(), "NoLeader".to_owned());
-    assert_eq!(reported(&nobody, TOKEN_ACCEPTED), unknown);
+    assert_eq!(reported(&nobody, ConditionType::TokenAccepted), unknown);
     assert_eq!(reported(&nobody, starts), unknown);
     let without = running(&queue(json!({})), None);
     let none = ("True".to_owned(), "NoToken".to_owned());
-    assert_eq!(reported(&without, TOKEN_ACCEPTED), none);
+    assert_eq!(reported(&without, ConditionType::TokenAccepted), none);
     assert_eq!(reported(&without, starts), none);
 }
 
 #[test]
-fn who_shares_a_token_is_told_with_whom() {
+fn a_shared_token_is_reported_with_its_holder() {
     let shared = Outcome::TokenShared(Holder::Older("elder".to_owned()));
     let status = status_of(&with_token(), &shared, Some(&available()), None);
     let (ready, reason, message) = ready(&status);
     assert_eq!((ready, reason), ("False", "TokenShared"));
-    assert!(message.contains("GatewayQueue elder is older and names Secret discord, key bot"));
+    assert!(message.contains("GatewayQueue elder is older and uses Secret discord, key bot"));
     let shared = ("False".to_owned(), "TokenShared".to_owned());
-    assert_eq!(reported(&status, TOKEN_ACCEPTED), shared);
-    assert_eq!(reported(&status, PROGRESSING), shared);
+    assert_eq!(reported(&status, ConditionType::TokenAccepted), shared);
+    assert_eq!(reported(&status, ConditionType::Progressing), shared);
 }
 
 #[test]
-fn a_spec_that_cannot_be_read_is_said_and_the_rest_is_left_as_it_is() {
+fn an_unreadable_spec_is_reported_and_the_rest_of_the_status_stays() {
     let before = running(&with_token(), None);
     let now = LATER.parse().unwrap();
     let after = unreadable(Some(&before), Some(4), "spec.port: no number", now);
     let (ready, reason, message) = ready(&after);
     assert_eq!((ready, reason), ("False", "InvalidSpec"));
-    assert!(message.starts_with("The spec cannot be read: spec.port: no number."));
+    assert!(message.starts_with("The operator cannot read the spec: spec.port: no number."));
     assert_eq!(after.url, before.url);
     assert_eq!(after.conditions.as_ref().unwrap().len(), 5);
-    // Once is enough.
     let again = unreadable(
         Some(&after),
         Some(4),

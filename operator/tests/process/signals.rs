@@ -51,7 +51,7 @@ async fn what_is_under_way_at_the_first_signal_is_brought_to_its_end() {
     assert!(held.contains("my-bot"), "{held}");
 
     operator.terminate();
-    operator.says("a second signal ends at once").await;
+    operator.says("stopping").await;
     server.answer_all();
 
     operator.says("stopped").await;
@@ -60,7 +60,7 @@ async fn what_is_under_way_at_the_first_signal_is_brought_to_its_end() {
     while let Some(write) = server.written() {
         after.push(write);
     }
-    // The rest of the children, and what is said of them.
+    // The other children, and the status.
     let wrote = |part: &str| after.iter().any(|write| write.contains(part));
     assert!(wrote("/deployments/my-bot"), "{after:?}");
     assert!(wrote("/my-bot/status"), "{after:?}");
@@ -73,7 +73,7 @@ async fn a_second_signal_waits_for_nothing() {
     timeout(SOON, server.write()).await.unwrap();
 
     operator.terminate();
-    operator.says("a second signal ends at once").await;
+    operator.says("stopping").await;
     operator.terminate();
 
     // The call was never answered.

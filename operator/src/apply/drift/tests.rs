@@ -5,19 +5,12 @@ use serde_json::json;
 
 use super::*;
 use crate::desired::Kind;
-
-fn owner() -> Owner {
-    Owner {
-        name: "my-bot".to_owned(),
-        namespace: "shop".to_owned(),
-        uid: "0001".to_owned(),
-    }
-}
+use crate::testing::owner;
 
 fn child() -> Child {
     Child {
         kind: Kind::Deployment,
-        mark: "abcd".to_owned(),
+        hash: "abcd".to_owned(),
         manifest: json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -41,7 +34,7 @@ fn child() -> Child {
     }
 }
 
-/// The set of fields as the API server keeps it after [`child`] was applied.
+/// The set of fields that the API server records when [`child`] is applied.
 fn fields() -> Value {
     json!({
         "f:metadata": {
@@ -109,12 +102,12 @@ fn drifted() -> ChildState {
 }
 
 #[test]
-fn what_was_applied_and_is_still_owned_is_in_place() {
+fn a_child_that_is_still_owned_is_up_to_date() {
     assert_eq!(is(&applied()), ChildState::UpToDate);
 }
 
 #[test]
-fn nothing_there_is_absent() {
+fn no_object_is_missing() {
     assert_eq!(
         state(&child(), &owner(), None, &BTreeSet::new()),
         ChildState::Missing
@@ -122,7 +115,7 @@ fn nothing_there_is_absent() {
 }
 
 #[test]
-fn an_object_without_our_uid_is_a_strangers_whatever_its_labels_say() {
+fn an_object_without_our_uid_is_foreign_whatever_its_labels() {
     let mut other = applied();
     other.owner_references = None;
     assert_eq!(is(&other), ChildState::Foreign);
@@ -137,7 +130,7 @@ fn an_object_without_our_uid_is_a_strangers_whatever_its_labels_say() {
 }
 
 #[test]
-fn a_child_of_a_queue_of_this_name_that_was_deleted_is_on_its_way_out() {
+fn a_child_of_a_deleted_queue_of_this_name_is_terminating() {
     let mut before = applied();
     before.owner_references = Some(vec![OwnerReference {
         uid: "0000".to_owned(),
@@ -153,7 +146,7 @@ fn a_child_of_a_queue_of_this_name_that_was_deleted_is_on_its_way_out() {
 }
 
 #[test]
-fn a_lease_of_another_token_has_to_go_and_one_that_says_nothing_is_taken_on() {
+fn a_lease_of_another_token_is_replaced_and_one_without_a_token_is_kept() {
     let mut lease = child();
     lease.kind = Kind::Lease;
     lease.manifest["metadata"]["labels"][TOKEN] = json!("new");
@@ -165,21 +158,21 @@ fn a_lease_of_another_token_has_to_go_and_one_that_says_nothing_is_taken_on() {
     labels.insert(TOKEN.to_owned(), "old".to_owned());
     let uid = Some("0042".to_owned());
     assert_eq!(state_of(&observed), ChildState::WrongToken { uid });
-    // Unless admission makes it so: another Lease would be the same.
+    // Unless admission sets it: another Lease would be the same.
     let accepted = deviations(&lease, &observed);
     let known = state(&lease, &owner(), Some(&observed), &accepted);
     assert_eq!(known, ChildState::UpToDate);
 }
 
 #[test]
-fn a_child_on_its_way_out_is_left_to_go() {
+fn a_child_that_is_being_deleted_is_terminating() {
     let mut leaving = applied();
     leaving.deletion_timestamp = Some(Time("2026-11-23T12:00:00Z".parse().unwrap()));
     assert_eq!(is(&leaving), ChildState::Terminating);
 }
 
 #[test]
-fn another_mark_is_drift() {
+fn another_hash_is_drift() {
     let mut old = applied();
     old.annotations = Some(
         [(
@@ -199,7 +192,7 @@ fn another_mark_is_drift() {
 }
 
 #[test]
-fn every_field_that_another_took_over_is_drift() {
+fn every_field_that_another_client_took_over_is_drift() {
     let gone = [
         "/f:spec/f:replicas",
         "/f:spec/f:selector",
@@ -213,7 +206,7 @@ fn every_field_that_another_took_over_is_drift() {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
         let parent = fields.pointer_mut(parent).unwrap().as_object_mut().unwrap();
         assert!(parent.remove(key).is_some(), "{pointer}");
-        // A set that lost its last member stays as a set, with itself in it.
+        // A set that lost its last member remains, with only itself in it.
         parent.insert(".".to_owned(), json!({}));
         let edited = observed(vec![
             entry(MANAGER, "Apply", fields),
@@ -224,7 +217,7 @@ fn every_field_that_another_took_over_is_drift() {
 }
 
 #[test]
-fn fields_that_others_add_are_theirs() {
+fn fields_that_others_add_are_no_drift() {
     let status = ManagedFieldsEntry {
         subresource: Some("status".to_owned()),
         ..entry("kube-controller-manager", "Update", json!({"f:status": {}}))
@@ -242,7 +235,7 @@ fn fields_that_others_add_are_theirs() {
 }
 
 #[test]
-fn what_a_webhook_makes_of_our_apply_is_no_drift() {
+fn what_a_webhook_changes_in_our_apply_is_no_drift() {
     let mut kept = fields();
     let spec = kept["f:spec"].as_object_mut().unwrap();
     spec.remove("f:replicas");
@@ -259,31 +252,19 @@ fn a_child_without_managed_fields_is_applied_again() {
 }
 
 #[test]
-fn a_repair_writes_over_the_whole_child_but_for_its_owners() {
-    let manifest = json!({
-        "kind": "Service",
-        "metadata": {"uid": "0042", "labels": {"a": "b"}, "ownerReferences": [{"uid": "0001"}]},
-        "spec": {"type": "ClusterIP", "ports": [{"port": 80}]},
-    });
-    let mut expected = manifest.clone();
-    expected["metadata"] = json!({"uid": "0042", "labels": {"a": "b"}});
-    assert_eq!(overwrite(&manifest), expected);
+fn only_our_objects_that_are_not_being_deleted_are_leftovers() {
+    let mut ours = applied();
+    assert!(is_leftover(&owner(), &ours));
+    ours.deletion_timestamp = Some(Time("2026-11-23T12:00:00Z".parse().unwrap()));
+    assert!(!is_leftover(&owner(), &ours));
+    let mut foreign = applied();
+    foreign.owner_references = None;
+    assert!(!is_leftover(&owner(), &foreign));
 }
 
 #[test]
-fn what_is_ours_and_not_going_already_is_left_over() {
-    let mut there = applied();
-    assert!(is_leftover(&owner(), &there));
-    there.deletion_timestamp = Some(Time("2026-11-23T12:00:00Z".parse().unwrap()));
-    assert!(!is_leftover(&owner(), &there));
-    let mut strangers = applied();
-    strangers.owner_references = None;
-    assert!(!is_leftover(&owner(), &strangers));
-}
-
-#[test]
-fn an_owner_that_a_hand_took_over_is_drift_though_the_list_is_still_ours() {
-    // Of an object that was created: the list itself has an owner as well.
+fn an_owner_that_another_client_took_over_is_drift_even_if_the_list_is_ours() {
+    // In a created object, the list itself has an owner as well.
     let mut created = fields();
     created["f:metadata"]["f:ownerReferences"] = json!({".": {}, "k:{\"uid\":\"0001\"}": {}});
     let ours = entry(MANAGER, "Update", created.clone());

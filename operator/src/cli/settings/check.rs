@@ -1,59 +1,61 @@
-//! What `gateway-queue-operator check` is told.
+//! The arguments of `gateway-queue-operator check`.
 
+use std::ffi::OsString;
+
+use clap::ArgMatches;
 use http::Uri;
-use lexopt::prelude::*;
 
 use super::{Error, Setting};
 
-/// What to look at.
+/// What to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Where the operator tells whether it is ready, through its Service.
+    /// The readiness URL of the operator's Service.
     pub readyz: Uri,
-    /// Where the API server is asked for a GatewayQueue that is not made.
+    /// The namespace in which a GatewayQueue is created as a dry run.
     pub namespace: String,
 }
 
 const READYZ: Setting = Setting {
     name: "--readyz",
+    flag: "readyz",
     variable: "",
     accepted: "an http URL with a host, such as http://operator.default.svc:8080/readyz",
+    help: "The readiness URL of the operator's Service; required",
 };
 const NAMESPACE: Setting = Setting {
     name: "--namespace",
+    flag: "namespace",
     variable: "",
     accepted: "the name of a namespace",
+    help: "The namespace in which a GatewayQueue is created as a dry run; required",
 };
 
 impl Check {
-    /// Reads what comes after the word `check`.
-    pub(super) fn read(arguments: &mut lexopt::Parser) -> Result<Self, Error> {
-        let (mut readyz, mut namespace) = (None, None);
-        while let Some(argument) = arguments.next()? {
-            match argument {
-                Long("readyz") => readyz = Some(arguments.value()?),
-                Long("namespace") => namespace = Some(arguments.value()?),
-                other => return Err(other.unexpected().into()),
-            }
-        }
-        let nothing = |_: &str| None;
+    pub(super) fn command() -> clap::Command {
+        clap::Command::new("check")
+            .about("Checks an installation, as `helm test` does: the operator is ready, and the API server accepts a GatewayQueue")
+            .args([READYZ.arg(), NAMESPACE.arg()])
+    }
+
+    pub(super) fn read(flags: &ArgMatches) -> Result<Self, Error> {
+        let flag = |setting: &Setting| flags.get_one::<OsString>(setting.flag).cloned();
+        let none = |_: &str| None;
         let url = |text: &str| {
             let url: Uri = text.parse().ok()?;
-            let fits = url.scheme_str() == Some("http") && url.host().is_some();
-            fits.then_some(url)
+            let is_valid = url.scheme_str() == Some("http") && url.host().is_some();
+            is_valid.then_some(url)
         };
         let name = |text: &str| Some(text.to_owned()).filter(|name| !name.is_empty());
         Ok(Self {
-            readyz: READYZ.needed(readyz, nothing, url)?,
-            namespace: NAMESPACE.needed(namespace, nothing, name)?,
+            readyz: READYZ.needed(flag(&READYZ), none, url)?,
+            namespace: NAMESPACE.needed(flag(&NAMESPACE), none, name)?,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::super::Command;
     use super::*;
 
@@ -62,21 +64,21 @@ mod tests {
     }
 
     #[test]
-    fn a_check_needs_no_setting_of_the_operator() {
+    fn check_needs_no_setting_of_the_operator() {
         let arguments = [
             "check",
             "--readyz=http://o.a.svc:8080/readyz",
             "--namespace=b",
         ];
         let Command::Check(check) = read(&arguments).unwrap() else {
-            panic!("no check");
+            panic!("not a check");
         };
         assert_eq!(check.readyz.host(), Some("o.a.svc"));
         assert_eq!(check.namespace, "b");
     }
 
     #[test]
-    fn what_a_check_cannot_read_is_named_with_what_is_accepted() {
+    fn an_invalid_argument_is_reported_with_what_is_accepted() {
         let table: [(&[&str], &str); 4] = [
             (&["check", "--namespace=b"], "--readyz is not set"),
             (
@@ -89,9 +91,9 @@ mod tests {
             ),
             (&["check", "--moon"], "--moon"),
         ];
-        for (arguments, words) in table {
+        for (arguments, text) in table {
             let message = read(arguments).unwrap_err().to_string();
-            assert!(message.contains(words), "{message}");
+            assert!(message.contains(text), "{message}");
         }
     }
 }

@@ -19,12 +19,12 @@ fn read_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Command, 
 fn settings(arguments: &[&str], variables: &[(&str, &str)]) -> Settings {
     match read_with(arguments, variables).unwrap() {
         Command::Run(settings) => settings,
-        other => panic!("{other:?} is not to run"),
+        other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn an_image_is_all_that_is_needed() {
+fn only_the_image_is_required() {
     let expected = Settings {
         defaults: QueueDefaults {
             image: "q:1".to_owned(),
@@ -42,7 +42,7 @@ fn an_image_is_all_that_is_needed() {
 }
 
 #[test]
-fn a_flag_wins_over_its_variable() {
+fn a_flag_takes_precedence_over_its_variable() {
     let variables = [
         ("QUEUE_IMAGE", "q:1"),
         ("QUEUE_IMAGE_PULL_POLICY", "Always"),
@@ -78,7 +78,7 @@ fn an_empty_variable_is_not_set() {
 }
 
 #[test]
-fn a_bad_value_is_one_line_with_name_value_and_what_is_accepted() {
+fn an_invalid_value_is_one_line_with_name_value_and_what_is_accepted() {
     let table: [(&[&str], &str); 9] = [
         (&[], "QUEUE_IMAGE"),
         (&["--queue-image", ""], "name of an image"),
@@ -105,9 +105,9 @@ fn a_bad_value_is_one_line_with_name_value_and_what_is_accepted() {
         (&["--moon"], "--moon"),
         (&["moon"], "moon"),
     ];
-    for (arguments, words) in table {
+    for (arguments, text) in table {
         let message = read_with(arguments, &[]).unwrap_err().to_string();
-        assert!(message.contains(words), "{message}");
+        assert!(message.contains(text), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
     let variables = [("QUEUE_IMAGE", "q"), ("QUEUE_IMAGE_PULL_SECRETS", "a,B")];
@@ -124,14 +124,23 @@ fn a_bad_value_is_one_line_with_name_value_and_what_is_accepted() {
 }
 
 #[test]
-fn the_definition_is_printed_without_any_setting() {
+fn the_crd_the_help_and_the_version_need_no_setting() {
     assert_eq!(read_with(&["crd"], &[]).unwrap(), Command::Crd);
-    assert_eq!(read_with(&["--help"], &[]).unwrap(), Command::Help);
-    assert_eq!(read_with(&["--version"], &[]).unwrap(), Command::Version);
+    for (arguments, text) in [
+        (&["--help"][..], "--queue-image <QUEUE_IMAGE>"),
+        (&["--help"], "QUEUE_IMAGE_PULL_SECRETS"),
+        (&["check", "--help"], "--readyz <VALUE>"),
+        (&["--version"], env!("CARGO_PKG_VERSION")),
+    ] {
+        let Command::Print(printed) = read_with(arguments, &[]).unwrap() else {
+            panic!("{arguments:?} prints nothing");
+        };
+        assert!(printed.contains(text), "{printed}");
+    }
 }
 
 #[test]
-fn an_operator_takes_part_in_an_election_by_its_namespaces() {
+fn the_lease_of_the_election_depends_on_the_namespaces() {
     let all = [
         ("QUEUE_IMAGE", "q:1"),
         ("LEADER_ELECTION", "true"),
@@ -155,7 +164,7 @@ fn an_operator_takes_part_in_an_election_by_its_namespaces() {
     );
     let flags = ["--leader-election-namespace=shared"];
     let election = settings(&flags, &all).election.unwrap();
-    // Also where both have their Lease in one namespace.
+    // Even if both Leases are in one namespace.
     let of_shared = candidacy("shared", "namespace.operator.gatewayqueue.dev");
     assert_eq!(election.candidacy(Some("shared")), of_shared);
     assert_eq!(
@@ -168,7 +177,7 @@ fn an_operator_takes_part_in_an_election_by_its_namespaces() {
 }
 
 #[test]
-fn settings_of_the_election_are_validated_used_or_not() {
+fn settings_of_the_election_are_checked_even_if_they_are_not_used() {
     let image = ("QUEUE_IMAGE", "q:1");
     let error = |variables: &[(&str, &str)]| read_with(&[], variables).unwrap_err().to_string();
     let no_pod = error(&[image, ("LEADER_ELECTION", "true")]);
@@ -187,24 +196,11 @@ fn settings_of_the_election_are_validated_used_or_not() {
     }
 }
 
-#[test]
-fn every_setting_is_checked_whether_it_is_used_or_not() {
-    for (name, value) in [("LEADER_ELECTION_NAMESPACE", "a.b"), ("POD_NAME", "My_Pod")] {
-        let variables = [("QUEUE_IMAGE", "q"), (name, value)];
-        let message = read_with(&[], &variables).expect_err(name).to_string();
-        assert!(
-            message.contains(&format!("{name}) is {value:?}"))
-                || message.starts_with(&format!("{name} is {value:?}")),
-            "{message}"
-        );
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_environment_is_valid_settings_or_an_error_that_names_a_variable(
+    fn any_environment_is_valid_or_an_error_that_names_a_variable(
         environment in environment(),
     ) {
         let read = Command::read([], |name| {
@@ -238,7 +234,7 @@ const VARIABLES: [&str; 10] = [
     "RUST_LOG",
 ];
 
-/// Any bytes for any of the variables, mostly such as may be accepted.
+/// Any bytes for any of the variables, mostly values that may be accepted.
 fn environment() -> impl Strategy<Value = HashMap<&'static str, Vec<u8>>> {
     let name = prop::sample::select(&VARIABLES[..]);
     let usual = prop::sample::select(

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::desired::tests::{defaults, owner, queue};
+use crate::testing::{defaults, owner, queue};
 
 fn deployment_of(spec: Value) -> Deployment {
     deployment(&owner(), &queue(spec).spec, &defaults()).unwrap()
@@ -17,7 +17,7 @@ fn env_of(spec: Value) -> BTreeMap<String, Option<String>> {
 }
 
 #[test]
-fn a_new_pod_is_ready_before_an_old_one_goes() {
+fn a_new_pod_is_ready_before_an_old_one_stops() {
     let spec = serde_json::to_value(deployment_of(json!({})).spec).unwrap();
     assert_eq!(spec["replicas"], 1);
     let rolling = json!({"maxSurge": 1, "maxUnavailable": 0});
@@ -28,7 +28,7 @@ fn a_new_pod_is_ready_before_an_old_one_goes() {
 }
 
 #[test]
-fn there_are_as_many_pods_as_the_spec_says_each_on_its_own_node_if_it_can_be() {
+fn the_pods_prefer_separate_nodes_unless_the_spec_has_an_anti_affinity() {
     let deployment = deployment_of(json!({"replicas": 3}));
     assert_eq!(deployment.spec.as_ref().unwrap().replicas, Some(3));
     let affinity = |spec| serde_json::to_value(pod_of(spec).affinity).unwrap();
@@ -48,7 +48,7 @@ fn there_are_as_many_pods_as_the_spec_says_each_on_its_own_node_if_it_can_be() {
 }
 
 #[test]
-fn a_pod_that_ends_has_time_for_those_who_wait_on_it() {
+fn the_shutdown_grace_is_part_of_the_termination_grace_period() {
     for (pod, period, grace) in [
         (json!({}), 600, "595s"),
         (json!({"terminationGracePeriodSeconds": 30}), 30, "25s"),
@@ -63,7 +63,7 @@ fn a_pod_that_ends_has_time_for_those_who_wait_on_it() {
 }
 
 #[test]
-fn nothing_about_leadership_makes_a_pod_ready_or_not() {
+fn the_readiness_probe_uses_the_admin_port() {
     let container = pod_of(json!({})).containers.remove(0);
     let readiness = serde_json::to_value(container.readiness_probe).unwrap();
     assert_eq!(
@@ -85,7 +85,7 @@ fn a_queue_listens_on_both_families_unless_its_spec_names_an_address() {
 }
 
 #[test]
-fn the_spec_reaches_the_queue_as_its_environment() {
+fn the_spec_is_passed_as_environment_variables() {
     let env = env_of(json!({
         "host": "::", "port": 80, "interval": "5.5s", "margin": "1m", "sessionReserve": 10,
         "discordApi": "http://proxy/api/v10", "maxConcurrency": 4,
@@ -122,7 +122,7 @@ fn the_spec_reaches_the_queue_as_its_environment() {
 }
 
 #[test]
-fn what_the_spec_leaves_out_is_left_to_the_queue() {
+fn absent_fields_set_no_variables() {
     let env = env_of(json!({}));
     for name in ["DISCORD_API", "MAX_CONCURRENCY", "DISCORD_TOKEN_FILE"] {
         assert!(!env.contains_key(name), "{name}");
@@ -133,7 +133,7 @@ fn what_the_spec_leaves_out_is_left_to_the_queue() {
 }
 
 #[test]
-fn a_duration_is_never_made_shorter() {
+fn a_duration_is_rounded_up() {
     assert_eq!(span("interval", "5000.5ms").unwrap(), "5001ms");
     assert_eq!(span("margin", "0s").unwrap(), "0s");
     let error = span("margin", "soon").unwrap_err().to_string();
@@ -141,7 +141,7 @@ fn a_duration_is_never_made_shorter() {
 }
 
 #[test]
-fn the_token_is_a_file_and_nowhere_else() {
+fn the_token_is_only_a_file() {
     let spec = json!({"tokenSecretRef": {"name": "discord", "key": "bot"}});
     let env = env_of(spec);
     assert_eq!(
@@ -154,7 +154,6 @@ fn the_token_is_a_file_and_nowhere_else() {
 #[test]
 fn the_pod_passes_the_restricted_pod_security_standard() {
     let pod = pod_of(json!({}));
-    // The volume has what the queue reads, and nothing more.
     assert_eq!(pod.automount_service_account_token, Some(false));
     let security = pod.security_context.unwrap();
     assert_eq!(security.run_as_non_root, Some(true));
@@ -185,7 +184,7 @@ fn a_low_port_needs_no_privilege() {
 }
 
 #[test]
-fn the_image_is_the_operators_unless_the_spec_names_one() {
+fn the_image_is_the_default_unless_the_spec_sets_one() {
     let mut installed = defaults();
     installed.image_pull_policy = Some(ImagePullPolicy::Never);
     let of = |spec| {
@@ -196,14 +195,14 @@ fn the_image_is_the_operators_unless_the_spec_names_one() {
     };
     let never = Some("Never".to_owned());
     assert_eq!(of(json!({})), ("gateway-queue:1".to_owned(), never));
-    // A policy for one image says nothing about another.
+    // The default policy belongs to the default image.
     assert_eq!(of(json!({"image": "mine:2"})), ("mine:2".to_owned(), None));
     let spec = json!({"imagePullPolicy": "Always"});
     assert_eq!(of(spec).1.as_deref(), Some("Always"));
 }
 
 #[test]
-fn the_operators_pull_secrets_go_with_the_operators_image() {
+fn the_default_pull_secrets_belong_to_the_default_image() {
     let mut installed = defaults();
     installed.image_pull_secrets = vec!["ours".to_owned()];
     let of = |spec| {
@@ -219,7 +218,7 @@ fn the_operators_pull_secrets_go_with_the_operators_image() {
 }
 
 #[test]
-fn the_pod_is_made_as_the_platform_asks() {
+fn the_pod_settings_of_the_spec_are_applied() {
     let spec = json!({"imagePullSecrets": [{"name": "registry"}], "pod": {
         "labels": {"team": "bots", "app.kubernetes.io/instance": "other"},
         "annotations": {"note": "hello"},
@@ -255,7 +254,7 @@ fn the_pod_is_made_as_the_platform_asks() {
 }
 
 #[test]
-fn empty_resources_are_those_of_a_spec_without_any() {
+fn empty_resources_are_the_default() {
     let of = |pod: serde_json::Value| {
         let spec = queue(json!({ "pod": pod })).spec;
         resources(&spec.pod.unwrap_or_default())
@@ -274,7 +273,7 @@ fn empty_resources_are_those_of_a_spec_without_any() {
 }
 
 #[test]
-fn what_has_no_selector_is_about_the_pods_of_the_queue() {
+fn a_term_without_a_selector_selects_the_pods_of_the_queue() {
     let term = json!({"topologyKey": "zone"});
     let weighted = json!({"weight": 1, "podAffinityTerm": term});
     let both = json!({

@@ -1,23 +1,23 @@
-//! Admission changes what the operator applies: it is reported once, and not fought.
+//! Changes by admission are reported once, and accepted.
 
 use super::*;
 
-/// The calls and the events of a few reconciles, each of which sees all that is there.
+/// The writes and events of a few reconciles, each after the watches returned everything.
 async fn afterwards(
     server: &Server,
     queue: &Arc<GatewayQueue>,
     context: &Arc<Context>,
     writers: &mut Writers,
-) -> (Vec<String>, Vec<String>) {
+) -> (Vec<String>, Vec<&'static str>) {
     server.take_calls();
-    server.take_notes();
+    server.take_events();
     for _ in 0..4 {
         observe(server, writers);
         reconcile(Arc::clone(queue), Arc::clone(context))
             .await
             .unwrap();
     }
-    (server.take_writes(), server.take_notes())
+    (server.take_writes(), server.take_events())
 }
 
 fn is_service(path: &str) -> bool {
@@ -35,7 +35,7 @@ const REWRITES: [Admission; 5] = [
             object["metadata"]["annotations"]["team"] = json!("theirs");
         }
     },
-    // It removes what it does not know, and with it the ownership.
+    // It removes unknown annotations, and with them their ownership.
     |path, object| {
         if is_service(path) {
             object["metadata"]["annotations"] = json!({});
@@ -67,8 +67,8 @@ async fn what_admission_rewrites_is_reported_once_and_left() {
         reconcile(Arc::new(new.clone()), Arc::clone(&context))
             .await
             .unwrap();
-        let first = server.take_notes();
-        let rewritten = first.iter().filter(|reason| *reason == "ChildRewritten");
+        let first = server.take_events();
+        let rewritten = first.iter().filter(|reason| **reason == "ChildRewritten");
         assert_eq!(rewritten.count(), 1, "{which}: {first:?}");
         observe(&server, &mut writers);
         reconcile(reported(&new, &server), Arc::clone(&context))
@@ -79,7 +79,7 @@ async fn what_admission_rewrites_is_reported_once_and_left() {
         let after = afterwards(&server, &new, &context, &mut writers).await;
         assert_eq!(after, (Vec::new(), Vec::new()), "{which}");
 
-        // An operator that starts anew finds out by one call.
+        // A restarted operator finds out with one call.
         let (restarted, mut writers) = super::context(&server);
         observe(&server, &mut writers);
         server.take_calls();
@@ -91,14 +91,14 @@ async fn what_admission_rewrites_is_reported_once_and_left() {
             writes.len() == 1 && is_service(&writes[0]),
             "{which}: {writes:?}"
         );
-        assert_eq!(server.take_notes(), ["ChildRewritten"], "{which}");
+        assert_eq!(server.take_events(), ["ChildRewritten"], "{which}");
         let after = afterwards(&server, &new, &restarted, &mut writers).await;
         assert_eq!(after, (Vec::new(), Vec::new()), "{which}");
     }
 }
 
 #[tokio::test]
-async fn what_somebody_changes_beside_what_admission_rewrites_is_reverted() {
+async fn an_edit_next_to_what_admission_rewrites_is_reverted() {
     let server = Server::default();
     *server.admission.lock().unwrap() = Some(REWRITES[0]);
     let (queue, context, mut writers) = applied(&server).await;
@@ -106,10 +106,10 @@ async fn what_somebody_changes_beside_what_admission_rewrites_is_reverted() {
     assert_eq!(after, (Vec::new(), Vec::new()));
     let mut edited = server.object("services");
     edited["metadata"]["labels"][desired::INSTANCE] = json!("other");
-    put(&mut writers.services, edited);
+    put_metadata(&mut writers, Kind::Service, edited);
     reconcile(queue, context).await.unwrap();
     assert_eq!(server.take_writes().len(), 1);
-    assert_eq!(server.take_notes(), ["ChildReverted"]);
+    assert_eq!(server.take_events(), ["ChildReverted"]);
     assert_eq!(
         server.object("services")["metadata"]["labels"][desired::INSTANCE],
         "my-bot"
@@ -117,7 +117,7 @@ async fn what_somebody_changes_beside_what_admission_rewrites_is_reverted() {
 }
 
 #[tokio::test]
-async fn admission_that_rewrites_in_another_way_each_time_is_not_fought_at_full_speed() {
+async fn admission_that_rewrites_differently_each_time_is_limited() {
     let server = Server::default();
     *server.admission.lock().unwrap() = Some(|path, object| {
         if is_service(path) {
@@ -127,17 +127,17 @@ async fn admission_that_rewrites_in_another_way_each_time_is_not_fought_at_full_
     });
     let (queue, context, mut writers) = applied(&server).await;
     server.take_calls();
-    server.take_notes();
+    server.take_events();
     for turn in 0..20 {
         observe(&server, &mut writers);
-        // And yet another one writes it.
+        // Another client writes it, too.
         let mut edited = server.object("services");
         edited["metadata"]["labels"][desired::MANAGED_BY] = json!(turn.to_string());
-        put(&mut writers.services, edited);
+        put_metadata(&mut writers, Kind::Service, edited);
         reconcile(Arc::clone(&queue), Arc::clone(&context))
             .await
             .unwrap();
     }
-    let (writes, notes) = (server.take_writes().len(), server.take_notes().len());
+    let (writes, notes) = (server.take_writes().len(), server.take_events().len());
     assert!(writes <= 3 && notes <= 3, "{writes} writes, {notes} events");
 }

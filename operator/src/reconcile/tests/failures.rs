@@ -1,9 +1,9 @@
-//! Each call fails in each way that an API server has. Nothing is lost: the next
-//! reconcile gets to where the first would have been.
+//! Each call fails in each way. The next reconcile reaches the state that the first would
+//! have.
 
 use super::*;
 
-/// Every call that makes something, in the order in which they are made.
+/// Every write, in order.
 const WRITES: [&str; 7] = [
     "/serviceaccounts/",
     "/roles/",
@@ -16,7 +16,7 @@ const WRITES: [&str; 7] = [
 
 const CODES: [u16; 10] = [400, 401, 403, 404, 409, 422, 429, 500, 503, 504];
 
-/// Reconciles until it goes well. How often it did not.
+/// Reconciles until it succeeds. Returns the number of failures.
 async fn converge(server: &Server, context: &Arc<Context>) -> u32 {
     let mut failures = 0;
     loop {
@@ -40,7 +40,7 @@ async fn converge(server: &Server, context: &Arc<Context>) -> u32 {
     }
 }
 
-/// What is there in the end.
+/// The paths of all objects.
 fn objects(server: &Server) -> Vec<String> {
     let objects = server.objects.lock().unwrap();
     let mut paths: Vec<String> = objects.keys().cloned().collect();
@@ -48,11 +48,7 @@ fn objects(server: &Server) -> Vec<String> {
     paths
 }
 
-fn reason(server: &Server) -> Value {
-    server.status()["conditions"][0]["reason"].clone()
-}
-
-async fn without_a_fault() -> Vec<String> {
+async fn without_failure() -> Vec<String> {
     let server = Server::default();
     let (context, _writers) = context(&server);
     assert_eq!(converge(&server, &context).await, 0);
@@ -60,8 +56,8 @@ async fn without_a_fault() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_is_made_up_for_wherever_and_however_it_fails() {
-    let expected = without_a_fault().await;
+async fn any_failed_write_is_made_up_for() {
+    let expected = without_failure().await;
     assert_eq!(expected.len(), WRITES.len());
     for place in WRITES {
         for code in CODES {
@@ -76,8 +72,8 @@ async fn a_write_that_fails_is_made_up_for_wherever_and_however_it_fails() {
 }
 
 #[tokio::test]
-async fn a_look_for_a_child_that_fails_writes_nothing_that_is_not_known_to_be_missing() {
-    let expected = without_a_fault().await;
+async fn a_failed_read_of_a_child_causes_no_write() {
+    let expected = without_failure().await;
     for place in &WRITES[..6] {
         for code in [401, 403, 429, 500] {
             let server = Server::default();
@@ -97,7 +93,7 @@ async fn a_look_for_a_child_that_fails_writes_nothing_that_is_not_known_to_be_mi
 }
 
 #[tokio::test]
-async fn a_status_that_is_written_for_another_object_of_the_name_is_refused_and_tried_again() {
+async fn a_status_for_another_object_of_the_name_is_rejected() {
     let server = Server::default();
     let (context, _writers) = context(&server);
     let path = format!("{PREFIX}/status");
@@ -114,7 +110,7 @@ async fn a_status_that_is_written_for_another_object_of_the_name_is_refused_and_
 }
 
 #[tokio::test]
-async fn a_budget_that_cannot_be_deleted_is_told_and_tried_again() {
+async fn a_rejected_deletion_is_reported_and_retried() {
     let server = Server::default();
     let (queue, context, mut writers) = applied(&server).await;
     let budget = json!({
@@ -129,17 +125,14 @@ async fn a_budget_that_cannot_be_deleted_is_told_and_tried_again() {
         .lock()
         .unwrap()
         .insert(path.to_owned(), budget.clone());
-    let seen = serde_json::from_value(budget).unwrap();
-    writers
-        .disruption_budgets
-        .apply_watcher_event(&Event::Apply(seen));
+    put_metadata(&mut writers, Kind::PodDisruptionBudget, budget);
     *server.refuse.lock().unwrap() = Some(("/poddisruptionbudgets/", 403, 1));
     let refused = reconcile(Arc::clone(&queue), Arc::clone(&context)).await;
     assert!(
         refused
             .unwrap_err()
             .to_string()
-            .contains("cannot delete the PodDisruptionBudget")
+            .contains("cannot delete PodDisruptionBudget")
     );
     assert_eq!(reason(&server), "ChildRefused");
     reconcile(queue, context).await.unwrap();
@@ -147,7 +140,7 @@ async fn a_budget_that_cannot_be_deleted_is_told_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_fault_that_goes_on_is_told_and_a_single_one_is_not() {
+async fn a_repeated_failure_is_reported_and_a_single_one_is_not() {
     let server = Server::default();
     *server.refuse.lock().unwrap() = Some(("/services/", 500, 2));
     let (context, _writers) = context(&server);
@@ -177,7 +170,7 @@ async fn a_fault_that_goes_on_is_told_and_a_single_one_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_never_answered_ends_in_time_and_names_itself() {
+async fn a_call_without_an_answer_times_out() {
     for place in WRITES {
         let server = Server::default();
         *server.hang.lock().unwrap() = Some(place);
@@ -189,16 +182,15 @@ async fn a_call_that_is_never_answered_ends_in_time_and_names_itself() {
 }
 
 #[tokio::test]
-async fn in_a_namespace_that_ends_nothing_is_made_nor_said_nor_tried_again() {
+async fn in_a_terminating_namespace_nothing_is_created_reported_or_retried() {
     let server = Server::default();
     server
-        .ends
+        .terminates
         .store(true, std::sync::atomic::Ordering::Relaxed);
     let (context, _writers) = context(&server);
     let queue = Arc::new(queue(json!({})));
     let action = reconcile(queue, context).await.unwrap();
     assert_eq!(action, Action::await_change());
-    // The first refusal says it all.
     assert_eq!(server.take_writes().len(), 1);
-    assert_eq!(server.take_notes(), [] as [String; 0]);
+    assert_eq!(server.take_events(), [""; 0]);
 }

@@ -1,4 +1,4 @@
-//! What the operator says and does about who leads.
+//! The leader of the queue: its Lease and the status.
 
 use super::*;
 use crate::api::GatewayQueueStatus;
@@ -12,23 +12,20 @@ const BUDGET: &str = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bo
 fn run(server: &Server, writers: &mut Writers) {
     let mut running = server.object("deployments");
     running["status"] = json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
-    let running = serde_json::from_value(running).unwrap();
-    writers
-        .deployments
-        .apply_watcher_event(&Event::Apply(running));
+    put(&mut writers.deployments, running);
 }
 
-/// What the watch brings when the Lease has become this one.
+/// The watch returns this Lease. Returns whether it is a change.
 fn bring(context: &Context, writers: &mut Writers, lease: &Value, now: Instant) -> bool {
     let lease: k8s_openapi::api::coordination::v1::Lease =
         serde_json::from_value(lease.clone()).unwrap();
     writers
         .leases
         .apply_watcher_event(&Event::Apply(lease.clone()));
-    context.caches.lease_observer.saw(&lease, now)
+    context.applier.caches.lease_observer.saw(&lease, now)
 }
 
-/// The Lease while a pod leads, at its nth renewal.
+/// The Lease of a leader, at its nth renewal.
 fn led(server: &Server, pod: &str, renewal: u32) -> Value {
     let mut lease = server.object("leases");
     lease["metadata"]["resourceVersion"] = json!(format!("{pod}-{renewal}"));
@@ -45,7 +42,7 @@ fn led(server: &Server, pod: &str, renewal: u32) -> Value {
     lease
 }
 
-/// A queue that a pod leads since `start`, with a status that says so.
+/// A queue with a leader since `start`, and its status.
 async fn granting(server: &Server, start: Instant) -> (Arc<GatewayQueue>, Arc<Context>, Writers) {
     let (queue, context, mut writers) = applied(server).await;
     run(server, &mut writers);
@@ -63,10 +60,6 @@ fn ready(server: &Server) -> (Value, Value) {
 
 fn status_write() -> [(Method, String); 1] {
     [(Method::PATCH, format!("{PREFIX}/status"))]
-}
-
-fn after(start: Instant, seconds: u64) -> Instant {
-    start + Duration::from_secs(seconds)
 }
 
 fn within(seconds: u64) -> Action {
@@ -95,14 +88,14 @@ async fn a_leader_is_one_write_of_the_status_and_its_renewals_are_none() {
     let queue = reported(&queue, &server);
     let renewed = led(&server, "my-bot-7d9f", 2);
     assert!(!bring(&context, &mut writers, &renewed, after(start, 5)));
-    // Looked at all the same when the first renewal would have run out.
+    // Rechecked when the first renewal would have expired.
     let action = context.reconcile(&queue, after(start, 17)).await.unwrap();
     assert_eq!(server.take_calls(), []);
     assert_eq!(action, within(5));
 }
 
 #[tokio::test]
-async fn a_leader_that_does_nothing_any_more_is_noticed_and_so_is_its_return() {
+async fn an_expired_leader_is_reported_and_so_is_its_return() {
     let server = Server::default();
     let start = Instant::now();
     let (queue, context, mut writers) = granting(&server, start).await;
@@ -127,7 +120,7 @@ async fn a_pod_that_cannot_reach_the_leader_is_one_event_and_one_write_of_the_st
     let start = Instant::now();
     let (queue, context, mut writers) = granting(&server, start).await;
     put(&mut writers.pods, pod("my-bot", json!({})));
-    server.take_notes();
+    server.take_events();
     let reachable = |server: &Server| {
         let conditions = server.status()["conditions"].as_array().unwrap().clone();
         let condition = conditions.iter().find(|c| c["type"] == "LeaderReachable");
@@ -135,7 +128,6 @@ async fn a_pod_that_cannot_reach_the_leader_is_one_event_and_one_write_of_the_st
     };
     assert_eq!(reachable(&server), "True");
 
-    // The other pod has the name of the first of the Deployment.
     let renewed = |renewal| {
         let mut lease = led(&server, "my-bot-x2x2", renewal);
         let report = json!({"leader": "my-bot-x2x2_1", "address": "10.0.0.7:9091",
@@ -149,9 +141,9 @@ async fn a_pod_that_cannot_reach_the_leader_is_one_event_and_one_write_of_the_st
     assert_eq!(server.take_calls(), status_write());
     assert_eq!(reachable(&server), "False");
     assert_eq!(ready(&server), (json!("True"), json!("Granting")));
-    assert_eq!(server.take_notes(), ["LeaderUnreachable"]);
+    assert_eq!(server.take_events(), ["LeaderUnreachable"]);
 
-    // It goes on, and there is nothing more to tell.
+    // It continues: nothing new to report.
     let queue = reported(&queue, &server);
     assert!(!bring(
         &context,
@@ -161,14 +153,14 @@ async fn a_pod_that_cannot_reach_the_leader_is_one_event_and_one_write_of_the_st
     ));
     context.reconcile(&queue, after(start, 10)).await.unwrap();
     assert_eq!(server.take_calls(), []);
-    assert_eq!(server.take_notes(), [""; 0]);
+    assert_eq!(server.take_events(), [""; 0]);
 
     let withdrawn = led(&server, "my-bot-x2x2", 4);
     assert!(bring(&context, &mut writers, &withdrawn, after(start, 15)));
     context.reconcile(&queue, after(start, 15)).await.unwrap();
     assert_eq!(server.take_calls(), status_write());
     assert_eq!(reachable(&server), "True");
-    assert_eq!(server.take_notes(), ["LeaderReachable"]);
+    assert_eq!(server.take_events(), ["LeaderReachable"]);
 }
 
 #[tokio::test]
@@ -193,7 +185,7 @@ async fn a_handover_is_one_write_of_the_status() {
 }
 
 #[tokio::test]
-async fn the_lease_of_a_new_queue_says_that_nobody_ever_led() {
+async fn the_lease_of_a_new_queue_says_that_it_never_had_a_leader() {
     let server = Server::default();
     let (queue, context, mut writers) = applied(&server).await;
     let calls = server.take_calls();
@@ -210,12 +202,11 @@ async fn the_lease_of_a_new_queue_says_that_nobody_ever_led() {
         Some(json!(HandoverRecord::NeverLed.write()))
     );
 
-    // Somebody takes the owner's fields over, and the Lease is applied.
+    // Another client takes the fields over, and the Lease is applied.
     let mut meddle = |server: &Server| {
         let mut edited = server.object("leases");
         edited["metadata"]["managedFields"] = json!([]);
-        let edited = serde_json::from_value(edited).unwrap();
-        writers.leases.apply_watcher_event(&Event::Apply(edited));
+        put(&mut writers.leases, edited);
     };
     for expected in [Some(json!(HandoverRecord::NeverLed.write())), None] {
         meddle(&server);
@@ -223,7 +214,7 @@ async fn the_lease_of_a_new_queue_says_that_nobody_ever_led() {
             .await
             .unwrap();
         assert_eq!(server.take_writes(), [lease.as_str()]);
-        // It is the queue that removes it, and then it stays away.
+        // Only the queue removes the annotation, and it is not restored.
         assert_eq!(released(&server), expected);
         let mut objects = server.objects.lock().unwrap();
         let annotations = &mut objects.get_mut(&lease).unwrap()["metadata"]["annotations"];
@@ -231,8 +222,8 @@ async fn the_lease_of_a_new_queue_says_that_nobody_ever_led() {
     }
 }
 
-/// The calls for a Lease that is not there: how it is made.
-async fn remade(server: &Server, its: GatewayQueue, context: Arc<Context>) -> Vec<Method> {
+/// The calls that create a missing Lease.
+async fn creates(server: &Server, its: GatewayQueue, context: Arc<Context>) -> Vec<Method> {
     born(&context, &queue(json!({})));
     reconcile(Arc::new(its), context).await.unwrap();
     let calls = server.take_calls().into_iter();
@@ -243,30 +234,30 @@ async fn remade(server: &Server, its: GatewayQueue, context: Arc<Context>) -> Ve
 }
 
 #[tokio::test]
-async fn a_lease_that_may_have_had_a_leader_is_made_anew_without_a_word() {
+async fn a_lease_that_may_have_had_a_leader_is_created_blank() {
     let blank = [Method::PATCH];
-    // The queue is known already: its Lease was deleted.
+    // The queue has a status: its Lease was deleted.
     let server = Server::default();
     let (fresh, _writers) = context(&server);
     let mut known = queue(json!({}));
     known.status = Some(GatewayQueueStatus::default());
-    assert_eq!(remade(&server, known, fresh).await, blank);
+    assert_eq!(creates(&server, known, fresh).await, blank);
     assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
 
-    // There is a pod of its name.
+    // It has a pod.
     let server = Server::default();
     let (fresh, mut writers) = context(&server);
     put(&mut writers.pods, pod("my-bot", json!({})));
-    assert_eq!(remade(&server, queue(json!({})), fresh).await, blank);
+    assert_eq!(creates(&server, queue(json!({})), fresh).await, blank);
 
-    // There is a Deployment, so there may be pods.
+    // It has a Deployment, so it may have pods.
     let server = Server::default();
     applied(&server).await;
     let lease = format!("{LEASES}/my-bot");
     server.objects.lock().unwrap().remove(&lease);
     server.take_calls();
     let (fresh, _writers) = context(&server);
-    assert_eq!(remade(&server, queue(json!({})), fresh).await, blank);
+    assert_eq!(creates(&server, queue(json!({})), fresh).await, blank);
 
     // A queue of this name was deleted a moment ago.
     let server = Server::default();
@@ -274,17 +265,24 @@ async fn a_lease_that_may_have_had_a_leader_is_made_anew_without_a_word() {
     let owner = Owner::of(&queue(json!({}))).unwrap();
     let mut lease = first_lease(&owner, &queue(json!({})).spec);
     lease.spec = serde_json::from_value(json!({"holderIdentity": "my-bot-7d9f_1"})).unwrap();
-    fresh.caches.lease_observer.saw(&lease, Instant::now());
-    fresh.caches.lease_observer.lost(&lease);
-    assert_eq!(remade(&server, queue(json!({})), fresh).await, blank);
+    fresh
+        .applier
+        .caches
+        .lease_observer
+        .saw(&lease, Instant::now());
+    fresh.applier.caches.lease_observer.lost(&lease);
+    assert_eq!(creates(&server, queue(json!({})), fresh).await, blank);
 }
 
 #[tokio::test]
-async fn a_queue_that_was_there_before_the_operator_may_have_had_a_leader() {
+async fn a_queue_older_than_the_operator_may_have_had_a_leader() {
     let server = Server::default();
     let (context, _writers) = context(&server);
     let queue = queue(json!({}));
-    context.token_claims.saw(&stored(&queue), Instant::now());
+    context
+        .applier
+        .token_claims
+        .saw(&stored(&queue), Instant::now());
     reconcile(Arc::new(queue), context).await.unwrap();
     assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
 }
@@ -312,19 +310,19 @@ async fn a_lease_of_another_token_is_replaced_by_a_blank_one() {
 }
 
 #[tokio::test]
-async fn a_lease_that_another_made_first_is_looked_at_before_anything_else() {
+async fn a_lease_that_another_operator_created_first_is_read_again() {
     let server = Server::default();
     let (first, _writers) = context(&server);
     let owner = Owner::of(&queue(json!({}))).unwrap();
     let spec = queue(json!({})).spec;
-    let create = || first.cluster.create_first_lease(&owner, &spec);
+    let create = || first.applier.requests.create_first_lease(&owner, &spec);
     create().await.unwrap();
     let error = create().await.unwrap_err();
-    assert_eq!(error.refusal(), None, "it is tried again: {error}");
+    assert_eq!(error.rejection(), None, "it is retried: {error}");
 }
 
 #[tokio::test]
-async fn the_budget_for_disruptions_goes_when_one_pod_is_left() {
+async fn the_disruption_budget_is_deleted_with_one_replica() {
     let server = Server::default();
     let (queue, context, mut writers) = applied(&server).await;
     server.take_calls();
@@ -335,22 +333,21 @@ async fn the_budget_for_disruptions_goes_when_one_pod_is_left() {
     };
     context.reconcile(&scaled(2), Instant::now()).await.unwrap();
     assert!(server.take_writes().contains(&BUDGET.to_owned()));
-    let budget = serde_json::from_value(server.object("poddisruptionbudgets")).unwrap();
-    let budgets = &mut writers.disruption_budgets;
-    budgets.apply_watcher_event(&Event::Apply(budget));
+    let budget = server.object("poddisruptionbudgets");
+    put_metadata(&mut writers, Kind::PodDisruptionBudget, budget);
 
     context.reconcile(&scaled(1), Instant::now()).await.unwrap();
     let deleted = (Method::DELETE, BUDGET.to_owned());
     assert!(server.take_calls().contains(&deleted));
     assert!(!server.objects.lock().unwrap().contains_key(BUDGET));
-    // The watch has not told yet: it is gone, and that is well.
+    // The watch has not returned it yet: deleting a missing object succeeds.
     context.reconcile(&scaled(1), Instant::now()).await.unwrap();
     assert!(server.take_calls().contains(&deleted));
 }
 
-/// Without it no watch tells of the budget.
+/// Without the label, no watch returns it.
 #[tokio::test]
-async fn a_budget_for_disruptions_whose_label_somebody_took_goes_too() {
+async fn a_disruption_budget_without_the_label_is_deleted_once() {
     let server = Server::default();
     let (queue, context, _writers) = applied(&server).await;
     let scaled = |replicas| {
@@ -361,7 +358,6 @@ async fn a_budget_for_disruptions_whose_label_somebody_took_goes_too() {
     context.reconcile(&scaled(2), Instant::now()).await.unwrap();
     context.reconcile(&scaled(1), Instant::now()).await.unwrap();
     assert!(!server.objects.lock().unwrap().contains_key(BUDGET));
-    // Once is enough.
     server.take_calls();
     context.reconcile(&scaled(1), Instant::now()).await.unwrap();
     let calls = server.take_calls();
@@ -369,14 +365,12 @@ async fn a_budget_for_disruptions_whose_label_somebody_took_goes_too() {
 }
 
 #[tokio::test]
-async fn a_strangers_budget_for_disruptions_is_left_alone() {
+async fn a_foreign_disruption_budget_is_left_alone() {
     let server = Server::default();
     let (queue, context, mut writers) = applied(&server).await;
     let theirs = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
         "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
-    let theirs = serde_json::from_value(theirs).unwrap();
-    let budgets = &mut writers.disruption_budgets;
-    budgets.apply_watcher_event(&Event::Apply(theirs));
+    put_metadata(&mut writers, Kind::PodDisruptionBudget, theirs);
     server.take_calls();
     context.reconcile(&queue, Instant::now()).await.unwrap();
     assert_eq!(server.take_calls(), []);

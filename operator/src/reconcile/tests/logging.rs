@@ -1,4 +1,4 @@
-//! What is logged of a reconcile.
+//! The log lines of a reconcile.
 
 use std::cell::RefCell;
 use std::io;
@@ -9,12 +9,12 @@ use tracing_subscriber::prelude::*;
 use super::*;
 
 thread_local! {
-    /// What this thread has logged.
+    /// The log of this thread.
     static LOGGED: RefCell<Vec<u8>> = RefCell::default();
 }
 
-/// Listens for the whole program, as all tests are in it: what is not listened to where
-/// it is told first is not told to a listener of another thread either.
+/// Installs a global subscriber, because tracing caches for all threads whether an event is
+/// enabled.
 fn listen() {
     static LISTENS: Once = Once::new();
     LISTENS.call_once(|| {
@@ -29,7 +29,7 @@ fn listen() {
     LOGGED.take();
 }
 
-/// The lines of this thread that are ours.
+/// The lines of our crates in this thread.
 fn lines() -> Vec<Value> {
     let text = String::from_utf8(LOGGED.take()).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
@@ -55,7 +55,7 @@ impl io::Write for Lines {
 }
 
 #[tokio::test]
-async fn each_line_says_which_queue_it_is_about() {
+async fn each_line_names_its_queue() {
     listen();
     let server = Server::default();
     let (context, _writers) = context(&server);
@@ -72,19 +72,19 @@ async fn each_line_says_which_queue_it_is_about() {
             "{line}"
         );
     }
-    let saying = |message: &str| {
+    let line = |message: &str| {
         lines
             .iter()
             .find(|line| line["message"] == message)
             .unwrap()
     };
-    assert_eq!(saying("applied")["level"], "INFO");
-    let ready = saying("the condition Ready changed");
+    assert_eq!(line("applied")["level"], "INFO");
+    let ready = line("condition changed");
     assert!(
-        ready["reason"].is_string() && ready["why"].is_string(),
+        ready["reason"].is_string() && ready["detail"].is_string(),
         "{ready}"
     );
-    let failed = saying("reconcile failed; trying again");
+    let failed = line("reconcile failed");
     assert_eq!(failed["level"], "WARN");
     assert!(
         failed["retry_in_ms"].is_u64() && failed["error"].is_string(),

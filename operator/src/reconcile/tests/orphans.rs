@@ -1,9 +1,9 @@
-//! Children that are there already: left by a GatewayQueue that was deleted without
-//! them, or made by an earlier version of the operator.
+//! Existing children: left by a GatewayQueue that was deleted without them, or created by an
+//! earlier version of the operator.
 
 use super::*;
 
-/// Every child as `change` leaves it.
+/// Changes every child.
 fn change(server: &Server, change: impl Fn(&str, &mut Value)) {
     for (path, object) in server.objects.lock().unwrap().iter_mut() {
         if !path.contains("/gatewayqueues/") {
@@ -29,15 +29,11 @@ fn orphan(server: &Server) {
     });
 }
 
-/// A GatewayQueue of the same name and spec, made again.
+/// A GatewayQueue of the same name and spec, created again.
 fn again() -> GatewayQueue {
     let mut again = queue(json!({}));
     again.metadata.uid = Some("0002".to_owned());
     again
-}
-
-fn reason(server: &Server) -> Value {
-    server.status()["conditions"][0]["reason"].clone()
 }
 
 fn controllers(server: &Server) -> Vec<Value> {
@@ -55,7 +51,7 @@ async fn orphans_are_adopted_by_a_queue_of_the_same_name() {
         let server = Server::default();
         let _ = applied(&server).await;
         orphan(&server);
-        // Its pods have led.
+        // It had a leader.
         change(&server, |path, object| {
             if path.contains("/leases/") {
                 object["metadata"]["annotations"] = json!({});
@@ -68,16 +64,16 @@ async fn orphans_are_adopted_by_a_queue_of_the_same_name() {
         let again = again();
         born(&context, &again);
         list(&server, &again);
-        server.take_notes();
+        server.take_events();
         reconcile(Arc::new(again), context).await.unwrap();
         assert_ne!(reason(&server), "NameTaken");
         assert_eq!(controllers(&server), vec![json!("0002"); 6]);
         let lease = server.object("leases");
         let released =
             lease["metadata"]["annotations"].get(gateway_queue_core::lease_state::HANDOVER);
-        assert_eq!(released, None, "it says that nobody ever led");
-        let notes = server.take_notes();
-        assert!(!notes.contains(&"ChildReverted".to_owned()), "{notes:?}");
+        assert_eq!(released, None, "it says that there was never a leader");
+        let notes = server.take_events();
+        assert!(!notes.contains(&"ChildReverted"), "{notes:?}");
     }
 }
 
@@ -88,7 +84,7 @@ fn list(server: &Server, queue: &GatewayQueue) {
 }
 
 #[tokio::test]
-async fn nothing_is_adopted_for_a_queue_that_is_being_deleted_or_was_made_again() {
+async fn nothing_is_adopted_for_a_queue_that_is_being_deleted_or_was_recreated() {
     let mut deleted = again();
     deleted.metadata.deletion_timestamp =
         serde_json::from_value(json!("2026-11-23T12:00:00Z")).unwrap();
@@ -117,7 +113,7 @@ async fn orphans_of_a_pair() -> Server {
 }
 
 #[tokio::test]
-async fn an_orphan_that_is_not_wanted_is_deleted_only_for_a_queue_that_is_current() {
+async fn an_orphan_that_is_not_desired_is_deleted_only_for_a_current_queue() {
     for is_current in [true, false] {
         let server = orphans_of_a_pair().await;
         let listed = if is_current {
@@ -145,13 +141,13 @@ async fn an_orphan_that_is_not_wanted_is_deleted_only_for_a_queue_that_is_curren
 }
 
 #[tokio::test]
-async fn what_only_looks_like_an_orphan_is_not_touched() {
+async fn what_only_resembles_an_orphan_is_left_alone() {
     let imitations: [fn(&mut Value); 6] = [
-        // Not made by the operator, whatever its labels say.
+        // Not applied by the operator, whatever its labels.
         |metadata| metadata["managedFields"] = json!([]),
         |metadata| metadata["managedFields"][0]["manager"] = json!("kubectl"),
         |metadata| metadata["managedFields"][0]["operation"] = json!("Update"),
-        // Another controller has it.
+        // Another controller owns it.
         |metadata| {
             metadata["ownerReferences"] = json!([{
                 "apiVersion": "apps/v1", "kind": "Deployment", "name": "x", "uid": "0666",
@@ -182,13 +178,13 @@ async fn what_only_looks_like_an_orphan_is_not_touched() {
     }
 }
 
-/// As an earlier version of the operator has made them.
+/// As an earlier version of the operator applied them.
 fn age(server: &Server) {
     change(server, |_, object| {
         let labels = object["metadata"]["labels"].as_object_mut().unwrap();
         labels.retain(|key, _| key != "gatewayqueue.dev/name");
-        if let Some(mark) = object["metadata"]["annotations"].get_mut(desired::APPLIED) {
-            *mark = json!("of a manifest without the label");
+        if let Some(hash) = object["metadata"]["annotations"].get_mut(desired::APPLIED) {
+            *hash = json!("of a manifest without the label");
         }
         let fields = &mut object["metadata"]["managedFields"][0]["fieldsV1"];
         let labels = fields["f:metadata"]["f:labels"].as_object_mut().unwrap();
@@ -197,14 +193,14 @@ fn age(server: &Server) {
 }
 
 #[tokio::test]
-async fn children_of_an_earlier_version_are_found_and_get_the_label_of_this_one() {
+async fn children_of_an_earlier_version_get_the_label_of_this_one() {
     let server = Server::default();
     let (queue, _, _) = applied(&server).await;
     age(&server);
-    // Watches do not bring them.
+    // No watch returns them.
     let (context, _writers) = context(&server);
     let before = server.status();
-    server.take_notes();
+    server.take_events();
     server.take_calls();
     reconcile(queue, context).await.unwrap();
     let unlabelled = {
@@ -217,14 +213,13 @@ async fn children_of_an_earlier_version_are_found_and_get_the_label_of_this_one(
         children.filter(|(_, object)| lacks(object)).count()
     };
     assert_eq!(unlabelled, 0);
-    // Until the watches bring what was labelled, nothing is known to have changed.
+    // The status does not change until the watches return them.
     assert_eq!(server.status(), before);
-    // Nobody has changed them.
-    assert_eq!(server.take_notes(), [] as [String; 0]);
+    assert_eq!(server.take_events(), [""; 0]);
 }
 
 #[tokio::test]
-async fn a_child_of_an_earlier_version_that_is_not_wanted_any_more_is_deleted() {
+async fn a_child_of_an_earlier_version_that_is_no_longer_desired_is_deleted() {
     let server = Server::default();
     let (context_before, mut writers) = context(&server);
     let mut wide = queue(json!({"replicas": 2}));
@@ -234,7 +229,7 @@ async fn a_child_of_an_earlier_version_that_is_not_wanted_any_more_is_deleted() 
     observe(&server, &mut writers);
     wide = (*reported(&wide, &server)).clone();
     age(&server);
-    // It was scaled down while no operator was there.
+    // It was scaled down while no operator ran.
     wide.spec.replicas = 1;
     wide.metadata.generation = Some(2);
     let (context, mut writers) = context(&server);
@@ -258,7 +253,7 @@ async fn a_child_of_an_earlier_version_that_is_not_wanted_any_more_is_deleted() 
 }
 
 #[tokio::test]
-async fn a_foreign_object_of_a_kind_that_is_not_wanted_is_looked_at_once() {
+async fn a_foreign_object_of_a_kind_that_is_not_desired_is_read_once() {
     let server = Server::default();
     let path = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
     let foreign = json!({"metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});

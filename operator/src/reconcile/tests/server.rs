@@ -6,40 +6,36 @@ use http::{Method, Request, Response};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::client::Body;
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc::Receiver;
 
-use super::{Note, ObjectReference};
+use super::Pending;
 use crate::MANAGER;
 
-/// An API server that keeps what is applied, and a list of the calls.
+/// A mocked API server that stores what is applied, and records the calls.
 #[derive(Clone, Default)]
 pub(super) struct Server {
     pub(super) calls: Arc<Mutex<Vec<(Method, String)>>>,
     pub(super) objects: Arc<Mutex<HashMap<String, Value>>>,
     applied: Arc<Mutex<HashMap<String, Vec<String>>>>,
     pub(super) refuse: Arc<Mutex<Option<Refusals>>>,
-    /// The same of reads.
+    /// The same for reads.
     pub(super) hide: Arc<Mutex<Option<Refusals>>>,
-    /// A part of a path that is never answered.
+    /// The part of a path whose calls are never answered.
     pub(super) hang: Arc<Mutex<Option<&'static str>>>,
-    /// The namespace is on its way out.
-    pub(super) ends: Arc<AtomicBool>,
-    /// What admission makes of each object that is written, at its path.
+    /// Whether the namespace is terminating.
+    pub(super) terminates: Arc<AtomicBool>,
+    /// Changes each object that is written, by its path.
     pub(super) admission: Arc<Mutex<Option<Admission>>>,
     /// The metadata of the GatewayQueues that are listed.
     pub(super) queues: Arc<Mutex<Vec<Value>>>,
-    /// What is left for the events.
-    pub(super) notes: Arc<Mutex<Option<Notes>>>,
+    pub(super) events: Arc<Mutex<Option<Pending>>>,
 }
-
-pub(super) type Notes = Receiver<(ObjectReference, Note)>;
 
 pub(super) type Admission = fn(&str, &mut Value);
 
-/// Calls that will be refused: the part of the path, how, and how many.
+/// Calls to reject: the part of the path, the code, and how many.
 pub(super) type Refusals = (&'static str, u16, u32);
 
-/// Whether this call is one of those to be refused, and how.
+/// The code with which to reject a call, if it is one of those.
 fn refusal(refusals: &Mutex<Option<Refusals>>, path: &str) -> Option<u16> {
     match &mut *refusals.lock().unwrap() {
         Some((part, code, times)) if path.contains(*part) && *times > 0 => {
@@ -50,8 +46,7 @@ fn refusal(refusals: &Mutex<Option<Refusals>>, path: &str) -> Option<u16> {
     }
 }
 
-/// An API server applies over the fields of others only by force, and to the
-/// object of a UID only if it has that one.
+/// An API server overwrites the fields of others only by force, and checks a given UID.
 fn conflict(query: &str, object: &Value, there: &Value) -> Option<&'static str> {
     let uid = &object["metadata"]["uid"];
     if !uid.is_null() && *uid != there["metadata"]["uid"] {
@@ -100,8 +95,8 @@ impl Server {
                 None => failure(404, "not found"),
             };
         }
-        if self.ends.load(Ordering::Relaxed) {
-            return ending();
+        if self.terminates.load(Ordering::Relaxed) {
+            return terminating();
         }
         let body = body.collect_bytes().await.unwrap();
         let mut object: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -131,9 +126,9 @@ impl Server {
                         return failure(409, why);
                     }
                 }
-                // What a stranger makes in this moment would be taken over.
+                // It would take over an object that another client creates at this moment.
                 None if !creates && object["metadata"]["uid"].is_null() => {
-                    return failure(400, "this is no way to create an object");
+                    return failure(400, "an object cannot be created like this");
                 }
                 None => {}
             }
@@ -159,8 +154,7 @@ impl Server {
         let api_version = group.split("/namespaces/").next().unwrap().to_owned();
         let owner = &object["metadata"]["ownerReferences"][0]["uid"];
         let owner = format!("k:{}", json!({ "uid": owner }));
-        // All of it is ours. Where entries have no owners of their own, an empty set
-        // stands for everything below.
+        // The operator owns everything: an empty set means all fields below.
         object["metadata"]["managedFields"] = json!([ManagedFieldsEntry {
             manager: Some(MANAGER.to_owned()),
             operation: Some(operation.to_owned()),
@@ -182,8 +176,8 @@ impl Server {
         respond(200, &object)
     }
 
-    /// Replaces the status of the object of a UID. Any other way to write it would
-    /// leave what others wrote, or not look at the UID.
+    /// Replaces the status of the object of a UID. Any other request would keep what others
+    /// wrote, or not check the UID.
     fn write_status(&self, path: &str, kind: &str, patch: &Value) -> Response<Body> {
         let (test, add) = (&patch[0], &patch[1]);
         let does = |step: &Value, op, path| step["op"] == op && step["path"] == path;
@@ -194,7 +188,6 @@ impl Server {
             return failure(415, "this does not replace the status of one object");
         }
         let mut objects = self.objects.lock().unwrap();
-        // Which GatewayQueues there are, only the watch knows.
         let metadata = json!({ "uid": test["value"] });
         let object = objects
             .entry(path.to_owned())
@@ -206,8 +199,8 @@ impl Server {
         respond(200, object)
     }
 
-    /// Keeps the annotations that were never applied, and removes those that
-    /// were, and are not now: as applying on a server does.
+    /// As server-side apply: keeps the annotations that were never applied, and removes those
+    /// that were applied before and are not now.
     fn apply_annotations(&self, path: &str, object: &mut Value) {
         let now: Vec<String> = object["metadata"]["annotations"]
             .as_object()
@@ -237,12 +230,12 @@ impl Server {
         }
     }
 
-    /// The reasons of the events since the last look.
-    pub(super) fn take_notes(&self) -> Vec<String> {
-        let mut notes = self.notes.lock().unwrap();
-        let notes = notes.as_mut().unwrap();
-        std::iter::from_fn(|| notes.try_recv().ok())
-            .map(|(_, note)| note.reason)
+    /// The reasons of the events since the last call.
+    pub(super) fn take_events(&self) -> Vec<&'static str> {
+        let mut events = self.events.lock().unwrap();
+        let events = events.as_mut().unwrap();
+        std::iter::from_fn(|| events.try_recv().ok())
+            .map(|(_, event)| event.reason.as_str())
             .collect()
     }
 
@@ -276,8 +269,8 @@ fn respond(code: u16, body: &Value) -> Response<Body> {
     Response::builder().status(code).body(body).unwrap()
 }
 
-/// The answer to whoever makes something in a namespace that ends.
-fn ending() -> Response<Body> {
+/// The response to a write in a terminating namespace.
+fn terminating() -> Response<Body> {
     let causes = json!([{"reason": "NamespaceTerminating", "field": "metadata.namespace",
                          "message": "namespace shop is being terminated"}]);
     respond(

@@ -1,5 +1,5 @@
-//! What becomes of two GatewayQueues that name one token, of a child that
-//! somebody keeps changing, and of a GatewayQueue that cannot be read.
+//! Two GatewayQueues that name one token, children that another client changes, and
+//! GatewayQueues that cannot be read.
 
 use super::*;
 
@@ -12,25 +12,30 @@ fn elder() -> GatewayQueue {
     elder
 }
 
-fn reason(server: &Server) -> Value {
-    server.status()["conditions"][0]["reason"].clone()
-}
-
 #[tokio::test]
-async fn the_younger_of_two_that_share_a_token_has_no_pods_until_the_elder_is_gone() {
+async fn the_younger_of_two_queues_with_one_token_has_no_pods_until_the_elder_is_deleted() {
     let server = Server::default();
     let (context, mut writers) = context(&server);
     let young = queue(json!({"tokenSecretRef": {"name": "discord"}}));
-    context.token_claims.saw(&stored(&elder()), Instant::now());
-    context.token_claims.saw(&stored(&young), Instant::now());
+    context
+        .applier
+        .token_claims
+        .saw(&stored(&elder()), Instant::now());
+    context
+        .applier
+        .token_claims
+        .saw(&stored(&young), Instant::now());
     let done = reconcile(Arc::new(young.clone()), Arc::clone(&context)).await;
     assert_eq!(done.unwrap(), Action::await_change());
     assert_eq!(reason(&server), "TokenShared");
     assert_eq!(server.object("deployments")["spec"]["replicas"], 0);
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
-    assert_eq!(server.take_notes(), ["TokenShared"]);
+    assert_eq!(server.take_events(), ["TokenShared"]);
 
-    let again = context.token_claims.lost(&stored(&elder()), Instant::now());
+    let again = context
+        .applier
+        .token_claims
+        .lost(&stored(&elder()), Instant::now());
     assert_eq!(again, [("shop".to_owned(), "my-bot".to_owned())]);
     let deployment = serde_json::from_value(server.object("deployments")).unwrap();
     writers
@@ -38,15 +43,15 @@ async fn the_younger_of_two_that_share_a_token_has_no_pods_until_the_elder_is_go
         .apply_watcher_event(&Event::Apply(deployment));
     reconcile(reported(&young, &server), context).await.unwrap();
     assert_eq!(server.object("deployments")["spec"]["replicas"], 1);
-    // Blank: the elder may have granted a moment ago.
+    // Blank, because the elder may have granted a moment ago.
     let lease = server.object("leases");
     assert_eq!(lease["metadata"].get("annotations"), None);
 }
 
-/// The label of a pod that grants by the token of the elder.
-fn by_its_token() -> Value {
-    let mark = desired::token_mark(&elder().spec.token_secret_ref.unwrap());
-    json!({ desired::TOKEN: mark })
+/// The label of a pod that grants with the token of the elder.
+fn token_label() -> Value {
+    let hash = desired::token_hash(&elder().spec.token_secret_ref.unwrap());
+    json!({ desired::TOKEN: hash })
 }
 
 fn replicas(server: &Server) -> Value {
@@ -54,13 +59,13 @@ fn replicas(server: &Server) -> Value {
 }
 
 #[tokio::test]
-async fn a_queue_waits_until_the_pods_of_one_that_gave_the_token_up_are_gone() {
+async fn a_queue_waits_for_the_pods_of_one_that_gave_up_the_token() {
     let server = Server::default();
     let (context, mut writers) = context(&server);
     let heir = queue(json!({"tokenSecretRef": {"name": "discord"}}));
     born(&context, &heir);
-    // Its GatewayQueue is deleted, or names another token by now.
-    let left = pod("gone", by_its_token());
+    // Its GatewayQueue was deleted, or names another token now.
+    let left = pod("gone", token_label());
     put(&mut writers.pods, left.clone());
     reconcile(Arc::new(heir.clone()), Arc::clone(&context))
         .await
@@ -69,11 +74,12 @@ async fn a_queue_waits_until_the_pods_of_one_that_gave_the_token_up_are_gone() {
         (replicas(&server), reason(&server)),
         (json!(0), json!("TokenShared"))
     );
-    let said = server.status()["conditions"][0]["message"].clone();
+    let message = server.status()["conditions"][0]["message"].clone();
     assert!(
-        said.as_str()
+        message
+            .as_str()
             .unwrap()
-            .contains("Pods of the GatewayQueue gone still use")
+            .contains("Pods of GatewayQueue gone still use")
     );
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
 
@@ -82,19 +88,19 @@ async fn a_queue_waits_until_the_pods_of_one_that_gave_the_token_up_are_gone() {
     put(&mut writers.deployments, server.object("deployments"));
     reconcile(reported(&heir, &server), context).await.unwrap();
     assert_eq!(replicas(&server), 1);
-    // Blank: one of them may have granted a moment ago.
+    // Blank, because one of them may have granted a moment ago.
     assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
 }
 
 #[tokio::test]
-async fn a_queue_waits_for_a_deployment_that_will_have_pods_and_not_for_one_that_has_ended() {
+async fn a_queue_waits_for_a_deployment_with_pods_and_not_for_one_without() {
     for (wanted, there, waits) in [(1, 0, true), (0, 1, true), (0, 0, false)] {
         let server = Server::default();
         let (context, mut writers) = context(&server);
         let of_another = json!({
             "metadata": {"name": "gone", "namespace": "shop"},
             "spec": {"replicas": wanted, "selector": {}, "template": {
-                "metadata": {"labels": by_its_token()},
+                "metadata": {"labels": token_label()},
             }},
             "status": {"replicas": there},
         });
@@ -106,7 +112,7 @@ async fn a_queue_waits_for_a_deployment_that_will_have_pods_and_not_for_one_that
 }
 
 #[tokio::test]
-async fn a_queue_that_has_the_token_keeps_its_pods_whoever_else_has_some() {
+async fn a_queue_with_the_token_keeps_its_pods_when_another_has_some() {
     let server = Server::default();
     let (context, mut writers) = context(&server);
     let queue = queue(json!({"tokenSecretRef": {"name": "discord"}}));
@@ -115,23 +121,23 @@ async fn a_queue_that_has_the_token_keeps_its_pods_whoever_else_has_some() {
         .await
         .unwrap();
     put(&mut writers.deployments, server.object("deployments"));
-    put(&mut writers.pods, pod("younger", by_its_token()));
+    put(&mut writers.pods, pod("younger", token_label()));
     reconcile(reported(&queue, &server), context).await.unwrap();
     assert_eq!(replicas(&server), 1);
     assert_ne!(reason(&server), "TokenShared");
 }
 
 #[tokio::test]
-async fn a_queue_stands_down_also_when_a_stranger_has_one_of_its_names() {
+async fn a_queue_gives_up_its_token_even_if_a_name_is_taken() {
     let server = Server::default();
     let (queue, context, mut writers) = applied(&server).await;
     let budget = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
-    let strangers = json!({"metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
+    let foreign = json!({"metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
     server
         .objects
         .lock()
         .unwrap()
-        .insert(budget.to_owned(), strangers);
+        .insert(budget.to_owned(), foreign);
     put(&mut writers.deployments, server.object("deployments"));
     let mut scaled = (*queue).clone();
     scaled.spec.replicas = 2;
@@ -144,35 +150,47 @@ async fn a_queue_stands_down_also_when_a_stranger_has_one_of_its_names() {
     );
     scaled.spec.token_secret_ref = elder().spec.token_secret_ref;
     let now = Instant::now();
-    context.token_claims.saw(&stored(&elder()), now);
-    context.token_claims.saw(&stored(&scaled), now);
+    context.applier.token_claims.saw(&stored(&elder()), now);
+    context.applier.token_claims.saw(&stored(&scaled), now);
     reconcile(Arc::new(scaled), context).await.unwrap();
     assert_eq!(replicas(&server), 0);
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
 }
 
 #[tokio::test]
-async fn a_lease_is_taken_from_a_queue_that_has_to_stand_down() {
+async fn the_lease_of_a_queue_that_gives_up_its_token_is_deleted() {
     let server = Server::default();
     let (queue, context, _writers) = applied(&server).await;
     let mut young = (*queue).clone();
     young.spec.token_secret_ref = elder().spec.token_secret_ref;
-    context.token_claims.saw(&stored(&elder()), Instant::now());
-    context.token_claims.saw(&stored(&young), Instant::now());
+    context
+        .applier
+        .token_claims
+        .saw(&stored(&elder()), Instant::now());
+    context
+        .applier
+        .token_claims
+        .saw(&stored(&young), Instant::now());
     reconcile(Arc::new(young), context).await.unwrap();
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
     assert_eq!(server.object("deployments")["spec"]["replicas"], 0);
 }
 
 #[tokio::test]
-async fn of_two_that_are_made_at_the_same_time_neither_starts_at_once() {
+async fn of_two_queues_created_at_the_same_time_neither_starts_immediately() {
     let server = Server::default();
     let (context, _writers) = context(&server);
     let mut younger = elder();
     younger.metadata.uid = Some("0002".to_owned());
     let older = queue(json!({"tokenSecretRef": {"name": "discord"}}));
-    context.token_claims.saw(&stored(&older), Instant::now());
-    context.token_claims.saw(&stored(&younger), Instant::now());
+    context
+        .applier
+        .token_claims
+        .saw(&stored(&older), Instant::now());
+    context
+        .applier
+        .token_claims
+        .saw(&stored(&younger), Instant::now());
     reconcile(Arc::new(older), context).await.unwrap();
     assert_eq!(server.object("deployments")["spec"]["replicas"], 1);
     let lease = server.object("leases");
@@ -180,16 +198,14 @@ async fn of_two_that_are_made_at_the_same_time_neither_starts_at_once() {
 }
 
 #[tokio::test]
-async fn a_child_that_somebody_keeps_changing_is_put_back_later_and_later() {
+async fn a_child_that_keeps_changing_is_reverted_with_growing_pauses() {
     let server = Server::default();
     let (queue, context, mut writers) = applied(&server).await;
-    server.take_notes();
+    server.take_events();
     let mut waits = Vec::new();
     for _ in 0..4 {
-        let mut edited = server.object("services");
-        edited["metadata"]["managedFields"] = json!([]);
-        let edited = serde_json::from_value(edited).unwrap();
-        writers.services.apply_watcher_event(&Event::Apply(edited));
+        let edited = edit(&server, "services");
+        put_metadata(&mut writers, Kind::Service, edited);
         server.take_calls();
         let action = reconcile(Arc::clone(&queue), Arc::clone(&context)).await;
         waits.push((
@@ -197,13 +213,13 @@ async fn a_child_that_somebody_keeps_changing_is_put_back_later_and_later() {
             action.unwrap() != Action::await_change(),
         ));
     }
-    let (put_back, left) = ((1, false), (0, true));
-    assert_eq!(waits, [put_back, put_back, left, left]);
-    assert_eq!(server.take_notes(), ["ChildReverted"; 2]);
+    let (reverted, left) = ((1, false), (0, true));
+    assert_eq!(waits, [reverted, reverted, left, left]);
+    assert_eq!(server.take_events(), ["ChildReverted"; 2]);
 }
 
 #[tokio::test]
-async fn a_child_that_was_deleted_is_told_also_by_an_operator_that_did_not_make_it() {
+async fn a_deleted_child_is_reported_even_by_a_restarted_operator() {
     let server = Server::default();
     let (queue, _before, _) = applied(&server).await;
     let service = "/api/v1/namespaces/shop/services/my-bot";
@@ -211,8 +227,8 @@ async fn a_child_that_was_deleted_is_told_also_by_an_operator_that_did_not_make_
     let (restarted, mut writers) = context(&server);
     put(&mut writers.deployments, server.object("deployments"));
     reconcile(queue, restarted).await.unwrap();
-    assert_eq!(server.take_notes(), ["ChildReverted"]);
-    // What was refused before was never there.
+    assert_eq!(server.take_events(), ["ChildReverted"]);
+    // A child that was rejected before never existed.
     let server = Server::default();
     *server.refuse.lock().unwrap() = Some(("/services/", 403, 1));
     let (context, _writers) = context(&server);
@@ -220,13 +236,13 @@ async fn a_child_that_was_deleted_is_told_also_by_an_operator_that_did_not_make_
     reconcile(Arc::new(new.clone()), Arc::clone(&context))
         .await
         .unwrap_err();
-    server.take_notes();
+    server.take_events();
     reconcile(reported(&new, &server), context).await.unwrap();
-    assert_eq!(server.take_notes(), ["RolloutInProgress"]);
+    assert_eq!(server.take_events(), ["RolloutInProgress"]);
 }
 
 #[tokio::test]
-async fn a_queue_that_cannot_be_read_says_so_once_and_is_not_touched() {
+async fn an_unreadable_queue_is_reported_once_and_not_changed() {
     let server = Server::default();
     let (context, _writers) = context(&server);
     let metadata = json!({"name": "my-bot", "namespace": "shop", "uid": "0001", "generation": 7});
@@ -238,7 +254,7 @@ async fn a_queue_that_cannot_be_read_says_so_once_and_is_not_touched() {
     done.unwrap();
     assert_eq!(server.take_writes(), [format!("{PREFIX}/status")]);
     assert_eq!(reason(&server), "InvalidSpec");
-    assert_eq!(server.take_notes(), ["InvalidSpec"]);
+    assert_eq!(server.take_events(), ["InvalidSpec"]);
     let done = super::super::reconcile(stored(server.status()), context).await;
     done.unwrap();
     assert_eq!(server.take_calls(), []);

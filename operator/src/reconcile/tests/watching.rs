@@ -1,16 +1,16 @@
-//! From what the API server lists to the reconciles.
+//! From the lists and watches of the API server to reconciles.
 
 use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::runtime::reflector::store;
 use kube::runtime::watcher;
-use tokio::task::JoinSet;
+use tokio_util::task::JoinMap;
 
 use super::*;
-use crate::observe::watches::{events_of, watch_children};
+use crate::observe::watch_stream::watch_stream;
+use crate::observe::watches::watch_children;
 
-/// A client whose watches list `queues`, and nothing of any other kind, and bring
-/// nothing more.
+/// A client whose API server lists `queues` and no other objects, and has no events.
 fn listing(queues: Value) -> Client {
     let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     tokio::spawn(async move {
@@ -33,8 +33,8 @@ fn listing(queues: Value) -> Client {
     Client::new(service, "default")
 }
 
-/// Why the queue of this name is not ready, as far as it was told.
-fn reason(server: &Server, name: &str) -> Option<Value> {
+/// The reason of the condition `Ready` of the queue of this name.
+fn reason_of(server: &Server, name: &str) -> Option<Value> {
     let path = format!("/apis/gatewayqueue.dev/v1alpha1/namespaces/shop/gatewayqueues/{name}");
     let objects = server.objects.lock().unwrap();
     let object = objects.get(&format!("{path}/status"))?;
@@ -42,7 +42,7 @@ fn reason(server: &Server, name: &str) -> Option<Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_that_cannot_be_read_is_told_so_and_keeps_no_other_from_its_turn() {
+async fn an_unreadable_queue_is_reported_and_does_not_block_others() {
     let server = Server::default();
     let (context, _writers) = context(&server);
     let broken = json!({
@@ -50,7 +50,7 @@ async fn a_queue_that_cannot_be_read_is_told_so_and_keeps_no_other_from_its_turn
         "spec": {"port": "abc"},
     });
     let client = listing(json!([broken, queue(json!({}))]));
-    let mut watches = JoinSet::new();
+    let mut watches = JoinMap::new();
     let scope = Scope {
         client,
         namespace: None,
@@ -58,31 +58,30 @@ async fn a_queue_that_cannot_be_read_is_told_so_and_keeps_no_other_from_its_turn
     };
     let (caches, triggers) = watch_children(&scope, &Arc::default(), &mut watches);
     let mut context = Arc::into_inner(context).unwrap();
-    context.caches = caches;
+    context.applier.caches = caches;
     let stop = CancellationToken::new();
     let run = controller(&scope, triggers, Arc::new(context), stop.clone(), || {});
     let running = tokio::spawn(run);
     let reported = async {
-        while reason(&server, "broken").is_none() || reason(&server, "my-bot").is_none() {
+        while reason_of(&server, "broken").is_none() || reason_of(&server, "my-bot").is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     let reported = tokio::time::timeout(Duration::from_secs(60), reported).await;
-    let seen = (reason(&server, "broken"), reason(&server, "my-bot"));
-    assert!(reported.is_ok(), "only so much was told: {seen:?}");
+    let seen = (reason_of(&server, "broken"), reason_of(&server, "my-bot"));
+    assert!(reported.is_ok(), "not reported: {seen:?}");
     let expected = ["InvalidSpec", "RolloutInProgress"].map(|reason| Some(json!(reason)));
     assert_eq!([seen.0, seen.1], expected);
-    // The one that can be read has its children, too.
     server.object("deployments");
     stop.cancel();
     running.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn children_are_watched_by_labels_that_nobody_else_rewrites() {
+async fn children_are_watched_by_labels_that_no_platform_rewrites() {
     let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     let client = Client::new(service, "default");
-    let mut watches = JoinSet::new();
+    let mut watches = JoinMap::new();
     let scope = Scope {
         client,
         namespace: None,
@@ -95,7 +94,6 @@ async fn children_are_watched_by_labels_that_nobody_else_rewrites() {
         let mut pairs = form_urlencoded(query);
         let selector = pairs.remove("labelSelector").unwrap_or_default();
         let expected = match request.uri().path().ends_with("/pods") {
-            // A Deployment has no pods without these.
             true => "app.kubernetes.io/component=queue,app.kubernetes.io/name=gateway-queue",
             false => "gatewayqueue.dev/name",
         };
@@ -104,7 +102,7 @@ async fn children_are_watched_by_labels_that_nobody_else_rewrites() {
     }
 }
 
-/// The pairs of a query, of which only these signs are escaped.
+/// The pairs of a query in which only these characters are escaped.
 fn form_urlencoded(query: &str) -> std::collections::HashMap<String, String> {
     let unescaped = |text: &str| {
         let text = text.replace("%2F", "/").replace("%3D", "=");
@@ -116,7 +114,8 @@ fn form_urlencoded(query: &str) -> std::collections::HashMap<String, String> {
         .collect()
 }
 
-/// Two answers for each attempt: a list and its watch, or two pages of a list.
+/// Two responses for each attempt: a list and its watch, or two pages of a list. Returns the
+/// number of attempts, and whether the watch counts as failing.
 async fn attempts_in_ten_minutes(answers: [(u16, Value); 2]) -> (usize, bool) {
     let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     let health = Arc::<crate::observe::watch_health::WatchHealth>::default();
@@ -126,7 +125,8 @@ async fn attempts_in_ten_minutes(answers: [(u16, Value); 2]) -> (usize, bool) {
         health: Arc::clone(&health),
     };
     let leases = store::<Lease>().1;
-    let events = events_of(&scope, watcher::Config::default(), leases, |_| {});
+    let config = watcher::Config::default();
+    let events = watch_stream(&scope, scope.api(), &(), config, leases, |_| {});
     tokio::spawn(events.for_each(|_| std::future::ready(())));
     let mut requests = 0;
     let answering = async {
@@ -143,7 +143,7 @@ async fn attempts_in_ten_minutes(answers: [(u16, Value); 2]) -> (usize, bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_expires_again_and_again_is_retried_less_often_and_reported() {
+async fn a_watch_that_keeps_expiring_is_retried_less_often_and_reported() {
     let lease = json!({"metadata": {"name": "my-bot", "namespace": "shop"}});
     let list = |more: &str| {
         let metadata = json!({"resourceVersion": "1", "continue": more});

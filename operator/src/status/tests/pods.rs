@@ -1,38 +1,25 @@
-//! What is said of the pods, and of who leads among them.
+//! The status of the pods, and of the leader among them.
 
 use super::*;
 use crate::desired::APPLIED;
 
-fn leaderless(leader: &Leader) -> GatewayQueueStatus {
-    let queue = with_token();
-    let lease = lease(&entry(None));
-    let evidence = Evidence {
-        outcome: &Outcome::Applied,
-        deployment: Some(&available()),
-        pods: &[],
-        mark: None,
-        lease: Some(&lease),
-        leader,
-    };
-    let owner = Owner::of(&queue).unwrap();
-    status(&queue, &owner, evidence, NOW.parse().unwrap())
-}
-
 #[test]
-fn the_lease_state_does_not_count_without_a_leader() {
+fn the_lease_state_is_ignored_without_a_leader() {
     let lost = Leader::Lost {
         name: "my-bot-7d9f".to_owned(),
     };
-    for (leader, words) in [
-        (lost, "The leader my-bot-7d9f has not renewed the Lease"),
-        (Leader::Nobody, "No pod has taken the Lease my-bot yet"),
+    for (leader, text) in [
+        (lost, "the leader my-bot-7d9f has not renewed the Lease"),
+        (Leader::None, "no pod has acquired the Lease my-bot yet"),
     ] {
-        let status = leaderless(&leader);
+        let lease = lease(&entry(None));
+        let observed = observed(Some(&available()), Some(&lease), leader);
+        let status = computed(&with_token(), &Outcome::Applied, &observed);
         let (ready, reason, message) = ready(&status);
         assert_eq!((ready, reason), ("False", "NoLeader"));
-        assert!(message.contains(words), "{message}");
-        let look = "`kubectl -n shop logs --prefix -l app.kubernetes.io/instance=my-bot`";
-        assert!(message.contains(look), "{message}");
+        assert!(message.contains(text), "{message}");
+        let logs = "`kubectl -n shop logs --prefix -l app.kubernetes.io/instance=my-bot`";
+        assert!(message.contains(logs), "{message}");
         assert_eq!(status.leader, None);
         assert_eq!(status.session_starts, None);
         assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc"));
@@ -40,7 +27,7 @@ fn the_lease_state_does_not_count_without_a_leader() {
 }
 
 #[test]
-fn what_the_leader_says_is_shown_while_a_rollout_goes_on() {
+fn the_lease_state_is_reported_during_a_rollout() {
     let lease = lease(&entry(None));
     let surging = deployment(json!({
         "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1,
@@ -53,14 +40,14 @@ fn what_the_leader_says_is_shown_while_a_rollout_goes_on() {
     );
     let (_, reason, message) = ready(&status);
     assert_eq!(reason, "RolloutInProgress");
-    assert!(message.starts_with("1 of 1 pods are of the newest spec, and 1 older."));
+    assert!(message.starts_with("1 of 1 pods run the current spec, and 1 an older one."));
     assert_eq!(status.leader.as_deref(), Some("my-bot-7d9f"));
     assert_eq!(status.max_concurrency, Some(16));
     assert_eq!(status.replicas, Some(2));
 }
 
 #[test]
-fn a_pod_that_stands_by_and_is_away_makes_nobody_wait() {
+fn a_missing_follower_does_not_make_the_queue_unready() {
     let mut one_of_three = deployment(json!({
         "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 1,
     }));
@@ -73,15 +60,15 @@ fn a_pod_that_stands_by_and_is_away_makes_nobody_wait() {
     };
     assert_eq!(of(&one_of_three), "Granting");
     let status = status_of(&queue, &Outcome::Applied, Some(&one_of_three), Some(&lease));
-    let under_way = ("True".to_owned(), "RolloutInProgress".to_owned());
-    assert_eq!(reported(&status, PROGRESSING), under_way);
+    let rollout = ("True".to_owned(), "RolloutInProgress".to_owned());
+    assert_eq!(reported(&status, ConditionType::Progressing), rollout);
     let mut none = one_of_three.clone();
     none.status.as_mut().unwrap().available_replicas = None;
     assert_eq!(of(&none), "RolloutInProgress");
 }
 
 #[test]
-fn a_second_pod_that_a_quota_refuses_takes_no_turns_from_the_first() {
+fn a_second_pod_that_a_quota_rejects_does_not_make_the_queue_unready() {
     let mut one_of_two = deployment(json!({
         "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
         "conditions": [
@@ -97,8 +84,8 @@ fn a_second_pod_that_a_quota_refuses_takes_no_turns_from_the_first() {
     let status = of(&one_of_two);
     assert_eq!(ready(&status).1, "Granting");
     let refused = ("False".to_owned(), "PodRefused".to_owned());
-    assert_eq!(reported(&status, PROGRESSING), refused);
-    // One that is granted its turn by a pod of the spec before is not Ready.
+    assert_eq!(reported(&status, ConditionType::Progressing), refused);
+    // A queue whose leader runs the previous spec is not ready.
     let mut older = one_of_two;
     let counts = older.status.as_mut().unwrap();
     (counts.replicas, counts.updated_replicas) = (Some(2), Some(1));
@@ -106,11 +93,11 @@ fn a_second_pod_that_a_quota_refuses_takes_no_turns_from_the_first() {
 }
 
 #[test]
-fn a_quota_that_leaves_no_room_for_a_rollout_is_named_as_that() {
+fn a_quota_that_prevents_a_rollout_is_explained() {
     let refusal = "pods \"my-bot-7d9f\" is forbidden: exceeded quota: pods, requested: pods=1, \
                    used: pods=1, limited: pods=1";
     let conditions = json!([{"type": "ReplicaFailure", "status": "True", "message": refusal}]);
-    // The pod of the old spec is there; that of the new one is refused.
+    // The pod of the old spec exists; that of the new one is rejected.
     let rollout = deployment(json!({
         "observedGeneration": 2, "replicas": 1, "updatedReplicas": 0, "availableReplicas": 1,
         "conditions": conditions,
@@ -133,41 +120,41 @@ fn a_quota_that_leaves_no_room_for_a_rollout_is_named_as_that() {
         message.contains("allow one pod more than spec.replicas"),
         "{message}"
     );
-    // The first pod of all: no rollout has to do with that.
+    // The first pod is not a rollout.
     let first = deployment(json!({"observedGeneration": 2, "conditions": conditions}));
     let (_, message) = of(&first);
     assert!(!message.contains("rollout"), "{message}");
 }
 
 #[test]
-fn a_token_in_an_immutable_secret_is_not_promised_to_be_picked_up() {
+fn a_token_in_an_immutable_secret_is_never_picked_up() {
     for blocked_by in [BlockedBy::TokenMissing, BlockedBy::TokenRejected] {
         let lease = lease(&entry(Some(blocked_by)));
         let queue = queue(json!({"tokenSecretRef": {"name": "discord"}}));
         let status = status_of(&queue, &Outcome::Applied, Some(&available()), Some(&lease));
         let (_, _, message) = ready(&status);
         assert!(
-            message.contains("immutable is never picked up"),
+            message.contains("immutable Secret is never picked up"),
             "{message}"
         );
     }
 }
 
 #[test]
-fn a_queue_without_pods_says_how_to_start_it() {
+fn a_queue_without_replicas_reports_how_to_start_it() {
     let queue = queue(json!({"replicas": 0}));
     let mut none = deployment(json!({"observedGeneration": 2}));
     none.spec.as_mut().unwrap().replicas = Some(0);
     let status = status_of(&queue, &Outcome::Applied, Some(&none), None);
     let (ready, reason, message) = ready(&status);
     assert_eq!((ready, reason), ("False", "ScaledToZero"));
-    let how = "`kubectl -n shop scale gwq my-bot --replicas=1`";
-    assert!(message.contains(how), "{message}");
+    let command = "`kubectl -n shop scale gwq my-bot --replicas=1`";
+    assert!(message.contains(command), "{message}");
     assert_eq!(status.replicas, Some(0));
 }
 
 #[test]
-fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
+fn a_rollout_is_distinguished_from_a_pod_that_cannot_start() {
     let applied = Outcome::Applied;
     let of = |deployment: Option<&Deployment>| {
         let status = status_of(&with_token(), &applied, deployment, None);
@@ -175,7 +162,7 @@ fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
         (reason.to_owned(), message.to_owned())
     };
     assert_eq!(of(None).0, "RolloutInProgress");
-    // The status tells of the generation before.
+    // The status of the previous generation.
     let old = deployment(json!({
         "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
     }));
@@ -183,7 +170,7 @@ fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
     let quota = deployment(json!({"observedGeneration": 2, "conditions": [
         {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"},
     ]}));
-    let reported = ("PodRefused".to_owned(), "Exceeded quota: pods".to_owned());
+    let reported = ("PodRefused".to_owned(), "Exceeded quota: pods.".to_owned());
     assert_eq!(of(Some(&quota)), reported);
     let stuck = deployment(
         json!({"observedGeneration": 2, "replicas": 1, "conditions": [
@@ -204,9 +191,7 @@ fn a_rollout_is_told_from_a_pod_that_cannot_come_up() {
 }
 
 #[test]
-fn what_keeps_the_pods_from_running_is_said_in_place_of_a_rollout() {
-    let queue = with_token();
-    let owner = Owner::of(&queue).unwrap();
+fn a_failing_pod_is_reported_in_place_of_a_rollout() {
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "my-bot-1"},
         "status": {"containerStatuses": [{
@@ -220,50 +205,43 @@ fn what_keeps_the_pods_from_running_is_said_in_place_of_a_rollout() {
         "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1,
     }));
     let of = |deployment: &Deployment| {
-        let evidence = Evidence {
-            outcome: &Outcome::Applied,
-            deployment: Some(deployment),
-            pods: &[Arc::new(pod.clone())],
-            mark: None,
-            lease: Some(&lease),
-            leader: &led(),
-        };
-        status(&queue, &owner, evidence, NOW.parse().unwrap())
+        let mut observed = observed(Some(deployment), Some(&lease), led());
+        observed.pods.push(Arc::new(pod.clone()));
+        computed(&with_token(), &Outcome::Applied, &observed)
     };
     let stuck = of(&surging);
     assert_eq!(ready(&stuck).1, "ImagePullFailed");
-    let progressing = reported(&stuck, PROGRESSING);
+    let progressing = reported(&stuck, ConditionType::Progressing);
     assert_eq!(
         progressing,
         ("False".to_owned(), "ImagePullFailed".to_owned())
     );
-    // The older pod grants meanwhile.
+    // The older pod still grants.
     assert_eq!(stuck.leader.as_deref(), Some("my-bot-7d9f"));
     let well = of(&available());
     assert_eq!(ready(&well).1, "Granting");
     let complete = ("False".to_owned(), "Complete".to_owned());
-    assert_eq!(reported(&well, PROGRESSING), complete);
+    assert_eq!(reported(&well, ConditionType::Progressing), complete);
 }
 
 #[test]
-fn a_deployment_of_the_spec_before_tells_nothing_about_this_one() {
+fn the_deployment_of_the_previous_spec_does_not_count() {
     let queue = queue(json!({}));
-    let owner = Owner::of(&queue).unwrap();
     let lease = lease(&entry(None));
     let mut deployment = available();
     deployment
         .annotations_mut()
         .insert(APPLIED.to_owned(), "old".to_owned());
-    let reason = |mark| {
-        let evidence = Evidence {
+    let observed = observed(Some(&deployment), Some(&lease), led());
+    let reason = |hash| {
+        let inputs = Inputs {
+            queue: &queue,
+            owner: &Owner::of(&queue).unwrap(),
             outcome: &Outcome::Applied,
-            deployment: Some(&deployment),
-            pods: &[],
-            mark: Some(mark),
-            lease: Some(&lease),
-            leader: &led(),
+            deployment_hash: Some(hash),
+            observed: &observed,
         };
-        let status = status(&queue, &owner, evidence, Timestamp::UNIX_EPOCH);
+        let status = compute(inputs, NOW.parse().unwrap());
         status.conditions.unwrap()[0].reason.clone()
     };
     assert_eq!(reason("new"), "RolloutInProgress");

@@ -1,5 +1,4 @@
-//! An API server with one GatewayQueue. It answers no call that writes before it
-//! is told to.
+//! An API server with one GatewayQueue, which answers writes only after `answer_all`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,14 +13,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
-/// See the module. It ends with the test's runtime.
+/// The API server. It ends with the test's runtime.
 pub(crate) struct ApiServer {
     pub(crate) url: String,
     writes: mpsc::UnboundedReceiver<String>,
     answers: Arc<Semaphore>,
 }
 
-/// What each connection has of it.
+/// Its state, shared by the connections.
 #[derive(Clone)]
 struct Desk {
     writes: mpsc::UnboundedSender<String>,
@@ -52,17 +51,17 @@ impl ApiServer {
         }
     }
 
-    /// The path of the next call that writes, as soon as it comes.
+    /// Waits for the next write and returns its path.
     pub(crate) async fn write(&mut self) -> String {
         self.writes.recv().await.unwrap()
     }
 
-    /// The same if it has come already.
+    /// Returns the path of the next write that has arrived, if any.
     pub(crate) fn written(&mut self) -> Option<String> {
         self.writes.try_recv().ok()
     }
 
-    /// From now on everything is answered at once.
+    /// Answers all writes from now on.
     pub(crate) fn answer_all(&self) {
         self.answers.close();
     }
@@ -78,7 +77,7 @@ impl Desk {
                 .await
                 .map(http_body_util::Collected::to_bytes);
             self.writes.send(path.to_owned()).unwrap();
-            // An error is the word that all are answered.
+            // Closed by `answer_all`.
             let _ = self.answers.acquire().await;
             let mut object = serde_json::from_slice(&body.unwrap()).unwrap();
             if path.ends_with("/status") {

@@ -1,8 +1,7 @@
-//! `gateway_queue_operator_queue_ready` and `gateway_queue_operator_queue_has_leader`: one
-//! series of each for every GatewayQueue, from its status; of the second only if it is to have
-//! pods. They are read from the cache at
-//! each scrape, so that they end with the GatewayQueue, and so that alerts have a series
-//! when a queue has no pods or its pods are not scraped.
+//! The metrics `queue_ready` and `queue_has_leader`: one series of each for every
+//! GatewayQueue, from its status; of the second only if it has replicas. They are read from
+//! the cache at each scrape, so that they end with the GatewayQueue, and so that alerts have a
+//! series for a queue that has no pods or whose pods are not scraped.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,28 +13,27 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use crate::api::{GatewayQueueStatus, Stored};
-use crate::status::READY;
+use crate::api::{ConditionType, GatewayQueueStatus, Stored};
 
-/// The reason before a first status was written.
+/// The reason before the first status is written.
 const UNKNOWN: &str = "Unknown";
 
 /// The GatewayQueues of all scopes; clones share them.
 #[derive(Clone, Default)]
-pub struct QueueReady(Arc<Mutex<Vec<Scope>>>);
+pub(super) struct QueueReady(Arc<Mutex<Vec<Scope>>>);
 
-/// The GatewayQueues of a scope, and whether this operator is its leader. Another
-/// operator exports them otherwise.
+/// The GatewayQueues of a scope, and whether this operator is its leader: only the leader
+/// exports them.
 type Scope = (Store<Stored>, watch::Receiver<bool>);
 
 impl QueueReady {
     /// Adds the GatewayQueues of a scope.
-    pub fn add(&self, queues: Store<Stored>, leads: watch::Receiver<bool>) {
+    pub(super) fn add(&self, queues: Store<Stored>, leads: watch::Receiver<bool>) {
         self.lock().push((queues, leads));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Scope>> {
-        // Whole at every moment, whatever happened to another thread.
+        // A panic of another thread leaves it consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,11 +55,11 @@ impl Collector for QueueReady {
                 Vec::new()
             };
             for queue in queues {
-                let status = status(&queue);
+                let status = queue.status();
                 let (is_ready, reason) = readiness(status);
                 let namespace = ("namespace", queue.namespace().unwrap_or_default());
                 let name = ("name", queue.name_any());
-                if is_to_have_a_leader(&queue) {
+                if has_replicas(&queue) {
                     let has_leader = status.is_some_and(|status| status.leader.is_some());
                     led.get_or_create(&[namespace.clone(), name.clone()])
                         .set(has_leader.into());
@@ -72,14 +70,14 @@ impl Collector for QueueReady {
         }
         let metric = encoder.encode_descriptor(
             "queue_ready",
-            "Whether the condition Ready of a GatewayQueue is True (1), with its reason",
+            "Condition Ready of the GatewayQueue, by reason: 1 if True, else 0.",
             None,
             ready.metric_type(),
         )?;
         ready.encode(metric)?;
         let metric = encoder.encode_descriptor(
             "queue_has_leader",
-            "Whether the status of a GatewayQueue with replicas names a leader (1)",
+            "Leader in the status of a GatewayQueue with replicas: 1 if there is one, else 0.",
             None,
             led.metric_type(),
         )?;
@@ -87,25 +85,14 @@ impl Collector for QueueReady {
     }
 }
 
-/// Whether a queue is to have pods, as far as its spec can be read.
-fn is_to_have_a_leader(queue: &Stored) -> bool {
+/// Whether the spec of a queue is readable and asks for pods.
+fn has_replicas(queue: &Stored) -> bool {
     matches!(queue, Stored::Queue(queue) if queue.spec.replicas > 0)
-}
-
-fn status(queue: &Stored) -> Option<&GatewayQueueStatus> {
-    match queue {
-        Stored::Queue(queue) => queue.status.as_ref(),
-        Stored::Unreadable(unreadable) => unreadable.status.as_ref(),
-    }
 }
 
 /// Whether the condition `Ready` is True, and its reason.
 fn readiness(status: Option<&GatewayQueueStatus>) -> (bool, &str) {
-    let mut conditions = status
-        .and_then(|status| status.conditions.as_deref())
-        .into_iter()
-        .flatten();
-    let ready = conditions.find(|condition| condition.type_ == READY);
+    let ready = status.and_then(|status| status.condition(ConditionType::Ready));
     ready.map_or((false, UNKNOWN), |ready| {
         (ready.status == "True", ready.reason.as_str())
     })
@@ -200,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn each_gatewayqueue_has_a_series_whether_its_status_names_a_leader() {
+    fn each_gatewayqueue_with_replicas_has_a_series_for_its_leader() {
         let mut cluster = cluster();
         cluster.put("a", None);
         let led: Stored = serde_json::from_value(json!({
@@ -220,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_goes_with_its_gatewayqueue_also_when_nobody_saw_it_go() {
+    fn a_series_ends_with_its_gatewayqueue_even_if_the_deletion_was_not_observed() {
         let mut cluster = cluster();
         for name in ["a", "b", "c"] {
             cluster.put(name, Some(("True", "Granting")));
@@ -228,7 +215,7 @@ mod tests {
         let gone = queue("a", json!({}), None);
         cluster.writer.apply_watcher_event(&Event::Delete(gone));
         assert_eq!(cluster.series().len(), 2);
-        // A new list, after a time in which the API server was away.
+        // A new list, after the API server was unreachable.
         let kept = queue("b", json!({}), Some(("True", "Granting")));
         for event in [Event::Init, Event::InitApply(kept), Event::InitDone] {
             cluster.writer.apply_watcher_event(&event);

@@ -1,6 +1,5 @@
-//! What was told of each GatewayQueue. The watch brings a status back a moment after
-//! it was written; until then the one that is stored is old, and to compare with it
-//! would tell the same once more.
+//! The status that was last written for each GatewayQueue. Until the watch returns it, the cached
+//! status is old, and comparing with that would report the same change again.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::api::{GatewayQueue, GatewayQueueStatus, Stored, reference};
 
-/// See the module.
+/// The last written statuses.
 #[derive(Debug, Default)]
 pub struct LastWritten {
     last: Mutex<HashMap<ObjectRef<Stored>, Last>>,
@@ -18,14 +17,14 @@ pub struct LastWritten {
 
 #[derive(Debug)]
 struct Last {
-    /// The object of which it was told, as it was seen then.
+    /// The UID of the GatewayQueue, and the version that was observed.
     uid: Option<String>,
     version: Option<String>,
     status: GatewayQueueStatus,
 }
 
 impl LastWritten {
-    /// Notes what was told of a GatewayQueue.
+    /// Records the status written for a GatewayQueue.
     pub fn note(&self, queue: &GatewayQueue, status: &GatewayQueueStatus) {
         let last = Last {
             uid: queue.metadata.uid.clone(),
@@ -35,8 +34,7 @@ impl LastWritten {
         self.lock().insert(reference(queue), last);
     }
 
-    /// The GatewayQueue with what was told of it last, should it not have been seen
-    /// since.
+    /// Returns the GatewayQueue with its last written status, if no newer version was observed.
     pub fn newest<'a>(&self, queue: &'a GatewayQueue) -> Cow<'a, GatewayQueue> {
         let all = self.lock();
         let last = all.get(&reference(queue)).filter(|last| {
@@ -54,13 +52,13 @@ impl LastWritten {
         }
     }
 
-    /// Forgets a GatewayQueue that is gone.
+    /// Forgets a deleted GatewayQueue.
     pub fn forget(&self, queue: &ObjectRef<Stored>) {
         self.lock().remove(queue);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<Stored>, Last>> {
-        // Each note is whole, whatever happened to another thread.
+        // A panic of another thread leaves it consistent.
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,13 +70,13 @@ mod tests {
     use super::*;
 
     fn queue(version: &str) -> GatewayQueue {
-        let mut queue = crate::desired::tests::queue(json!({}));
+        let mut queue = crate::testing::queue(json!({}));
         queue.metadata.resource_version = Some(version.to_owned());
         queue
     }
 
     #[test]
-    fn what_was_told_counts_until_something_newer_is_seen() {
+    fn the_last_written_status_counts_until_a_newer_version_is_observed() {
         let last_written = LastWritten::default();
         let status = GatewayQueueStatus {
             leader: Some("my-bot-1".to_owned()),

@@ -1,15 +1,12 @@
-//! What is made of three specs, as files that a person reads: the smallest, the
-//! usual one, and one that says everything. A change of what the operator makes
-//! shows there, to be looked at before it is committed:
-//! `UPDATE_GOLDEN=1 cargo test -p gateway-queue-operator golden` writes them anew.
+//! The manifests of three specs as files: the smallest, a typical one, and one with every field.
+//! Changes of the manifests show in their diff.
+//! `UPDATE_GOLDEN=1 cargo test -p gateway-queue-operator golden` rewrites them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use kube::core::cel::Validator;
-use serde_json::{Value, json};
 
-use super::tests::defaults;
 use super::*;
 use crate::api::crd;
 
@@ -17,7 +14,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/desired/golden")
 }
 
-/// The spec in `NAME.spec.yaml`, with what an API server would add.
+/// The GatewayQueue in `NAME.spec.yaml`, with the fields that the API server sets.
 fn stored(name: &str) -> Value {
     let path = folder().join(format!("{name}.spec.yaml"));
     let mut queue: Value = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -27,7 +24,7 @@ fn stored(name: &str) -> Value {
     queue
 }
 
-fn made(name: &str) -> String {
+fn manifests(name: &str) -> String {
     let queue = serde_json::from_value(stored(name)).unwrap();
     let children = children(&queue, &defaults(), false).unwrap();
     let documents = children
@@ -36,50 +33,42 @@ fn made(name: &str) -> String {
     documents.collect::<Vec<_>>().join("---\n")
 }
 
-fn is_as_written(name: &str) {
+fn check(name: &str) {
     let path = folder().join(format!("{name}.yaml"));
-    let made = made(name);
+    let manifests = manifests(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        return fs::write(path, made).unwrap();
+        return fs::write(path, manifests).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
-    let mut lines = written.lines().zip(made.lines()).enumerate();
-    let first = lines.find(|(_, (written, made))| written != made);
+    let mut lines = written.lines().zip(manifests.lines()).enumerate();
+    let first = lines.find(|(_, (written, new))| written != new);
     assert!(
-        written == made,
-        "{name}.yaml is not what is made of {name}.spec.yaml, first at line {first:?}; look at what \
-         changed, then run UPDATE_GOLDEN=1 cargo test -p gateway-queue-operator golden"
+        written == manifests,
+        "{name}.yaml is out of date, first at line {first:?}: run UPDATE_GOLDEN=1 cargo test -p \
+         gateway-queue-operator golden, and review the diff"
     );
 }
 
 #[test]
-fn the_smallest_spec_is_made_into_what_its_file_says() {
-    is_as_written("smallest");
+fn the_manifests_of_each_spec_are_those_of_its_file() {
+    for name in ["smallest", "usual", "everything"] {
+        check(name);
+    }
 }
 
 #[test]
-fn the_usual_spec_is_made_into_what_its_file_says() {
-    is_as_written("usual");
-}
-
-#[test]
-fn the_spec_that_says_everything_is_made_into_what_its_file_says() {
-    is_as_written("everything");
-}
-
-#[test]
-fn the_spec_that_says_everything_leaves_no_field_out() {
+fn the_spec_everything_has_every_field() {
     let crd = serde_json::to_value(crd()).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let everything = stored("everything");
-    let said = |field: &str| !everything["spec"][field].is_null();
+    let is_set = |field: &str| !everything["spec"][field].is_null();
     for field in schema["properties"]["spec"]["properties"]
         .as_object()
         .unwrap()
         .keys()
     {
-        // With a token, Discord tells.
-        assert!(said(field) || field == "maxConcurrency", "spec.{field}");
+        // It excludes a token.
+        assert!(is_set(field) || field == "maxConcurrency", "spec.{field}");
     }
     for part in ["service", "pod", "networkPolicy", "tokenSecretRef"] {
         let fields = &schema["properties"]["spec"]["properties"][part]["properties"];
@@ -93,7 +82,7 @@ fn the_spec_that_says_everything_leaves_no_field_out() {
 }
 
 #[test]
-fn the_api_server_would_take_these_specs() {
+fn the_schema_accepts_these_specs() {
     let crd = serde_json::to_value(crd()).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     for name in ["smallest", "usual", "everything"] {

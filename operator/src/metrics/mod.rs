@@ -1,4 +1,6 @@
-//! What the operator counts.
+//! The metrics of the operator.
+
+mod queue_ready;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,20 +19,21 @@ use tokio::sync::watch;
 
 use crate::api::Stored;
 use crate::observe::watch_health::WatchHealth;
-use crate::status::queue_ready::QueueReady;
 
-/// The counters; clones share them.
+use queue_ready::QueueReady;
+
+/// The metrics. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     reconciles: Family<Result, Counter>,
     seconds: Histogram,
-    calls: Family<Call, Counter>,
+    requests: Family<Request, Counter>,
     leader: Family<Scope, Gauge>,
     has_leader: Family<Scope, Gauge>,
     queues: QueueReady,
 }
 
-/// A kind of call to the API server, watches aside.
+/// A kind of request to the API server, except watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(missing_docs, reason = "the verbs of the API server")]
 pub enum Verb {
@@ -42,7 +45,7 @@ pub enum Verb {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Call {
+struct Request {
     verb: Verb,
 }
 
@@ -54,23 +57,23 @@ struct Scope {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Result {
-    result: Word,
+    result: Outcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum Word {
+enum Outcome {
     Success,
     Error,
 }
 
 impl Metrics {
-    /// Counters at zero, and the registry that prints them, with the state of the
+    /// Returns the metrics, and the registry that encodes them together with the state of the
     /// watches in `health`.
     pub fn new(health: &Arc<WatchHealth>) -> (Self, Registry) {
         let metrics = Self {
             reconciles: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
-            calls: Family::default(),
+            requests: Family::default(),
             leader: Family::default(),
             has_leader: Family::default(),
             queues: QueueReady::default(),
@@ -78,27 +81,27 @@ impl Metrics {
         let mut registry = Registry::with_prefix("gateway_queue_operator");
         registry.register(
             "reconciles",
-            "Reconciles of a GatewayQueue",
+            "Reconciles of GatewayQueues, by result.",
             metrics.reconciles.clone(),
         );
         registry.register(
             "reconcile_duration_seconds",
-            "How long a reconcile took",
+            "Duration of reconciles, in seconds.",
             metrics.seconds.clone(),
         );
         registry.register(
             "api_requests",
-            "Calls to the API server, watches aside: none without a cause",
-            metrics.calls.clone(),
+            "Requests to the API server except watches, by verb.",
+            metrics.requests.clone(),
         );
         registry.register(
             "leader",
-            "Whether this operator is the leader (1) of a namespace, or of all (*), or on standby (0)",
+            "Leadership of this operator, by namespace (* for all): 1 if it is the leader, 0 if it is on standby.",
             metrics.leader.clone(),
         );
         registry.register(
             "has_leader",
-            "Whether this operator knows of a leader (1), itself or another, of a namespace, or of all (*)",
+            "Leader that this operator knows of, by namespace (* for all): 1 if there is one, else 0.",
             metrics.has_leader.clone(),
         );
         registry.register_collector(Box::new(metrics.queues.clone()));
@@ -106,7 +109,7 @@ impl Metrics {
         (metrics, registry)
     }
 
-    /// Notes whether this operator is the leader of a scope.
+    /// Sets whether this operator is the leader of a scope.
     pub fn leads(&self, scope: &str, leads: bool) {
         let scope = scope.to_owned();
         self.leader
@@ -114,32 +117,35 @@ impl Metrics {
             .set(leads.into());
     }
 
-    /// The gauge whether a scope has a leader, at 0.
+    /// Returns the gauge for the leader of a scope, at 0.
     pub fn has_leader(&self, scope: &str) -> Gauge {
         let scope = scope.to_owned();
         self.has_leader.get_or_create_owned(&Scope { scope })
     }
 
-    /// From now on, exports whether these GatewayQueues are ready, while this operator
-    /// is their leader.
+    /// Exports whether these GatewayQueues are ready, while this operator is their leader.
     pub fn watch_queues(&self, queues: Store<Stored>, leads: watch::Receiver<bool>) {
         self.queues.add(queues, leads);
     }
 
     /// Counts a reconcile.
-    pub fn reconciled(&self, well: bool, took: Duration) {
-        let result = if well { Word::Success } else { Word::Error };
+    pub fn reconciled(&self, succeeded: bool, duration: Duration) {
+        let result = if succeeded {
+            Outcome::Success
+        } else {
+            Outcome::Error
+        };
         self.reconciles.get_or_create(&Result { result }).inc();
-        self.seconds.observe(took.as_secs_f64());
+        self.seconds.observe(duration.as_secs_f64());
     }
 
-    /// Counts a call.
-    pub fn called(&self, verb: Verb) {
-        self.calls.get_or_create(&Call { verb }).inc();
+    /// Counts a request.
+    pub fn requested(&self, verb: Verb) {
+        self.requests.get_or_create(&Request { verb }).inc();
     }
 }
 
-/// Whether each watch works.
+/// The metric `watch_up`.
 #[derive(Debug)]
 struct WatchUp(Arc<WatchHealth>);
 
@@ -150,17 +156,16 @@ impl Collector for WatchUp {
             let labels = [("kind", watch.kind), ("scope", watch.scope)];
             up.get_or_create(&labels).set(watch.up.into());
         }
-        let help =
-            "Whether the API server serves the watch of a kind (1), in a namespace or in all (*)";
+        let help = "State of the watch of a kind, by namespace (* for all): 1 if the API server serves it, else 0.";
         let metric = encoder.encode_descriptor("watch_up", help, None, up.metric_type())?;
         up.encode(metric)
     }
 }
 
-/// The text of `/metrics`.
+/// Returns the text of `/metrics`.
 ///
 /// # Errors
-/// Never in practice: a String takes whatever is written.
+/// Never in practice: writing to a String cannot fail.
 pub fn text(registry: &Registry) -> std::result::Result<String, std::fmt::Error> {
     let mut text = String::new();
     encode(&mut text, registry)?;
@@ -172,10 +177,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reconciles_and_calls_are_counted_by_kind() {
+    fn reconciles_and_requests_are_counted() {
         let (metrics, registry) = Metrics::new(&Arc::default());
         metrics.reconciled(true, Duration::from_millis(2));
-        metrics.called(Verb::PatchStatus);
+        metrics.requested(Verb::PatchStatus);
         let text = text(&registry).unwrap();
         assert!(text.contains("gateway_queue_operator_reconciles_total{result=\"Success\"} 1"));
         assert!(text.contains("gateway_queue_operator_api_requests_total{verb=\"PatchStatus\"} 1"));

@@ -24,42 +24,34 @@ fn pods(names: &[&str]) -> Vec<Arc<Pod>> {
     names.iter().map(|name| Arc::new(pod(name))).collect()
 }
 
-fn reachable(lease: &Lease, leader: &Leader, pods: &[Arc<Pod>]) -> Condition {
-    let queue = with_token();
-    let owner = Owner::of(&queue).unwrap();
-    let evidence = Evidence {
-        outcome: &Outcome::Applied,
-        deployment: Some(&available()),
-        pods,
-        mark: None,
-        lease: Some(lease),
-        leader,
-    };
-    let status = status(&queue, &owner, evidence, NOW.parse().unwrap());
-    let mut conditions = status.conditions.unwrap().into_iter();
-    conditions.find(|c| c.type_ == LEADER_REACHABLE).unwrap()
+fn reachable(lease: &Lease, leader: Leader, pods: &[Arc<Pod>]) -> Condition {
+    let mut observed = observed(Some(&available()), Some(lease), leader);
+    observed.pods = pods.to_vec();
+    let status = computed(&with_token(), &Outcome::Applied, &observed);
+    let condition = status.condition(ConditionType::LeaderReachable);
+    condition.unwrap().clone()
 }
 
 #[test]
 fn pods_that_cannot_reach_the_leader_are_named_with_its_address_and_what_to_do() {
     let there = pods(&["my-bot-7d9f", "my-bot-a", "my-bot-b"]);
     let a = reported(&[("my-bot-a", &report(HOLDER))]);
-    let condition = reachable(&a, &led(), &there);
+    let condition = reachable(&a, led(), &there);
     assert_eq!(
         (&*condition.status, &*condition.reason),
         ("False", "LeaderUnreachable")
     );
     assert_eq!(
         condition.message,
-        "Pod my-bot-a cannot reach the leader my-bot-7d9f at 10.0.0.7:9091, which renews its Lease. \
-         It is unready, so that clients go to the leader. Allow the queue's pods to reach each other \
-         on port 9091: see `kubectl -n shop get networkpolicy` and the settings of the service mesh"
+        "Pod my-bot-a cannot reach the leader my-bot-7d9f at 10.0.0.7:9091, although it renews its \
+         Lease, and is not ready. Allow the queue's pods to reach each other on port 9091: check \
+         `kubectl -n shop get networkpolicy` and the settings of the service mesh."
     );
     let both = [
         ("my-bot-a", &*report(HOLDER)),
         ("my-bot-b", &*report(HOLDER)),
     ];
-    let condition = reachable(&reported(&both), &led(), &there);
+    let condition = reachable(&reported(&both), led(), &there);
     assert!(
         condition
             .message
@@ -67,13 +59,12 @@ fn pods_that_cannot_reach_the_leader_are_named_with_its_address_and_what_to_do()
         "{}",
         condition.message
     );
-    // Without a leader there is none to reach; `Ready` reports that.
-    let nobody = reachable(&a, &Leader::Nobody, &there);
+    let nobody = reachable(&a, Leader::None, &there);
     assert_eq!((&*nobody.status, &*nobody.reason), ("Unknown", "NoLeader"));
 }
 
 #[test]
-fn reports_about_an_older_leader_or_by_pods_that_are_gone_or_foreign_do_not_count() {
+fn reports_about_an_older_leader_or_by_deleted_or_foreign_pods_do_not_count() {
     let there = pods(&["my-bot-7d9f", "my-bot-a"]);
     let mut leaving = pods(&["my-bot-b"]);
     let now = serde_json::from_value(json!(NOW)).unwrap();
@@ -89,11 +80,11 @@ fn reports_about_an_older_leader_or_by_pods_that_are_gone_or_foreign_do_not_coun
             json!({"leader": HOLDER, "address": "no", "since": NOW}).to_string(),
         ),
     ] {
-        let condition = reachable(&reported(&[(pod, &report)]), &led(), &there);
+        let condition = reachable(&reported(&[(pod, &report)]), led(), &there);
         assert_eq!(condition.status, "True", "{pod} {report}");
         assert_eq!(
             condition.message,
-            "Every pod reaches the leader my-bot-7d9f"
+            "Every pod reaches the leader my-bot-7d9f."
         );
     }
 }
