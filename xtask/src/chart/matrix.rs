@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::{Check, REGISTRY};
-use crate::kubernetes::Kubernetes;
+use crate::kubernetes::{self, Kubernetes};
 use crate::programs;
 use crate::target;
 
 /// The values, one document for each case. The first enables all objects.
 const MATRIX: &str = "charts/gateway-queue-operator/tests/matrix.yaml";
+
+const SERVED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Shows values to users, in blocks of YAML.
 const DOCS: &str = "docs/monitoring.md";
@@ -79,9 +82,12 @@ fn with_monitors(check: &Check<'_>) -> Result<bool> {
         if check.own_node {
             let file = folder.join(format!("{kind}-crd.json"));
             apply(check.kubernetes, &file.display().to_string(), &[])?;
-            check
-                .kubernetes
-                .kubectl(&["wait", "--for=condition=Established", &crd])?;
+            // The API server serves a new kind a moment later.
+            let plural = format!("{kind}.monitoring.coreos.com");
+            kubernetes::wait_for(&plural, SERVED_WITHIN, || {
+                let list = ["get", &plural, "--all-namespaces"];
+                check.kubernetes.kubectl(&list).map(Some)
+            })?;
         } else if check.kubernetes.kubectl(&["get", &crd]).is_err() {
             let progress = &check.workspace.progress;
             progress.print(format!("  without monitors: the cluster has no {crd}"));
