@@ -1,58 +1,60 @@
-//! Why nothing is granted, in a sentence that a person can act on.
+//! Why nothing is granted, as a message for people.
 
 use crate::leadership::state::Role;
 use crate::lease_state::BlockedBy;
-use crate::queue::snapshot::{About, Snapshot};
+use crate::queue::snapshot::{About, LeaderView, Snapshot};
 
-/// The sentence; none when turns are granted, here or by the leader that this
-/// process asks. It holds no number that goes down by itself: who reads it aloud
-/// would never come to an end.
-pub fn why(snapshot: &Snapshot, about: &About) -> Option<String> {
+/// Returns why nothing is granted and what to do; none while this pod or its leader grants.
+///
+/// The message contains no countdown, so that a screen reader announces it once.
+pub fn message(snapshot: &Snapshot, about: &About) -> Option<String> {
     match snapshot.role {
         Role::Leader => blocked_by(snapshot, about),
         Role::Expired => Some(
-            "This pod holds the Lease and cannot renew it, so it grants nothing: another may lead \
-             by now. Look whether it reaches the API server; its log says what fails."
+            "This pod holds the Lease but cannot renew it, so it grants nothing. Check that it can \
+             reach the API server; its log has the error."
                 .to_owned(),
         ),
         Role::Follower if !snapshot.leader_health.is_ready() => {
-            let pod = snapshot.leader_pod.as_deref().unwrap_or("in another pod");
-            let address = snapshot.leader.map_or_else(String::new, |at| format!(" at {at}"));
+            let pod = leader_pod(snapshot);
+            let address = snapshot.leader.map(|address| format!(" at {address}"));
+            let address = address.unwrap_or_default();
             Some(format!(
-                "The leader, {pod}, renews its Lease and does not answer this pod{address}. This pod is unready, so \
-                 that clients go to the leader. Allow the queue's pods to reach each other on the leader's peer \
-                 port: look at NetworkPolicies and at the service mesh."
+                "This pod cannot reach the leader{pod}{address}, although it renews its Lease, and \
+                 is not ready. Allow the queue's pods to reach each other on the leader's peer \
+                 port: check NetworkPolicies and the service mesh."
             ))
         }
-        Role::Follower if snapshot.leader_silent => {
-            let pod = snapshot.leader_pod.as_deref().unwrap_or("in another pod");
-            Some(format!(
-                "The leader, {pod}, does not answer this pod. If it is gone, another pod leads when \
-                 its Lease has run out; if it runs, look what the network keeps from it."
-            ))
-        }
+        Role::Follower if snapshot.leader_silent => Some(format!(
+            "The leader{} does not answer this pod. If it no longer runs, another pod takes over \
+             when its Lease expires; if it runs, check the network between the pods.",
+            leader_pod(snapshot)
+        )),
         Role::Follower => None,
         Role::None => Some(
-            "No pod leads at this moment, or this one cannot learn which: clients are held until one \
-             does. If that lasts longer than half a minute, look whether the queue's pods run and \
-             reach the API server."
+            "No leader is known, so requests wait. If this lasts longer than 30 s, check that the \
+             queue's pods run and can reach the API server."
                 .to_owned(),
         ),
     }
 }
 
+/// Returns the name of the leader's pod, after a space; empty if it is unknown.
+fn leader_pod(snapshot: &Snapshot) -> String {
+    let pod = snapshot.leader_pod.as_ref();
+    pod.map_or_else(String::new, |pod| format!(" {pod}"))
+}
+
 fn blocked_by(snapshot: &Snapshot, about: &About) -> Option<String> {
-    // Its own sentence, as it came about.
-    let last_error = snapshot.last_error.as_deref().map(sentence);
-    let last_error = last_error.as_deref().unwrap_or("").trim();
     let view = snapshot.leader_view.as_ref()?;
-    let why = match view.blocked_by? {
+    let cause = cause(snapshot.last_error.as_deref());
+    Some(match view.blocked_by? {
         BlockedBy::TokenMissing => {
             let remedy = match about.pod {
-                Some(_) => "Create the Secret that the GatewayQueue names, with that key",
-                None => "Write the bot's token into the file that DISCORD_TOKEN_FILE names",
+                Some(_) => "Create the Secret and the key that the GatewayQueue names",
+                None => "Write the bot's token to the file that DISCORD_TOKEN_FILE names",
             };
-            format!("There is no token. {last_error} {remedy}; no restart is needed.")
+            format!("The queue has no token{cause}. {remedy}; no restart is needed.")
         }
         BlockedBy::TokenRejected => {
             let place = match about.pod {
@@ -60,48 +62,35 @@ fn blocked_by(snapshot: &Snapshot, about: &About) -> Option<String> {
                 None => "where this process reads it",
             };
             format!(
-                "Discord rejects the token. Put the bot's current one {place}: it is in Discord's \
-                 Developer Portal, under Bot."
+                "Discord rejects the token. Put the bot's current token {place}; the Developer \
+                 Portal can create a new one (Bot, Reset Token)."
             )
         }
         BlockedBy::SessionStartsUnknown => format!(
-            "Discord has not said how many session starts are left, and nothing is granted on a \
-             guess. {last_error} Discord is asked again and again; if that does not help, look whether \
-             this machine reaches it."
+            "Discord has not reported how many session starts are left{cause}. The queue retries; \
+             check that it can reach Discord."
         ),
-        BlockedBy::SessionStartsExhausted => {
-            let reserve = match about.reserve {
-                0 => "All session starts are used up.".to_owned(),
-                n => format!("All session starts but the {n} in reserve are used up."),
-            };
-            let until = match view.reset_time {
-                Some(time) => {
-                    format!(
-                        "Discord gives new ones at {}",
-                        time.strftime("%Y-%m-%d %H:%M:%S UTC")
-                    )
-                }
-                None => "Discord has not said when it gives new ones".to_owned(),
-            };
-            format!(
-                "{reserve} {until}; then shards may identify again, with nothing for you to do."
-            )
-        }
-    };
-    // Where there was no trouble to tell.
-    Some(why.replace("  ", " "))
+        BlockedBy::SessionStartsExhausted => exhausted(view, about.reserve),
+    })
 }
 
-/// With a capital and a full stop.
-fn sentence(text: &str) -> String {
-    let mut rest = text.chars();
-    let first = rest.next().map(|c| c.to_uppercase().to_string());
-    let stop = if text.ends_with(['.', '!', '?']) {
-        ""
-    } else {
-        "."
+fn exhausted(view: &LeaderView, reserve: u64) -> String {
+    let reserve = match reserve {
+        0 => String::new(),
+        n => format!(" above the reserve of {n}"),
     };
-    format!("{}{}{stop}", first.unwrap_or_default(), rest.as_str())
+    let reset = match view.reset_time {
+        Some(time) => time.strftime("at %Y-%m-%d %H:%M:%S UTC").to_string(),
+        None => "when Discord opens the next window".to_owned(),
+    };
+    format!("No session starts left{reserve}. The limit resets {reset}.")
+}
+
+/// Returns the error after a colon, without a full stop; empty if there is none.
+fn cause(error: Option<&str>) -> String {
+    error.map_or_else(String::new, |error| {
+        format!(": {}", error.trim_end_matches('.'))
+    })
 }
 
 #[cfg(test)]
@@ -115,64 +104,86 @@ mod tests {
     use crate::time::Moment;
 
     #[test]
-    fn every_hold_has_a_sentence_that_says_what_to_do() {
+    fn every_reason_has_a_message_with_a_remedy() {
         let mut snapshot = leader(&[1]);
         let mut about = about();
-        assert_eq!(why(&snapshot, &about), None);
+        assert_eq!(message(&snapshot, &about), None);
         for blocked_by in BlockedBy::ALL {
             view(&mut snapshot).blocked_by = Some(blocked_by);
-            for last_error in [None, Some("it broke")] {
+            for last_error in [None, Some("it broke"), Some("it broke.")] {
                 snapshot.last_error = last_error.map(str::to_owned);
-                let why = why(&snapshot, &about).unwrap();
-                assert!(why.ends_with('.') && !why.contains("  "), "{why}");
-                assert!(!why.contains(".."), "{why}");
+                let message = message(&snapshot, &about).unwrap();
+                assert!(
+                    message.ends_with('.') && !message.contains("  "),
+                    "{message}"
+                );
+                assert!(!message.contains(".."), "{message}");
                 let quotes = matches!(
                     blocked_by,
                     BlockedBy::TokenMissing | BlockedBy::SessionStartsUnknown
                 );
-                assert_eq!(why.contains("It broke."), quotes && last_error.is_some());
+                let is_quoted = message.contains(": it broke. ");
+                assert_eq!(is_quoted, quotes && last_error.is_some(), "{message}");
             }
         }
         view(&mut snapshot).blocked_by = Some(BlockedBy::TokenMissing);
-        assert!(
-            why(&snapshot, &about)
-                .unwrap()
-                .contains("DISCORD_TOKEN_FILE")
-        );
+        let without_pod = message(&snapshot, &about).unwrap();
+        assert!(without_pod.contains("DISCORD_TOKEN_FILE"), "{without_pod}");
         about.pod = Some(Pod {
             namespace: "n".to_owned(),
             name: "p".to_owned(),
         });
-        assert!(why(&snapshot, &about).unwrap().contains("Secret"));
+        assert!(message(&snapshot, &about).unwrap().contains("Secret"));
     }
 
     #[test]
-    fn used_up_session_starts_come_with_the_time_of_new_ones() {
+    fn exhausted_session_starts_are_shown_with_the_time_of_the_reset() {
         let mut snapshot = leader(&[1]);
         let mut about = about();
         view(&mut snapshot).blocked_by = Some(BlockedBy::SessionStartsExhausted);
+        let without_window = message(&snapshot, &about).unwrap();
+        assert!(
+            without_window.ends_with("opens the next window."),
+            "{without_window}"
+        );
         view(&mut snapshot).reset_time = Some("2026-11-25T02:00:00Z".parse().unwrap());
-        let said = why(&snapshot, &about).unwrap();
-        assert!(said.contains("at 2026-11-25 02:00:00 UTC"), "{said}");
+        assert_eq!(
+            message(&snapshot, &about).unwrap(),
+            "No session starts left. The limit resets at 2026-11-25 02:00:00 UTC."
+        );
         about.reserve = 20;
-        let said = why(&snapshot, &about).unwrap();
-        assert!(said.contains("the 20 in reserve"), "{said}");
+        let with_reserve = message(&snapshot, &about).unwrap();
+        assert!(
+            with_reserve.contains("above the reserve of 20."),
+            "{with_reserve}"
+        );
     }
 
     #[test]
     fn without_a_leader_the_session_starts_are_not_the_reason() {
         let mut snapshot = leader(&[]);
         view(&mut snapshot).blocked_by = Some(BlockedBy::SessionStartsExhausted);
-        for (role, word) in [(Role::None, "No pod leads"), (Role::Expired, "renew")] {
+        for (role, text) in [
+            (Role::None, "No leader is known"),
+            (Role::Expired, "cannot renew"),
+        ] {
             snapshot.role = role;
-            assert!(why(&snapshot, &about()).unwrap().contains(word));
+            assert!(message(&snapshot, &about()).unwrap().contains(text));
         }
         snapshot.role = Role::Follower;
-        assert_eq!(why(&snapshot, &about()), None);
+        assert_eq!(message(&snapshot, &about()), None);
         snapshot.leader_silent = true;
+        let unnamed = message(&snapshot, &about()).unwrap();
+        assert!(
+            unnamed.starts_with("The leader does not answer"),
+            "{unnamed}"
+        );
         snapshot.leader_pod = Some("other".to_owned());
-        let said = why(&snapshot, &about()).unwrap();
-        assert!(said.contains("other, does not answer"), "{said}");
+        let silent = message(&snapshot, &about()).unwrap();
+        assert!(
+            silent.starts_with("The leader other does not answer"),
+            "{silent}"
+        );
         let address = ([10, 0, 0, 1], 9091).into();
         snapshot.leader = Some(address);
         snapshot.leader_health = Health::Unreachable {
@@ -183,11 +194,11 @@ mod tests {
             since: Moment::ZERO,
             lives: true,
         };
-        let said = why(&snapshot, &about()).unwrap();
-        assert!(said.contains("other, renews its Lease"), "{said}");
+        let unreachable = message(&snapshot, &about()).unwrap();
         assert!(
-            said.contains("10.0.0.1:9091") && said.contains("NetworkPolicies"),
-            "{said}"
+            unreachable.contains("cannot reach the leader other at 10.0.0.1:9091, although")
+                && unreachable.contains("NetworkPolicies"),
+            "{unreachable}"
         );
     }
 }

@@ -26,7 +26,7 @@ struct State<'a> {
     waiting: usize,
     /// The clients that this pod holds.
     held_requests: u64,
-    /// A sentence about why nothing is granted, and what to do.
+    /// Why nothing is granted, and what to do.
     message: Option<String>,
     pod: Option<&'a str>,
     namespace: Option<&'a str>,
@@ -89,11 +89,9 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
             .map(|blocked_by| blocked_by.as_str()),
         last_error: match &snapshot.leader_health {
             Health::Unreachable { lives: true, .. } => {
-                Some("the leader renews its Lease and does not answer this pod, which is unready")
+                Some("this pod cannot reach the leader, although it renews its Lease")
             }
-            _ if snapshot.leader_silent => {
-                Some("the leader does not answer; if it is gone, its Lease runs out soon")
-            }
+            _ if snapshot.leader_silent => Some("the leader does not answer this pod"),
             _ => snapshot.last_error.as_deref(),
         },
         max_concurrency: view.and_then(|view| view.max_concurrency),
@@ -103,7 +101,7 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
         session_starts: view.and_then(|view| view.session_starts(about.reserve, wall)),
         waiting: snapshot.waiting,
         held_requests: snapshot.held_requests,
-        message: explain::why(snapshot, about),
+        message: explain::message(snapshot, about),
         pod: name,
         namespace: pod.map(|pod| pod.namespace.as_str()),
         leader_pod: match view {

@@ -50,9 +50,7 @@ async fn a_lost_leader_and_its_successor_are_shown() {
     // The Lease was released.
     new.seek();
     browser.shows("#headline", "Nothing is granted").await;
-    browser
-        .shows("#message", "No pod leads at this moment")
-        .await;
+    browser.shows("#message", "No leader is known").await;
     browser.shows("#leader", "None").await;
     browser.screenshot_as("lost-leader").await;
     let waiter = request(new.clients, 3).await;

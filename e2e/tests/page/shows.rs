@@ -87,10 +87,7 @@ async fn used_up_session_starts_are_shown_with_the_time_of_the_reset() {
     let browser = Browser::open(&queue.page).await;
     browser.shows("#headline", "Nothing is granted").await;
     browser
-        .shows(
-            "#message",
-            "All session starts are used up. Discord gives new ones at 20",
-        )
+        .shows("#message", "No session starts left. The limit resets at 20")
         .await;
     browser.shows("#starts", "0").await;
     browser.shows("#starts-total", "of 1,000").await;
@@ -118,7 +115,7 @@ async fn without_a_token_the_page_shows_what_to_do() {
     let browser = Browser::open(&queue.page).await;
     browser.shows("#headline", "Nothing is granted").await;
     browser
-        .shows("#message", "There is no token. Cannot read /")
+        .shows("#message", "The queue has no token: cannot read /")
         .await;
     browser.shows("#message", "DISCORD_TOKEN_FILE").await;
     browser.shows("#token", "Missing").await;

@@ -211,8 +211,14 @@ async fn a_pod_that_cannot_reach_a_live_leader_is_unready_until_it_can() {
     for (path, text) in [
         ("/readyz", "the leader my-bot-1 renews its Lease"),
         ("/metrics", "gateway_queue_leader_reachable 0\n"),
-        ("/state", r#""last_error":"the leader renews its Lease"#),
-        ("/state", r#""message":"The leader, my-bot-1, renews"#),
+        (
+            "/state",
+            r#""last_error":"this pod cannot reach the leader, although"#,
+        ),
+        (
+            "/state",
+            r#""message":"This pod cannot reach the leader my-bot-1 at "#,
+        ),
     ] {
         follower.shows(path, text).await;
     }
