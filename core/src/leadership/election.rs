@@ -83,7 +83,7 @@ pub struct Lease {
     pub duration: Option<Duration>,
     /// What the last leader handed over.
     pub handover: Option<HandoverRecord>,
-    /// Where the leader takes hops.
+    /// The address for forwarded requests, as the leader wrote it.
     pub address: Option<String>,
 }
 
@@ -236,7 +236,7 @@ impl Election {
         self.seen.as_ref().map(|seen| &seen.lease)
     }
 
-    /// Another leader, if there is one: its name, and where it takes hops.
+    /// Returns another leader, if there is one: the holder and its address for forwarded requests.
     pub fn leader(&self) -> Option<(&str, &str)> {
         let lease = self.lease().filter(|_| self.term.is_none())?;
         Some((lease.holder.as_deref()?, lease.address.as_deref()?))

@@ -23,7 +23,7 @@ pub struct LeadershipState {
 pub struct Leader {
     /// Its name in its term.
     pub holder: String,
-    /// Where it takes hops.
+    /// The address for forwarded requests.
     pub address: SocketAddr,
 }
 

@@ -12,7 +12,7 @@ pub const HANDOVER: &str = "gatewayqueue.dev/handover";
 /// those of one bot. Nothing of the token can be read from it.
 pub const TOKEN_FINGERPRINT: &str = "gatewayqueue.dev/token-fingerprint";
 
-/// The annotation that says where the leader takes hops: `IP:PORT`.
+/// The annotation with the leader's address for forwarded requests, `IP:PORT`.
 pub const LEADER_ADDRESS: &str = "gatewayqueue.dev/leader-address";
 
 const HOLDER: &str = "gatewayqueue.dev/holder";

@@ -66,7 +66,7 @@ pub const OLDEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// What one queue asks another for a client that it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hop {
+pub struct ForwardedRequest {
     /// The holder that it asks. An address may be another pod's by now, and
     /// even another bot's.
     pub leader: String,
@@ -78,8 +78,8 @@ pub struct Hop {
     pub wait: Option<Duration>,
 }
 
-impl Hop {
-    /// The query of the hop.
+impl ForwardedRequest {
+    /// Returns the query of the forwarded request.
     pub fn query(&self) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("leader", &self.leader);
@@ -91,7 +91,7 @@ impl Hop {
         query.finish()
     }
 
-    /// Reads [`Hop::query`]; none when it is anything else.
+    /// Reads [`ForwardedRequest::query`]; none when it is anything else.
     pub fn parse(query: Option<&str>) -> Option<Self> {
         let ask = parse(query).ok().filter(|ask| ask.clear)?;
         let query = query?.as_bytes();
@@ -245,15 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_is_read_as_it_was_written() {
+    fn a_forwarded_request_is_read_as_it_was_written() {
         for wait in [None, Some(Duration::from_millis(1500))] {
-            let hop = Hop {
+            let forwarded = ForwardedRequest {
                 leader: "my-bot-7d9f_0badcafe-1".to_owned(),
                 shard: 7,
                 age: Duration::from_secs(90),
                 wait,
             };
-            assert_eq!(Hop::parse(Some(&hop.query())), Some(hop));
+            assert_eq!(
+                ForwardedRequest::parse(Some(&forwarded.query())),
+                Some(forwarded)
+            );
         }
         for query in [
             "",
@@ -263,10 +266,10 @@ mod tests {
             "leader=a&shard=x&age=1",
             "leader=a&shard=1&age=-1",
         ] {
-            assert_eq!(Hop::parse(Some(query)), None, "{query}");
+            assert_eq!(ForwardedRequest::parse(Some(query)), None, "{query}");
         }
         let forged = format!("leader=a&shard=1&age={}", u64::MAX);
-        assert_eq!(Hop::parse(Some(&forged)).unwrap().age, OLDEST);
+        assert_eq!(ForwardedRequest::parse(Some(&forged)).unwrap().age, OLDEST);
     }
 
     #[test]
@@ -275,7 +278,7 @@ mod tests {
         let (path, query) = target.split_once('?').unwrap();
         let leader = probed(path, Some(query));
         assert_eq!(leader.as_deref(), Some("my-bot-7d9f_0bad&cafe-1"));
-        assert_eq!(Hop::parse(Some(query)), None);
+        assert_eq!(ForwardedRequest::parse(Some(query)), None);
         assert_eq!(probed("/", Some(query)), None);
         assert_eq!(probed(path, None), None);
         assert_eq!(probed(path, Some("leader=a&leader=b")), None);

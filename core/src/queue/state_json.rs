@@ -13,7 +13,7 @@ use crate::time::Moment;
 #[derive(Serialize)]
 struct State<'a> {
     role: &'static str,
-    /// Where the leader takes hops, when that is another pod.
+    /// The address for forwarded requests of a leader in another pod.
     leader: Option<SocketAddr>,
     token: &'static str,
     /// Why nothing is granted; null when shards may identify.

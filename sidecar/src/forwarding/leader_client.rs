@@ -9,7 +9,7 @@ use std::time::Duration;
 use gateway_queue_core::leadership::state::Leader;
 use gateway_queue_core::protocol::GRANT;
 use gateway_queue_core::protocol::refusal::Refusal;
-use gateway_queue_core::protocol::request::{self, Hop};
+use gateway_queue_core::protocol::request::{self, ForwardedRequest};
 use gateway_queue_telemetry::chain;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -53,7 +53,7 @@ pub enum Response {
 /// notices that the client has disconnected.
 pub async fn forward(
     address: SocketAddr,
-    request: &Hop,
+    request: &ForwardedRequest,
     stall_detector: &Arc<StallDetector>,
 ) -> Response {
     let held = stall_detector.hold();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::protocol::refusal::{Reason, Refusal};
-use gateway_queue_core::protocol::request::Hop;
+use gateway_queue_core::protocol::request::ForwardedRequest;
 use gateway_queue_core::time::Moment;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -82,8 +82,8 @@ impl Router {
 
     /// Waits for the grant of a forwarded request. Returns none unless this process is the
     /// leader until then: a forwarded request is not forwarded again.
-    pub async fn forwarded(&self, request: Hop) -> Option<Decision> {
-        let Hop {
+    pub async fn forwarded(&self, request: ForwardedRequest) -> Option<Decision> {
+        let ForwardedRequest {
             leader,
             shard,
             age,
@@ -145,7 +145,7 @@ impl Router {
                     changed.await;
                     return None;
                 };
-                let request = Hop {
+                let request = ForwardedRequest {
                     leader: holder,
                     shard,
                     age: boot_time::now().since(arrived),

@@ -15,7 +15,7 @@ use std::time::{self, Duration};
 use futures::FutureExt as _;
 use gateway_queue_core::protocol::GRANT;
 use gateway_queue_core::protocol::refusal::Refusal;
-use gateway_queue_core::protocol::request::{self, Ask, Hop, Malformed};
+use gateway_queue_core::protocol::request::{self, Ask, ForwardedRequest, Malformed};
 use gateway_queue_core::time::Moment;
 use gateway_queue_telemetry::RateLimit;
 use http_body_util::{BodyExt, Full};
@@ -197,7 +197,7 @@ impl RequestContext {
             if let Some(leader) = request::probed(uri.path(), uri.query()) {
                 return Box::pin(future::ready(self.probe(&leader)));
             }
-            let forwarded = Hop::parse(uri.query());
+            let forwarded = ForwardedRequest::parse(uri.query());
             return Box::pin(self.forwarded(forwarded));
         }
         let ask = request::parse(request.uri().query());
@@ -260,7 +260,7 @@ impl RequestContext {
         self.decided(decision)
     }
 
-    async fn forwarded(self, request: Option<Hop>) -> ResponseOrClose {
+    async fn forwarded(self, request: Option<ForwardedRequest>) -> ResponseOrClose {
         let request = request.ok_or(Close)?;
         let Ok(_permit) = self.context.forwarded.try_acquire() else {
             // The response to a probe: this leader holds as many requests as it may.
