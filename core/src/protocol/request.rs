@@ -1,80 +1,83 @@
-//! What a client asks for: the query of its request.
+//! The query of a request: its parameters, and those of a forwarded request and of a probe.
 
 use std::time::Duration;
 
-/// Nobody may ask to wait longer before it is told that its turn has not come.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The longest `wait` that a client may send.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// A request's parameters.
+/// The parameters of a client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// The shard that wants to identify.
+pub struct Parameters {
+    /// The shard that will identify; 0 if it was absent or unreadable.
     pub shard: u32,
-    /// False when the shard was absent, unreadable or given twice.
-    pub clear: bool,
-    /// How long the client wants to wait. Who says so has opted in to other
-    /// answers than the grant; none waits as long as it takes.
+    /// Whether the shard was given exactly once and could be read.
+    pub is_shard_valid: bool,
+    /// How long the client is willing to wait. A client that sends it accepts other responses
+    /// than the grant. None waits until the grant.
     pub wait: Option<Duration>,
 }
 
-/// What a client that opted in got wrong.
+/// The parameter that a request with `wait` has wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// `shard`.
+    /// The parameter `shard`.
     Shard,
-    /// `wait`.
+    /// The parameter `wait`.
     Wait,
 }
 
-/// One parameter, as it was given.
+/// One parameter as the client sent it.
 enum Given<T> {
     Absent,
     Read(T),
-    /// More than once; here is the first.
+    /// More than once; with the first value, if it can be read.
     Twice(Option<T>),
     Unreadable,
 }
 
-/// Reads `shard=N` and `wait=S`. Other parameters are not looked at.
+/// Reads `shard=N` and `wait=S`. Other parameters are ignored.
 ///
-/// Without `wait` there is no error, since nothing but a grant may be answered:
-/// a shard that is absent or cannot be read is 0, as in the original, and of
-/// two the first counts.
+/// Without `wait` there is no error, because the only response is the grant: a shard that is
+/// absent or unreadable is 0, as in the original, and the first of two shards counts.
 ///
 /// # Errors
 ///
-/// With `wait`: what cannot be read, or was given twice.
-pub fn parse(query: Option<&str>) -> Result<Ask, Malformed> {
+/// With `wait`, the parameter that is unreadable or was given twice.
+pub fn parse(query: Option<&str>) -> Result<Parameters, Malformed> {
     let query = query.unwrap_or_default().as_bytes();
     let wait = match given(query, "wait", seconds) {
         Given::Absent => None,
         Given::Read(wait) => Some(wait),
         Given::Twice(_) | Given::Unreadable => return Err(Malformed::Wait),
     };
-    let (shard, clear) = match given(query, "shard", number) {
+    let (shard, is_shard_valid) = match given(query, "shard", number) {
         Given::Read(shard) => (shard, true),
         Given::Absent => (0, false),
         Given::Twice(_) | Given::Unreadable if wait.is_some() => return Err(Malformed::Shard),
         Given::Twice(first) => (first.unwrap_or(0), false),
         Given::Unreadable => (0, false),
     };
-    Ok(Ask { shard, clear, wait })
+    Ok(Parameters {
+        shard,
+        is_shard_valid,
+        wait,
+    })
 }
 
-/// No client has waited longer, as far as a leader believes.
-pub const OLDEST: Duration = Duration::from_secs(7 * 86_400);
+/// The longest age of a forwarded request; a leader reduces a longer one to this.
+pub const MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
 
-/// What one queue asks another for a client that it holds.
+/// A request that a follower forwards to the leader for a waiting client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardedRequest {
-    /// The holder that it asks. An address may be another pod's by now, and
-    /// even another bot's.
+    /// The holder of the Lease to which it is addressed. By the time it arrives, the address may
+    /// belong to another pod, even of another bot.
     pub leader: String,
-    /// The shard that wants to identify.
+    /// The shard that will identify.
     pub shard: u32,
-    /// How long its client has waited already.
+    /// How long the client has waited already.
     pub age: Duration,
-    /// How long it wants to wait yet.
+    /// How much longer the client is willing to wait.
     pub wait: Option<Duration>,
 }
 
@@ -91,9 +94,11 @@ impl ForwardedRequest {
         query.finish()
     }
 
-    /// Reads [`ForwardedRequest::query`]; none when it is anything else.
+    /// Reads what [`ForwardedRequest::query`] returns; none if it is anything else.
     pub fn parse(query: Option<&str>) -> Option<Self> {
-        let ask = parse(query).ok().filter(|ask| ask.clear)?;
+        let parameters = parse(query)
+            .ok()
+            .filter(|parameters| parameters.is_shard_valid)?;
         let query = query?.as_bytes();
         let age = given(query, "age", |text| text.parse().ok());
         let leader = given(query, "leader", |text| Some(text.to_owned()));
@@ -102,24 +107,24 @@ impl ForwardedRequest {
         };
         Some(Self {
             leader,
-            shard: ask.shard,
-            age: Duration::from_millis(age).min(OLDEST),
-            wait: ask.wait,
+            shard: parameters.shard,
+            age: Duration::from_millis(age).min(MAX_AGE),
+            wait: parameters.wait,
         })
     }
 }
 
-/// Where a queue asks another whether it leads by a name.
+/// The path of a probe: a follower asks whether the process is still the leader.
 const PROBE: &str = "/probe";
 
-/// The path and query of a probe.
+/// Returns the path and query of a probe of this holder.
 pub fn probe(leader: &str) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("leader", leader);
     format!("{PROBE}?{}", query.finish())
 }
 
-/// The leader that a probe names; none when the request is anything else.
+/// Returns the holder that a probe names; none if the request is not a probe.
 pub fn probed(path: &str, query: Option<&str>) -> Option<String> {
     let query = query.filter(|_| path == PROBE)?.as_bytes();
     match given(query, "leader", |text| Some(text.to_owned())) {
@@ -141,18 +146,18 @@ fn given<T>(query: &[u8], name: &str, read: impl Fn(&str) -> Option<T>) -> Given
     }
 }
 
-/// Digits only: `parse` alone would take a plus sign.
+/// Reads digits only: `parse` alone would accept a plus sign.
 fn number(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok())?
 }
 
-/// Whole or decimal seconds: `parse` alone would take `inf` and `1e3`, too.
+/// Reads whole or decimal seconds: `parse` alone would accept `inf` and `1e3`, too.
 fn seconds(text: &str) -> Option<Duration> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let seconds = plain.then(|| text.parse().ok())??;
     let wait = Duration::try_from_secs_f64(seconds).ok()?;
-    (wait <= LONGEST_WAIT).then_some(wait)
+    (wait <= MAX_WAIT).then_some(wait)
 }
 
 #[cfg(test)]
@@ -162,16 +167,16 @@ mod tests {
     use super::*;
 
     fn shard(query: &str) -> Option<u32> {
-        let ask = parse(Some(query)).unwrap();
-        ask.clear.then_some(ask.shard)
+        let parameters = parse(Some(query)).unwrap();
+        parameters.is_shard_valid.then_some(parameters.shard)
     }
 
     fn wait(query: &str) -> Result<Option<Duration>, Malformed> {
-        parse(Some(query)).map(|ask| ask.wait)
+        parse(Some(query)).map(|parameters| parameters.wait)
     }
 
     #[test]
-    fn a_shard_is_read_wherever_it_stands() {
+    fn a_shard_is_read_at_any_position() {
         assert_eq!(shard("shard=0"), Some(0));
         assert_eq!(shard("a=b&shard=42&wait=3"), Some(42));
         assert_eq!(shard("shard=4294967295"), Some(u32::MAX));
@@ -195,22 +200,22 @@ mod tests {
     ];
 
     #[test]
-    fn without_wait_what_cannot_be_read_is_shard_0_and_says_so() {
+    fn without_wait_an_unreadable_shard_is_0_and_marked_invalid() {
         for query in UNREADABLE.into_iter().chain(["SHARD=1", "&&==", ""]) {
             assert_eq!(shard(query), None, "{query}");
             assert_eq!(parse(Some(query)).unwrap().shard, 0);
         }
-        assert!(!parse(None).unwrap().clear);
+        assert!(!parse(None).unwrap().is_shard_valid);
     }
 
     #[test]
-    fn of_two_shards_the_first_counts_and_it_is_noted() {
-        let ask = parse(Some("shard=3&shard=4")).unwrap();
-        assert_eq!((ask.shard, ask.clear), (3, false));
+    fn the_first_of_two_shards_counts_and_is_marked_invalid() {
+        let parameters = parse(Some("shard=3&shard=4")).unwrap();
+        assert_eq!((parameters.shard, parameters.is_shard_valid), (3, false));
     }
 
     #[test]
-    fn with_wait_what_cannot_be_read_is_refused() {
+    fn with_wait_an_unreadable_shard_is_refused() {
         for query in UNREADABLE.into_iter().chain(["shard=1&shard=1"]) {
             let query = format!("{query}&wait=1");
             assert_eq!(parse(Some(&query)), Err(Malformed::Shard), "{query}");
@@ -269,7 +274,7 @@ mod tests {
             assert_eq!(ForwardedRequest::parse(Some(query)), None, "{query}");
         }
         let forged = format!("leader=a&shard=1&age={}", u64::MAX);
-        assert_eq!(ForwardedRequest::parse(Some(&forged)).unwrap().age, OLDEST);
+        assert_eq!(ForwardedRequest::parse(Some(&forged)).unwrap().age, MAX_AGE);
     }
 
     #[test]
@@ -286,7 +291,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_asked_only_a_wait_is_ever_refused(
+        fn only_a_request_with_wait_is_refused(
             words in prop::collection::vec("(shard|wait|Wait|=|&|%73hard|%|[0-9]|-|\\PC){1,3}", 0..12),
         ) {
             let query = words.concat();
@@ -295,14 +300,14 @@ mod tests {
         }
 
         #[test]
-        fn every_shard_and_every_wait_is_read_as_it_was_meant(
+        fn every_shard_and_every_wait_is_read(
             shard: u32,
             millis in 0..=3_600_000_u64,
         ) {
             let query = format!("shard={shard}&wait={}", millis as f64 / 1000.0);
-            let ask = parse(Some(&query)).unwrap();
-            prop_assert_eq!((ask.shard, ask.clear), (shard, true));
-            let wait = ask.wait.unwrap();
+            let parameters = parse(Some(&query)).unwrap();
+            prop_assert_eq!((parameters.shard, parameters.is_shard_valid), (shard, true));
+            let wait = parameters.wait.unwrap();
             prop_assert!(wait.abs_diff(Duration::from_millis(millis)) < Duration::from_micros(1));
         }
     }

@@ -15,7 +15,7 @@ use std::time::{self, Duration};
 use futures::FutureExt as _;
 use gateway_queue_core::protocol::GRANT;
 use gateway_queue_core::protocol::refusal::Refusal;
-use gateway_queue_core::protocol::request::{self, Ask, ForwardedRequest, Malformed};
+use gateway_queue_core::protocol::request::{self, ForwardedRequest, Malformed, Parameters};
 use gateway_queue_core::time::Moment;
 use gateway_queue_telemetry::RateLimit;
 use http_body_util::{BodyExt, Full};
@@ -200,8 +200,8 @@ impl RequestContext {
             let forwarded = ForwardedRequest::parse(uri.query());
             return Box::pin(self.forwarded(forwarded));
         }
-        let ask = request::parse(request.uri().query());
-        if let Ok(Ask { clear: false, .. }) = ask {
+        let parameters = request::parse(request.uri().query());
+        if parameters.is_ok_and(|parameters| !parameters.is_shard_valid) {
             self.context.count_invalid_shard();
         }
         // A response to CONNECT has no body, so it could not be the grant.
@@ -211,23 +211,23 @@ impl RequestContext {
         let arrived = boot_time::now();
         let held = HeldRequest::new(&self.context);
         let body = request.into_body();
-        match ask {
-            Ok(Ask {
+        match parameters {
+            Ok(Parameters {
                 shard, wait: None, ..
             }) if body.is_end_stream() => Box::pin(self.wait(held, shard, arrived, None)),
-            _ => Box::pin(self.read_and_wait(held, ask, arrived, body)),
+            _ => Box::pin(self.read_and_wait(held, parameters, arrived, body)),
         }
     }
 
     async fn read_and_wait(
         self,
         held: HeldRequest,
-        ask: Result<Ask, Malformed>,
+        parameters: Result<Parameters, Malformed>,
         arrived: Moment,
         body: Incoming,
     ) -> ResponseOrClose {
-        let Ask { shard, wait, .. } = match ask {
-            Ok(ask) => ask,
+        let Parameters { shard, wait, .. } = match parameters {
+            Ok(parameters) => parameters,
             Err(malformed) => return Ok(self.malformed(malformed)),
         };
         match self.context.end.run_until_cancelled(discard(body)).await {
