@@ -119,10 +119,10 @@ fn grants(candidate: &Candidate, token: TokenState, from: Moment) -> Vec<(u32, M
             refresh: Duration::from_secs(300),
         },
     };
-    let standing = candidate.state();
-    let term = standing.term.as_ref().unwrap();
+    let leadership = candidate.state();
+    let term = leadership.term.as_ref().unwrap();
     let mut queue = Queue::taking_over(&config, token, &term.handover, from);
-    if let (TokenState::Unchecked, Some(known)) = (token, &standing.known) {
+    if let (TokenState::Unchecked, Some(known)) = (token, &leadership.known) {
         queue.adopt(known.limits, from);
     }
     for shard in 0..4 {

@@ -107,18 +107,18 @@ mod tests {
 
     #[test]
     fn a_leader_whose_right_ran_out_has_lapsed() {
-        let mut standing = LeadershipState::alone(ReceivedHandover::NONE);
-        assert_eq!(standing.role(Moment::from_nanos(5)), Role::Leader);
-        standing.term.as_mut().unwrap().until = Moment::from_nanos(5);
-        assert_eq!(standing.role(Moment::from_nanos(5)), Role::Expired);
-        assert!(standing.leads());
-        standing.term = None;
-        assert_eq!(standing.role(Moment::ZERO), Role::None);
-        standing.leader = Some(Leader {
+        let mut leadership = LeadershipState::alone(ReceivedHandover::NONE);
+        assert_eq!(leadership.role(Moment::from_nanos(5)), Role::Leader);
+        leadership.term.as_mut().unwrap().until = Moment::from_nanos(5);
+        assert_eq!(leadership.role(Moment::from_nanos(5)), Role::Expired);
+        assert!(leadership.leads());
+        leadership.term = None;
+        assert_eq!(leadership.role(Moment::ZERO), Role::None);
+        leadership.leader = Some(Leader {
             holder: "other".to_owned(),
             address: ([10, 0, 0, 1], 9091).into(),
         });
-        assert_eq!(standing.role(Moment::ZERO), Role::Follower);
+        assert_eq!(leadership.role(Moment::ZERO), Role::Follower);
     }
 
     #[test]

@@ -46,10 +46,10 @@ pub enum TokenChange {
 #[derive(Debug)]
 pub struct TermQueue {
     config: Config,
-    standing: LeadershipState,
+    leadership: LeadershipState,
     /// The term that began last. Once it has ended, what it left is handed over,
     /// and nothing else of it is used.
-    last: Option<Led>,
+    last_term: Option<TermState>,
     token: Current,
     /// The last token that was there, and its mark.
     last_token: Option<(BotToken, String)>,
@@ -57,7 +57,7 @@ pub struct TermQueue {
 
 /// What belongs to one term, and is of no use in another.
 #[derive(Debug)]
-struct Led {
+struct TermState {
     /// Of the term.
     number: u64,
     queue: Queue,
@@ -68,25 +68,26 @@ struct Led {
 
 impl TermQueue {
     /// The queue of a process that stands here, at `now`.
-    pub fn new(config: Config, standing: LeadershipState, token: Current, now: Moment) -> Self {
+    pub fn new(config: Config, leadership: LeadershipState, token: Current, now: Moment) -> Self {
         let mut new = Self {
             config,
-            standing: LeadershipState::UNKNOWN,
-            last: None,
+            leadership: LeadershipState::UNKNOWN,
+            last_term: None,
             last_token: token.token().map(marked),
             token,
         };
-        new.stand(standing, now);
+        new.set_leadership(leadership, now);
         new
     }
 
     /// Follows the election. Returns whether a term began or ended: then no one
     /// waits here any more, and the answer to a fetch under way is void.
-    pub fn stand(&mut self, standing: LeadershipState, now: Moment) -> bool {
-        let number = |standing: &LeadershipState| standing.term.as_ref().map(|term| term.number);
-        let changed = number(&self.standing) != number(&standing);
-        self.standing = standing;
-        if changed && let Some(term) = self.standing.term.clone() {
+    pub fn set_leadership(&mut self, leadership: LeadershipState, now: Moment) -> bool {
+        let number =
+            |leadership: &LeadershipState| leadership.term.as_ref().map(|term| term.number);
+        let changed = number(&self.leadership) != number(&leadership);
+        self.leadership = leadership;
+        if changed && let Some(term) = self.leadership.term.clone() {
             self.begin(&term, now);
         }
         changed
@@ -95,13 +96,13 @@ impl TermQueue {
     fn begin(&mut self, term: &Term, now: Moment) {
         let token = self.token.state();
         let mut queue = Queue::taking_over(&self.config, token, &term.handover, now);
-        if let Some(known) = self.standing.known.take()
+        if let Some(known) = self.leadership.known.take()
             && Some(&known.token_mark) == self.token_mark()
             && token == TokenState::Unchecked
         {
             queue.adopt(known.limits, now);
         }
-        self.last = Some(Led {
+        self.last_term = Some(TermState {
             number: term.number,
             queue,
             reset_time: None,
@@ -115,7 +116,7 @@ impl TermQueue {
 
     /// Whether this process has a term. Its right to grant may have run out.
     pub fn has_term(&self) -> bool {
-        self.standing.leads()
+        self.leadership.leads()
     }
 
     /// Whether this process may grant and fetch.
@@ -125,23 +126,23 @@ impl TermQueue {
 
     /// The end of the right to grant; zero without a term.
     fn until(&self) -> Moment {
-        let term = self.standing.term.as_ref();
+        let term = self.leadership.term.as_ref();
         term.map_or(Moment::ZERO, |term| term.until)
     }
 
     /// What belongs to the present term, if this process has one.
-    fn led(&self) -> Option<&Led> {
-        self.last.as_ref().filter(|_| self.has_term())
+    fn term_state(&self) -> Option<&TermState> {
+        self.last_term.as_ref().filter(|_| self.has_term())
     }
 
     /// The same, while this process may grant.
-    fn granting(&self, now: Moment) -> Option<&Led> {
-        self.led().filter(|_| self.may_grant(now))
+    fn granting(&self, now: Moment) -> Option<&TermState> {
+        self.term_state().filter(|_| self.may_grant(now))
     }
 
-    fn granting_mut(&mut self, now: Moment) -> Option<&mut Led> {
+    fn granting_mut(&mut self, now: Moment) -> Option<&mut TermState> {
         let may_grant = self.may_grant(now);
-        self.last.as_mut().filter(|_| may_grant)
+        self.last_term.as_mut().filter(|_| may_grant)
     }
 
     /// When to look again if nothing happens before, for a grant or a fetch.
@@ -160,20 +161,20 @@ impl TermQueue {
         now: Moment,
     ) -> Option<bool> {
         let has_term = self.has_term();
-        let led = self.last.as_mut().filter(|_| has_term)?;
-        Some(led.queue.offer_from(waiter, shard, arrived, now))
+        let state = self.last_term.as_mut().filter(|_| has_term)?;
+        Some(state.queue.offer_from(waiter, shard, arrived, now))
     }
 
     /// A waiter disconnected. Returns whether it was waiting.
     pub fn cancel(&mut self, waiter: WaiterId, now: Moment) -> bool {
-        self.last
+        self.last_term
             .as_mut()
-            .is_some_and(|led| led.queue.cancel(waiter, now))
+            .is_some_and(|state| state.queue.cancel(waiter, now))
     }
 
     /// A waiter waits no longer. None when it was not waiting, as it was granted.
     pub fn give_up(&mut self, waiter: WaiterId, now: Moment) -> Option<Refusal> {
-        let mut refusal = self.last.as_mut()?.queue.give_up(waiter, now)?;
+        let mut refusal = self.last_term.as_mut()?.queue.give_up(waiter, now)?;
         if !self.may_grant(now) {
             refusal.reason = Reason::NoLeader;
         }
@@ -190,12 +191,14 @@ impl TermQueue {
 
     /// The grant was written at `at`, or may have been.
     pub fn written(&mut self, grant: &Grant, at: Moment) {
-        let Some(led) = &mut self.last else { return };
-        led.queue.written(grant.waiter, at);
-        if led.granted.len() == MAX_GRANTED {
-            led.granted.pop_front();
+        let Some(state) = &mut self.last_term else {
+            return;
+        };
+        state.queue.written(grant.waiter, at);
+        if state.granted.len() == MAX_GRANTED {
+            state.granted.pop_front();
         }
-        led.granted.push_back(Granted {
+        state.granted.push_back(Granted {
             shard: grant.shard,
             bucket: grant.bucket,
             at,
@@ -204,8 +207,8 @@ impl TermQueue {
 
     /// Not a byte of the grant was written.
     pub fn unwritten(&mut self, waiter: WaiterId, now: Moment) {
-        if let Some(led) = &mut self.last {
-            led.queue.unwritten(waiter, now);
+        if let Some(state) = &mut self.last_term {
+            state.queue.unwritten(waiter, now);
         }
     }
 
@@ -231,10 +234,10 @@ impl TermQueue {
         jitter: f64,
     ) -> Option<Learned> {
         let has_term = self.has_term();
-        let led = self.last.as_mut().filter(|_| has_term)?;
-        let learned = led.queue.fetched(outcome, now, jitter);
+        let state = self.last_term.as_mut().filter(|_| has_term)?;
+        let learned = state.queue.fetched(outcome, now, jitter);
         if let Learned::Limits { limits, .. } = &learned {
-            led.reset_time = steady(led.reset_time, reset_time(limits, wall));
+            state.reset_time = steady(state.reset_time, reset_time(limits, wall));
         }
         Some(learned)
     }
@@ -251,11 +254,11 @@ impl TermQueue {
             Current::Missing(why) => TokenChange::Missing(why.clone()),
             Current::None => TokenChange::None,
         };
-        if let Some(led) = &mut self.last {
-            led.reset_time = None;
+        if let Some(state) = &mut self.last_term {
+            state.reset_time = None;
             match change {
-                TokenChange::Returned => led.queue.token_returned(now),
-                _ => led.queue.token_changed(token.state(), now),
+                TokenChange::Returned => state.queue.token_returned(now),
+                _ => state.queue.token_changed(token.state(), now),
             }
         }
         self.token = token;
@@ -265,12 +268,12 @@ impl TermQueue {
     /// What the next leader of this Lease must know after `term`; none while
     /// the term lasts or a grant is still being written.
     pub fn handover(&self, lease: &str, term: &Term, now: Moment) -> Option<Handover> {
-        let last = self.last.as_ref();
-        if self.has_term() || last.is_some_and(|led| led.queue.is_writing()) {
+        let last = self.last_term.as_ref();
+        if self.has_term() || last.is_some_and(|state| state.queue.is_writing()) {
             return None;
         }
-        Some(match last.filter(|led| led.number == term.number) {
-            Some(led) => led.queue.handover(lease, now),
+        Some(match last.filter(|state| state.number == term.number) {
+            Some(state) => state.queue.handover(lease, now),
             // A process that is told to end while it takes the Lease never begins.
             None => term.handover.pass_on(lease, self.config.spacing, now),
         })
@@ -278,28 +281,28 @@ impl TermQueue {
 
     /// Why nothing is granted in this term; none when something may be.
     pub fn blocked_by(&self) -> Option<BlockedBy> {
-        self.led()?.queue.blocked_by()
+        self.term_state()?.queue.blocked_by()
     }
 
     /// What Discord reported last in this term.
     pub fn limits(&self) -> Option<Limits> {
-        self.led()?.queue.budget().limits()
+        self.term_state()?.queue.budget().limits()
     }
 
     /// When to fetch the limits next.
     pub fn fetch_at(&self) -> Option<Moment> {
-        self.led()?.queue.fetch_at()
+        self.term_state()?.queue.fetch_at()
     }
 
     /// The last error of the token, or of Discord in this term, for a person.
     pub fn last_error(&self) -> Option<String> {
-        self.trouble_of(self.led())
+        self.last_error_in(self.term_state())
     }
 
-    fn trouble_of(&self, led: Option<&Led>) -> Option<String> {
+    fn last_error_in(&self, state: Option<&TermState>) -> Option<String> {
         match &self.token {
             Current::Missing(why) => Some(why.clone()),
-            _ => led?.queue.budget().last_error().map(str::to_owned),
+            _ => state?.queue.budget().last_error().map(str::to_owned),
         }
     }
 
@@ -312,17 +315,17 @@ impl TermQueue {
             detail: self.last_error(),
             ..Entry::new(holder)
         };
-        if let Some(led) = self.led() {
-            let budget = led.queue.budget();
+        if let Some(state) = self.term_state() {
+            let budget = state.queue.budget();
             let session_starts = budget.limits().zip(budget.remaining());
             entry.token = budget.token();
-            entry.blocked_by = led.queue.blocked_by();
-            entry.max_concurrency = led.queue.concurrency();
+            entry.blocked_by = state.queue.blocked_by();
+            entry.max_concurrency = state.queue.concurrency();
             entry.recommended_shards = budget.limits().map(|limits| limits.shards);
             entry.session_starts = session_starts.map(|(limits, remaining)| SessionStarts {
                 total: limits.total,
                 remaining,
-                reset_time: led.reset_time,
+                reset_time: state.reset_time,
             });
         }
         Page {
@@ -335,22 +338,22 @@ impl TermQueue {
     pub fn snapshot(&self, detail: Detail, held_requests: u64, now: Moment) -> Snapshot {
         let granting = self.granting(now);
         // Who waits here is known here, even if the right to grant has lapsed.
-        let lanes: Vec<_> = match self.led() {
-            Some(led) => led.queue.lanes(detail.most_shards()).collect(),
+        let lanes: Vec<_> = match self.term_state() {
+            Some(state) => state.queue.lanes(detail.most_shards()).collect(),
             None => Vec::new(),
         };
-        let leader = self.standing.leader.as_ref();
+        let leader = self.leadership.leader.as_ref();
         Snapshot {
             taken: now,
-            role: self.standing.role(now),
+            role: self.leadership.role(now),
             leader: leader.map(|leader| leader.address),
             leader_pod: leader.and_then(Leader::pod).map(str::to_owned),
             leader_silent: false,
             leader_health: Health::NoLeader,
-            token: granting.map_or(self.token.state(), |led| led.queue.budget().token()),
-            last_error: self.trouble_of(granting),
+            token: granting.map_or(self.token.state(), |state| state.queue.budget().token()),
+            last_error: self.last_error_in(granting),
             held_requests,
-            leader_view: granting.map(|led| led.view(detail)),
+            leader_view: granting.map(|state| state.view(detail)),
             waiting: lanes.iter().map(|lane| lane.waiting).sum(),
             buckets: lanes.len(),
             lanes,
@@ -358,7 +361,7 @@ impl TermQueue {
     }
 }
 
-impl Led {
+impl TermState {
     fn view(&self, detail: Detail) -> LeaderView {
         let budget = self.queue.budget();
         LeaderView {

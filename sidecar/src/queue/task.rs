@@ -143,7 +143,7 @@ impl QueueTask {
     /// Follows a change of the leadership state.
     fn leadership_changed(&mut self) {
         let leadership = self.leadership.borrow_and_update().clone();
-        if self.queue.stand(leadership, boot_time::now()) {
+        if self.queue.set_leadership(leadership, boot_time::now()) {
             // Dropping their senders sends them to the next leader.
             self.waiters.clear();
             self.fetch = None;

@@ -273,7 +273,7 @@ impl Pod {
         }
         self.state = state.clone();
         let adopts = state.known.is_some();
-        if !self.queue.stand(state, now) {
+        if !self.queue.set_leadership(state, now) {
             return;
         }
         self.fetch = None;

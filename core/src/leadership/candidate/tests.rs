@@ -254,9 +254,9 @@ fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
         let mut candidate = candidate();
         reads(&mut candidate, 0.0, &lease);
         writes(&mut candidate, 0.0, &lease);
-        let standing = candidate.state();
-        assert!(standing.leads());
-        assert_eq!(standing.known.is_some(), known, "{renewed}");
+        let leadership = candidate.state();
+        assert!(leadership.leads());
+        assert_eq!(leadership.known.is_some(), known, "{renewed}");
     }
 }
 

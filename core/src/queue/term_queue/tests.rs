@@ -36,10 +36,10 @@ fn token() -> Current {
 }
 
 fn leads(number: u64, until: Moment) -> LeadershipState {
-    let mut standing = LeadershipState::alone(ReceivedHandover::NONE);
-    let term = standing.term.as_mut().unwrap();
+    let mut leadership = LeadershipState::alone(ReceivedHandover::NONE);
+    let term = leadership.term.as_mut().unwrap();
     (term.number, term.until) = (number, until);
-    standing
+    leadership
 }
 
 fn follows() -> LeadershipState {
@@ -105,11 +105,11 @@ fn a_leader_exports_what_discord_reported() {
 
 #[test]
 fn a_former_leader_exports_nothing_that_only_a_leader_knows() {
-    for standing in [follows(), LeadershipState::UNKNOWN] {
+    for leadership in [follows(), LeadershipState::UNKNOWN] {
         let mut former = leader();
-        assert!(former.stand(standing.clone(), at(30)));
+        assert!(former.set_leadership(leadership.clone(), at(30)));
         assert_nothing_of_a_leader(&former, at(30));
-        let never_led = TermQueue::new(config(), standing, token(), at(0));
+        let never_led = TermQueue::new(config(), leadership, token(), at(0));
         assert_eq!(
             state(&former, at(30)),
             state(&never_led, at(30)),
@@ -129,7 +129,7 @@ fn a_leader_whose_right_has_expired_exports_it_again_only_when_it_is_renewed() {
     assert_eq!(lapsed["buckets"][0]["shards"], json!([8]), "it waits here");
     assert_eq!(queue.page("a").entry.session_starts.unwrap().remaining, 899);
     // Nobody else led meanwhile.
-    assert!(!queue.stand(leads(1, at(UNTIL + 60)), at(UNTIL + 1)));
+    assert!(!queue.set_leadership(leads(1, at(UNTIL + 60)), at(UNTIL + 1)));
     let state = state(&queue, at(UNTIL + 1));
     assert_eq!(state["session_starts"]["remaining"], 899);
 }
@@ -137,8 +137,8 @@ fn a_leader_whose_right_has_expired_exports_it_again_only_when_it_is_renewed() {
 #[test]
 fn a_new_term_knows_nothing_of_the_term_before() {
     let mut queue = leader();
-    queue.stand(follows(), at(30));
-    queue.stand(leads(2, at(90)), at(40));
+    queue.set_leadership(follows(), at(30));
+    queue.set_leadership(leads(2, at(90)), at(40));
     let state = state(&queue, at(40));
     assert_eq!(state["blocked_by"], "session_starts_unknown");
     assert_eq!(state["last_error"], Value::Null);
@@ -149,7 +149,7 @@ fn a_token_that_is_missing_is_reported_by_every_pod() {
     let why = "cannot read /t".to_owned();
     let mut queue = leader();
     queue.token_changed(Current::Missing(why.clone()), at(25));
-    queue.stand(follows(), at(30));
+    queue.set_leadership(follows(), at(30));
     let state = state(&queue, at(30));
     assert_eq!(
         (&state["token"], &state["blocked_by"]),
@@ -166,7 +166,7 @@ fn a_handover_waits_for_the_last_grant() {
     queue.offer(WaiterId(2), 8, at(30), at(30));
     let (grant, until) = queue.grant(at(30)).unwrap();
     assert_eq!(until, at(UNTIL));
-    queue.stand(LeadershipState::UNKNOWN, at(31));
+    queue.set_leadership(LeadershipState::UNKNOWN, at(31));
     assert_eq!(queue.handover("uid", &term, at(31)), None);
     queue.written(&grant, at(31));
     let left = queue.handover("uid", &term, at(32)).unwrap();
@@ -189,6 +189,6 @@ fn a_process_without_the_right_to_grant_neither_grants_nor_fetches() {
     }
     let refusal = queue.give_up(WaiterId(2), at(UNTIL)).unwrap();
     assert_eq!(refusal.reason, Reason::NoLeader);
-    queue.stand(follows(), at(UNTIL));
+    queue.set_leadership(follows(), at(UNTIL));
     assert_eq!(queue.offer(WaiterId(3), 9, at(UNTIL), at(UNTIL)), None);
 }

@@ -50,7 +50,7 @@ async fn a_grant_in_flight_when_the_leader_changes_is_not_lost() {
         if grants_first {
             grant(&forwarded);
         }
-        follower.stand(None, None);
+        follower.set_leadership(None, None);
         if !grants_first {
             for _ in 0..10 {
                 // The follower sees the change.
@@ -159,8 +159,8 @@ async fn waiters_keep_their_order_at_the_next_leader() {
     ];
     old.wait_for(&[1, 2, 3]).await;
     // As after a release: for a moment there is no leader.
-    old.stand(None, None);
-    new.stand(None, None);
+    old.set_leadership(None, None);
+    new.set_leadership(None, None);
     let guard = ReceivedHandover::unknown(boot_time::now() + SPACING);
     let mut term = LeadershipState::alone(guard).term.unwrap();
     term.holder = new.holder();
@@ -169,10 +169,10 @@ async fn waiters_keep_their_order_at_the_next_leader() {
         until: boot_time::now(),
         ..term.clone()
     };
-    new.stand(Some(lapsed), None);
+    new.set_leadership(Some(lapsed), None);
     old.follow(&new);
     new.wait_for(&[1, 2, 3]).await;
-    new.stand(Some(term), None);
+    new.set_leadership(Some(term), None);
     for waiter in waiters {
         timeout(LONG, waiter).await.unwrap().unwrap();
     }

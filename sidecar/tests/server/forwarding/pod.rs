@@ -101,7 +101,7 @@ impl Pod {
         address
     }
 
-    pub(crate) fn stand(&self, term: Option<Term>, leader: Option<Leader>) {
+    pub(crate) fn set_leadership(&self, term: Option<Term>, leader: Option<Leader>) {
         self.route.leadership.send_replace(LeadershipState {
             term,
             known: None,
@@ -124,7 +124,7 @@ impl Pod {
 
     pub(crate) fn follow_at(&self, holder: &str, address: SocketAddr) {
         let holder = holder.to_owned();
-        self.stand(None, Some(Leader { holder, address }));
+        self.set_leadership(None, Some(Leader { holder, address }));
     }
 
     /// Starts a leader that the test plays, and follows it.
