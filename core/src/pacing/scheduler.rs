@@ -32,18 +32,18 @@ pub struct Config {
     pub rules: Rules,
 }
 
-/// What a fetch changed that people want to know.
+/// The result of a fetch, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Learned {
-    /// Discord told the limits.
+pub enum FetchResult {
+    /// Discord reported the limits.
     Limits {
-        /// What is in force now.
+        /// The limits that are in force now.
         limits: Limits,
-        /// The number of buckets before, when it changed.
+        /// The previous number of buckets, if it changed.
         concurrency_was: Option<u32>,
     },
-    /// The fetch changed nothing, or made things worse: see [`Queue::budget`].
-    Trouble,
+    /// The fetch failed. [`Budget::last_error`] returns the error.
+    Failed,
 }
 
 /// See the module.
@@ -204,23 +204,24 @@ impl Queue {
     }
 
     /// A fetch came to something: see [`Budget::fetched`].
-    pub fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64) -> Learned {
+    pub fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64) -> FetchResult {
         let Outcome::Limits(mut limits) = outcome else {
             self.budget.fetched(outcome, now, jitter);
-            return Learned::Trouble;
+            return FetchResult::Failed;
         };
         let was = self.pacer.concurrency();
         // What cannot be is not taken; the old number stays, if there is one.
         if limits.max_concurrency.is_none() && !self.concurrency_known {
-            let why = format!("Discord said a max_concurrency that is not 1 to {MAX_BUCKETS}");
-            self.budget.fetched(Outcome::Invalid(why), now, jitter);
-            return Learned::Trouble;
+            let error =
+                format!("Discord reported a max_concurrency that is not 1 to {MAX_BUCKETS}");
+            self.budget.fetched(Outcome::Invalid(error), now, jitter);
+            return FetchResult::Failed;
         }
         let buckets = *limits.max_concurrency.get_or_insert(was);
         self.pacer.set_concurrency(buckets);
         self.concurrency_known = true;
         self.budget.fetched(Outcome::Limits(limits), now, jitter);
-        Learned::Limits {
+        FetchResult::Limits {
             limits,
             concurrency_was: (was != buckets).then_some(was),
         }

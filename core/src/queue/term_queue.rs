@@ -20,7 +20,7 @@ use crate::lease_state::last_known::Page;
 use crate::lease_state::{BlockedBy, Entry, Handover, SessionStarts, TokenState};
 use crate::pacing::fetch_schedule::Outcome;
 use crate::pacing::pacer::{Grant, WaiterId};
-use crate::pacing::scheduler::{Config, Learned, Queue};
+use crate::pacing::scheduler::{Config, FetchResult, Queue};
 use crate::protocol::refusal::{Reason, Refusal};
 use crate::queue::snapshot::{Detail, Granted, LeaderView, Snapshot};
 use crate::time::Moment;
@@ -232,14 +232,14 @@ impl TermQueue {
         now: Moment,
         wall: Timestamp,
         jitter: f64,
-    ) -> Option<Learned> {
+    ) -> Option<FetchResult> {
         let has_term = self.has_term();
         let state = self.last_term.as_mut().filter(|_| has_term)?;
-        let learned = state.queue.fetched(outcome, now, jitter);
-        if let Learned::Limits { limits, .. } = &learned {
+        let result = state.queue.fetched(outcome, now, jitter);
+        if let FetchResult::Limits { limits, .. } = &result {
             state.reset_time = steady(state.reset_time, reset_time(limits, wall));
         }
-        Some(learned)
+        Some(result)
     }
 
     /// The token changed. A fetch with the old one is void.

@@ -17,7 +17,7 @@ use gateway_queue_core::lease_state::last_known::Page;
 use gateway_queue_core::lease_state::{BlockedBy, Handover};
 use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
-use gateway_queue_core::pacing::scheduler::{Config, Learned};
+use gateway_queue_core::pacing::scheduler::{Config, FetchResult};
 use gateway_queue_core::queue::term_queue::{TermQueue, TokenChange};
 use gateway_queue_core::time::Moment;
 use gateway_queue_telemetry::{ms, us};
@@ -250,12 +250,12 @@ impl QueueTask {
         }
         let now = boot_time::now();
         let before = self.queue.limits();
-        let learned = self
+        let result = self
             .queue
             .fetched(outcome, now, Timestamp::now(), fastrand::f64());
-        match learned {
+        match result {
             None => {}
-            Some(Learned::Limits {
+            Some(FetchResult::Limits {
                 limits,
                 concurrency_was,
             }) => {
@@ -277,7 +277,7 @@ impl QueueTask {
                     info!(total, remaining, max_concurrency, "limits fetched");
                 }
             }
-            Some(Learned::Trouble) => {
+            Some(FetchResult::Failed) => {
                 let error = self.queue.last_error().unwrap_or_default();
                 let retry_in_ms = self.queue.fetch_at().map(|at| ms(at.since(now)));
                 warn!(error, retry_in_ms, "fetch of the limits failed");
