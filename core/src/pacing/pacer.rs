@@ -81,7 +81,7 @@ struct Writing {
 struct Bucket {
     free_at: Moment,
     writing: bool,
-    line: WaitList,
+    wait_list: WaitList,
     /// Where this bucket stands in the agenda.
     entry: Entry,
 }
@@ -114,8 +114,8 @@ pub struct Pacer {
     writing: HashMap<WaiterId, Writing>,
     /// How many of `writing` belong to buckets that are no more. While there
     /// are any, nothing is granted: each of them counts for every bucket.
-    adrift: usize,
-    places: Reservations,
+    moved: usize,
+    reservations: Reservations,
     agenda: Agenda,
     seq: u64,
 }
@@ -134,8 +134,8 @@ impl Pacer {
             buckets: buckets.into_iter().map(Bucket::new).collect(),
             waiters: HashMap::new(),
             writing: HashMap::new(),
-            adrift: 0,
-            places: Reservations::new(place_kept),
+            moved: 0,
+            reservations: Reservations::new(place_kept),
             agenda: Agenda::default(),
             seq: 0,
         }
@@ -161,7 +161,7 @@ impl Pacer {
     /// As [`Pacer::offer`], of a waiter that came to another queue at `arrived`. Its
     /// place is the older one of that and of the place that is kept for its shard.
     pub fn offer_from(&mut self, id: WaiterId, shard: u32, arrived: Moment, now: Moment) -> bool {
-        let kept = self.places.take(shard, now);
+        let kept = self.reservations.take(shard, now);
         let place = match kept {
             Some(kept) => Place {
                 arrived: kept.arrived.min(arrived),
@@ -182,7 +182,9 @@ impl Pacer {
             offered: now,
         };
         let bucket = self.bucket_of(shard);
-        self.buckets[bucket as usize].line.insert(waiter.stands(id));
+        self.buckets[bucket as usize]
+            .wait_list
+            .insert(waiter.waiting(id));
         self.reschedule(bucket);
         self.waiters.insert(id, waiter);
         kept.is_some()
@@ -195,22 +197,22 @@ impl Pacer {
             return false;
         };
         let bucket = self.bucket_of(waiter.shard);
-        self.buckets[bucket as usize].line.remove(waiter.place);
+        self.buckets[bucket as usize].wait_list.remove(waiter.place);
         self.reschedule(bucket);
-        self.places.leave(waiter.shard, waiter.place, now);
+        self.reservations.leave(waiter.shard, waiter.place, now);
         true
     }
 
     /// The next waiter whose turn has come. Its bucket stays shut until the
     /// caller says [`Pacer::written`] or [`Pacer::unwritten`].
     pub fn grant(&mut self, now: Moment) -> Option<Grant> {
-        if self.adrift > 0 {
+        if self.moved > 0 {
             return None;
         }
         self.open(now);
         let (place, bucket) = *self.agenda.now.first()?;
         let lane = &mut self.buckets[bucket as usize];
-        let id = lane.line.remove(place)?.waiter;
+        let id = lane.wait_list.remove(place)?.waiter;
         lane.writing = true;
         let free_at = lane.free_at;
         self.reschedule(bucket);
@@ -242,7 +244,7 @@ impl Pacer {
         match writing.bucket {
             Some(bucket) => self.settle(bucket, free_at),
             None => {
-                self.adrift -= 1;
+                self.moved -= 1;
                 for bucket in 0..self.concurrency() {
                     let lane = &mut self.buckets[bucket as usize];
                     lane.free_at = lane.free_at.max(free_at);
@@ -260,10 +262,10 @@ impl Pacer {
             return false;
         };
         let Waiter { shard, place, .. } = writing.waiter;
-        self.places.leave(shard, place, now);
+        self.reservations.leave(shard, place, now);
         match writing.bucket {
             Some(bucket) => self.settle(bucket, Moment::ZERO),
-            None => self.adrift -= 1,
+            None => self.moved -= 1,
         }
         true
     }
@@ -287,11 +289,11 @@ impl Pacer {
         for writing in self.writing.values_mut() {
             writing.bucket = None;
         }
-        self.adrift = self.writing.len();
+        self.moved = self.writing.len();
         for (id, waiter) in &self.waiters {
             let bucket = waiter.shard % buckets;
             let lane = &mut self.buckets[bucket as usize];
-            lane.line.insert(waiter.stands(*id));
+            lane.wait_list.insert(waiter.waiting(*id));
         }
         for bucket in 0..buckets {
             self.reschedule(bucket);
@@ -301,7 +303,7 @@ impl Pacer {
 
     /// When to ask [`Pacer::grant`] again, if nothing happens before.
     pub fn wake_at(&self) -> Option<Moment> {
-        if self.adrift > 0 {
+        if self.moved > 0 {
             return None;
         }
         if !self.agenda.now.is_empty() {
@@ -311,11 +313,11 @@ impl Pacer {
     }
 
     /// Where the waiter stands; none when it does not wait any more.
-    pub fn standing(&self, id: WaiterId, now: Moment) -> Option<Position> {
+    pub fn position(&self, id: WaiterId, now: Moment) -> Option<Position> {
         let waiter = self.waiters.get(&id)?;
         let lane = &self.buckets[self.bucket_of(waiter.shard) as usize];
-        let ahead = lane.line.ahead_of(waiter.place);
-        let free_at = match lane.writing || self.adrift > 0 {
+        let ahead = lane.wait_list.ahead_of(waiter.place);
+        let free_at = match lane.writing || self.moved > 0 {
             // About to be written.
             true => now + self.spacing,
             false => lane.free_at.max(now),
@@ -344,8 +346,13 @@ impl Pacer {
         (0..).zip(&self.buckets).map(move |(bucket, lane)| Lane {
             bucket,
             free_at: lane.free_at,
-            waiting: lane.line.len(),
-            shards: lane.line.iter().take(shards).map(|s| s.shard).collect(),
+            waiting: lane.wait_list.len(),
+            shards: lane
+                .wait_list
+                .iter()
+                .take(shards)
+                .map(|s| s.shard)
+                .collect(),
         })
     }
 
@@ -364,7 +371,7 @@ impl Pacer {
     /// Puts the bucket where it belongs in the agenda, after any change of it.
     fn reschedule(&mut self, bucket: u32) {
         let lane = &mut self.buckets[bucket as usize];
-        let entry = match lane.line.len() {
+        let entry = match lane.wait_list.len() {
             0 => Entry::Nowhere,
             _ if lane.writing => Entry::Nowhere,
             _ => Entry::Later(lane.free_at),
@@ -379,8 +386,8 @@ impl Pacer {
             && at <= now
         {
             let lane = &mut self.buckets[bucket as usize];
-            let entry = match lane.line.first() {
-                Some(stander) => Entry::Now(stander.place),
+            let entry = match lane.wait_list.first() {
+                Some(first) => Entry::Now(first.place),
                 None => Entry::Nowhere,
             };
             let old = std::mem::replace(&mut lane.entry, entry);
@@ -390,7 +397,7 @@ impl Pacer {
 }
 
 impl Waiter {
-    fn stands(&self, waiter: WaiterId) -> Waiting {
+    fn waiting(&self, waiter: WaiterId) -> Waiting {
         Waiting {
             place: self.place,
             waiter,
@@ -404,7 +411,7 @@ impl Bucket {
         Self {
             free_at,
             writing: false,
-            line: WaitList::default(),
+            wait_list: WaitList::default(),
             entry: Entry::Nowhere,
         }
     }

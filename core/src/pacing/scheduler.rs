@@ -139,17 +139,17 @@ impl Queue {
     /// The waiter's patience is over: it goes, and its place is kept. None when
     /// it does not wait any more, as its turn has come.
     pub fn give_up(&mut self, id: WaiterId, now: Moment) -> Option<Refusal> {
-        let standing = self.pacer.standing(id, now)?;
+        let position = self.pacer.position(id, now)?;
         self.pacer.cancel(id, now);
         let blocked_by = self.blocked_by();
         let away = match blocked_by {
             // Half of the way, so that it is back before its turn.
-            None => standing.turn_at.since(now) / 2,
+            None => position.turn_at.since(now) / 2,
             Some(_) => self.fetch_at().map_or(NEWS_RETRY, |at| at.since(now)),
         };
         Some(Refusal {
             reason: blocked_by.into(),
-            position: Some(standing.ahead + 1),
+            position: Some(position.ahead + 1),
             retry_after: refusal::retry_after(away, self.place_kept),
         })
     }

@@ -29,7 +29,7 @@ type Branch = Option<Box<Node>>;
 
 #[derive(Debug)]
 struct Node {
-    stander: Waiting,
+    waiting: Waiting,
     /// How many are in this branch, this one included.
     size: usize,
     before: Branch,
@@ -38,8 +38,8 @@ struct Node {
 
 impl WaitList {
     /// Somebody comes. No one else may have its place.
-    pub(crate) fn insert(&mut self, stander: Waiting) {
-        insert(&mut self.root, Node::alone(stander));
+    pub(crate) fn insert(&mut self, waiting: Waiting) {
+        insert(&mut self.root, Node::alone(waiting));
     }
 
     /// Who stands at `place` leaves.
@@ -53,7 +53,7 @@ impl WaitList {
         while let Some(before) = &node.before {
             node = before;
         }
-        Some(node.stander)
+        Some(node.waiting)
     }
 
     /// How many stand here.
@@ -66,7 +66,7 @@ impl WaitList {
         let mut ahead = 0;
         let mut branch = &self.root;
         while let Some(node) = branch {
-            if node.stander.place < place {
+            if node.waiting.place < place {
                 ahead += size(&node.before) + 1;
                 branch = &node.after;
             } else {
@@ -87,15 +87,15 @@ impl WaitList {
             }
             let node = open.pop()?;
             branch = &node.after;
-            Some(node.stander)
+            Some(node.waiting)
         })
     }
 }
 
 impl Node {
-    fn alone(stander: Waiting) -> Box<Self> {
+    fn alone(waiting: Waiting) -> Box<Self> {
         Box::new(Self {
-            stander,
+            waiting,
             size: 1,
             before: None,
             after: None,
@@ -105,7 +105,7 @@ impl Node {
     /// Parents have a higher rank than their children. It mixes the bits of the
     /// place's number as splitmix64 does, as neighbours must differ.
     fn rank(&self) -> u64 {
-        let mut bits = self.stander.place.seq.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.waiting.place.seq.wrapping_add(0x9e37_79b9_7f4a_7c15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^ (bits >> 31)
@@ -123,7 +123,7 @@ fn size(branch: &Branch) -> usize {
 fn insert(branch: &mut Branch, mut new: Box<Node>) {
     match branch {
         Some(node) if node.rank() >= new.rank() => {
-            let side = match new.stander.place < node.stander.place {
+            let side = match new.waiting.place < node.waiting.place {
                 true => &mut node.before,
                 false => &mut node.after,
             };
@@ -131,7 +131,7 @@ fn insert(branch: &mut Branch, mut new: Box<Node>) {
             node.count();
         }
         _ => {
-            (new.before, new.after) = split(branch.take(), new.stander.place);
+            (new.before, new.after) = split(branch.take(), new.waiting.place);
             new.count();
             *branch = Some(new);
         }
@@ -140,13 +140,13 @@ fn insert(branch: &mut Branch, mut new: Box<Node>) {
 
 fn remove(branch: &mut Branch, place: Place) -> Option<Waiting> {
     let node = branch.as_mut()?;
-    let side = match place.cmp(&node.stander.place) {
+    let side = match place.cmp(&node.waiting.place) {
         std::cmp::Ordering::Less => &mut node.before,
         std::cmp::Ordering::Greater => &mut node.after,
         std::cmp::Ordering::Equal => {
-            let stander = node.stander;
+            let waiting = node.waiting;
             *branch = join(node.before.take(), node.after.take());
-            return Some(stander);
+            return Some(waiting);
         }
     };
     let removed = remove(side, place);
@@ -159,7 +159,7 @@ fn split(branch: Branch, place: Place) -> (Branch, Branch) {
     let Some(mut node) = branch else {
         return (None, None);
     };
-    if node.stander.place < place {
+    if node.waiting.place < place {
         let (before, after) = split(node.after.take(), place);
         node.after = before;
         node.count();
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    fn stander(place: Place) -> Waiting {
+    fn waiting(place: Place) -> Waiting {
         Waiting {
             place,
             waiter: WaiterId(place.seq),
@@ -226,31 +226,31 @@ mod tests {
         fn it_does_what_a_sorted_map_does(
             steps in prop::collection::vec((any::<bool>(), 0..40_u64, 0..40_u64), 0..200),
         ) {
-            let mut line = WaitList::default();
+            let mut list = WaitList::default();
             let mut model = BTreeMap::new();
             for (comes, arrived, seq) in steps {
                 let place = place(arrived, seq);
                 if comes && !model.contains_key(&place) {
-                    line.insert(stander(place));
-                    model.insert(place, stander(place));
+                    list.insert(waiting(place));
+                    model.insert(place, waiting(place));
                 } else {
-                    prop_assert_eq!(line.remove(place), model.remove(&place));
+                    prop_assert_eq!(list.remove(place), model.remove(&place));
                 }
-                prop_assert_eq!(line.len(), model.len());
-                prop_assert_eq!(line.first(), model.values().next().copied());
-                prop_assert_eq!(line.ahead_of(place), model.range(..place).count());
+                prop_assert_eq!(list.len(), model.len());
+                prop_assert_eq!(list.first(), model.values().next().copied());
+                prop_assert_eq!(list.ahead_of(place), model.range(..place).count());
             }
-            prop_assert!(line.iter().eq(model.values().copied()));
+            prop_assert!(list.iter().eq(model.values().copied()));
         }
     }
 
     #[test]
     fn it_stays_flat_for_those_who_come_one_after_the_other() {
-        let mut line = WaitList::default();
+        let mut list = WaitList::default();
         for seq in 0..100_000 {
-            line.insert(stander(place(seq, seq)));
+            list.insert(waiting(place(seq, seq)));
         }
-        assert!(depth(&line.root) < 60, "{}", depth(&line.root));
-        assert_eq!(line.ahead_of(place(99_999, 99_999)), 99_999);
+        assert!(depth(&list.root) < 60, "{}", depth(&list.root));
+        assert_eq!(list.ahead_of(place(99_999, 99_999)), 99_999);
     }
 }

@@ -155,16 +155,16 @@ fn a_waiter_knows_how_many_are_ahead_of_it_and_when_its_turn_comes() {
     for (n, shard) in [(1, 0), (2, 2), (3, 1), (4, 4)] {
         pacer.offer(id(n), shard, at(1.0));
     }
-    let standing = |pacer: &Pacer, n, now| {
-        let standing = pacer.standing(id(n), at(now)).unwrap();
-        (standing.ahead, standing.turn_at)
+    let position = |pacer: &Pacer, n, now| {
+        let position = pacer.position(id(n), at(now)).unwrap();
+        (position.ahead, position.turn_at)
     };
-    assert_eq!(standing(&pacer, 4, 2.0), (2, at(12.0)));
-    assert_eq!(standing(&pacer, 3, 2.0), (0, at(2.0)));
+    assert_eq!(position(&pacer, 4, 2.0), (2, at(12.0)));
+    assert_eq!(position(&pacer, 3, 2.0), (0, at(2.0)));
     pacer.grant(at(3.0)).unwrap();
     // The grant is on its way to the socket.
-    assert_eq!(standing(&pacer, 4, 3.0), (1, at(13.0)));
+    assert_eq!(position(&pacer, 4, 3.0), (1, at(13.0)));
     pacer.written(id(1), at(3.5));
-    assert_eq!(standing(&pacer, 4, 4.0), (1, at(13.5)));
-    assert_eq!(pacer.standing(id(1), at(4.0)), None);
+    assert_eq!(position(&pacer, 4, 4.0), (1, at(13.5)));
+    assert_eq!(pacer.position(id(1), at(4.0)), None);
 }
