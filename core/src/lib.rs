@@ -16,7 +16,7 @@
 //! let config = Config {
 //!     spacing: Duration::from_millis(5250),
 //!     start_guard: false,
-//!     place_kept: Duration::from_secs(60),
+//!     reservation_ttl: Duration::from_secs(60),
 //!     max_concurrency: 1,
 //!     rules: Rules {
 //!         interval: Duration::from_secs(5),

@@ -111,7 +111,7 @@ fn grants(candidate: &Candidate, token: TokenState, from: Moment) -> Vec<(u32, M
     let config = Config {
         spacing: SPACING,
         start_guard: true,
-        place_kept: Duration::from_secs(60),
+        reservation_ttl: Duration::from_secs(60),
         max_concurrency: 2,
         rules: Rules {
             interval: SPACING,

@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches};
 use gateway_queue_core::bot_token::BotToken;
 use gateway_queue_core::gateway_bot::MAX_BUCKETS;
 use gateway_queue_core::leadership::election::MAX_DURATION;
-use gateway_queue_core::protocol::refusal::SHORTEST_PLACE_KEPT;
+use gateway_queue_core::protocol::refusal::MIN_RESERVATION_TTL;
 use jiff::SignedDuration;
 
 pub(crate) use self::table::TABLE;
@@ -255,7 +255,7 @@ impl Source {
 
     fn reservation_ttl(&self) -> Result<Duration, Invalid> {
         match self.duration("RESERVATION_TTL")? {
-            kept if kept < SHORTEST_PLACE_KEPT => self.refuse(
+            kept if kept < MIN_RESERVATION_TTL => self.refuse(
                 "RESERVATION_TTL",
                 "a duration from 2s to a day: clients retry after whole seconds",
             ),

@@ -101,7 +101,7 @@ pub async fn run_with(
     let config = Config {
         spacing: settings.spacing(),
         start_guard: settings.start_guard,
-        place_kept: settings.reservation_ttl,
+        reservation_ttl: settings.reservation_ttl,
         max_concurrency: settings.max_concurrency,
         rules: Rules {
             interval: settings.interval,

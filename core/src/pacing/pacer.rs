@@ -123,7 +123,7 @@ pub struct Pacer {
 impl Pacer {
     /// Returns a pacer with the buckets of the predecessor, or with one; each waits as long as
     /// the handover demands.
-    pub fn new(spacing: Duration, place_kept: Duration, handover: &ReceivedHandover) -> Self {
+    pub fn new(spacing: Duration, reservation_ttl: Duration, handover: &ReceivedHandover) -> Self {
         let mut buckets = handover.free_at.clone();
         if buckets.is_empty() || buckets.len() > MAX_BUCKETS as usize {
             let latest = buckets.into_iter().fold(handover.all_free_at, Moment::max);
@@ -135,7 +135,7 @@ impl Pacer {
             waiters: HashMap::new(),
             writing: HashMap::new(),
             moved: 0,
-            reservations: Reservations::new(place_kept),
+            reservations: Reservations::new(reservation_ttl),
             agenda: Agenda::default(),
             seq: 0,
         }

@@ -51,7 +51,7 @@ impl Place {
 /// The empty places.
 #[derive(Debug)]
 pub(crate) struct Reservations {
-    kept_for: Duration,
+    ttl: Duration,
     /// Whose it was.
     empty: BTreeMap<Place, u32>,
     /// Until when it is kept.
@@ -60,9 +60,9 @@ pub(crate) struct Reservations {
 }
 
 impl Reservations {
-    pub(crate) fn new(kept_for: Duration) -> Self {
+    pub(crate) fn new(ttl: Duration) -> Self {
         Self {
-            kept_for,
+            ttl,
             empty: BTreeMap::new(),
             by_shard: BTreeMap::new(),
             expiring: BTreeSet::new(),
@@ -72,7 +72,7 @@ impl Reservations {
     /// The waiter of `shard` at `place` went away.
     pub(crate) fn leave(&mut self, shard: u32, place: Place, now: Moment) {
         self.forget_expired(now);
-        let until = now + self.kept_for;
+        let until = now + self.ttl;
         self.empty.insert(place, shard);
         self.by_shard.insert((shard, place), until);
         self.expiring.insert((until, place));
@@ -116,7 +116,7 @@ impl Reservations {
 mod tests {
     use super::*;
 
-    const KEPT: Duration = Duration::from_secs(60);
+    const TTL: Duration = Duration::from_secs(60);
 
     fn at(seconds: u64) -> Moment {
         Moment::from_nanos(seconds * 1_000_000_000)
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_oldest_empty_place_of_the_shard_is_taken_first() {
-        let mut places = Reservations::new(KEPT);
+        let mut places = Reservations::new(TTL);
         places.leave(7, place(5), at(1));
         places.leave(7, place(2), at(2));
         places.leave(8, place(1), at(2));
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_place_is_kept_for_its_time_and_no_longer() {
-        let mut places = Reservations::new(KEPT);
+        let mut places = Reservations::new(TTL);
         places.leave(7, place(1), at(0));
         places.leave(7, place(2), at(1));
         assert_eq!(places.take(7, at(60)), Some(place(2)));
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn who_leaves_a_second_time_has_the_whole_time_again() {
-        let mut places = Reservations::new(KEPT);
+        let mut places = Reservations::new(TTL);
         places.leave(7, place(1), at(0));
         assert_eq!(places.take(7, at(1)), Some(place(1)));
         places.leave(7, place(1), at(45));
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_who_came_last_loses_its_place() {
-        let mut places = Reservations::new(KEPT);
+        let mut places = Reservations::new(TTL);
         for seq in 0..=MOST as u64 {
             places.leave(seq as u32, place(seq), at(0));
         }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn many_that_expire_at_once_are_forgotten_a_few_at_each_step_and_never_taken() {
-        let mut places = Reservations::new(KEPT);
+        let mut places = Reservations::new(TTL);
         for seq in 1..MOST as u64 {
             places.leave(7, place(seq), at(0));
         }
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn who_comes_and_goes_again_and_again_costs_nobody_else_a_place() {
-        let mut places = Reservations::new(KEPT);
+        let mut places = Reservations::new(TTL);
         places.leave(1, place(1), at(0));
         for _ in 0..MOST + 1 {
             places.leave(5, place(9), at(1));

@@ -25,7 +25,7 @@ pub struct Config {
     /// known of a predecessor.
     pub start_guard: bool,
     /// How long the place of a waiter that went away is kept.
-    pub place_kept: Duration,
+    pub reservation_ttl: Duration,
     /// The number of buckets while there is no token; Discord says it otherwise.
     pub max_concurrency: u32,
     /// The budget's part.
@@ -53,7 +53,7 @@ pub struct Queue {
     budget: Budget,
     concurrency_known: bool,
     spacing: Duration,
-    place_kept: Duration,
+    reservation_ttl: Duration,
     /// Since when the budget allows grants, to tell a late grant from one
     /// that was held.
     open_since: Option<Moment>,
@@ -78,7 +78,7 @@ impl Queue {
         handover: &ReceivedHandover,
         now: Moment,
     ) -> Self {
-        let mut pacer = Pacer::new(config.spacing, config.place_kept, handover);
+        let mut pacer = Pacer::new(config.spacing, config.reservation_ttl, handover);
         if token == TokenState::None {
             pacer.set_concurrency(config.max_concurrency);
         }
@@ -89,7 +89,7 @@ impl Queue {
             budget,
             concurrency_known: token == TokenState::None,
             spacing: config.spacing,
-            place_kept: config.place_kept,
+            reservation_ttl: config.reservation_ttl,
             open_since: (token == TokenState::None).then_some(Moment::ZERO),
         }
     }
@@ -150,7 +150,7 @@ impl Queue {
         Some(Refusal {
             reason: blocked_by.into(),
             position: Some(position.ahead + 1),
-            retry_after: refusal::retry_after(away, self.place_kept),
+            retry_after: refusal::retry_after(away, self.reservation_ttl),
         })
     }
 

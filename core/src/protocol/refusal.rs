@@ -74,7 +74,7 @@ pub struct Refusal {
 
 /// The shortest time for which a place may be kept: `Retry-After` has whole seconds,
 /// and half of the time must be left for the way back.
-pub const SHORTEST_PLACE_KEPT: Duration = Duration::from_secs(2);
+pub const MIN_RESERVATION_TTL: Duration = Duration::from_secs(2);
 
 /// Nobody is told to come back sooner.
 const SOONEST_RETRY: Duration = Duration::from_millis(250);
@@ -103,7 +103,7 @@ struct MalformedBody {
 
 impl Refusal {
     /// Nobody leads, or this process ends: a place may be kept with a leader that
-    /// cannot be reached at the moment, for [`SHORTEST_PLACE_KEPT`] at least.
+    /// cannot be reached at the moment, for [`MIN_RESERVATION_TTL`] at least.
     pub const NO_LEADER: Self = Self {
         reason: Reason::NoLeader,
         position: None,
@@ -176,7 +176,7 @@ mod tests {
     /// How long places may be kept: mostly a few seconds, where rounding counts.
     fn kept() -> impl Strategy<Value = Duration> {
         let longer = prop_oneof![Just(0), 0..8_000_u64, 0..86_398_000_u64];
-        longer.prop_map(|longer| SHORTEST_PLACE_KEPT + Duration::from_millis(longer))
+        longer.prop_map(|longer| MIN_RESERVATION_TTL + Duration::from_millis(longer))
     }
 
     proptest! {

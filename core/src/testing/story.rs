@@ -40,11 +40,11 @@ pub struct Report {
 }
 
 /// Returns a configuration without a margin and without a start guard, with one bucket.
-pub fn config(place_kept: Duration) -> Config {
+pub fn config(reservation_ttl: Duration) -> Config {
     Config {
         spacing: INTERVAL,
         start_guard: false,
-        place_kept,
+        reservation_ttl,
         max_concurrency: 1,
         rules: Rules {
             interval: INTERVAL,

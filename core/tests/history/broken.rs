@@ -19,7 +19,7 @@ pub(crate) enum Fault {
     ClocksForgottenWhenBucketsChange,
     CancelIgnored,
     LastComeFirstServed,
-    PlacesNotKept,
+    NoReservations,
     UnwrittenGrantLosesItsSlot,
     WakesLate,
     RefilledByItsOwnClock,
@@ -43,7 +43,7 @@ pub(crate) const FAULTS: [(Fault, Rule); 18] = [
     (ClocksForgottenWhenBucketsChange, Rule::Spacing),
     (CancelIgnored, Rule::Gone),
     (LastComeFirstServed, Rule::Order),
-    (PlacesNotKept, Rule::Order),
+    (NoReservations, Rule::Order),
     (UnwrittenGrantLosesItsSlot, Rule::Waste),
     (WakesLate, Rule::Waste),
     (RefilledByItsOwnClock, Rule::Budget),
@@ -76,7 +76,7 @@ impl Broken {
         match fault {
             SpacingShortByOneNanosecond => config.spacing -= Duration::from_nanos(1),
             NoStartGuard => config.start_guard = false,
-            PlacesNotKept => config.place_kept = Duration::ZERO,
+            NoReservations => config.reservation_ttl = Duration::ZERO,
             UncountedIdentifiesForgotten => config.rules.interval = Duration::ZERO,
             ReserveForgotten => config.rules.reserve = 0,
             _ => {}

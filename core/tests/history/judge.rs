@@ -155,7 +155,7 @@ impl Judge {
 
     pub(crate) fn left(&mut self, waiter: Waiter, now: Moment) {
         self.waiting.retain(|w| w.id != waiter.id);
-        let until = now + self.config.place_kept;
+        let until = now + self.config.reservation_ttl;
         self.kept.push((waiter.shard, waiter.place, until));
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Setup {
     pub(crate) guard: bool,
     pub(crate) reserve: u64,
     pub(crate) refresh_s: u64,
-    pub(crate) place_kept_s: u64,
+    pub(crate) reservation_ttl_s: u64,
     /// What Discord says at first.
     pub(crate) says: Says,
 }
@@ -89,15 +89,17 @@ fn setup() -> impl Strategy<Value = Setup> {
     );
     let kept = prop_oneof![Just(5_u64), Just(60)];
     (prop::bool::weighted(0.75), pacing, budget, kept, says()).prop_map(
-        |(token, (buckets, margin_ms, guard), (reserve, refresh_s), place_kept_s, says)| Setup {
-            token,
-            buckets,
-            margin_ms,
-            guard,
-            reserve,
-            refresh_s,
-            place_kept_s,
-            says,
+        |(token, (buckets, margin_ms, guard), (reserve, refresh_s), reservation_ttl_s, says)| {
+            Setup {
+                token,
+                buckets,
+                margin_ms,
+                guard,
+                reserve,
+                refresh_s,
+                reservation_ttl_s,
+                says,
+            }
         },
     )
 }

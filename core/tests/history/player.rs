@@ -132,7 +132,7 @@ where
     let config = Config {
         spacing: INTERVAL + Duration::from_millis(setup.margin_ms),
         start_guard: setup.guard,
-        place_kept: Duration::from_secs(setup.place_kept_s),
+        reservation_ttl: Duration::from_secs(setup.reservation_ttl_s),
         max_concurrency: setup.buckets,
         rules: Rules {
             interval: INTERVAL,

@@ -39,7 +39,7 @@ impl Pod {
         let config = Config {
             spacing,
             start_guard: false,
-            place_kept: Duration::from_secs(60),
+            reservation_ttl: Duration::from_secs(60),
             max_concurrency: 2,
             rules: Rules {
                 interval: spacing,

@@ -31,7 +31,7 @@ impl Queue {
         let config = Config {
             spacing,
             start_guard,
-            place_kept: MINUTE,
+            reservation_ttl: MINUTE,
             max_concurrency: 1,
             rules: Rules {
                 interval: spacing,

@@ -91,7 +91,7 @@ impl Pod {
         let queue = QueueConfig {
             spacing: settings.spacing,
             start_guard: true,
-            place_kept: Duration::from_secs(60),
+            reservation_ttl: Duration::from_secs(60),
             max_concurrency: settings.buckets,
             rules: Rules {
                 interval: INTERVAL,

@@ -21,7 +21,7 @@ fn config() -> Config {
     Config {
         spacing: SPACING,
         start_guard: false,
-        place_kept: Duration::from_secs(60),
+        reservation_ttl: Duration::from_secs(60),
         max_concurrency: 1,
         rules: Rules {
             interval: Duration::from_secs(5),

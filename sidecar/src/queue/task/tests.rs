@@ -24,7 +24,7 @@ fn with_leadership(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipS
     let config = Config {
         spacing: hour,
         start_guard: false,
-        place_kept: hour,
+        reservation_ttl: hour,
         max_concurrency: 1,
         rules: Rules {
             interval: hour,
