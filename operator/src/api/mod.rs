@@ -66,7 +66,7 @@ pub const PEER_PORT: i32 = 9091;
         name = "URL",
         type_ = "string",
         json_path = ".status.url",
-        description = "The URL that shards request"
+        description = "The URL to which shards send their requests"
     ),
     printcolumn(
         name = "Concurrency",
@@ -78,7 +78,7 @@ pub const PEER_PORT: i32 = 9091;
         name = "Remaining",
         type_ = "integer",
         json_path = ".status.sessionStarts.remaining",
-        description = "Session starts left until the limit resets"
+        description = "Session starts left until Discord resets the limit"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -93,14 +93,14 @@ pub const PEER_PORT: i32 = 9091;
         type_ = "string",
         json_path = ".status.sessionStarts.resetTime",
         priority = 1,
-        description = "When the limit of session starts resets"
+        description = "When Discord resets the limit of session starts"
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         priority = 1,
-        description = "Why the queue is ready or not"
+        description = "Why the queue is or is not ready"
     ),
     printcolumn(
         name = "Message",
@@ -117,7 +117,7 @@ pub const PEER_PORT: i32 = 9091;
 )]
 #[x_kube(
     validation = Rule::new("!(has(self.tokenSecretRef) && has(self.maxConcurrency))").message(
-        "tokenSecretRef and maxConcurrency exclude each other: with a token, Discord reports max_concurrency. Remove one of them"
+        "tokenSecretRef and maxConcurrency are mutually exclusive: with a token, Discord reports max_concurrency. Remove one of them"
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -187,27 +187,27 @@ pub struct GatewayQueueSpec {
     #[schemars(range(min = 0, max = 1_000_000))]
     pub session_reserve: i32,
 
-    /// The base URL of Discord's REST API, for example that of a proxy: http or https, including
-    /// the version, without credentials, query or fragment. If absent, it is Discord's own.
+    /// The base URL of Discord's REST API, or of a proxy for it: http or https, with the API
+    /// version, without credentials, query or fragment. If absent, it is Discord's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     // A pattern for the port would exceed the cost that the API server allows.
     #[x_kube(validation = Rule::new(
         r"isURL(self) && self.matches('^https?://[^/?#@[:space:]]+(/[^?#@[:space:]]*)?$') && (url(self).getPort() == '' || (size(url(self).getPort()) <= 5 && int(url(self).getPort()) >= 1 && int(url(self).getPort()) <= 65535))"
-    ).message("discordApi must be an http or https URL without credentials, query or fragment, with a port from 1 to 65535 if it names one, such as https://discord.com/api/v10"))]
+    ).message("discordApi must be an http or https URL without credentials, query or fragment, such as https://discord.com/api/v10; its port, if any, must be from 1 to 65535"))]
     pub discord_api: Option<String>,
 
     /// The Service of the queue. It has the name of this object.
     #[serde(default)]
     pub service: ServiceSettings,
 
-    /// The image of the queue. If absent, it is the operator's default.
+    /// The image of the queue. If absent, it is the operator's default image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
 
-    /// When the node pulls the image. If absent, it is the operator's default, if any, else
-    /// that of Kubernetes.
+    /// When the node pulls the image. If absent, the operator's default applies, or that of
+    /// Kubernetes if the operator has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
 

@@ -35,7 +35,7 @@ pub struct PodSettings {
     #[schemars(schema_with = "schema::node_labels")]
     pub node_selector: Option<BTreeMap<String, String>>,
 
-    /// The taints of nodes that the pods tolerate.
+    /// The node taints that the pods tolerate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded_list::<Toleration, 64>")]
     pub tolerations: Option<Vec<Toleration>>,
@@ -61,8 +61,8 @@ pub struct PodSettings {
     )]
     pub priority_class_name: Option<String>,
 
-    /// The seconds that a pod may take to shut down, 0 to 86400. Until 5 s before its end, the
-    /// pod forwards its waiting clients to the next leader. If absent, it is 600.
+    /// The number of seconds that a pod may take to shut down, 0 to 86400. Until 5 s before they
+    /// are over, it forwards its waiting clients to the next leader. If absent, it is 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub termination_grace_period_seconds: Option<i64>,

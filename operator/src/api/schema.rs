@@ -64,7 +64,7 @@ fn notation(what: &str, pattern: &str) -> serde_json::Value {
     json!({
         "rule": format!("self.all(key, key.indexOf('/') <= 253 && key.matches('{pattern}'))"),
         "message": format!(
-            "the key of each {what} must be a name such as team or example.com/team: at most 63 characters of a-z, A-Z, 0-9, '-', '_' and '.', starting and ending alphanumerically, with an optional DNS name and '/' before it"
+            "the key of each {what} must be a name such as team or example.com/team: at most 63 characters of a-z, A-Z, 0-9, '-', '_' and '.', starting and ending with a letter or digit, optionally preceded by a DNS name and '/'"
         ),
     })
 }

@@ -11,7 +11,7 @@ use super::schema;
 /// Settings of the queue's Service.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ServiceSettings {
-    /// The type of the Service, which determines from where the queue can be reached. Defaults
+    /// The type of the Service, which determines where the queue can be reached from. Defaults
     /// to ClusterIP.
     #[serde(default, rename = "type")]
     pub type_: ServiceType,

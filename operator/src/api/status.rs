@@ -17,13 +17,13 @@ pub struct GatewayQueueStatus {
 
     /// The conditions of the queue. Ready: shards are granted; if not, the message says what to
     /// do. Progressing: pods of the current spec are starting. TokenAccepted: Discord accepts
-    /// the bot's token. SessionStartsAvailable: there are session starts to grant.
-    /// LeaderReachable: every pod reaches the leader.
+    /// the bot's token. SessionStartsAvailable: session starts are left to grant.
+    /// LeaderReachable: every pod can reach the leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Option<Vec<Condition>>,
 
-    /// The URL that shards request.
+    /// The URL to which shards send their requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 
@@ -47,8 +47,8 @@ pub struct GatewayQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommended_shards: Option<i64>,
 
-    /// The bot's session starts: the last report of Discord less the grants since. Absent
-    /// without a token.
+    /// The bot's session starts: what Discord last reported, less the grants since then. Absent
+    /// if the queue has no token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_starts: Option<SessionStarts>,
 }
@@ -77,7 +77,7 @@ pub struct SessionStarts {
     pub total: i64,
     /// The number of session starts left.
     pub remaining: i64,
-    /// When the limit resets. Absent if no window is open.
+    /// When Discord resets the limit. Absent if no window is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub reset_time: Option<Time>,

@@ -79,7 +79,7 @@ fn every_invalid_spec_is_rejected_with_what_is_accepted() {
         ),
         (
             json!({"tokenSecretRef": {"name": "t"}, "maxConcurrency": 2}),
-            "tokenSecretRef and maxConcurrency exclude each other",
+            "tokenSecretRef and maxConcurrency are mutually exclusive",
         ),
         (
             json!({"discordApi": "discord.com"}),
