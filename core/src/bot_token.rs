@@ -45,7 +45,7 @@ impl BotToken {
 
     /// Tells this token from another: a part of its hash. A token has too many
     /// unknown bits for it to be found from that.
-    pub fn mark(&self) -> String {
+    pub fn fingerprint(&self) -> String {
         let hash = Sha256::digest(&self.0);
         hash.iter()
             .take(4)
@@ -108,11 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_tells_tokens_apart_and_nothing_else() {
-        let mark = |text| BotToken::parse(text).unwrap().mark();
-        assert_eq!(mark("abc"), mark("Bot abc"));
-        assert_ne!(mark("abc"), mark("abd"));
-        assert_eq!(mark("abc").len(), 8);
+    fn a_fingerprint_distinguishes_tokens() {
+        let fingerprint = |text| BotToken::parse(text).unwrap().fingerprint();
+        assert_eq!(fingerprint("abc"), fingerprint("Bot abc"));
+        assert_ne!(fingerprint("abc"), fingerprint("abd"));
+        assert_eq!(fingerprint("abc").len(), 8);
     }
 
     #[test]

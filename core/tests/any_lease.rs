@@ -12,7 +12,7 @@ use std::time::Duration;
 use gateway_queue_core::leadership::candidate::{Action, Candidate};
 use gateway_queue_core::leadership::election;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
-use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::lease_state::last_known::PublishedState;
 use gateway_queue_core::lease_state::{
     HANDOVER, Handover, HandoverRecord, TOKEN_FINGERPRINT, TokenState,
 };
@@ -68,7 +68,11 @@ fn wall() -> Timestamp {
 
 fn candidate() -> Candidate {
     let config = election::Config::new("my-bot-a_01".to_owned(), DURATION, SPACING);
-    Candidate::new(config, ([10, 0, 0, 1], 9091).into(), Page::new("my-bot-a"))
+    Candidate::new(
+        config,
+        ([10, 0, 0, 1], 9091).into(),
+        PublishedState::new("my-bot-a"),
+    )
 }
 
 /// Plays until the candidate leads or nothing happens any more. Returns when it

@@ -10,7 +10,7 @@ use gateway_queue_core::leadership::candidate::Candidate;
 use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::ReceivedHandover;
 use gateway_queue_core::leadership::{election, leader_health};
-use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::lease_state::last_known::PublishedState;
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::scheduler::Config;
 use gateway_queue_core::queue::snapshot::{About, Pod};
@@ -147,7 +147,7 @@ pub async fn run_with(
     let (leadership, leadership_changes) = watch::channel(first);
     let leadership = Arc::new(leadership);
     let pod = settings.lease.as_ref().map_or("", |l| l.pod.as_str());
-    let (lease_state, pages) = watch::channel(Page::new(pod));
+    let (lease_state, published) = watch::channel(PublishedState::new(pod));
     let counted = Arc::clone(&metrics);
     let (queue_task, handle) = QueueTask::new(
         config,
@@ -197,7 +197,7 @@ pub async fn run_with(
             lease: client,
             renewals,
             queue_task: handle.clone(),
-            pages,
+            published,
             leadership,
             ready: Arc::clone(&ready),
             metrics: Arc::clone(&metrics),
@@ -207,7 +207,7 @@ pub async fn run_with(
         };
         let address = SocketAddr::new(lease.ip, peer_port.local_addr()?.port());
         let config = election(lease, settings.spacing());
-        let candidate = Candidate::new(config, address, Page::new(&lease.pod));
+        let candidate = Candidate::new(config, address, PublishedState::new(&lease.pod));
         let task = CandidateTask::new(candidate, connections)?;
         tasks.spawn("election", async { Ok(task.run().await?) });
         let (route, leaving) = (route.clone(), shutdown.clone());

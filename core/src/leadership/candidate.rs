@@ -33,7 +33,7 @@ use crate::leadership::lease_object::{self, Failure, LeaseObject};
 use crate::leadership::state::LeadershipState;
 use crate::leadership::term::Term;
 use crate::lease_state::Handover;
-use crate::lease_state::last_known::Page;
+use crate::lease_state::last_known::PublishedState;
 use crate::time::Moment;
 
 /// The least time between a write and one for a change of the published state.
@@ -50,7 +50,7 @@ const MAX_AGE: SignedDuration = SignedDuration::from_mins(5);
 #[derive(Debug)]
 enum Pending {
     /// A request was sent; with the state that a renewal publishes.
-    Sent(Request, Option<Page>),
+    Sent(Request, Option<PublishedState>),
     /// The queue task was asked for the handover that this write publishes.
     Settling(Write),
     /// The handover is ready to be written.
@@ -76,9 +76,9 @@ pub struct Candidate {
     /// No watch starts before this.
     watch_at: Moment,
     /// What the leader publishes with its next renewal.
-    page: Page,
+    published: PublishedState,
     /// The published state on the Lease; none unless the last write was a renewal.
-    written: Option<Page>,
+    written: Option<PublishedState>,
     written_at: Moment,
     /// The kind of request that failed last and has not succeeded since.
     failing: Option<Request>,
@@ -96,7 +96,7 @@ pub struct Candidate {
 impl Candidate {
     /// Returns a candidate that has not read the Lease yet. Once it is the leader, forwarded
     /// requests are sent to `address`.
-    pub fn new(config: Config, address: SocketAddr, page: Page) -> Self {
+    pub fn new(config: Config, address: SocketAddr, published: PublishedState) -> Self {
         Self {
             election: Election::new(config.clone()),
             config,
@@ -108,7 +108,7 @@ impl Candidate {
             inherited: None,
             watching: false,
             watch_at: Moment::ZERO,
-            page,
+            published,
             written: None,
             written_at: Moment::ZERO,
             failing: None,
@@ -187,11 +187,11 @@ impl Candidate {
 
     /// Takes the result of a request: the Lease after it, or why it failed.
     pub fn answered(&mut self, answer: Result<LeaseObject, Failure>, now: Moment) {
-        let Some(Pending::Sent(request, page)) = self.pending.take() else {
+        let Some(Pending::Sent(request, published)) = self.pending.take() else {
             return;
         };
         if answer.is_ok() && request != Request::Read {
-            self.written = page;
+            self.written = published;
             self.written_at = now;
         }
         self.conclude(request, answer, now);
@@ -229,9 +229,9 @@ impl Candidate {
     }
 
     /// Replaces the state that the leader publishes with its next renewal.
-    pub fn publish(&mut self, page: &Page) {
-        if self.page != *page {
-            self.page = page.clone();
+    pub fn publish(&mut self, published: &PublishedState) {
+        if self.published != *published {
+            self.published = published.clone();
         }
     }
 
@@ -243,7 +243,7 @@ impl Candidate {
 
     fn write(&mut self, write: Write, now: Moment, wall: Timestamp) -> Action {
         let duration = self.config.duration;
-        let (request, page, patch) = match (&write.kind, &self.last) {
+        let (request, published, patch) = match (&write.kind, &self.last) {
             (Kind::Take(holder), Some(last)) => {
                 let age = last.renewed.map(|at| wall.duration_since(at).abs());
                 let is_recent = age.is_some_and(|age| age < MAX_AGE);
@@ -258,14 +258,14 @@ impl Candidate {
                 return Action::Wait(Some(now));
             }
             (Kind::Renew, _) => {
-                let page = self.page.clone();
-                let annotations = page.annotations();
+                let published = self.published.clone();
+                let annotations = published.annotations();
                 let mut patch =
                     lease_object::renew(&write, &annotations, &self.address, duration, wall);
                 if let (Some(last), Some(term)) = (&self.last, self.election.term()) {
                     last.remove_obsolete_reports(&mut patch, &term.holder);
                 }
-                (Request::Renew, Some(page), patch)
+                (Request::Renew, Some(published), patch)
             }
             (Kind::Release, _) => {
                 let Some(term) = self.election.releasing().cloned() else {
@@ -278,7 +278,7 @@ impl Candidate {
                 return Action::Settle { lease, term };
             }
         };
-        self.pending = Some(Pending::Sent(request, page));
+        self.pending = Some(Pending::Sent(request, published));
         Action::Patch(patch)
     }
 
@@ -303,7 +303,8 @@ impl Candidate {
     /// Returns whether the state to publish has changed in more than the session starts left.
     fn has_changes_to_publish(&self) -> bool {
         let written = self.written.as_ref();
-        let has_changed = written.is_none_or(|old| self.page.entry.has_changed_since(&old.entry));
+        let has_changed =
+            written.is_none_or(|old| self.published.entry.has_changed_since(&old.entry));
         self.election.term().is_some() && has_changed
     }
 }

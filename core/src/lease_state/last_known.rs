@@ -11,26 +11,26 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The lease state of a leader, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
+pub struct PublishedState {
     /// For the operator and for people.
     pub entry: Entry,
     /// Whose session starts these are; none without a token.
-    pub token_mark: Option<String>,
+    pub token_fingerprint: Option<String>,
 }
 
-impl Page {
-    /// What `pod` can say before it has looked around.
+impl PublishedState {
+    /// Returns what `pod` publishes before it knows anything.
     pub fn new(pod: &str) -> Self {
         Self {
             entry: Entry::new(pod),
-            token_mark: None,
+            token_fingerprint: None,
         }
     }
 
     /// The annotations, as [`Entry::annotations`].
     pub fn annotations(&self) -> BTreeMap<&'static str, Option<String>> {
         let mut annotations = self.entry.annotations();
-        annotations.insert(TOKEN_FINGERPRINT, self.token_mark.clone());
+        annotations.insert(TOKEN_FINGERPRINT, self.token_fingerprint.clone());
         annotations
     }
 }
@@ -39,7 +39,7 @@ impl Page {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastKnown {
     /// Whose they are.
-    pub token_mark: String,
+    pub token_fingerprint: String,
     /// What was left when it was written: all grants until then are deducted.
     pub limits: Limits,
 }
@@ -54,7 +54,7 @@ impl LastKnown {
             return None;
         }
         Some(Self {
-            token_mark: annotations.get(TOKEN_FINGERPRINT)?.clone(),
+            token_fingerprint: annotations.get(TOKEN_FINGERPRINT)?.clone(),
             limits: Limits {
                 shards: entry.recommended_shards?,
                 total: starts.total,
@@ -85,8 +85,8 @@ mod tests {
 
     use super::*;
 
-    fn page() -> Page {
-        Page {
+    fn published() -> PublishedState {
+        PublishedState {
             entry: Entry {
                 token: TokenState::Accepted,
                 blocked_by: None,
@@ -99,12 +99,12 @@ mod tests {
                 }),
                 ..Entry::new("pod")
             },
-            token_mark: Some("0badcafe".to_owned()),
+            token_fingerprint: Some("0badcafe".to_owned()),
         }
     }
 
-    fn read(page: &Page) -> Option<LastKnown> {
-        let annotations = page.annotations().into_iter();
+    fn read(published: &PublishedState) -> Option<LastKnown> {
+        let annotations = published.annotations().into_iter();
         LastKnown::read(
             &annotations
                 .filter_map(|(k, v)| Some((k.to_owned(), v?)))
@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn what_was_known_is_less_what_can_have_been_granted_since() {
-        let known = read(&page()).unwrap();
-        assert_eq!(known.token_mark, "0badcafe");
+        let known = read(&published()).unwrap();
+        assert_eq!(known.token_fingerprint, "0badcafe");
         assert_eq!(known.limits.remaining, 500);
         let seconds = Duration::from_secs;
         // In 15 s a bucket has turns at 0, 5, 10 and 15.
@@ -135,16 +135,16 @@ mod tests {
             TokenState::Rejected,
             TokenState::Missing,
         ] {
-            let mut page = page();
-            page.entry.token = token;
-            assert_eq!(read(&page), None);
+            let mut published = published();
+            published.entry.token = token;
+            assert_eq!(read(&published), None);
         }
-        let mut impossible = page();
+        let mut impossible = published();
         impossible.entry.session_starts.as_mut().unwrap().remaining = 1001;
         assert_eq!(read(&impossible), None);
-        let mut unmarked = page();
-        unmarked.token_mark = None;
-        assert_eq!(read(&unmarked), None);
-        assert_eq!(read(&Page::new("pod")), None);
+        let mut anonymous = published();
+        anonymous.token_fingerprint = None;
+        assert_eq!(read(&anonymous), None);
+        assert_eq!(read(&PublishedState::new("pod")), None);
     }
 }

@@ -16,7 +16,7 @@ use crate::gateway_bot::Limits;
 use crate::leadership::leader_health::Health;
 use crate::leadership::state::{Leader, LeadershipState};
 use crate::leadership::term::Term;
-use crate::lease_state::last_known::Page;
+use crate::lease_state::last_known::PublishedState;
 use crate::lease_state::{BlockedBy, Entry, Handover, SessionStarts, TokenState};
 use crate::pacing::fetch_schedule::Outcome;
 use crate::pacing::pacer::{Grant, WaiterId};
@@ -51,7 +51,7 @@ pub struct TermQueue {
     /// and nothing else of it is used.
     last_term: Option<TermState>,
     token: Current,
-    /// The last token that was there, and its mark.
+    /// The last token that existed, and its fingerprint.
     last_token: Option<(BotToken, String)>,
 }
 
@@ -73,7 +73,7 @@ impl TermQueue {
             config,
             leadership: LeadershipState::UNKNOWN,
             last_term: None,
-            last_token: token.token().map(marked),
+            last_token: token.token().map(with_fingerprint),
             token,
         };
         new.set_leadership(leadership, now);
@@ -97,7 +97,7 @@ impl TermQueue {
         let token = self.token.state();
         let mut queue = Queue::taking_over(&self.config, token, &term.handover, now);
         if let Some(known) = self.leadership.known.take()
-            && Some(&known.token_mark) == self.token_mark()
+            && Some(&known.token_fingerprint) == self.token_fingerprint()
             && token == TokenState::Unchecked
         {
             queue.adopt(known.limits, now);
@@ -110,8 +110,8 @@ impl TermQueue {
         });
     }
 
-    fn token_mark(&self) -> Option<&String> {
-        self.last_token.as_ref().map(|(_, mark)| mark)
+    fn token_fingerprint(&self) -> Option<&String> {
+        self.last_token.as_ref().map(|(_, fingerprint)| fingerprint)
     }
 
     /// Whether this process has a term. Its right to grant may have run out.
@@ -248,7 +248,7 @@ impl TermQueue {
         let change = match &token {
             Current::Token(new) if last == Some(new) => TokenChange::Returned,
             Current::Token(new) => {
-                self.last_token = Some(marked(new));
+                self.last_token = Some(with_fingerprint(new));
                 TokenChange::New
             }
             Current::Missing(why) => TokenChange::Missing(why.clone()),
@@ -309,7 +309,7 @@ impl TermQueue {
     /// What a leader publishes on its Lease, as `holder`. It is on the Lease only
     /// if no one else has led meanwhile, so a right that has lapsed is no reason
     /// to leave anything out.
-    pub fn page(&self, holder: &str) -> Page {
+    pub fn published_state(&self, holder: &str) -> PublishedState {
         let mut entry = Entry {
             token: self.token.state(),
             detail: self.last_error(),
@@ -328,9 +328,9 @@ impl TermQueue {
                 reset_time: state.reset_time,
             });
         }
-        Page {
+        PublishedState {
             entry,
-            token_mark: self.token_mark().cloned(),
+            token_fingerprint: self.token_fingerprint().cloned(),
         }
     }
 
@@ -379,8 +379,8 @@ impl TermState {
     }
 }
 
-fn marked(token: &BotToken) -> (BotToken, String) {
-    (token.clone(), token.mark())
+fn with_fingerprint(token: &BotToken) -> (BotToken, String) {
+    (token.clone(), token.fingerprint())
 }
 
 /// When the open window ends, on the wall clock, to the second; none when no

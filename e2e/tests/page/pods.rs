@@ -15,7 +15,7 @@ use gateway_queue::queue::task::QueueTask;
 use gateway_queue::serving::http::{self, Listener};
 use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::leadership::term::ReceivedHandover;
-use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::lease_state::last_known::PublishedState;
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::scheduler::Config;
 use gateway_queue_core::queue::snapshot::{self, About};
@@ -50,7 +50,7 @@ impl Pod {
         let (state, watched) = watch::channel(LeadershipState::UNKNOWN);
         let state = Arc::new(state);
         let (_, tokens) = watch::channel(Current::None);
-        let (lease_state, _) = watch::channel(Page::new(name));
+        let (lease_state, _) = watch::channel(PublishedState::new(name));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);

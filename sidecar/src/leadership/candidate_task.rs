@@ -9,7 +9,7 @@ use gateway_queue_core::leadership::candidate::{Action, Candidate, Event};
 use gateway_queue_core::leadership::leader_health::Renewal;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use gateway_queue_core::leadership::state::LeadershipState;
-use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::lease_state::last_known::PublishedState;
 use gateway_queue_core::time::Moment;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -32,7 +32,7 @@ pub struct Connections {
     /// The queue task.
     pub queue_task: Handle,
     /// What a leader publishes on the Lease.
-    pub pages: watch::Receiver<Page>,
+    pub published: watch::Receiver<PublishedState>,
     /// The leadership state of this pod.
     pub leadership: Arc<watch::Sender<LeadershipState>>,
     /// The last renewal by another pod.
@@ -82,7 +82,7 @@ impl CandidateTask {
     pub async fn run(mut self) -> std::io::Result<()> {
         loop {
             self.candidate
-                .publish(&self.connections.pages.borrow_and_update());
+                .publish(&self.connections.published.borrow_and_update());
             let action = self.candidate.step(boot_time::now(), boot_time::wall());
             self.publish();
             match action {
@@ -142,7 +142,7 @@ impl CandidateTask {
                     self.candidate.watch_ended(boot_time::now());
                 }
             },
-            Ok(()) = self.connections.pages.changed(), if leads => {}
+            Ok(()) = self.connections.published.changed(), if leads => {}
             () = self.connections.resign.cancelled(), if !self.candidate.has_resigned() => {
                 self.candidate.resign(boot_time::now());
             }

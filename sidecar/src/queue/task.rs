@@ -13,7 +13,7 @@ use gateway_queue_core::bot_token::Current;
 use gateway_queue_core::gateway_bot::{Limits, MAX_BUCKETS};
 use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::Term;
-use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::lease_state::last_known::PublishedState;
 use gateway_queue_core::lease_state::{BlockedBy, Handover};
 use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
@@ -57,7 +57,7 @@ pub struct QueueTask {
     fetch: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     /// What was last logged as the reason why nothing is granted.
     logged: Option<Option<BlockedBy>>,
-    lease_state: watch::Sender<Page>,
+    lease_state: watch::Sender<PublishedState>,
     metrics: Arc<Metrics>,
 }
 
@@ -75,7 +75,7 @@ impl QueueTask {
         mut leadership: watch::Receiver<LeadershipState>,
         mut tokens: watch::Receiver<Current>,
         discord: Discord,
-        lease_state: watch::Sender<Page>,
+        lease_state: watch::Sender<PublishedState>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Handle)> {
         let state = leadership.borrow_and_update().clone();
@@ -311,10 +311,10 @@ impl QueueTask {
 
     /// Passes the state to the candidate, which writes it to the Lease.
     fn publish(&self) {
-        self.lease_state.send_if_modified(|page| {
-            let new = self.queue.page(&page.entry.holder);
-            let modified = new != *page;
-            *page = new;
+        self.lease_state.send_if_modified(|published| {
+            let new = self.queue.published_state(&published.entry.holder);
+            let modified = new != *published;
+            *published = new;
             modified
         });
     }

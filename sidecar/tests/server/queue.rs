@@ -9,7 +9,7 @@ use gateway_queue::metrics::Metrics;
 use gateway_queue::queue::handle::Handle;
 use gateway_queue::queue::task::QueueTask;
 use gateway_queue_core::leadership::state::LeadershipState;
-use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::lease_state::last_known::PublishedState;
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::scheduler::Config;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ pub(crate) struct Queue {
     /// Decides whether it leads.
     pub(crate) leadership: Arc<watch::Sender<LeadershipState>>,
     /// What it would write to the Lease.
-    pub(crate) pages: watch::Receiver<Page>,
+    pub(crate) published: watch::Receiver<PublishedState>,
 }
 
 impl Queue {
@@ -41,19 +41,19 @@ impl Queue {
         };
         let (leadership, state) = watch::channel(LeadershipState::UNKNOWN);
         let (_, tokens) = watch::channel(Current::None);
-        let (page, pages) = watch::channel(Page::new(pod));
+        let (publisher, published) = watch::channel(PublishedState::new(pod));
         let discord = Discord::new("http://127.0.0.1:1").unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
         let (task, handle) =
-            QueueTask::new(config, 100, state, tokens, discord, page, counted).unwrap();
+            QueueTask::new(config, 100, state, tokens, discord, publisher, counted).unwrap();
         // It ends with the runtime of the test.
         tokio::spawn(task.run());
         Self {
             handle,
             metrics,
             leadership: Arc::new(leadership),
-            pages,
+            published,
         }
     }
 }

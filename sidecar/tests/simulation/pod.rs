@@ -11,7 +11,7 @@ use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::Handover;
-use gateway_queue_core::lease_state::last_known::{LastKnown, Page};
+use gateway_queue_core::lease_state::last_known::{LastKnown, PublishedState};
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::pacer::WaiterId;
 use gateway_queue_core::pacing::scheduler::Config as QueueConfig;
@@ -110,7 +110,7 @@ impl Pod {
             clock,
             settings,
             broken,
-            candidate: Candidate::new(config, address, Page::new(&name)),
+            candidate: Candidate::new(config, address, PublishedState::new(&name)),
             queue: TermQueue::new(queue, LeadershipState::UNKNOWN, token, Moment::ZERO),
             candidate_state: LeadershipState::UNKNOWN,
             state: LeadershipState::UNKNOWN,
@@ -233,7 +233,7 @@ impl Pod {
     fn step(&mut self, now: Moment, wall: Timestamp, out: &mut Vec<Effect>) -> Option<Moment> {
         while self.request.is_none() && self.settle.is_none() {
             self.candidate
-                .publish(&self.queue.page(&format!("pod-{}", self.number)));
+                .publish(&self.queue.published_state(&format!("pod-{}", self.number)));
             let action = self.candidate.step(now, wall);
             self.follow(now, out);
             match action {
@@ -378,7 +378,12 @@ impl Pod {
                 term: self.right().map_or(0, |(term, _)| term),
                 grant,
                 until,
-                buckets: self.queue.page("").entry.max_concurrency.unwrap_or(1),
+                buckets: self
+                    .queue
+                    .published_state("")
+                    .entry
+                    .max_concurrency
+                    .unwrap_or(1),
             };
             if let Some(length) = self.stop_at_grant.take() {
                 self.inbox.get_or_insert_default().push(Input::Write(held));

@@ -25,8 +25,8 @@ fn candidate() -> Candidate {
         Duration::from_secs(15),
         Duration::from_secs(5),
     );
-    let page = Page::new("my-bot-a");
-    Candidate::new(config, ([10, 0, 0, 1], 9091).into(), page)
+    let published = PublishedState::new("my-bot-a");
+    Candidate::new(config, ([10, 0, 0, 1], 9091).into(), published)
 }
 
 fn record(lease: &Value) -> LeaseObject {
@@ -95,7 +95,7 @@ fn a_leader_takes_renews_settles_and_releases() {
     ];
     assert_eq!(candidate.events(), events);
 
-    // The page is news, and is written after a pause.
+    // The new state is written after a pause.
     let until = Some(at(2.0));
     assert_eq!(candidate.step(at(0.1), wall()), Action::Wait(until));
     let lease = writes(&mut candidate, 2.0, &lease);
@@ -218,7 +218,7 @@ fn a_failure_is_reported_once_and_its_end_once() {
 
 #[test]
 fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
-    let page = |renewed: &str| {
+    let lease_of = |renewed: &str| {
         let entry = crate::lease_state::Entry {
             token: crate::lease_state::TokenState::Accepted,
             max_concurrency: Some(1),
@@ -230,11 +230,11 @@ fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
             }),
             ..crate::lease_state::Entry::new("my-bot-b")
         };
-        let page = Page {
+        let published = PublishedState {
             entry,
-            token_mark: Some("0badcafe".to_owned()),
+            token_fingerprint: Some("0badcafe".to_owned()),
         };
-        let mut annotations: BTreeMap<&str, Option<String>> = page.annotations();
+        let mut annotations: BTreeMap<&str, Option<String>> = published.annotations();
         let handover = HandoverRecord::Released(Handover {
             lease: "u".to_owned(),
             waits: vec![Duration::ZERO],
@@ -250,7 +250,7 @@ fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
         ("2026-11-27T03:04:00.000000Z", true),
         ("2026-11-27T02:04:00.000000Z", false),
     ] {
-        let lease = page(renewed);
+        let lease = lease_of(renewed);
         let mut candidate = candidate();
         reads(&mut candidate, 0.0, &lease);
         writes(&mut candidate, 0.0, &lease);

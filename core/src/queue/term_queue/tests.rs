@@ -115,7 +115,7 @@ fn a_former_leader_exports_nothing_that_only_a_leader_knows() {
             state(&never_led, at(30)),
             "it is no different from a pod that never led"
         );
-        assert_eq!(former.page("a"), never_led.page("a"));
+        assert_eq!(former.published_state("a"), never_led.published_state("a"));
     }
 }
 
@@ -127,7 +127,15 @@ fn a_leader_whose_right_has_expired_exports_it_again_only_when_it_is_renewed() {
     let lapsed = state(&queue, at(UNTIL));
     assert_eq!(lapsed["role"], "expired");
     assert_eq!(lapsed["buckets"][0]["shards"], json!([8]), "it waits here");
-    assert_eq!(queue.page("a").entry.session_starts.unwrap().remaining, 899);
+    assert_eq!(
+        queue
+            .published_state("a")
+            .entry
+            .session_starts
+            .unwrap()
+            .remaining,
+        899
+    );
     // Nobody else led meanwhile.
     assert!(!queue.set_leadership(leads(1, at(UNTIL + 60)), at(UNTIL + 1)));
     let state = state(&queue, at(UNTIL + 1));

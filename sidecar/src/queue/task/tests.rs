@@ -33,7 +33,7 @@ fn with_leadership(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipS
         },
     };
     let (_, tokens) = watch::channel(Current::None);
-    let (lease_state, _) = watch::channel(Page::new("test"));
+    let (lease_state, _) = watch::channel(PublishedState::new("test"));
     let (sender, leadership) = watch::channel(LeadershipState::alone(ReceivedHandover::NONE));
     let discord = Discord::new("http://127.0.0.1:1").unwrap();
     let metrics = Arc::new(Metrics::new(0));

@@ -17,7 +17,7 @@ use gateway_queue_core::leadership::election;
 use gateway_queue_core::leadership::leader_health::{Health, Renewal};
 use gateway_queue_core::leadership::lease_object::Failure;
 use gateway_queue_core::leadership::state::{Leader, LeadershipState};
-use gateway_queue_core::lease_state::last_known::Page;
+use gateway_queue_core::lease_state::last_known::PublishedState;
 use gateway_queue_core::lease_state::{HANDOVER, HandoverRecord};
 use gateway_queue_testkit::api_server::FakeApiServer;
 use gateway_queue_testkit::certificates::Authority;
@@ -123,7 +123,7 @@ impl Pod {
             lease: lease.clone(),
             renewals,
             queue_task: queue.handle,
-            pages: queue.pages,
+            published: queue.published,
             leadership: queue.leadership,
             ready: Arc::new(AtomicBool::new(false)),
             metrics: queue.metrics,
@@ -135,7 +135,11 @@ impl Pod {
             election::Config::new(format!("{name}_{:x}", fastrand::u64(..)), DURATION, SPACING);
         // Each has its own address, by which the other knows it.
         let port = if name == "one" { 1 } else { 2 };
-        let candidate = Candidate::new(config, ([127, 0, 0, 1], port).into(), Page::new(name));
+        let candidate = Candidate::new(
+            config,
+            ([127, 0, 0, 1], port).into(),
+            PublishedState::new(name),
+        );
         Self {
             name,
             mount,
