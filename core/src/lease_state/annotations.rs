@@ -17,8 +17,8 @@ pub const LEADER_ADDRESS: &str = "gatewayqueue.dev/leader-address";
 
 const HOLDER: &str = "gatewayqueue.dev/holder";
 const TOKEN: &str = "gatewayqueue.dev/token-state";
-const HOLD: &str = "gatewayqueue.dev/blocked-by";
-const DETAIL: &str = "gatewayqueue.dev/last-error";
+const BLOCKED_BY: &str = "gatewayqueue.dev/blocked-by";
+const LAST_ERROR: &str = "gatewayqueue.dev/last-error";
 const MAX_CONCURRENCY: &str = "gatewayqueue.dev/max-concurrency";
 const RECOMMENDED_SHARDS: &str = "gatewayqueue.dev/recommended-shards";
 const STARTS_TOTAL: &str = "gatewayqueue.dev/session-starts-total";
@@ -27,7 +27,7 @@ const STARTS_RESET: &str = "gatewayqueue.dev/session-starts-reset";
 
 /// The longest detail that is written, in bytes: annotations are for people
 /// who look at a Lease, and the whole object must stay small.
-const MAX_DETAIL: usize = 512;
+const MAX_LAST_ERROR_BYTES: usize = 512;
 
 /// What is known of the bot's token. Never the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub struct Entry {
     /// Why nothing is granted; none when shards are granted their turns.
     pub blocked_by: Option<BlockedBy>,
     /// A sentence for a person: the last fault, say. At most 512 bytes are kept.
-    pub detail: Option<String>,
+    pub last_error: Option<String>,
     /// How many buckets there are; none while unknown.
     pub max_concurrency: Option<u32>,
     /// How many shards Discord recommends.
@@ -94,7 +94,7 @@ impl Entry {
             holder: holder.to_owned(),
             token: TokenState::Unchecked,
             blocked_by: Some(BlockedBy::SessionStartsUnknown),
-            detail: None,
+            last_error: None,
             max_concurrency: None,
             recommended_shards: None,
             session_starts: None,
@@ -122,11 +122,11 @@ impl Entry {
             (HOLDER, Some(self.holder.clone())),
             (TOKEN, Some(self.token.as_str().to_owned())),
             (
-                HOLD,
+                BLOCKED_BY,
                 self.blocked_by
                     .map(|blocked_by| blocked_by.as_str().to_owned()),
             ),
-            (DETAIL, self.detail.as_deref().map(clip)),
+            (LAST_ERROR, self.last_error.as_deref().map(clip)),
             (MAX_CONCURRENCY, self.max_concurrency.map(text)),
             (RECOMMENDED_SHARDS, self.recommended_shards.map(text)),
             (STARTS_TOTAL, starts.map(|s| text(s.total))),
@@ -147,9 +147,9 @@ impl Entry {
             token: get(TOKEN)
                 .and_then(TokenState::parse)
                 .unwrap_or(TokenState::Unchecked),
-            blocked_by: get(HOLD)
+            blocked_by: get(BLOCKED_BY)
                 .map(|w| BlockedBy::parse(w).unwrap_or(BlockedBy::SessionStartsUnknown)),
-            detail: get(DETAIL).map(str::to_owned),
+            last_error: get(LAST_ERROR).map(str::to_owned),
             max_concurrency: small(MAX_CONCURRENCY),
             recommended_shards: small(RECOMMENDED_SHARDS),
             session_starts: number(STARTS_TOTAL).zip(number(STARTS_REMAINING)).map(
@@ -216,12 +216,12 @@ fn text(value: impl std::fmt::Display) -> String {
     value.to_string()
 }
 
-/// One line of at most [`MAX_DETAIL`] bytes, cut at a character.
-fn clip(detail: &str) -> String {
+/// One line of at most [`MAX_LAST_ERROR_BYTES`] bytes, cut at a character.
+fn clip(text: &str) -> String {
     let mut clipped = String::new();
-    for c in detail.chars() {
+    for c in text.chars() {
         let c = if c.is_control() { ' ' } else { c };
-        if clipped.len() + c.len_utf8() > MAX_DETAIL {
+        if clipped.len() + c.len_utf8() > MAX_LAST_ERROR_BYTES {
             break;
         }
         let _ = clipped.write_char(c);
@@ -238,7 +238,7 @@ mod tests {
             holder: "my-bot-7d9f".to_owned(),
             token: TokenState::Accepted,
             blocked_by: Some(BlockedBy::SessionStartsExhausted),
-            detail: Some("Discord answered 503".to_owned()),
+            last_error: Some("Discord answered 503".to_owned()),
             max_concurrency: Some(16),
             recommended_shards: Some(128),
             session_starts: Some(SessionStarts {
@@ -263,7 +263,7 @@ mod tests {
             holder: "p".to_owned(),
             token: TokenState::Missing,
             blocked_by: None,
-            detail: None,
+            last_error: None,
             max_concurrency: None,
             recommended_shards: None,
             session_starts: None,
@@ -288,7 +288,7 @@ mod tests {
             sparse.annotations().keys().collect::<Vec<_>>(),
             full().annotations().keys().collect::<Vec<_>>()
         );
-        assert_eq!(sparse.annotations()[HOLD], None);
+        assert_eq!(sparse.annotations()[BLOCKED_BY], None);
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn a_hold_of_a_newer_version_is_still_a_hold() {
         let mut annotations = stored(&full());
-        annotations.insert(HOLD.to_owned(), "moon_phase".to_owned());
+        annotations.insert(BLOCKED_BY.to_owned(), "moon_phase".to_owned());
         annotations.insert(MAX_CONCURRENCY.to_owned(), "-3".to_owned());
         let read = Entry::read(&annotations).unwrap();
         assert_eq!(read.blocked_by, Some(BlockedBy::SessionStartsUnknown));
@@ -316,11 +316,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_detail_is_cut_at_a_character_and_kept_on_one_line() {
+    fn a_long_error_is_cut_at_a_character_and_kept_on_one_line() {
         let mut entry = full();
-        entry.detail = Some("é\n".repeat(MAX_DETAIL));
-        let detail = entry.annotations()[DETAIL].clone().unwrap();
-        assert!(detail.len() <= MAX_DETAIL && detail.len() > MAX_DETAIL - 4);
-        assert!(!detail.contains('\n'));
+        entry.last_error = Some("é\n".repeat(MAX_LAST_ERROR_BYTES));
+        let last_error = entry.annotations()[LAST_ERROR].clone().unwrap();
+        assert!(
+            last_error.len() <= MAX_LAST_ERROR_BYTES && last_error.len() > MAX_LAST_ERROR_BYTES - 4
+        );
+        assert!(!last_error.contains('\n'));
     }
 }

@@ -312,7 +312,7 @@ impl TermQueue {
     pub fn published_state(&self, holder: &str) -> PublishedState {
         let mut entry = Entry {
             token: self.token.state(),
-            detail: self.last_error(),
+            last_error: self.last_error(),
             ..Entry::new(holder)
         };
         if let Some(state) = self.term_state() {

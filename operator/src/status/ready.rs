@@ -76,10 +76,10 @@ fn grants_blocked(inputs: Inputs<'_>, blocked_by: BlockedBy, entry: &Entry) -> (
             let (secret, key) =
                 token.map_or(("", ""), |token| (token.name.as_str(), token.key.as_str()));
             let namespace = &inputs.owner.namespace;
-            let detail = entry.detail.as_ref();
-            let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
+            let last_error = entry.last_error.as_ref();
+            let last_error = last_error.map_or_else(String::new, |error| format!(" ({error})"));
             let message = format!(
-                "Secret {secret} does not exist or has no token under key {key}{detail}. Create \
+                "Secret {secret} does not exist or has no token under key {key}{last_error}. Create \
                  it from a file: `kubectl -n {namespace} create secret generic {secret} \
                  --from-file={key}=FILE --dry-run=client -o yaml | kubectl -n {namespace} apply \
                  -f -`. {PICKED_UP}"
@@ -93,12 +93,12 @@ fn grants_blocked(inputs: Inputs<'_>, blocked_by: BlockedBy, entry: &Entry) -> (
             );
             (Reason::TokenRejected, message)
         }
-        BlockedBy::SessionStartsUnknown => match &entry.detail {
-            Some(detail) => {
+        BlockedBy::SessionStartsUnknown => match &entry.last_error {
+            Some(error) => {
                 let message = format!(
                     "Discord has not reported the session starts yet: {} The queue retries; \
                      check that its pods can reach {}.",
-                    period(detail),
+                    period(error),
                     spec.discord_api.as_deref().unwrap_or("discord.com")
                 );
                 (Reason::DiscordUnreachable, message)

@@ -56,7 +56,7 @@ fn entry(blocked_by: Option<BlockedBy>) -> Entry {
         holder: "my-bot-7d9f".to_owned(),
         token: TokenState::Accepted,
         blocked_by,
-        detail: Some("it answered 503".to_owned()),
+        last_error: Some("it answered 503".to_owned()),
         max_concurrency: Some(16),
         recommended_shards: Some(128),
         session_starts: Some(SessionStarts {

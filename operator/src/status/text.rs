@@ -48,7 +48,7 @@ pub(super) fn clip(text: &str) -> String {
 /// What to add about a last error: the leader grants the session starts that it knows of,
 /// even while it cannot ask Discord for more.
 pub(super) fn last_error(entry: &Entry) -> String {
-    let error = entry.detail.as_ref();
+    let error = entry.last_error.as_ref();
     error.map_or_else(String::new, |error| {
         format!(" The last request to Discord failed: {}", period(error))
     })
