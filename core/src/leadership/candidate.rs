@@ -83,7 +83,7 @@ pub struct Candidate {
     /// The kind of request that failed last and has not succeeded since.
     failing: Option<Request>,
     /// Whether the right to grant has expired.
-    lapsed: bool,
+    expired: bool,
     /// Whether the Lease was read at least once.
     ready: bool,
     /// Since when each response to a resigned candidate was that the Lease is gone or forbidden.
@@ -112,7 +112,7 @@ impl Candidate {
             written: None,
             written_at: Moment::ZERO,
             failing: None,
-            lapsed: false,
+            expired: false,
             ready: false,
             gone_since: None,
             gone: false,

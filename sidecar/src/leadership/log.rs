@@ -6,20 +6,20 @@ use tracing::{info, warn};
 /// Logs an event of the candidate.
 pub(crate) fn write(event: Event) {
     match event {
-        Event::Leads(holder) => info!(holder, "became the leader"),
-        Event::LeadsNoMore(detail) => info!(detail, "no longer the leader"),
-        Event::OtherLeads(leader) => {
+        Event::BecameLeader(holder) => info!(holder, "became the leader"),
+        Event::LostLeadership(detail) => info!(detail, "no longer the leader"),
+        Event::OtherBecameLeader(leader) => {
             info!(holder = leader.holder, leader = %leader.address, "another pod is the leader");
         }
-        Event::FormerSelfLeads(holder) => {
+        Event::FormerSelfIsLeader(holder) => {
             let detail = "this pod was the leader before its restart; that term has to expire";
             info!(holder, detail, "waiting for a former term");
         }
-        Event::Lapsed => {
+        Event::Expired => {
             let detail = "nothing is granted until the Lease can be renewed";
             warn!(detail, "lease expired");
         }
-        Event::LapseEnded => info!("lease renewed or taken by another pod"),
+        Event::ExpiryEnded => info!("lease renewed or taken by another pod"),
         Event::HandoverDelayed => {
             let detail = "a grant is still being written";
             warn!(detail, "lease release delayed");

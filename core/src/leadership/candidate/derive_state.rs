@@ -26,13 +26,13 @@ impl Candidate {
 
     /// Derives the state from the election, and reports what changed.
     pub(super) fn update(&mut self, now: Moment) {
-        let lapsed = self.election.term().is_some_and(|term| term.until <= now);
-        match (self.lapsed, lapsed) {
-            (false, true) => self.events.push(Event::Lapsed),
-            (true, false) => self.events.push(Event::LapseEnded),
+        let expired = self.election.term().is_some_and(|term| term.until <= now);
+        match (self.expired, expired) {
+            (false, true) => self.events.push(Event::Expired),
+            (true, false) => self.events.push(Event::ExpiryEnded),
             _ => {}
         }
-        self.lapsed = lapsed;
+        self.expired = expired;
 
         let term = self.election.term().cloned();
         let number = |term: &Option<Term>| term.as_ref().map(|term| term.number);
@@ -42,9 +42,9 @@ impl Candidate {
                 Some(term) => {
                     // Only the last leader can have written it.
                     self.state.known = self.known();
-                    Event::Leads(term.holder.clone())
+                    Event::BecameLeader(term.holder.clone())
                 }
-                None => Event::LeadsNoMore(self.reason_of_loss()),
+                None => Event::LostLeadership(self.reason_of_loss()),
             });
         }
         self.state.term = term;
@@ -54,8 +54,8 @@ impl Candidate {
             && let Some(leader) = &leader
         {
             self.events.push(match self.is_former_self(&leader.holder) {
-                true => Event::FormerSelfLeads(leader.holder.clone()),
-                false => Event::OtherLeads(leader.clone()),
+                true => Event::FormerSelfIsLeader(leader.holder.clone()),
+                false => Event::OtherBecameLeader(leader.clone()),
             });
         }
         self.state.leader = leader;

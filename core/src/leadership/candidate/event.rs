@@ -28,17 +28,17 @@ pub enum Event {
     /// release of the Lease is retried.
     HandoverDelayed,
     /// The right to grant expired before a renewal succeeded.
-    Lapsed,
+    Expired,
     /// The right to grant was renewed, or the term ended.
-    LapseEnded,
+    ExpiryEnded,
     /// This pod became the leader, with this name in its term.
-    Leads(String),
+    BecameLeader(String),
     /// This pod is no longer the leader, for this reason.
-    LeadsNoMore(&'static str),
+    LostLeadership(&'static str),
     /// The leader is a process that ran in this pod before it was restarted.
-    FormerSelfLeads(String),
+    FormerSelfIsLeader(String),
     /// Another pod became the leader.
-    OtherLeads(Leader),
+    OtherBecameLeader(Leader),
     /// The GatewayQueue was deleted, so there is no next leader.
     Gone,
 }

@@ -86,7 +86,7 @@ fn a_leader_takes_renews_settles_and_releases() {
         request,
         succeeded: true,
     };
-    let leads = Event::Leads("my-bot-a_01-1".to_owned());
+    let leads = Event::BecameLeader("my-bot-a_01-1".to_owned());
     let events = [
         asked(Request::Read),
         Event::Ready,
@@ -162,7 +162,11 @@ fn a_follower_watches_and_a_leader_does_not() {
         address: ([10, 0, 0, 2], 9091).into(),
     };
     assert_eq!(candidate.state().leader.as_ref(), Some(&leader));
-    assert!(candidate.events().contains(&Event::OtherLeads(leader)));
+    assert!(
+        candidate
+            .events()
+            .contains(&Event::OtherBecameLeader(leader))
+    );
     let watch = Action::Watch("1".to_owned());
     assert_eq!(candidate.step(at(0.0), wall()), watch);
     assert_eq!(
@@ -208,11 +212,11 @@ fn a_failure_is_reported_once_and_its_end_once() {
 
     // The right to grant ends before the next success.
     candidate.step(at(13.5), wall());
-    assert_eq!(candidate.events(), [Event::Lapsed]);
+    assert_eq!(candidate.events(), [Event::Expired]);
     candidate.answered(Ok(record(&lease)), at(14.0));
     writes(&mut candidate, 14.0, &lease);
     let events = candidate.events();
-    let back = [Event::Reachable(Request::Renew), Event::LapseEnded];
+    let back = [Event::Reachable(Request::Renew), Event::ExpiryEnded];
     assert!(events.ends_with(&back), "{events:?}");
 }
 
