@@ -137,8 +137,8 @@ fn every_wrong_missing_or_repeated_field_is_refused() {
         let missing = GOOD.replace(&key, r#""other":"#);
         let repeated = with(&format!("1,{key}1"));
         for body in wrong.chain([missing, repeated]) {
-            let why = Limits::parse(body.as_bytes()).unwrap_err();
-            assert!(!why.contains("t0ken"), "{body}: {why}");
+            let error = Limits::parse(body.as_bytes()).unwrap_err();
+            assert!(!error.contains("t0ken"), "{body}: {error}");
         }
     }
 }

@@ -343,7 +343,7 @@ impl Source {
         // must not result from a variable that was left empty.
         let token = self.given.get("DISCORD_TOKEN").map(|token| {
             BotToken::parse(token)
-                .map_err(|why| Invalid(format!("DISCORD_TOKEN is not accepted: {why}")))
+                .map_err(|error| Invalid(format!("DISCORD_TOKEN is not accepted: {error}")))
         });
         let token = token.transpose()?;
         match self.given.get("DISCORD_TOKEN_FILE") {

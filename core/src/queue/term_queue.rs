@@ -251,7 +251,7 @@ impl TermQueue {
                 self.last_token = Some(with_fingerprint(new));
                 TokenChange::New
             }
-            Current::Missing(why) => TokenChange::Missing(why.clone()),
+            Current::Missing(error) => TokenChange::Missing(error.clone()),
             Current::None => TokenChange::None,
         };
         if let Some(state) = &mut self.last_term {
@@ -301,7 +301,7 @@ impl TermQueue {
 
     fn last_error_in(&self, state: Option<&TermState>) -> Option<String> {
         match &self.token {
-            Current::Missing(why) => Some(why.clone()),
+            Current::Missing(error) => Some(error.clone()),
             _ => state?.queue.budget().last_error().map(str::to_owned),
         }
     }

@@ -60,8 +60,8 @@ impl Discord {
         let request = self.client.get(&self.url);
         async move {
             let Ok(mut authorization) = authorization else {
-                let why = "the token is not valid in a header";
-                return Ok(Outcome::Invalid(why.to_owned()));
+                let error = "the token is not valid in a header";
+                return Ok(Outcome::Invalid(error.to_owned()));
             };
             authorization.set_sensitive(true);
             let request = request
@@ -84,14 +84,14 @@ async fn read(mut response: Response) -> Outcome {
             };
         }
         StatusCode::NOT_FOUND => {
-            let why = "Discord answered 404: DISCORD_API must be the base URL of its REST API";
-            return Outcome::Invalid(why.to_owned());
+            let error = "Discord answered 404: DISCORD_API must be the base URL of its REST API";
+            return Outcome::Invalid(error.to_owned());
         }
         status => return Outcome::Invalid(format!("Discord answered {}", status.as_u16())),
     }
     if !is_new(response.headers()) {
-        let why = "the response is from a cache (its Age is not 0), not from Discord";
-        return Outcome::Invalid(why.to_owned());
+        let error = "the response is from a cache (its Age is not 0), not from Discord";
+        return Outcome::Invalid(error.to_owned());
     }
     let mut body = Vec::new();
     loop {
@@ -112,7 +112,7 @@ async fn read(mut response: Response) -> Outcome {
     }
     match Limits::parse(&body) {
         Ok(limits) => Outcome::Limits(limits),
-        Err(why) => Outcome::Invalid(why),
+        Err(error) => Outcome::Invalid(error),
     }
 }
 

@@ -72,15 +72,15 @@ fn shown(path: &Path) -> String {
 fn read(path: &Path) -> Current {
     let mut text = String::new();
     let reading = File::open(path).and_then(|f| f.take(MAX_BYTES + 1).read_to_string(&mut text));
-    let why = match reading {
+    let error = match reading {
         Err(error) => format!("cannot read {}: {error}", shown(path)),
         Ok(size) if size as u64 > MAX_BYTES => format!("{} is too long for a token", shown(path)),
         Ok(_) => match BotToken::parse(&text) {
             Ok(token) => return Current::Token(token),
-            Err(why) => format!("{} contains no token: {why}", shown(path)),
+            Err(error) => format!("{} contains no token: {error}", shown(path)),
         },
     };
-    Current::Missing(why)
+    Current::Missing(error)
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
 
     fn missing(path: &Path) -> String {
         match read(path) {
-            Current::Missing(why) => why,
+            Current::Missing(error) => error,
             other => panic!("{other:?}"),
         }
     }

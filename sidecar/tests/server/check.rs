@@ -80,7 +80,7 @@ fn an_unreadable_token_is_found_before_discord_is_asked() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty");
     fs::write(&empty, "\n").unwrap();
-    for (path, why) in [
+    for (path, error) in [
         (&folder.path().join("absent"), "No such file or directory"),
         (&empty, "contains no token: it is empty"),
         (&folder.path().to_owned(), "Is a directory"),
@@ -88,7 +88,7 @@ fn an_unreadable_token_is_found_before_discord_is_asked() {
         let hint = "the Secret that the GatewayQueue names";
         let token = |message| ("token", "FAIL", message);
         let file = ("DISCORD_TOKEN_FILE", path.to_str().unwrap());
-        check(&[], &[file]).has(3, &[token(why), token(hint), ("tcp", "skipped", "")]);
+        check(&[], &[file]).has(3, &[token(error), token(hint), ("tcp", "skipped", "")]);
     }
 }
 
@@ -135,14 +135,14 @@ fn a_server_without_tls_is_a_failure_of_tls() {
 #[test]
 fn an_unusable_answer_is_a_failure_of_http() {
     let rate_limited = "429 Slow Down\r\nretry-after: 90";
-    for (status, body, why) in [
+    for (status, body, error) in [
         ("500 Oops", "", "Discord answered 500"),
         ("404 Not Found", "", "DISCORD_API must be the base URL"),
         (rate_limited, "", "retry in 1 min 30 s"),
         ("200 OK", "<html>", ""),
     ] {
         let skipped = ("token_accepted", "skipped", "");
-        answered(response(status, body), &[]).has(7, &[("http", "FAIL", why), skipped]);
+        answered(response(status, body), &[]).has(7, &[("http", "FAIL", error), skipped]);
     }
 }
 

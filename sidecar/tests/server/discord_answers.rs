@@ -26,10 +26,10 @@ async fn fetch(discord: &ScriptedServer) -> Outcome {
 }
 
 /// Fetches from this server, and checks that the answer is refused for this reason.
-async fn is_refused(discord: ScriptedServer, why: &str, name: &str) {
+async fn is_refused(discord: ScriptedServer, error: &str, name: &str) {
     match fetch(&discord).await {
         Outcome::Invalid(refusal) | Outcome::Unreachable(refusal) => {
-            assert!(refusal.starts_with(why), "{name}: {refusal}");
+            assert!(refusal.starts_with(error), "{name}: {refusal}");
             assert!(!refusal.contains("t0ken"), "{name}: {refusal}");
         }
         other => panic!("{name}: {other:?}"),
@@ -37,10 +37,10 @@ async fn is_refused(discord: ScriptedServer, why: &str, name: &str) {
 }
 
 async fn are_refused(answers: impl IntoIterator<Item = (&str, impl Into<Vec<u8>>)>) {
-    for (why, answer) in answers {
+    for (error, answer) in answers {
         let answer = answer.into();
         let name = answer[..answer.len().min(500)].escape_ascii().to_string();
-        is_refused(ScriptedServer::saying(answer), why, &name).await;
+        is_refused(ScriptedServer::saying(answer), error, &name).await;
     }
 }
 
@@ -112,7 +112,7 @@ async fn only_the_status_200_has_limits() {
         (no_time, "429 Slow"),
         (no_time, "429 Slow\r\nretry-after: soon t0ken"),
     ];
-    are_refused(answers.map(|(why, status)| (why, response(status, &good())))).await;
+    are_refused(answers.map(|(error, status)| (error, response(status, &good())))).await;
     assert!(target.received().is_empty(), "a redirect was followed");
 
     let answers = [
@@ -211,8 +211,8 @@ async fn a_slow_or_silent_answer_is_given_up_after_ten_seconds() {
     let given_up = slow.map(|(first, more)| async move {
         let discord = ScriptedServer::scripted(move |_, stream| trickle(first, more, stream));
         let start = Instant::now();
-        let why = "no response from Discord in time";
-        is_refused(discord, why, &format!("{first:?}, then {more:?}")).await;
+        let error = "no response from Discord in time";
+        is_refused(discord, error, &format!("{first:?}, then {more:?}")).await;
         assert!(start.elapsed() < Duration::from_secs(12));
     });
     join_all(given_up).await;

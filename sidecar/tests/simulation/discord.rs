@@ -131,6 +131,6 @@ impl Discord {
 fn read(body: &str) -> Outcome {
     match Limits::parse(body.as_bytes()) {
         Ok(limits) => Outcome::Limits(limits),
-        Err(why) => Outcome::Invalid(why),
+        Err(error) => Outcome::Invalid(error),
     }
 }

@@ -146,8 +146,8 @@ impl World {
         let (answer, changed) = if self.server.up {
             self.server.serve(&request)
         } else {
-            let why = "the API server answered 503".to_owned();
-            (Err(Failure::Other(why)), false)
+            let error = "the API server answered 503".to_owned();
+            (Err(Failure::Other(error)), false)
         };
         self.note(|| format!("request {id} of pod {pod}: {answer:?}"));
         self.seen.conflicts += u64::from(answer == Err(Failure::Conflict));

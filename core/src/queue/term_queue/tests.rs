@@ -154,16 +154,16 @@ fn a_new_term_knows_nothing_of_the_term_before() {
 
 #[test]
 fn a_token_that_is_missing_is_reported_by_every_pod() {
-    let why = "cannot read /t".to_owned();
+    let error = "cannot read /t".to_owned();
     let mut queue = leader();
-    queue.token_changed(Current::Missing(why.clone()), at(25));
+    queue.token_changed(Current::Missing(error.clone()), at(25));
     queue.set_leadership(follows(), at(30));
     let state = state(&queue, at(30));
     assert_eq!(
         (&state["token"], &state["blocked_by"]),
         (&json!("missing"), &Value::Null)
     );
-    assert_eq!(state["last_error"], why);
+    assert_eq!(state["last_error"], error);
 }
 
 #[test]

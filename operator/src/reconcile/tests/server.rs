@@ -122,8 +122,8 @@ impl Server {
             match there {
                 Some(_) if creates => return failure(409, "the object has been modified"),
                 Some(there) => {
-                    if let Some(why) = conflict(query, &object, &there) {
-                        return failure(409, why);
+                    if let Some(cause) = conflict(query, &object, &there) {
+                        return failure(409, cause);
                     }
                 }
                 // It would take over an object that another client creates at this moment.
