@@ -78,8 +78,10 @@ async fn the_gateway_closes_a_bot_without_session_starts() {
     let mut bot = bot(&fake, &unpaced().await, TOKEN, 0);
     assert_eq!(bot.event("closed").await["code"], 4004);
     let record = fake
-        .record_when(|record| record.totals.violations == 1)
+        .record_when(|record| record.totals.violations > 0)
         .await;
+    // Each of the bot's two shards may have been recorded by now.
+    assert_eq!(record.totals.violations, record.totals.identifies);
     assert_eq!(record.totals.ready, 0);
 }
 
