@@ -1,4 +1,4 @@
-//! The queue at one moment.
+//! The state of the queue at one moment, for people.
 
 use std::cmp::Reverse;
 use std::net::SocketAddr;
@@ -13,92 +13,100 @@ use crate::lease_state::{BlockedBy, TokenState};
 use crate::pacing::pacer::Lane;
 use crate::time::Moment;
 
-/// So many buckets, and so many shards of each, are enough to look at. There may
-/// be thousands.
+/// The maximum number of buckets in a short snapshot; there may be thousands.
 pub const BRIEF_BUCKETS: usize = 48;
-/// See [`BRIEF_BUCKETS`].
+/// The maximum number of shards of each bucket in a short snapshot.
 pub const BRIEF_SHARDS: usize = 24;
 
-/// What does not change while the process runs.
+/// What does not change while the process runs, for people.
 #[derive(Clone, Debug)]
 pub struct About {
-    /// The pod that this process runs in, if it is one.
+    /// The pod in which this process runs, if any.
     pub pod: Option<Pod>,
-    /// The port that tells all this.
+    /// The port that serves the state.
     pub admin_port: u16,
-    /// Between two grants of one bucket.
+    /// The minimum time between two grants of one bucket.
     pub spacing: Duration,
-    /// Session starts that are left untouched.
+    /// The number of session starts that are not granted.
     pub reserve: u64,
 }
 
-/// A pod of this queue.
+/// The name of a pod of this queue.
 #[derive(Clone, Debug)]
 pub struct Pod {
-    /// Its namespace.
+    /// The namespace of the pod.
     pub namespace: String,
-    /// Its name.
+    /// The name of the pod.
     pub name: String,
 }
 
-/// The queue at one moment, for people.
+/// The state of the queue at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // The names are those of the queue and its budget.
 pub struct Snapshot {
+    /// When the snapshot was taken.
     pub taken: Moment,
+    /// The role of this process in the election.
     pub role: Role,
+    /// The address for forwarded requests of a leader in another pod.
     pub leader: Option<SocketAddr>,
-    /// The pod of another leader.
+    /// The pod of a leader in another pod.
     pub leader_pod: Option<String>,
-    /// Another leader was asked in vain just now.
+    /// Whether the leader in another pod did not answer the last request.
     pub leader_silent: bool,
-    /// Whether another leader can be reached.
+    /// Whether the leader in another pod can be reached.
     pub leader_health: Health,
-    /// On a pod that may not grant, what the pod itself sees of the token: only a
-    /// leader knows what Discord says of it.
+    /// The state of the token. On a pod that may not grant, it does not include Discord's
+    /// response, which only a leader knows.
     pub token: TokenState,
-    /// Likewise.
+    /// The last error of the token or, on a leader, of a fetch.
     pub last_error: Option<String>,
-    /// Clients that this process holds, here or at the leader.
+    /// The number of waiting clients that are connected to this process, whether they wait here
+    /// or at the leader.
     pub held_requests: u64,
-    /// What only a leader knows; none on a pod that may not grant, as another
-    /// pod may be the leader.
+    /// What only a leader knows; none on a pod that may not grant, because another pod may be
+    /// the leader.
     pub leader_view: Option<LeaderView>,
-    /// Those in all buckets, and how many buckets there are: also when `lanes`
-    /// are not all of them.
+    /// The number of requests that wait in all buckets, including those not in `lanes`.
     pub waiting: usize,
+    /// The number of buckets, including those not in `lanes`.
     pub buckets: usize,
+    /// The buckets; in a short snapshot, not all of them.
     pub lanes: Vec<Lane>,
 }
 
 /// What only a leader knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // As above.
 pub struct LeaderView {
+    /// Why nothing is granted; none if something may be.
     pub blocked_by: Option<BlockedBy>,
+    /// When the limits are fetched next.
     pub fetch_at: Option<Moment>,
+    /// The number of buckets; none while it is unknown.
     pub max_concurrency: Option<u32>,
+    /// The last limits from Discord.
     pub limits: Option<Limits>,
+    /// The session starts that are left, including the reserve.
     pub remaining: Option<u64>,
+    /// When Discord resets the limit; none if no window is open.
     pub reset_time: Option<Timestamp>,
-    /// The last grants of this term, the oldest first.
+    /// The last grants of this term, oldest first.
     pub granted: Vec<Granted>,
 }
 
-/// How closely to look.
+/// The level of detail of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// How many wait in each bucket.
+    /// The number of waiting requests of each bucket.
     Numbers,
-    /// Also which shards. That takes a moment when many wait.
+    /// Also all waiting shards. This takes time if there are many.
     Shards,
-    /// Also the first shards of each.
+    /// Also the first [`BRIEF_SHARDS`] waiting shards of each bucket.
     Brief,
 }
 
 impl Detail {
-    /// How many shards of each bucket are told at most.
-    pub(crate) fn most_shards(self) -> usize {
+    /// Returns the maximum number of shards of each bucket.
+    pub(crate) fn max_shards(self) -> usize {
         match self {
             Self::Numbers => 0,
             Self::Shards => usize::MAX,
@@ -109,16 +117,18 @@ impl Detail {
 
 /// A grant that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // As above.
 pub struct Granted {
+    /// The shard that was granted.
     pub shard: u32,
+    /// The bucket of the shard.
     pub bucket: u32,
+    /// When the grant was written.
     pub at: Moment,
 }
 
 impl Snapshot {
-    /// Keeps what is enough to look at: the buckets in which most wait, those in
-    /// which somebody does first, and the first shards of each.
+    /// Reduces the snapshot to [`BRIEF_BUCKETS`] buckets with the most waiting requests, and
+    /// [`BRIEF_SHARDS`] shards of each. Buckets with waiting requests come first.
     pub fn shorten(&mut self) {
         if self.lanes.len() > BRIEF_BUCKETS {
             self.lanes
@@ -132,7 +142,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether there is anything new in it since `before`, but that time passed.
+    /// Returns whether anything but the time has changed since `before`.
     pub fn has_changed_since(&self, before: &Self) -> bool {
         let taken = before.taken;
         Self {

@@ -1,4 +1,4 @@
-//! The queue as JSON, for people and their scripts.
+//! The state of the queue as JSON, for people and their scripts.
 
 use std::net::SocketAddr;
 
@@ -22,21 +22,21 @@ struct State<'a> {
     max_concurrency: Option<u32>,
     recommended_shards: Option<u32>,
     session_starts: Option<SessionStarts>,
-    /// Those who wait in the buckets of the leader, so also for other pods.
+    /// Requests that wait in the buckets of this pod, including those forwarded by other pods.
     waiting: usize,
-    /// The clients that this pod holds.
+    /// The waiting clients that are connected to this pod.
     held_requests: u64,
     /// Why nothing is granted, and what to do.
     message: Option<String>,
     pod: Option<&'a str>,
     namespace: Option<&'a str>,
-    /// The pod that leads, this one or another.
+    /// The pod of the leader, this one or another.
     leader_pod: Option<&'a str>,
     version: &'static str,
     admin_port: u16,
     spacing_ms: u128,
     next_fetch_in_ms: Option<u128>,
-    /// The newest first.
+    /// The last grants, newest first.
     last_grants: Vec<LastGrant>,
     bucket_count: usize,
     buckets: Vec<Bucket<'a>>,
@@ -62,20 +62,20 @@ struct LastGrant {
 #[derive(Serialize)]
 struct Bucket<'a> {
     bucket: u32,
-    /// Until the next may go, or somebody who comes; null while nobody may.
+    /// The time until the next grant is allowed; null while nothing is granted.
     next_grant_in_ms: Option<u128>,
     /// The number of waiting requests.
     waiting: usize,
-    /// Their shards, the next one first; may be shortened.
+    /// The waiting shards, the next one first; may be shortened.
     shards: &'a [u32],
 }
 
-/// The JSON of /state and of /events, with all that the snapshot holds; `wall`
-/// is the wall clock's time when it was taken.
+/// Returns the JSON of /state and /events. `wall` is the wall clock's time at which the snapshot
+/// was taken.
 ///
 /// # Errors
 ///
-/// When it cannot be written as JSON; it has no reason to.
+/// If the state cannot be written as JSON. No known state fails.
 pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::Result<String> {
     let pod = about.pod.as_ref();
     let name = pod.map(|pod| pod.name.as_str());
@@ -167,7 +167,7 @@ mod tests {
     use crate::testing::{about, leader, view};
 
     #[test]
-    fn of_many_buckets_the_busiest_are_kept_and_the_rest_is_counted() {
+    fn a_short_snapshot_has_the_busiest_buckets_and_counts_all() {
         let mut lanes = vec![0; 4096];
         lanes[4000] = 9000;
         (lanes[7], lanes[8]) = (1, 2);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_grant_comes_first_and_time_alone_is_no_news() {
+    fn the_last_grant_comes_first_and_time_alone_is_no_change() {
         let mut snapshot = leader(&[1]);
         let before = snapshot.clone();
         snapshot.taken = Moment::from_nanos(11_000_000_000);
@@ -204,26 +204,26 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_lead_names_the_pod_that_does() {
+    fn a_follower_names_the_pod_of_the_leader() {
         let mut snapshot = leader(&[]);
         let mut about = about();
         about.pod = Some(Pod {
             namespace: "bots".to_owned(),
             name: "me".to_owned(),
         });
-        let mut told = |role, pod: Option<&str>| {
+        let mut json_of = |role, pod: Option<&str>| {
             snapshot.role = role;
             snapshot.leader_view.take_if(|_| role != Role::Leader);
             snapshot.leader_pod = pod.map(str::to_owned);
             json(&snapshot, &about, Timestamp::UNIX_EPOCH).unwrap()
         };
-        assert!(told(Role::Leader, None).contains(r#""leader_pod":"me""#));
-        assert!(told(Role::Follower, Some("other")).contains(r#""leader_pod":"other""#));
-        assert!(told(Role::Expired, None).contains(r#""leader_pod":null"#));
+        assert!(json_of(Role::Leader, None).contains(r#""leader_pod":"me""#));
+        assert!(json_of(Role::Follower, Some("other")).contains(r#""leader_pod":"other""#));
+        assert!(json_of(Role::Expired, None).contains(r#""leader_pod":null"#));
     }
 
     #[test]
-    fn a_window_that_is_over_by_our_clock_resets_in_no_time() {
+    fn the_time_until_the_reset_is_never_negative() {
         let mut snapshot = leader(&[1]);
         let view = view(&mut snapshot);
         view.remaining = Some(3);

@@ -1,11 +1,10 @@
-//! The queue of the term in which this process leads.
+//! The queue of the term in which this process is the leader.
 //!
-//! All decisions of the queue task are made here; the task (`keeper`) moves
-//! events, permits, alarms and logs. The simulation drives this without the
-//! task, in its own time.
+//! This module makes all decisions of the queue task; the task itself handles events, permits,
+//! timers and logs. A simulation drives this module without the task, in simulated time.
 //!
-//! Each term has a queue of its own, which starts from what the last leader
-//! left. When the term ends, its waiters are sent to the next leader.
+//! Each term has a queue of its own, which starts from the handover of the last leader. When the
+//! term ends, its waiters are sent to the next leader.
 
 use std::collections::VecDeque;
 
@@ -25,49 +24,47 @@ use crate::protocol::refusal::{Reason, Refusal};
 use crate::queue::snapshot::{Detail, Granted, LeaderView, Snapshot};
 use crate::time::Moment;
 
-/// How many of the last grants are kept, for people.
+/// The maximum number of last grants that are kept for people.
 const MAX_GRANTED: usize = 64;
 
-/// What a change of the token means.
+/// How the token has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenChange {
-    /// The token that was there before is back.
+    /// The previous token exists again.
     Returned,
-    /// Another token.
+    /// There is another token.
     New,
-    /// The token is gone; why.
+    /// There is no token any more, with the error.
     Missing(String),
-    /// None is configured.
+    /// No token is configured.
     None,
 }
 
-/// The queue of the term in which this process leads, and its place in the
-/// election.
+/// The queue of the term in which this process is the leader, and its leadership state.
 #[derive(Debug)]
 pub struct TermQueue {
     config: Config,
     leadership: LeadershipState,
-    /// The term that began last. Once it has ended, what it left is handed over,
-    /// and nothing else of it is used.
+    /// The term that began last. After its end it is used for the handover only.
     last_term: Option<TermState>,
     token: Current,
     /// The last token that existed, and its fingerprint.
     last_token: Option<(BotToken, String)>,
 }
 
-/// What belongs to one term, and is of no use in another.
+/// The state of one term, which the next term does not use.
 #[derive(Debug)]
 struct TermState {
-    /// Of the term.
+    /// The number of the term.
     number: u64,
     queue: Queue,
     reset_time: Option<Timestamp>,
-    /// The last grants, the oldest first.
+    /// The last grants, oldest first.
     granted: VecDeque<Granted>,
 }
 
 impl TermQueue {
-    /// The queue of a process that stands here, at `now`.
+    /// Returns the queue of a process with this leadership state.
     pub fn new(config: Config, leadership: LeadershipState, token: Current, now: Moment) -> Self {
         let mut new = Self {
             config,
@@ -80,8 +77,8 @@ impl TermQueue {
         new
     }
 
-    /// Follows the election. Returns whether a term began or ended: then no one
-    /// waits here any more, and the answer to a fetch under way is void.
+    /// Takes a new leadership state. Returns whether a term began or ended: then the queue has no
+    /// waiters, and the response to a fetch in flight is void.
     pub fn set_leadership(&mut self, leadership: LeadershipState, now: Moment) -> bool {
         let number =
             |leadership: &LeadershipState| leadership.term.as_ref().map(|term| term.number);
@@ -114,28 +111,28 @@ impl TermQueue {
         self.last_token.as_ref().map(|(_, fingerprint)| fingerprint)
     }
 
-    /// Whether this process has a term. Its right to grant may have run out.
+    /// Returns whether this process has a term. Its right to grant may have expired.
     pub fn has_term(&self) -> bool {
         self.leadership.leads()
     }
 
-    /// Whether this process may grant and fetch.
+    /// Returns whether this process may grant and fetch.
     pub fn may_grant(&self, now: Moment) -> bool {
         self.until() > now
     }
 
-    /// The end of the right to grant; zero without a term.
+    /// Returns the end of the right to grant; zero without a term.
     fn until(&self) -> Moment {
         let term = self.leadership.term.as_ref();
         term.map_or(Moment::ZERO, |term| term.until)
     }
 
-    /// What belongs to the present term, if this process has one.
+    /// Returns the state of the current term, if this process has one.
     fn term_state(&self) -> Option<&TermState> {
         self.last_term.as_ref().filter(|_| self.has_term())
     }
 
-    /// The same, while this process may grant.
+    /// Returns the state of the current term, if this process may grant.
     fn granting(&self, now: Moment) -> Option<&TermState> {
         self.term_state().filter(|_| self.may_grant(now))
     }
@@ -145,14 +142,13 @@ impl TermQueue {
         self.last_term.as_mut().filter(|_| may_grant)
     }
 
-    /// When to look again if nothing happens before, for a grant or a fetch.
+    /// Returns when the next grant or fetch is due, if nothing happens before.
     pub fn wake_at(&self, now: Moment) -> Option<Moment> {
         self.granting(now)?.queue.wake_at()
     }
 
-    /// A waiter joins. Returns whether it returned to a place that was kept for
-    /// it; none when this process has no term, so that the waiter must ask the
-    /// next leader.
+    /// Adds a waiter. Returns whether it took a reservation; none if this process has no term, so
+    /// that the waiter must be sent to the next leader.
     pub fn offer(
         &mut self,
         waiter: WaiterId,
@@ -165,14 +161,14 @@ impl TermQueue {
         Some(state.queue.offer_from(waiter, shard, arrived, now))
     }
 
-    /// A waiter disconnected. Returns whether it was waiting.
+    /// Removes a waiter that disconnected. Returns whether it was waiting.
     pub fn cancel(&mut self, waiter: WaiterId, now: Moment) -> bool {
         self.last_term
             .as_mut()
             .is_some_and(|state| state.queue.cancel(waiter, now))
     }
 
-    /// A waiter waits no longer. None when it was not waiting, as it was granted.
+    /// Removes a waiter whose `wait` has passed. Returns the refusal; none if it was granted.
     pub fn give_up(&mut self, waiter: WaiterId, now: Moment) -> Option<Refusal> {
         let mut refusal = self.last_term.as_mut()?.queue.give_up(waiter, now)?;
         if !self.may_grant(now) {
@@ -181,15 +177,14 @@ impl TermQueue {
         Some(refusal)
     }
 
-    /// The next waiter that may identify now, and until when its grant may be
-    /// written. The caller reports [`TermQueue::written`] or
-    /// [`TermQueue::unwritten`].
+    /// Returns a grant for the next waiter that may identify now, and until when it may be
+    /// written. The caller must report [`TermQueue::written`] or [`TermQueue::unwritten`].
     pub fn grant(&mut self, now: Moment) -> Option<(Grant, Moment)> {
         let until = self.until();
         Some((self.granting_mut(now)?.queue.grant(now)?, until))
     }
 
-    /// The grant was written at `at`, or may have been.
+    /// Records that the grant was written at `at`, or may have been.
     pub fn written(&mut self, grant: &Grant, at: Moment) {
         let Some(state) = &mut self.last_term else {
             return;
@@ -205,15 +200,15 @@ impl TermQueue {
         });
     }
 
-    /// Not a byte of the grant was written.
+    /// Records that no byte of the grant was written.
     pub fn unwritten(&mut self, waiter: WaiterId, now: Moment) {
         if let Some(state) = &mut self.last_term {
             state.queue.unwritten(waiter, now);
         }
     }
 
-    /// The token to fetch the limits with, when that is due. The caller reports
-    /// [`TermQueue::fetched`], unless a term or the token changes before.
+    /// Returns the token with which to fetch the limits, if a fetch is due. The caller must report
+    /// [`TermQueue::fetched`], unless the term or the token changes before.
     pub fn fetch_due(&mut self, now: Moment) -> Option<BotToken> {
         self.granting(now)?
             .queue
@@ -224,8 +219,8 @@ impl TermQueue {
         Some(token)
     }
 
-    /// The fetch ended at `now`, which is `wall` on the wall clock. `jitter` is
-    /// anything from 0 to 1. None when it was void.
+    /// Takes the outcome of a fetch that ended at `now`, which is `wall` on the wall clock.
+    /// `jitter` is 0 to 1. Returns none if the fetch was void.
     pub fn fetched(
         &mut self,
         outcome: Outcome,
@@ -242,7 +237,7 @@ impl TermQueue {
         Some(result)
     }
 
-    /// The token changed. A fetch with the old one is void.
+    /// Takes the current token. A fetch with the previous one is void.
     pub fn token_changed(&mut self, token: Current, now: Moment) -> TokenChange {
         let last = self.last_token.as_ref().map(|(last, _)| last);
         let change = match &token {
@@ -265,8 +260,8 @@ impl TermQueue {
         change
     }
 
-    /// What the next leader of this Lease must know after `term`; none while
-    /// the term lasts or a grant is still being written.
+    /// Returns the handover to the next leader of this Lease after `term`; none while the term
+    /// lasts or a grant is still being written.
     pub fn handover(&self, lease: &str, term: &Term, now: Moment) -> Option<Handover> {
         let last = self.last_term.as_ref();
         if self.has_term() || last.is_some_and(|state| state.queue.is_writing()) {
@@ -274,27 +269,27 @@ impl TermQueue {
         }
         Some(match last.filter(|state| state.number == term.number) {
             Some(state) => state.queue.handover(lease, now),
-            // A process that is told to end while it takes the Lease never begins.
+            // A process that is stopped while it takes the Lease never begins the term.
             None => term.handover.pass_on(lease, self.config.spacing, now),
         })
     }
 
-    /// Why nothing is granted in this term; none when something may be.
+    /// Returns why nothing is granted in this term; none if something may be.
     pub fn blocked_by(&self) -> Option<BlockedBy> {
         self.term_state()?.queue.blocked_by()
     }
 
-    /// What Discord reported last in this term.
+    /// Returns the last limits from Discord in this term.
     pub fn limits(&self) -> Option<Limits> {
         self.term_state()?.queue.budget().limits()
     }
 
-    /// When to fetch the limits next.
+    /// Returns when to fetch the limits next.
     pub fn fetch_at(&self) -> Option<Moment> {
         self.term_state()?.queue.fetch_at()
     }
 
-    /// The last error of the token, or of Discord in this term, for a person.
+    /// Returns the last error of the token, or of a fetch in this term, for people.
     pub fn last_error(&self) -> Option<String> {
         self.last_error_in(self.term_state())
     }
@@ -306,9 +301,9 @@ impl TermQueue {
         }
     }
 
-    /// What a leader publishes on its Lease, as `holder`. It is on the Lease only
-    /// if no one else has led meanwhile, so a right that has lapsed is no reason
-    /// to leave anything out.
+    /// Returns what the leader publishes on its Lease as `holder`. It includes what only a leader
+    /// knows even if the right to grant has expired: the write succeeds only if no other pod has
+    /// been the leader since.
     pub fn published_state(&self, holder: &str) -> PublishedState {
         let mut entry = Entry {
             token: self.token.state(),
@@ -334,12 +329,13 @@ impl TermQueue {
         }
     }
 
-    /// The queue at `now`, for people. This process holds `held` clients.
+    /// Returns the state of the queue at `now`, for people. `held_requests` waiting clients are
+    /// connected to this process.
     pub fn snapshot(&self, detail: Detail, held_requests: u64, now: Moment) -> Snapshot {
         let granting = self.granting(now);
-        // Who waits here is known here, even if the right to grant has lapsed.
+        // The waiters are known here even if the right to grant has expired.
         let lanes: Vec<_> = match self.term_state() {
-            Some(state) => state.queue.lanes(detail.most_shards()).collect(),
+            Some(state) => state.queue.lanes(detail.max_shards()).collect(),
             None => Vec::new(),
         };
         let leader = self.leadership.leader.as_ref();
@@ -383,8 +379,7 @@ fn with_fingerprint(token: &BotToken) -> (BotToken, String) {
     (token.clone(), token.fingerprint())
 }
 
-/// When the open window ends, on the wall clock, to the second; none when no
-/// window is open.
+/// Returns when the open window ends on the wall clock, to the second; none if no window is open.
 fn reset_time(limits: &Limits, wall: Timestamp) -> Option<Timestamp> {
     let after = SignedDuration::try_from(limits.reset_after).ok()?;
     let time = wall.checked_add(after).ok()?;
@@ -392,8 +387,8 @@ fn reset_time(limits: &Limits, wall: Timestamp) -> Option<Timestamp> {
     (!limits.reset_after.is_zero()).then_some(time)
 }
 
-/// The old time when the new one is the same but for the network's jitter: who
-/// writes it down need not write again.
+/// Returns the old time if the new one differs only by the network's jitter, so that the Lease is
+/// not written again.
 fn steady(old: Option<Timestamp>, new: Option<Timestamp>) -> Option<Timestamp> {
     let close = |(old, new): (Timestamp, Timestamp)| (new.as_second() - old.as_second()).abs() <= 2;
     if old.zip(new).is_some_and(close) {
