@@ -1,19 +1,19 @@
 //! The leader election over one Lease, as a state machine.
 //!
-//! Kubernetes is what all agree on: every write carries the version of the
-//! Lease that it changes, and the API server refuses it when that is not the
-//! present one. Around that, this keeps three promises:
+//! The API server provides the consensus: every write names the version of the Lease that it
+//! changes, and the API server refuses it if that is not the current one. On this basis, the
+//! election guarantees:
 //!
-//! - A candidate takes the Lease when its leader has *released* it, or when the
-//!   candidate itself has seen it unchanged for the whole duration that the
-//!   Lease names, by its own clock. Wall clocks are never compared.
-//! - A leader may grant until the moment at which it *sent* its last successful
-//!   renewal, plus the duration, less a margin. So its right has ended before
-//!   anybody else can have waited it out.
-//! - A new leader leaves each bucket alone until its predecessor's last grant
-//!   is one spacing old.
+//! - A candidate takes the Lease only if its leader has *released* it, or if the candidate itself
+//!   has observed it unchanged for the whole duration that the Lease names, by its own clock. Wall
+//!   clocks are never compared.
+//! - A leader may grant until the time at which it *sent* its last successful renewal, plus the
+//!   duration, less a margin. So its right to grant expires before another candidate can take the
+//!   Lease.
+//! - A new leader grants nothing from a bucket until its predecessor's last grant is one spacing
+//!   old.
 //!
-//! Clocks may run up to 5 % apart, which is a hundred times more than they do.
+//! The rates of two clocks may differ by up to 5 %, a hundred times more than they do in practice.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::leadership::term::{ReceivedHandover, Term};
 use crate::lease_state::HandoverRecord;
 use crate::time::Moment;
 
-/// No Lease may name a longer duration, and one that names none is waited out
-/// for so long: nobody knows what a leader of it believes.
+/// The longest duration of a Lease. A Lease that names none is waited out for this long, because
+/// the duration that its leader uses is unknown.
 pub const MAX_DURATION: Duration = Duration::from_secs(30);
 
-/// The pause after a request that failed, at first and at most.
+/// The first and the longest pause after a failed request.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
 /// The settings of the election.
@@ -70,46 +70,46 @@ pub fn margin(duration: Duration) -> Duration {
     duration / 10
 }
 
-/// A Lease, as it was at one version.
+/// A Lease at one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// A Lease that was deleted and made again has another one.
+    /// The UID. A Lease that was deleted and created again has another one.
     pub uid: String,
-    /// Changes with every write. It has no order.
+    /// The resource version, which changes with every write and has no order.
     pub version: String,
-    /// Who leads, if anybody.
+    /// The holder; none if the Lease was released.
     pub holder: Option<String>,
-    /// How long to believe so.
+    /// How long the holder is considered the leader after its last renewal.
     pub duration: Option<Duration>,
-    /// What the last leader handed over.
+    /// The handover of the last leader.
     pub handover: Option<HandoverRecord>,
     /// The address for forwarded requests, as the leader wrote it.
     pub address: Option<String>,
 }
 
-/// What to do next. One request at a time.
+/// What to do next: at most one request at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Read the Lease.
     Read,
-    /// Change this version of it, or nothing.
+    /// Change the Lease, if it still has this version.
     Write(Write),
-    /// Nothing before this moment; for ever if there is none.
+    /// Wait until this moment; without one, until the next input.
     Wait(Option<Moment>),
 }
 
 /// A change of one version of the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// Of this Lease,
+    /// The UID of the Lease.
     pub uid: String,
-    /// and this version of it.
+    /// The resource version that is changed.
     pub version: String,
-    /// What to change.
+    /// The kind of change.
     pub kind: Kind,
 }
 
-/// What to change.
+/// The kind of change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Become the holder with this name, and remove what the last leader wrote: the handover
@@ -121,36 +121,37 @@ pub enum Kind {
     Release,
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It succeeded, and this is the Lease after it.
+    /// It succeeded, with the Lease after it.
     Lease(Lease),
-    /// There is no such Lease.
+    /// The Lease does not exist.
     Missing,
-    /// The version, or the Lease, is another one by now: nothing was changed.
+    /// The Lease has another UID or version by now, so nothing was changed.
     Conflict,
-    /// An error, or no answer: it may have been done, be done later, or never.
+    /// An error, or no response: the API server may execute it before or after this, or never.
     Failed,
 }
 
+/// The Lease as it was last observed.
 #[derive(Clone, Debug)]
-struct Sighting {
+struct Observation {
     lease: Lease,
-    /// Since when it was not seen to change.
+    /// Since when it was not observed to change.
     since: Moment,
 }
 
-/// What kind of a request is under way.
+/// The kind of the request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Look,
+enum InFlight {
+    Read,
     Take,
     Renew,
     Release,
 }
 
-/// A try to take the Lease; it may succeed unseen.
+/// An attempt to take the Lease, which may succeed without a response.
 #[derive(Clone, Debug)]
 struct Attempt {
     sent: Moment,
@@ -160,78 +161,77 @@ struct Attempt {
     handover: ReceivedHandover,
 }
 
-/// See the module.
+/// The state machine of one candidate.
 #[derive(Clone, Debug)]
 pub struct Election {
     config: Config,
-    /// The first Lease that was ever seen.
+    /// The UID of the first Lease that was observed.
     first_uid: Option<String>,
-    seen: Option<Sighting>,
+    seen: Option<Observation>,
     /// The Lease must be read before anything is decided.
-    look: bool,
+    must_read: bool,
     term: Option<Term>,
     attempts: u64,
     attempt: Option<Attempt>,
     renew_at: Moment,
     resigned: bool,
-    /// What was asked, and when.
-    asked: Option<(Asked, Moment)>,
+    /// The request in flight, and when it was sent.
+    in_flight: Option<(InFlight, Moment)>,
     retry_at: Moment,
     backoff: Duration,
-    /// Since the last write that succeeded.
+    /// Whether a write has failed since the last success of one.
     write_failed: bool,
 }
 
-/// By how much two moments of one spacing must be further apart when they are
-/// measured by two clocks.
+/// Returns by how much a spacing is extended if two clocks measure it.
 pub fn drift(spacing: Duration) -> Duration {
     spacing / 40
 }
 
 impl Election {
-    /// One who knows nothing yet.
+    /// Returns a candidate that has not read the Lease yet.
     pub fn new(config: Config) -> Self {
         Self {
             config,
             first_uid: None,
             seen: None,
-            look: true,
+            must_read: true,
             term: None,
             attempts: 0,
             attempt: None,
             renew_at: Moment::ZERO,
             resigned: false,
-            asked: None,
+            in_flight: None,
             retry_at: Moment::ZERO,
             backoff: BACKOFF.0,
             write_failed: false,
         }
     }
 
-    /// The term of this one; none when another leads, or it has resigned. Its
-    /// right to grant may have run out: then a renewal may bring it back, as
-    /// nobody else has led meanwhile.
+    /// Returns the term of this candidate; none if it is not the leader or has resigned. Its right
+    /// to grant may have expired; a renewal restores it, because no other candidate has been the
+    /// leader since.
     pub fn term(&self) -> Option<&Term> {
         self.term.as_ref().filter(|_| !self.resigned)
     }
 
-    /// Whether it has resigned, and there is nothing more to release.
+    /// Returns whether it has resigned and has nothing left to release.
     pub fn has_left(&self) -> bool {
         let nothing = self.term.is_none() && self.attempt.is_none();
-        self.resigned && nothing && self.asked.is_none()
+        self.resigned && nothing && self.in_flight.is_none()
     }
 
-    /// Whether it was told to lead no more.
+    /// Returns whether [`Election::resign`] was called.
     pub fn has_resigned(&self) -> bool {
         self.resigned
     }
 
-    /// The term that this one still has to end, as it has resigned.
+    /// Returns the term that a resigned candidate has not released yet.
     pub fn releasing(&self) -> Option<&Term> {
         self.term.as_ref().filter(|_| self.resigned)
     }
 
-    /// The Lease as it was last seen.
+    /// Returns the Lease as it was last observed.
     pub fn lease(&self) -> Option<&Lease> {
         self.seen.as_ref().map(|seen| &seen.lease)
     }
@@ -242,18 +242,18 @@ impl Election {
         Some((lease.holder.as_deref()?, lease.address.as_deref()?))
     }
 
-    /// What to do now. A request that it asks for must be answered by
-    /// [`Election::answered`] before it asks for another.
+    /// Returns what to do now. After a request, it returns no other until
+    /// [`Election::answered`] is called.
     pub fn step(&mut self, now: Moment) -> Step {
-        if self.asked.is_some() {
+        if self.in_flight.is_some() {
             return Step::Wait(None);
         }
         if now < self.retry_at {
             return Step::Wait(Some(self.retry_at));
         }
-        let Some(seen) = self.seen.as_ref().filter(|_| !self.look) else {
-            self.look = false;
-            self.asked = Some((Asked::Look, now));
+        let Some(seen) = self.seen.as_ref().filter(|_| !self.must_read) else {
+            self.must_read = false;
+            self.in_flight = Some((InFlight::Read, now));
             return Step::Read;
         };
         let Lease { uid, version, .. } = seen.lease.clone();
@@ -267,31 +267,31 @@ impl Election {
                 _ => Kind::Take(self.attempt(now)),
             },
         };
-        let asked = match kind {
-            Kind::Take(_) => Asked::Take,
-            Kind::Renew => Asked::Renew,
-            Kind::Release => Asked::Release,
+        let request = match kind {
+            Kind::Take(_) => InFlight::Take,
+            Kind::Renew => InFlight::Renew,
+            Kind::Release => InFlight::Release,
         };
-        self.asked = Some((asked, now));
+        self.in_flight = Some((request, now));
         Step::Write(Write { uid, version, kind })
     }
 
-    /// What came of the request that [`Election::step`] asked for.
+    /// Takes the result of the request that [`Election::step`] returned.
     pub fn answered(&mut self, answer: Answer, now: Moment) {
-        let Some((asked, sent)) = self.asked.take() else {
+        let Some((request, sent)) = self.in_flight.take() else {
             return;
         };
         match answer {
             Answer::Lease(lease) => {
-                // A look that succeeds says nothing about writes that do not.
-                if asked != Asked::Look {
+                // A successful read is no evidence that writes succeed.
+                if request != InFlight::Read {
                     self.write_failed = false;
                 }
                 if !self.write_failed {
                     self.backoff = BACKOFF.0;
                 }
                 self.see(lease, now);
-                if matches!(asked, Asked::Take | Asked::Renew) {
+                if matches!(request, InFlight::Take | InFlight::Renew) {
                     self.renewed(sent);
                 }
             }
@@ -301,53 +301,53 @@ impl Election {
                 self.seen = None;
                 self.pause(now);
             }
-            // What is there instead decides.
+            // The next step depends on the current Lease.
             Answer::Conflict => {
-                self.look = true;
+                self.must_read = true;
                 if self.write_failed {
                     self.pause(now);
                 }
                 self.write_failed = true;
             }
-            // Only a look can tell whether a write was done.
+            // Only a read shows whether the write was executed.
             Answer::Failed => {
-                self.look = true;
-                self.write_failed |= asked != Asked::Look;
+                self.must_read = true;
+                self.write_failed |= request != InFlight::Read;
                 self.pause(now);
             }
         }
     }
 
-    /// The Lease was seen by other means than a request: a watch.
+    /// Takes the Lease as a watch reported it.
     pub fn noticed(&mut self, lease: Lease, now: Moment) {
-        // It may be older than what is under way, than what a leader knows, or
-        // than a try of which nobody knows what came.
-        let idle = self.asked.is_none() && self.attempt.is_none();
+        // It may be older than a request in flight, than what a leader knows, or than an attempt
+        // whose result is unknown.
+        let idle = self.in_flight.is_none() && self.attempt.is_none();
         if idle && self.term.is_none() {
             self.see(lease, now);
         } else {
-            self.look = true;
+            self.must_read = true;
         }
     }
 
-    /// The Lease may have changed unseen: read it.
+    /// Reads the Lease next, because it may have changed unobserved.
     pub fn doubt(&mut self) {
-        self.look = true;
+        self.must_read = true;
     }
 
-    /// There is news to write with the next renewal: renew by then.
+    /// Renews the Lease at `at` or earlier, because there is a new state to publish.
     pub fn renew_by(&mut self, at: Moment) {
         self.renew_at = self.renew_at.min(at);
     }
 
-    /// Leads no more, and never again. What it has is released.
+    /// Gives up the leadership and the candidacy for good. The Lease is released.
     pub fn resign(&mut self) {
         self.resigned = true;
         self.retry_at = Moment::ZERO;
     }
 
     fn see(&mut self, lease: Lease, now: Moment) {
-        let same = |seen: &Sighting| seen.lease.uid == lease.uid;
+        let same = |seen: &Observation| seen.lease.uid == lease.uid;
         if !self.seen.as_ref().is_none_or(same) {
             self.term = None;
             self.attempt = None;
@@ -356,7 +356,7 @@ impl Election {
         self.term = self.term.take().filter(|term| holds(&term.holder));
         if let Some(attempt) = self.attempt.take() {
             if holds(&attempt.holder) && attempt.version != lease.version {
-                // An answer may say so, or a look, when the answer was lost.
+                // A response shows it, or a read if the response was lost.
                 self.term = Some(Term {
                     number: attempt.number,
                     holder: attempt.holder,
@@ -369,17 +369,18 @@ impl Election {
             }
         }
         self.first_uid.get_or_insert_with(|| lease.uid.clone());
-        let unchanged =
-            |seen: &&Sighting| seen.lease.uid == lease.uid && seen.lease.version == lease.version;
+        let unchanged = |seen: &&Observation| {
+            seen.lease.uid == lease.uid && seen.lease.version == lease.version
+        };
         let since = self
             .seen
             .as_ref()
             .filter(unchanged)
             .map_or(now, |s| s.since);
-        self.seen = Some(Sighting { lease, since });
+        self.seen = Some(Observation { lease, since });
     }
 
-    /// Tries to take the Lease, or tries again: by which name.
+    /// Starts or repeats an attempt to take the Lease. Returns the holder to write.
     fn attempt(&mut self, now: Moment) -> String {
         let Some(seen) = &self.seen else {
             return self.config.identity.clone();
@@ -419,9 +420,9 @@ impl Election {
         is_valid.then_some(record)
     }
 
-    /// When the Lease may be taken, if it does not change before.
-    fn free_at(&self, seen: &Sighting) -> Moment {
-        let Sighting { lease, since } = seen;
+    /// Returns when the Lease may be taken, if it does not change before.
+    fn free_at(&self, seen: &Observation) -> Moment {
+        let Observation { lease, since } = seen;
         if self.handover(lease).is_some() {
             return *since;
         }
@@ -431,7 +432,7 @@ impl Election {
         *since + duration.min(MAX_DURATION)
     }
 
-    fn received_handover(&self, seen: &Sighting, now: Moment) -> ReceivedHandover {
+    fn received_handover(&self, seen: &Observation, now: Moment) -> ReceivedHandover {
         let drift = drift(self.config.spacing);
         let all_free_at = now + self.config.spacing + drift;
         match self.handover(&seen.lease) {

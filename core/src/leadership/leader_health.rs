@@ -1,8 +1,8 @@
 //! Whether this pod reaches the leader that it follows.
 //!
 //! A leader that renews its Lease and does not answer this pod (a NetworkPolicy, a service
-//! mesh) is a fault that no other pod sees. Clients that wait here would wait for ever, so
-//! this pod turns unready and the Service sends them to the leader. While the Lease is not
+//! mesh) is a fault that no other pod observes. Clients that wait here would wait forever, so
+//! this pod becomes unready and the Service sends them to the leader. While the Lease is not
 //! renewed, no pod is better than another, and all stay ready: the Service must not become
 //! empty.
 
@@ -15,31 +15,32 @@ use crate::leadership::state::Leader;
 use crate::lease_state::Unreachable;
 use crate::time::Moment;
 
-/// A report is written only this soon after a renewal was seen: each change of the Lease
-/// makes its candidates wait anew, and must not delay them when the leader is gone.
+/// The maximum time between an observed renewal and a report. Each change of the Lease makes its
+/// candidates start their wait again, which must not delay them after the leader is gone.
 const REPORT_WITHIN: Duration = Duration::from_secs(1);
 
-/// A single lost packet, or a leader that gives way, is not a fault.
+/// The number of failed probes after which the leader is unreachable. One lost packet, or a
+/// leader that resigns, is not a fault.
 const MIN_FAILURES: u32 = 3;
 
-/// How the leader is watched.
+/// The settings of the probes.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// A leader that has not answered anything for this long is probed.
     pub probe_every: Duration,
-    /// How soon a probe that failed is repeated.
+    /// The time between a failed probe and the next.
     pub retry_every: Duration,
-    /// How long the answer to a probe may take. A leader answers at once.
+    /// The timeout of a probe. A leader answers immediately.
     pub patience: Duration,
     /// A leader that has not answered for this long cannot be reached.
     pub unreachable_after: Duration,
-    /// A leader whose renewals were not seen for this long may be gone, unless its Lease names
-    /// a longer duration.
+    /// A leader without an observed renewal for this long may be gone, unless its Lease names a
+    /// longer duration.
     pub renewed_within: Duration,
 }
 
 impl Config {
-    /// The periods for a Lease that is renewed this often.
+    /// Returns the settings for a Lease that is renewed this often.
     pub fn new(renew_every: Duration) -> Self {
         Self {
             probe_every: Duration::from_secs(10),
@@ -52,35 +53,35 @@ impl Config {
     }
 }
 
-/// A renewal of the Lease by another pod, as this pod saw it.
+/// A renewal of the Lease by another pod, as this pod observed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Renewal {
-    /// The Lease.
+    /// The UID of the Lease.
     pub uid: String,
-    /// Its last version with this renewal: a report of another pod changes it.
+    /// The last resource version with this renewal: a report of another pod changes it.
     pub version: String,
-    /// The holder, by its name in its term.
+    /// The holder of the Lease: the name of the leader in its term.
     pub holder: String,
-    /// When this pod saw it; if it missed the change, the last moment before it.
+    /// When this pod observed it; if it missed the change, the last observation before it.
     pub at: Moment,
     /// The duration that the Lease names: during a rollout the leader may have other settings
     /// than this pod.
     pub duration: Option<Duration>,
-    /// What this pod has reported about the leader, as it is on the Lease.
+    /// The report of this pod on the Lease.
     pub report: Option<String>,
 }
 
 /// Whether the leader can be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Health {
-    /// No other pod leads, as far as this pod knows.
+    /// This pod knows of no leader in another pod.
     #[default]
     NoLeader,
     /// The leader answers, or has not been silent for long.
     Reachable,
     /// The leader does not answer.
     Unreachable {
-        /// The leader.
+        /// The leader that does not answer.
         leader: Leader,
         /// When it last answered.
         since: Moment,
@@ -90,12 +91,12 @@ pub enum Health {
 }
 
 impl Health {
-    /// Whether clients may be sent to this pod.
+    /// Returns whether the Service may send clients to this pod.
     pub fn is_ready(&self) -> bool {
         !matches!(self, Self::Unreachable { lives: true, .. })
     }
 
-    /// The report that has to be on the Lease; none when there must not be one.
+    /// Returns the report that must be on the Lease; none if there must be none.
     pub fn report(&self, now: Moment, wall: Timestamp) -> Option<Unreachable> {
         let Self::Unreachable { leader, since, .. } = self else {
             return None;
@@ -104,23 +105,23 @@ impl Health {
         Some(Unreachable {
             leader: leader.holder.clone(),
             address: leader.address,
-            // It was not before the machine was started.
+            // The last answer was not before the machine booted.
             since: wall.checked_sub(silent).unwrap_or(wall),
         })
     }
 }
 
-/// Decides when this pod writes its report to the Lease, or removes it: once for each
-/// change, and only right after a renewal.
+/// When this pod writes its report to the Lease or removes it: once for each change, and only
+/// right after a renewal.
 #[derive(Debug, Default)]
 pub struct Reports {
-    /// The holder that a report was written or removed for last, and which.
+    /// The holder that the last write was about, and whether it wrote or removed a report.
     written: Option<(String, bool)>,
 }
 
 impl Reports {
-    /// Returns the report to write now, or to remove if it is none. Returns nothing when
-    /// the Lease has it right already, or was written to for this.
+    /// Returns the report to write now, or `Some(None)` to remove it. Returns none if the Lease is
+    /// already correct, or was written for this change.
     pub fn due(
         &self,
         renewal: &Renewal,
@@ -139,35 +140,35 @@ impl Reports {
         (!is_right && !is_written && !is_late).then_some(report)
     }
 
-    /// The report was written to the Lease, or removed.
+    /// Records that the report was written to the Lease, or removed.
     pub fn written(&mut self, holder: &str, is_unreachable: bool) {
         self.written = Some((holder.to_owned(), is_unreachable));
     }
 }
 
-/// Watches one leader after another.
+/// Whether the current leader in another pod can be reached.
 #[derive(Clone, Debug)]
 pub struct LeaderHealth {
     config: Config,
     following: Option<Following>,
-    /// The holder that renewed the Lease last, and until when it counts as living.
+    /// The holder that renewed the Lease last, and until when it counts as alive.
     renewed: Option<(String, Moment)>,
 }
 
 #[derive(Clone, Debug)]
 struct Following {
     leader: Leader,
-    /// When it answered last, or was followed first.
+    /// When it last answered, or became the leader.
     answered_at: Moment,
     /// Failed probes since then.
     failures: u32,
     probe_at: Moment,
-    /// Until it answers.
+    /// Whether it is unreachable until it answers.
     is_unreachable: bool,
 }
 
 impl LeaderHealth {
-    /// No leader is known yet.
+    /// Returns the state before a leader is known.
     pub fn new(config: Config) -> Self {
         Self {
             config,
@@ -176,8 +177,8 @@ impl LeaderHealth {
         }
     }
 
-    /// Follows this leader from now on; none when this pod leads, or nobody does. Returns
-    /// whether that is new.
+    /// Sets the leader in another pod; none if this pod is the leader, or no pod is. Returns
+    /// whether it has changed.
     pub fn follow(&mut self, leader: Option<&Leader>, now: Moment) -> bool {
         let followed = self.following.as_ref().map(|following| &following.leader);
         if followed == leader {
@@ -187,21 +188,21 @@ impl LeaderHealth {
             leader: leader.clone(),
             answered_at: now,
             failures: 0,
-            // It may take its port a moment.
+            // Its port may not accept connections yet.
             probe_at: now + self.config.retry_every,
             is_unreachable: false,
         });
         true
     }
 
-    /// The Lease was renewed.
+    /// Takes a renewal of the Lease.
     pub fn renewed(&mut self, renewal: &Renewal) {
         let named = renewal.duration.unwrap_or_default().min(MAX_DURATION);
         let until = renewal.at + named.max(self.config.renewed_within);
         self.renewed = Some((renewal.holder.clone(), until));
     }
 
-    /// The leader answered a forwarded request or a probe.
+    /// Records that the leader answered a forwarded request or a probe.
     pub fn answered(&mut self, at: Moment) {
         if let Some(following) = &mut self.following
             && at > following.answered_at
@@ -213,7 +214,7 @@ impl LeaderHealth {
         }
     }
 
-    /// The leader did not answer a probe that was sent at `sent`.
+    /// Records that the leader did not answer a probe that was sent at `sent`.
     pub fn failed(&mut self, sent: Moment, now: Moment) {
         let Some(following) = &mut self.following else {
             return;
@@ -228,20 +229,20 @@ impl LeaderHealth {
             && now.since(following.answered_at) >= self.config.unreachable_after;
     }
 
-    /// The leader to probe, and when.
+    /// Returns the leader to probe, and when.
     pub fn probe(&self) -> Option<(&Leader, Moment)> {
         let following = self.following.as_ref()?;
         Some((&following.leader, following.probe_at))
     }
 
-    /// When [`LeaderHealth::health`] changes if nothing happens before.
+    /// Returns when [`LeaderHealth::health`] changes if nothing happens before.
     pub fn expires_at(&self, now: Moment) -> Option<Moment> {
         let (_, until) = self.renewed.as_ref()?;
         let lives = matches!(self.health(now), Health::Unreachable { lives: true, .. });
         lives.then_some(*until)
     }
 
-    /// Whether the leader can be reached.
+    /// Returns whether the leader can be reached.
     pub fn health(&self, now: Moment) -> Health {
         let Some(following) = &self.following else {
             return Health::NoLeader;

@@ -1,5 +1,4 @@
-//! The Lease as the API server has it: what is read from it, and what is
-//! written.
+//! The Lease as JSON: what is read from it, and the patches that are written to it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,33 +14,32 @@ use crate::lease_state::{
 /// `leaseTransitions` is an int32, and the API server refuses a greater number.
 const MAX_TRANSITIONS: u64 = i32::MAX as u64;
 
-/// A Lease, and what else is on it.
+/// A Lease with all its annotations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseObject {
-    /// What the election must know.
+    /// The part that the election uses.
     pub lease: Lease,
-    /// How often it changed hands.
+    /// How often the holder changed.
     pub transitions: u64,
-    /// When it was renewed last, by the wall clock of who did.
+    /// When it was last renewed, by the wall clock of the holder.
     pub renewed: Option<Timestamp>,
     /// All annotations; the lease state is among them.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// There is no such Lease.
-    #[error("the Lease is not there")]
+    /// The Lease does not exist.
+    #[error("the Lease does not exist")]
     Missing,
-    /// The Lease, or its version, is another one by now.
-    #[error("somebody else has written to the Lease")]
+    /// The Lease has another UID or resource version by now.
+    #[error("another client has written to the Lease")]
     Conflict,
-    /// The API server knows this pod no more, or refuses it the Lease. A sentence that
-    /// quotes it.
+    /// The API server denies this pod access, with a message that quotes it.
     #[error("{0}")]
     Denied(String),
-    /// Anything else. A sentence that quotes the API server.
+    /// Any other failure, with a message that quotes the API server.
     #[error("{0}")]
     Other(String),
 }
@@ -55,7 +53,7 @@ impl LeaseObject {
         is_same && self.lease.holder.is_some() && renewed(self) != renewed(before)
     }
 
-    /// Adds to a patch that `holder` leaves no report on the Lease that means nothing to it.
+    /// Adds the removal of obsolete reports to a patch of `holder`.
     pub fn remove_obsolete_reports(&self, patch: &mut Value, holder: &str) {
         if let Some(annotations) = patch["metadata"]["annotations"].as_object_mut() {
             let obsolete = obsolete(&self.annotations, holder).into_iter();
@@ -64,8 +62,8 @@ impl LeaseObject {
     }
 
     /// Reads a Lease from JSON. Returns none without the parts that every decision
-    /// depends on: UID, version and holder. Any other field that cannot be read is
-    /// as good as absent, which is always the longer wait.
+    /// depends on: UID, version and holder. Any other field that cannot be read counts as absent,
+    /// which always means the longer wait.
     pub fn parse(json: &[u8]) -> Option<Self> {
         let lease: Value = serde_json::from_slice(json).ok()?;
         let (metadata, spec) = (&lease["metadata"], &lease["spec"]);
@@ -77,7 +75,7 @@ impl LeaseObject {
             Value::String(holder) => Some(holder.clone()).filter(|holder| !holder.is_empty()),
             _ => return None,
         };
-        // An empty one would make a write unconditional.
+        // An empty identifier would make a write unconditional.
         let identifier = |field: &str| {
             let value = metadata[field].as_str()?;
             Some(value.to_owned()).filter(|value| !value.is_empty())
@@ -106,7 +104,7 @@ impl LeaseObject {
         })
     }
 
-    /// The patch that makes `holder` the holder.
+    /// Returns the patch that makes `holder` the holder.
     pub fn take(
         &self,
         write: &Write,
@@ -115,8 +113,8 @@ impl LeaseObject {
         duration: Duration,
         now: Timestamp,
     ) -> Value {
-        // The lease state is older than this term. Who takes the Lease after
-        // one who never wrote must not go by it.
+        // The published state is older than this term. If this leader never renews, its successor
+        // must not use it.
         let annotations = json!({HANDOVER: null, LEADER_ADDRESS: address, TOKEN_FINGERPRINT: null});
         let spec = json!({
             "holderIdentity": holder,
@@ -129,8 +127,8 @@ impl LeaseObject {
     }
 }
 
-/// The patch that renews the Lease, with these annotations. It says again what
-/// a curious hand may have changed.
+/// Returns the patch that renews the Lease, with these annotations. It restores what another
+/// client may have changed.
 pub fn renew(
     write: &Write,
     annotations: &BTreeMap<&'static str, Option<String>>,
@@ -158,14 +156,14 @@ pub fn release(write: &Write, handover: Handover, now: Timestamp) -> Value {
     )
 }
 
-/// The patch that puts the report of `pod` on the Lease, or removes it. It is refused
-/// when the Lease is not as the renewal left it: a late report would postpone a takeover.
+/// Returns the patch that writes the report of `pod` to the Lease, or removes it. The API server
+/// refuses it if the Lease has changed since the renewal: a late report would delay a takeover.
 pub fn report(uid: &str, version: &str, pod: &str, report: Option<&Unreachable>) -> Value {
     let annotations = json!({Unreachable::key(pod): report.map(Unreachable::write)});
     json!({"metadata": {"uid": uid, "resourceVersion": version, "annotations": annotations}})
 }
 
-/// The API server refuses it when the Lease has another UID or version by then.
+/// Returns a patch that the API server refuses if the Lease has another UID or version by then.
 fn patch(write: &Write, annotations: Value, spec: Value) -> Value {
     json!({
         "metadata": {
@@ -177,7 +175,7 @@ fn patch(write: &Write, annotations: Value, spec: Value) -> Value {
     })
 }
 
-/// As Kubernetes writes a MicroTime. It reads no year with a sign.
+/// Returns the time as a Kubernetes MicroTime, which has no signed years.
 fn micros(time: Timestamp) -> String {
     let time = time.max(Timestamp::UNIX_EPOCH);
     time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
@@ -270,7 +268,7 @@ mod tests {
         let reported = parse(&stored);
         let key = Unreachable::key("p");
         assert_eq!(reported.annotations[&key], unreachable.write());
-        // It is no renewal.
+        // A report is not a renewal.
         assert!(!reported.is_renewal_after(&before));
         merge(&mut stored, &report("u", "7", "p", None));
         assert_eq!(parse(&stored).annotations.get(&key), None);
@@ -293,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_lease_is_none() {
+    fn anything_else_is_not_a_lease() {
         for text in ["", "{}", "[]", r#"{"metadata":{"uid":"u"}}"#, "null"] {
             assert!(LeaseObject::parse(text.as_bytes()).is_none(), "{text}");
         }

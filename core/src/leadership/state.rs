@@ -1,4 +1,4 @@
-//! Where this process stands in the election.
+//! The state of this process in the election.
 
 use std::net::SocketAddr;
 
@@ -6,44 +6,44 @@ use crate::leadership::term::{ReceivedHandover, Term};
 use crate::lease_state::last_known::LastKnown;
 use crate::time::Moment;
 
-/// What the election told last.
+/// The last state that the election published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeadershipState {
-    /// The term in which this process leads, if it does. Its right to grant may
-    /// have run out.
+    /// The term in which this process is the leader, if it is. Its right to grant may have
+    /// expired.
     pub term: Option<Term>,
-    /// What the leader before knew of the session starts.
+    /// The session starts that the previous leader published.
     pub known: Option<LastKnown>,
-    /// Another leader, if there is one that can be asked.
+    /// The leader in another pod, if there is one with an address.
     pub leader: Option<Leader>,
 }
 
-/// A leader elsewhere.
+/// A leader in another pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leader {
-    /// Its name in its term.
+    /// The holder of the Lease: the name of this leader in its term.
     pub holder: String,
     /// The address for forwarded requests.
     pub address: SocketAddr,
 }
 
 impl Leader {
-    /// The pod that leads: its name in its term begins with that.
+    /// Returns the name of the pod, with which the holder begins.
     pub fn pod(&self) -> Option<&str> {
         self.holder.rsplit_once('_').map(|(pod, _)| pod)
     }
 }
 
 impl LeadershipState {
-    /// Nothing is known yet.
+    /// The state before the Lease is read.
     pub const UNKNOWN: Self = Self {
         term: None,
         known: None,
         leader: None,
     };
 
-    /// There is no election: this process leads as long as it lives, after what
-    /// it knows of a predecessor.
+    /// Returns the state without an election: this process is the leader as long as it runs, and
+    /// starts from this handover.
     pub fn alone(handover: ReceivedHandover) -> Self {
         Self {
             term: Some(Term {
@@ -57,12 +57,12 @@ impl LeadershipState {
         }
     }
 
-    /// Whether a waiter belongs into the queue of this process.
+    /// Returns whether this process is the leader, so that requests wait in its own queue.
     pub fn leads(&self) -> bool {
         self.term.is_some()
     }
 
-    /// For people.
+    /// Returns the role at `now`.
     pub fn role(&self, now: Moment) -> Role {
         match (&self.term, &self.leader) {
             (Some(term), _) if now < term.until => Role::Leader,
@@ -73,24 +73,24 @@ impl LeadershipState {
     }
 }
 
-/// What this process does with waiters.
+/// What this process does with requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It grants.
+    /// It grants them.
     Leader,
-    /// It is the holder, but could not renew: it grants nothing until it can.
+    /// It holds the Lease but could not renew it, and grants nothing until it can.
     Expired,
-    /// It asks the leader for them.
+    /// It forwards them to the leader.
     Follower,
-    /// It holds them, as nobody leads or it cannot know who does.
+    /// It holds them, because no leader is known.
     None,
 }
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 4] = [Self::Leader, Self::Expired, Self::Follower, Self::None];
 
-    /// The word that stands for it in metrics and JSON.
+    /// Returns the name in metrics and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Leader => "leader",
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leader_whose_right_ran_out_has_lapsed() {
+    fn a_leader_whose_right_to_grant_has_passed_is_expired() {
         let mut leadership = LeadershipState::alone(ReceivedHandover::NONE);
         assert_eq!(leadership.role(Moment::from_nanos(5)), Role::Leader);
         leadership.term.as_mut().unwrap().until = Moment::from_nanos(5);
@@ -122,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn the_pod_of_a_leader_is_known_by_its_name_in_its_term() {
+    fn the_pod_of_a_leader_is_the_start_of_its_holder() {
         let pod = |holder: &str| {
             let holder = holder.to_owned();
             let address = ([10, 0, 0, 1], 9091).into();
             Leader { holder, address }.pod().map(str::to_owned)
         };
         assert_eq!(pod("my-bot-x_01ab-2").as_deref(), Some("my-bot-x"));
-        assert_eq!(pod("somebody"), None);
+        assert_eq!(pod("other"), None);
     }
 }

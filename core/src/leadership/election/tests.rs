@@ -100,7 +100,7 @@ fn a_leader_whose_renewals_fail_keeps_its_right_only_to_its_end_and_may_get_it_b
     leader.answered(Answer::Failed, at(6.0));
     assert_eq!(until(&leader), Some(at(13.5)));
     waits(&mut leader, 6.0, 6.25);
-    // The failed write may have been done: a look tells.
+    // The failed write may have been executed: a read shows it.
     reads(&mut leader, 60.0, Answer::Lease(lease("3", "me-1", None)));
     assert_eq!(until(&leader), Some(at(13.5)));
     writes(&mut leader, 60.0, Kind::Renew, "3");
@@ -127,7 +127,7 @@ fn a_leader_that_finds_another_holder_or_another_lease_or_none_leads_no_more() {
 }
 
 #[test]
-fn a_conflict_with_somebody_who_only_changed_a_label_costs_nothing() {
+fn a_conflict_with_a_client_that_only_changed_a_label_has_no_effect() {
     let mut leader = leader();
     writes(&mut leader, 5.0, Kind::Renew, "2");
     leader.answered(Answer::Conflict, at(5.0));
@@ -177,7 +177,7 @@ fn a_lease_that_says_nothing_or_was_made_again_is_waited_out() {
         uid: "copy".to_owned(),
         ..lease("1", "", released(&[]))
     };
-    // No leader writes that, so nobody knows what this one believes.
+    // No leader writes that, so the duration that this one uses is unknown.
     let no_time = Lease {
         duration: Some(Duration::ZERO),
         ..lease("1", "other", None)
@@ -187,7 +187,7 @@ fn a_lease_that_says_nothing_or_was_made_again_is_waited_out() {
         reads(&mut candidate, 0.0, Answer::Lease(blank));
         waits(&mut candidate, 0.0, longest);
     }
-    // Somebody led the Lease that was here before.
+    // The previous Lease had a leader.
     let mut candidate = election();
     reads(
         &mut candidate,
@@ -264,7 +264,7 @@ fn who_resigns_while_it_takes_the_lease_releases_it_again() {
 }
 
 #[test]
-fn one_request_at_a_time_and_failures_are_asked_about_ever_more_seldom() {
+fn one_request_at_a_time_and_failures_are_retried_with_longer_pauses() {
     let mut candidate = election();
     assert_eq!(candidate.step(at(0.0)), Step::Read);
     assert_eq!(candidate.step(at(0.0)), Step::Wait(None));
@@ -280,7 +280,7 @@ fn one_request_at_a_time_and_failures_are_asked_about_ever_more_seldom() {
 #[test]
 fn its_own_name_of_an_earlier_term_is_not_taken_for_the_success_of_a_later_try() {
     let mut leader = leader();
-    // It loses the Lease, and tries to take it again; nobody says what came of that.
+    // It loses the Lease, and tries to take it again; the result is unknown.
     writes(&mut leader, 5.0, Kind::Renew, "2");
     leader.answered(Answer::Conflict, at(5.0));
     reads(

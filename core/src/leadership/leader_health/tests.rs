@@ -89,7 +89,7 @@ fn a_leader_that_answers_is_probed_once_in_ten_seconds_and_not_while_requests_ar
 }
 
 #[test]
-fn while_nobody_renews_the_lease_a_pod_stays_ready() {
+fn while_no_pod_renews_the_lease_a_pod_stays_ready() {
     let mut health = following();
     play(&mut health, 0..40, false);
     assert!(!health.health(at(40)).is_ready());
