@@ -6,30 +6,30 @@ use sha2::{Digest, Sha256};
 
 use crate::lease_state::TokenState;
 
-/// A bot token, checked to fit into a header. Nothing prints it: its `Debug`
-/// shows no character of it, and it has no `Display`.
+/// A bot token that fits into a header. It is never printed: its `Debug` shows no character of it,
+/// and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BotToken(String);
 
-/// Why a text is no token. Quotes nothing of it.
+/// Why a text is not a token, without quoting it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoToken {
-    /// Nothing but white space.
+    /// The text has nothing but white space.
     #[error("it is empty")]
     Empty,
-    /// It would not fit into a header.
+    /// The text does not fit into a header.
     #[error(
-        "it holds characters that no token has; a token is one line of letters, digits, '.', '-' and '_'"
+        "it contains characters that no token has; a token is one line of letters, digits, '.', '-' and '_'"
     )]
     Strange,
 }
 
 impl BotToken {
-    /// Reads a token. White space around it, and a leading `Bot `, are dropped.
+    /// Reads a token, without white space around it and a leading `Bot `.
     ///
     /// # Errors
     ///
-    /// When nothing is left, or it cannot be a token.
+    /// If nothing is left, or it cannot be a token.
     pub fn parse(text: &str) -> Result<Self, NoToken> {
         let text = text.trim();
         let text = match text.strip_prefix("Bot") {
@@ -43,8 +43,8 @@ impl BotToken {
         }
     }
 
-    /// Tells this token from another: a part of its hash. A token has too many
-    /// unknown bits for it to be found from that.
+    /// Returns a part of the token's hash, which distinguishes it from others. A token has too many
+    /// random bits to be derived from it.
     pub fn fingerprint(&self) -> String {
         let hash = Sha256::digest(&self.0);
         hash.iter()
@@ -53,7 +53,7 @@ impl BotToken {
             .collect()
     }
 
-    /// The value of the `Authorization` header.
+    /// Returns the value of the `Authorization` header.
     pub fn authorization(&self) -> String {
         format!("Bot {}", self.0)
     }
@@ -65,19 +65,19 @@ impl fmt::Debug for BotToken {
     }
 }
 
-/// What is known of the token at this moment.
+/// The token at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Current {
-    /// None is configured.
+    /// No token is configured.
     None,
-    /// There should be one, and this is why there is none.
+    /// A token is configured but missing, with the error.
     Missing(String),
-    /// Here it is.
+    /// The token.
     Token(BotToken),
 }
 
 impl Current {
-    /// Its state before Discord has said anything about it.
+    /// Returns the state of the token before Discord has responded to it.
     pub fn state(&self) -> TokenState {
         match self {
             Self::None => TokenState::None,
@@ -86,7 +86,7 @@ impl Current {
         }
     }
 
-    /// The token, if there is one.
+    /// Returns the token, if there is one.
     pub fn token(&self) -> Option<&BotToken> {
         match self {
             Self::Token(token) => Some(token),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_token_is_refused_without_quoting_it() {
+    fn text_that_cannot_be_a_token_is_refused_without_quoting_it() {
         assert_eq!(BotToken::parse(" \n"), Err(NoToken::Empty));
         assert_eq!(BotToken::parse("Bot "), Err(NoToken::Empty));
         for text in ["two\nlines", "sp ace", "é", "a\0b"] {

@@ -1,26 +1,25 @@
-//! What Discord says in `GET /gateway/bot`.
+//! The body of Discord's response to `GET /gateway/bot`.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The most buckets that are accepted, in one process and from Discord.
+/// The maximum number of buckets, in one process and from Discord.
 pub const MAX_BUCKETS: u32 = 4096;
 
-/// The limits of one bot, as Discord told them at one moment.
+/// The limits of one bot, as Discord reported them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many shards Discord recommends.
+    /// The number of shards that Discord recommends.
     pub shards: u32,
-    /// Session starts of a whole window.
+    /// The number of session starts of a whole window.
     pub total: u64,
-    /// Session starts left in the open window.
+    /// The number of session starts left in the open window.
     pub remaining: u64,
-    /// Until the window ends; zero when none is open.
+    /// The time until the window ends; zero if none is open.
     pub reset_after: Duration,
-    /// How many buckets there are. None when what Discord said cannot be: see
-    /// [`MAX_BUCKETS`].
+    /// The number of buckets; none if Discord reported a number that is not 1 to [`MAX_BUCKETS`].
     pub max_concurrency: Option<u32>,
 }
 
@@ -35,18 +34,18 @@ struct GatewayBot<'a> {
 struct SessionStartLimit {
     total: u64,
     remaining: u64,
-    /// Milliseconds.
+    /// In milliseconds.
     reset_after: u64,
     max_concurrency: u64,
 }
 
 impl Limits {
-    /// Reads the body of an answer.
+    /// Reads the body of a response.
     ///
     /// # Errors
     ///
-    /// A sentence that says what is wrong with it. It quotes nothing of the body:
-    /// who answered may have sent our own request back.
+    /// A message that says what is wrong. It does not quote the body, which may contain the
+    /// request with the token.
     pub fn parse(body: &[u8]) -> Result<Self, String> {
         let GatewayBot {
             shards,
@@ -65,14 +64,14 @@ impl Limits {
     }
 }
 
-/// Reads a JSON object: serde would take a list for a struct, too.
+/// Reads a JSON object: serde alone would accept a list for a struct, too.
 fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
     if !json.trim_ascii_start().starts_with(b"{") {
-        return Err("an answer that is not Discord's (no JSON object)".to_owned());
+        return Err("the response is not from Discord (no JSON object)".to_owned());
     }
     serde_json::from_slice(json).map_err(|error| {
-        let (what, line, column) = (error.classify(), error.line(), error.column());
-        format!("an answer that is not Discord's ({what:?} at line {line}, column {column})")
+        let (kind, line, column) = (error.classify(), error.line(), error.column());
+        format!("the response is not from Discord ({kind:?} at line {line}, column {column})")
     })
 }
 
@@ -81,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read() {
+    fn a_response_is_read() {
         let body = br#"{"url":"wss://x","shards":9,"session_start_limit":
             {"total":1000,"remaining":999,"reset_after":14400000,"max_concurrency":16},"new":{}}"#;
         let limits = Limits::parse(body).unwrap();
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_discords_is_refused() {
+    fn anything_else_is_refused() {
         for body in [
             "",
             "<html>",
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_impossible_concurrency_is_not_taken() {
+    fn an_impossible_concurrency_is_not_used() {
         for m in ["0", "4097", "18446744073709551615"] {
             let body = format!(
                 r#"{{"shards":1,"session_start_limit":{{"total":1,"remaining":1,"reset_after":1,"max_concurrency":{m}}}}}"#

@@ -8,26 +8,26 @@ use std::time::Duration;
 pub struct Moment(u64);
 
 impl Moment {
-    /// Before everything.
+    /// The first moment.
     pub const ZERO: Self = Self(0);
 
-    /// The moment `nanos` nanoseconds after [`Moment::ZERO`].
+    /// Returns the moment `nanos` nanoseconds after [`Moment::ZERO`].
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// How many nanoseconds after [`Moment::ZERO`] this is.
+    /// Returns the nanoseconds since [`Moment::ZERO`].
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// Returns the time since `earlier`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// Saturates: a moment too far away to be counted is the last one there is.
+/// Saturates at the last moment.
 impl Add<Duration> for Moment {
     type Output = Self;
 

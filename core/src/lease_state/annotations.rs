@@ -8,8 +8,8 @@ use jiff::Timestamp;
 /// The annotation of a [`HandoverRecord`](super::HandoverRecord); absent while there is a leader.
 pub const HANDOVER: &str = "gatewayqueue.dev/handover";
 
-/// The annotation that tells tokens apart: the published session starts are
-/// those of one bot. Nothing of the token can be read from it.
+/// The annotation with a hash of the token: the published session starts belong to one bot. The
+/// token cannot be derived from it.
 pub const TOKEN_FINGERPRINT: &str = "gatewayqueue.dev/token-fingerprint";
 
 /// The annotation with the leader's address for forwarded requests, `IP:PORT`.
@@ -25,18 +25,17 @@ const STARTS_TOTAL: &str = "gatewayqueue.dev/session-starts-total";
 const STARTS_REMAINING: &str = "gatewayqueue.dev/session-starts-remaining";
 const STARTS_RESET: &str = "gatewayqueue.dev/session-starts-reset";
 
-/// The longest detail that is written, in bytes: annotations are for people
-/// who look at a Lease, and the whole object must stay small.
+/// The longest error that is written, in bytes: the whole object must stay small.
 const MAX_LAST_ERROR_BYTES: usize = 512;
 
-/// What is known of the bot's token. Never the token itself.
+/// What is known of the bot's token, never the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenState {
     /// The queue runs without a token: no session starts are counted.
     None,
     /// A token file is configured, but it is absent, empty or unreadable.
     Missing,
-    /// There is a token, and Discord has not said anything about it yet.
+    /// There is a token, and Discord has not responded to it yet.
     Unchecked,
     /// Discord answered with the limits of this token.
     Accepted,
@@ -44,51 +43,51 @@ pub enum TokenState {
     Rejected,
 }
 
-/// Why nothing is granted, when nothing is.
+/// Why nothing is granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockedBy {
-    /// See [`Token::Missing`].
+    /// A token file is configured, but it is absent, empty or unreadable.
     TokenMissing,
-    /// See [`Token::Rejected`].
+    /// Discord answered 401.
     TokenRejected,
-    /// Discord has not told the limits yet.
+    /// Discord has not reported the limits yet.
     SessionStartsUnknown,
     /// No session start is left above the reserve.
     SessionStartsExhausted,
 }
 
-/// The session starts of the bot, as of the write.
+/// The session starts of the bot when they were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionStarts {
-    /// How many a window has.
+    /// The number of session starts of a whole window.
     pub total: u64,
-    /// How many may still be granted, the reserve not deducted.
+    /// The number of session starts left, including the reserve.
     pub remaining: u64,
-    /// When Discord opens the next window; none when no window is open.
+    /// When Discord resets the limit; none if no window is open.
     pub reset_time: Option<Timestamp>,
 }
 
-/// The state of the queue at one moment.
+/// The state of the queue that a leader publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The pod that wrote it.
+    /// The pod that wrote the entry.
     pub holder: String,
     /// The state of the token.
     pub token: TokenState,
-    /// Why nothing is granted; none when shards are granted their turns.
+    /// Why nothing is granted; none if shards are granted.
     pub blocked_by: Option<BlockedBy>,
-    /// A sentence for a person: the last fault, say. At most 512 bytes are kept.
+    /// The last error of the token or of a fetch, for people. At most 512 bytes are written.
     pub last_error: Option<String>,
-    /// How many buckets there are; none while unknown.
+    /// The number of buckets; none while it is unknown.
     pub max_concurrency: Option<u32>,
-    /// How many shards Discord recommends.
+    /// The number of shards that Discord recommends.
     pub recommended_shards: Option<u32>,
-    /// None without a token, or while unknown.
+    /// The session starts; none without a token, or while they are unknown.
     pub session_starts: Option<SessionStarts>,
 }
 
 impl Entry {
-    /// What a queue can say before it has looked around.
+    /// Returns the entry of a queue that does not know anything yet.
     pub fn new(holder: &str) -> Self {
         Self {
             holder: holder.to_owned(),
@@ -101,8 +100,8 @@ impl Entry {
         }
     }
 
-    /// Whether people want to know soon what is new in this entry: all but a
-    /// number of session starts that goes down with each grant.
+    /// Returns whether anything has changed but the session starts left, which change with each
+    /// grant.
     pub fn has_changed_since(&self, before: &Self) -> bool {
         let without_countdown = |entry: &Self| {
             let mut entry = entry.clone();
@@ -114,8 +113,8 @@ impl Entry {
         without_countdown(self) != without_countdown(before)
     }
 
-    /// The annotations of this entry. A key that has nothing to say is there
-    /// with `None`, so that a merge patch removes what an earlier entry said.
+    /// Returns the annotations of this entry. A key without a value is `None`, so that a merge
+    /// patch removes the value of an earlier entry.
     pub fn annotations(&self) -> BTreeMap<&'static str, Option<String>> {
         let starts = self.session_starts;
         BTreeMap::from([
@@ -135,9 +134,9 @@ impl Entry {
         ])
     }
 
-    /// Reads what [`Entry::annotations`] wrote. None when no queue has written
-    /// yet. A value that cannot be read (a newer version, a curious hand) is
-    /// taken as unknown: a hold stays a hold.
+    /// Reads what [`Entry::annotations`] returns; none if no queue has written it yet. A value that
+    /// cannot be read, from a newer version or another client, counts as unknown: grants stay
+    /// blocked.
     pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let get = |key| annotations.get(key).map(String::as_str);
         let number = |key| get(key).and_then(|v| v.parse::<u64>().ok());
@@ -172,7 +171,7 @@ impl TokenState {
         Self::Rejected,
     ];
 
-    /// The word that stands for it in annotations, metrics and JSON.
+    /// Returns the name in annotations, metrics and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -183,13 +182,13 @@ impl TokenState {
         }
     }
 
-    fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|t| t.as_str() == word)
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.as_str() == name)
     }
 }
 
 impl BlockedBy {
-    /// Every reason there is.
+    /// All reasons.
     pub const ALL: [Self; 4] = [
         Self::TokenMissing,
         Self::TokenRejected,
@@ -197,7 +196,7 @@ impl BlockedBy {
         Self::SessionStartsExhausted,
     ];
 
-    /// The word that stands for it in annotations, metrics and JSON.
+    /// Returns the name in annotations, metrics and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TokenMissing => "token_missing",
@@ -207,8 +206,8 @@ impl BlockedBy {
         }
     }
 
-    fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|h| h.as_str() == word)
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|b| b.as_str() == name)
     }
 }
 
@@ -216,7 +215,7 @@ fn text(value: impl std::fmt::Display) -> String {
     value.to_string()
 }
 
-/// One line of at most [`MAX_LAST_ERROR_BYTES`] bytes, cut at a character.
+/// Returns one line of at most [`MAX_LAST_ERROR_BYTES`] bytes, cut at a character.
 fn clip(text: &str) -> String {
     let mut clipped = String::new();
     for c in text.chars() {
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_names_every_key_so_that_old_words_are_removed() {
+    fn an_entry_names_every_key_so_that_old_values_are_removed() {
         let mut sparse = full();
         sparse.blocked_by = None;
         sparse.session_starts = None;
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_countdown_is_no_news_and_the_rest_is() {
+    fn anything_but_the_session_starts_left_is_a_change() {
         let (before, mut after) = (full(), full());
         after.session_starts.as_mut().unwrap().remaining = 7;
         assert!(!after.has_changed_since(&before));
@@ -301,12 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_no_queue_wrote_on_says_nothing() {
+    fn a_lease_that_no_queue_wrote_to_has_no_entry() {
         assert_eq!(Entry::read(&BTreeMap::new()), None);
     }
 
     #[test]
-    fn a_hold_of_a_newer_version_is_still_a_hold() {
+    fn an_unknown_reason_of_a_newer_version_still_blocks_grants() {
         let mut annotations = stored(&full());
         annotations.insert(BLOCKED_BY.to_owned(), "moon_phase".to_owned());
         annotations.insert(MAX_CONCURRENCY.to_owned(), "-3".to_owned());

@@ -6,15 +6,15 @@ use std::time::Duration;
 use crate::gateway_bot::Limits;
 use crate::lease_state::{Entry, TOKEN_FINGERPRINT, TokenState};
 
-/// No leader has less between two grants of a bucket: Discord's interval.
+/// The least time between two grants of a bucket of any leader: Discord's interval.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The lease state of a leader, and whose it is.
+/// What a leader publishes, and for which token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedState {
-    /// For the operator and for people.
+    /// The state for the operator and for people.
     pub entry: Entry,
-    /// Whose session starts these are; none without a token.
+    /// The fingerprint of the token to which the session starts belong; none without a token.
     pub token_fingerprint: Option<String>,
 }
 
@@ -27,7 +27,7 @@ impl PublishedState {
         }
     }
 
-    /// The annotations, as [`Entry::annotations`].
+    /// Returns the annotations: those of the entry, and the fingerprint.
     pub fn annotations(&self) -> BTreeMap<&'static str, Option<String>> {
         let mut annotations = self.entry.annotations();
         annotations.insert(TOKEN_FINGERPRINT, self.token_fingerprint.clone());
@@ -35,18 +35,18 @@ impl PublishedState {
     }
 }
 
-/// What the last leader knew of the session starts of a bot.
+/// The session starts of a bot that the last leader published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastKnown {
-    /// Whose they are.
+    /// The fingerprint of the token to which they belong.
     pub token_fingerprint: String,
-    /// What was left when it was written: all grants until then are deducted.
+    /// The limits when they were written, less all grants until then.
     pub limits: Limits,
 }
 
 impl LastKnown {
-    /// Reads it from the annotations of the Lease; none when the last leader
-    /// did not know it, nobody led, or it cannot be true.
+    /// Reads the session starts from the annotations of the Lease; none if there was no leader, if
+    /// the leader did not know them, or if they are impossible.
     pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let entry = Entry::read(annotations).filter(|entry| entry.token == TokenState::Accepted)?;
         let starts = entry.session_starts?;
@@ -59,21 +59,21 @@ impl LastKnown {
                 shards: entry.recommended_shards?,
                 total: starts.total,
                 remaining: starts.remaining,
-                // It is asked for at once.
+                // The first fetch is due immediately.
                 reset_after: Duration::ZERO,
                 max_concurrency: Some(entry.max_concurrency?),
             },
         })
     }
 
-    /// Less the most that can have been granted after it was written. A leader
-    /// writes it with each renewal, and may grant for less than `duration` after
-    /// one. Its settings may have been others than ours, of which is `spacing`.
+    /// Deducts the most that can have been granted after the last write. A leader writes with each
+    /// renewal, and may grant for less than `duration` after one. Its spacing may have been shorter
+    /// than `spacing`, which is this process's.
     pub fn less_unseen(mut self, duration: Duration, spacing: Duration) -> Self {
         let spacing = spacing.min(INTERVAL).as_nanos().max(1);
-        let turns = duration.as_nanos() / spacing + 1;
+        let grants = duration.as_nanos() / spacing + 1;
         let buckets = u128::from(self.limits.max_concurrency.unwrap_or(u32::MAX));
-        let unseen = u64::try_from(turns * buckets).unwrap_or(u64::MAX);
+        let unseen = u64::try_from(grants * buckets).unwrap_or(u64::MAX);
         self.limits.remaining = self.limits.remaining.saturating_sub(unseen);
         self
     }
@@ -113,12 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_known_is_less_what_can_have_been_granted_since() {
+    fn the_grants_since_the_last_write_are_deducted() {
         let known = read(&published()).unwrap();
         assert_eq!(known.token_fingerprint, "0badcafe");
         assert_eq!(known.limits.remaining, 500);
         let seconds = Duration::from_secs;
-        // In 15 s a bucket has turns at 0, 5, 10 and 15.
+        // In 15 s a bucket grants at 0, 5, 10 and 15.
         for ours in [5, 3600] {
             let known = known.clone().less_unseen(seconds(15), seconds(ours));
             assert_eq!(known.limits.remaining, 500 - 4 * 16);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_known_is_not_taken() {
+    fn unknown_or_impossible_session_starts_are_not_used() {
         for token in [
             TokenState::None,
             TokenState::Unchecked,

@@ -1,5 +1,5 @@
-//! What a pod that does not lead writes on the Lease when it cannot reach the
-//! leader. Only that pod sees the fault; the operator reads it here.
+//! The report that a follower writes to the Lease if it cannot reach the leader. Only that pod
+//! observes the fault; the operator reads the report.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,43 +7,43 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Each pod has an annotation of its own: this prefix and the pod's name.
+/// The prefix of the annotation of each pod, before the pod's name.
 const PREFIX: &str = "unreachable.gatewayqueue.dev/";
 
-/// The reports that a leader leaves on the Lease. A GatewayQueue has at most ten pods;
-/// more reports are of pods that no longer exist.
+/// The maximum number of reports on a Lease. A GatewayQueue has at most ten pods; more reports are
+/// of pods that no longer exist.
 const MAX_REPORTS: usize = 16;
 
-/// A report: the pod does not reach the leader.
+/// The report of a pod that cannot reach the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Unreachable {
-    /// The holder of the Lease that the report is about. It says nothing about a later one.
+    /// The holder of the Lease that the report is about.
     pub leader: String,
-    /// Where the leader takes forwarded requests.
+    /// The address of the leader for forwarded requests.
     pub address: SocketAddr,
     /// When the leader last answered, by the pod's wall clock.
     pub since: Timestamp,
 }
 
 impl Unreachable {
-    /// The key of the annotation of `pod`.
+    /// Returns the key of the annotation of `pod`.
     pub fn key(pod: &str) -> String {
         format!("{PREFIX}{pod}")
     }
 
-    /// The value of the annotation, as JSON.
+    /// Returns the value of the annotation, as JSON.
     pub fn write(&self) -> String {
-        // It has no reason to fail; a report that cannot be read is ignored.
+        // No known report fails; one that cannot be read is ignored.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Reads [`Unreachable::write`]; none when it is anything else.
+    /// Reads what [`Unreachable::write`] returns; none if it is anything else.
     pub fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 }
 
-/// The reports about this holder of the Lease, by pod.
+/// Returns the reports about this holder of the Lease, by pod.
 pub fn unreachable<'a>(
     annotations: &'a BTreeMap<String, String>,
     holder: &str,
@@ -57,8 +57,8 @@ pub fn unreachable<'a>(
         .collect()
 }
 
-/// The keys of the reports that mean nothing while `holder` leads: those about another
-/// holder, those that cannot be read, and the oldest of too many.
+/// Returns the keys of the reports that are obsolete while `holder` is the leader: those about
+/// another holder, those that cannot be read, and the oldest of more than 16.
 pub fn obsolete(annotations: &BTreeMap<String, String>, holder: &str) -> Vec<String> {
     let reports = unreachable(annotations, holder);
     let mut newest: Vec<_> = reports.iter().collect();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn only_reports_about_the_present_holder_count_and_the_rest_are_obsolete() {
+    fn only_reports_about_the_current_holder_count_and_the_rest_are_obsolete() {
         let (now, before) = (report("b", 7).write(), report("a", 5).write());
         let annotations = lease(&[("p1", &now), ("p2", &before), ("p3", "what?")]);
         let pods: Vec<_> = unreachable(&annotations, "b").into_keys().collect();

@@ -44,7 +44,7 @@ fn without_a_usable_answer_requests_wait_until_there_is_one() {
         ),
         (
             Some(response("200 OK", TOKEN)),
-            "an answer that is not Discord's (",
+            "the response is not from Discord (",
         ),
         (
             Some(response("429 Slow Down\r\nretry-after: 2", TOKEN)),
