@@ -1,16 +1,13 @@
-//! Who may identify, and when.
+//! The order and spacing of grants.
 //!
-//! Shard `s` waits in bucket `s % max_concurrency`. Each bucket has a clock of
-//! its own: first come, first served, and two grants of one bucket are never
-//! closer together than the spacing.
+//! Shard `s` waits in bucket `s % max_concurrency`. Each bucket grants on its own: first come,
+//! first served, and two grants of one bucket are never closer together than the spacing.
 //!
-//! This is the heart of the program, and it is pure: waiters, limits and the
-//! present moment go in; grants and the next moment to look again come out.
-//! A grant takes three steps, because what counts is when it is *written* to
-//! the client's socket: [`Pacer::grant`] picks the waiter and keeps its bucket
-//! shut, then [`Pacer::written`] starts the bucket's clock, or
-//! [`Pacer::unwritten`] gives the slot to the next. Every step takes
-//! O(log waiters + log buckets), but for a change of the number of buckets.
+//! The spacing counts from the time at which a grant is *written* to the client's socket. So a
+//! grant takes two calls: [`Pacer::grant`] picks the waiter and blocks its bucket, then
+//! [`Pacer::written`] starts the spacing, or [`Pacer::unwritten`] unblocks the bucket for the next
+//! waiter. Every call takes O(log waiters + log buckets), except for a change of the number of
+//! buckets.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -22,43 +19,43 @@ pub use crate::pacing::wait_list::WaiterId;
 use crate::pacing::wait_list::{WaitList, Waiting};
 use crate::time::Moment;
 
-/// A waiter's turn has come.
+/// The permission of a waiter to identify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Whose turn it is.
+    /// The waiter that is granted.
     pub waiter: WaiterId,
     /// The shard that will identify.
     pub shard: u32,
-    /// Its bucket.
+    /// The bucket of the shard.
     pub bucket: u32,
-    /// When the waiter came (not its kept place, which may be older).
+    /// When the request arrived; its reserved place may be older.
     pub arrived: Moment,
-    /// The earliest moment at which its bucket allowed it and it was here.
+    /// The earliest time at which the bucket allowed the grant and the waiter was present.
     pub allowed: Moment,
 }
 
-/// What one bucket looks like from outside.
+/// The state of one bucket, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
-    /// The bucket.
+    /// The number of the bucket.
     pub bucket: u32,
-    /// When its next grant is allowed; [`Moment::ZERO`] or a past moment when
-    /// that is now.
+    /// When the next grant is allowed; a past moment, such as [`Moment::ZERO`], if it is allowed
+    /// now.
     pub free_at: Moment,
-    /// How many wait in it.
+    /// The number of waiting requests.
     pub waiting: usize,
-    /// Their shards, the next one first, as many as were asked for.
+    /// The waiting shards, the next one first, up to the requested number.
     pub shards: Vec<u32>,
 }
 
-/// Where a waiter stands.
+/// The position of a waiter in its bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// How many of its bucket go before it.
+    /// The number of waiters that are granted before it.
     pub ahead: usize,
-    /// When its turn comes if nobody leaves or returns. Session starts are not
-    /// counted.
-    pub turn_at: Moment,
+    /// When it is granted if no waiter disconnects or takes a reservation, and enough session
+    /// starts are left.
+    pub granted_at: Moment,
 }
 
 #[derive(Debug)]
@@ -69,11 +66,11 @@ struct Waiter {
     offered: Moment,
 }
 
-/// A grant that was given out and is not known to be written yet.
+/// A grant in flight: it is not known yet whether it was written.
 #[derive(Debug)]
 struct Writing {
     waiter: Waiter,
-    /// None when the buckets were changed meanwhile.
+    /// None if the number of buckets has changed since.
     bucket: Option<u32>,
 }
 
@@ -82,38 +79,38 @@ struct Bucket {
     free_at: Moment,
     writing: bool,
     wait_list: WaitList,
-    /// Where this bucket stands in the agenda.
+    /// The entry of this bucket in the agenda.
     entry: Entry,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
-    /// Nobody waits, or a grant is being written.
+    /// There are no waiters, or a grant is in flight.
     Nowhere,
-    /// Somebody waits for this moment.
+    /// The next grant is allowed at this moment.
     Later(Moment),
-    /// The waiter of this place may go.
+    /// The waiter at this place may be granted.
     Now(Place),
 }
 
-/// Which bucket is to be looked at next.
+/// Which bucket grants next.
 #[derive(Debug, Default)]
 struct Agenda {
     later: BTreeSet<(Moment, u32)>,
-    /// Across the buckets, too, who came first goes first: it matters when
-    /// there are fewer session starts than buckets.
+    /// The waiters of all buckets in one order, which matters if there are fewer session starts
+    /// than buckets.
     now: BTreeSet<(Place, u32)>,
 }
 
-/// See the module.
+/// The waiters of all buckets, and when each bucket may grant.
 #[derive(Debug)]
 pub struct Pacer {
     spacing: Duration,
     buckets: Vec<Bucket>,
     waiters: HashMap<WaiterId, Waiter>,
     writing: HashMap<WaiterId, Writing>,
-    /// How many of `writing` belong to buckets that are no more. While there
-    /// are any, nothing is granted: each of them counts for every bucket.
+    /// The number of grants in `writing` from before a change of the number of buckets. Each counts
+    /// for every bucket, so nothing is granted while there are any.
     moved: usize,
     reservations: Reservations,
     agenda: Agenda,
@@ -141,25 +138,26 @@ impl Pacer {
         }
     }
 
-    /// How many buckets there are.
+    /// Returns the number of buckets.
     pub fn concurrency(&self) -> u32 {
         // At most `MAX_BUCKETS`.
         self.buckets.len() as u32
     }
 
-    /// How many wait, in all buckets.
+    /// Returns the number of waiters in all buckets.
     pub fn waiting(&self) -> usize {
         self.waiters.len()
     }
 
-    /// A waiter of `shard` that came at `now`. It takes the oldest place that
-    /// is kept for its shard. True when one was kept. `id` must be new.
+    /// Adds a waiter of `shard` that arrives at `now`. It takes the oldest reservation of its shard.
+    /// Returns whether there was one. `id` must be new.
     pub fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
         self.offer_from(id, shard, now, now)
     }
 
-    /// As [`Pacer::offer`], of a waiter that came to another queue at `arrived`. Its
-    /// place is the older one of that and of the place that is kept for its shard.
+    /// Adds a waiter of `shard` that arrived in another process at `arrived`. Its place is that of
+    /// its arrival or of its reservation, whichever is older. Returns whether there was a
+    /// reservation. `id` must be new.
     pub fn offer_from(&mut self, id: WaiterId, shard: u32, arrived: Moment, now: Moment) -> bool {
         let kept = self.reservations.take(shard, now);
         let place = match kept {
@@ -190,8 +188,7 @@ impl Pacer {
         kept.is_some()
     }
 
-    /// The waiter went away. Its place is kept. False when it did not wait any
-    /// more.
+    /// Removes a waiter that disconnected, and reserves its place. Returns whether it was waiting.
     pub fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
         let Some(waiter) = self.waiters.remove(&id) else {
             return false;
@@ -203,8 +200,8 @@ impl Pacer {
         true
     }
 
-    /// The next waiter whose turn has come. Its bucket stays shut until the
-    /// caller says [`Pacer::written`] or [`Pacer::unwritten`].
+    /// Returns a grant for the next waiter. Its bucket is blocked until the caller reports
+    /// [`Pacer::written`] or [`Pacer::unwritten`].
     pub fn grant(&mut self, now: Moment) -> Option<Grant> {
         if self.moved > 0 {
             return None;
@@ -234,8 +231,8 @@ impl Pacer {
         Some(grant)
     }
 
-    /// The grant went into the client's socket at `at`, or it cannot be ruled
-    /// out: the bucket's clock starts there. False when there was no such grant.
+    /// Records that the grant was written to the client's socket at `at`, or may have been. The
+    /// spacing of the bucket starts there. Returns whether the grant was in flight.
     pub fn written(&mut self, id: WaiterId, at: Moment) -> bool {
         let Some(writing) = self.writing.remove(&id) else {
             return false;
@@ -255,8 +252,8 @@ impl Pacer {
         true
     }
 
-    /// The grant did not reach the socket, not a byte of it: the slot is free
-    /// again, and the waiter went away. False when there was no such grant.
+    /// Records that no byte of the grant was written, as the waiter disconnected. Its place is
+    /// reserved, and its bucket may grant again. Returns whether the grant was in flight.
     pub fn unwritten(&mut self, id: WaiterId, now: Moment) -> bool {
         let Some(writing) = self.writing.remove(&id) else {
             return false;
@@ -270,10 +267,9 @@ impl Pacer {
         true
     }
 
-    /// Discord changed `max_concurrency`. Waiters move to their new buckets in
-    /// the order in which they came. Which of the old buckets a new one
-    /// overlaps does not matter to Discord, so each takes the latest clock of
-    /// all. False, and nothing is changed, when `buckets` is not 1 to
+    /// Sets the number of buckets, as Discord changed `max_concurrency`. Waiters move to their new
+    /// buckets and keep their order. Each new bucket may overlap with any of the old ones, so it
+    /// waits for the latest of them. Returns false, and changes nothing, if `buckets` is not 1 to
     /// [`MAX_BUCKETS`].
     pub fn set_concurrency(&mut self, buckets: u32) -> bool {
         if buckets == 0 || buckets > MAX_BUCKETS {
@@ -301,7 +297,7 @@ impl Pacer {
         true
     }
 
-    /// When to ask [`Pacer::grant`] again, if nothing happens before.
+    /// Returns when to call [`Pacer::grant`] next, if nothing happens before.
     pub fn wake_at(&self) -> Option<Moment> {
         if self.moved > 0 {
             return None;
@@ -312,20 +308,20 @@ impl Pacer {
         self.agenda.later.first().map(|(at, _)| *at)
     }
 
-    /// Where the waiter stands; none when it does not wait any more.
+    /// Returns the position of a waiter; none if it is not waiting.
     pub fn position(&self, id: WaiterId, now: Moment) -> Option<Position> {
         let waiter = self.waiters.get(&id)?;
         let lane = &self.buckets[self.bucket_of(waiter.shard) as usize];
         let ahead = lane.wait_list.ahead_of(waiter.place);
         let free_at = match lane.writing || self.moved > 0 {
-            // About to be written.
+            // A grant is in flight.
             true => now + self.spacing,
             false => lane.free_at.max(now),
         };
-        let turns = u32::try_from(ahead).unwrap_or(u32::MAX);
+        let grants = u32::try_from(ahead).unwrap_or(u32::MAX);
         Some(Position {
             ahead,
-            turn_at: free_at + self.spacing.saturating_mul(turns),
+            granted_at: free_at + self.spacing.saturating_mul(grants),
         })
     }
 
@@ -335,13 +331,13 @@ impl Pacer {
         self.buckets.iter().map(wait).collect()
     }
 
-    /// Whether a grant is on its way to a socket.
+    /// Returns whether a grant is in flight.
     pub fn is_writing(&self) -> bool {
         !self.writing.is_empty()
     }
 
-    /// All buckets, for people to look at, with at most so many `shards` that
-    /// wait in each. It takes as long as these are many, or the buckets.
+    /// Returns all buckets, with at most `shards` waiting shards of each, for people. It takes
+    /// O(buckets + returned shards).
     pub fn lanes(&self, shards: usize) -> impl Iterator<Item = Lane> {
         (0..).zip(&self.buckets).map(move |(bucket, lane)| Lane {
             bucket,
@@ -360,7 +356,7 @@ impl Pacer {
         shard % self.concurrency()
     }
 
-    /// The grant that was being written in this bucket is done.
+    /// Ends the grant in flight of this bucket.
     fn settle(&mut self, bucket: u32, free_at: Moment) {
         let lane = &mut self.buckets[bucket as usize];
         lane.writing = false;
@@ -368,7 +364,7 @@ impl Pacer {
         self.reschedule(bucket);
     }
 
-    /// Puts the bucket where it belongs in the agenda, after any change of it.
+    /// Updates the entry of a bucket in the agenda after a change of the bucket.
     fn reschedule(&mut self, bucket: u32) {
         let lane = &mut self.buckets[bucket as usize];
         let entry = match lane.wait_list.len() {
@@ -380,7 +376,7 @@ impl Pacer {
         self.agenda.replace(bucket, old, entry);
     }
 
-    /// Moves the buckets whose moment has come from `later` to `now`.
+    /// Moves the buckets that may grant at `now` from `later` to `now`.
     fn open(&mut self, now: Moment) {
         while let Some((at, bucket)) = self.agenda.later.first().copied()
             && at <= now

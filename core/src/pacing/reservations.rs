@@ -1,39 +1,34 @@
-//! The places of those who went away.
+//! The reservations: the places of disconnected waiters.
 //!
-//! A client that gives up waiting usually asks again: Node's fetch after 300 s,
-//! discord.py after 60 s. In a long queue it would start at the end each time
-//! and never be granted. So its place is kept for a while, for the next request
-//! of the same shard id. An empty place never takes a slot.
+//! A client that stops waiting usually retries: Node's fetch after 300 s, discord.py after 60 s. In
+//! a long queue it would start at the end each time and never be granted. So its place is reserved
+//! for a while, for the next request of the same shard. A reservation never takes a grant.
 //!
-//! Anybody can make up shard ids, so both the memory and the time of each step
-//! are bounded: there are at most `MOST` empty places, in three sorted trees
-//! whose nodes are small and of a fixed size, and a step removes at most
-//! `EXPIRED_EACH` expired ones. Those that are left over are never taken.
+//! Clients can invent shard ids, so both the memory and the time of each step are bounded: there
+//! are at most `MAX_RESERVATIONS`, in three sorted trees whose nodes are small and of a fixed size,
+//! and a step removes at most `EXPIRED_PER_STEP` expired ones. Others that expired are not used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// No more empty places than this are kept. The largest bots have half as many
-/// shards.
-pub const MOST: usize = 32_768;
+/// The maximum number of reservations. The largest bots have half as many shards.
+pub const MAX_RESERVATIONS: usize = 32_768;
 
-/// The memory of one of them, in bytes, when the nodes of the trees are as empty as
-/// they may be.
-pub const MEMORY_EACH: u64 = 256;
+/// The memory of one reservation in bytes, if the nodes of the trees are as empty as possible.
+pub const RESERVATION_BYTES: u64 = 256;
 
-/// How many expired places one step removes, which takes microseconds. A step adds
-/// one at most, so that they cannot pile up.
-const EXPIRED_EACH: usize = 16;
+/// The number of expired reservations that one step removes, which takes microseconds. A step adds
+/// at most one, so they cannot accumulate.
+const EXPIRED_PER_STEP: usize = 16;
 
-/// Where a waiter stands: who came earlier goes first, and of two that came at
-/// the same moment the one that was seen first.
+/// The place of a waiter in the order of grants: by arrival, then by sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// When the waiter came.
+    /// When the request arrived.
     pub arrived: Moment,
-    /// The how-many-th waiter it was.
+    /// The sequence number of the request.
     pub seq: u64,
 }
 
@@ -48,13 +43,13 @@ impl Place {
     };
 }
 
-/// The empty places.
+/// The reservations of all buckets.
 #[derive(Debug)]
 pub(crate) struct Reservations {
     ttl: Duration,
-    /// Whose it was.
+    /// The shard of each reserved place.
     empty: BTreeMap<Place, u32>,
-    /// Until when it is kept.
+    /// When each reservation expires.
     by_shard: BTreeMap<(u32, Place), Moment>,
     expiring: BTreeSet<(Moment, Place)>,
 }
@@ -69,22 +64,22 @@ impl Reservations {
         }
     }
 
-    /// The waiter of `shard` at `place` went away.
+    /// Reserves the place of a waiter of `shard` that disconnected.
     pub(crate) fn leave(&mut self, shard: u32, place: Place, now: Moment) {
         self.forget_expired(now);
         let until = now + self.ttl;
         self.empty.insert(place, shard);
         self.by_shard.insert((shard, place), until);
         self.expiring.insert((until, place));
-        // Who came last has the least to lose.
-        if self.empty.len() > MOST
+        // The last place is the least valuable.
+        if self.empty.len() > MAX_RESERVATIONS
             && let Some((last, _)) = self.empty.last_key_value()
         {
             self.forget(*last);
         }
     }
 
-    /// The oldest empty place of `shard`, which is then taken.
+    /// Removes and returns the oldest reserved place of `shard`.
     pub(crate) fn take(&mut self, shard: u32, now: Moment) -> Option<Place> {
         self.forget_expired(now);
         let of_shard = (shard, Place::FIRST)..=(shard, Place::LAST);
@@ -95,7 +90,7 @@ impl Reservations {
     }
 
     fn forget_expired(&mut self, now: Moment) {
-        for _ in 0..EXPIRED_EACH {
+        for _ in 0..EXPIRED_PER_STEP {
             match self.expiring.first().copied() {
                 Some((until, place)) if until <= now => self.forget(place),
                 _ => return,
@@ -130,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_empty_place_of_the_shard_is_taken_first() {
+    fn the_oldest_reservation_of_the_shard_is_taken_first() {
         let mut places = Reservations::new(TTL);
         places.leave(7, place(5), at(1));
         places.leave(7, place(2), at(2));
@@ -141,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_kept_for_its_time_and_no_longer() {
+    fn a_reservation_expires() {
         let mut places = Reservations::new(TTL);
         places.leave(7, place(1), at(0));
         places.leave(7, place(2), at(1));
@@ -150,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_a_second_time_has_the_whole_time_again() {
+    fn a_second_reservation_of_a_place_lasts_the_whole_time() {
         let mut places = Reservations::new(TTL);
         places.leave(7, place(1), at(0));
         assert_eq!(places.take(7, at(1)), Some(place(1)));
@@ -159,22 +154,22 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_who_came_last_loses_its_place() {
+    fn memory_is_bounded_and_the_last_place_is_dropped() {
         let mut places = Reservations::new(TTL);
-        for seq in 0..=MOST as u64 {
+        for seq in 0..=MAX_RESERVATIONS as u64 {
             places.leave(seq as u32, place(seq), at(0));
         }
-        assert_eq!(places.empty.len(), MOST);
-        assert_eq!(places.by_shard.len(), MOST);
-        assert_eq!(places.expiring.len(), MOST);
-        assert_eq!(places.take(MOST as u32, at(1)), None);
+        assert_eq!(places.empty.len(), MAX_RESERVATIONS);
+        assert_eq!(places.by_shard.len(), MAX_RESERVATIONS);
+        assert_eq!(places.expiring.len(), MAX_RESERVATIONS);
+        assert_eq!(places.take(MAX_RESERVATIONS as u32, at(1)), None);
         assert_eq!(places.take(0, at(1)), Some(place(0)));
     }
 
     #[test]
-    fn many_that_expire_at_once_are_forgotten_a_few_at_each_step_and_never_taken() {
+    fn reservations_that_expire_together_are_removed_in_several_steps_and_not_used() {
         let mut places = Reservations::new(TTL);
-        for seq in 1..MOST as u64 {
+        for seq in 1..MAX_RESERVATIONS as u64 {
             places.leave(7, place(seq), at(0));
         }
         places.leave(7, place(1 << 32), at(59));
@@ -184,7 +179,7 @@ mod tests {
         while !places.empty.is_empty() {
             assert_eq!(places.take(7, at(61)), None);
             let after = places.empty.len();
-            assert!(after < before && before - after <= EXPIRED_EACH);
+            assert!(after < before && before - after <= EXPIRED_PER_STEP);
             assert_eq!(after, places.by_shard.len());
             assert_eq!(after, places.expiring.len());
             before = after;
@@ -192,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_and_goes_again_and_again_costs_nobody_else_a_place() {
+    fn a_client_that_reconnects_often_displaces_no_reservation() {
         let mut places = Reservations::new(TTL);
         places.leave(1, place(1), at(0));
-        for _ in 0..MOST + 1 {
+        for _ in 0..MAX_RESERVATIONS + 1 {
             places.leave(5, place(9), at(1));
             assert_eq!(places.take(5, at(1)), Some(place(9)));
         }

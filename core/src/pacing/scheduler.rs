@@ -13,22 +13,21 @@ use crate::pacing::pacer::{Grant, Lane, Pacer, WaiterId};
 use crate::protocol::refusal::{self, Refusal};
 use crate::time::Moment;
 
-/// When to come back if there may be news at any moment, or never.
+/// The `Retry-After` if it is unknown when grants are allowed again.
 const NEWS_RETRY: Duration = Duration::from_secs(5);
 
-/// What the queue must know of the settings.
+/// The settings of the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Between two grants of one bucket: Discord's interval and the margin.
+    /// The minimum time between two grants of one bucket: Discord's interval plus the margin.
     pub spacing: Duration,
-    /// Nothing is granted for one spacing after the start, when nothing is
-    /// known of a predecessor.
+    /// Whether to grant nothing for one spacing after the start if the predecessor is unknown.
     pub start_guard: bool,
-    /// How long the place of a waiter that went away is kept.
+    /// How long the place of a disconnected waiter is reserved.
     pub reservation_ttl: Duration,
-    /// The number of buckets while there is no token; Discord says it otherwise.
+    /// The number of buckets without a token; with one, Discord reports it.
     pub max_concurrency: u32,
-    /// The budget's part.
+    /// The settings of the budget.
     pub rules: Rules,
 }
 
@@ -46,7 +45,7 @@ pub enum FetchResult {
     Failed,
 }
 
-/// See the module.
+/// The waiters and the budget of one queue.
 #[derive(Debug)]
 pub struct Queue {
     pacer: Pacer,
@@ -54,14 +53,13 @@ pub struct Queue {
     concurrency_known: bool,
     spacing: Duration,
     reservation_ttl: Duration,
-    /// Since when the budget allows grants, to tell a late grant from one
-    /// that was held.
+    /// Since when the budget allows grants, to distinguish a late grant from one that was blocked.
     open_since: Option<Moment>,
 }
 
 impl Queue {
-    /// An empty queue, started at `now`, of which nothing but the setting says
-    /// whether it had a predecessor.
+    /// Returns an empty queue, started at `now`. [`Config::start_guard`] says whether it may have
+    /// had a predecessor.
     pub fn new(config: &Config, token: TokenState, now: Moment) -> Self {
         let handover = match config.start_guard {
             true => ReceivedHandover::unknown(now + config.spacing),
@@ -70,8 +68,7 @@ impl Queue {
         Self::taking_over(config, token, &handover, now)
     }
 
-    /// An empty queue, started at `now`, that waits out what its predecessor
-    /// left.
+    /// Returns an empty queue, started at `now`, that waits as long as the handover demands.
     pub fn taking_over(
         config: &Config,
         token: TokenState,
@@ -94,8 +91,8 @@ impl Queue {
         }
     }
 
-    /// Starts from what the last leader knew, all that it may have granted
-    /// since deducted, until Discord has answered.
+    /// Takes the limits of the last leader, less all that it may have granted since, until Discord
+    /// has reported them.
     pub fn adopt(&mut self, limits: Limits, now: Moment) {
         if let Some(buckets) = limits.max_concurrency {
             self.concurrency_known = self.pacer.set_concurrency(buckets);
@@ -116,35 +113,36 @@ impl Queue {
         }
     }
 
-    /// Whether a grant is on its way to a socket.
+    /// Returns whether a grant is in flight.
     pub fn is_writing(&self) -> bool {
         self.pacer.is_writing()
     }
 
-    /// See [`Pacer::offer`].
+    /// Adds a waiter that arrives now. Returns whether it took a reservation. `id` must be new.
     pub fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
         self.pacer.offer(id, shard, now)
     }
 
-    /// See [`Pacer::offer_from`].
+    /// Adds a waiter that arrived in another process at `arrived`. Returns whether it took a
+    /// reservation. `id` must be new.
     pub fn offer_from(&mut self, id: WaiterId, shard: u32, arrived: Moment, now: Moment) -> bool {
         self.pacer.offer_from(id, shard, arrived, now)
     }
 
-    /// See [`Pacer::cancel`].
+    /// Removes a waiter that disconnected, and reserves its place. Returns whether it was waiting.
     pub fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
         self.pacer.cancel(id, now)
     }
 
-    /// The waiter's patience is over: it goes, and its place is kept. None when
-    /// it does not wait any more, as its turn has come.
+    /// Removes a waiter whose `wait` has passed, and reserves its place. Returns none if it is not
+    /// waiting, because it was granted.
     pub fn give_up(&mut self, id: WaiterId, now: Moment) -> Option<Refusal> {
         let position = self.pacer.position(id, now)?;
         self.pacer.cancel(id, now);
         let blocked_by = self.blocked_by();
         let away = match blocked_by {
-            // Half of the way, so that it is back before its turn.
-            None => position.turn_at.since(now) / 2,
+            // Half of the time, so that it returns before its grant.
+            None => position.granted_at.since(now) / 2,
             Some(_) => self.fetch_at().map_or(NEWS_RETRY, |at| at.since(now)),
         };
         Some(Refusal {
@@ -154,8 +152,8 @@ impl Queue {
         })
     }
 
-    /// The next waiter that may identify now. The caller writes the grant and
-    /// says [`Queue::written`] or [`Queue::unwritten`].
+    /// Returns a grant for the next waiter that may identify now. The caller writes it and reports
+    /// [`Queue::written`] or [`Queue::unwritten`].
     pub fn grant(&mut self, now: Moment) -> Option<Grant> {
         self.budget.expire(now);
         if !self.budget.may_grant(now) {
@@ -171,46 +169,46 @@ impl Queue {
         })
     }
 
-    /// The grant went out at `at`, or may have.
+    /// Records that the grant was written at `at`, or may have been.
     pub fn written(&mut self, id: WaiterId, at: Moment) {
         if self.pacer.written(id, at) {
             self.budget.written(at);
         }
     }
 
-    /// Not a byte of the grant went out.
+    /// Records that no byte of the grant was written.
     pub fn unwritten(&mut self, id: WaiterId, now: Moment) {
         if self.pacer.unwritten(id, now) {
             self.budget.unwritten();
         }
     }
 
-    /// See [`Budget::token_changed`].
+    /// Forgets the limits, as the token is another one, or is missing.
     pub fn token_changed(&mut self, token: TokenState, now: Moment) {
         self.budget.token_changed(token, now);
         self.concurrency_known = token == TokenState::None;
     }
 
-    /// See [`Budget::token_returned`].
+    /// Forgets the limits, as the same token exists again.
     pub fn token_returned(&mut self, now: Moment) {
         self.budget.token_returned(now);
         self.concurrency_known = false;
     }
 
-    /// A fetch was sent.
+    /// Records that a fetch was sent.
     pub fn fetching(&mut self, now: Moment) {
         let due = self.pacer.wake_at().is_some_and(|at| at <= now);
         self.budget.fetching(due, now);
     }
 
-    /// A fetch came to something: see [`Budget::fetched`].
+    /// Takes the outcome of the fetch in flight. `jitter` is 0 to 1.
     pub fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64) -> FetchResult {
         let Outcome::Limits(mut limits) = outcome else {
             self.budget.fetched(outcome, now, jitter);
             return FetchResult::Failed;
         };
         let was = self.pacer.concurrency();
-        // What cannot be is not taken; the old number stays, if there is one.
+        // An impossible number is not used; the previous one stays, if there is one.
         if limits.max_concurrency.is_none() && !self.concurrency_known {
             let error =
                 format!("Discord reported a max_concurrency that is not 1 to {MAX_BUCKETS}");
@@ -227,45 +225,45 @@ impl Queue {
         }
     }
 
-    /// When to fetch the limits next.
+    /// Returns when to fetch the limits next.
     pub fn fetch_at(&self) -> Option<Moment> {
         let due = self.pacer.wake_at();
         let confirm_at = due.and_then(|due| self.budget.confirm_at(due));
         self.budget.fetch_at().into_iter().chain(confirm_at).min()
     }
 
-    /// When to look again if nothing happens before: for a grant or a fetch. Ask
-    /// after [`Queue::grant`] has granted what it can.
+    /// Returns when the next grant or fetch is due, if nothing happens before. Call it after
+    /// [`Queue::grant`] has returned none.
     pub fn wake_at(&self) -> Option<Moment> {
         let due = self.pacer.wake_at();
         let grant_at = due.filter(|due| self.budget.may_grant(*due));
         grant_at.into_iter().chain(self.fetch_at()).min()
     }
 
-    /// Why nothing is granted, when nothing is. A pause until Discord has been
-    /// asked again is not a reason; that it does not answer then is one.
+    /// Returns why nothing is granted; none if something may be. The time until a confirmation is
+    /// not a reason, unless its fetch has failed.
     pub fn blocked_by(&self) -> Option<BlockedBy> {
         let unanswered = self.budget.is_low() && self.budget.last_error().is_some();
         let unknown = unanswered.then_some(BlockedBy::SessionStartsUnknown);
         self.budget.blocked_by().or(unknown)
     }
 
-    /// The session starts.
+    /// Returns the session starts.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// How many buckets there are; none while unknown.
+    /// Returns the number of buckets; none while it is unknown.
     pub fn concurrency(&self) -> Option<u32> {
         self.concurrency_known.then(|| self.pacer.concurrency())
     }
 
-    /// How many wait.
+    /// Returns the number of waiters.
     pub fn waiting(&self) -> usize {
         self.pacer.waiting()
     }
 
-    /// See [`Pacer::lanes`].
+    /// Returns all buckets, with at most `shards` waiting shards of each, for people.
     pub fn lanes(&self, shards: usize) -> impl Iterator<Item = Lane> {
         self.pacer.lanes(shards)
     }

@@ -1,17 +1,17 @@
 //! The waiters of one bucket, in the order of their places.
 //!
-//! A search tree by place that counts its branches, so that it also tells how
-//! many wait before somebody; the standard library's map cannot. It is a treap:
-//! a heap by a number that is as good as random, which keeps it as flat as
-//! chance does. Every step takes O(log waiters).
+//! A search tree by place with the size of each branch, so that it also returns the number of
+//! waiters before a place, which the standard library's map cannot. It is a treap: also a heap by a
+//! pseudo-random rank, which keeps it balanced with high probability. Every step takes
+//! O(log waiters).
 
 use crate::pacing::reservations::Place;
 
-/// One request that waits. Two requests of one shard are two waiters.
+/// The id of a waiting request. Two requests of one shard are two waiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaiterId(pub u64);
 
-/// One who waits here.
+/// A waiter in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
     pub(crate) place: Place,
@@ -19,7 +19,7 @@ pub(crate) struct Waiting {
     pub(crate) shard: u32,
 }
 
-/// See the module.
+/// The waiters of one bucket, in the order of their places.
 #[derive(Debug, Default)]
 pub(crate) struct WaitList {
     root: Branch,
@@ -30,24 +30,24 @@ type Branch = Option<Box<Node>>;
 #[derive(Debug)]
 struct Node {
     waiting: Waiting,
-    /// How many are in this branch, this one included.
+    /// The number of nodes in this branch, including this one.
     size: usize,
     before: Branch,
     after: Branch,
 }
 
 impl WaitList {
-    /// Somebody comes. No one else may have its place.
+    /// Inserts a waiter. Its place must not be in the list.
     pub(crate) fn insert(&mut self, waiting: Waiting) {
         insert(&mut self.root, Node::alone(waiting));
     }
 
-    /// Who stands at `place` leaves.
+    /// Removes and returns the waiter at `place`.
     pub(crate) fn remove(&mut self, place: Place) -> Option<Waiting> {
         remove(&mut self.root, place)
     }
 
-    /// Whose turn is next.
+    /// Returns the first waiter.
     pub(crate) fn first(&self) -> Option<Waiting> {
         let mut node = self.root.as_deref()?;
         while let Some(before) = &node.before {
@@ -56,12 +56,12 @@ impl WaitList {
         Some(node.waiting)
     }
 
-    /// How many stand here.
+    /// Returns the number of waiters.
     pub(crate) fn len(&self) -> usize {
         size(&self.root)
     }
 
-    /// How many stand before `place`.
+    /// Returns the number of waiters before `place`.
     pub(crate) fn ahead_of(&self, place: Place) -> usize {
         let mut ahead = 0;
         let mut branch = &self.root;
@@ -76,7 +76,7 @@ impl WaitList {
         ahead
     }
 
-    /// All, the next one first.
+    /// Returns all waiters in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Waiting> {
         let mut open = Vec::new();
         let mut branch = &self.root;
@@ -102,8 +102,8 @@ impl Node {
         })
     }
 
-    /// Parents have a higher rank than their children. It mixes the bits of the
-    /// place's number as splitmix64 does, as neighbours must differ.
+    /// Returns the rank; a parent's is higher than its children's. It mixes the bits of the sequence
+    /// number as splitmix64 does, so that neighbors differ.
     fn rank(&self) -> u64 {
         let mut bits = self.waiting.place.seq.wrapping_add(0x9e37_79b9_7f4a_7c15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -154,7 +154,7 @@ fn remove(branch: &mut Branch, place: Place) -> Option<Waiting> {
     removed
 }
 
-/// Those before `place`, and the others.
+/// Splits a branch into the waiters before `place` and the others.
 fn split(branch: Branch, place: Place) -> (Branch, Branch) {
     let Some(mut node) = branch else {
         return (None, None);
@@ -172,7 +172,7 @@ fn split(branch: Branch, place: Place) -> (Branch, Branch) {
     }
 }
 
-/// All of `before` stand before all of `after`.
+/// Joins two branches. All waiters of `before` must be before all of `after`.
 fn join(before: Branch, after: Branch) -> Branch {
     match (before, after) {
         (Some(mut first), Some(second)) if first.rank() >= second.rank() => {
@@ -223,7 +223,7 @@ mod tests {
     proptest! {
         /// The sorted map of the standard library is the model.
         #[test]
-        fn it_does_what_a_sorted_map_does(
+        fn it_behaves_like_a_sorted_map(
             steps in prop::collection::vec((any::<bool>(), 0..40_u64, 0..40_u64), 0..200),
         ) {
             let mut list = WaitList::default();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_flat_for_those_who_come_one_after_the_other() {
+    fn it_stays_balanced_if_waiters_arrive_in_order() {
         let mut list = WaitList::default();
         for seq in 0..100_000 {
             list.insert(waiting(place(seq, seq)));

@@ -3,5 +3,5 @@
 pub mod refusal;
 pub mod request;
 
-/// What the original answers, byte for byte.
+/// The body of the grant, which is that of the original byte for byte.
 pub const GRANT: &[u8] = br#"{"message": "You're free to connect now! :)"}"#;

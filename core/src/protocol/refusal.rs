@@ -1,4 +1,4 @@
-//! What is answered to a client that opted in to more than grants.
+//! The responses, other than the grant, to a client that sent `wait`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 use crate::lease_state::BlockedBy;
 use crate::protocol::request::Malformed;
 
-/// Why a waiter's turn did not come in time.
+/// Why a waiter was not granted in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Others are before it, or its bucket's clock runs.
+    /// Other waiters are before it, or the spacing of its bucket has not passed.
     Waiting,
     /// No session start is left.
     SessionStartsExhausted,
-    /// Discord has not said what is left, or there is no token to ask with.
+    /// Discord has not reported the session starts, or there is no token to fetch them with.
     SessionStartsUnknown,
     /// Discord rejects the token.
     TokenRejected,
-    /// Nobody leads at this moment, or nobody who can be reached.
+    /// There is no leader, or it cannot be reached.
     NoLeader,
 }
 
 impl Reason {
-    /// For clients, and for the metrics.
+    /// Returns the name in responses and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -61,29 +61,29 @@ impl From<Option<BlockedBy>> for Reason {
     }
 }
 
-/// Not yet: the place is kept, come back.
+/// The response to a waiter that was not granted in time. Its place is reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why.
+    /// Why it was not granted.
     pub reason: Reason,
-    /// Where the waiter stood in its bucket: 1 is next. None when nobody knows.
+    /// The position of the waiter in its bucket, from 1; none if it is unknown.
     pub position: Option<usize>,
-    /// When to come back. Early enough to find the place still kept.
+    /// When to retry: before the reservation expires.
     pub retry_after: Duration,
 }
 
-/// The shortest time for which a place may be kept: `Retry-After` has whole seconds,
-/// and half of the time must be left for the way back.
+/// The shortest time for which a place may be reserved: `Retry-After` has whole seconds, and is at
+/// most half of that time.
 pub const MIN_RESERVATION_TTL: Duration = Duration::from_secs(2);
 
-/// Nobody is told to come back sooner.
-const SOONEST_RETRY: Duration = Duration::from_millis(250);
+/// The shortest `Retry-After`.
+const MIN_RETRY: Duration = Duration::from_millis(250);
 
-/// When to come back if the turn is `away`, and the place is kept for `kept`: never
-/// later than after half of that, in whole seconds either.
-pub fn retry_after(away: Duration, kept: Duration) -> Duration {
-    let latest = Duration::from_secs(kept.as_secs() / 2);
-    away.min(latest).max(SOONEST_RETRY)
+/// Returns when to retry if the grant is `away` and the place is reserved for `ttl`: at most half
+/// of `ttl`, also if it is rounded up to seconds.
+pub fn retry_after(away: Duration, ttl: Duration) -> Duration {
+    let latest = Duration::from_secs(ttl.as_secs() / 2);
+    away.min(latest).max(MIN_RETRY)
 }
 
 #[derive(Deserialize, Serialize)]
@@ -102,25 +102,25 @@ struct MalformedBody {
 }
 
 impl Refusal {
-    /// Nobody leads, or this process ends: a place may be kept with a leader that
-    /// cannot be reached at the moment, for [`MIN_RESERVATION_TTL`] at least.
+    /// The refusal without a leader, or during shutdown. The place may be reserved at a leader that
+    /// cannot be reached now, for at least [`MIN_RESERVATION_TTL`].
     pub const NO_LEADER: Self = Self {
         reason: Reason::NoLeader,
         position: None,
         retry_after: Duration::from_secs(1),
     };
 
-    /// Milliseconds, rounded up: nobody shall come back too early.
+    /// Returns the time in milliseconds, rounded up so that no client retries too early.
     pub fn retry_after_ms(&self) -> u64 {
         u64::try_from(self.retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
-    /// The `Retry-After` header: seconds, rounded up.
+    /// Returns the value of the `Retry-After` header: seconds, rounded up.
     pub fn retry_after_seconds(&self) -> u64 {
         self.retry_after_ms().div_ceil(1000)
     }
 
-    /// The body of the 429.
+    /// Returns the body of the response 429.
     pub fn json(&self) -> String {
         json(&Body {
             reason: self.reason.as_str().into(),
@@ -129,7 +129,7 @@ impl Refusal {
         })
     }
 
-    /// Reads what [`Refusal::json`] wrote.
+    /// Reads what [`Refusal::json`] returns; none if it is anything else.
     pub fn parse(json: &[u8]) -> Option<Self> {
         let body: Body = serde_json::from_slice(json).ok()?;
         Some(Self {
@@ -141,8 +141,7 @@ impl Refusal {
 }
 
 impl Malformed {
-    /// The body of the 400. It does not quote what was sent: that could be a
-    /// token.
+    /// Returns the body of the response 400. It does not quote the value, which may be a token.
     pub fn json(self) -> String {
         let (parameter, message) = match self {
             Self::Shard => (
@@ -163,7 +162,7 @@ impl Malformed {
 }
 
 fn json(body: &impl Serialize) -> String {
-    // Numbers and plain words: there is nothing that could fail.
+    // Numbers and plain strings: nothing can fail.
     serde_json::to_string(body).unwrap_or_default()
 }
 
@@ -173,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// How long places may be kept: mostly a few seconds, where rounding counts.
+    /// Times of reservations, mostly a few seconds, where rounding matters.
     fn kept() -> impl Strategy<Value = Duration> {
         let longer = prop_oneof![Just(0), 0..8_000_u64, 0..86_398_000_u64];
         longer.prop_map(|longer| MIN_RESERVATION_TTL + Duration::from_millis(longer))
@@ -181,17 +180,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn who_honours_retry_after_is_back_while_its_place_is_kept(
+        fn a_client_that_honors_retry_after_returns_before_its_reservation_expires(
             away in prop_oneof![0..20_000_u64, any::<u64>()],
             kept in kept(),
         ) {
-            let told = Refusal {
+            let refusal = Refusal {
                 retry_after: retry_after(Duration::from_millis(away), kept),
                 ..Refusal::NO_LEADER
             };
-            for told in [told, Refusal::NO_LEADER] {
-                let header = Duration::from_secs(told.retry_after_seconds());
-                let exact = Duration::from_millis(told.retry_after_ms());
+            for refusal in [refusal, Refusal::NO_LEADER] {
+                let header = Duration::from_secs(refusal.retry_after_seconds());
+                let exact = Duration::from_millis(refusal.retry_after_ms());
                 prop_assert!(exact <= header && header <= kept / 2, "{header:?} of {kept:?}");
             }
         }
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_hold_has_its_reason() {
+    fn every_blocked_by_has_a_reason() {
         let words =
             BlockedBy::ALL.map(|blocked_by| (blocked_by, Reason::from(Some(blocked_by)).as_str()));
         for (blocked_by, word) in words {

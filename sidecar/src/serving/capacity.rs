@@ -16,7 +16,8 @@ const OTHER_FILES: u64 = 128;
 const OTHER_MEMORY_BYTES: u64 = 32 << 20;
 
 /// Memory reserved for reservations.
-const RESERVATIONS_MEMORY_BYTES: u64 = reservations::MOST as u64 * reservations::MEMORY_EACH;
+const RESERVATIONS_MEMORY_BYTES: u64 =
+    reservations::MAX_RESERVATIONS as u64 * reservations::RESERVATION_BYTES;
 
 /// Memory of this process and the kernel per client: the longest head and the longest data
 /// sent ahead. A usual client takes a third of it.

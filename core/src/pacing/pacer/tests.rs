@@ -157,7 +157,7 @@ fn a_waiter_knows_how_many_are_ahead_of_it_and_when_its_turn_comes() {
     }
     let position = |pacer: &Pacer, n, now| {
         let position = pacer.position(id(n), at(now)).unwrap();
-        (position.ahead, position.turn_at)
+        (position.ahead, position.granted_at)
     };
     assert_eq!(position(&pacer, 4, 2.0), (2, at(12.0)));
     assert_eq!(position(&pacer, 3, 2.0), (0, at(2.0)));
