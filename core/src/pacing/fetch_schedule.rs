@@ -197,7 +197,7 @@ impl FetchSchedule {
             self.confirmed_until = Some(now + CONFIRMED_FOR);
         }
         if is_exhausted && limits.reset_after.is_zero() {
-            // Without an open window, nobody reports when there will be more.
+            // Without an open window, Discord does not report when there will be more.
             self.exhausted_retry_at = now + self.empty_backoff;
             self.empty_backoff = (self.empty_backoff * 2).min(MAX_BACKOFF.max(self.interval));
         } else {

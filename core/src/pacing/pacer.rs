@@ -149,8 +149,8 @@ impl Pacer {
         self.waiters.len()
     }
 
-    /// Adds a waiter of `shard` that arrives at `now`. It takes the oldest reservation of its shard.
-    /// Returns whether there was one. `id` must be new.
+    /// Adds a waiter of `shard` that arrives at `now`. It takes the oldest reservation of its
+    /// shard. Returns whether there was one. `id` must be new.
     pub fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
         self.offer_from(id, shard, now, now)
     }

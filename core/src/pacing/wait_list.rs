@@ -102,8 +102,8 @@ impl Node {
         })
     }
 
-    /// Returns the rank; a parent's is higher than its children's. It mixes the bits of the sequence
-    /// number as splitmix64 does, so that neighbors differ.
+    /// Returns the rank; a parent's is higher than its children's. It mixes the bits of the
+    /// sequence number as splitmix64 does, so that neighbors differ.
     fn rank(&self) -> u64 {
         let mut bits = self.waiting.place.seq.wrapping_add(0x9e37_79b9_7f4a_7c15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -63,7 +63,7 @@ fn reads(candidate: &mut Candidate, now: f64, lease: &Value) {
     candidate.answered(Ok(record(lease)), at(now));
 }
 
-/// Wants to write at this moment, and succeeds. Returns the Lease after it.
+/// Executes the write that is due at this moment. Returns the Lease after it.
 fn writes(candidate: &mut Candidate, now: f64, lease: &Value) -> Value {
     let patch = patch(candidate.step(at(now), wall()));
     let lease = patched(lease, &patch);
@@ -287,7 +287,7 @@ fn asks_until(
 }
 
 #[test]
-fn a_pod_that_is_to_end_notices_that_its_queue_is_gone() {
+fn a_resigned_pod_notices_that_its_queue_was_deleted() {
     let denied = || Err(Failure::Denied("403".to_owned()));
     let other = || Err(Failure::Other("500".to_owned()));
     for (answer, gone) in [

@@ -110,7 +110,7 @@ fn a_leader_whose_renewals_fail_keeps_its_right_only_to_its_end_and_may_get_it_b
 }
 
 #[test]
-fn a_leader_that_finds_another_holder_or_another_lease_or_none_leads_no_more() {
+fn a_leader_that_finds_another_holder_or_another_lease_or_none_loses_its_term() {
     let other = lease("9", "other", None);
     let again = Lease {
         uid: "new".to_owned(),
@@ -171,7 +171,7 @@ fn a_released_lease_is_taken_at_once_and_each_bucket_waits_the_rest() {
 }
 
 #[test]
-fn a_lease_that_says_nothing_or_was_made_again_is_waited_out() {
+fn a_lease_without_a_handover_or_created_again_is_waited_out() {
     let longest = MAX_DURATION.as_secs_f64();
     let copied = Lease {
         uid: "copy".to_owned(),
@@ -230,7 +230,7 @@ fn a_take_that_succeeded_unseen_counts_from_when_it_was_first_sent() {
 }
 
 #[test]
-fn who_resigned_releases_what_it_has_and_leads_never_again() {
+fn a_resigned_leader_releases_its_term_and_never_takes_the_lease_again() {
     let mut leader = leader();
     leader.resign();
     assert_eq!(leader.term(), None);
@@ -249,7 +249,7 @@ fn who_resigned_releases_what_it_has_and_leads_never_again() {
 }
 
 #[test]
-fn who_resigns_while_it_takes_the_lease_releases_it_again() {
+fn a_candidate_that_resigns_while_it_takes_the_lease_releases_it() {
     let mut candidate = election();
     reads(
         &mut candidate,
@@ -300,7 +300,7 @@ fn its_own_name_of_an_earlier_term_is_not_taken_for_the_success_of_a_later_try()
 }
 
 #[test]
-fn a_copy_that_names_the_holder_of_a_try_that_was_never_done_is_not_believed() {
+fn a_copy_with_the_holder_of_an_attempt_that_was_not_executed_is_ignored() {
     let mut candidate = election();
     let lease_object = lease("1", "", released(&[]));
     reads(&mut candidate, 0.0, Answer::Lease(lease_object.clone()));

@@ -108,7 +108,7 @@ fn while_no_pod_renews_the_lease_a_pod_stays_ready() {
 }
 
 #[test]
-fn a_leader_lives_as_long_as_its_lease_says_or_two_renewals_if_that_is_longer() {
+fn a_leader_counts_as_alive_for_its_duration_or_two_renewals_if_longer() {
     for (named, until) in [(0, 10), (3, 10), (15, 15), (30, 30), (u64::MAX, 30)] {
         let mut health = following();
         play(&mut health, 0..40, false);
@@ -209,7 +209,7 @@ proptest! {
     }
 }
 
-/// What is due when the Lease says `on_lease`.
+/// Returns what is due if the report on the Lease is `on_lease`.
 fn due(
     reports: &Reports,
     health: &Health,

@@ -170,7 +170,7 @@ fn if_only_uncounted_grants_block_the_limits_are_fetched_once_they_must_be_count
     for now in [290, 294, 299] {
         grant(&mut budget, now);
     }
-    // Discord has counted all three already; nobody can know that.
+    // Discord has counted all three already; the budget cannot know that.
     fetch(&mut budget, 300, reported(1, 3600, 1));
     assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     assert_eq!(budget.fetch_at(), Some(at(309) + ONE_NANOSECOND));

@@ -32,7 +32,7 @@ fn without_an_open_window_the_limits_are_fetched_once_all_session_starts_are_use
     grant(&mut budget, 20);
     assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     assert!(budget.fetch_at().unwrap() <= at(20));
-    // Discord has not counted it yet: asked again, ever more seldom.
+    // Discord has not counted it yet: it is fetched again, with longer pauses.
     fetch(&mut budget, 20, reported(1, 0, 1));
     assert_eq!(budget.fetch_at(), Some(at(25)));
     fetch(&mut budget, 25, reported(0, 86_000, 1));
@@ -110,7 +110,7 @@ fn with_a_low_budget_only_a_response_to_a_fetch_for_a_due_grant_confirms() {
     // At once: that question was not for a grant.
     assert_eq!(budget.confirm_at(at(0)), Some(at(0)));
     confirm(&mut budget, 0, 3, reported(2, 86_400, 16));
-    // Good for all that it says are left, and no more.
+    // Valid for all that are left, and no more.
     for _ in 0..2 {
         assert!(budget.may_grant(at(3)));
         grant(&mut budget, 3);
@@ -125,7 +125,7 @@ fn a_confirmation_is_valid_for_a_second_after_it_arrived() {
     let end = at(3) + CONFIRMED_FOR;
     assert!(budget.may_grant(end - ONE_NANOSECOND));
     assert!(!budget.may_grant(end));
-    // Whose turn comes within it needs no question, and who comes later gets one.
+    // A waiter that is due within it needs no fetch; a later one does.
     assert_eq!(budget.confirm_at(end - ONE_NANOSECOND), None);
     assert_eq!(budget.confirm_at(end), Some(at(5)));
     assert_eq!(budget.confirm_at(at(7)), Some(at(7)));
@@ -152,7 +152,7 @@ fn fetches_for_a_confirmation_are_an_interval_apart() {
     confirm(&mut budget, 10, 0, reported(12, 86_400, 16));
     budget.expire(at(12));
     assert_eq!(budget.confirm_at(at(12)), Some(at(15)));
-    // A new token may be asked for at once.
+    // A new token may be tried at once.
     budget.token_changed(TokenState::Unchecked, at(12));
     fetch(&mut budget, 12, reported(12, 86_400, 16));
     assert_eq!(budget.confirm_at(at(12)), Some(at(12)));

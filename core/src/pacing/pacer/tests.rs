@@ -49,7 +49,7 @@ fn a_grant_that_never_left_gives_its_slot_to_the_next_at_once() {
     pacer.grant(at(0.0)).unwrap();
     pacer.unwritten(id(1), at(0.5));
     assert_eq!(grants(&mut pacer, at(0.5)), [1]);
-    // Who was to be granted had its place kept, before the other.
+    // The place of the unwritten grant was reserved, before the other.
     assert!(pacer.offer(id(3), 0, at(1.0)));
 }
 
@@ -65,7 +65,7 @@ fn a_report_about_an_unknown_waiter_changes_nothing() {
 }
 
 #[test]
-fn a_grant_in_the_air_holds_all_buckets_when_the_buckets_change() {
+fn a_grant_in_flight_blocks_all_buckets_after_their_number_changes() {
     let mut pacer = pacer(2);
     pacer.offer(id(1), 0, at(0.0));
     pacer.offer(id(2), 1, at(0.0));
@@ -87,7 +87,7 @@ fn a_grant_in_the_air_holds_all_buckets_when_the_buckets_change() {
 }
 
 #[test]
-fn across_buckets_who_came_first_is_picked_first() {
+fn the_earliest_waiter_of_all_buckets_is_picked_first() {
     let mut pacer = pacer(4);
     for (n, shard) in [(1, 3), (2, 1), (3, 0)] {
         pacer.offer(id(n), shard, at(n as f64));
@@ -138,7 +138,7 @@ fn an_impossible_number_of_buckets_is_refused_and_nothing_changes() {
 }
 
 #[test]
-fn lanes_show_who_waits_in_order() {
+fn lanes_list_the_waiters_in_order() {
     let mut pacer = pacer(2);
     for (n, shard) in [(1, 4), (2, 2), (3, 1)] {
         pacer.offer(id(n), shard, at(0.0));
@@ -150,7 +150,7 @@ fn lanes_show_who_waits_in_order() {
 }
 
 #[test]
-fn a_waiter_knows_how_many_are_ahead_of_it_and_when_its_turn_comes() {
+fn a_position_has_the_waiters_ahead_and_the_time_of_the_grant() {
     let mut pacer = pacer(2);
     for (n, shard) in [(1, 0), (2, 2), (3, 1), (4, 4)] {
         pacer.offer(id(n), shard, at(1.0));

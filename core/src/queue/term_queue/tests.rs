@@ -66,8 +66,8 @@ fn unavailable() -> Outcome {
     Outcome::Invalid("Discord answered 503".to_owned())
 }
 
-/// A leader that Discord reported 900 session starts to, that granted one, and
-/// that gets no answer from Discord since.
+/// Returns a leader to which Discord reported 900 session starts, that granted one, and that has
+/// received no response from Discord since.
 fn leader() -> TermQueue {
     let mut queue = TermQueue::new(config(), leads(1, at(UNTIL)), token(), at(0));
     assert!(queue.fetch_due(at(0)).is_some());
@@ -80,14 +80,14 @@ fn leader() -> TermQueue {
     queue
 }
 
-/// Its /state.
+/// Returns /state.
 fn state(queue: &TermQueue, now: Moment) -> Value {
     let snapshot = queue.snapshot(Detail::Shards, 0, now);
     let json = state_json::json(&snapshot, &testing::about(), WALL).unwrap();
     serde_json::from_str(&json).unwrap()
 }
 
-/// Nothing in it is from a leader.
+/// Asserts that /state has no field of a leader.
 fn assert_nothing_of_a_leader(queue: &TermQueue, now: Moment) {
     let state = state(queue, now);
     assert!(testing::leader_fields(&state).is_empty(), "{state}");
@@ -136,7 +136,7 @@ fn a_leader_whose_right_has_expired_exports_it_again_only_when_it_is_renewed() {
             .remaining,
         899
     );
-    // Nobody else led meanwhile.
+    // No other pod has been the leader since.
     assert!(!queue.set_leadership(leads(1, at(UNTIL + 60)), at(UNTIL + 1)));
     let state = state(&queue, at(UNTIL + 1));
     assert_eq!(state["session_starts"]["remaining"], 899);
