@@ -99,15 +99,15 @@ fn every_invalid_spec_is_rejected_with_what_is_accepted() {
         ),
         (
             json!({"discordApi": "https://host:0/api"}),
-            "a port from 1 to 65535",
+            "must be from 1 to 65535",
         ),
         (
             json!({"discordApi": "http://host:65536"}),
-            "a port from 1 to 65535",
+            "must be from 1 to 65535",
         ),
         (
             json!({"discordApi": "http://host:99999999999999999999/"}),
-            "a port from 1 to 65535",
+            "must be from 1 to 65535",
         ),
         (
             json!({"networkPolicy": {"from": [{}]}}),
