@@ -198,7 +198,7 @@ impl Candidate {
     }
 
     /// Takes the handover from the queue task; none if it did not answer in time. In that case
-    /// the Lease is read and the queue task is asked again.
+    /// the candidate reads the Lease, and then requests the handover once more.
     pub fn settled(&mut self, handover: Option<Handover>, now: Moment) {
         let Some(Pending::Settling(write)) = self.pending.take() else {
             return;

@@ -22,8 +22,8 @@ pub(super) fn lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
     }
 }
 
-/// The Lease of a GatewayQueue that never had a leader: it says so, and the first pod need not
-/// wait. It is only created, never applied: that would restore the annotation, which the first
+/// The Lease of a GatewayQueue that never had a leader. Its handover annotation states this, so
+/// the first pod does not wait. It is only created, never applied: that would restore the annotation, which the first
 /// leader removes.
 pub fn first_lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
     let mut lease = lease(owner, spec);

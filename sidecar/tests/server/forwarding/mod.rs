@@ -1,5 +1,5 @@
-//! Pods in one process, of which the test decides who leads: what happens to the clients of a
-//! pod that does not lead, and to all when the leader changes.
+//! Several pods in one process; the test chooses the leader. What happens to the clients of a
+//! follower, and to all clients when the leader changes.
 
 mod limit;
 pub(crate) mod pod;

@@ -1,4 +1,4 @@
-//! A queue of which the test decides whether it leads, and its clients.
+//! A pod with its clients; the test decides whether the pod is the leader.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
