@@ -12,19 +12,20 @@ fn elder() -> GatewayQueue {
     elder
 }
 
+/// Lets the operator see two GatewayQueues that name one token.
+fn claim(context: &Context, queues: [&GatewayQueue; 2]) {
+    for queue in queues {
+        let claims = &context.applier.token_claims;
+        claims.saw(&stored(queue), Instant::now());
+    }
+}
+
 #[tokio::test]
 async fn the_younger_of_two_queues_with_one_token_has_no_pods_until_the_elder_is_deleted() {
     let server = Server::default();
     let (context, mut writers) = context(&server);
     let young = queue(json!({"tokenSecretRef": {"name": "discord"}}));
-    context
-        .applier
-        .token_claims
-        .saw(&stored(&elder()), Instant::now());
-    context
-        .applier
-        .token_claims
-        .saw(&stored(&young), Instant::now());
+    claim(&context, [&elder(), &young]);
     let done = reconcile(Arc::new(young.clone()), Arc::clone(&context)).await;
     assert_eq!(done.unwrap(), Action::await_change());
     assert_eq!(reason(&server), "TokenShared");
@@ -149,9 +150,7 @@ async fn a_queue_gives_up_its_token_even_if_a_name_is_taken() {
         (json!(2), json!("NameTaken"))
     );
     scaled.spec.token_secret_ref = elder().spec.token_secret_ref;
-    let now = Instant::now();
-    context.applier.token_claims.saw(&stored(&elder()), now);
-    context.applier.token_claims.saw(&stored(&scaled), now);
+    claim(&context, [&elder(), &scaled]);
     reconcile(Arc::new(scaled), context).await.unwrap();
     assert_eq!(replicas(&server), 0);
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
@@ -163,14 +162,7 @@ async fn the_lease_of_a_queue_that_gives_up_its_token_is_deleted() {
     let (queue, context, _writers) = applied(&server).await;
     let mut young = (*queue).clone();
     young.spec.token_secret_ref = elder().spec.token_secret_ref;
-    context
-        .applier
-        .token_claims
-        .saw(&stored(&elder()), Instant::now());
-    context
-        .applier
-        .token_claims
-        .saw(&stored(&young), Instant::now());
+    claim(&context, [&elder(), &young]);
     reconcile(Arc::new(young), context).await.unwrap();
     assert!(!server.objects.lock().unwrap().contains_key(LEASE));
     assert_eq!(server.object("deployments")["spec"]["replicas"], 0);
@@ -183,14 +175,7 @@ async fn of_two_queues_created_at_the_same_time_neither_starts_immediately() {
     let mut younger = elder();
     younger.metadata.uid = Some("0002".to_owned());
     let older = queue(json!({"tokenSecretRef": {"name": "discord"}}));
-    context
-        .applier
-        .token_claims
-        .saw(&stored(&older), Instant::now());
-    context
-        .applier
-        .token_claims
-        .saw(&stored(&younger), Instant::now());
+    claim(&context, [&older, &younger]);
     reconcile(Arc::new(older), context).await.unwrap();
     assert_eq!(server.object("deployments")["spec"]["replicas"], 1);
     let lease = server.object("leases");
