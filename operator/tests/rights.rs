@@ -57,7 +57,7 @@ fn chart(rules: &str) -> Rights {
 /// The rights of the rows of the docs.
 fn docs() -> Rights {
     let page = read("docs/gatewayqueue.md");
-    let table = between(&page, "\n## The operator's rights\n", "\n## ");
+    let table = between(&page, "\n## The operator's permissions\n", "\n## ");
     let mut rights = Rights::new();
     let mut last = Vec::new();
     let rows = table.lines().filter(|line| line.starts_with("| ")).skip(2);
