@@ -6,7 +6,7 @@ names! {
     /// A type of condition.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum ConditionType {
-        /// Whether shards are granted. Summarizes all others.
+        /// Whether the queue grants, and all pods run the current spec.
         Ready,
         /// Whether pods of the current spec are starting.
         Progressing,

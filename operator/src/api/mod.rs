@@ -60,7 +60,7 @@ pub const PEER_PORT: i32 = 9091;
         name = "Ready",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether shards are granted"
+        description = "Whether the queue grants identifies"
     ),
     printcolumn(
         name = "URL",
@@ -171,9 +171,9 @@ pub struct GatewayQueueSpec {
     ).message("interval must be a duration from 5s (Discord's own interval) to 1h, such as 5s, 5500ms or 1m"))]
     pub interval: String,
 
-    /// The time added to the interval, because a grant takes a varying time to become an
-    /// identify at Discord; a duration from 0s to 60s. Use 500ms for libraries that connect to
-    /// the gateway only after the grant. Defaults to 250ms.
+    /// The time added to the interval, because the time from a grant to the arrival of the
+    /// identify at Discord varies; a duration from 0s to 60s. Use 500ms for libraries that
+    /// connect to the gateway only after the grant. Defaults to 250ms.
     #[serde(default = "default_margin")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(

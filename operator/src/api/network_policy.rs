@@ -11,13 +11,13 @@ use super::schema;
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[x_kube(
     validation = Rule::new("self.enabled || !has(self.from)").message(
-        "networkPolicy.from has no effect while networkPolicy.enabled is false: set enabled to true, or remove from"
+        "networkPolicy.from has no effect while networkPolicy.enabled is false: set networkPolicy.enabled to true, or remove networkPolicy.from"
     )
 )]
 pub struct NetworkPolicySettings {
     /// Whether a NetworkPolicy is created. It allows all clients to reach the admin port, only
-    /// the queue's own pods to reach the peer port, and the clients in from to reach the queue
-    /// port. Egress is not limited. Defaults to false.
+    /// the queue's own pods to reach the peer port, and only the clients listed in `from` to
+    /// reach the queue port. Egress is not limited. Defaults to false.
     #[serde(default)]
     pub enabled: bool,
 

@@ -26,7 +26,7 @@ pub struct PodSettings {
     pub annotations: Option<BTreeMap<String, String>>,
 
     /// The compute resources of the queue's container. If absent or empty, it requests 10m CPU
-    /// and 32Mi memory, and is limited to 256Mi memory.
+    /// and 32Mi of memory, and is limited to 256Mi of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
 
@@ -61,8 +61,9 @@ pub struct PodSettings {
     )]
     pub priority_class_name: Option<String>,
 
-    /// The number of seconds that a pod may take to shut down, 0 to 86400. Until 5 s before they
-    /// are over, it forwards its waiting clients to the next leader. If absent, it is 600.
+    /// The number of seconds that a pod may take to shut down, 0 to 86400. A pod that is shutting
+    /// down forwards its waiting clients to the next leader until 5 s before this time is up. If
+    /// absent, it is 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub termination_grace_period_seconds: Option<i64>,

@@ -171,14 +171,32 @@ fn bare<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 /// Shortens each description to its first sentence, and bounds 32-bit numbers.
 struct Bare;
 
-/// The first sentence of a text, on one line.
+/// The first sentence of a text, on one line, without asides such as `(e.g. …)`.
 fn first_sentence(text: &str) -> String {
     let paragraph = text.split("\n\n").next().unwrap_or_default();
-    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.find(". ") {
-        Some(end) => line.get(..=end).unwrap_or(&line).to_owned(),
-        None => line,
+    let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut text = words
+        .strip_prefix("Required. ")
+        .unwrap_or(&words)
+        .to_owned();
+    for aside in [" (e.g.", " (i.e."] {
+        if let Some((before, after)) = text.split_once(aside) {
+            let mut open = 1;
+            let end = after.find(|c| {
+                open += i32::from(c == '(') - i32::from(c == ')');
+                open == 0
+            });
+            let after = end.and_then(|end| after.get(end + 1..)).unwrap_or_default();
+            text = format!("{before}{after}");
+        }
     }
+    // One text of Kubernetes lacks the period before its examples.
+    for stop in [". ", " Valid examples"] {
+        if let Some((sentence, _)) = text.split_once(stop) {
+            text = format!("{sentence}.");
+        }
+    }
+    text
 }
 
 impl Transform for Bare {

@@ -15,9 +15,9 @@ pub struct GatewayQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The conditions of the queue. Ready: shards are granted; if not, the message says what to
-    /// do. Progressing: pods of the current spec are starting. TokenAccepted: Discord accepts
-    /// the bot's token. SessionStartsAvailable: session starts are left to grant.
+    /// The conditions of the queue. Ready: the queue grants identifies; if not, the message says
+    /// what to do. Progressing: pods of the current spec are starting. TokenAccepted: Discord
+    /// accepts the bot's token. SessionStartsAvailable: session starts are left to grant.
     /// LeaderReachable: every pod can reach the leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::conditions")]
@@ -48,7 +48,7 @@ pub struct GatewayQueueStatus {
     pub recommended_shards: Option<i64>,
 
     /// The bot's session starts: what Discord last reported, less the grants since then. Absent
-    /// if the queue has no token.
+    /// without a token, and while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_starts: Option<SessionStarts>,
 }
@@ -73,11 +73,11 @@ impl GatewayQueueStatus {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionStarts {
-    /// The number of session starts per window.
+    /// The number of session starts in each period after which Discord resets the limit.
     pub total: i64,
     /// The number of session starts left.
     pub remaining: i64,
-    /// When Discord resets the limit. Absent if no window is open.
+    /// When Discord resets the limit. Absent until the first session start of a period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub reset_time: Option<Time>,

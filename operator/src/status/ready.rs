@@ -1,4 +1,4 @@
-//! The condition `Ready`: whether shards are granted, and if not, why, and what to do.
+//! The condition `Ready`: whether the queue grants, and if not, why, and what to do.
 
 use gateway_queue_core::lease_state::{BlockedBy, Entry};
 
@@ -12,11 +12,10 @@ use crate::observe::leader::Leader;
 
 /// When a changed token takes effect. The kubelet does not watch an immutable Secret, and
 /// pods keep its content even if it is deleted and created again.
-const PICKED_UP: &str = "The queue picks it up within two minutes, unless the Secret is \
-                         immutable: an immutable Secret is never picked up; create another one \
-                         and set spec.tokenSecretRef to it.";
+const PICKED_UP: &str = "The queue picks it up within two minutes. If the Secret is immutable, \
+                         create another one and set spec.tokenSecretRef to it.";
 
-/// Whether shards are granted. `blocked` is what prevents pods of the current spec.
+/// Whether the queue grants. `blocked` is what prevents pods of the current spec.
 pub(super) fn ready(
     inputs: Inputs<'_>,
     blocked: Option<ConditionValue>,
@@ -57,7 +56,7 @@ pub(super) fn ready(
     ConditionValue::no(reason, message)
 }
 
-/// That shards are granted nevertheless, if they are.
+/// That the queue grants nevertheless, if it does.
 fn still_granting(inputs: Inputs<'_>, entry: Option<&Entry>) -> String {
     match (&inputs.observed.leader, entry) {
         (Leader::Pod { name, .. }, Some(entry)) if entry.blocked_by.is_none() => {

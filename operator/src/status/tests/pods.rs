@@ -127,16 +127,14 @@ fn a_quota_that_prevents_a_rollout_is_explained() {
 }
 
 #[test]
-fn a_token_in_an_immutable_secret_is_never_picked_up() {
+fn a_token_problem_says_what_to_do_with_an_immutable_secret() {
     for blocked_by in [BlockedBy::TokenMissing, BlockedBy::TokenRejected] {
         let lease = lease(&entry(Some(blocked_by)));
         let queue = queue(json!({"tokenSecretRef": {"name": "discord"}}));
         let status = status_of(&queue, &Outcome::Applied, Some(&available()), Some(&lease));
         let (_, _, message) = ready(&status);
-        assert!(
-            message.contains("immutable Secret is never picked up"),
-            "{message}"
-        );
+        let advice = "If the Secret is immutable, create another one";
+        assert!(message.contains(advice), "{message}");
     }
 }
 
