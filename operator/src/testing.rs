@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use http::request::Parts;
+use http::{Request, Response};
+use kube::Client;
+use kube::client::Body;
 use serde_json::{Value, json};
 
 use crate::api::GatewayQueue;
@@ -37,4 +41,35 @@ pub(crate) fn defaults() -> QueueDefaults {
 
 pub(crate) fn after(start: Instant, seconds: u64) -> Instant {
     start + Duration::from_secs(seconds)
+}
+
+/// A client of a mocked API server. `answer` returns the code and the body of each response, or
+/// none for a request that is never answered.
+pub(crate) fn mock_client(
+    mut answer: impl FnMut(&Parts, Value) -> Option<(u16, Value)> + Send + 'static,
+) -> Client {
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    tokio::spawn(async move {
+        let mut unanswered = Vec::new();
+        while let Some((request, send)) = handle.next_request().await {
+            let (parts, body) = request.into_parts();
+            let body = body.collect_bytes().await.unwrap();
+            let body = serde_json::from_slice(&body).unwrap_or_default();
+            let Some((code, body)) = answer(&parts, body) else {
+                unanswered.push(send);
+                continue;
+            };
+            let body = Body::from(serde_json::to_vec(&body).unwrap());
+            send.send_response(Response::builder().status(code).body(body).unwrap());
+        }
+    });
+    Client::new(service, "default")
+}
+
+/// The response to a failed request.
+pub(crate) fn failure(code: u16, message: &str) -> (u16, Value) {
+    let reason = if code == 404 { "NotFound" } else { "" };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "message": message, "reason": reason, "code": code});
+    (code, status)
 }

@@ -1,65 +1,78 @@
 //! The leader of the queue: its Lease and the status.
 
+use k8s_openapi::api::coordination::v1::Lease;
+
 use super::*;
 use crate::api::GatewayQueueStatus;
 use crate::desired::first_lease;
 use gateway_queue_core::lease_state::{HANDOVER, HandoverRecord};
 
-const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/shop/leases";
-const BUDGET: &str = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
+impl Operator {
+    /// The pod of the queue is ready.
+    fn run_pod(&mut self) {
+        let mut running = self.object("deployments");
+        running["status"] = json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+        put(&mut self.writers.deployments, running);
+    }
 
-/// The pod of the queue is ready.
-fn run(server: &Server, writers: &mut Writers) {
-    let mut running = server.object("deployments");
-    running["status"] = json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
-    put(&mut writers.deployments, running);
+    /// The watch returns this Lease. Returns whether it is a change.
+    fn observe_lease(&mut self, lease: &Value, now: Instant) -> bool {
+        put(&mut self.writers.leases, lease.clone());
+        let lease: Lease = serde_json::from_value(lease.clone()).unwrap();
+        self.context.applier.caches.lease_observer.saw(&lease, now)
+    }
+
+    /// The Lease of a leader, at its nth renewal.
+    fn led(&self, pod: &str, renewal: u32) -> Value {
+        let mut lease = self.object("leases");
+        lease["metadata"]["resourceVersion"] = json!(format!("{pod}-{renewal}"));
+        lease["metadata"]["annotations"] = json!({
+            "gatewayqueue.dev/holder": pod,
+            "gatewayqueue.dev/token-ref-hash": "none",
+            "gatewayqueue.dev/max-concurrency": "1",
+        });
+        lease["spec"] = json!({
+            "holderIdentity": format!("{pod}_1"),
+            "leaseDurationSeconds": 15,
+            "renewTime": format!("2026-11-23T12:00:{renewal:02}.000000Z"),
+        });
+        lease
+    }
+
+    /// An operator whose queue has had a leader since `start`, and its status.
+    async fn granting(start: Instant) -> Self {
+        let mut operator = Self::applied().await;
+        operator.run_pod();
+        let lease = operator.led("my-bot-7d9f", 1);
+        assert!(operator.observe_lease(&lease, start));
+        assert_eq!(operator.reconcile_at(start).await, within(17));
+        assert_eq!(operator.take_calls(), status_write());
+        operator.expect_granting("my-bot-7d9f");
+        operator
+    }
+
+    fn expect_granting(&self, leader: &str) {
+        assert_eq!(
+            (self.ready("status"), self.reason()),
+            text("True", "Granting")
+        );
+        assert_eq!(self.status()["leader"], leader);
+    }
+
+    /// Whether the Lease exists and is blank.
+    fn has_blank_lease(&self) -> bool {
+        self.object("leases")["metadata"]
+            .get("annotations")
+            .is_none()
+    }
 }
 
-/// The watch returns this Lease. Returns whether it is a change.
-fn bring(context: &Context, writers: &mut Writers, lease: &Value, now: Instant) -> bool {
-    let lease: k8s_openapi::api::coordination::v1::Lease =
-        serde_json::from_value(lease.clone()).unwrap();
-    writers
-        .leases
-        .apply_watcher_event(&Event::Apply(lease.clone()));
-    context.applier.caches.lease_observer.saw(&lease, now)
-}
-
-/// The Lease of a leader, at its nth renewal.
-fn led(server: &Server, pod: &str, renewal: u32) -> Value {
-    let mut lease = server.object("leases");
-    lease["metadata"]["resourceVersion"] = json!(format!("{pod}-{renewal}"));
-    lease["metadata"]["annotations"] = json!({
-        "gatewayqueue.dev/holder": pod,
-        "gatewayqueue.dev/token-ref-hash": "none",
-        "gatewayqueue.dev/max-concurrency": "1",
-    });
-    lease["spec"] = json!({
-        "holderIdentity": format!("{pod}_1"),
-        "leaseDurationSeconds": 15,
-        "renewTime": format!("2026-11-23T12:00:{renewal:02}.000000Z"),
-    });
-    lease
-}
-
-/// A queue with a leader since `start`, and its status.
-async fn granting(server: &Server, start: Instant) -> (Arc<GatewayQueue>, Arc<Context>, Writers) {
-    let (queue, context, mut writers) = applied(server).await;
-    run(server, &mut writers);
-    let lease = led(server, "my-bot-7d9f", 1);
-    bring(&context, &mut writers, &lease, start);
-    context.reconcile(&queue, start).await.unwrap();
-    server.take_calls();
-    (reported(&queue, server), context, writers)
-}
-
-fn ready(server: &Server) -> (Value, Value) {
-    let condition = &server.status()["conditions"][0];
-    (condition["status"].clone(), condition["reason"].clone())
+fn text(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
 }
 
 fn status_write() -> [(Method, String); 1] {
-    [(Method::PATCH, format!("{PREFIX}/status"))]
+    [(Method::PATCH, STATUS.to_owned())]
 }
 
 fn within(seconds: u64) -> Action {
@@ -68,254 +81,194 @@ fn within(seconds: u64) -> Action {
 
 #[tokio::test]
 async fn a_leader_is_one_write_of_the_status_and_its_renewals_are_none() {
-    let server = Server::default();
-    let (queue, context, mut writers) = applied(&server).await;
-    run(&server, &mut writers);
     let start = Instant::now();
-    assert!(bring(
-        &context,
-        &mut writers,
-        &led(&server, "my-bot-7d9f", 1),
-        start
-    ));
-    server.take_calls();
-    let action = context.reconcile(&queue, start).await.unwrap();
-    assert_eq!(server.take_calls(), status_write());
-    assert_eq!(ready(&server), (json!("True"), json!("Granting")));
-    assert_eq!(server.status()["leader"], "my-bot-7d9f");
-    assert_eq!(action, within(17));
-
-    let queue = reported(&queue, &server);
-    let renewed = led(&server, "my-bot-7d9f", 2);
-    assert!(!bring(&context, &mut writers, &renewed, after(start, 5)));
+    let mut operator = Operator::granting(start).await;
+    let renewed = operator.led("my-bot-7d9f", 2);
+    assert!(!operator.observe_lease(&renewed, after(start, 5)));
     // Rechecked when the first renewal would have expired.
-    let action = context.reconcile(&queue, after(start, 17)).await.unwrap();
-    assert_eq!(server.take_calls(), []);
+    let action = operator.reconcile_at(after(start, 17)).await;
+    assert_eq!(operator.take_calls(), []);
     assert_eq!(action, within(5));
 }
 
 #[tokio::test]
 async fn an_expired_leader_is_reported_and_so_is_its_return() {
-    let server = Server::default();
     let start = Instant::now();
-    let (queue, context, mut writers) = granting(&server, start).await;
+    let mut operator = Operator::granting(start).await;
 
-    let action = context.reconcile(&queue, after(start, 17)).await.unwrap();
-    assert_eq!(server.take_calls(), status_write());
-    assert_eq!(ready(&server), (json!("False"), json!("NoLeader")));
-    assert_eq!(server.status().get("leader"), None);
+    let action = operator.reconcile_at(after(start, 17)).await;
+    assert_eq!(operator.take_calls(), status_write());
+    let ready = (operator.ready("status"), operator.reason());
+    assert_eq!(ready, text("False", "NoLeader"));
+    assert_eq!(operator.status().get("leader"), None);
     assert_eq!(action, Action::await_change());
 
-    let queue = reported(&queue, &server);
-    let again = led(&server, "my-bot-7d9f", 2);
-    bring(&context, &mut writers, &again, after(start, 60));
-    context.reconcile(&queue, after(start, 60)).await.unwrap();
-    assert_eq!(server.take_calls(), status_write());
-    assert_eq!(ready(&server), (json!("True"), json!("Granting")));
+    let again = operator.led("my-bot-7d9f", 2);
+    operator.observe_lease(&again, after(start, 60));
+    operator.reconcile_at(after(start, 60)).await;
+    assert_eq!(operator.take_calls(), status_write());
+    operator.expect_granting("my-bot-7d9f");
 }
 
 #[tokio::test]
 async fn a_pod_that_cannot_reach_the_leader_is_one_event_and_one_write_of_the_status() {
-    let server = Server::default();
     let start = Instant::now();
-    let (queue, context, mut writers) = granting(&server, start).await;
-    put(&mut writers.pods, pod("my-bot", json!({})));
-    server.take_events();
-    let reachable = |server: &Server| {
-        let conditions = server.status()["conditions"].as_array().unwrap().clone();
+    let mut operator = Operator::granting(start).await;
+    put(&mut operator.writers.pods, pod("my-bot", json!({})));
+    operator.take_events();
+    let reachable = |operator: &Operator| {
+        let conditions = operator.status()["conditions"].as_array().unwrap().clone();
         let condition = conditions.iter().find(|c| c["type"] == "LeaderReachable");
         condition.unwrap()["status"].clone()
     };
-    assert_eq!(reachable(&server), "True");
+    assert_eq!(reachable(&operator), "True");
 
-    let renewed = |renewal| {
-        let mut lease = led(&server, "my-bot-x2x2", renewal);
-        let report = json!({"leader": "my-bot-x2x2_1", "address": "10.0.0.7:9091",
-            "since": "2026-11-23T12:00:00Z"});
+    let report = json!({"leader": "my-bot-x2x2_1", "address": "10.0.0.7:9091",
+        "since": "2026-11-23T12:00:00Z"});
+    let unreachable = |operator: &Operator, renewal| {
+        let mut lease = operator.led("my-bot-x2x2", renewal);
         lease["metadata"]["annotations"]["unreachable.gatewayqueue.dev/my-bot-7d9f"] =
             json!(report.to_string());
         lease
     };
-    assert!(bring(&context, &mut writers, &renewed(2), after(start, 5)));
-    context.reconcile(&queue, after(start, 5)).await.unwrap();
-    assert_eq!(server.take_calls(), status_write());
-    assert_eq!(reachable(&server), "False");
-    assert_eq!(ready(&server), (json!("True"), json!("Granting")));
-    assert_eq!(server.take_events(), ["LeaderUnreachable"]);
+    let lease = unreachable(&operator, 2);
+    assert!(operator.observe_lease(&lease, after(start, 5)));
+    operator.reconcile_at(after(start, 5)).await;
+    assert_eq!(operator.take_calls(), status_write());
+    assert_eq!(reachable(&operator), "False");
+    operator.expect_granting("my-bot-x2x2");
+    assert_eq!(operator.take_events(), ["LeaderUnreachable"]);
 
     // It continues: nothing new to report.
-    let queue = reported(&queue, &server);
-    assert!(!bring(
-        &context,
-        &mut writers,
-        &renewed(3),
-        after(start, 10)
-    ));
-    context.reconcile(&queue, after(start, 10)).await.unwrap();
-    assert_eq!(server.take_calls(), []);
-    assert_eq!(server.take_events(), [""; 0]);
+    let lease = unreachable(&operator, 3);
+    assert!(!operator.observe_lease(&lease, after(start, 10)));
+    operator.reconcile_at(after(start, 10)).await;
+    assert_eq!(operator.take_calls(), []);
+    assert_eq!(operator.take_events(), [""; 0]);
 
-    let withdrawn = led(&server, "my-bot-x2x2", 4);
-    assert!(bring(&context, &mut writers, &withdrawn, after(start, 15)));
-    context.reconcile(&queue, after(start, 15)).await.unwrap();
-    assert_eq!(server.take_calls(), status_write());
-    assert_eq!(reachable(&server), "True");
-    assert_eq!(server.take_events(), ["LeaderReachable"]);
+    let withdrawn = operator.led("my-bot-x2x2", 4);
+    assert!(operator.observe_lease(&withdrawn, after(start, 15)));
+    operator.reconcile_at(after(start, 15)).await;
+    assert_eq!(operator.take_calls(), status_write());
+    assert_eq!(reachable(&operator), "True");
+    assert_eq!(operator.take_events(), ["LeaderReachable"]);
 }
 
 #[tokio::test]
 async fn a_handover_is_one_write_of_the_status() {
-    let server = Server::default();
     let start = Instant::now();
-    let (queue, context, mut writers) = granting(&server, start).await;
+    let mut operator = Operator::granting(start).await;
 
-    let mut free = led(&server, "my-bot-7d9f", 2);
+    let mut free = operator.led("my-bot-7d9f", 2);
     free["spec"]["holderIdentity"] = json!("");
-    assert!(bring(&context, &mut writers, &free, after(start, 5)));
-    let action = context.reconcile(&queue, after(start, 5)).await.unwrap();
-    assert_eq!(server.take_calls(), []);
+    assert!(operator.observe_lease(&free, after(start, 5)));
+    let action = operator.reconcile_at(after(start, 5)).await;
+    assert_eq!(operator.take_calls(), []);
     assert_eq!(action, within(2));
 
-    let next = led(&server, "my-bot-x2x2", 3);
-    assert!(bring(&context, &mut writers, &next, after(start, 6)));
-    context.reconcile(&queue, after(start, 6)).await.unwrap();
-    assert_eq!(server.take_calls(), status_write());
-    assert_eq!(server.status()["leader"], "my-bot-x2x2");
-    assert_eq!(ready(&server), (json!("True"), json!("Granting")));
+    let next = operator.led("my-bot-x2x2", 3);
+    assert!(operator.observe_lease(&next, after(start, 6)));
+    operator.reconcile_at(after(start, 6)).await;
+    assert_eq!(operator.take_calls(), status_write());
+    operator.expect_granting("my-bot-x2x2");
 }
 
 #[tokio::test]
 async fn the_lease_of_a_new_queue_says_that_it_never_had_a_leader() {
-    let server = Server::default();
-    let (queue, context, mut writers) = applied(&server).await;
-    let calls = server.take_calls();
-    let created: Vec<_> = calls.iter().filter(|(m, _)| *m == Method::POST).collect();
-    assert_eq!(created, [&(Method::POST, LEASES.to_owned())]);
-    let lease = format!("{LEASES}/my-bot");
-    assert!(!calls.contains(&(Method::PATCH, lease.clone())));
-    let released = |server: &Server| {
-        let annotations = server.object("leases")["metadata"]["annotations"].clone();
+    let mut operator = Operator::new(json!({}));
+    operator.born();
+    operator.settle().await;
+    let calls = operator.take_calls();
+    let posts = calls.iter().filter(|(method, _)| *method == Method::POST);
+    let posts: Vec<_> = posts.map(|(_, path)| format!("{path}/my-bot")).collect();
+    assert_eq!(posts, [LEASE]);
+    assert!(!calls.contains(&(Method::PATCH, LEASE.to_owned())));
+    let never_led = json!(HandoverRecord::NeverLed.write());
+    let handover = |operator: &Operator| {
+        let annotations = operator.object("leases")["metadata"]["annotations"].clone();
         annotations.get(HANDOVER).cloned()
     };
-    assert_eq!(
-        released(&server),
-        Some(json!(HandoverRecord::NeverLed.write()))
-    );
+    assert_eq!(handover(&operator), Some(never_led.clone()));
 
-    // Another client takes the fields over, and the Lease is applied.
-    let mut meddle = |server: &Server| {
-        let mut edited = server.object("leases");
+    for expected in [Some(never_led), None] {
+        // Another client takes the fields over, and the Lease is applied.
+        let mut edited = operator.object("leases");
         edited["metadata"]["managedFields"] = json!([]);
-        put(&mut writers.leases, edited);
-    };
-    for expected in [Some(json!(HandoverRecord::NeverLed.write())), None] {
-        meddle(&server);
-        reconcile(Arc::clone(&queue), Arc::clone(&context))
-            .await
-            .unwrap();
-        assert_eq!(server.take_writes(), [lease.as_str()]);
+        put(&mut operator.writers.leases, edited);
+        operator.reconcile().await.unwrap();
+        assert_eq!(operator.take_writes(), [LEASE]);
         // Only the queue removes the annotation, and it is not restored.
-        assert_eq!(released(&server), expected);
-        let mut objects = server.objects.lock().unwrap();
-        let annotations = &mut objects.get_mut(&lease).unwrap()["metadata"]["annotations"];
-        *annotations = json!({});
+        assert_eq!(handover(&operator), expected);
+        operator.api().objects.get_mut(LEASE).unwrap()["metadata"]["annotations"] = json!({});
     }
-}
-
-/// The calls that create a missing Lease.
-async fn creates(server: &Server, its: GatewayQueue, context: Arc<Context>) -> Vec<Method> {
-    born(&context, &queue(json!({})));
-    reconcile(Arc::new(its), context).await.unwrap();
-    let calls = server.take_calls().into_iter();
-    calls
-        .filter(|(method, path)| path.starts_with(LEASES) && *method != Method::GET)
-        .map(|(method, _)| method)
-        .collect()
 }
 
 #[tokio::test]
 async fn a_lease_that_may_have_had_a_leader_is_created_blank() {
-    let blank = [Method::PATCH];
-    // The queue has a status: its Lease was deleted.
-    let server = Server::default();
-    let (fresh, _writers) = context(&server);
-    let mut known = queue(json!({}));
-    known.status = Some(GatewayQueueStatus::default());
-    assert_eq!(creates(&server, known, fresh).await, blank);
-    assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
-
-    // It has a pod.
-    let server = Server::default();
-    let (fresh, mut writers) = context(&server);
-    put(&mut writers.pods, pod("my-bot", json!({})));
-    assert_eq!(creates(&server, queue(json!({})), fresh).await, blank);
-
-    // It has a Deployment, so it may have pods.
-    let server = Server::default();
-    applied(&server).await;
-    let lease = format!("{LEASES}/my-bot");
-    server.objects.lock().unwrap().remove(&lease);
-    server.take_calls();
-    let (fresh, _writers) = context(&server);
-    assert_eq!(creates(&server, queue(json!({})), fresh).await, blank);
-
-    // A queue of this name was deleted a moment ago.
-    let server = Server::default();
-    let (fresh, _writers) = context(&server);
-    let owner = Owner::of(&queue(json!({}))).unwrap();
-    let mut lease = first_lease(&owner, &queue(json!({})).spec);
-    lease.spec = serde_json::from_value(json!({"holderIdentity": "my-bot-7d9f_1"})).unwrap();
-    fresh
-        .applier
-        .caches
-        .lease_observer
-        .saw(&lease, Instant::now());
-    fresh.applier.caches.lease_observer.lost(&lease);
-    assert_eq!(creates(&server, queue(json!({})), fresh).await, blank);
-}
-
-#[tokio::test]
-async fn a_queue_older_than_the_operator_may_have_had_a_leader() {
-    let server = Server::default();
-    let (context, _writers) = context(&server);
-    let queue = queue(json!({}));
-    context
-        .applier
-        .token_claims
-        .saw(&stored(&queue), Instant::now());
-    reconcile(Arc::new(queue), context).await.unwrap();
-    assert_eq!(server.object("leases")["metadata"].get("annotations"), None);
+    let states: [fn(&mut Operator); 5] = [
+        // The queue has a status: its Lease was deleted.
+        |operator| operator.queue.status = Some(GatewayQueueStatus::default()),
+        // It has a pod.
+        |operator| put(&mut operator.writers.pods, pod("my-bot", json!({}))),
+        // It has a Deployment, so it may have pods.
+        |operator| put(&mut operator.writers.deployments, child()),
+        // A queue of this name was deleted a moment ago.
+        |operator| {
+            let owner = Owner::of(&operator.queue).unwrap();
+            let mut lease = first_lease(&owner, &operator.queue.spec);
+            let spec = json!({"holderIdentity": "my-bot-7d9f_1"});
+            lease.spec = serde_json::from_value(spec).unwrap();
+            let observer = &operator.context.applier.caches.lease_observer;
+            observer.saw(&lease, Instant::now());
+            observer.lost(&lease);
+        },
+        // The queue is older than the operator.
+        |operator| {
+            *operator = Operator::new(json!({}));
+            let claims = &operator.context.applier.token_claims;
+            claims.saw(&stored(&operator.queue), Instant::now());
+        },
+    ];
+    for (which, state) in states.into_iter().enumerate() {
+        let mut operator = Operator::new(json!({}));
+        operator.born();
+        state(&mut operator);
+        operator.reconcile().await.unwrap();
+        let calls = operator.take_calls();
+        assert!(
+            calls.contains(&(Method::PATCH, LEASE.to_owned())),
+            "{which}"
+        );
+        assert!(
+            calls.iter().all(|(method, _)| *method != Method::POST),
+            "{which}"
+        );
+        assert!(operator.has_blank_lease(), "{which}");
+    }
 }
 
 #[tokio::test]
 async fn a_lease_of_another_token_is_replaced_by_a_blank_one() {
-    let server = Server::default();
-    let (queue, context, mut writers) = applied(&server).await;
-    let mut other = (*queue).clone();
-    other.spec.token_secret_ref = serde_json::from_value(json!({"name": "discord"})).unwrap();
-    reconcile(Arc::new(other.clone()), Arc::clone(&context))
-        .await
-        .unwrap();
-    let lease = format!("{LEASES}/my-bot");
-    assert!(!server.objects.lock().unwrap().contains_key(&lease));
-    let gone = serde_json::from_value(json!({"metadata": {"name": "my-bot", "namespace": "shop"}}));
-    writers
-        .leases
-        .apply_watcher_event(&Event::Delete(gone.unwrap()));
-    let other = reported(&other, &server);
-    reconcile(other, Arc::clone(&context)).await.unwrap();
-    let made = server.object("leases");
-    assert_eq!(made["metadata"].get("annotations"), None);
-    assert_ne!(made["metadata"]["labels"][desired::TOKEN], "none");
+    let mut operator = Operator::applied().await;
+    operator.queue.spec.token_secret_ref =
+        serde_json::from_value(json!({"name": "discord"})).unwrap();
+    operator.reconcile().await.unwrap();
+    assert!(!operator.has(LEASE));
+    let gone = json!({"metadata": {"name": "my-bot", "namespace": "shop"}});
+    let gone = Event::Delete(serde_json::from_value(gone).unwrap());
+    operator.writers.leases.apply_watcher_event(&gone);
+    operator.reconcile().await.unwrap();
+    assert!(operator.has_blank_lease());
+    let labels = &operator.object("leases")["metadata"]["labels"];
+    assert_ne!(labels[desired::TOKEN], "none");
 }
 
 #[tokio::test]
 async fn a_lease_that_another_operator_created_first_is_read_again() {
-    let server = Server::default();
-    let (first, _writers) = context(&server);
-    let owner = Owner::of(&queue(json!({}))).unwrap();
-    let spec = queue(json!({})).spec;
-    let create = || first.applier.requests.create_first_lease(&owner, &spec);
+    let operator = Operator::new(json!({}));
+    let owner = Owner::of(&operator.queue).unwrap();
+    let requests = &operator.context.applier.requests;
+    let create = || requests.create_first_lease(&owner, &operator.queue.spec);
     create().await.unwrap();
     let error = create().await.unwrap_err();
     assert_eq!(error.rejection(), None, "it is retried: {error}");
@@ -323,55 +276,33 @@ async fn a_lease_that_another_operator_created_first_is_read_again() {
 
 #[tokio::test]
 async fn the_disruption_budget_is_deleted_with_one_replica() {
-    let server = Server::default();
-    let (queue, context, mut writers) = applied(&server).await;
-    server.take_calls();
-    let scaled = |replicas| {
-        let mut queue = reported(&queue, &server);
-        Arc::make_mut(&mut queue).spec.replicas = replicas;
-        queue
-    };
-    context.reconcile(&scaled(2), Instant::now()).await.unwrap();
-    assert!(server.take_writes().contains(&BUDGET.to_owned()));
-    let budget = server.object("poddisruptionbudgets");
-    put_metadata(&mut writers, Kind::PodDisruptionBudget, budget);
+    // Without the label, no watch returns it.
+    for is_observed in [true, false] {
+        let mut operator = Operator::applied().await;
+        operator.queue.spec.replicas = 2;
+        operator.reconcile().await.unwrap();
+        assert!(operator.take_writes().contains(&BUDGET.to_owned()));
+        if is_observed {
+            let budget = operator.object("poddisruptionbudgets");
+            operator.put_metadata(Kind::PodDisruptionBudget, budget);
+        }
 
-    context.reconcile(&scaled(1), Instant::now()).await.unwrap();
-    let deleted = (Method::DELETE, BUDGET.to_owned());
-    assert!(server.take_calls().contains(&deleted));
-    assert!(!server.objects.lock().unwrap().contains_key(BUDGET));
-    // The watch has not returned it yet: deleting a missing object succeeds.
-    context.reconcile(&scaled(1), Instant::now()).await.unwrap();
-    assert!(server.take_calls().contains(&deleted));
-}
-
-/// Without the label, no watch returns it.
-#[tokio::test]
-async fn a_disruption_budget_without_the_label_is_deleted_once() {
-    let server = Server::default();
-    let (queue, context, _writers) = applied(&server).await;
-    let scaled = |replicas| {
-        let mut queue = reported(&queue, &server);
-        Arc::make_mut(&mut queue).spec.replicas = replicas;
-        queue
-    };
-    context.reconcile(&scaled(2), Instant::now()).await.unwrap();
-    context.reconcile(&scaled(1), Instant::now()).await.unwrap();
-    assert!(!server.objects.lock().unwrap().contains_key(BUDGET));
-    server.take_calls();
-    context.reconcile(&scaled(1), Instant::now()).await.unwrap();
-    let calls = server.take_calls();
-    assert!(calls.iter().all(|(_, path)| path != BUDGET), "{calls:?}");
+        operator.queue.spec.replicas = 1;
+        operator.reconcile().await.unwrap();
+        let deleted = (Method::DELETE, BUDGET.to_owned());
+        assert!(operator.take_calls().contains(&deleted));
+        assert!(!operator.has(BUDGET));
+        // While the watch has not returned the deletion, it is repeated, which succeeds.
+        operator.reconcile().await.unwrap();
+        assert_eq!(operator.take_calls().contains(&deleted), is_observed);
+    }
 }
 
 #[tokio::test]
 async fn a_foreign_disruption_budget_is_left_alone() {
-    let server = Server::default();
-    let (queue, context, mut writers) = applied(&server).await;
-    let theirs = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
-        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
-    put_metadata(&mut writers, Kind::PodDisruptionBudget, theirs);
-    server.take_calls();
-    context.reconcile(&queue, Instant::now()).await.unwrap();
-    assert_eq!(server.take_calls(), []);
+    let mut operator = Operator::applied().await;
+    let foreign = operator.create_foreign(BUDGET);
+    operator.put_metadata(Kind::PodDisruptionBudget, foreign);
+    operator.reconcile().await.unwrap();
+    assert_eq!(operator.take_calls(), []);
 }

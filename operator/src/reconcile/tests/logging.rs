@@ -57,13 +57,15 @@ impl io::Write for Lines {
 #[tokio::test]
 async fn each_line_names_its_queue() {
     listen();
-    let server = Server::default();
-    let (context, _writers) = context(&server);
-    let new = queue(json!({}));
-    *server.refuse.lock().unwrap() = Some(("/services/", 500, 1));
-    let failed = reconcile(Arc::new(new.clone()), Arc::clone(&context)).await;
-    retry_later(stored(&new), &failed.unwrap_err(), Arc::clone(&context));
-    reconcile(Arc::new(new), context).await.unwrap();
+    let mut operator = Operator::new(json!({}));
+    operator.api().refuse = Some(("/services/", 500, 1));
+    let error = operator.reconcile().await.unwrap_err();
+    retry_later(
+        stored(&operator.queue),
+        &error,
+        Arc::clone(&operator.context),
+    );
+    operator.reconcile().await.unwrap();
     let lines = lines();
     for line in &lines {
         assert_eq!(

@@ -2,31 +2,55 @@
 //! earlier version of the operator.
 
 use super::*;
+use gateway_queue_core::lease_state::HANDOVER;
 
-/// Changes every child.
-fn change(server: &Server, change: impl Fn(&str, &mut Value)) {
-    for (path, object) in server.objects.lock().unwrap().iter_mut() {
-        if !path.contains("/gatewayqueues/") {
-            change(path, object);
+impl Operator {
+    /// The children, as `kubectl delete --cascade=orphan` leaves them. The API server lists the
+    /// GatewayQueue `listed`.
+    async fn orphans(spec: Value, listed: &GatewayQueue) -> Self {
+        let mut operator = Self::new(spec);
+        operator.reconcile().await.unwrap();
+        let mut api = operator.api();
+        api.objects.remove(STATUS);
+        api.queues = vec![serde_json::to_value(&listed.metadata).unwrap()];
+        for (_, object) in api.children() {
+            let metadata = object["metadata"].as_object_mut().unwrap();
+            metadata.remove("ownerReferences");
+            let fields = &mut metadata["managedFields"][0]["fieldsV1"];
+            fields["f:metadata"]["f:ownerReferences"] = json!({});
         }
+        drop(api);
+        operator.queue = again();
+        operator.restarted()
     }
-}
 
-/// As `kubectl delete --cascade=orphan` leaves them.
-fn orphan(server: &Server) {
-    server
-        .objects
-        .lock()
-        .unwrap()
-        .remove(&format!("{PREFIX}/status"));
-    change(server, |_, object| {
-        object["metadata"]
-            .as_object_mut()
-            .unwrap()
-            .remove("ownerReferences");
-        let fields = &mut object["metadata"]["managedFields"][0]["fieldsV1"];
-        fields["f:metadata"]["f:ownerReferences"] = json!({});
-    });
+    /// The UID of the owner of each child.
+    fn owners(&self) -> Vec<Value> {
+        let mut api = self.api();
+        let children = api.children();
+        let uids = children.map(|(_, object)| &object["metadata"]["ownerReferences"][0]["uid"]);
+        uids.cloned().collect()
+    }
+
+    fn change_service(&self, change: impl FnOnce(&mut Value)) {
+        change(self.api().objects.get_mut(SERVICE).unwrap());
+    }
+
+    /// Makes the children those of an earlier version of the operator, which has stopped.
+    fn aged(&self) -> Self {
+        for (_, object) in self.api().children() {
+            let labels = object["metadata"]["labels"].as_object_mut().unwrap();
+            labels.retain(|key, _| key != desired::NAME);
+            if let Some(hash) = object["metadata"]["annotations"].get_mut(desired::APPLIED) {
+                *hash = json!("of a manifest without the label");
+            }
+            let fields = &mut object["metadata"]["managedFields"][0]["fieldsV1"];
+            let labels = fields["f:metadata"]["f:labels"].as_object_mut().unwrap();
+            labels.retain(|key, _| key != "f:gatewayqueue.dev/name");
+        }
+        self.take_calls();
+        self.restarted()
+    }
 }
 
 /// A GatewayQueue of the same name and spec, created again.
@@ -36,51 +60,25 @@ fn again() -> GatewayQueue {
     again
 }
 
-fn controllers(server: &Server) -> Vec<Value> {
-    let objects = server.objects.lock().unwrap();
-    let children = objects
-        .iter()
-        .filter(|(path, _)| !path.contains("/gatewayqueues/"));
-    let uids = children.map(|(_, object)| object["metadata"]["ownerReferences"][0]["uid"].clone());
-    uids.collect()
-}
-
 #[tokio::test]
 async fn orphans_are_adopted_by_a_queue_of_the_same_name() {
-    for seen in [true, false] {
-        let server = Server::default();
-        let _ = applied(&server).await;
-        orphan(&server);
+    for is_observed in [true, false] {
+        let mut operator = Operator::orphans(json!({}), &again()).await;
         // It had a leader.
-        change(&server, |path, object| {
-            if path.contains("/leases/") {
-                object["metadata"]["annotations"] = json!({});
-            }
-        });
-        let (context, mut writers) = context(&server);
-        if seen {
-            observe(&server, &mut writers);
+        operator.api().objects.get_mut(LEASE).unwrap()["metadata"]["annotations"] = json!({});
+        if is_observed {
+            operator.observe();
         }
-        let again = again();
-        born(&context, &again);
-        list(&server, &again);
-        server.take_events();
-        reconcile(Arc::new(again), context).await.unwrap();
-        assert_ne!(reason(&server), "NameTaken");
-        assert_eq!(controllers(&server), vec![json!("0002"); 6]);
-        let lease = server.object("leases");
-        let released =
-            lease["metadata"]["annotations"].get(gateway_queue_core::lease_state::HANDOVER);
-        assert_eq!(released, None, "it says that there was never a leader");
-        let notes = server.take_events();
-        assert!(!notes.contains(&"ChildReverted"), "{notes:?}");
+        operator.born();
+        operator.reconcile().await.unwrap();
+        assert_ne!(operator.reason(), "NameTaken");
+        assert_eq!(operator.owners(), vec![json!("0002"); 6]);
+        let lease = operator.object("leases");
+        let handover = lease["metadata"]["annotations"].get(HANDOVER);
+        assert_eq!(handover, None, "it says that there was never a leader");
+        let events = operator.take_events();
+        assert!(!events.contains(&"ChildReverted"), "{events:?}");
     }
-}
-
-/// The API server lists this GatewayQueue.
-fn list(server: &Server, queue: &GatewayQueue) {
-    let metadata = serde_json::to_value(&queue.metadata).unwrap();
-    *server.queues.lock().unwrap() = vec![metadata];
 }
 
 #[tokio::test]
@@ -89,53 +87,26 @@ async fn nothing_is_adopted_for_a_queue_that_is_being_deleted_or_was_recreated()
     deleted.metadata.deletion_timestamp =
         serde_json::from_value(json!("2026-11-23T12:00:00Z")).unwrap();
     for listed in [deleted, queue(json!({}))] {
-        let server = Server::default();
-        let _ = applied(&server).await;
-        orphan(&server);
-        list(&server, &listed);
-        let (context, _writers) = context(&server);
-        server.take_calls();
+        let mut operator = Operator::orphans(json!({}), &listed).await;
+        operator.take_calls();
         // The cache lags behind.
-        reconcile(Arc::new(again()), context).await.unwrap();
-        assert_eq!(server.take_writes(), [format!("{PREFIX}/status")]);
-        assert_eq!(controllers(&server), vec![Value::Null; 6]);
+        operator.reconcile().await.unwrap();
+        assert_eq!(operator.take_writes(), [STATUS]);
+        assert_eq!(operator.owners(), vec![Value::Null; 6]);
     }
-}
-
-/// The orphans of a GatewayQueue with two replicas and a token.
-async fn orphans_of_a_pair() -> Server {
-    let server = Server::default();
-    let (context, _writers) = context(&server);
-    let pair = queue(json!({"replicas": 2, "tokenSecretRef": {"name": "other"}}));
-    reconcile(Arc::new(pair), context).await.unwrap();
-    orphan(&server);
-    server
 }
 
 #[tokio::test]
 async fn an_orphan_that_is_not_desired_is_deleted_only_for_a_current_queue() {
-    for is_current in [true, false] {
-        let server = orphans_of_a_pair().await;
-        let listed = if is_current {
-            again()
-        } else {
-            queue(json!({}))
-        };
-        list(&server, &listed);
-        let (context, _writers) = context(&server);
-        server.take_calls();
-        reconcile(Arc::new(again()), context).await.unwrap();
-        let calls = server.take_calls();
+    let pair = json!({"replicas": 2, "tokenSecretRef": {"name": "other"}});
+    let [current, older] = [again(), queue(json!({}))];
+    for (listed, expected) in [(current, &[LEASE, BUDGET][..]), (older, &[])] {
+        let mut operator = Operator::orphans(pair.clone(), &listed).await;
+        operator.take_calls();
+        operator.reconcile().await.unwrap();
+        let calls = operator.take_calls();
         let deletes = calls.iter().filter(|(method, _)| *method == Method::DELETE);
         let deleted: Vec<&str> = deletes.map(|(_, path)| &**path).collect();
-        let expected: &[&str] = if is_current {
-            &[
-                "/apis/coordination.k8s.io/v1/namespaces/shop/leases/my-bot",
-                "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot",
-            ]
-        } else {
-            &[]
-        };
         assert_eq!(deleted, expected);
     }
 }
@@ -156,112 +127,61 @@ async fn what_only_resembles_an_orphan_is_left_alone() {
         },
         // Of another GatewayQueue.
         |metadata| {
-            metadata["labels"]["gatewayqueue.dev/name"] = json!("other");
+            metadata["labels"][desired::NAME] = json!("other");
             metadata["labels"][desired::INSTANCE] = json!("other");
         },
         |metadata| metadata["labels"] = json!({}),
     ];
     for (which, imitation) in imitations.into_iter().enumerate() {
-        let server = Server::default();
-        let _ = applied(&server).await;
-        orphan(&server);
-        change(&server, |path, object| {
-            if path.contains("/services/") {
-                imitation(&mut object["metadata"]);
-            }
-        });
-        let service = server.object("services");
-        let (context, _writers) = context(&server);
-        reconcile(Arc::new(again()), context).await.unwrap();
-        assert_eq!(server.object("services"), service, "{which}");
-        assert_eq!(reason(&server), "NameTaken", "{which}");
+        let mut operator = Operator::orphans(json!({}), &again()).await;
+        operator.change_service(|service| imitation(&mut service["metadata"]));
+        let service = operator.object("services");
+        operator.reconcile().await.unwrap();
+        assert_eq!(operator.object("services"), service, "{which}");
+        assert_eq!(operator.reason(), "NameTaken", "{which}");
     }
-}
-
-/// As an earlier version of the operator applied them.
-fn age(server: &Server) {
-    change(server, |_, object| {
-        let labels = object["metadata"]["labels"].as_object_mut().unwrap();
-        labels.retain(|key, _| key != "gatewayqueue.dev/name");
-        if let Some(hash) = object["metadata"]["annotations"].get_mut(desired::APPLIED) {
-            *hash = json!("of a manifest without the label");
-        }
-        let fields = &mut object["metadata"]["managedFields"][0]["fieldsV1"];
-        let labels = fields["f:metadata"]["f:labels"].as_object_mut().unwrap();
-        labels.retain(|key, _| key != "f:gatewayqueue.dev/name");
-    });
 }
 
 #[tokio::test]
 async fn children_of_an_earlier_version_get_the_label_of_this_one() {
-    let server = Server::default();
-    let (queue, _, _) = applied(&server).await;
-    age(&server);
     // No watch returns them.
-    let (context, _writers) = context(&server);
-    let before = server.status();
-    server.take_events();
-    server.take_calls();
-    reconcile(queue, context).await.unwrap();
-    let unlabelled = {
-        let objects = server.objects.lock().unwrap();
-        let children = objects
-            .iter()
-            .filter(|(path, _)| !path.contains("/gatewayqueues/"));
-        let lacks =
-            |object: &Value| object["metadata"]["labels"]["gatewayqueue.dev/name"].is_null();
-        children.filter(|(_, object)| lacks(object)).count()
-    };
-    assert_eq!(unlabelled, 0);
+    let mut operator = Operator::applied().await.aged();
+    let before = operator.status();
+    operator.reconcile().await.unwrap();
+    for (path, object) in operator.api().children() {
+        assert_eq!(
+            object["metadata"]["labels"][desired::NAME],
+            "my-bot",
+            "{path}"
+        );
+    }
     // The status does not change until the watches return them.
-    assert_eq!(server.status(), before);
-    assert_eq!(server.take_events(), [""; 0]);
+    assert_eq!(operator.status(), before);
+    assert_eq!(operator.take_events(), [""; 0]);
 }
 
 #[tokio::test]
 async fn a_child_of_an_earlier_version_that_is_no_longer_desired_is_deleted() {
-    let server = Server::default();
-    let (context_before, mut writers) = context(&server);
-    let mut wide = queue(json!({"replicas": 2}));
-    reconcile(Arc::new(wide.clone()), Arc::clone(&context_before))
-        .await
-        .unwrap();
-    observe(&server, &mut writers);
-    wide = (*reported(&wide, &server)).clone();
-    age(&server);
+    let mut before = Operator::new(json!({"replicas": 2}));
+    before.reconcile().await.unwrap();
+    let mut operator = before.aged();
     // It was scaled down while no operator ran.
-    wide.spec.replicas = 1;
-    wide.metadata.generation = Some(2);
-    let (context, mut writers) = context(&server);
-    reconcile(Arc::new(wide.clone()), Arc::clone(&context))
-        .await
-        .unwrap();
-    let budget = |server: &Server| {
-        let objects = server.objects.lock().unwrap();
-        objects
-            .keys()
-            .any(|path| path.contains("poddisruptionbudgets"))
-    };
-    assert!(!budget(&server));
-    observe(&server, &mut writers);
-    reconcile(reported(&wide, &server), Arc::clone(&context))
-        .await
-        .unwrap();
-    server.take_calls();
-    reconcile(reported(&wide, &server), context).await.unwrap();
-    assert_eq!(server.take_calls(), []);
+    operator.queue.spec.replicas = 1;
+    operator.queue.metadata.generation = Some(2);
+    operator.settle().await;
+    assert!(!operator.has(BUDGET));
+    operator.take_calls();
+    operator.reconcile().await.unwrap();
+    assert_eq!(operator.take_calls(), []);
 }
 
 #[tokio::test]
 async fn a_foreign_object_of_a_kind_that_is_not_desired_is_read_once() {
-    let server = Server::default();
-    let path = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
-    let foreign = json!({"metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
-    let objects = || server.objects.lock().unwrap();
-    objects().insert(path.to_owned(), foreign.clone());
-    let (queue, context, _writers) = applied(&server).await;
-    server.take_calls();
-    reconcile(queue, context).await.unwrap();
-    assert_eq!(server.take_calls(), []);
-    assert_eq!(objects()[path], foreign);
+    let mut operator = Operator::new(json!({}));
+    let foreign = operator.create_foreign(BUDGET);
+    operator.settle().await;
+    operator.take_calls();
+    operator.reconcile().await.unwrap();
+    assert_eq!(operator.take_calls(), []);
+    assert_eq!(operator.object("poddisruptionbudgets"), foreign);
 }

@@ -1,7 +1,12 @@
 //! From the lists and watches of the API server to reconciles.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::StreamExt as _;
+use http::{Request, Response};
 use k8s_openapi::api::coordination::v1::Lease;
+use kube::Client;
+use kube::client::Body;
 use kube::runtime::reflector::store;
 use kube::runtime::watcher;
 use tokio_util::task::JoinMap;
@@ -10,69 +15,66 @@ use super::*;
 use crate::observe::watch_stream::watch_stream;
 use crate::observe::watches::watch_children;
 
-/// A client whose API server lists `queues` and no other objects, and has no events.
-fn listing(queues: Value) -> Client {
-    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-    tokio::spawn(async move {
-        let mut watches = Vec::new();
-        while let Some((request, send)) = handle.next_request().await {
-            let uri = request.uri();
-            if uri.query().unwrap_or_default().contains("watch=true") {
-                watches.push(send);
-                continue;
-            }
-            let items = match uri.path().ends_with("/gatewayqueues") {
-                true => queues.clone(),
-                false => json!([]),
-            };
-            let list = json!({"metadata": {"resourceVersion": "1"}, "items": items});
-            let body = Body::from(serde_json::to_vec(&list).unwrap());
-            send.send_response(Response::new(body));
-        }
-    });
-    Client::new(service, "default")
+/// The scope of all namespaces.
+fn scope(client: Client) -> Scope {
+    Scope {
+        client,
+        namespace: None,
+        health: Arc::default(),
+    }
 }
 
 /// The reason of the condition `Ready` of the queue of this name.
-fn reason_of(server: &Server, name: &str) -> Option<Value> {
-    let path = format!("/apis/gatewayqueue.dev/v1alpha1/namespaces/shop/gatewayqueues/{name}");
-    let objects = server.objects.lock().unwrap();
-    let object = objects.get(&format!("{path}/status"))?;
+fn reason_of(operator: &Operator, name: &str) -> Option<Value> {
+    let object = operator
+        .api()
+        .objects
+        .get(&STATUS.replace("my-bot", name))?
+        .clone();
     Some(object["status"]["conditions"][0]["reason"].clone())
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_queue_is_reported_and_does_not_block_others() {
-    let server = Server::default();
-    let (context, _writers) = context(&server);
+    let mut operator = Operator::new(json!({}));
     let broken = json!({
         "metadata": {"name": "broken", "namespace": "shop", "uid": "0002", "generation": 1},
         "spec": {"port": "abc"},
     });
-    let client = listing(json!([broken, queue(json!({}))]));
+    let queues = json!([broken, operator.queue]);
+    // It has no other objects, and no events.
+    let scope = scope(mock_client(move |parts, _| {
+        let is_watch = parts
+            .uri
+            .query()
+            .is_some_and(|query| query.contains("watch=true"));
+        let items = match parts.uri.path().ends_with("/gatewayqueues") {
+            true => queues.clone(),
+            false => json!([]),
+        };
+        let list = json!({"metadata": {"resourceVersion": "1"}, "items": items});
+        (!is_watch).then_some((200, list))
+    }));
     let mut watches = JoinMap::new();
-    let scope = Scope {
-        client,
-        namespace: None,
-        health: Arc::default(),
-    };
     let (caches, triggers) = watch_children(&scope, &Arc::default(), &mut watches);
-    let mut context = Arc::into_inner(context).unwrap();
-    context.applier.caches = caches;
-    let stop = CancellationToken::new();
-    let run = controller(&scope, triggers, Arc::new(context), stop.clone(), || {});
+    operator.context().applier.caches = caches;
+    let (context, stop) = (Arc::clone(&operator.context), CancellationToken::new());
+    let run = controller(&scope, triggers, context, stop.clone(), || {});
     let running = tokio::spawn(run);
     let reported = async {
-        while reason_of(&server, "broken").is_none() || reason_of(&server, "my-bot").is_none() {
+        while reason_of(&operator, "broken").is_none() || reason_of(&operator, "my-bot").is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     let reported = tokio::time::timeout(Duration::from_secs(60), reported).await;
-    let seen = (reason_of(&server, "broken"), reason_of(&server, "my-bot"));
+    let seen = (
+        reason_of(&operator, "broken"),
+        reason_of(&operator, "my-bot"),
+    );
     assert!(reported.is_ok(), "not reported: {seen:?}");
     let expected = ["InvalidSpec", "RolloutInProgress"].map(|reason| Some(json!(reason)));
     assert_eq!([seen.0, seen.1], expected);
-    server.object("deployments");
+    assert!(operator.has(DEPLOYMENT));
     stop.cancel();
     running.await.unwrap();
 }
@@ -80,13 +82,8 @@ async fn an_unreadable_queue_is_reported_and_does_not_block_others() {
 #[tokio::test(start_paused = true)]
 async fn children_are_watched_by_labels_that_no_platform_rewrites() {
     let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-    let client = Client::new(service, "default");
+    let scope = scope(Client::new(service, "default"));
     let mut watches = JoinMap::new();
-    let scope = Scope {
-        client,
-        namespace: None,
-        health: Arc::default(),
-    };
     let _stores = watch_children(&scope, &Arc::default(), &mut watches);
     for _ in 0..9 {
         let (request, send) = handle.next_request().await.unwrap();
@@ -117,29 +114,18 @@ fn form_urlencoded(query: &str) -> std::collections::HashMap<String, String> {
 /// Two responses for each attempt: a list and its watch, or two pages of a list. Returns the
 /// number of attempts, and whether the watch counts as failing.
 async fn attempts_in_ten_minutes(answers: [(u16, Value); 2]) -> (usize, bool) {
-    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-    let health = Arc::<crate::observe::watch_health::WatchHealth>::default();
-    let scope = Scope {
-        client: Client::new(service, "default"),
-        namespace: None,
-        health: Arc::clone(&health),
-    };
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    let scope = scope(mock_client(move |_, _| {
+        Some(answers[counter.fetch_add(1, Ordering::Relaxed) % 2].clone())
+    }));
     let leases = store::<Lease>().1;
     let config = watcher::Config::default();
     let events = watch_stream(&scope, scope.api(), &(), config, leases, |_| {});
-    tokio::spawn(events.for_each(|_| std::future::ready(())));
-    let mut requests = 0;
-    let answering = async {
-        while let Some((_, send)) = handle.next_request().await {
-            let (code, body) = &answers[requests % 2];
-            let body = Body::from(serde_json::to_vec(body).unwrap());
-            send.send_response(Response::builder().status(*code).body(body).unwrap());
-            requests += 1;
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_secs(600), answering).await;
-    let is_failing = health.longest_failure("*", Instant::now()).is_some();
-    (requests / 2, is_failing)
+    let events = events.for_each(|_| std::future::ready(()));
+    let _ = tokio::time::timeout(Duration::from_secs(600), events).await;
+    let is_failing = scope.health.longest_failure("*", Instant::now()).is_some();
+    (requests.load(Ordering::Relaxed) / 2, is_failing)
 }
 
 #[tokio::test(start_paused = true)]
