@@ -99,14 +99,12 @@ fn event(record: EventRecord) -> Event {
 mod tests {
     use std::time::Duration;
 
-    use http::{Request, Response};
-    use kube::client::Body;
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
     use crate::api::Reason;
     use crate::desired::Kind;
-    use crate::testing::owner;
+    use crate::testing::{failure, mock_client, owner};
 
     fn record(reason: Reason, message: &str) -> EventRecord {
         EventRecord {
@@ -140,36 +138,27 @@ mod tests {
     /// code that `answers` returns, or never. Returns the bodies of the calls.
     async fn published(
         records: Vec<EventRecord>,
-        answers: impl Fn(usize) -> Option<u16>,
+        answers: impl Fn(usize) -> Option<u16> + Send + 'static,
     ) -> Vec<Value> {
-        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
         let (recorder, pending) = EventRecorder::new();
         for record in records {
             recorder.record(&owner(), record);
         }
         drop(recorder);
-        let client = Client::new(service, "default");
-        let publishing = tokio::spawn(publish(client, Some("operator-1".to_owned()), pending));
-        let mut calls = Vec::new();
-        let mut unanswered = Vec::new();
-        while let Some((request, send)) = handle.next_request().await {
-            let body = request.into_body().collect_bytes().await.unwrap();
-            let event: Value = serde_json::from_slice(&body).unwrap();
-            let answer = answers(calls.len());
-            calls.push(event.clone());
-            let Some(code) = answer else {
-                unanswered.push(send);
-                continue;
-            };
-            let answer = match code {
-                201 => event,
-                code => json!({"kind": "Status", "status": "Failure", "code": code}),
-            };
-            let answer = Body::from(serde_json::to_vec(&answer).unwrap());
-            send.send_response(Response::builder().status(code).body(answer).unwrap());
-        }
-        publishing.await.unwrap();
-        calls
+        let (calls, made) = std::sync::mpsc::channel();
+        let mut count = 0;
+        let client = mock_client(move |_, event| {
+            calls.send(event.clone()).unwrap();
+            count += 1;
+            let code = answers(count - 1)?;
+            Some(if code == 201 {
+                (code, event)
+            } else {
+                failure(code, "no")
+            })
+        });
+        publish(client, Some("operator-1".to_owned()), pending).await;
+        made.try_iter().collect()
     }
 
     #[tokio::test(start_paused = true)]
