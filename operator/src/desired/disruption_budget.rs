@@ -25,22 +25,3 @@ pub(super) fn disruption_budget(owner: &Owner) -> PodDisruptionBudget {
         status: None,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::owner;
-
-    #[test]
-    fn one_pod_may_be_evicted_at_a_time_and_a_broken_one_always() {
-        let spec = disruption_budget(&owner()).spec.unwrap();
-        assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
-        assert_eq!(spec.min_available, None);
-        assert_eq!(
-            spec.selector.unwrap().match_labels,
-            Some(owner().selector())
-        );
-        let policy = spec.unhealthy_pod_eviction_policy;
-        assert_eq!(policy.as_deref(), Some("AlwaysAllow"));
-    }
-}

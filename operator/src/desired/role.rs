@@ -19,17 +19,3 @@ pub(super) fn role(owner: &Owner) -> Role {
         }]),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::owner;
-
-    #[test]
-    fn the_queue_has_rights_only_on_its_own_lease() {
-        let rules = role(&owner()).rules.unwrap();
-        assert_eq!(rules.len(), 1);
-        assert_eq!(rules[0].resource_names, Some(vec!["my-bot".to_owned()]));
-        assert_eq!(rules[0].verbs, ["get", "patch", "watch"]);
-    }
-}

@@ -20,19 +20,3 @@ pub(super) fn role_binding(owner: &Owner) -> RoleBinding {
         }]),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::owner;
-
-    #[test]
-    fn the_queues_account_has_the_queues_role() {
-        let binding = role_binding(&owner());
-        assert_eq!(binding.role_ref.name, "my-bot");
-        let subjects = binding.subjects.unwrap();
-        assert_eq!(subjects.len(), 1);
-        assert_eq!(subjects[0].name, "my-bot");
-        assert_eq!(subjects[0].namespace.as_deref(), Some("shop"));
-    }
-}

@@ -12,16 +12,3 @@ pub(super) fn service_account(owner: &Owner) -> ServiceAccount {
         ..ServiceAccount::default()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::owner;
-
-    #[test]
-    fn credentials_are_not_mounted_automatically() {
-        let account = service_account(&owner());
-        assert_eq!(account.automount_service_account_token, Some(false));
-        assert_eq!(account.metadata.name.as_deref(), Some("my-bot"));
-    }
-}

@@ -59,6 +59,7 @@ async fn the_younger_of_two_queues_with_one_token_has_no_pods_until_the_elder_is
     assert_eq!(action, Action::await_change());
     assert_eq!(operator.reason(), "TokenShared");
     operator.expect_no_pods();
+    assert!(!operator.has(BUDGET));
     assert_eq!(operator.take_events(), ["TokenShared"]);
 
     let claims = &operator.context.applier.token_claims;
