@@ -1,5 +1,5 @@
-//! An API server with one GatewayQueue and its Lease. It can be cut off, forget the
-//! past as etcd does when it compacts, and refuse every read.
+//! An API server with one object of each kind. A test can disconnect it, remove the history that
+//! watches continue from, reject reads, and delay the responses to writes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,32 +14,43 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use url::form_urlencoded;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// Ends with the test's runtime.
+/// The API server. It ends with the test's runtime.
 pub(crate) struct ApiServer {
     pub(crate) url: String,
-    world: World,
+    /// The path of each write when it arrives.
+    pub(crate) writes: mpsc::UnboundedReceiver<String>,
+    handler: Handler,
 }
 
+/// Handles the requests of all connections.
 #[derive(Clone)]
-struct World {
+struct Handler {
     state: Arc<Mutex<State>>,
-    /// The newest version, and whether connections are cut.
-    news: watch::Sender<(u64, bool)>,
+    /// Changes with the state.
+    changes: watch::Sender<Change>,
+    writes: mpsc::UnboundedSender<String>,
+}
+
+/// What connections and requests wait for.
+#[derive(Default)]
+struct Change {
+    is_disconnected: bool,
+    delays_writes: bool,
 }
 
 #[derive(Default)]
 struct State {
     version: u64,
-    /// A watch from a version before this is answered 410.
+    /// The response to a watch from an earlier version is 410.
     oldest: u64,
-    refuses: bool,
-    /// How many reads of each plural were refused.
-    refused: BTreeMap<String, usize>,
+    rejects_reads: bool,
+    /// The number of rejected reads of each plural.
+    rejected: BTreeMap<String, usize>,
     /// The object of each plural.
     objects: BTreeMap<&'static str, Value>,
     /// Version, plural and event.
@@ -47,28 +58,38 @@ struct State {
 }
 
 impl ApiServer {
+    /// Starts a server with a GatewayQueue.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let world = World {
+        let (sender, writes) = mpsc::unbounded_channel();
+        let handler = Handler {
             state: Arc::default(),
-            news: watch::Sender::new((0, false)),
+            changes: watch::Sender::default(),
+            writes: sender,
         };
         let server = Self {
             url,
-            world: world.clone(),
+            writes,
+            handler: handler.clone(),
         };
+        let queue = json!({
+            "apiVersion": "gatewayqueue.dev/v1alpha1", "kind": "GatewayQueue",
+            "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0001", "generation": 1},
+            "spec": {},
+        });
+        server.put("gatewayqueues", queue);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let mut news = world.news.subscribe();
-                let world = world.clone();
-                let service = service_fn(move |request| world.clone().answer(request));
+                let mut changes = handler.changes.subscribe();
+                let handler = handler.clone();
+                let service = service_fn(move |request| handler.clone().answer(request));
                 tokio::spawn(async move {
                     let serving =
                         http1::Builder::new().serve_connection(TokioIo::new(socket), service);
                     tokio::select! {
                         _ = serving => {}
-                        _ = news.wait_for(|(_, cut)| *cut) => {}
+                        _ = changes.wait_for(|change| change.is_disconnected) => {}
                     }
                 });
             }
@@ -76,57 +97,65 @@ impl ApiServer {
         server
     }
 
-    /// Makes or changes an object, named by its plural.
+    /// Creates or changes the object of this plural.
     pub(crate) fn put(&self, plural: &'static str, object: Value) {
-        self.world.put(plural, object);
+        self.handler.put(plural, object);
     }
 
-    /// Cuts all connections, those that come, too.
-    pub(crate) fn go_away(&self) {
-        self.world.news.send_modify(|(_, cut)| *cut = true);
+    /// Closes all connections, also new ones.
+    pub(crate) fn disconnect(&self) {
+        self.set(|change| change.is_disconnected = true);
     }
 
-    /// Ends that, with nothing left of what happened meanwhile but the result.
-    pub(crate) fn return_without_history(&self) {
-        let mut state = self.world.state.lock().unwrap();
+    /// Accepts connections again, without the history of what has happened meanwhile.
+    pub(crate) fn reconnect_without_history(&self) {
+        let mut state = self.handler.state.lock().unwrap();
         state.oldest = state.version;
         drop(state);
-        self.world.news.send_modify(|(_, cut)| *cut = false);
+        self.set(|change| change.is_disconnected = false);
     }
 
-    /// Ends all watches, and refuses every read from now on, or no longer.
-    pub(crate) fn refuse(&self, refuses: bool) {
-        let mut state = self.world.state.lock().unwrap();
-        state.refuses = refuses;
-        state.refused.clear();
+    /// Delays the responses to writes while `delays` is true.
+    pub(crate) fn delay_writes(&self, delays: bool) {
+        self.set(|change| change.delays_writes = delays);
+    }
+
+    /// Ends all watches, and rejects every read while `rejects` is true.
+    pub(crate) fn reject_reads(&self, rejects: bool) {
+        let mut state = self.handler.state.lock().unwrap();
+        state.rejects_reads = rejects;
+        state.rejected.clear();
         drop(state);
-        self.world.news.send_modify(|_| {});
+        self.set(|_| {});
     }
 
-    /// Waits until the reads of so many plurals were refused, each so often.
-    pub(crate) async fn until_each_is_refused(&self, plurals: usize, times: usize) {
-        let mut news = self.world.news.subscribe();
-        let enough = |_: &(u64, bool)| {
-            let state = self.world.state.lock().unwrap();
-            let often = state.refused.values().filter(|count| **count >= times);
+    fn set(&self, change: impl FnOnce(&mut Change)) {
+        self.handler.changes.send_modify(change);
+    }
+
+    /// Waits until at least `times` reads of each of so many plurals were rejected.
+    pub(crate) async fn until_rejected(&self, plurals: usize, times: usize) {
+        self.until(|state| {
+            let often = state.rejected.values().filter(|count| **count >= times);
             often.count() == plurals
-        };
-        news.wait_for(enough).await.unwrap();
+        })
+        .await;
     }
 
     /// Waits until the status of the GatewayQueue names this leader.
     pub(crate) async fn until_leader_is(&self, name: &str) {
-        let mut news = self.world.news.subscribe();
-        let named = |_: &(u64, bool)| {
-            let state = self.world.state.lock().unwrap();
-            let queue = state.objects.get("gatewayqueues");
-            queue.is_some_and(|queue| queue["status"]["leader"] == name)
-        };
-        news.wait_for(named).await.unwrap();
+        self.until(|state| state.objects["gatewayqueues"]["status"]["leader"] == name)
+            .await;
+    }
+
+    async fn until(&self, condition: impl Fn(&State) -> bool) {
+        let mut changes = self.handler.changes.subscribe();
+        let holds = |_: &Change| condition(&self.handler.state.lock().unwrap());
+        changes.wait_for(holds).await.unwrap();
     }
 }
 
-impl World {
+impl Handler {
     fn put(&self, plural: &'static str, mut object: Value) {
         let mut state = self.state.lock().unwrap();
         state.version += 1;
@@ -137,7 +166,7 @@ impl World {
         let event = json!({"type": kind, "object": object});
         state.events.push((version, plural, event));
         drop(state);
-        self.news.send_modify(|(newest, _)| *newest = version);
+        self.changes.send_modify(|_| {});
     }
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
@@ -145,6 +174,9 @@ impl World {
         let path = parts.uri.path();
         if parts.method != Method::GET {
             let body = body.collect().await.map_err(std::io::Error::other)?;
+            let _ = self.writes.send(path.to_owned());
+            let mut changes = self.changes.subscribe();
+            let _ = changes.wait_for(|change| !change.delays_writes).await;
             let mut object: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
             if path.ends_with("/status") {
                 let status = object[1]["value"].take();
@@ -159,15 +191,11 @@ impl World {
         if plural == "my-bot" {
             return Ok(failure(StatusCode::NOT_FOUND, "NotFound"));
         }
-        if self.refuses() {
-            *self
-                .state
-                .lock()
-                .unwrap()
-                .refused
-                .entry(plural)
-                .or_default() += 1;
-            self.news.send_modify(|_| {});
+        if self.rejects_reads() {
+            let mut state = self.state.lock().unwrap();
+            *state.rejected.entry(plural).or_default() += 1;
+            drop(state);
+            self.changes.send_modify(|_| {});
             return Ok(failure(StatusCode::FORBIDDEN, "Forbidden"));
         }
         let query = parts.uri.query().unwrap_or_default().as_bytes();
@@ -190,11 +218,11 @@ impl World {
         Ok(respond(StatusCode::OK, &list))
     }
 
-    fn refuses(&self) -> bool {
-        self.state.lock().unwrap().refuses
+    fn rejects_reads(&self) -> bool {
+        self.state.lock().unwrap().rejects_reads
     }
 
-    /// The next event after a version, and the version to go on from, if any.
+    /// The next event after a version, and the version to continue from, if any.
     fn next(&self, plural: &str, selector: &str, since: u64) -> Option<(Option<u64>, Value)> {
         let state = self.state.lock().unwrap();
         if since < state.oldest {
@@ -208,37 +236,36 @@ impl World {
         Some((Some(found.0), found.2.clone()))
     }
 
-    /// The events after a version, for ever.
+    /// The events after a version. The stream ends when reads are rejected.
     fn watch(
         self,
         plural: String,
         selector: String,
         since: u64,
     ) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> {
-        let news = self.news.subscribe();
-        let start = (self, Some(since), news);
-        stream::unfold(start, move |(world, since, mut news)| {
+        let changes = self.changes.subscribe();
+        let start = (self, Some(since), changes);
+        stream::unfold(start, move |(handler, since, mut changes)| {
             let (plural, selector) = (plural.clone(), selector.clone());
             async move {
                 let since = since?;
                 let (seen, event) = loop {
-                    if world.refuses() {
+                    if handler.rejects_reads() {
                         return None;
                     }
-                    if let Some(next) = world.next(&plural, &selector, since) {
+                    if let Some(next) = handler.next(&plural, &selector, since) {
                         break next;
                     }
-                    news.changed().await.ok()?;
+                    changes.changed().await.ok()?;
                 };
                 let line = Frame::data(Bytes::from(event.to_string() + "\n"));
-                Some((Ok(line), (world, seen, news)))
+                Some((Ok(line), (handler, seen, changes)))
             }
         })
     }
 }
 
-/// Whether an object has the labels of a selector: `key` or `key=value`, with commas
-/// between.
+/// Whether an object has the labels of a selector: `key` or `key=value`, comma-separated.
 fn matches(object: &Value, selector: &str) -> bool {
     let labels = &object["metadata"]["labels"];
     let mut terms = selector.split(',').filter(|term| !term.is_empty());

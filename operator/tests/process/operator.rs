@@ -9,19 +9,19 @@ use tokio::net::TcpSocket;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-/// It is killed when this is dropped.
+/// The running program. It is killed when this is dropped.
 pub(crate) struct Operator {
     pub(crate) child: Child,
     pub(crate) admin: SocketAddr,
-    /// The lines of its log. They end with it.
+    /// The lines of its log, until it exits.
     pub(crate) log: mpsc::UnboundedReceiver<String>,
     _kubeconfig: tempfile::NamedTempFile,
-    /// Keeps the admin port from other processes, and lets the program listen there.
+    /// Reserves the admin port: other processes cannot bind it, and the program can.
     _port: TcpSocket,
 }
 
 impl Operator {
-    /// Starts it with the API server at `url`.
+    /// Starts the program with the API server at `url`.
     pub(crate) fn start(url: &str) -> Self {
         let kubeconfig = tempfile::NamedTempFile::new().unwrap();
         let text = json!({

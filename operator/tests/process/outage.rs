@@ -1,6 +1,4 @@
-//! What the program does while the API server is away, and when it is back.
-
-mod api_server;
+//! What the program does while it cannot reach the API server or is rejected, and afterwards.
 
 use std::time::Duration;
 
@@ -9,24 +7,23 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::api_server::ApiServer;
 use crate::operator::Operator;
 
-use api_server::ApiServer;
-
-/// To start, or to notice something, on a busy machine.
+/// The longest time that a test waits for a condition, on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The status is right so soon after the API server has returned.
-const RETURNED: Duration = Duration::from_secs(5);
+/// The time within which the status is current after an outage.
+const MAX_RECOVERY: Duration = Duration::from_secs(5);
 
-/// Long enough for waits that double to have grown beyond that.
+/// Long enough for pauses that double to become longer than that.
 const OUTAGE: Duration = Duration::from_secs(15);
 
-/// GatewayQueues, and what is made of them.
+/// The number of watched kinds: GatewayQueues, their children and pods.
 const KINDS: usize = 10;
 
 impl Operator {
-    /// What it has logged since the last call.
+    /// The log lines since the last call.
     fn logged(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.log.try_recv().ok()).collect()
     }
@@ -40,11 +37,11 @@ impl Operator {
         Ok(answer)
     }
 
-    /// Waits until the metrics say of every watch that it works, or that it does not.
+    /// Waits until `watch_up` of every watch has this value.
     async fn until_watches_are(&self, up: bool) {
         let end = if up { " 1" } else { " 0" };
         let mut last = Vec::new();
-        let asking = async {
+        let polling = async {
             loop {
                 let metrics = self.metrics().await.unwrap_or_default();
                 let lines = metrics.lines().map(str::to_owned);
@@ -57,17 +54,9 @@ impl Operator {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let found = timeout(PATIENCE, asking).await;
-        assert!(found.is_ok(), "not all {end}: {last:#?}");
+        let found = timeout(PATIENCE, polling).await;
+        assert!(found.is_ok(), "not all are{end}: {last:#?}");
     }
-}
-
-fn queue() -> Value {
-    json!({
-        "apiVersion": "gatewayqueue.dev/v1alpha1", "kind": "GatewayQueue",
-        "metadata": {"name": "my-bot", "namespace": "shop", "uid": "0001", "generation": 1},
-        "spec": {},
-    })
 }
 
 fn lease(leader: &str) -> Value {
@@ -81,38 +70,40 @@ fn lease(leader: &str) -> Value {
     })
 }
 
-#[tokio::test]
-async fn the_status_is_right_within_seconds_of_the_return_of_the_api_server() {
+/// An operator, and an API server with a Lease that the pod `first` holds.
+async fn start() -> (ApiServer, Operator) {
     let server = ApiServer::start().await;
-    server.put("gatewayqueues", queue());
     server.put("leases", lease("first"));
-    let mut operator = Operator::start(&server.url);
+    let operator = Operator::start(&server.url);
+    (server, operator)
+}
+
+#[tokio::test]
+async fn the_status_is_current_within_seconds_after_an_outage_of_the_api_server() {
+    let (server, mut operator) = start().await;
     let reported = timeout(PATIENCE, server.until_leader_is("first")).await;
     assert!(reported.is_ok(), "{:?}", operator.logged());
 
-    server.go_away();
+    server.disconnect();
     tokio::time::sleep(OUTAGE).await;
     server.put("leases", lease("second"));
-    server.return_without_history();
-    let reported = timeout(RETURNED, server.until_leader_is("second")).await;
+    server.reconnect_without_history();
+    let reported = timeout(MAX_RECOVERY, server.until_leader_is("second")).await;
     assert!(reported.is_ok(), "{:?}", operator.logged());
 }
 
 #[tokio::test]
-async fn watches_that_are_refused_are_exported_and_retried_until_they_work_again() {
-    let server = ApiServer::start().await;
-    server.put("gatewayqueues", queue());
-    server.put("leases", lease("first"));
-    let mut operator = Operator::start(&server.url);
+async fn rejected_watches_are_exported_and_retried_until_they_work_again() {
+    let (server, mut operator) = start().await;
     operator.until_watches_are(true).await;
 
-    server.refuse(true);
+    server.reject_reads(true);
     operator.until_watches_are(false).await;
-    let often = timeout(PATIENCE, server.until_each_is_refused(KINDS, 3)).await;
-    assert!(often.is_ok(), "{:?}", operator.logged());
+    let retried = timeout(PATIENCE, server.until_rejected(KINDS, 3)).await;
+    assert!(retried.is_ok(), "{:?}", operator.logged());
 
     server.put("leases", lease("second"));
-    server.refuse(false);
+    server.reject_reads(false);
     operator.until_watches_are(true).await;
     let reported = timeout(PATIENCE, server.until_leader_is("second")).await;
     assert!(reported.is_ok(), "{:?}", operator.logged());

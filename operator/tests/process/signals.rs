@@ -1,6 +1,4 @@
-//! What a signal does to the program while a call to the API server is under way.
-
-mod api_server;
+//! What a signal does while a request to the API server is in progress.
 
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -8,12 +6,11 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 
+use crate::api_server::ApiServer;
 use crate::operator::Operator;
 
-use api_server::ApiServer;
-
-/// Nothing here takes this long.
-const SOON: Duration = Duration::from_secs(10);
+/// The longest time that a test waits for a condition.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Operator {
     fn terminate(&self) {
@@ -21,61 +18,58 @@ impl Operator {
         kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
     }
 
-    /// Reads the log up to a line with `words`.
-    async fn says(&mut self, words: &str) {
+    /// Reads the log up to a line that contains `text`.
+    async fn until_logged(&mut self, text: &str) {
         let mut before = String::new();
         let reading = async {
             while let Some(line) = self.log.recv().await {
-                if line.contains(words) {
+                if line.contains(text) {
                     return true;
                 }
                 before += &(line + "\n");
             }
             false
         };
-        let said = timeout(SOON, reading).await;
-        assert_eq!(said, Ok(true), "{words:?} is not said after\n{before}");
+        let logged = timeout(PATIENCE, reading).await;
+        assert_eq!(logged, Ok(true), "{text:?} was not logged after\n{before}");
     }
 
-    async fn ends(&mut self) -> ExitStatus {
-        let ended = timeout(SOON, self.child.wait()).await;
-        ended.expect("it goes on").unwrap()
+    async fn until_exit(&mut self) -> ExitStatus {
+        let exited = timeout(PATIENCE, self.child.wait()).await;
+        exited.expect("it has not exited").unwrap()
     }
 }
 
-#[tokio::test]
-async fn what_is_under_way_at_the_first_signal_is_brought_to_its_end() {
+/// An operator that has received SIGTERM while its first write waits for the response.
+async fn terminated() -> (ApiServer, Operator) {
     let mut server = ApiServer::start().await;
+    server.delay_writes(true);
     let mut operator = Operator::start(&server.url);
-    let held = timeout(SOON, server.write()).await.unwrap();
-    assert!(held.contains("my-bot"), "{held}");
-
+    let first = timeout(PATIENCE, server.writes.recv()).await.unwrap();
+    assert!(first.unwrap().contains("my-bot"));
     operator.terminate();
-    operator.says("stopping").await;
-    server.answer_all();
+    operator.until_logged("stopping").await;
+    (server, operator)
+}
 
-    operator.says("stopped").await;
-    assert!(operator.ends().await.success());
-    let mut after = Vec::new();
-    while let Some(write) = server.written() {
-        after.push(write);
-    }
+#[tokio::test]
+async fn a_running_reconcile_is_completed_after_the_first_signal() {
+    let (mut server, mut operator) = terminated().await;
+    server.delay_writes(false);
+
+    operator.until_logged("stopped").await;
+    assert!(operator.until_exit().await.success());
+    let writes: Vec<_> = std::iter::from_fn(|| server.writes.try_recv().ok()).collect();
     // The other children, and the status.
-    let wrote = |part: &str| after.iter().any(|write| write.contains(part));
-    assert!(wrote("/deployments/my-bot"), "{after:?}");
-    assert!(wrote("/my-bot/status"), "{after:?}");
+    for part in ["/deployments/my-bot", "/my-bot/status"] {
+        let is_written = writes.iter().any(|path| path.contains(part));
+        assert!(is_written, "{part} is not in {writes:?}");
+    }
 }
 
 #[tokio::test]
-async fn a_second_signal_waits_for_nothing() {
-    let mut server = ApiServer::start().await;
-    let mut operator = Operator::start(&server.url);
-    timeout(SOON, server.write()).await.unwrap();
-
+async fn a_second_signal_ends_the_program_while_a_request_hangs() {
+    let (_server, mut operator) = terminated().await;
     operator.terminate();
-    operator.says("stopping").await;
-    operator.terminate();
-
-    // The call was never answered.
-    assert_eq!(operator.ends().await.code(), Some(1));
+    assert_eq!(operator.until_exit().await.code(), Some(1));
 }
