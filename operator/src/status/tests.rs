@@ -6,7 +6,7 @@ use gateway_queue_core::lease_state::{BlockedBy, Entry, SessionStarts, TokenStat
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -25,17 +25,100 @@ mod pods;
 const NOW: &str = "2026-11-23T12:00:00Z";
 const LATER: &str = "2026-11-23T13:00:00Z";
 
-fn led() -> Leader {
-    Leader::Pod {
-        name: "my-bot-7d9f".to_owned(),
-        until: Instant::now(),
+/// What a status is computed from.
+struct Case {
+    queue: GatewayQueue,
+    outcome: Outcome,
+    deployment_hash: Option<&'static str>,
+    observed: Observed,
+}
+
+impl Case {
+    /// A queue that grants, unless something blocks it.
+    fn with(queue: GatewayQueue, blocked_by: Option<BlockedBy>) -> Self {
+        Self {
+            queue,
+            outcome: Outcome::Applied,
+            deployment_hash: None,
+            observed: Observed {
+                deployment: Some(Arc::new(available())),
+                pods: Vec::new(),
+                lease: Some(Arc::new(lease(&entry(blocked_by)))),
+                leader: Leader::Pod {
+                    name: "my-bot-7d9f".to_owned(),
+                    until: Instant::now(),
+                },
+            },
+        }
+    }
+
+    /// A queue with a token that grants.
+    fn granting() -> Self {
+        let spec = json!({
+            "tokenSecretRef": {"name": "discord", "key": "bot"}, "sessionReserve": 10,
+        });
+        Self::with(queue(spec), None)
+    }
+
+    fn blocked_by(blocked_by: BlockedBy) -> Self {
+        Self::with(Self::granting().queue, Some(blocked_by))
+    }
+
+    fn outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
+    }
+
+    fn deployment(mut self, deployment: Option<Deployment>) -> Self {
+        self.observed.deployment = deployment.map(Arc::new);
+        self
+    }
+
+    fn lease(mut self, lease: Lease) -> Self {
+        self.observed.lease = Some(Arc::new(lease));
+        self
+    }
+
+    fn leader(mut self, leader: Leader) -> Self {
+        self.observed.leader = leader;
+        self
+    }
+
+    /// Without a leader or Lease.
+    fn leaderless(mut self) -> Self {
+        self.observed.lease = None;
+        self.leader(Leader::None)
+    }
+
+    /// The status at [`NOW`].
+    fn status(&self) -> GatewayQueueStatus {
+        self.status_at(NOW)
+    }
+
+    fn status_at(&self, now: &str) -> GatewayQueueStatus {
+        let inputs = Inputs {
+            queue: &self.queue,
+            owner: &Owner::of(&self.queue).unwrap(),
+            outcome: &self.outcome,
+            deployment_hash: self.deployment_hash,
+            observed: &self.observed,
+        };
+        compute(inputs, now.parse().unwrap())
+    }
+
+    /// Reason and message of the condition `Ready`.
+    fn reason_and_message(&self) -> (String, String) {
+        let status = self.status();
+        let (_, reason, message) = ready(&status);
+        (reason.to_owned(), message.to_owned())
+    }
+
+    fn reason(&self) -> String {
+        self.reason_and_message().0
     }
 }
 
-fn with_token() -> GatewayQueue {
-    queue(json!({"tokenSecretRef": {"name": "discord", "key": "bot"}, "sessionReserve": 10}))
-}
-
+/// A Deployment of one pod with this status.
 fn deployment(status: Value) -> Deployment {
     serde_json::from_value(json!({
         "metadata": {"name": "my-bot", "generation": 2},
@@ -45,10 +128,16 @@ fn deployment(status: Value) -> Deployment {
     .unwrap()
 }
 
+/// The status of a Deployment with these numbers of pods: all, updated and available ones.
+fn counts(all: i32, updated: i32, available: i32) -> Value {
+    json!({
+        "observedGeneration": 2,
+        "replicas": all, "updatedReplicas": updated, "availableReplicas": available,
+    })
+}
+
 fn available() -> Deployment {
-    deployment(json!({
-        "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
-    }))
+    deployment(counts(1, 1, 1))
 }
 
 fn entry(blocked_by: Option<BlockedBy>) -> Entry {
@@ -78,66 +167,30 @@ fn lease(entry: &Entry) -> Lease {
     lease
 }
 
-/// What the caches contain.
-fn observed(deployment: Option<&Deployment>, lease: Option<&Lease>, leader: Leader) -> Observed {
-    Observed {
-        deployment: deployment.cloned().map(Arc::new),
-        pods: Vec::new(),
-        lease: lease.cloned().map(Arc::new),
-        leader,
-    }
-}
-
-/// The status at [`NOW`].
-fn computed(queue: &GatewayQueue, outcome: &Outcome, observed: &Observed) -> GatewayQueueStatus {
-    computed_at(NOW, queue, outcome, observed)
-}
-
-fn computed_at(
-    now: &str,
-    queue: &GatewayQueue,
-    outcome: &Outcome,
-    observed: &Observed,
-) -> GatewayQueueStatus {
-    let inputs = Inputs {
-        queue,
-        owner: &Owner::of(queue).unwrap(),
-        outcome,
-        deployment_hash: None,
-        observed,
-    };
-    compute(inputs, now.parse().unwrap())
-}
-
-fn status_of(
-    queue: &GatewayQueue,
-    outcome: &Outcome,
-    deployment: Option<&Deployment>,
-    lease: Option<&Lease>,
-) -> GatewayQueueStatus {
-    let leader = lease.map_or(Leader::None, |_| led());
-    computed(queue, outcome, &observed(deployment, lease, leader))
-}
-
-fn running(queue: &GatewayQueue, blocked_by: Option<BlockedBy>) -> GatewayQueueStatus {
-    let lease = lease(&entry(blocked_by));
-    status_of(queue, &Outcome::Applied, Some(&available()), Some(&lease))
-}
-
+/// Status, reason and message of the condition `Ready`.
 fn ready(status: &GatewayQueueStatus) -> (&str, &str, &str) {
     let condition = &status.conditions.as_ref().unwrap()[0];
     (&condition.status, &condition.reason, &condition.message)
 }
 
 /// The status and the reason of another condition.
-fn reported(status: &GatewayQueueStatus, type_: ConditionType) -> (String, String) {
+fn condition(status: &GatewayQueueStatus, type_: ConditionType) -> String {
     let condition = status.condition(type_).unwrap();
-    (condition.status.clone(), condition.reason.clone())
+    format!("{} {}", condition.status, condition.reason)
+}
+
+fn shared() -> Outcome {
+    Outcome::TokenShared(Holder::Older("elder".to_owned()))
+}
+
+fn refused(kind: Kind, message: &str) -> Outcome {
+    let message = message.to_owned();
+    Outcome::Refused { kind, message }
 }
 
 #[test]
 fn a_queue_that_grants_is_ready_and_reports_its_state() {
-    let status = running(&with_token(), None);
+    let status = Case::granting().status();
     let (ready, reason, message) = ready(&status);
     assert_eq!((ready, reason), ("True", "Granting"));
     assert_eq!(
@@ -150,73 +203,58 @@ fn a_queue_that_grants_is_ready_and_reports_its_state() {
     assert_eq!(status.leader.as_deref(), Some("my-bot-7d9f"));
     assert_eq!(status.replicas, Some(1));
     assert_eq!(
-        status.selector,
+        status.selector.as_deref(),
         Some(
             "app.kubernetes.io/component=queue,app.kubernetes.io/instance=my-bot,\
              app.kubernetes.io/name=gateway-queue"
-                .to_owned()
         )
     );
     assert_eq!(status.max_concurrency, Some(16));
     assert_eq!(status.recommended_shards, Some(128));
-    let starts = status.session_starts.clone().unwrap();
+    let starts = status.session_starts.unwrap();
     assert_eq!((starts.total, starts.remaining), (1000, 7));
     assert_eq!(starts.reset_time, Some(Time(LATER.parse().unwrap())));
 }
 
 #[test]
 fn a_blocked_queue_reports_why_and_what_to_do() {
-    for (blocked_by, expected, text) in [
-        (
-            BlockedBy::TokenMissing,
-            "TokenMissing",
-            "Secret discord does not exist or has no token under key bot",
-        ),
-        (
-            BlockedBy::TokenMissing,
-            "TokenMissing",
-            "kubectl -n shop create secret generic discord",
-        ),
-        (
-            BlockedBy::TokenRejected,
-            "TokenRejected",
-            "Secret discord, key bot",
-        ),
+    let missing: &[&str] = &[
+        "Secret discord does not exist or has no token under key bot",
+        "kubectl -n shop create secret generic discord",
+        "immutable Secret is never picked up",
+    ];
+    let rejected = &[
+        "Secret discord, key bot",
+        "immutable Secret is never picked up",
+    ];
+    let exhausted = &["No session start of 1000", "above the reserve of 10", LATER];
+    for (blocked_by, expected, texts) in [
+        (BlockedBy::TokenMissing, "TokenMissing", missing),
+        (BlockedBy::TokenRejected, "TokenRejected", rejected),
         (
             BlockedBy::SessionStartsUnknown,
             "DiscordUnreachable",
-            "it answered 503",
+            &["it answered 503"],
         ),
         (
             BlockedBy::SessionStartsExhausted,
             "SessionStartsExhausted",
-            "No session start of 1000",
-        ),
-        (
-            BlockedBy::SessionStartsExhausted,
-            "SessionStartsExhausted",
-            "above the reserve of 10",
-        ),
-        (
-            BlockedBy::SessionStartsExhausted,
-            "SessionStartsExhausted",
-            LATER,
+            exhausted,
         ),
     ] {
-        let status = running(&with_token(), Some(blocked_by));
+        let status = Case::blocked_by(blocked_by).status();
         let (ready, reason, message) = ready(&status);
         assert_eq!((ready, reason), ("False", expected));
-        assert!(message.contains(text), "{message}");
+        for text in texts {
+            assert!(message.contains(text), "{message}");
+        }
     }
 }
 
 #[test]
 fn what_prevents_an_apply_is_reported_first() {
-    let of = |outcome: &Outcome| {
-        let lease = lease(&entry(None));
-        status_of(&with_token(), outcome, Some(&available()), Some(&lease))
-    };
-    let taken = of(&Outcome::NameTaken(vec![Kind::Service, Kind::Deployment]));
+    let taken = Outcome::NameTaken(vec![Kind::Service, Kind::Deployment]);
+    let taken = Case::granting().outcome(taken).status();
     let (_, reason, message) = ready(&taken);
     assert_eq!(reason, "NameTaken");
     assert!(
@@ -226,11 +264,8 @@ fn what_prevents_an_apply_is_reported_first() {
     assert_eq!(taken.url, None);
     assert_eq!((&taken.replicas, &taken.selector), (&None, &None));
 
-    let refused = of(&Outcome::Refused {
-        kind: Kind::Deployment,
-        message: "bad toleration".to_owned(),
-    });
-    let (_, reason, message) = ready(&refused);
+    let refused = refused(Kind::Deployment, "bad toleration");
+    let (reason, message) = Case::granting().outcome(refused).reason_and_message();
     assert_eq!(reason, "ChildRefused");
     assert_eq!(
         message,
@@ -238,187 +273,155 @@ fn what_prevents_an_apply_is_reported_first() {
          others: bad toleration. Shards are still granted, by my-bot-7d9f."
     );
 
-    let invalid = of(&Outcome::Invalid("spec.interval is wrong".to_owned()));
-    assert_eq!(ready(&invalid).1, "InvalidSpec");
+    let invalid = Outcome::Invalid("spec.interval is wrong".to_owned());
+    assert_eq!(Case::granting().outcome(invalid).reason(), "InvalidSpec");
 }
 
 #[test]
 fn the_leader_is_reported_while_the_spec_cannot_be_applied() {
-    let invalid = Outcome::Invalid("spec.interval is wrong".to_owned());
-    let refused = Outcome::Refused {
-        kind: Kind::Service,
-        message: "no".to_owned(),
-    };
-    let taken = Outcome::NameTaken(vec![Kind::Service]);
-    for outcome in [invalid, refused, taken] {
-        let of = |lease: Option<Lease>| {
-            status_of(&with_token(), &outcome, Some(&available()), lease.as_ref())
-        };
-        let led = of(Some(lease(&entry(None))));
+    let (token, starts) = (
+        ConditionType::TokenAccepted,
+        ConditionType::SessionStartsAvailable,
+    );
+    for outcome in [
+        Outcome::Invalid("spec.interval is wrong".to_owned()),
+        refused(Kind::Service, "no"),
+        Outcome::NameTaken(vec![Kind::Service]),
+    ] {
+        let case = Case::granting().outcome(outcome);
+        let outcome = &case.outcome;
+        let led = case.status();
         assert_eq!(ready(&led).0, "False", "{outcome:?}");
         assert_eq!(led.leader.as_deref(), Some("my-bot-7d9f"), "{outcome:?}");
         assert!(led.session_starts.is_some(), "{outcome:?}");
-        let accepted = ("True".to_owned(), "Accepted".to_owned());
-        assert_eq!(
-            reported(&led, ConditionType::TokenAccepted),
-            accepted,
-            "{outcome:?}"
-        );
+        assert_eq!(condition(&led, token), "True Accepted", "{outcome:?}");
         // A leader that has not published anything.
-        let silent = of(Some(Lease::default()));
-        assert_eq!(unknown(&silent), "SessionStartsUnknown", "{outcome:?}");
-        let unchecked = ("Unknown".to_owned(), "Unchecked".to_owned());
+        let case = case.lease(Lease::default());
+        let silent = case.status();
+        assert_eq!(condition(&silent, starts), "Unknown SessionStartsUnknown");
+        assert_eq!(condition(&silent, token), "Unknown Unchecked");
         assert_eq!(
-            reported(&silent, ConditionType::TokenAccepted),
-            unchecked,
-            "{outcome:?}"
+            condition(&case.leaderless().status(), starts),
+            "Unknown NoLeader"
         );
-        assert_eq!(unknown(&of(None)), "NoLeader", "{outcome:?}");
     }
-    let shared = Outcome::TokenShared(Holder::Older("elder".to_owned()));
-    let lease = lease(&entry(None));
-    let leaving = status_of(&with_token(), &shared, Some(&available()), Some(&lease));
+    let leaving = Case::granting().outcome(shared()).status();
     assert_eq!(leaving.leader, None);
-    assert_eq!(unknown(&leaving), "TokenShared");
-}
-
-/// The reason why the session starts are unknown.
-fn unknown(status: &GatewayQueueStatus) -> String {
-    let (state, reason) = reported(status, ConditionType::SessionStartsAvailable);
-    assert_eq!(state, "Unknown");
-    reason
+    assert_eq!(condition(&leaving, starts), "Unknown TokenShared");
 }
 
 #[test]
 fn an_unchanged_queue_has_the_same_status_at_any_time() {
-    let mut queue = with_token();
-    let first = running(&queue, None);
-    queue.status = Some(first.clone());
-    let observed = observed(Some(&available()), Some(&lease(&entry(None))), led());
-    let second = computed_at(LATER, &queue, &Outcome::Applied, &observed);
-    assert_eq!(first, second);
+    let mut case = Case::granting();
+    let first = case.status();
+    case.queue.status = Some(first.clone());
+    assert_eq!(case.status_at(LATER), first);
 }
 
 #[test]
 fn the_transition_time_changes_only_with_the_status_of_the_condition() {
-    let mut queue = with_token();
-    queue.status = Some(running(&queue, Some(BlockedBy::TokenMissing)));
-    let since = |blocked_by| {
-        let observed = observed(Some(&available()), Some(&lease(&entry(blocked_by))), led());
-        let status = computed_at(LATER, &queue, &Outcome::Applied, &observed);
-        status.conditions.unwrap()[0].last_transition_time.0
-    };
-    assert_eq!(since(Some(BlockedBy::TokenRejected)), NOW.parse().unwrap());
-    assert_eq!(since(None), LATER.parse().unwrap());
+    let before = Case::blocked_by(BlockedBy::TokenMissing).status();
+    let rejected = Case::blocked_by(BlockedBy::TokenRejected);
+    for (mut case, since) in [(rejected, NOW), (Case::granting(), LATER)] {
+        case.queue.status = Some(before.clone());
+        let conditions = case.status_at(LATER).conditions.unwrap();
+        assert_eq!(conditions[0].last_transition_time.0, since.parse().unwrap());
+    }
 }
 
 #[test]
 fn the_url_contains_a_port_other_than_80() {
     let queue = queue(json!({"service": {"port": 8080}}));
-    let status = running(&queue, None);
-    assert_eq!(status.url.as_deref(), Some("http://my-bot.shop.svc:8080"));
+    let url = Case::with(queue, None).status().url;
+    assert_eq!(url.as_deref(), Some("http://my-bot.shop.svc:8080"));
 }
 
 #[test]
 fn a_long_message_of_the_api_server_is_cut() {
-    let refused = Outcome::Refused {
-        kind: Kind::Service,
-        message: "é".repeat(5000),
-    };
-    let status = status_of(&with_token(), &refused, None, None);
-    assert_eq!(ready(&status).2.chars().count(), 1025);
+    let refused = refused(Kind::Service, &"é".repeat(5000));
+    let (_, message) = Case::granting().outcome(refused).reason_and_message();
+    assert_eq!(message.chars().count(), 1025);
 }
 
 #[test]
 fn token_and_session_starts_have_a_condition_each() {
-    let starts = ConditionType::SessionStartsAvailable;
-    let of = |token, blocked_by| {
+    let both = |case: Case| {
+        let status = case.status();
+        [
+            ConditionType::TokenAccepted,
+            ConditionType::SessionStartsAvailable,
+        ]
+        .map(|type_| condition(&status, type_))
+    };
+    let unknown = "Unknown SessionStartsUnknown";
+    for (token, blocked_by, expected) in [
+        (
+            TokenState::Accepted,
+            None,
+            ["True Accepted", "True Available"],
+        ),
+        (
+            TokenState::Accepted,
+            Some(BlockedBy::SessionStartsExhausted),
+            ["True Accepted", "False SessionStartsExhausted"],
+        ),
+        (
+            TokenState::Missing,
+            Some(BlockedBy::TokenMissing),
+            ["False TokenMissing", unknown],
+        ),
+        (
+            TokenState::Rejected,
+            Some(BlockedBy::TokenRejected),
+            ["False TokenRejected", unknown],
+        ),
+        (
+            TokenState::Unchecked,
+            Some(BlockedBy::SessionStartsUnknown),
+            ["Unknown Unchecked", unknown],
+        ),
+    ] {
         let mut entry = entry(blocked_by);
         entry.token = token;
         if token != TokenState::Accepted {
             entry.session_starts = None;
         }
-        let lease = lease(&entry);
-        let queue = with_token();
-        status_of(&queue, &Outcome::Applied, Some(&available()), Some(&lease))
-    };
-    for (token, blocked_by, accepted, available) in [
-        (
-            TokenState::Accepted,
-            None,
-            "True Accepted",
-            "True Available",
-        ),
-        (
-            TokenState::Accepted,
-            Some(BlockedBy::SessionStartsExhausted),
-            "True Accepted",
-            "False SessionStartsExhausted",
-        ),
-        (
-            TokenState::Missing,
-            Some(BlockedBy::TokenMissing),
-            "False TokenMissing",
-            "Unknown SessionStartsUnknown",
-        ),
-        (
-            TokenState::Rejected,
-            Some(BlockedBy::TokenRejected),
-            "False TokenRejected",
-            "Unknown SessionStartsUnknown",
-        ),
-        (
-            TokenState::Unchecked,
-            Some(BlockedBy::SessionStartsUnknown),
-            "Unknown Unchecked",
-            "Unknown SessionStartsUnknown",
-        ),
-    ] {
-        let status = of(token, blocked_by);
-        let text = |(state, reason): (String, String)| format!("{state} {reason}");
-        assert_eq!(
-            text(reported(&status, ConditionType::TokenAccepted)),
-            accepted
-        );
-        assert_eq!(text(reported(&status, starts)), available);
+        assert_eq!(both(Case::granting().lease(lease(&entry))), expected);
     }
-    let nobody = status_of(&with_token(), &Outcome::Applied, Some(&available()), None);
-    let unknown = ("Unknown".to_owned(), "NoLeader".to_owned());
-    assert_eq!(reported(&nobody, ConditionType::TokenAccepted), unknown);
-    assert_eq!(reported(&nobody, starts), unknown);
-    let without = running(&queue(json!({})), None);
-    let none = ("True".to_owned(), "NoToken".to_owned());
-    assert_eq!(reported(&without, ConditionType::TokenAccepted), none);
-    assert_eq!(reported(&without, starts), none);
+    assert_eq!(both(Case::granting().leaderless()), ["Unknown NoLeader"; 2]);
+    assert_eq!(
+        both(Case::with(queue(json!({})), None)),
+        ["True NoToken"; 2]
+    );
 }
 
 #[test]
 fn a_shared_token_is_reported_with_its_holder() {
-    let shared = Outcome::TokenShared(Holder::Older("elder".to_owned()));
-    let status = status_of(&with_token(), &shared, Some(&available()), None);
+    let status = Case::granting().outcome(shared()).leaderless().status();
     let (ready, reason, message) = ready(&status);
     assert_eq!((ready, reason), ("False", "TokenShared"));
     assert!(message.contains("GatewayQueue elder is older and uses Secret discord, key bot"));
-    let shared = ("False".to_owned(), "TokenShared".to_owned());
-    assert_eq!(reported(&status, ConditionType::TokenAccepted), shared);
-    assert_eq!(reported(&status, ConditionType::Progressing), shared);
+    for type_ in [ConditionType::TokenAccepted, ConditionType::Progressing] {
+        assert_eq!(condition(&status, type_), "False TokenShared");
+    }
 }
 
 #[test]
 fn an_unreadable_spec_is_reported_and_the_rest_of_the_status_stays() {
-    let before = running(&with_token(), None);
-    let now = LATER.parse().unwrap();
-    let after = unreadable(Some(&before), Some(4), "spec.port: no number", now);
+    let before = Case::granting().status();
+    let at = |before, now: &str| {
+        unreadable(
+            Some(before),
+            Some(4),
+            "spec.port: no number",
+            now.parse().unwrap(),
+        )
+    };
+    let after = at(&before, LATER);
     let (ready, reason, message) = ready(&after);
     assert_eq!((ready, reason), ("False", "InvalidSpec"));
     assert!(message.starts_with("The operator cannot read the spec: spec.port: no number."));
     assert_eq!(after.url, before.url);
     assert_eq!(after.conditions.as_ref().unwrap().len(), 5);
-    let again = unreadable(
-        Some(&after),
-        Some(4),
-        "spec.port: no number",
-        NOW.parse().unwrap(),
-    );
-    assert_eq!(again, after);
+    assert_eq!(at(&after, NOW), after);
 }
