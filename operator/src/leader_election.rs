@@ -311,25 +311,14 @@ impl Campaign {
             .leads
             .send_if_modified(|leads| !std::mem::replace(leads, true));
         self.publish.has_leader.set(1);
-        let Candidacy {
-            namespace, lease, ..
-        } = self.candidacy.clone();
-        self.report(Report::Leader, || {
-            tracing::info!(namespace, lease, "became the leader");
-        });
+        self.report(Report::Leader, None);
     }
 
     fn is_on_standby(&mut self, holder: String) {
         self.succeeded();
         self.is_not_leader();
         self.publish.has_leader.set(1);
-        let leader = holder.clone();
-        let Candidacy {
-            namespace, lease, ..
-        } = self.candidacy.clone();
-        self.report(Report::Standby { holder }, || {
-            tracing::info!(namespace, lease, leader, "on standby");
-        });
+        self.report(Report::Standby { holder }, None);
     }
 
     fn is_not_leader(&mut self) {
@@ -359,19 +348,27 @@ impl Campaign {
 
     fn failed(&mut self, error: &str) {
         self.not_renewed();
-        let Candidacy {
-            namespace, lease, ..
-        } = self.candidacy.clone();
-        self.report(Report::Failing, || {
-            tracing::warn!(namespace, lease, error, "cannot read or renew the lease");
-        });
+        self.report(Report::Failing, Some(error));
     }
 
-    fn report(&mut self, report: Report, log: impl FnOnce()) {
-        if self.reported.as_ref() != Some(&report) {
-            log();
-            self.reported = Some(report);
+    /// Logs the state if it is new.
+    fn report(&mut self, report: Report, error: Option<&str>) {
+        if self.reported.as_ref() == Some(&report) {
+            return;
         }
+        let Candidacy {
+            namespace, lease, ..
+        } = &self.candidacy;
+        match &report {
+            Report::Leader => tracing::info!(namespace, lease, "became the leader"),
+            Report::Standby { holder } => {
+                tracing::info!(namespace, lease, leader = holder, "on standby");
+            }
+            Report::Failing => {
+                tracing::warn!(namespace, lease, error, "cannot read or renew the lease");
+            }
+        }
+        self.reported = Some(report);
     }
 }
 
