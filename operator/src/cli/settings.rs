@@ -2,15 +2,17 @@
 //! variable.
 
 mod check;
+mod setting;
 
 use std::ffi::OsString;
 
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::api::{ImagePullPolicy, LogFormat};
 use crate::desired::QueueDefaults;
 use crate::leader_election::{Candidacy, LEASE, NAMESPACE_LEASE};
+
+use setting::{Setting, Source};
 
 pub use check::Check;
 
@@ -82,7 +84,7 @@ pub enum Error {
     #[error("{name} is {value:?}; accepted is {accepted}")]
     Value {
         /// The flag and its variable.
-        name: &'static str,
+        name: String,
         /// Its value.
         value: String,
         /// What is accepted.
@@ -92,101 +94,72 @@ pub enum Error {
     #[error("{name} is not set; accepted is {accepted}")]
     Unset {
         /// The flag and its variable.
-        name: &'static str,
+        name: String,
         /// What is accepted.
         accepted: &'static str,
     },
 }
 
-/// A setting.
-struct Setting {
-    /// Its flag and its variable.
-    name: &'static str,
-    /// Its flag, if it has one.
-    flag: &'static str,
-    /// Its variable, if it has one.
-    variable: &'static str,
-    accepted: &'static str,
-    help: &'static str,
-}
-
 const QUEUE_IMAGE: Setting = Setting {
-    name: "--queue-image (QUEUE_IMAGE)",
     flag: "queue-image",
     variable: "QUEUE_IMAGE",
     accepted: "the name of an image, such as gateway-queue:0.1.0",
-    help: "The default image of queues; required [env: QUEUE_IMAGE]",
+    help: "The default image of queues; required",
+    default: "",
 };
 const PULL_POLICY: Setting = Setting {
-    name: "--queue-image-pull-policy (QUEUE_IMAGE_PULL_POLICY)",
     flag: "queue-image-pull-policy",
     variable: "QUEUE_IMAGE_PULL_POLICY",
     accepted: "Always, IfNotPresent or Never",
-    help: "The default pull policy: Always, IfNotPresent or Never [env: QUEUE_IMAGE_PULL_POLICY]",
-};
-const PULL_SECRETS: Setting = Setting {
-    name: "QUEUE_IMAGE_PULL_SECRETS",
-    flag: "",
-    variable: "QUEUE_IMAGE_PULL_SECRETS",
-    accepted: "names of Secrets, comma-separated",
-    help: "",
+    help: "The default pull policy: Always, IfNotPresent or Never",
+    default: "",
 };
 const WATCH_NAMESPACE: Setting = Setting {
-    name: "--watch-namespace (WATCH_NAMESPACE)",
     flag: "watch-namespace",
     variable: "WATCH_NAMESPACE",
     accepted: "names of namespaces, comma-separated, such as bots,shop",
-    help: "The namespaces to serve, comma-separated or by repeated flags; all if absent [env: WATCH_NAMESPACE]",
+    help: "The namespaces to serve, comma-separated or by repeated flags; all if absent",
+    default: "",
 };
 const ELECTION: Setting = Setting {
-    name: "--leader-election (LEADER_ELECTION)",
     flag: "leader-election",
     variable: "LEADER_ELECTION",
     accepted: "true or false",
-    help: "Whether operators of the same namespaces elect a leader: true or false [env: LEADER_ELECTION] [default: false]",
+    help: "Whether operators of the same namespaces elect a leader: true or false",
+    default: "false",
 };
 const LEASE_NAMESPACE: Setting = Setting {
-    name: "--leader-election-namespace (LEADER_ELECTION_NAMESPACE)",
     flag: "leader-election-namespace",
     variable: "LEADER_ELECTION_NAMESPACE",
     accepted: "the name of a namespace, such as kube-system",
-    help: "The namespace of the Lease of operators that serve all namespaces [env: LEADER_ELECTION_NAMESPACE] [default: kube-system]",
-};
-const POD_NAME: Setting = Setting {
-    name: "POD_NAME",
-    flag: "",
-    variable: "POD_NAME",
-    accepted: "the name of this operator's pod",
-    help: "",
-};
-const POD_NAMESPACE: Setting = Setting {
-    name: "POD_NAMESPACE",
-    flag: "",
-    variable: "POD_NAMESPACE",
-    accepted: "the namespace of this operator's pod",
-    help: "",
+    help: "The namespace of the Lease of operators that serve all namespaces",
+    default: "kube-system",
 };
 const ADMIN_PORT: Setting = Setting {
-    name: "--admin-port (ADMIN_PORT)",
     flag: "admin-port",
     variable: "ADMIN_PORT",
     accepted: "a port from 1 to 65535",
-    help: "The port of /livez, /readyz and /metrics [env: ADMIN_PORT] [default: 8080]",
+    help: "The port of /livez, /readyz and /metrics",
+    default: "8080",
 };
 const LOG_FORMAT: Setting = Setting {
-    name: "--log-format (LOG_FORMAT)",
     flag: "log-format",
     variable: "LOG_FORMAT",
     accepted: "text or json",
-    help: "The format of log lines: text or json [env: LOG_FORMAT] [default: text]",
+    help: "The format of log lines: text or json",
+    default: "text",
 };
-const LOG_FILTER: Setting = Setting {
-    name: "RUST_LOG",
-    flag: "",
-    variable: "RUST_LOG",
-    accepted: "a level (error, warn, info, debug, trace), or target=level, comma-separated",
-    help: "",
-};
+const PULL_SECRETS: Setting = Setting::variable(
+    "QUEUE_IMAGE_PULL_SECRETS",
+    "names of Secrets, comma-separated",
+);
+const POD_NAME: Setting = Setting::variable("POD_NAME", "the name of this operator's pod");
+const POD_NAMESPACE: Setting =
+    Setting::variable("POD_NAMESPACE", "the namespace of this operator's pod");
+const LOG_FILTER: Setting = Setting::variable(
+    "RUST_LOG",
+    "a level (error, warn, info, debug, trace), or target=level, comma-separated",
+);
 
 /// The flags, in the order of the help.
 const FLAGS: [Setting; 7] = [
@@ -235,40 +208,38 @@ impl Command {
         match matches.subcommand() {
             Some(("crd", _)) => Ok(Self::Crd),
             Some((_, check)) => Check::read(check).map(Self::Check),
-            None => settings(&matches, variable).map(Self::Run),
+            None => settings(&Source {
+                flags: &matches,
+                variable: &variable,
+            })
+            .map(Self::Run),
         }
     }
 }
 
-fn settings(
-    flags: &ArgMatches,
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<Settings, Error> {
-    let flag = |setting: &Setting| flags.get_one::<OsString>(setting.flag).cloned();
-    let image = QUEUE_IMAGE.needed(flag(&QUEUE_IMAGE), &variable, image)?;
-    let image_pull_policy = PULL_POLICY.read(flag(&PULL_POLICY), &variable, |name| {
+fn settings(source: &Source<'_>) -> Result<Settings, Error> {
+    let image = source.required(&QUEUE_IMAGE, image)?;
+    let image_pull_policy = source.read(&PULL_POLICY, |name| {
         let mut all = ImagePullPolicy::ALL.iter().copied();
         all.find(|policy| policy.as_str() == name)
     })?;
-    let election = self::election(flag(&ELECTION), flag(&LEASE_NAMESPACE), &variable)?;
-    let admin_port = ADMIN_PORT.read(flag(&ADMIN_PORT), &variable, |port| {
+    let election = election(source)?;
+    let admin_port = source.read(&ADMIN_PORT, |port| {
         port.parse().ok().filter(|port| *port != 0)
     })?;
-    let log_format = LOG_FORMAT.read(flag(&LOG_FORMAT), &variable, |name| {
+    let log_format = source.read(&LOG_FORMAT, |name| {
         let mut all = LogFormat::ALL.into_iter();
         all.find(|format| format.as_str() == name)
     })?;
-    let log_filter = LOG_FILTER.read(None, &variable, log_filter)?;
-    let pull_secrets = PULL_SECRETS.read(None, &variable, secrets)?;
-    let namespaces = flags.get_many::<OsString>(WATCH_NAMESPACE.flag);
-    let namespaces = namespaces.into_iter().flatten().cloned().collect();
+    let log_filter = source.read(&LOG_FILTER, log_filter)?;
+    let pull_secrets = source.read(&PULL_SECRETS, secrets)?;
     Ok(Settings {
         defaults: QueueDefaults {
             image,
             image_pull_policy,
             image_pull_secrets: pull_secrets.unwrap_or_default(),
         },
-        watch_namespaces: watch_namespaces(namespaces, &variable)?,
+        watch_namespaces: watch_namespaces(source)?,
         election,
         admin_port: admin_port.unwrap_or(8080),
         log_format: log_format.unwrap_or_default(),
@@ -286,78 +257,19 @@ fn log_filter(filter: &str) -> Option<String> {
     (are_levels && filter.parse::<Targets>().is_ok()).then_some(filter)
 }
 
-impl Setting {
-    fn arg(&self) -> Arg {
-        let action = match self.flag {
-            "watch-namespace" => ArgAction::Append,
-            _ => ArgAction::Set,
-        };
-        Arg::new(self.flag)
-            .long(self.flag)
-            .value_name(match self.variable {
-                "" => "VALUE",
-                variable => variable,
-            })
-            .value_parser(value_parser!(OsString))
-            .action(action)
-            .help(self.help)
-    }
-
-    /// As [`Setting::read`], for a required setting.
-    fn needed<T>(
-        &self,
-        flag: Option<OsString>,
-        variable: impl Fn(&str) -> Option<OsString>,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, Error> {
-        let read = self.read(flag, variable, parse)?;
-        self.set(read)
-    }
-
-    /// The value of a required setting.
-    fn set<T>(&self, read: Option<T>) -> Result<T, Error> {
-        read.ok_or(Error::Unset {
-            name: self.name,
-            accepted: self.accepted,
-        })
-    }
-
-    /// Reads the flag, else the variable. An empty variable counts as not set.
-    fn read<T>(
-        &self,
-        flag: Option<OsString>,
-        variable: impl Fn(&str) -> Option<OsString>,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, Error> {
-        let set = |value: &OsString| !value.is_empty();
-        let Some(value) = flag.or_else(|| variable(self.variable).filter(set)) else {
-            return Ok(None);
-        };
-        match value.to_str().and_then(parse) {
-            Some(read) => Ok(Some(read)),
-            None => Err(Error::Value {
-                name: self.name,
-                value: value.to_string_lossy().into_owned(),
-                accepted: self.accepted,
-            }),
-        }
-    }
-}
-
 /// Every setting is checked, even without an election.
-fn election(
-    flag: Option<OsString>,
-    namespace: Option<OsString>,
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<Option<Election>, Error> {
-    let is_enabled = ELECTION.read(flag, &variable, |word| word.parse().ok())?;
-    let namespace = LEASE_NAMESPACE.read(namespace, &variable, namespace_name)?;
-    let pod_namespace = POD_NAMESPACE.read(None, &variable, namespace_name)?;
-    let pod = POD_NAME.read(None, &variable, object_name)?;
+fn election(source: &Source<'_>) -> Result<Option<Election>, Error> {
+    let is_enabled = source.read(&ELECTION, |word| word.parse().ok())?;
+    let namespace = source.read(&LEASE_NAMESPACE, namespace_name)?;
+    let pod_namespace = source.read(&POD_NAMESPACE, namespace_name)?;
+    let pod = source.read(&POD_NAME, object_name)?;
     if is_enabled != Some(true) {
         return Ok(None);
     }
-    let (pod, pod_namespace) = (POD_NAME.set(pod)?, POD_NAMESPACE.set(pod_namespace)?);
+    let (pod, pod_namespace) = (
+        POD_NAME.require(pod)?,
+        POD_NAMESPACE.require(pod_namespace)?,
+    );
     Ok(Some(Election {
         namespace: namespace.unwrap_or_else(|| "kube-system".to_owned()),
         identity: format!("{pod_namespace}/{pod}"),
@@ -365,18 +277,17 @@ fn election(
 }
 
 /// The namespaces of all flags, else of the variable.
-fn watch_namespaces(
-    flags: Vec<OsString>,
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<Vec<String>, Error> {
+fn watch_namespaces(source: &Source<'_>) -> Result<Vec<String>, Error> {
     let mut all = Vec::new();
-    if flags.is_empty() {
-        all.extend(WATCH_NAMESPACE.read(None, &variable, names)?);
+    match source.flags.get_many::<OsString>(WATCH_NAMESPACE.flag) {
+        None => all.extend(source.read(&WATCH_NAMESPACE, names)?),
+        Some(flags) => {
+            for flag in flags {
+                all.push(WATCH_NAMESPACE.parse(flag, names)?);
+            }
+        }
     }
-    for flag in flags {
-        all.extend(WATCH_NAMESPACE.read(Some(flag), &variable, names)?);
-    }
-    let mut all: Vec<String> = all.into_iter().flatten().collect();
+    let mut all = all.concat();
     all.sort();
     all.dedup();
     Ok(all)
@@ -387,16 +298,13 @@ fn image(name: &str) -> Option<String> {
     fits.then(|| name.to_owned())
 }
 
+/// A pod may reference each Secret only once.
 fn secrets(list: &str) -> Option<Vec<String>> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
-    let fits = |name: &str| (1..=253).contains(&name.len()) && name.chars().all(allowed);
     let mut names: Vec<String> = Vec::new();
     for name in list.split(',').map(str::trim) {
-        // A pod may reference each Secret only once.
-        if fits(name) && !names.iter().any(|before| before == name) {
-            names.push(name.to_owned());
-        } else if !fits(name) {
-            return None;
+        let name = object_name(name)?;
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     Some(names)

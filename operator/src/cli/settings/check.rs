@@ -1,11 +1,10 @@
 //! The arguments of `gateway-queue-operator check`.
 
-use std::ffi::OsString;
-
 use clap::ArgMatches;
 use http::Uri;
 
-use super::{Error, Setting};
+use super::Error;
+use super::setting::{Setting, Source};
 
 /// What to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,18 +16,18 @@ pub struct Check {
 }
 
 const READYZ: Setting = Setting {
-    name: "--readyz",
     flag: "readyz",
     variable: "",
     accepted: "an http URL with a host, such as http://operator.default.svc:8080/readyz",
     help: "The readiness URL of the operator's Service; required",
+    default: "",
 };
 const NAMESPACE: Setting = Setting {
-    name: "--namespace",
     flag: "namespace",
     variable: "",
     accepted: "the name of a namespace",
     help: "The namespace in which a GatewayQueue is created as a dry run; required",
+    default: "",
 };
 
 impl Check {
@@ -39,8 +38,10 @@ impl Check {
     }
 
     pub(super) fn read(flags: &ArgMatches) -> Result<Self, Error> {
-        let flag = |setting: &Setting| flags.get_one::<OsString>(setting.flag).cloned();
-        let none = |_: &str| None;
+        let source = Source {
+            flags,
+            variable: &|_| None,
+        };
         let url = |text: &str| {
             let url: Uri = text.parse().ok()?;
             let is_valid = url.scheme_str() == Some("http") && url.host().is_some();
@@ -48,14 +49,16 @@ impl Check {
         };
         let name = |text: &str| Some(text.to_owned()).filter(|name| !name.is_empty());
         Ok(Self {
-            readyz: READYZ.needed(flag(&READYZ), none, url)?,
-            namespace: NAMESPACE.needed(flag(&NAMESPACE), none, name)?,
+            readyz: source.required(&READYZ, url)?,
+            namespace: source.required(&NAMESPACE, name)?,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::super::Command;
     use super::*;
 
