@@ -5,9 +5,10 @@
 //! namespace works.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::lock;
 use crate::observe::watch_health::WatchHealth;
 
 /// How long a watch or election may fail before its scope counts as failed.
@@ -98,17 +99,17 @@ impl ScopeHealth {
 
     /// Records that a call of the election failed.
     pub fn election_failed(&self, now: Instant) {
-        self.election_failing().get_or_insert(now);
+        lock(&self.election_failing).get_or_insert(now);
     }
 
     /// Records that a call of the election succeeded, or that there is no election.
     pub fn election_works(&self) {
         self.elected.store(true, Ordering::Relaxed);
-        *self.election_failing() = None;
+        *lock(&self.election_failing) = None;
     }
 
     fn failing_election(&self, now: Instant) -> Option<String> {
-        let since = *self.election_failing();
+        let since = *lock(&self.election_failing);
         let failed_for = now.saturating_duration_since(since?);
         (failed_for > MAX_FAILING).then(|| {
             format!(
@@ -118,13 +119,6 @@ impl ScopeHealth {
                 failed_for.as_secs()
             )
         })
-    }
-
-    fn election_failing(&self) -> MutexGuard<'_, Option<Instant>> {
-        // A panic of another thread leaves it consistent.
-        self.election_failing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

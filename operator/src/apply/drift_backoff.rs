@@ -3,11 +3,12 @@
 //! child. Time is an argument.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::apply::drift::Deviation;
 use crate::desired::{Kind, Owner};
+use crate::lock;
 
 /// The pause after the second revert in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -80,7 +81,7 @@ impl DriftBackoff {
         version: Option<&str>,
         now: Instant,
     ) -> Option<Instant> {
-        let state = self.lock();
+        let state = lock(&self.state);
         let last = state.of(owner, kind, hash)?;
         let delay = match version {
             Some(version) if last.over.as_deref() == Some(version) => WATCH_DELAY,
@@ -102,7 +103,7 @@ impl DriftBackoff {
         now: Instant,
     ) -> Report {
         let Over { version, edited } = over;
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let is_recent = |last: &LastApply| now.saturating_duration_since(last.at) < RESET;
         state
             .last
@@ -139,38 +140,33 @@ impl DriftBackoff {
     /// Returns the fields of a child that admission is known to rewrite: applying again changes
     /// nothing.
     pub fn rewritten(&self, owner: &Owner, kind: Kind, hash: &str) -> BTreeSet<Deviation> {
-        let state = self.lock();
+        let state = lock(&self.state);
         let last = state.of(owner, kind, hash);
         last.map(|last| last.rewritten.clone()).unwrap_or_default()
     }
 
     /// Whether a child is known not to exist.
     pub fn is_missing(&self, owner: &Owner, kind: Kind) -> bool {
-        self.lock().missing.contains(&key(owner, kind))
+        lock(&self.state).missing.contains(&key(owner, kind))
     }
 
     /// Records that a child does not exist, whatever object has its name.
     pub fn note_missing(&self, owner: &Owner, kind: Kind) {
-        self.lock().missing.insert(key(owner, kind));
+        lock(&self.state).missing.insert(key(owner, kind));
     }
 
     /// Forgets a child that the operator deleted.
     pub fn forget(&self, owner: &Owner, kind: Kind) {
-        self.lock().last.remove(&key(owner, kind));
+        lock(&self.state).last.remove(&key(owner, kind));
     }
 
     /// Forgets all children of a deleted GatewayQueue.
     pub fn forget_all(&self, namespace: &str, name: &str) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let is_other =
             |(other_namespace, other, _): &Key| (&**other_namespace, &**other) != (namespace, name);
         state.last.retain(|key, _| is_other(key));
         state.missing.retain(|key| is_other(key));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic of another thread leaves it consistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -151,15 +151,28 @@ struct WatchUp(Arc<WatchHealth>);
 
 impl Collector for WatchUp {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let up = Family::<[(&str, String); 2], Gauge>::default();
+        let up = LabelledGauge::<2>::default();
         for watch in self.0.all(Instant::now()) {
             let labels = [("kind", watch.kind), ("scope", watch.scope)];
             up.get_or_create(&labels).set(watch.up.into());
         }
         let help = "State of the watch of a kind, by namespace (* for all): 1 if the API server serves it, else 0.";
-        let metric = encoder.encode_descriptor("watch_up", help, None, up.metric_type())?;
-        up.encode(metric)
+        encode_gauge(&mut encoder, "watch_up", help, &up)
     }
+}
+
+/// A gauge of a collector, with these labels.
+type LabelledGauge<const LABELS: usize> = Family<[(&'static str, String); LABELS], Gauge>;
+
+/// Encodes a metric of a collector.
+fn encode_gauge<const LABELS: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    gauge: &LabelledGauge<LABELS>,
+) -> std::fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+    gauge.encode(metric)
 }
 
 /// Returns the text of `/metrics`.

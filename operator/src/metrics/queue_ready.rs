@@ -3,17 +3,17 @@
 //! the cache at each scrape, so that they end with the GatewayQueue, and so that alerts have a
 //! series for a queue that has no pods or whose pods are not scraped.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::encoding::DescriptorEncoder;
 use tokio::sync::watch;
 
+use super::{LabelledGauge, encode_gauge};
 use crate::api::{ConditionType, GatewayQueueStatus, Stored};
+use crate::lock;
 
 /// The reason before the first status is written.
 const UNKNOWN: &str = "Unknown";
@@ -29,12 +29,7 @@ type Scope = (Store<Stored>, watch::Receiver<bool>);
 impl QueueReady {
     /// Adds the GatewayQueues of a scope.
     pub(super) fn add(&self, queues: Store<Stored>, leads: watch::Receiver<bool>) {
-        self.lock().push((queues, leads));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Scope>> {
-        // A panic of another thread leaves it consistent.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).push((queues, leads));
     }
 }
 
@@ -46,9 +41,9 @@ impl std::fmt::Debug for QueueReady {
 
 impl Collector for QueueReady {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let ready = Family::<[(&str, String); 3], Gauge>::default();
-        let led = Family::<[(&str, String); 2], Gauge>::default();
-        for (queues, leads) in self.lock().iter() {
+        let ready = LabelledGauge::<3>::default();
+        let led = LabelledGauge::<2>::default();
+        for (queues, leads) in lock(&self.0).iter() {
             let queues = if *leads.borrow() {
                 queues.state()
             } else {
@@ -68,20 +63,11 @@ impl Collector for QueueReady {
                 ready.get_or_create(&labels).set(is_ready.into());
             }
         }
-        let metric = encoder.encode_descriptor(
-            "queue_ready",
-            "Condition Ready of the GatewayQueue, by reason: 1 if True, else 0.",
-            None,
-            ready.metric_type(),
-        )?;
-        ready.encode(metric)?;
-        let metric = encoder.encode_descriptor(
-            "queue_has_leader",
-            "Leader in the status of a GatewayQueue with replicas: 1 if there is one, else 0.",
-            None,
-            led.metric_type(),
-        )?;
-        led.encode(metric)
+        let help = "Condition Ready of the GatewayQueue, by reason: 1 if True, else 0.";
+        encode_gauge(&mut encoder, "queue_ready", help, &ready)?;
+        let help =
+            "Leader in the status of a GatewayQueue with replicas: 1 if there is one, else 0.";
+        encode_gauge(&mut encoder, "queue_has_leader", help, &led)
     }
 }
 

@@ -2,13 +2,14 @@
 //! of nodes may differ. Time is an argument.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::ResourceExt as _;
 
 use crate::desired::Owner;
+use crate::lock;
 
 /// A leader that was not observed for this long no longer grants, whatever happened to its Lease
 /// and its GatewayQueue.
@@ -47,7 +48,7 @@ impl LeaseObserver {
     pub fn saw(&self, lease: &Lease, now: Instant) -> bool {
         let key = key_of(lease);
         let rest = without_renewal(lease);
-        let mut all = self.lock();
+        let mut all = lock(&self.leases);
         let Some(before) = all.get_mut(&key) else {
             all.retain(|_, observation| !observation.deleted || observation.is_recent(now));
             let observation = Observation {
@@ -77,14 +78,14 @@ impl LeaseObserver {
 
     /// Records that a Lease was deleted.
     pub fn lost(&self, lease: &Lease) {
-        if let Some(observation) = self.lock().get_mut(&key_of(lease)) {
+        if let Some(observation) = lock(&self.leases).get_mut(&key_of(lease)) {
             observation.deleted = true;
         }
     }
 
     /// Returns when the Lease of a GatewayQueue was last observed to change.
     pub fn of(&self, owner: &Owner) -> Option<Seen> {
-        self.lock()
+        lock(&self.leases)
             .get(&key(owner))
             .map(|observation| observation.seen)
     }
@@ -92,14 +93,9 @@ impl LeaseObserver {
     /// Whether a Lease of this name was held recently. Its leader may have granted until now, even
     /// for a GatewayQueue that was deleted and created again.
     pub fn led_lately(&self, owner: &Owner, now: Instant) -> bool {
-        let all = self.lock();
+        let all = lock(&self.leases);
         all.get(&key(owner))
             .is_some_and(|observation| observation.was_led() && observation.is_recent(now))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Observation>> {
-        // A panic of another thread leaves it consistent.
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

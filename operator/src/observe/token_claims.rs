@@ -2,7 +2,7 @@
 //! so only the oldest one runs. Pure: time is an argument.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -10,6 +10,7 @@ use kube::{Resource, ResourceExt as _};
 
 use crate::api::{GatewayQueue, Stored};
 use crate::desired::token_hash;
+use crate::lock;
 
 /// The GatewayQueues with a token.
 #[derive(Debug, Default)]
@@ -50,12 +51,12 @@ struct State {
 impl TokenClaims {
     /// Records a GatewayQueue. Returns the names of those that the change concerns.
     pub fn saw(&self, queue: &Stored, now: Instant) -> Vec<Name> {
-        self.lock().saw(queue, now)
+        lock(&self.state).saw(queue, now)
     }
 
     /// The same for one that was not in a list: if it is new, it was just created.
     pub fn saw_live(&self, queue: &Stored, now: Instant) -> Vec<Name> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if queue.meta().generation == Some(1) && queue.status().is_none() {
             state.born.extend(queue.uid());
         }
@@ -64,19 +65,19 @@ impl TokenClaims {
 
     /// Records that a GatewayQueue was deleted. Returns as [`TokenClaims::saw`].
     pub fn lost(&self, queue: &Stored, now: Instant) -> Vec<Name> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.born.remove(&queue.uid().unwrap_or_default());
         state.lost(&name_of(queue), now)
     }
 
     /// Records that a list begins: a GatewayQueue that is not in it was deleted.
     pub fn list_begins(&self) {
-        self.lock().listed = Some(HashSet::new());
+        lock(&self.state).listed = Some(HashSet::new());
     }
 
     /// Records that the list has ended. Returns as [`TokenClaims::saw`].
     pub fn list_ends(&self, now: Instant) -> Vec<Name> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let listed = state.listed.take().unwrap_or_default();
         let deleted: Vec<Name> = state
             .places
@@ -92,7 +93,7 @@ impl TokenClaims {
 
     /// Returns the oldest GatewayQueue that uses the token of this one, if it is another.
     pub fn older(&self, queue: &GatewayQueue) -> Option<String> {
-        let state = self.lock();
+        let state = lock(&self.state);
         let (place, own) = state.places.get(&name_of(queue))?;
         let oldest = state.claims.get(place)?.first()?;
         (oldest != own).then(|| oldest.name.clone())
@@ -101,7 +102,7 @@ impl TokenClaims {
     /// Whether no other queue can have granted recently with the token of this GatewayQueue: its
     /// creation was observed, no other one names the token, and none gave it up recently.
     pub fn is_fresh(&self, queue: &GatewayQueue, now: Instant) -> bool {
-        let state = self.lock();
+        let state = lock(&self.state);
         let born = queue.metadata.uid.as_ref();
         if !born.is_some_and(|uid| state.born.contains(uid)) {
             return false;
@@ -120,12 +121,7 @@ impl TokenClaims {
     /// Returns the GatewayQueues that name the token of this hash.
     pub fn claimants(&self, namespace: &str, hash: &str) -> Vec<Name> {
         let place = (namespace.to_owned(), hash.to_owned());
-        self.lock().claimants(&place)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic of another thread leaves it consistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state).claimants(&place)
     }
 }
 

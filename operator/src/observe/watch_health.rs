@@ -2,10 +2,12 @@
 //! argument.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+
+use crate::lock;
 
 /// The time for which a watch must work to have recovered.
 const STABLE: Duration = Duration::from_secs(10);
@@ -66,12 +68,12 @@ impl WatchHealth {
             scope: scope.to_owned(),
             state: State::Starting,
         };
-        self.lock().insert(path.to_owned(), watch);
+        lock(&self.watches).insert(path.to_owned(), watch);
     }
 
     /// Records a failure. Returns whether the watch worked before.
     pub fn failed(&self, path: &str, now: Instant) -> bool {
-        let mut watches = self.lock();
+        let mut watches = lock(&self.watches);
         let Some(watch) = watches.get_mut(path) else {
             return false;
         };
@@ -89,7 +91,7 @@ impl WatchHealth {
 
     /// Records that the API server serves the watch of a collection.
     pub fn connected(&self, path: &str, now: Instant) {
-        let mut watches = self.lock();
+        let mut watches = lock(&self.watches);
         let Some(watch) = watches.get_mut(path) else {
             return;
         };
@@ -114,7 +116,7 @@ impl WatchHealth {
 
     /// Returns the watch of a scope that has failed for the longest time, and for how long.
     pub fn longest_failure(&self, scope: &str, now: Instant) -> Option<(Duration, WatchState)> {
-        let watches = self.lock();
+        let watches = lock(&self.watches);
         let watches = watches.values().filter(|watch| watch.scope == scope);
         let failing = watches.filter_map(|watch| {
             let failed_for = now.saturating_duration_since(watch.failing_since(now)?);
@@ -125,18 +127,13 @@ impl WatchHealth {
 
     /// Returns the state of all watches.
     pub fn all(&self, now: Instant) -> Vec<WatchState> {
-        let watches = self.lock();
+        let watches = lock(&self.watches);
         watches.values().map(|watch| watch.report(now)).collect()
     }
 
     /// Returns a counter that changes when all watches of a scope have recovered.
     pub fn recoveries(&self) -> watch::Receiver<u64> {
         self.recoveries.subscribe()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Watch>> {
-        // A panic of another thread leaves it consistent.
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,12 +2,13 @@
 //! that keeps failing does not delay others.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
 
 use crate::api::Stored;
+use crate::lock;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(300);
@@ -21,7 +22,7 @@ pub struct Backoffs {
 impl Backoffs {
     /// Counts a failure and returns the pause. `jitter` is from 0 to 1.
     pub fn failed(&self, object: ObjectRef<Stored>, jitter: f64) -> Duration {
-        let mut failures = self.lock();
+        let mut failures = lock(&self.failures);
         let count = failures.entry(object).or_default();
         *count = count.saturating_add(1);
         delay(*count, jitter)
@@ -29,17 +30,12 @@ impl Backoffs {
 
     /// Whether the last reconcile of an object failed.
     pub fn has_failed(&self, object: &ObjectRef<Stored>) -> bool {
-        self.lock().contains_key(object)
+        lock(&self.failures).contains_key(object)
     }
 
     /// Forgets the failures of an object that succeeded or was deleted.
     pub fn forget(&self, object: &ObjectRef<Stored>) {
-        self.lock().remove(object);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<Stored>, u32>> {
-        // A panic of another thread leaves it consistent.
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.failures).remove(object);
     }
 }
 

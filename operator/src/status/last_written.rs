@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use kube::runtime::reflector::ObjectRef;
 
 use crate::api::{GatewayQueue, GatewayQueueStatus, Stored, reference};
+use crate::lock;
 
 /// The last written statuses.
 #[derive(Debug, Default)]
@@ -31,12 +32,12 @@ impl LastWritten {
             version: queue.metadata.resource_version.clone(),
             status: status.clone(),
         };
-        self.lock().insert(reference(queue), last);
+        lock(&self.last).insert(reference(queue), last);
     }
 
     /// Returns the GatewayQueue with its last written status, if no newer version was observed.
     pub fn newest<'a>(&self, queue: &'a GatewayQueue) -> Cow<'a, GatewayQueue> {
-        let all = self.lock();
+        let all = lock(&self.last);
         let last = all.get(&reference(queue)).filter(|last| {
             let metadata = &queue.metadata;
             last.version.is_some()
@@ -54,12 +55,7 @@ impl LastWritten {
 
     /// Forgets a deleted GatewayQueue.
     pub fn forget(&self, queue: &ObjectRef<Stored>) {
-        self.lock().remove(queue);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<Stored>, Last>> {
-        // A panic of another thread leaves it consistent.
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.last).remove(queue);
     }
 }
 
