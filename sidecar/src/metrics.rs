@@ -102,7 +102,7 @@ impl Metrics {
             "grants", "Grants", grants;
             "cancelled_requests", "Waiters that disconnected before their grant", cancelled;
             "reservations_used", "Waiters that returned to their reserved position", reservations_used;
-            "invalid_shards", "Requests without a valid shard, treated as shard 0", invalid_shards;
+            "invalid_shards", "Accepted requests whose `shard` is missing, invalid or given twice", invalid_shards;
             "refusals", "Responses other than a grant, to clients with `wait`, by reason", refused;
             "lease_requests", "Requests about the Lease, by operation and outcome", lease;
             "forwarded_requests", "Requests forwarded to the leader, by outcome", forwarded;
