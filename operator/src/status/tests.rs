@@ -221,11 +221,11 @@ fn a_blocked_queue_reports_why_and_what_to_do() {
     let missing: &[&str] = &[
         "Secret discord does not exist or has no token under key bot",
         "kubectl -n shop create secret generic discord",
-        "immutable Secret is never picked up",
+        "If the Secret is immutable, create another one",
     ];
     let rejected = &[
         "Secret discord, key bot",
-        "immutable Secret is never picked up",
+        "If the Secret is immutable, create another one",
     ];
     let exhausted = &["No session start of 1000", "above the reserve of 10", LATER];
     for (blocked_by, expected, texts) in [
