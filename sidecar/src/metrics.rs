@@ -13,7 +13,6 @@ use gateway_queue_core::leadership::state::Role;
 use gateway_queue_core::lease_state::BlockedBy;
 use gateway_queue_core::pacing::fetch_schedule::Outcome;
 use gateway_queue_core::queue::snapshot::Snapshot;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -29,31 +28,8 @@ const WAIT_SECONDS: [f64; 10] = [
 /// The buckets of the lateness of a grant, in seconds; at most 2 ms are promised.
 const LATENESS_SECONDS: [f64; 8] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0];
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LeaseLabels {
-    operation: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RoleLabels {
-    role: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BucketLabels {
-    bucket: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: &'static str,
-}
+/// The names and values of a metric's labels.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 /// The counters and histograms of the process.
 #[derive(Debug)]
@@ -63,10 +39,10 @@ pub struct Metrics {
     grants: Counter,
     wait: Histogram,
     lateness: Histogram,
-    fetches: Family<OutcomeLabels, Counter>,
-    refused: Family<ReasonLabels, Counter>,
-    lease: Family<LeaseLabels, Counter>,
-    forwarded: Family<OutcomeLabels, Counter>,
+    fetches: Family<Labels<1>, Counter>,
+    refused: Family<Labels<1>, Counter>,
+    lease: Family<Labels<2>, Counter>,
+    forwarded: Family<Labels<1>, Counter>,
     pub(crate) held_requests: Gauge,
     pub(crate) cancelled: Counter,
     pub(crate) reservations_used: Counter,
@@ -122,17 +98,17 @@ impl Metrics {
     }
 
     pub(crate) fn fetched(&self, outcome: &Outcome) {
-        let outcome = outcome.as_str();
-        self.fetches.get_or_create(&OutcomeLabels { outcome }).inc();
+        let labels = [("outcome", outcome.as_str())];
+        self.fetches.get_or_create(&labels).inc();
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&ReasonLabels { reason }).inc();
+        self.refused.get_or_create(&[("reason", reason)]).inc();
     }
 
     pub(crate) fn lease_request(&self, operation: &'static str, done: bool) {
         let outcome = if done { "success" } else { "failure" };
-        let labels = LeaseLabels { operation, outcome };
+        let labels = [("operation", operation), ("outcome", outcome)];
         self.lease.get_or_create(&labels).inc();
     }
 
@@ -142,9 +118,7 @@ impl Metrics {
     }
 
     pub(crate) fn forwarded(&self, outcome: &'static str) {
-        self.forwarded
-            .get_or_create(&OutcomeLabels { outcome })
-            .inc();
+        self.forwarded.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// Returns all metrics in the OpenMetrics text format.
@@ -211,39 +185,35 @@ impl Metrics {
             view.and_then(|view| view.reset_time)
                 .and_then(|time| time.as_second().try_into().ok()),
         );
-        let waiting = Family::<BucketLabels, Gauge>::default();
+        let waiting = Family::<[(&str, u32); 1], Gauge>::default();
         for lane in &snapshot.lanes {
-            let labels = BucketLabels {
-                bucket: lane.bucket,
-            };
             let waiters = i64::try_from(lane.waiting).unwrap_or(i64::MAX);
-            waiting.get_or_create(&labels).set(waiters);
+            waiting
+                .get_or_create(&[("bucket", lane.bucket)])
+                .set(waiters);
         }
         registry.register("waiting", "Waiters, by bucket", waiting);
         if let Some(view) = view {
-            let blocked = Family::<ReasonLabels, Gauge>::default();
-            for blocked_by in BlockedBy::ALL {
-                let labels = ReasonLabels {
-                    reason: blocked_by.as_str(),
-                };
-                let active = view.blocked_by == Some(blocked_by);
-                blocked.get_or_create(&labels).set(active.into());
-            }
-            registry.register(
-                "blocked",
-                "1 for the reason why nothing is granted",
-                blocked,
-            );
+            let is_active = |reason| (BlockedBy::as_str(reason), view.blocked_by == Some(reason));
+            let blocked = one_of("reason", BlockedBy::ALL.map(is_active));
+            let help = "1 for the reason why nothing is granted";
+            registry.register("blocked", help, blocked);
         }
-        let roles = Family::<RoleLabels, Gauge>::default();
-        for role in Role::ALL {
-            let labels = RoleLabels {
-                role: role.as_str(),
-            };
-            let active = snapshot.role == role;
-            roles.get_or_create(&labels).set(active.into());
-        }
+        let is_active = |role| (Role::as_str(role), snapshot.role == role);
+        let roles = one_of("role", Role::ALL.map(is_active));
         registry.register("role", "1 for the role of this pod", roles);
         registry
     }
+}
+
+/// Returns a gauge for each value of a label, 1 if the value is active.
+fn one_of<const N: usize>(
+    label: &'static str,
+    values: [(&'static str, bool); N],
+) -> Family<Labels<1>, Gauge> {
+    let family = Family::<Labels<1>, Gauge>::default();
+    for (value, active) in values {
+        family.get_or_create(&[(label, value)]).set(active.into());
+    }
+    family
 }
