@@ -25,20 +25,16 @@ const CLIENT_MEMORY_BYTES: u64 = 32 << 10;
 
 /// The limits of the system on this process; none if unlimited.
 #[derive(Clone, Copy, Debug)]
-pub struct SystemLimits {
-    /// The number of open files. Each connection is one.
-    pub open_files: Option<u64>,
-    /// The memory of its control groups, in bytes.
-    pub memory_bytes: Option<u64>,
+pub(crate) struct SystemLimits {
+    /// Each connection is an open file.
+    pub(crate) open_files: Option<u64>,
+    /// The memory of its control groups.
+    pub(crate) memory_bytes: Option<u64>,
 }
 
 impl SystemLimits {
     /// Detects the limits, and raises that on open files as far as allowed.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses to raise the limit to the allowed maximum.
-    pub fn detect() -> io::Result<Self> {
+    pub(crate) fn detect() -> io::Result<Self> {
         let mut files = getrlimit(Resource::Nofile);
         files.current = files.maximum;
         // The soft limit is for programs that use select(2), unlike this one.
@@ -51,7 +47,7 @@ impl SystemLimits {
 
     /// Returns the maximum number of clients. One more must not cost the others their
     /// connections: the kernel kills a process that is out of memory.
-    pub fn clients(self) -> usize {
+    pub(crate) fn clients(self) -> usize {
         let files = self.open_files.unwrap_or(1 << 20);
         let files = files.saturating_sub(OTHER_FILES);
         let memory = self.memory_bytes.unwrap_or(u64::MAX);
@@ -78,11 +74,11 @@ fn memory_limit(root: &Path) -> Option<u64> {
 }
 
 /// With fewer clients on a port, the limits are probably a mistake.
-pub const FEW: usize = 100;
+pub(crate) const FEW: usize = 100;
 
 /// Returns how many connections each port accepts. In the cluster there are two ports, and a
 /// forwarded client takes two connections.
-pub fn per_port(clients: usize, in_cluster: bool) -> usize {
+pub(crate) fn per_port(clients: usize, in_cluster: bool) -> usize {
     if in_cluster {
         (clients / 2).max(1)
     } else {

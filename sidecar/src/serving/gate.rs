@@ -48,7 +48,7 @@ const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The socket of a client. hyper and the request handler share it.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<Inner>);
+pub(crate) struct Gate(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -62,14 +62,7 @@ struct Inner {
 
 /// The right to write one response.
 #[derive(Debug)]
-struct Pass {
-    kind: PassKind,
-    /// The number of bytes after the head.
-    body_bytes: usize,
-}
-
-#[derive(Debug)]
-enum PassKind {
+pub(crate) enum Pass {
     /// A grant.
     Grant(Permit),
     /// A refusal, to a client with `wait`.
@@ -80,10 +73,10 @@ enum PassKind {
 
 impl Pass {
     fn allows(&self, status: [u8; 3]) -> bool {
-        match self.kind {
-            PassKind::Grant(_) => &status == b"200",
-            PassKind::Refusal => &status == b"429" || &status == b"400",
-            PassKind::Presence => &status == b"204",
+        match self {
+            Self::Grant(_) => &status == b"200",
+            Self::Refusal => &status == b"429" || &status == b"400",
+            Self::Presence => &status == b"204",
         }
     }
 }
@@ -114,7 +107,8 @@ impl fmt::Debug for Limit {
 
 #[derive(Debug, Default)]
 struct State {
-    pass: Option<Pass>,
+    /// The authorized response, and the length of its body.
+    pass: Option<(Pass, usize)>,
     /// The part of an incomplete message that hyper has written.
     unsent: Vec<u8>,
     /// None while a request is served.
@@ -131,11 +125,7 @@ struct State {
 impl Gate {
     /// Returns a gate before a socket, with its connection permit. `crowded` closes the
     /// connection that has been idle longest.
-    ///
-    /// # Errors
-    ///
-    /// If the socket is already closed.
-    pub fn new(
+    pub(crate) fn new(
         stream: TcpStream,
         permit: OwnedSemaphorePermit,
         crowded: Arc<Notify>,
@@ -158,38 +148,19 @@ impl Gate {
     }
 
     /// Ends the time limit of the client: the head of a request has been received.
-    pub fn request_began(&self) {
+    pub(crate) fn request_began(&self) {
         let mut state = self.state();
         state.limit = None;
         state.idle = false;
     }
 
-    /// Authorizes one grant with a body of this length.
-    pub fn authorize(&self, permit: Permit, body_bytes: usize) {
-        self.state().pass = Some(Pass {
-            kind: PassKind::Grant(permit),
-            body_bytes,
-        });
-    }
-
-    /// Authorizes one refusal with a body of this length, to a client with `wait`.
-    pub fn authorize_refusal(&self, body_bytes: usize) {
-        self.state().pass = Some(Pass {
-            kind: PassKind::Refusal,
-            body_bytes,
-        });
-    }
-
-    /// Authorizes one response to a probe.
-    pub fn authorize_presence(&self) {
-        self.state().pass = Some(Pass {
-            kind: PassKind::Presence,
-            body_bytes: 0,
-        });
+    /// Authorizes one response with a body of this length.
+    pub(crate) fn authorize(&self, pass: Pass, body_bytes: usize) {
+        self.state().pass = Some((pass, body_bytes));
     }
 
     /// Waits until the client disconnects, or sends more than is read ahead.
-    pub fn disconnected(&self) -> impl Future<Output = ()> {
+    pub(crate) fn disconnected(&self) -> impl Future<Output = ()> {
         // An `async` block would take more memory for each waiting client.
         poll_fn(|cx| self.poll_disconnected(cx))
     }
@@ -240,12 +211,12 @@ impl Gate {
                 continue;
             }
             let pass = self.state().pass.take();
-            let Some(pass) = pass.filter(|pass| pass.allows(head.status)) else {
+            let Some((pass, body_bytes)) = pass.filter(|(pass, _)| pass.allows(head.status)) else {
                 return Err(io::Error::other("this response was not authorized"));
             };
-            let end = head.bytes + pass.body_bytes;
+            let end = head.bytes + body_bytes;
             if unsent.len() < end {
-                self.state().pass = Some(pass);
+                self.state().pass = Some((pass, body_bytes));
                 break;
             }
             self.send(pass, &unsent[..end])?;
@@ -265,7 +236,7 @@ impl Gate {
 
     /// Writes a complete response or nothing: the rest would arrive at an unknown time.
     fn send(&self, pass: Pass, response: &[u8]) -> io::Result<()> {
-        let PassKind::Grant(permit) = pass.kind else {
+        let Pass::Grant(permit) = pass else {
             return self.write_whole(response);
         };
         if self.has_disconnected() {

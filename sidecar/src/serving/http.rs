@@ -37,7 +37,7 @@ use crate::forwarding::router::Router;
 use crate::metrics::Metrics;
 use crate::queue::handle::Decision;
 use crate::queue::messages::Permit;
-use crate::serving::gate::Gate;
+use crate::serving::gate::{Gate, Pass};
 
 /// [`RETRY_AFTER`] in milliseconds.
 const X_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-retry-after-ms");
@@ -281,7 +281,7 @@ impl RequestContext {
         if !self.context.route.leads_as(leader) {
             return Err(Close);
         }
-        self.gate.authorize_presence();
+        self.gate.authorize(Pass::Presence, 0);
         Ok(self.response(StatusCode::NO_CONTENT, Bytes::new()))
     }
 
@@ -294,14 +294,15 @@ impl RequestContext {
     }
 
     fn grant(&self, permit: Permit) -> Response<Full<Bytes>> {
-        self.gate.authorize(permit, self.body_bytes(GRANT));
+        self.gate
+            .authorize(Pass::Grant(permit), self.body_bytes(GRANT));
         self.response(StatusCode::OK, Bytes::from_static(GRANT))
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response<Full<Bytes>> {
         let json = refusal.json();
         self.gate
-            .authorize_refusal(self.body_bytes(json.as_bytes()));
+            .authorize(Pass::Refusal, self.body_bytes(json.as_bytes()));
         let mut response = self.response(StatusCode::TOO_MANY_REQUESTS, json.into());
         let headers = response.headers_mut();
         headers.insert(RETRY_AFTER, refusal.retry_after_seconds().into());
@@ -313,7 +314,7 @@ impl RequestContext {
         self.context.route.metrics.refused("malformed");
         let json = malformed.json();
         self.gate
-            .authorize_refusal(self.body_bytes(json.as_bytes()));
+            .authorize(Pass::Refusal, self.body_bytes(json.as_bytes()));
         self.response(StatusCode::BAD_REQUEST, json.into())
     }
 

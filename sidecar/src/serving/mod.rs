@@ -1,8 +1,8 @@
 //! The queue port and the peer port: one connection, one request, one response.
 
-pub mod capacity;
+pub(crate) mod capacity;
 pub(crate) mod cgroup;
 pub(crate) mod framing;
-pub mod gate;
+pub(crate) mod gate;
 pub mod http;
 pub(crate) mod listen;

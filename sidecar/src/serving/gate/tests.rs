@@ -47,7 +47,7 @@ fn permit(until: Moment) -> (Permit, UnboundedReceiver<Event>) {
 async fn authorized() -> (Gate, TcpStream, UnboundedReceiver<Event>) {
     let (gate, client) = pair().await;
     let (permit, reports) = permit(Moment::from_nanos(u64::MAX));
-    gate.authorize(permit, 0);
+    gate.authorize(Pass::Grant(permit), 0);
     (gate, client, reports)
 }
 
@@ -118,7 +118,7 @@ async fn a_client_that_sends_its_body_before_100_continue_is_granted() {
         let permit = permit.lock().unwrap().take().unwrap();
         async move {
             request.into_body().collect().await?;
-            handler.authorize(permit, 3);
+            handler.authorize(Pass::Grant(permit), 3);
             Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from_static(b"yes"))))
         }
     });
@@ -158,7 +158,7 @@ async fn nothing_is_sent_without_a_permit() {
 async fn a_grant_is_not_written_after_the_right_to_grant_has_ended() {
     let (mut gate, _client) = pair().await;
     let (permit, reports) = permit(boot_time::now());
-    gate.authorize(permit, 0);
+    gate.authorize(Pass::Grant(permit), 0);
     write(&mut gate, GRANT).await.unwrap_err();
     assert!(is_unwritten(reports).await);
 }
@@ -167,9 +167,9 @@ async fn a_grant_is_not_written_after_the_right_to_grant_has_ended() {
 async fn a_relayed_grant_is_not_written_after_a_stall() {
     let detector = Arc::new(StallDetector::new(Duration::ZERO));
     let (mut gate, _client) = pair().await;
-    gate.authorize(Permit::relayed(detector.hold()), 0);
+    gate.authorize(Pass::Grant(Permit::relayed(detector.hold())), 0);
     write(&mut gate, GRANT).await.unwrap();
-    gate.authorize(Permit::relayed(detector.hold()), 0);
+    gate.authorize(Pass::Grant(Permit::relayed(detector.hold())), 0);
     detector.check(boot_time::now() + Duration::from_secs(1));
     write(&mut gate, GRANT).await.unwrap_err();
 }
@@ -182,7 +182,7 @@ async fn each_authorization_is_for_one_kind_of_response() {
     write(&mut gate, bad).await.unwrap_err();
     assert!(is_unwritten(reports).await);
     for (response, authorized) in [(&bad[..], true), (&late[..], true), (GRANT, false)] {
-        gate.authorize_refusal(0);
+        gate.authorize(Pass::Refusal, 0);
         assert_eq!(write(&mut gate, response).await.is_ok(), authorized);
         write(&mut gate, response).await.unwrap_err();
     }
@@ -233,7 +233,7 @@ async fn closed_after(gate: &mut Gate) -> Duration {
 
 async fn refused(gate: &mut Gate) {
     gate.request_began();
-    gate.authorize_refusal(0);
+    gate.authorize(Pass::Refusal, 0);
     let refusal = b"HTTP/1.1 429 Too Many Requests\r\n\r\n";
     write(gate, refusal).await.unwrap();
 }
