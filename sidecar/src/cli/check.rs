@@ -8,7 +8,7 @@ use url::Url;
 use super::command::Output;
 use super::fetch::Fetcher;
 use super::report::{self, Finding};
-use super::screen::Screen;
+use super::screen::{Screen, write};
 use super::{diagnose, failure_stage};
 use crate::config::{Invalid, Settings};
 use crate::discord::api::Discord;
@@ -27,13 +27,10 @@ pub async fn run(settings: Result<&Settings, &Invalid>, output: Output) -> Resul
         findings.extend(token_and_discord(settings).await?);
         findings.push(leader(settings).await?);
     }
-    let mut screen = Screen::new();
-    let text = match output {
-        Output::Text => report::text(&findings, screen.paint),
+    write(&match output {
+        Output::Text => report::text(&findings, Screen::detect().paint),
         Output::Json => report::json(&findings)?,
-    };
-    // The reader may have closed the pipe.
-    let _ = screen.write(&text);
+    });
     Ok(report::exit_code(&findings))
 }
 

@@ -4,32 +4,29 @@ use std::ffi::OsStr;
 
 /// The meaning of a text, which decides its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
-    /// No color.
+pub(crate) enum Tone {
     Plain,
-    /// The header of a table.
     Head,
-    /// Success.
     Good,
-    /// Failure.
     Bad,
-    /// Unimportant.
     Faint,
 }
 
-/// Whether the output is colored.
+/// Whether the output is colored, with ANSI escape sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paint {
-    /// Plain text.
+pub(crate) enum Paint {
     None,
-    /// ANSI escape sequences.
     Ansi,
 }
 
 impl Paint {
     /// Returns whether to color: on a terminal that is not dumb, unless `NO_COLOR` is set
     /// (no-color.org).
-    pub fn wanted(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> Self {
+    pub(crate) fn wanted(
+        is_terminal: bool,
+        no_color: Option<&OsStr>,
+        term: Option<&OsStr>,
+    ) -> Self {
         let refused = no_color.is_some_and(|value| !value.is_empty());
         let dumb = term.is_some_and(|term| term == "dumb");
         if is_terminal && !refused && !dumb {
@@ -40,7 +37,7 @@ impl Paint {
     }
 
     /// Returns the text with its color.
-    pub fn apply(self, tone: Tone, text: &str) -> String {
+    pub(crate) fn apply(self, tone: Tone, text: &str) -> String {
         let code = match (self, tone) {
             (Self::None, _) | (_, Tone::Plain) => return text.to_owned(),
             (Self::Ansi, Tone::Head) => 1,

@@ -24,7 +24,7 @@ const STAGES: [Subject; 4] = [Dns, Tcp, Tls, Http];
 const CHECK_PODS: &str = "check whether the queue's pods run, and their logs";
 
 /// The settings that were read, or the first invalid one.
-pub fn settings(invalid: Option<&Invalid>) -> Finding {
+pub(crate) fn settings(invalid: Option<&Invalid>) -> Finding {
     match invalid {
         None => Finding::ok(Settings, "valid"),
         Some(invalid) => Finding::failed(
@@ -36,7 +36,7 @@ pub fn settings(invalid: Option<&Invalid>) -> Finding {
 }
 
 /// The token as it was read from its source.
-pub fn token(source: &TokenSource, current: &Current) -> Finding {
+pub(crate) fn token(source: &TokenSource, current: &Current) -> Finding {
     match (current, source) {
         (Current::None, _) => Finding::skipped(
             Token,
@@ -55,14 +55,14 @@ pub fn token(source: &TokenSource, current: &Current) -> Finding {
 }
 
 /// The findings about Discord without a token.
-pub fn without_token() -> Vec<Finding> {
+pub(crate) fn without_token() -> Vec<Finding> {
     let subjects = STAGES.into_iter().chain([TokenAccepted, SessionStarts]);
     let skipped = |subject| Finding::skipped(subject, "no token to send");
     subjects.map(skipped).collect()
 }
 
 /// The result of the request to Discord, or the stage at which it failed and the cause.
-pub fn discord(
+pub(crate) fn discord(
     api: &Url,
     result: &Result<Outcome, (Subject, String)>,
     reserve: u64,
@@ -176,7 +176,7 @@ fn session_starts(limits: &Limits, reserve: u64, now: Timestamp) -> Finding {
 }
 
 /// The holder of the Lease `name`.
-pub fn lease(name: &str, record: &LeaseObject, usual: Duration, now: Timestamp) -> Finding {
+pub(crate) fn lease(name: &str, record: &LeaseObject, usual: Duration, now: Timestamp) -> Finding {
     let Some(holder) = &record.lease.holder else {
         let text = format!("no pod holds the Lease {name}");
         return Finding::failed(Leader, text, CHECK_PODS);
@@ -199,7 +199,7 @@ pub fn lease(name: &str, record: &LeaseObject, usual: Duration, now: Timestamp) 
 }
 
 /// The finding if the Lease `name` cannot be read.
-pub fn unreadable_lease(name: &str, cause: &str) -> Finding {
+pub(crate) fn unreadable_lease(name: &str, cause: &str) -> Finding {
     Finding::failed(
         Leader,
         format!("cannot read the Lease {name}: {cause}"),
@@ -208,7 +208,7 @@ pub fn unreadable_lease(name: &str, cause: &str) -> Finding {
 }
 
 /// The leader, as reported by the queue at `url`, or why that does not respond.
-pub fn queue(url: &str, fetched: Result<&RemoteState, &str>) -> Finding {
+pub(crate) fn queue(url: &str, fetched: Result<&RemoteState, &str>) -> Finding {
     let state = match fetched {
         Ok(state) => state,
         Err(cause) => {

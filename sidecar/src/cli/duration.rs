@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Returns the duration in at most two units, such as `3.1 s`, `42 s`, `12 min`, `3 h 12 min` and `2 d 3 h`.
-pub fn human(duration: Duration) -> String {
+pub(crate) fn human(duration: Duration) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;

@@ -6,7 +6,7 @@ use std::io;
 use super::report::Subject;
 
 /// Returns the stage of a failed request: DNS, TCP, TLS or HTTP.
-pub fn of(error: &reqwest::Error) -> Subject {
+pub(crate) fn of(error: &reqwest::Error) -> Subject {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(cause) = next {
         if is_tls(cause) {

@@ -21,44 +21,36 @@ const LEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The response of a queue.
 #[derive(Clone, Debug)]
-pub struct Response {
+pub(crate) struct Response {
     /// The JSON document.
-    pub json: String,
+    pub(crate) json: String,
     /// The parsed document.
-    pub state: RemoteState,
+    pub(crate) state: RemoteState,
     /// The state of the leader, if that is another pod and was reached.
-    pub leader: Option<RemoteState>,
+    pub(crate) leader: Option<RemoteState>,
 }
 
 impl Response {
     /// Returns the leader's state if there is one: a follower has no buckets.
-    pub fn best(&self) -> &RemoteState {
+    pub(crate) fn best(&self) -> &RemoteState {
         self.leader.as_ref().unwrap_or(&self.state)
     }
 }
 
 /// Fetches the states of queues.
 #[derive(Clone, Debug)]
-pub struct Fetcher(Client);
+pub(crate) struct Fetcher(Client);
 
 impl Fetcher {
-    /// Returns a fetcher.
-    ///
-    /// # Errors
-    ///
-    /// If there is no usable TLS or DNS configuration.
-    pub fn new() -> Result<Self, Unusable> {
+    pub(crate) fn new() -> Result<Self, Unusable> {
         let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         // A queue is not behind a proxy to the internet.
         http_client::client(roots, TIMEOUT, |builder| builder.no_proxy()).map(Self)
     }
 
-    /// Fetches the state of the queue whose `/state` is at `url`.
-    ///
-    /// # Errors
-    ///
-    /// States what responds there instead of a queue, or why nothing does.
-    pub async fn fetch(&self, url: &Url) -> Result<Response, String> {
+    /// Fetches the state of the queue whose `/state` is at `url`. The error states what responds
+    /// there instead of a queue, or why nothing does.
+    pub(crate) async fn fetch(&self, url: &Url) -> Result<Response, String> {
         // The queue port refuses this instead of granting it; the admin port ignores it.
         let mut url = url.clone();
         url.set_query(Some("wait=never"));
@@ -93,11 +85,7 @@ impl Fetcher {
 
     /// Fetches the state of a queue, and that of its leader if it is a follower. The
     /// leader's is left out if it cannot be fetched.
-    ///
-    /// # Errors
-    ///
-    /// As [`Fetcher::fetch`].
-    pub async fn fetch_with_leader(&self, url: &Url) -> Result<Response, String> {
+    pub(crate) async fn fetch_with_leader(&self, url: &Url) -> Result<Response, String> {
         let mut response = self.fetch(url).await?;
         if let Some(leader) = response.state.leader_admin()
             && let Ok(url) = Url::parse(&format!("http://{leader}/state"))

@@ -1,36 +1,26 @@
 //! The findings of `check`, as text and JSON. Pure.
 
 use gateway_queue_telemetry::{escaped, escaped_json};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::color::{Paint, Tone};
 
 /// A subject of a check, in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// Flags and environment.
+pub(crate) enum Subject {
     Settings,
-    /// The token, as read from its source.
     Token,
-    /// The resolution of Discord's name.
     Dns,
-    /// The connection to Discord.
     Tcp,
-    /// The encryption of the connection.
     Tls,
-    /// The response of Discord.
     Http,
-    /// Whether Discord accepts the token.
     TokenAccepted,
-    /// The session starts left.
     SessionStarts,
-    /// The leader.
     Leader,
 }
 
 impl Subject {
-    /// Returns the name of the subject.
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Settings => "settings",
             Self::Token => "token",
@@ -44,81 +34,70 @@ impl Subject {
         }
     }
 
-    /// Returns the exit code if this is the first failure; 1 means that the checks cannot run.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Settings => 2,
-            Self::Token => 3,
-            Self::Dns => 4,
-            Self::Tcp => 5,
-            Self::Tls => 6,
-            Self::Http => 7,
-            Self::TokenAccepted => 8,
-            Self::SessionStarts => 9,
-            Self::Leader => 10,
-        }
+    /// Returns the exit code if this is the first failure: 2 to 10. 1 means that the checks
+    /// cannot run.
+    fn exit_code(self) -> u8 {
+        self as u8 + 2
     }
 }
 
-/// The result of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Passed.
+impl Serialize for Subject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verdict {
     Ok,
-    /// Failed: something has to be done.
     Failed,
-    /// Not checked.
     Skipped,
 }
 
 /// A checked subject and its result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What was checked.
-    pub subject: Subject,
-    /// The result.
-    pub verdict: Verdict,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Finding {
+    #[serde(rename = "check")]
+    pub(crate) subject: Subject,
+    #[serde(rename = "result")]
+    pub(crate) verdict: Verdict,
     /// The observation; for a failure also what to do.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Finding {
-    /// Returns a passed check.
-    pub fn ok(subject: Subject, message: impl Into<String>) -> Self {
+    fn new(subject: Subject, verdict: Verdict, message: impl Into<String>) -> Self {
+        let message = message.into();
         Self {
             subject,
-            verdict: Verdict::Ok,
-            message: message.into(),
+            verdict,
+            message,
         }
     }
 
-    /// Returns a failed check, with what to do.
-    pub fn failed(subject: Subject, message: impl Into<String>, remedy: &str) -> Self {
-        Self {
-            subject,
-            verdict: Verdict::Failed,
-            message: format!("{}; {remedy}", message.into()),
-        }
+    pub(crate) fn ok(subject: Subject, message: impl Into<String>) -> Self {
+        Self::new(subject, Verdict::Ok, message)
     }
 
-    /// Returns a subject that was not checked, with the reason.
-    pub fn skipped(subject: Subject, message: impl Into<String>) -> Self {
-        Self {
-            subject,
-            verdict: Verdict::Skipped,
-            message: message.into(),
-        }
+    pub(crate) fn failed(subject: Subject, message: impl Into<String>, remedy: &str) -> Self {
+        let message = format!("{}; {remedy}", message.into());
+        Self::new(subject, Verdict::Failed, message)
+    }
+
+    pub(crate) fn skipped(subject: Subject, message: impl Into<String>) -> Self {
+        Self::new(subject, Verdict::Skipped, message)
     }
 }
 
 /// Returns the exit code of the first failure, or 0.
-pub fn exit_code(findings: &[Finding]) -> u8 {
+pub(crate) fn exit_code(findings: &[Finding]) -> u8 {
     let mut failed = findings.iter().filter(|f| f.verdict == Verdict::Failed);
     failed.next().map_or(0, |first| first.subject.exit_code())
 }
 
 /// Returns one line per check.
-pub fn text(findings: &[Finding], paint: Paint) -> String {
+pub(crate) fn text(findings: &[Finding], paint: Paint) -> String {
     let lines = findings.iter().map(|finding| {
         let (tone, word) = match finding.verdict {
             Verdict::Ok => (Tone::Good, "ok"),
@@ -138,35 +117,13 @@ pub fn text(findings: &[Finding], paint: Paint) -> String {
 #[derive(Serialize)]
 struct Document<'a> {
     exit_code: u8,
-    checks: Vec<Check<'a>>,
-}
-
-#[derive(Serialize)]
-struct Check<'a> {
-    check: &'static str,
-    result: &'static str,
-    message: &'a str,
+    checks: &'a [Finding],
 }
 
 /// Returns one JSON document on one line.
-///
-/// # Errors
-///
-/// Never, with these types.
-pub fn json(findings: &[Finding]) -> serde_json::Result<String> {
-    let checks = findings.iter().map(|finding| Check {
-        check: finding.subject.as_str(),
-        result: match finding.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Failed => "failed",
-            Verdict::Skipped => "skipped",
-        },
-        message: &finding.message,
-    });
-    let document = Document {
-        exit_code: exit_code(findings),
-        checks: checks.collect(),
-    };
+pub(crate) fn json(checks: &[Finding]) -> serde_json::Result<String> {
+    let exit_code = exit_code(checks);
+    let document = Document { exit_code, checks };
     serde_json::to_string(&document).map(|json| escaped_json(&json).into_owned() + "\n")
 }
 

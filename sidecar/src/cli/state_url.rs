@@ -8,12 +8,8 @@ const ACCEPTED: &str =
     "the URL is not accepted: it must be host:port or http://host:port, with or without /state";
 
 /// Returns the URL of `/state` at `text`, which may lack the scheme, the port and the
-/// path.
-///
-/// # Errors
-///
-/// States what is accepted. The text is not repeated: it may contain a password.
-pub fn parse(text: &str) -> Result<Url, Invalid> {
+/// path. The error does not repeat the text, which may contain a password.
+pub(crate) fn parse(text: &str) -> Result<Url, Invalid> {
     let refused = || Invalid(ACCEPTED.to_owned());
     let has_scheme = text.contains("://");
     let mut url = if has_scheme {

@@ -7,13 +7,16 @@ use url::Url;
 use super::color::Tone;
 use super::command::Output;
 use super::fetch::{Fetcher, Response};
-use super::screen::Screen;
+use super::screen::{Screen, write};
 use super::table::{Line, print, table};
 use crate::http_client::Unusable;
 
 const GRANTS: u8 = 0;
 const DOES_NOT_GRANT: u8 = 1;
 const UNREACHABLE: u8 = 3;
+
+/// The maximum number of lines. A terminal scrolls, so its height does not matter.
+const MAX_ROWS: usize = 60;
 
 /// Prints the state of the queue whose `/state` is at `url`, and returns the exit code.
 /// Must be called within a tokio runtime.
@@ -38,30 +41,28 @@ pub async fn run(url: &Url, output: Output) -> Result<u8, Unusable> {
             return Ok(UNREACHABLE);
         }
     };
-    let mut screen = Screen::new();
     let text = match output {
         Output::Json => escaped_json(response.json.trim_end()).into_owned() + "\n",
         Output::Text => {
-            let lines = lines(&response, screen.size.rows);
-            print(&lines, screen.size, screen.paint)
+            let screen = Screen::detect();
+            print(&lines(&response), screen.columns, screen.paint)
         }
     };
-    // The reader may have closed the pipe.
-    let _ = screen.write(&text);
+    write(&text);
     Ok(match response.best().message {
         None => GRANTS,
         Some(_) => DOES_NOT_GRANT,
     })
 }
 
-fn lines(response: &Response, rows: usize) -> Vec<Line> {
+fn lines(response: &Response) -> Vec<Line> {
     let mut lines = Vec::new();
     if response.leader.is_some() {
         let pod = response.state.pod.as_deref().unwrap_or("a pod");
         let queried = format!("{pod}, a follower; the state is that of the leader");
         lines.push(Line::field(Tone::Plain, "queried", &queried));
     }
-    let rows = rows.saturating_sub(lines.len());
+    let rows = MAX_ROWS - lines.len();
     lines.extend(table(response.best(), Timestamp::now(), rows));
     lines
 }

@@ -15,52 +15,31 @@ const MAX_SHARDS: usize = 8;
 /// How many of the last grants are shown.
 const MAX_GRANTS: usize = 3;
 
-/// The size of the output.
-#[derive(Clone, Copy, Debug)]
-pub struct Size {
-    /// The maximum number of lines.
-    pub rows: usize,
-    /// The maximum number of characters in a line.
-    pub columns: usize,
-}
-
-impl Size {
-    /// The size if standard output is not a terminal.
-    pub const UNKNOWN: Self = Self {
-        rows: 60,
-        columns: usize::MAX,
-    };
-}
-
 /// A line, which is colored after it has been cut to the width of the terminal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line(Tone, String);
+pub(crate) struct Line(Tone, String);
 
 impl Line {
-    /// Returns a line with this text.
-    pub fn new(tone: Tone, text: impl Into<String>) -> Self {
+    fn new(tone: Tone, text: impl Into<String>) -> Self {
         Self(tone, text.into())
     }
 
     /// Returns a line with a name and a value.
-    pub fn field(tone: Tone, name: &str, value: &str) -> Self {
+    pub(crate) fn field(tone: Tone, name: &str, value: &str) -> Self {
         Self(tone, format!("{name:<15} {value}"))
     }
 }
 
-/// Returns the lines as text, cut to `size`.
-pub fn print(lines: &[Line], size: Size, paint: Paint) -> String {
+/// Returns the lines as text, each with at most `columns` characters.
+pub(crate) fn print(lines: &[Line], columns: usize, paint: Paint) -> String {
     let mut text = String::new();
-    for Line(tone, line) in lines.iter().take(size.rows) {
+    for Line(tone, line) in lines {
         // Text from a server must not control the terminal.
         let line = escaped(line);
-        let fits: String = match line.chars().count() > size.columns {
-            true => line
-                .chars()
-                .take(size.columns.saturating_sub(1))
-                .chain(['…'])
-                .collect(),
-            false => line.into_owned(),
+        let fits = if line.chars().count() > columns {
+            let start = line.chars().take(columns.saturating_sub(1));
+            start.chain(['…']).collect()
+        } else {
+            line.into_owned()
         };
         text.push_str(&paint.apply(*tone, &fits));
         text.push('\n');
@@ -69,7 +48,7 @@ pub fn print(lines: &[Line], size: Size, paint: Paint) -> String {
 }
 
 /// Returns the state as at most `rows` lines, with at least one bucket.
-pub fn table(state: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
+pub(crate) fn table(state: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
     let mut lines = vec![
         Line::field(Tone::Plain, "leader", &leader(state)),
         Line::field(Tone::Plain, "token", token(&state.token)),
@@ -84,11 +63,8 @@ pub fn table(state: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
     if !state.last_grants.is_empty() {
         lines.push(Line::field(Tone::Plain, "last grants", &last_grants(state)));
     }
-    let busy = state
-        .buckets
-        .iter()
-        .filter(|bucket| !bucket.shards.is_empty());
-    let busy: Vec<_> = busy.collect();
+    let is_busy = |bucket: &&Bucket| !bucket.shards.is_empty();
+    let busy: Vec<_> = state.buckets.iter().filter(is_busy).collect();
     if busy.is_empty() {
         return lines;
     }
@@ -119,12 +95,8 @@ fn row(bucket: &Bucket) -> Line {
         Some(0) => "now".to_owned(),
         Some(ms) => human(Duration::from_millis(ms)),
     };
-    let shards: Vec<_> = bucket
-        .shards
-        .iter()
-        .take(MAX_SHARDS)
-        .map(u32::to_string)
-        .collect();
+    let shards = bucket.shards.iter().take(MAX_SHARDS);
+    let shards: Vec<_> = shards.map(u32::to_string).collect();
     let more = if bucket.shards.len() > MAX_SHARDS {
         " …"
     } else {
