@@ -1,4 +1,4 @@
-//! One shard's request for its turn, and the server that it goes to.
+//! The requests to the server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,27 +11,26 @@ use tokio::time::{Instant, sleep};
 use crate::Error;
 use crate::backoff::Backoff;
 
-/// A server that takes longer to accept a connection is tried again.
+/// The time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-// A turn may take hours, so there is no timeout on a request. A server that
-// vanished without a word is noticed within 30 s all the same: by the kernel's
-// probes while nothing is sent, by the user timeout when the request itself is
-// not acknowledged.
+// A grant may take hours, so a request has no timeout. A lost server is detected within 30 s:
+// by TCP keepalive while nothing is sent, by the user timeout if the request is not
+// acknowledged.
 const PROBE_AFTER: Duration = Duration::from_secs(15);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
 #[cfg(any(target_os = "android", target_os = "linux"))]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// Where turns are asked for, and the means to ask.
+/// The server and the client for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     base: Url,
     client: Client,
 }
 
-/// Why a request was no grant.
+/// Why a request was not granted.
 enum Refusal {
     Status(StatusCode),
     Transport(reqwest::Error),
@@ -45,19 +44,19 @@ impl Server {
         })
     }
 
-    /// Asks for a turn of `shard` until it is granted, or until nobody waits for
-    /// it any more. The channel is never dropped before: a shard takes that for
-    /// a failure, and enqueues again at once.
-    pub(crate) async fn turn(self, shard: u32, mut granted: oneshot::Sender<()>) {
+    /// Requests a grant for `shard` until it is received or the shard stops waiting. Does not
+    /// drop the channel before that: a shard treats it as a failure and enqueues again
+    /// immediately.
+    pub(crate) async fn wait(self, shard: u32, mut granted: oneshot::Sender<()>) {
         let asked = Instant::now();
         tokio::select! {
             biased;
             () = granted.closed() => {
-                tracing::debug!(shard, "the shard stopped waiting for its turn");
+                tracing::debug!(shard, "the shard stopped waiting");
             }
             () = self.grant(shard) => {
                 tracing::debug!(shard, waited = ?asked.elapsed(), "the shard may identify");
-                // Gone in this very moment: there is nothing left to undo.
+                // If the shard has just stopped waiting, nothing can be undone.
                 let _ = granted.send(());
             }
         }
@@ -71,13 +70,13 @@ impl Server {
                 return;
             };
             let wait = backoff.after(asked.elapsed(), fastrand::f64());
-            tracing::warn!(shard, again_in = ?wait, "no turn from the queue: {refusal}");
+            tracing::warn!(shard, again_in = ?wait, "no grant from the queue: {refusal}");
             sleep(wait).await;
         }
     }
 
-    /// One request. The grant counts when its last byte is here: a connection
-    /// that breaks half-way leaves open whether the server thinks it granted.
+    /// Sends one request. Only a complete response is a grant: if the connection breaks before,
+    /// the server may not count it.
     async fn ask(&self, shard: u32) -> Result<(), Refusal> {
         let mut url = self.base.clone();
         url.query_pairs_mut()
@@ -96,14 +95,14 @@ fn address(given: &str) -> Result<Url, Error> {
         url: given.to_owned(),
         fault,
     };
-    // Before it is read: an address that cannot be read may hold one, too.
+    // Checked before parsing, because an invalid URL may contain a password, too.
     if given.contains('@') {
         return Err(Error::Address {
             url: "(not shown)".to_owned(),
-            fault: "holds a user or a password".to_owned(),
+            fault: "contains a user or a password".to_owned(),
         });
     }
-    let url = Url::parse(given).map_err(|e| refuse(format!("cannot be read ({e})")))?;
+    let url = Url::parse(given).map_err(|e| refuse(format!("is not a URL ({e})")))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(refuse(format!("has the scheme {:?}", url.scheme())));
     }
@@ -115,14 +114,13 @@ fn address(given: &str) -> Result<Url, Error> {
 
 fn client() -> Result<Client, Error> {
     let builder = Client::builder()
-        // A turn is worth a new connection: an idle one may have died unnoticed,
-        // and a Service spreads connections, not requests, over its pods.
+        // An idle connection may be lost, and a Service balances connections, not requests.
         .pool_max_idle_per_host(0)
-        // A request that is sent twice waits in the queue twice.
+        // A request that is sent twice would wait in the queue twice.
         .retry(retry::never())
-        // What another server says is not a grant of this one.
+        // The response of another server is not a grant.
         .redirect(redirect::Policy::none())
-        // A proxy in between may answer, and its answer would pass for a grant.
+        // The response of a proxy would be treated as a grant.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_keepalive(PROBE_AFTER)
@@ -139,7 +137,7 @@ fn client() -> Result<Client, Error> {
     builder.build().map_err(|e| Error::Client(Box::new(e)))
 }
 
-/// TLS that needs nothing from the system: a bot's image may be empty.
+/// TLS without files of the system: the image of a bot may have none.
 fn tls() -> Result<rustls::ClientConfig, Error> {
     let roots: rustls::RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -159,9 +157,9 @@ impl From<reqwest::Error> for Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status(status) => write!(f, "it answered {status}"),
+            Self::Status(status) => write!(f, "the response has status {status}"),
             Self::Transport(error) => {
-                // reqwest tells the cause only in the chain of its sources.
+                // reqwest reports the cause only as a source of the error.
                 write!(f, "{error}")?;
                 let mut cause = std::error::Error::source(error);
                 while let Some(error) = cause {

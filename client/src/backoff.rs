@@ -1,13 +1,12 @@
-//! How long to wait before a server is asked again.
+//! The pauses between retries.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// A wait that doubles while the server fails at once, and starts over when it
-/// held a request for a while before it let go: that server works, and has only
-/// been replaced.
+/// A pause that doubles while requests fail immediately. It starts over after a request that the
+/// server held for a while: then the server works, and was only replaced.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -18,10 +17,9 @@ impl Backoff {
         Self { next: FIRST }
     }
 
-    /// The wait after a request that failed when the server had held it for
-    /// `held`. `jitter` is from 0 to 1, and takes up to half of the wait away:
-    /// all the shards of a bot lose their server in the same moment, and should
-    /// not come back in the same moment.
+    /// Returns the pause after a request that failed when the server had held it for `held`.
+    /// `jitter`, from 0 to 1, shortens it by up to half: all shards of a bot lose their server
+    /// at the same moment, and should not retry at the same moment.
     pub(crate) fn after(&mut self, held: Duration, jitter: f64) -> Duration {
         if held > LONGEST {
             self.next = FIRST;
@@ -38,7 +36,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn it_doubles_while_the_server_fails_at_once_and_stays_at_two_seconds() {
+    fn the_pause_doubles_while_requests_fail_immediately_up_to_two_seconds() {
         let mut backoff = Backoff::new();
         let waits: Vec<_> = (0..7)
             .map(|_| backoff.after(Duration::ZERO, 0.0).as_millis())
@@ -47,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn it_starts_over_after_a_request_that_was_held() {
+    fn the_pause_starts_over_after_a_request_that_was_held() {
         let mut backoff = Backoff::new();
         for _ in 0..7 {
             backoff.after(Duration::ZERO, 0.0);
@@ -57,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_takes_up_to_half_of_the_wait() {
+    fn jitter_shortens_the_pause_by_up_to_half() {
         assert_eq!(Backoff::new().after(Duration::ZERO, 1.0), FIRST / 2);
         let mut backoff = Backoff { next: LONGEST };
         assert_eq!(backoff.after(Duration::ZERO, 0.5), LONGEST.mul_f64(0.75));

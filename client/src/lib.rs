@@ -1,4 +1,4 @@
-//! A twilight [`Queue`] that asks a gateway-queue server for each turn.
+//! A twilight [`Queue`] that requests each grant from a gateway-queue server.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), gateway_queue_client::Error> {
@@ -9,12 +9,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A shard that enqueues holds one request to the server until the server
-//! answers it, however long that takes. Only an answer of 2xx, received to its
-//! last byte, lets the shard identify. Whatever else happens (nothing listens,
-//! the connection closes, another status) the request is made again after a
-//! short wait, for as long as the shard waits. A shard that stops waiting takes
-//! its request with it, so that the server gives no turn to nobody.
+//! A waiting shard has one open request, however long it waits. Only a complete response with a
+//! 2xx status lets it identify. If the server cannot be reached, the connection closes, or the
+//! status is not 2xx, the request is retried after a short pause. If the shard stops waiting,
+//! the request is canceled, so that the server does not grant it.
 
 mod ask;
 mod backoff;
@@ -24,7 +22,7 @@ use twilight_gateway_queue::Queue;
 
 use ask::Server;
 
-/// A queue of shards that lives in a gateway-queue server.
+/// The queue of a gateway-queue server.
 ///
 /// Clones share their settings; each shard has a connection of its own.
 #[derive(Clone, Debug)]
@@ -32,7 +30,7 @@ pub struct HttpQueue {
     server: Server,
 }
 
-/// Why there is no [`HttpQueue`].
+/// Why an [`HttpQueue`] cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -42,38 +40,38 @@ pub enum Error {
          optionally a port and a path, such as http://my-bot.default.svc"
     )]
     Address {
-        /// The address as it was given; without it when it holds a password.
+        /// The address, unless it contains a password.
         url: String,
         /// What is wrong with it.
         fault: String,
     },
-    /// The HTTP client could not be made.
-    #[error("the HTTP client of the queue cannot be made: {0}")]
+    /// The HTTP client cannot be created.
+    #[error("the HTTP client of the queue cannot be created: {0}")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl HttpQueue {
-    /// A queue that asks the server at `url`, such as
-    /// `http://my-bot.default.svc`. Nothing is sent before a shard enqueues.
+    /// Returns the queue of the server at `url`, such as `http://my-bot.default.svc`. Nothing is
+    /// sent before a shard enqueues.
     ///
     /// # Errors
     ///
-    /// [`Error::Address`] when `url` is not such an address, and
-    /// [`Error::Client`] when the system has no means for an HTTP client.
+    /// [`Error::Address`] if `url` is not such an address; [`Error::Client`] if there is no
+    /// usable TLS or DNS configuration.
     pub fn new(url: &str) -> Result<Self, Error> {
         Server::new(url).map(|server| Self { server })
     }
 }
 
 impl Queue for HttpQueue {
-    /// Asks for a turn of shard `id`, in a task of its own.
+    /// Requests a grant for shard `id`, in a task of its own.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime; twilight's shards are always inside of one.
+    /// Outside a tokio runtime, in which twilight's shards always run.
     fn enqueue(&self, id: u32) -> oneshot::Receiver<()> {
         let (granted, receiver) = oneshot::channel();
-        tokio::spawn(self.server.clone().turn(id, granted));
+        tokio::spawn(self.server.clone().wait(id, granted));
         receiver
     }
 }

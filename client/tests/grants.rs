@@ -1,4 +1,4 @@
-//! The queue with a server whose answers each test writes.
+//! The queue with a server whose responses each test writes.
 
 // clippy knows only the test functions themselves as tests.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -15,7 +15,7 @@ use twilight_gateway_queue::Queue;
 
 const GRANT: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
     content-length: 45\r\n\r\n{\"message\": \"You're free to connect now! :)\"}";
-/// A test that waits longer has failed, on a busy machine.
+/// A test that waits longer has failed, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn start() -> (ManualServer, HttpQueue) {
@@ -24,40 +24,30 @@ async fn start() -> (ManualServer, HttpQueue) {
     (server, queue)
 }
 
-async fn granted(turn: oneshot::Receiver<()>) {
-    timeout(PATIENCE, turn)
+async fn granted(grant: oneshot::Receiver<()>) {
+    timeout(PATIENCE, grant)
         .await
         .expect("the grant")
         .expect("the sender lives until the grant");
 }
 
-/// Whether the shard neither has its grant nor must enqueue again.
-fn waits(turn: &mut oneshot::Receiver<()>) -> bool {
-    turn.try_recv() == Err(TryRecvError::Empty)
+/// Whether the shard still waits: it has no grant, and the channel is open.
+fn waits(grant: &mut oneshot::Receiver<()>) -> bool {
+    grant.try_recv() == Err(TryRecvError::Empty)
 }
 
 #[tokio::test]
-async fn a_grant_lets_the_shard_identify() {
-    let (server, queue) = start().await;
-    let mut turn = queue.enqueue(42);
-    let asked = server.next().await;
-    assert!(
-        asked.head.starts_with("GET /?shard=42 HTTP/1.1\r\n"),
-        "{}",
-        asked.head
-    );
-    assert!(waits(&mut turn));
-    asked.answer(GRANT).await;
-    granted(turn).await;
-}
-
-#[tokio::test]
-async fn any_2xx_is_a_grant() {
-    let (server, queue) = start().await;
-    let turn = queue.enqueue(0);
-    let asked = server.next().await;
-    asked.answer("HTTP/1.1 204 No Content\r\n\r\n").await;
-    granted(turn).await;
+async fn a_response_with_any_2xx_status_is_a_grant() {
+    for response in [GRANT, "HTTP/1.1 204 No Content\r\n\r\n"] {
+        let (server, queue) = start().await;
+        let mut grant = queue.enqueue(42);
+        let asked = server.next().await;
+        let head = &asked.head;
+        assert!(head.starts_with("GET /?shard=42 HTTP/1.1\r\n"), "{head}");
+        assert!(waits(&mut grant));
+        asked.answer(response).await;
+        granted(grant).await;
+    }
 }
 
 #[tokio::test]
@@ -73,13 +63,13 @@ async fn a_request_without_a_grant_is_retried() {
         &GRANT[..half],
     ] {
         let (server, queue) = start().await;
-        let mut turn = queue.enqueue(7);
+        let mut grant = queue.enqueue(7);
         server.next().await.answer(refusal).await;
         let again = server.next().await;
-        assert!(waits(&mut turn), "{refusal:?} was taken for a grant");
+        assert!(waits(&mut grant), "{refusal:?} was treated as a grant");
         assert!(again.head.starts_with("GET /?shard=7 "), "{}", again.head);
         again.answer(GRANT).await;
-        granted(turn).await;
+        granted(grant).await;
     }
 }
 
@@ -88,24 +78,24 @@ async fn an_unreachable_server_is_retried_until_it_answers() {
     let (server, queue) = start().await;
     let address = server.address();
     drop(server);
-    let mut turn = queue.enqueue(1);
+    let mut grant = queue.enqueue(1);
     // Long enough for several refused connections.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(waits(&mut turn));
+    assert!(waits(&mut grant));
     let server = ManualServer::start_at(address).await;
     server.next().await.answer(GRANT).await;
-    granted(turn).await;
+    granted(grant).await;
 }
 
 #[tokio::test]
 async fn a_shard_that_stops_waiting_withdraws_its_request() {
     let (server, queue) = start().await;
-    let turn = queue.enqueue(3);
+    let grant = queue.enqueue(3);
     let mut asked = server.next().await;
-    drop(turn);
+    drop(grant);
     let read = timeout(Duration::from_secs(1), asked.stream.read(&mut [0]))
         .await
-        .expect("the connection closes at once");
+        .expect("the connection closes immediately");
     assert!(!matches!(read, Ok(1..)), "nothing more is sent: {read:?}");
     let again = timeout(Duration::from_millis(500), server.next()).await;
     assert!(again.is_err(), "there is no second request");
@@ -127,8 +117,8 @@ async fn each_shard_waits_on_its_own_connection() {
 #[test]
 fn an_unusable_address_is_refused_with_what_is_accepted() {
     for (address, fault) in [
-        ("my-bot.default.svc", "cannot be read"),
-        ("", "cannot be read"),
+        ("my-bot.default.svc", "is not a URL"),
+        ("", "is not a URL"),
         ("ftp://my-bot", "has the scheme \"ftp\""),
         ("http://my-bot/?shard=1", "has a part after ? or #"),
     ] {
