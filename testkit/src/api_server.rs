@@ -180,11 +180,6 @@ impl FakeApiServer {
     /// Presents this certificate from now on and closes all connections, as after a restart.
     pub fn present(&self, certificate: Arc<ServerConfig>) {
         self.shared.state.lock().unwrap().certificate = Some(certificate);
-        self.close_connections();
-    }
-
-    /// Closes all connections.
-    pub fn close_connections(&self) {
         self.shared.connections.lock().unwrap().abort_all();
     }
 

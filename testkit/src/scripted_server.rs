@@ -1,8 +1,8 @@
-//! A small HTTP server that answers what a test scripts, stays silent, or is down.
+//! A small HTTP server that answers what a test scripts, or is down.
 //!
 //! It runs on a thread of its own, because the tests of whole processes have no runtime.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -104,13 +104,6 @@ impl ScriptedServer {
         *self.shared.script.lock().unwrap() = script_of(answer);
     }
 
-    /// Accepts requests from now on and does not answer them.
-    pub fn stay_silent(&self) {
-        // Until the client disconnects.
-        let silence = |_: &str, stream: &mut TcpStream| stream.read(&mut [0]).map(drop);
-        *self.shared.script.lock().unwrap() = Arc::new(silence);
-    }
-
     /// Accepts connections from now on.
     pub fn come_up(&mut self) {
         let socket = bound(self.address());
@@ -144,23 +137,6 @@ impl ScriptedServer {
     /// Returns all requests so far, the oldest first.
     pub fn received(&self) -> Vec<Received> {
         self.shared.received.lock().unwrap().clone()
-    }
-
-    /// Waits until so many requests were received, and returns all.
-    ///
-    /// # Panics
-    ///
-    /// After a minute.
-    pub fn wait_for_requests(&self, count: usize) -> Vec<Received> {
-        let start = Instant::now();
-        loop {
-            let received = self.received();
-            if received.len() >= count {
-                return received;
-            }
-            assert!(start.elapsed() < PATIENCE, "only {received:?}");
-            thread::sleep(Duration::from_millis(2));
-        }
     }
 }
 
