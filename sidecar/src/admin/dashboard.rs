@@ -49,7 +49,6 @@ pub(crate) fn add_headers(headers: &mut HeaderMap) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

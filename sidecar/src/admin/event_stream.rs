@@ -158,7 +158,6 @@ fn state_event(snapshot: &Snapshot, about: &About) -> Option<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::future;
     use std::pin::pin;

@@ -171,7 +171,6 @@ fn one_line(error: &clap::Error) -> Invalid {
 }
 
 #[cfg(test)]
-#[allow(clippy::panic, clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -140,16 +140,6 @@ mod tests {
     }
 
     #[test]
-    fn each_check_is_one_line() {
-        let expected = "\
-ok       settings        valid
-FAIL     token           it is empty; put one there
-skipped  dns             no token to send
-";
-        assert_eq!(text(&three(), Paint::None), expected);
-    }
-
-    #[test]
     fn text_from_outside_cannot_control_the_terminal() {
         let evil = [Finding::ok(Subject::Leader, "a\x1b[31m\nok\u{9b}b")];
         assert_eq!(

@@ -87,8 +87,6 @@ fn read(path: &Path) -> Current {
 mod tests {
     use std::fs;
 
-    use gateway_queue_core::lease_state::TokenState;
-
     use super::*;
 
     fn missing(path: &Path) -> String {
@@ -113,16 +111,5 @@ mod tests {
         assert!(missing(&file).contains("cannot read"));
         fs::write(&file, "abc\n").unwrap();
         assert_eq!(read(&file), Current::Token(BotToken::parse("abc").unwrap()));
-    }
-
-    #[tokio::test]
-    async fn a_token_that_appears_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("token");
-        let mut tokens = watch(&TokenSource::File(file.clone())).unwrap();
-        assert_eq!(tokens.borrow().state(), TokenState::Missing);
-        fs::write(&file, "abc").unwrap();
-        tokens.changed().await.unwrap();
-        assert_eq!(tokens.borrow().state(), TokenState::Unchecked);
     }
 }

@@ -320,10 +320,4 @@ mod tests {
         assert_eq!(version("ERROR"), None);
         assert!(changed(b"nonsense").is_none());
     }
-
-    #[test]
-    fn the_error_outside_of_a_pod_names_what_is_missing() {
-        let error = ApiServer::of_this_pod(|_| None).unwrap_err();
-        assert_eq!(error.to_string(), "KUBERNETES_SERVICE_HOST is not set");
-    }
 }

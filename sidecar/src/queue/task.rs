@@ -321,5 +321,4 @@ impl QueueTask {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used, clippy::unwrap_used)]
 mod tests;

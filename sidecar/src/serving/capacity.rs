@@ -152,18 +152,4 @@ mod tests {
         }
         assert_eq!(memory_limit(system(&[]).path()), None);
     }
-
-    #[test]
-    fn in_version_one_unlimited_is_a_huge_number() {
-        let root = system(&[
-            ("proc/self/cgroup", "9:memory:/bots\n0::/\n"),
-            (
-                "proc/self/mountinfo",
-                "36 32 0:31 / /cg/memory rw - cgroup cgroup rw,memory\n",
-            ),
-            ("cg/memory/bots/memory.limit_in_bytes", "268435456\n"),
-            ("cg/memory/memory.limit_in_bytes", "9223372036854771712\n"),
-        ]);
-        assert_eq!(memory_limit(root.path()), Some(256 << 20));
-    }
 }

@@ -149,18 +149,25 @@ fn an_event_stream_that_is_not_read_takes_little_memory() {
 }
 
 #[test]
-fn no_page_contains_the_token_or_what_clients_sent() {
+fn no_page_and_no_log_contains_the_token_or_what_clients_sent() {
     let discord = ScriptedServer::reporting(1, 1000, 60_000);
     // So long that the waiter is seen before its grant.
-    let server = Server::with_discord(&discord, &[("IDENTIFY_INTERVAL", "1h")]);
+    let settings = [("IDENTIFY_INTERVAL", "1h"), ("RUST_LOG", "trace")];
+    let server = Server::with_discord(&discord, &settings);
     let mut stream = open(&server, "GET", "/events");
     granted(&mut server.ask(0));
-    let ask = format!("GET /?shard=1&token={TOKEN} HTTP/1.1\r\nhost: {TOKEN}\r\n\r\n");
+    let ask = format!(
+        "POST /?shard=1&token={TOKEN} HTTP/1.1\r\nhost: {TOKEN}\r\ncontent-length: 16\r\n\r\n{TOKEN}"
+    );
     let _waiter = server.send(ask.as_bytes());
     let event = line(&mut stream, r#""shards":[1]"#);
     assert!(!event.contains("t0ken"), "{event}");
     for path in ["/", "/page.js", "/page.css", "/state", "/metrics"] {
         assert!(!server.page(path).1.contains("t0ken"), "{path}");
+    }
+    server.signal("-TERM");
+    for line in server.log_to_the_end() {
+        assert!(!line.contains("t0ken"), "{line}");
     }
     // Nor when the token is what is wrong.
     discord.say(response("401 Unauthorized", TOKEN));

@@ -52,22 +52,6 @@ fn a_queue_that_grants_is_a_success_and_shows_its_waiters() {
 }
 
 #[test]
-fn a_queue_that_grants_nothing_is_a_failure_with_a_reason() {
-    let discord = ScriptedServer::reporting(1, 0, 3_600_000);
-    let server = Server::with_discord(&discord, &[]);
-    server.wait_for_state(r#""blocked_by":"session_starts_exhausted""#);
-    let url = format!("http://{}/state", server.admin);
-    let (code, table, _) = asked(&[&url]);
-    assert_eq!(code, 1, "{table}");
-    assert!(table.contains("granting        NO: "), "{table}");
-    assert!(
-        table.contains("session starts  0 of 1000 left, reset in "),
-        "{table}"
-    );
-    assert!(!table.contains("t0ken"), "{table}");
-}
-
-#[test]
 fn json_is_the_unchanged_state() {
     let server = Server::start(&[]);
     let (code, json, _) = asked(&[&server.admin.to_string(), "--output", "json"]);

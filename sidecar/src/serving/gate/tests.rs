@@ -148,13 +148,6 @@ async fn a_disconnected_client_gets_no_grant_even_with_unread_data() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_without_a_permit() {
-    let (mut gate, client) = pair().await;
-    write(&mut gate, GRANT).await.unwrap_err();
-    assert_eq!(received(gate, client).await, b"");
-}
-
-#[tokio::test]
 async fn a_grant_is_not_written_after_the_right_to_grant_has_ended() {
     let (mut gate, _client) = pair().await;
     let (permit, reports) = permit(boot_time::now());
