@@ -14,6 +14,7 @@ use gateway_queue_core::gateway_bot::MAX_BUCKETS;
 use gateway_queue_core::leadership::election::MAX_DURATION;
 use gateway_queue_core::protocol::refusal::MIN_RESERVATION_TTL;
 use jiff::SignedDuration;
+use url::Url;
 
 pub(crate) use self::table::TABLE;
 
@@ -204,13 +205,14 @@ impl Source {
         let value = self.text(name);
         // A value that may be a misplaced token or contain a password is not repeated.
         let secret = value.contains(['@', '?', '#']) || value.len() > 50;
-        if secret || value.split('.').filter(|part| part.len() > 4).count() > 2 {
-            return Err(Invalid(format!(
-                "{name} is not accepted: it must be {accepted}"
-            )));
-        }
+        let secret = secret || value.split('.').filter(|part| part.len() > 4).count() > 2;
+        let shown = if secret {
+            String::new()
+        } else {
+            format!("={value:?}")
+        };
         Err(Invalid(format!(
-            "{name}={value:?} is not accepted: it must be {accepted}"
+            "{name}{shown} is not accepted: it must be {accepted}"
         )))
     }
 
@@ -235,21 +237,22 @@ impl Source {
         let Some(value) = self.given(name) else {
             return Ok(None);
         };
-        let (most, accepted) = match dots {
-            true => (253, "a name of lower case letters, digits, '-' and '.'"),
-            false => (63, "a name of lower case letters, digits and '-'"),
+        let (max_bytes, accepted) = if dots {
+            (253, "a name of lower case letters, digits, '-' and '.'")
+        } else {
+            (63, "a name of lower case letters, digits and '-'")
         };
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let fits = value.len() <= most
+        let allowed = |c: char| plain(c) || c == '-' || (dots && c == '.');
+        let fits = value.len() <= max_bytes
             && value.starts_with(plain)
             && value.ends_with(plain)
-            && value
-                .chars()
-                .all(|c| plain(c) || c == '-' || (dots && c == '.'))
+            && value.chars().all(allowed)
             && !value.contains("..");
-        match fits {
-            true => Ok(Some(value)),
-            false => self.refuse(name, accepted),
+        if fits {
+            Ok(Some(value))
+        } else {
+            self.refuse(name, accepted)
         }
     }
 
@@ -326,15 +329,12 @@ impl Source {
     }
 
     fn url(&self, name: &str) -> Result<String, Invalid> {
-        let accepted = "an http:// or https:// URL with neither user, query nor fragment, such as https://discord.com/api/v10";
-        let url: url::Url = self.read(name, accepted)?;
-        let plain = url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        match url.scheme() {
-            "http" | "https" if plain => Ok(url.as_str().trim_end_matches('/').to_owned()),
-            _ => self.refuse(name, accepted),
+        let accepted = "an http:// or https:// URL without credentials, query or fragment, such as https://discord.com/api/v10";
+        let url: Url = self.read(name, accepted)?;
+        if is_plain_http(&url) {
+            Ok(url.as_str().trim_end_matches('/').to_owned())
+        } else {
+            self.refuse(name, accepted)
         }
     }
 
@@ -391,6 +391,15 @@ impl Source {
             grace,
         }))
     }
+}
+
+/// Returns whether this is an HTTP or HTTPS URL without credentials, query and fragment.
+pub(crate) fn is_plain_http(url: &Url) -> bool {
+    let is_plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    is_plain && matches!(url.scheme(), "http" | "https")
 }
 
 /// Requires a variable that must be set if LEASE_NAME is.

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::config::{Invalid, default_of};
+use crate::config::{Invalid, default_of, is_plain_http};
 
 const ACCEPTED: &str =
     "the URL is not accepted: it must be host:port or http://host:port, with or without /state";
@@ -18,11 +18,7 @@ pub(crate) fn parse(text: &str) -> Result<Url, Invalid> {
         Url::parse(&format!("http://{text}"))
     }
     .map_err(|_| refused())?;
-    let plain = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    if !plain || !matches!(url.scheme(), "http" | "https") {
+    if !is_plain_http(&url) {
         return Err(refused());
     }
     if !has_scheme && !names_port(text) {
