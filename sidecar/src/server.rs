@@ -173,6 +173,10 @@ pub async fn run_with(
     let deleted = CancellationToken::new();
     let mut tasks = Tasks::default();
     let servers = TaskTracker::new();
+    let serve = |port, from| {
+        let (route, leaving, end) = (route.clone(), shutdown.clone(), end.clone());
+        servers.track_future(http::serve(port, max_clients, from, route, leaving, end))
+    };
     if let Some(lease) = &settings.lease {
         let peer_port = listen("PEER_PORT", settings.admin_host(), lease.peer_port)?;
         let client = api_server
@@ -210,17 +214,7 @@ pub async fn run_with(
         let candidate = Candidate::new(config, address, PublishedState::new(&lease.pod));
         let task = CandidateTask::new(candidate, connections)?;
         tasks.spawn("election", async { Ok(task.run().await?) });
-        let (route, leaving) = (route.clone(), shutdown.clone());
-        let serving = http::serve(
-            peer_port,
-            max_clients,
-            Listener::Peers,
-            route,
-            leaving,
-            end.clone(),
-        );
-        let serving = servers.track_future(serving);
-        tasks.run("peer port", serving);
+        tasks.run("peer port", serve(peer_port, Listener::Peers));
     }
     tasks.spawn("queue", async { Ok(queue_task.run().await?) });
     let admin = Admin {
@@ -240,17 +234,7 @@ pub async fn run_with(
     };
     let serving = routes::serve(admin_port, admin, end.clone());
     tasks.run("admin port", serving);
-    let leaving = shutdown.clone();
-    let serving = http::serve(
-        queue_port,
-        max_clients,
-        Listener::Clients,
-        route,
-        leaving,
-        end.clone(),
-    );
-    let serving = servers.track_future(serving);
-    tasks.run("queue port", serving);
+    tasks.run("queue port", serve(queue_port, Listener::Clients));
 
     let leave = async {
         shutdown.cancelled().await;

@@ -3,23 +3,28 @@
 use std::process::{Command, Stdio};
 
 use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{BINARY, Server, granted};
 
-/// Waits for the line with this message and parses it.
-fn logged(server: &Server, message: &str) -> Value {
-    parse(&server.wait_for_log(&format!(r#""message":"{message}""#)))
+/// Waits for the line with this message, checks these fields, and returns the line.
+fn logged(server: &Server, message: &str, fields: &Value) -> Value {
+    let line = parse(&server.wait_for_log(&format!(r#""message":"{message}""#)));
+    has(&line, fields);
+    line
+}
+
+fn has(line: &Value, fields: &Value) {
+    for (name, value) in fields.as_object().unwrap() {
+        assert_eq!(&line[name], value, "{name}: {line}");
+    }
 }
 
 fn parse(line: &str) -> Value {
     let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
     let fields = value.as_object().unwrap();
     for name in ["timestamp", "level", "message", "target"] {
-        assert!(
-            fields.get(name).is_some_and(Value::is_string),
-            "no {name}: {line}"
-        );
+        assert!(value[name].is_string(), "no {name}: {line}");
     }
     let time = fields["timestamp"].as_str().unwrap();
     assert!(time.parse::<jiff::Timestamp>().is_ok(), "{line}");
@@ -37,40 +42,23 @@ fn parse(line: &str) -> Value {
 fn a_start_new_limits_and_a_grant_are_logged_with_the_documented_fields() {
     let discord = ScriptedServer::reporting(1, 1000, 60_000);
     let server = Server::with_discord(&discord, &[("REFRESH_INTERVAL", "600ms")]);
-    let limits = logged(&server, "limits fetched");
-    assert_eq!(limits["level"], "INFO");
-    assert_eq!(
-        (&limits["total"], &limits["max_concurrency"]),
-        (&1000.into(), &1.into())
-    );
+    let limits = json!({"level": "INFO", "total": 1000, "max_concurrency": 1});
+    logged(&server, "limits fetched", &limits);
     granted(&mut server.ask(4));
-    let grant = logged(&server, "granted");
-    assert_eq!(
-        (&grant["level"], &grant["target"]),
-        (&"DEBUG".into(), &"gateway_queue::queue::task".into())
-    );
-    assert_eq!((&grant["shard"], &grant["bucket"]), (&4.into(), &0.into()));
-    assert!(
-        grant["waited_ms"].is_u64() && grant["late_us"].is_u64(),
-        "{grant}"
-    );
+    let grant = json!({"level": "DEBUG", "target": "gateway_queue::queue::task",
+        "shard": 4, "bucket": 0});
+    let grant = logged(&server, "granted", &grant);
+    assert!(grant["waited_ms"].is_u64(), "{grant}");
+    assert!(grant["late_us"].is_u64(), "{grant}");
     // The same limits are logged for debugging only; a change is not.
-    let same = logged(&server, "limits fetched");
-    assert_eq!(same["level"], "DEBUG");
+    logged(&server, "limits fetched", &json!({"level": "DEBUG"}));
     discord.report(2, 1000, 60_000);
-    let changed = logged(&server, "max_concurrency changed");
-    assert_eq!(changed["level"], "INFO");
-    assert_eq!(
-        (&changed["previous"], &changed["max_concurrency"]),
-        (&1.into(), &2.into())
-    );
+    let changed = json!({"level": "INFO", "previous": 1, "max_concurrency": 2});
+    logged(&server, "max_concurrency changed", &changed);
     discord.say(response("500 Oops", ""));
-    let last_error = logged(&server, "fetch of the limits failed");
-    assert_eq!(
-        (&last_error["level"], &last_error["error"]),
-        (&"WARN".into(), &"Discord answered 500".into())
-    );
-    assert!(last_error["retry_in_ms"].is_u64(), "{last_error}");
+    let failed = json!({"level": "WARN", "error": "Discord answered 500"});
+    let failed = logged(&server, "fetch of the limits failed", &failed);
+    assert!(failed["retry_in_ms"].is_u64(), "{failed}");
     server.signal("-TERM");
     for line in server.log_to_the_end() {
         parse(&line);
@@ -104,10 +92,11 @@ fn a_limit_that_allows_few_clients_is_logged_with_the_limits() {
     let mut limited = Command::new("/bin/sh");
     limited.args(["-c", "ulimit -n 200 && exec \"$0\"", BINARY]);
     let (warning, _) = first_line(&mut limited);
-    assert_eq!(warning["level"], "WARN");
-    assert_eq!(warning["message"], "few clients allowed");
-    assert_eq!(warning["open_files"], 200);
-    assert_eq!(warning["max_clients"], 72);
+    has(
+        &warning,
+        &json!({"level": "WARN", "message": "few clients allowed",
+            "open_files": 200, "max_clients": 72}),
+    );
     // The machine decides whether memory is limited.
     let memory = warning.get("memory_bytes");
     assert!(memory.is_none_or(Value::is_u64), "{warning}");
@@ -116,17 +105,14 @@ fn a_limit_that_allows_few_clients_is_logged_with_the_limits() {
 #[test]
 fn the_first_line_has_the_addresses_and_the_version() {
     let (started, output) = first_line(&mut Command::new(BINARY));
-    assert_eq!(
-        (&started["message"], &started["level"]),
-        (&"listening".into(), &"INFO".into())
+    has(
+        &started,
+        &json!({"level": "INFO", "message": "listening",
+            "version": env!("CARGO_PKG_VERSION"), "spacing_ms": 5250}),
     );
-    assert_eq!(started["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(started["spacing_ms"], 5250);
     for address in ["queue_address", "admin_address"] {
-        assert!(
-            started[address].as_str().unwrap().starts_with("127.0.0.1:"),
-            "{started}"
-        );
+        let address = started[address].as_str().unwrap();
+        assert!(address.starts_with("127.0.0.1:"), "{started}");
     }
     assert_eq!(output, "");
 }

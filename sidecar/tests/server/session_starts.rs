@@ -37,11 +37,6 @@ fn without_a_usable_answer_requests_wait_until_there_is_one() {
     // Some answers quote the token; no output of the server may.
     let answers = [
         (None, refused),
-        (Some(response("500 Oops", TOKEN)), "Discord answered 500"),
-        (
-            Some(response("302 Found\r\nlocation: http://127.0.0.1:1/", "")),
-            "Discord answered 302",
-        ),
         (
             Some(response("200 OK", TOKEN)),
             "the response is not from Discord (",
@@ -49,10 +44,6 @@ fn without_a_usable_answer_requests_wait_until_there_is_one() {
         (
             Some(response("429 Slow Down\r\nretry-after: 2", TOKEN)),
             "Discord answered 429",
-        ),
-        (
-            Some(format!("SSH-2.0-{TOKEN}\r\n\r\n")),
-            "no complete response from Discord at 127.0.0.1: ",
         ),
     ];
     thread::scope(|scope| {
