@@ -1,10 +1,10 @@
-//! Creates the HTTP clients of the process.
+//! What the HTTP clients of the process have in common.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, redirect};
+use reqwest::{Client, ClientBuilder, Response, redirect};
 use rustls::{ClientConfig, RootCertStore};
 
 /// The error if a client cannot be created.
@@ -39,6 +39,21 @@ pub fn client(
         .redirect(redirect::Policy::none())
         .timeout(limit);
     Ok(change(builder).build()?)
+}
+
+/// Reads the body of a response. Returns none if it has more than `max_bytes`.
+pub(crate) async fn body(
+    response: &mut Response,
+    max_bytes: usize,
+) -> reqwest::Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > max_bytes {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
 }
 
 /// Returns the innermost cause of an error. The outer ones contain the URL.

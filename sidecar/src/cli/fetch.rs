@@ -64,13 +64,9 @@ impl Fetcher {
             }
             status => return Err(format!("the response has status {}", status.as_u16())),
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| http_client::cause(&e))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > MAX_BODY_BYTES {
-                return Err("the response is too long for the state of a queue".to_owned());
-            }
-        }
+        let body = http_client::body(&mut response, MAX_BODY_BYTES).await;
+        let body = body.map_err(|error| http_client::cause(&error))?;
+        let body = body.ok_or("the response is too long for the state of a queue")?;
         let foreign = |error: &dyn std::fmt::Display| {
             format!("the response is not the state of a queue of this version: {error}")
         };

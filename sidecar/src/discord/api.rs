@@ -93,27 +93,13 @@ async fn read(mut response: Response) -> Outcome {
         let error = "the response is from a cache (its Age is not 0), not from Discord";
         return Outcome::Invalid(error.to_owned());
     }
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY_BYTES => body.extend(chunk),
-            Ok(Some(_)) => {
-                return Outcome::Invalid(format!(
-                    "the response has more than {MAX_BODY_BYTES} bytes"
-                ));
-            }
-            Ok(None) => break,
-            // Discord responded, but the response is incomplete.
-            Err(error) => {
-                let error = error.with_url(response.url().clone());
-                return Outcome::Invalid(reason(&error));
-            }
-        }
-    }
-    match Limits::parse(&body) {
-        Ok(limits) => Outcome::Limits(limits),
-        Err(error) => Outcome::Invalid(error),
-    }
+    let limits = match http_client::body(&mut response, MAX_BODY_BYTES).await {
+        Ok(Some(body)) => Limits::parse(&body),
+        Ok(None) => Err(format!("the response has more than {MAX_BODY_BYTES} bytes")),
+        // Discord responded, but the response is incomplete.
+        Err(error) => Err(reason(&error.with_url(response.url().clone()))),
+    };
+    limits.map_or_else(Outcome::Invalid, Outcome::Limits)
 }
 
 /// Whether the response is not from a cache: session starts left then may be used by now.

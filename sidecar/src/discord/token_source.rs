@@ -10,6 +10,7 @@ use std::time::Duration;
 use gateway_queue_core::bot_token::BotToken;
 use tokio::sync::watch;
 
+use crate::changes::send_if_new;
 use crate::config::TokenSource;
 pub use gateway_queue_core::bot_token::Current;
 
@@ -49,12 +50,7 @@ pub fn watch(source: &TokenSource) -> io::Result<watch::Receiver<Current>> {
 
 fn follow(path: &Path, sender: &watch::Sender<Current>, first: &mpsc::Sender<()>) {
     while !sender.is_closed() {
-        let new = read(path);
-        sender.send_if_modified(|current| {
-            let modified = *current != new;
-            *current = new;
-            modified
-        });
+        send_if_new(sender, read(path));
         let _ = first.send(());
         thread::sleep(INTERVAL);
     }

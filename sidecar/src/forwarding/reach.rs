@@ -10,6 +10,8 @@ use gateway_queue_core::time::Moment;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+use crate::changes::send_if_new;
+
 /// A missing response counts this long: waiting requests are retried sooner.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 
@@ -89,11 +91,7 @@ impl Reach {
             Health::Unreachable { since, .. } => Some(*since),
             _ => None,
         };
-        self.health.send_if_modified(|before| {
-            let modified = *before != health;
-            *before = health;
-            modified
-        });
+        send_if_new(&self.health, health);
         // A response just before this has notified no task.
         if silent_since.is_some_and(|since| self.answered_at() > since) {
             self.heard.notify_one();

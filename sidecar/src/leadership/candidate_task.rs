@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::changes::send_if_new;
 use crate::clock::boot_time::{self, Alarm};
 use crate::leadership::lease_client::{Lease, Watch};
 use crate::leadership::log;
@@ -154,22 +155,9 @@ impl CandidateTask {
         for event in self.candidate.events() {
             self.handle(event);
         }
-        let new = self.candidate.state();
-        self.connections.leadership.send_if_modified(|leadership| {
-            let modified = leadership != new;
-            if modified {
-                leadership.clone_from(new);
-            }
-            modified
-        });
-        let renewal = self.candidate.renewal();
-        self.connections.renewals.send_if_modified(|seen| {
-            let modified = seen.as_ref() != renewal;
-            if modified {
-                *seen = renewal.cloned();
-            }
-            modified
-        });
+        let (candidate, connections) = (&self.candidate, &self.connections);
+        send_if_new(&connections.leadership, candidate.state().clone());
+        send_if_new(&connections.renewals, candidate.renewal().cloned());
         if self.candidate.has_left() {
             self.connections.released.cancel();
         }

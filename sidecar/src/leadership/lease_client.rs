@@ -160,13 +160,7 @@ impl Lease {
 
     async fn send(&self, request: RequestBuilder) -> Result<LeaseObject, Failure> {
         let request = request.header(AUTHORIZATION, authorization(&self.token)?);
-        let whole = async {
-            let response = request.send().await.map_err(failed)?;
-            match response.status() {
-                StatusCode::OK => whole_body(response).await,
-                _ => Err(refusal(response).await),
-            }
-        };
+        let whole = async { whole_body(accepted(request).await?).await };
         let body = timeout(self.timeout, whole).await;
         let body = body.map_err(|_| late(self.timeout))??;
         LeaseObject::parse(&body)
@@ -195,16 +189,8 @@ async fn pass_on(
     changes: mpsc::Sender<LeaseObject>,
 ) -> Result<(), Failure> {
     let request = request.header(AUTHORIZATION, authorization?);
-    let begun = async {
-        let response = request.send().await.map_err(failed)?;
-        match response.status() {
-            StatusCode::OK => Ok(response),
-            _ => Err(refusal(response).await),
-        }
-    };
-    let mut response = timeout(MAX_TIMEOUT, begun)
-        .await
-        .map_err(|_| late(MAX_TIMEOUT))??;
+    let response = timeout(MAX_TIMEOUT, accepted(request)).await;
+    let mut response = response.map_err(|_| late(MAX_TIMEOUT))??;
     let mut buffer = Vec::new();
     loop {
         let chunk = timeout(EVENT_TIMEOUT, response.chunk()).await;
@@ -264,15 +250,19 @@ fn authorization(file: &Path) -> Result<HeaderValue, Failure> {
     Ok(value)
 }
 
-async fn whole_body(mut response: Response) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > MAX_OBJECT_BYTES {
-            return Err(Failure::Other("the response is too long".to_owned()));
-        }
-        body.extend_from_slice(&chunk);
+/// Sends the request, and returns the response if its status is 200.
+async fn accepted(request: RequestBuilder) -> Result<Response, Failure> {
+    let response = request.send().await.map_err(failed)?;
+    match response.status() {
+        StatusCode::OK => Ok(response),
+        _ => Err(refusal(response).await),
     }
-    Ok(body)
+}
+
+async fn whole_body(mut response: Response) -> Result<Vec<u8>, Failure> {
+    let body = http_client::body(&mut response, MAX_OBJECT_BYTES).await;
+    let body = body.map_err(failed)?;
+    body.ok_or_else(|| Failure::Other("the response is too long".to_owned()))
 }
 
 async fn refusal(response: Response) -> Failure {
