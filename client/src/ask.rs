@@ -1,6 +1,6 @@
 //! The requests to the server.
 
-use std::fmt;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,9 +31,12 @@ pub(crate) struct Server {
 }
 
 /// Why a request was not granted.
+#[derive(Debug, thiserror::Error)]
 enum Refusal {
+    #[error("the response has status {0}")]
     Status(StatusCode),
-    Transport(reqwest::Error),
+    #[error("{}", with_causes(.0))]
+    Transport(#[from] reqwest::Error),
 }
 
 impl Server {
@@ -148,26 +151,13 @@ fn tls() -> Result<rustls::ClientConfig, Error> {
         .with_no_client_auth())
 }
 
-impl From<reqwest::Error> for Refusal {
-    fn from(error: reqwest::Error) -> Self {
-        Self::Transport(error)
+/// Returns the message of an error with its causes, which reqwest leaves out.
+fn with_causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
     }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Status(status) => write!(f, "the response has status {status}"),
-            Self::Transport(error) => {
-                // reqwest reports the cause only as a source of the error.
-                write!(f, "{error}")?;
-                let mut cause = std::error::Error::source(error);
-                while let Some(error) = cause {
-                    write!(f, ": {error}")?;
-                    cause = error.source();
-                }
-                Ok(())
-            }
-        }
-    }
+    text
 }
