@@ -168,17 +168,24 @@ impl Gate {
     fn poll_disconnected(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         self.poll_lift(&mut state, cx);
+        let mut chunk = [0; 1024];
         loop {
-            if ready!(self.0.stream.poll_read_ready(cx)).is_err() {
-                return Poll::Ready(());
+            match ready!(self.poll_chunk(cx, &mut chunk)) {
+                Ok(n @ 1..) if state.ahead.len() + n <= MAX_AHEAD_BYTES => {
+                    state.ahead.extend_from_slice(&chunk[..n]);
+                }
+                _ => return Poll::Ready(()),
             }
-            let mut chunk = [0; 1024];
-            match self.0.stream.try_read(&mut chunk) {
-                Ok(0) => return Poll::Ready(()),
-                Ok(n) if state.ahead.len() + n > MAX_AHEAD_BYTES => return Poll::Ready(()),
-                Ok(n) => state.ahead.extend_from_slice(&chunk[..n]),
+        }
+    }
+
+    /// Reads from the socket.
+    fn poll_chunk(&self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.stream.poll_read_ready(cx))?;
+            match self.0.stream.try_read(chunk) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(()),
+                read => return Poll::Ready(read),
             }
         }
     }
@@ -282,11 +289,12 @@ impl Gate {
         }
     }
 
+    /// Reads what was read ahead, or else from the socket.
     fn poll_stream(
         &self,
         cx: &mut Context<'_>,
         buf: &mut ReadBufCursor<'_>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<()>> {
         {
             let ahead = &mut self.state().ahead;
             if !ahead.is_empty() {
@@ -296,23 +304,15 @@ impl Gate {
                 if ahead.is_empty() {
                     *ahead = Vec::new();
                 }
-                return Poll::Ready(Ok(n));
+                return Poll::Ready(Ok(()));
             }
         }
-        loop {
-            ready!(self.0.stream.poll_read_ready(cx))?;
-            // hyper's buffer is uninitialized. A small one on the stack avoids unsafe code.
-            let mut chunk = [0; 2048];
-            let most = chunk.len().min(buf.remaining());
-            match self.0.stream.try_read(&mut chunk[..most]) {
-                Ok(n) => {
-                    buf.put_slice(&chunk[..n]);
-                    return Poll::Ready(Ok(n));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        // hyper's buffer is uninitialized. A small one on the stack avoids unsafe code.
+        let mut chunk = [0; 2048];
+        let max = chunk.len().min(buf.remaining());
+        let n = ready!(self.poll_chunk(cx, &mut chunk[..max]))?;
+        buf.put_slice(&chunk[..n]);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -330,7 +330,7 @@ impl Read for Gate {
                 if mem::take(&mut state.idle) {
                     state.limit = Some(Limit::head());
                 }
-                Poll::Ready(read.map(|_| ()))
+                Poll::Ready(read)
             }
             Poll::Pending => match &mut state.limit {
                 Some(limit) => {
