@@ -13,6 +13,7 @@ use gateway_queue_core::bot_token::BotToken;
 use gateway_queue_core::gateway_bot::MAX_BUCKETS;
 use gateway_queue_core::leadership::election::MAX_DURATION;
 use gateway_queue_core::protocol::refusal::MIN_RESERVATION_TTL;
+use gateway_queue_telemetry::Format;
 use jiff::SignedDuration;
 use url::Url;
 
@@ -57,15 +58,6 @@ pub struct LeaseRef {
     pub grace: Duration,
 }
 
-/// The format of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
 /// All settings.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // `TABLE` documents each.
@@ -83,7 +75,7 @@ pub struct Settings {
     pub refresh_interval: Duration,
     pub reservation_ttl: Duration,
     pub lease: Option<LeaseRef>,
-    pub log_format: LogFormat,
+    pub log_format: Format,
     pub log_filter: String,
 }
 
@@ -182,8 +174,8 @@ impl Source {
             reservation_ttl: self.reservation_ttl()?,
             lease: self.lease()?,
             log_format: match self.text("LOG_FORMAT").as_str() {
-                "text" => LogFormat::Text,
-                "json" => LogFormat::Json,
+                "text" => Format::Text,
+                "json" => Format::Json,
                 _ => return self.refuse("LOG_FORMAT", "text or json"),
             },
             log_filter: self.log_filter()?,

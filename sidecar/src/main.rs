@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use gateway_queue::cli::command::Command;
 use gateway_queue::cli::{check, status};
-use gateway_queue::config::{LogFormat, Settings};
+use gateway_queue::config::Settings;
 use gateway_queue::http_client::Unusable;
 use gateway_queue::server;
-use gateway_queue_telemetry::{Format, chain, escaped};
+use gateway_queue_telemetry::{chain, escaped};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -50,7 +50,8 @@ fn block_on(command: impl Future<Output = Result<u8, Unusable>>) -> ExitCode {
 }
 
 fn serve(settings: Settings) -> ExitCode {
-    if let Err(error) = start_log(&settings) {
+    let log = gateway_queue_telemetry::start(settings.log_format, &settings.log_filter, &[]);
+    if let Err(error) = log {
         return print_error(&error);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -90,14 +91,6 @@ fn shut_down_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
         });
     }
     Ok(())
-}
-
-fn start_log(settings: &Settings) -> Result<(), gateway_queue_telemetry::Error> {
-    let format = match settings.log_format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    };
-    gateway_queue_telemetry::start(format, &settings.log_filter, &[])
 }
 
 /// Prints the error and its causes as one line to standard error.

@@ -166,14 +166,11 @@ impl Router {
                         self.metrics.forwarded("refused");
                         return Some(Decision::Refused(refusal));
                     }
-                    Response::None | Response::Busy if moved => pause = BACKOFF.0,
-                    Response::Busy => {
-                        self.metrics.forwarded("busy");
-                        tokio::select! {
-                            () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
-                            () = changed => pause = BACKOFF.0,
-                        }
+                    Response::None | Response::Busy if moved => {
+                        pause = BACKOFF.0;
+                        return None;
                     }
+                    Response::Busy => self.metrics.forwarded("busy"),
                     Response::None => {
                         self.metrics.forwarded("failed");
                         if boot_time::now().since(forwarded_at) > RECEIVED_AFTER {
@@ -182,11 +179,11 @@ impl Router {
                         if pause > BACKOFF.0 && self.reach.silent(boot_time::now()) {
                             warn!(leader = %address, "no response from the leader");
                         }
-                        tokio::select! {
-                            () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
-                            () = changed => pause = BACKOFF.0,
-                        }
                     }
+                }
+                tokio::select! {
+                    () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
+                    () = changed => pause = BACKOFF.0,
                 }
                 None
             };
@@ -199,7 +196,7 @@ impl Router {
             let step = tokio::select! {
                 biased;
                 step = step => step,
-                // A client with `wait` is told when to retry.
+                // The refusal of a client with `wait` states when to retry.
                 () = &mut drained => {
                     return Some(match deadline {
                         Some(_) => self.no_leader(),
