@@ -27,13 +27,13 @@ fn a_client_that_vanished_is_noticed_within_30_s_and_the_next_is_granted() {
     let server = network.start(&[("IDENTIFY_INTERVAL", "28s")]);
     network.near(&server, 0).granted(PATIENCE);
     let vanished = network.far(&server, 1);
-    network.wait_for(&server, "/state", r#""shards":[1]"#, PATIENCE);
+    network.wait_for(&server, "/state", r#""shards":[1]"#);
     let next = network.near(&server, 2);
-    network.wait_for(&server, "/state", r#""shards":[1,2]"#, PATIENCE);
+    network.wait_for(&server, "/state", r#""shards":[1,2]"#);
     network.cut();
     let cut = Instant::now();
     let most = Duration::from_secs(30);
-    network.wait_for(&server, "/state", r#""shards":[2]"#, most);
+    network.wait_at_most(most, &server, "/state", r#""shards":[2]"#);
     // 10 s of silence and three probes, 5 s apart: no good connection is closed earlier.
     assert!(cut.elapsed() > Duration::from_secs(20));
     next.granted(most);
@@ -41,7 +41,7 @@ fn a_client_that_vanished_is_noticed_within_30_s_and_the_next_is_granted() {
         "gateway_queue_grants_total 2\n",
         "gateway_queue_cancelled_requests_total 1\n",
     ] {
-        network.wait_for(&server, "/metrics", line, PATIENCE);
+        network.wait_for(&server, "/metrics", line);
     }
     assert_eq!(vanished.received(), "");
 }
@@ -59,12 +59,7 @@ fn grants_lost_in_a_cut_network_are_not_delivered_when_it_heals() {
         assert_eq!(client.received(), "");
     }
     // They were written, so their session starts count.
-    network.wait_for(
-        &server,
-        "/metrics",
-        "gateway_queue_grants_total 5\n",
-        PATIENCE,
-    );
+    network.wait_for(&server, "/metrics", "gateway_queue_grants_total 5\n");
 }
 
 #[test]
@@ -79,12 +74,7 @@ fn grants_delayed_by_a_short_cut_arrive() {
     for client in clients {
         client.granted(Duration::from_secs(1));
     }
-    network.wait_for(
-        &server,
-        "/metrics",
-        "gateway_queue_grants_total 4\n",
-        PATIENCE,
-    );
+    network.wait_for(&server, "/metrics", "gateway_queue_grants_total 4\n");
 }
 
 /// Returns two clients whose grants were written a moment ago and have not arrived.
@@ -97,7 +87,7 @@ fn granted_into_a_cut_network() -> (Network, Server, [Client; 2]) {
         server.wait_for_log(r#""message":"granted""#);
     }
     let clients = [2, 3].map(|shard| network.far(&server, shard));
-    network.wait_for(&server, "/state", r#""waiting":2"#, PATIENCE);
+    network.wait_for(&server, "/state", r#""waiting":2"#);
     network.cut();
     for client in &clients {
         assert_eq!(client.received(), "", "it took too long to cut the network");
@@ -174,7 +164,11 @@ impl Network {
     }
 
     /// Waits until an admin page contains this text.
-    fn wait_for(&self, server: &Server, page: &str, text: &str, most: Duration) {
+    fn wait_for(&self, server: &Server, page: &str, text: &str) {
+        self.wait_at_most(PATIENCE, server, page, text);
+    }
+
+    fn wait_at_most(&self, most: Duration, server: &Server, page: &str, text: &str) {
         let start = Instant::now();
         let mut last = String::new();
         while !last.contains(text) {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::clock::{SECOND, True};
 use crate::rules::{Rule, Violation};
-use crate::world::{Event, World};
+use crate::world::{Event, Rare, World};
 
 /// The longest time until a leader without session starts asks Discord again.
 const REFRESH: True = 80 * SECOND;
@@ -94,13 +94,13 @@ impl World {
         let running = || self.pods.iter().filter(|pod| !pod.gone);
         let mut longest = running().map(|pod| pod.settings.duration).max();
         let lease = self.server.sent().and_then(|sent| sent.answer.clone());
-        if self.seen.garbage > 0 {
+        if self.seen.contains_key(&Rare::Garbage) {
             longest = Some(MAX_DURATION);
         } else if let Some(lease) = lease.map(|record| record.lease) {
             longest = longest.max(lease.duration);
             let believed = match &lease.handover {
                 Some(HandoverRecord::Released(handover)) => handover.lease == lease.uid,
-                Some(HandoverRecord::NeverLed) => self.seen.recreated == 0,
+                Some(HandoverRecord::NeverLed) => !self.seen.contains_key(&Rare::LeaseRecreated),
                 None => false,
             };
             if lease.holder.is_none() && !believed {
@@ -119,7 +119,7 @@ impl World {
         }
         let has_none = self.pods.iter().any(|pod| !pod.gone && pod.holds());
         if has_none && !excused {
-            self.seen.without_session_starts += 1;
+            self.saw(Rare::WithoutSessionStarts);
             return self.after(REFRESH, Event::Deadline { excused: true });
         }
         let since = self.calm_since.unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::discord::Health;
 use crate::foreign_writes;
 use crate::signals::Input;
 use crate::story::{Fault, How, Network, Remake, Target};
-use crate::world::{Event, World};
+use crate::world::{Event, Rare, World};
 
 /// How long a pod may take to terminate.
 const GRACE: True = 30 * SECOND;
@@ -91,7 +91,7 @@ impl World {
             Fault::Garbage(times) => {
                 for _ in 0..times {
                     let patch = foreign_writes::patch(&mut self.dice);
-                    self.seen.garbage += 1;
+                    self.saw(Rare::Garbage);
                     self.write_to_lease(&patch);
                 }
             }
@@ -132,7 +132,7 @@ impl World {
 
     pub(crate) fn make_lease(&mut self, like: Option<Value>) {
         if self.server.lease().is_none() {
-            self.seen.recreated += 1;
+            self.saw(Rare::LeaseRecreated);
             self.server.create(like);
             self.notify_watches();
         }
@@ -150,12 +150,14 @@ impl World {
             (Err(Failure::Other(error)), false)
         };
         self.note(|| format!("request {id} of pod {pod}: {answer:?}"));
-        self.seen.conflicts += u64::from(answer == Err(Failure::Conflict));
+        if answer == Err(Failure::Conflict) {
+            self.saw(Rare::Conflict);
+        }
         if changed && request.kind() == Some(Kind::Acquire) {
             self.last_to_acquire = Some(pod);
         }
         if changed && self.pods[pod].request() != Some(id) {
-            self.seen.applied_after_the_timeout += 1;
+            self.saw(Rare::AppliedAfterTimeout);
         }
         self.send(
             Event::Input(pod, Input::Answer(id, answer)),
@@ -213,7 +215,9 @@ impl World {
         self.end_watch(pod);
         let led = self.pods[pod].has_led && !self.pods[pod].gone;
         let other = self.last_to_acquire.is_some_and(|last| last != pod);
-        self.seen.returned_after_another_led += u64::from(led && other);
+        if led && other {
+            self.saw(Rare::ReturnedAfterAnotherLed);
+        }
     }
 
     /// A request arrives at Discord.
@@ -223,7 +227,9 @@ impl World {
             Health::Healthy | Health::Broken => self.discord_takes,
             Health::Unreachable => 10 * SECOND,
         };
-        self.seen.broken_answers += u64::from(self.discord.health == Health::Broken);
+        if self.discord.health == Health::Broken {
+            self.saw(Rare::BrokenAnswer);
+        }
         let delay = self.dice.u64(0..max);
         self.after(delay, Event::Input(pod, Input::Fetched(id, outcome)));
     }

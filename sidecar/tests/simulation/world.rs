@@ -60,49 +60,30 @@ pub(crate) enum Event {
     End,
 }
 
-/// How often rare things happened, to know that they happen at all.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) grants: u64,
-    pub(crate) after_a_release: u64,
-    pub(crate) after_an_expiry: u64,
-    pub(crate) written_too_late: u64,
-    pub(crate) conflicts: u64,
-    pub(crate) applied_after_the_timeout: u64,
-    pub(crate) released_before_any_grant: u64,
-    pub(crate) without_session_starts: u64,
-    pub(crate) recreated: u64,
-    pub(crate) adopted: u64,
-    pub(crate) garbage: u64,
-    pub(crate) broken_answers: u64,
-    pub(crate) returned_after_another_led: u64,
+/// Something rare, counted to know that it happens at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rare {
+    Grant,
+    LeadsAfterRelease,
+    LeadsAfterExpiry,
+    WrittenTooLate,
+    Conflict,
+    AppliedAfterTimeout,
+    ReleasedBeforeAnyGrant,
+    WithoutSessionStarts,
+    LeaseRecreated,
+    BudgetAdopted,
+    Garbage,
+    BrokenAnswer,
+    ReturnedAfterAnotherLed,
 }
 
-impl Seen {
-    pub(crate) fn counts(&mut self) -> [&mut u64; 13] {
-        [
-            &mut self.grants,
-            &mut self.after_a_release,
-            &mut self.after_an_expiry,
-            &mut self.written_too_late,
-            &mut self.conflicts,
-            &mut self.applied_after_the_timeout,
-            &mut self.released_before_any_grant,
-            &mut self.without_session_starts,
-            &mut self.recreated,
-            &mut self.adopted,
-            &mut self.garbage,
-            &mut self.broken_answers,
-            &mut self.returned_after_another_led,
-        ]
-    }
-
-    pub(crate) fn add(&mut self, mut other: Self) {
-        for (count, more) in self.counts().into_iter().zip(other.counts()) {
-            *count += *more;
-        }
-    }
+impl Rare {
+    pub(crate) const COUNT: usize = Self::ReturnedAfterAnotherLed as usize + 1;
 }
+
+/// How often each rare thing happened.
+pub(crate) type Seen = BTreeMap<Rare, u64>;
 
 /// The outcome of a seed.
 #[derive(Debug)]
@@ -207,6 +188,10 @@ impl World {
             self.after(*at, Event::Fault(*fault));
         }
         self.after(story.calm_at, Event::Calm);
+    }
+
+    pub(crate) fn saw(&mut self, rare: Rare) {
+        *self.seen.entry(rare).or_default() += 1;
     }
 
     pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
@@ -329,7 +314,7 @@ impl World {
                 let timed_out = Event::Input(pod, Input::TimedOut(id));
                 self.after(until - self.now, timed_out);
                 if request.kind() == Some(Kind::Release) && self.pods[pod].has_only_inherited() {
-                    self.seen.released_before_any_grant += 1;
+                    self.saw(Rare::ReleasedBeforeAnyGrant);
                 }
                 self.send(Event::Request(pod, id, request), self.network.late);
             }
@@ -342,7 +327,7 @@ impl World {
                 self.after(delay, Event::Fetch(pod, id));
             }
             Effect::Written(shard, written) => {
-                self.seen.grants += 1;
+                self.saw(Rare::Grant);
                 if self.calm_since.is_some() && self.granted_at.is_none() {
                     self.granted_at = Some(self.now);
                     self.after(AFTERWARDS, Event::End);
@@ -368,11 +353,14 @@ impl World {
                 };
                 self.after(away, Event::Input(pod, Input::Client(shard)));
             }
-            Effect::TooLate => self.seen.written_too_late += 1,
+            Effect::TooLate => self.saw(Rare::WrittenTooLate),
             Effect::Suspended(length) => self.after(length, Event::Resume(pod)),
             Effect::Leads { released } => {
-                self.seen.after_a_release += u64::from(released);
-                self.seen.after_an_expiry += u64::from(!released);
+                self.saw(if released {
+                    Rare::LeadsAfterRelease
+                } else {
+                    Rare::LeadsAfterExpiry
+                });
                 if self.doomed.0 > 0 {
                     self.doomed.0 -= 1;
                     let delay = self.dice.u64(0..=self.doomed.1);
@@ -387,7 +375,7 @@ impl World {
                     }
                 }
             }
-            Effect::Adopted => self.seen.adopted += 1,
+            Effect::Adopted => self.saw(Rare::BudgetAdopted),
             Effect::WakeAt(at) => {
                 let at = self.pods[pod].clock.when(at).max(self.now);
                 if self.pods[pod].alarm != Some(at) {
