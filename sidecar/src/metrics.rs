@@ -11,7 +11,7 @@ use std::time::Duration;
 use gateway_queue_core::leadership::leader_health::Health;
 use gateway_queue_core::leadership::state::Role;
 use gateway_queue_core::lease_state::BlockedBy;
-use gateway_queue_core::pacing::fetch_schedule::Outcome;
+use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_core::queue::snapshot::Snapshot;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;

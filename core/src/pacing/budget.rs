@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::gateway_bot::Limits;
 use crate::lease_state::{BlockedBy, TokenState};
-use crate::pacing::fetch_schedule::{FetchSchedule, Outcome};
+use crate::pacing::discord_retry::{Outcome, RetrySchedule};
 use crate::time::Moment;
 
 pub(super) const ONE_NANOSECOND: Duration = Duration::from_nanos(1);
@@ -58,7 +58,7 @@ pub struct Budget {
     inherited_counted_at: Moment,
     /// The highest known number of buckets.
     buckets: u32,
-    schedule: FetchSchedule,
+    schedule: RetrySchedule,
 }
 
 impl Budget {
@@ -77,7 +77,7 @@ impl Budget {
                 _ => now + rules.interval * 2,
             },
             buckets: 0,
-            schedule: FetchSchedule::new(rules.interval, rules.refresh, now),
+            schedule: RetrySchedule::new(rules.interval, rules.refresh, now),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Who may identify when: buckets, waiters, reservations and session starts.
 
 pub mod budget;
-pub mod fetch_schedule;
+pub mod discord_retry;
 pub mod pacer;
 pub mod reservations;
 pub mod scheduler;

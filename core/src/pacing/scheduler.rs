@@ -8,7 +8,7 @@ use crate::gateway_bot::{Limits, MAX_BUCKETS};
 use crate::leadership::term::ReceivedHandover;
 use crate::lease_state::{BlockedBy, Handover, TokenState};
 use crate::pacing::budget::{Budget, Rules};
-use crate::pacing::fetch_schedule::Outcome;
+use crate::pacing::discord_retry::Outcome;
 use crate::pacing::pacer::{Grant, Lane, Pacer, WaiterId};
 use crate::protocol::refusal::{self, Refusal};
 use crate::time::Moment;

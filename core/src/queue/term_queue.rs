@@ -17,7 +17,7 @@ use crate::leadership::state::{Leader, LeadershipState};
 use crate::leadership::term::Term;
 use crate::lease_state::last_known::PublishedState;
 use crate::lease_state::{BlockedBy, Entry, Handover, SessionStarts, TokenState};
-use crate::pacing::fetch_schedule::Outcome;
+use crate::pacing::discord_retry::Outcome;
 use crate::pacing::pacer::{Grant, WaiterId};
 use crate::pacing::scheduler::{Config, FetchResult, Queue};
 use crate::protocol::refusal::{Reason, Refusal};

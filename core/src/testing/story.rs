@@ -7,7 +7,7 @@ use crate::gateway_bot::Limits;
 use crate::lease_state::TokenState;
 use crate::pacing::pacer::WaiterId;
 use crate::pacing::scheduler::{Config, Queue};
-use crate::pacing::{budget::Rules, fetch_schedule::Outcome};
+use crate::pacing::{budget::Rules, discord_retry::Outcome};
 use crate::time::Moment;
 
 /// The interval between identifies that Discord demands.

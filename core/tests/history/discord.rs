@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::pacing::fetch_schedule::Outcome;
+use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_core::testing::judge::SessionStarts;
 use gateway_queue_core::time::Moment;
 

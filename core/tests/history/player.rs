@@ -5,7 +5,7 @@ use std::time::Duration;
 use gateway_queue_core::lease_state::TokenState;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::{Config, Queue};
-use gateway_queue_core::pacing::{budget::Rules, fetch_schedule::Outcome};
+use gateway_queue_core::pacing::{budget::Rules, discord_retry::Outcome};
 use gateway_queue_core::time::Moment;
 
 use super::discord::Discord;

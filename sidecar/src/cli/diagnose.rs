@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_queue_core::gateway_bot::Limits;
 use gateway_queue_core::leadership::lease_object::LeaseObject;
-use gateway_queue_core::pacing::fetch_schedule::Outcome;
+use gateway_queue_core::pacing::discord_retry::Outcome;
 use jiff::{SignedDuration, Timestamp};
 use url::Url;
 

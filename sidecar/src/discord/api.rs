@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway_queue_core::bot_token::BotToken;
 use gateway_queue_core::gateway_bot::Limits;
-use gateway_queue_core::pacing::fetch_schedule::Outcome;
+use gateway_queue_core::pacing::discord_retry::Outcome;
 use reqwest::header::{AGE, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use rustls::RootCertStore;

@@ -15,7 +15,7 @@ use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::last_known::PublishedState;
 use gateway_queue_core::lease_state::{BlockedBy, Handover};
-use gateway_queue_core::pacing::fetch_schedule::Outcome;
+use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::{Config, FetchResult};
 use gateway_queue_core::queue::term_queue::{TermQueue, TokenChange};

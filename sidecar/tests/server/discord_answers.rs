@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use gateway_queue::discord::api::Discord;
 use gateway_queue_core::bot_token::BotToken;
-use gateway_queue_core::pacing::fetch_schedule::Outcome;
+use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_testkit::discord::limits;
 use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gateway_queue_core::pacing::fetch_schedule::Outcome;
+use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_core::pacing::pacer::Grant;
 use gateway_queue_core::testing::judge::Written;
 use gateway_queue_core::time::Moment;

@@ -1,5 +1,5 @@
-//! When the limits are fetched from Discord: the pause after each outcome of a fetch, from
-//! `200` to `429`.
+//! When Discord is asked for the limits again: the pause after each response (200, 401, 429 and
+//! others) and after an error.
 //!
 //! A low budget needs more than the regular fetches: other programs with the same token may
 //! have used the rest since. Then a grant needs a *confirmation*, the response to a request
@@ -54,9 +54,9 @@ impl Outcome {
     }
 }
 
-/// When the limits are fetched next.
+/// When Discord is asked for the limits again.
 #[derive(Debug)]
-pub(crate) struct FetchSchedule {
+pub(crate) struct RetrySchedule {
     /// Discord's interval: the least time between a response and the next fetch.
     interval: Duration,
     /// The time between regular fetches.
@@ -87,7 +87,7 @@ pub(crate) struct Fetch {
     is_confirmation: bool,
 }
 
-impl FetchSchedule {
+impl RetrySchedule {
     /// Returns a schedule whose first fetch is due now.
     pub(crate) fn new(interval: Duration, refresh: Duration, now: Moment) -> Self {
         Self {
