@@ -1,8 +1,8 @@
-//! Whatever is on the Lease: no panic, no wrapped number, no write that the API
-//! server refuses, no grant earlier than allowed, and a normal election.
+//! Whatever a Lease contains: no panic, no wrapped number, no write that the API server refuses, no
+//! grant earlier than allowed, and a normal election.
 //!
-//! The real candidate and the real queue, in made-up time. `PROPTEST_CASES=100000`
-//! plays more of them.
+//! The real candidate and the real queue run in simulated time. `PROPTEST_CASES=100000` tests more
+//! Leases.
 
 // A test fails by panicking.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -16,34 +16,28 @@ use gateway_queue_core::lease_state::last_known::PublishedState;
 use gateway_queue_core::lease_state::{
     HANDOVER, Handover, HandoverRecord, TOKEN_FINGERPRINT, TokenState,
 };
-use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::pacer::WaiterId;
-use gateway_queue_core::pacing::scheduler::{Config, Queue};
+use gateway_queue_core::pacing::scheduler::Queue;
 use gateway_queue_core::testing::lease::patched;
+use gateway_queue_core::testing::story::{self, INTERVAL};
 use gateway_queue_core::time::Moment;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const SPACING: Duration = Duration::from_secs(5);
 const DURATION: Duration = Duration::from_secs(15);
 
 /// Far more than an election takes.
 const END: Duration = Duration::from_secs(300);
 
-fn at(length: Duration) -> Moment {
-    Moment::ZERO + length
-}
-
-/// The Lease, as it is stored. A write that the API server would refuse is a
-/// failed test.
+/// The stored Lease. A write that the API server would refuse fails the test.
 struct Server {
     lease: Vec<u8>,
 }
 
 impl Server {
     fn read(&self) -> Result<LeaseObject, Failure> {
-        let unreadable = || Failure::Other("the answer is no Lease".to_owned());
+        let unreadable = || Failure::Other("the response is not a Lease".to_owned());
         LeaseObject::parse(&self.lease).ok_or_else(unreadable)
     }
 
@@ -67,15 +61,12 @@ fn wall() -> Timestamp {
 }
 
 fn candidate() -> Candidate {
-    let config = election::Config::new("my-bot-a_01".to_owned(), DURATION, SPACING);
-    Candidate::new(
-        config,
-        ([10, 0, 0, 1], 9091).into(),
-        PublishedState::new("my-bot-a"),
-    )
+    let config = election::Config::new("my-bot-a_01".to_owned(), DURATION, INTERVAL);
+    let published = PublishedState::new("my-bot-a");
+    Candidate::new(config, ([10, 0, 0, 1], 9091).into(), published)
 }
 
-/// Plays until the candidate leads or nothing happens any more. Returns when it
+/// Runs the candidate until it is the leader or waits for longer than an election. Returns when it
 /// took the Lease.
 fn elect(
     candidate: &mut Candidate,
@@ -91,38 +82,27 @@ fn elect(
             Action::Watch(_) | Action::Unwatch => {}
             Action::Wait(Some(until)) if until < from + END => now = now.max(until),
             Action::Wait(_) => return None,
-            Action::Settle { .. } => panic!("it has nothing to release"),
+            Action::Settle { .. } => panic!("there is nothing to release"),
         }
     }
-    // It must be able to renew, and to leave.
-    let mut renewal = None;
-    while renewal.is_none() {
+    // It must be able to renew.
+    let renewal = loop {
         match candidate.step(now, wall) {
-            Action::Patch(patch) => renewal = Some(patch),
+            Action::Patch(patch) => break patch,
             Action::Wait(Some(until)) => now = until,
             Action::Unwatch => {}
             other => panic!("{other:?}"),
         }
-    }
-    let taken =
-        candidate.state().term.clone().unwrap().until - (DURATION - Duration::from_millis(1500));
-    candidate.answered(server.patch(&renewal.unwrap()), now);
-    Some(taken)
+    };
+    let until = candidate.state().term.as_ref().unwrap().until;
+    candidate.answered(server.patch(&renewal), now);
+    Some(until - (DURATION - election::margin(DURATION)))
 }
 
-/// When each of the first grants of a new leader goes out, by bucket.
+/// Returns the bucket and the time of each of the first grants of a new leader.
 fn grants(candidate: &Candidate, token: TokenState, from: Moment) -> Vec<(u32, Moment)> {
-    let config = Config {
-        spacing: SPACING,
-        start_guard: true,
-        reservation_ttl: Duration::from_secs(60),
-        max_concurrency: 2,
-        rules: Rules {
-            interval: SPACING,
-            reserve: 0,
-            refresh: Duration::from_secs(300),
-        },
-    };
+    let mut config = story::config(Duration::from_secs(60));
+    config.max_concurrency = 2;
     let leadership = candidate.state();
     let term = leadership.term.as_ref().unwrap();
     let mut queue = Queue::taking_over(&config, token, &term.handover, from);
@@ -143,16 +123,13 @@ fn grants(candidate: &Candidate, token: TokenState, from: Moment) -> Vec<(u32, M
             _ => break,
         }
     }
-    // What it leaves must be readable, too.
-    let record = HandoverRecord::Released(queue.handover("u", now));
-    assert!(
-        HandoverRecord::read(&record.write()).is_some(),
-        "{record:?}"
-    );
+    // Its handover must be readable, too.
+    let record = HandoverRecord::Released(queue.handover("u", now)).write();
+    assert!(HandoverRecord::read(&record).is_some(), "{record}");
     grants
 }
 
-/// How the last leader left this Lease, if that can be believed.
+/// Returns the handover of the last leader, if it is valid.
 fn released(lease: &Value) -> Option<HandoverRecord> {
     let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or("");
     let record = lease["metadata"]["annotations"][HANDOVER].as_str()?;
@@ -163,25 +140,22 @@ fn released(lease: &Value) -> Option<HandoverRecord> {
     }
 }
 
-/// Plays an election of one candidate on this Lease, and the first grants after
-/// it, and checks both.
-fn plays(lease: &[u8], wall: Timestamp) {
+/// Checks an election of one candidate on this Lease, and the first grants after it.
+fn check(lease: &[u8], wall: Timestamp) {
     let mut server = Server {
         lease: lease.to_vec(),
     };
     let mut candidate = candidate();
     let mut from = Moment::ZERO;
     if LeaseObject::parse(lease).is_none() {
-        // An error is retried, and grants nothing.
+        // The error is retried, and nothing is granted.
         let taken = elect(&mut candidate, &mut server, from, wall);
         assert_eq!(taken, None);
-        from = at(END);
+        from = Moment::ZERO + END;
         server.lease = sound().to_string().into_bytes();
     }
     let before: Value = serde_json::from_slice(&server.lease).unwrap();
-    let Some(taken) = elect(&mut candidate, &mut server, from, wall) else {
-        panic!("no election");
-    };
+    let taken = elect(&mut candidate, &mut server, from, wall).expect("an election");
 
     let spec = &before["spec"];
     let held = spec["holderIdentity"]
@@ -192,12 +166,12 @@ fn plays(lease: &[u8], wall: Timestamp) {
         .filter(|named| held && *named > 0)
         .unwrap_or(30);
     let wait = Duration::from_secs(named.clamp(15, 30));
-    // A retry may come a second later.
-    let late = |moment: Moment, due: Moment| moment.since(due) > Duration::from_secs(2);
     let release = released(&before);
     let free_at = if release.is_some() { from } else { from + wait };
+    // A retry may be a second later.
+    let is_late = taken.since(free_at) > Duration::from_secs(2);
     assert!(
-        taken >= free_at && !late(taken, free_at),
+        taken >= free_at && !is_late,
         "taken at {taken:?}, free at {free_at:?}"
     );
 
@@ -209,30 +183,28 @@ fn plays(lease: &[u8], wall: Timestamp) {
                 from + waits[*bucket as usize]
             }
             Some(HandoverRecord::Released(Handover { waits, .. })) => {
-                from + waits.iter().copied().max().unwrap_or(SPACING)
+                from + waits.iter().copied().max().unwrap_or(INTERVAL)
             }
-            None => taken + SPACING,
+            None => taken + INTERVAL,
         };
         assert!(
             *moment >= due,
-            "bucket {bucket} at {moment:?}, not before {due:?}"
+            "bucket {bucket} at {moment:?}, due at {due:?}"
         );
     }
     if !matches!(release, Some(HandoverRecord::Released(_))) {
         assert_eq!(granted.len(), 4, "nothing is granted");
     }
-    // By what the last leader knew, and no more than that.
-    let number = |key: &str| {
-        before["metadata"]["annotations"][key]
-            .as_str()?
-            .parse::<u64>()
-            .ok()
-    };
-    let remaining = number("gatewayqueue.dev/session-starts-remaining").unwrap_or(0);
+    // With a token, at most the session starts that the last leader published are granted.
+    let remaining = &before["metadata"]["annotations"]["gatewayqueue.dev/session-starts-remaining"];
+    let remaining = remaining
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     assert!(grants(&candidate, TokenState::Unchecked, taken).len() as u64 <= remaining);
 }
 
-/// A Lease that a leader left a moment ago.
+/// A Lease whose leader renewed it a moment ago.
 fn sound() -> Value {
     let held = json!({"gatewayqueue.dev/leader-address": "10.0.0.2:9091", TOKEN_FINGERPRINT: "0badcafe",
         "gatewayqueue.dev/holder": "my-bot-b", "gatewayqueue.dev/token-state": "accepted",
@@ -251,7 +223,6 @@ fn sound() -> Value {
     })
 }
 
-/// The Lease, released with this record.
 /// The record of a leader that released this Lease, with times in milliseconds.
 fn handover(uncounted: u64, spacing: u64, waits: &[u64]) -> String {
     let record = json!({"last_leader": "released", "lease": "u", "waits_ms": waits,
@@ -259,6 +230,7 @@ fn handover(uncounted: u64, spacing: u64, waits: &[u64]) -> String {
     record.to_string()
 }
 
+/// The Lease, released with this record.
 fn released_with(record: &str) -> Value {
     let mut lease = sound();
     lease["spec"]["holderIdentity"] = json!("");
@@ -266,59 +238,22 @@ fn released_with(record: &str) -> Value {
     lease
 }
 
-/// What a field may be.
+/// Values of a field that no queue writes; none removes the field.
 fn absurd() -> Vec<Option<Value>> {
-    let dates = [
-        "9999-12-30T21:58:00.000000Z",
-        "9999-12-30T22:00:00.999999Z",
-        "-009999-01-02T01:59:59Z",
-        "0000-01-01T00:00:00Z",
-        "0001-01-01T00:00:00Z",
-        "1970-01-01T00:00:00Z",
-        "2026-11-27T03:59:60Z",
-        "2026-11-27 03:04:05.123456+00:00",
-        "2026-11-27T03:04:05.123456789123+14:00",
-        "Fri Nov 27 03:04:05 2026",
-        "27.11.2026 03:04",
-        "/Date(1795748645000)/",
-        "1795748645",
-        "20261127T030405Z",
-        "2026-W48-5",
-    ];
-    let numbers = [
-        json!(0),
-        json!(1),
-        json!(-1),
-        json!(15.5),
-        json!(-0.0),
-        json!(1e308),
-        json!(i32::MAX),
-        json!(i32::MIN),
-        json!(u32::MAX),
-        json!(i64::MAX),
-        json!(i64::MIN),
-        json!(u64::MAX),
-    ];
-    let others = [
-        json!(null),
-        json!(true),
-        json!(""),
-        json!(" "),
-        json!("15"),
-        json!([]),
-        json!({}),
-        json!([15]),
-        json!({"a": 15}),
-        json!("18446744073709551615"),
-        json!("-1"),
-        json!("\u{0}"),
-    ];
-    let values = dates
-        .map(|date| json!(date))
-        .into_iter()
-        .chain(numbers)
-        .chain(others);
-    values.map(Some).chain([None]).collect()
+    let values = json!([
+        // Times
+        "9999-12-30T21:58:00.000000Z", "9999-12-30T22:00:00.999999Z", "-009999-01-02T01:59:59Z",
+        "0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z",
+        "2026-11-27T03:59:60Z", "2026-11-27 03:04:05.123456+00:00",
+        "2026-11-27T03:04:05.123456789123+14:00", "Fri Nov 27 03:04:05 2026", "27.11.2026 03:04",
+        "/Date(1795748645000)/", "1795748645", "20261127T030405Z", "2026-W48-5",
+        // Numbers
+        0, 1, -1, 15.5, -0.0, 1e308, i32::MAX, i32::MIN, u32::MAX, i64::MAX, i64::MIN, u64::MAX,
+        // Others
+        null, true, "", " ", "15", [], {}, [15], {"a": 15}, "18446744073709551615", "-1", "\u{0}",
+    ]);
+    let values = values.as_array().unwrap();
+    values.iter().cloned().map(Some).chain([None]).collect()
 }
 
 /// Sets the value at the path, or removes it.
@@ -334,41 +269,50 @@ fn with(mut lease: Value, path: &[&str], value: Option<Value>) -> Value {
     lease
 }
 
-fn paths() -> Vec<Vec<&'static str>> {
-    let mut paths = vec![
-        vec!["metadata"],
-        vec!["spec"],
-        vec!["metadata", "annotations"],
-    ];
-    for field in ["uid", "resourceVersion"] {
-        paths.push(vec!["metadata", field]);
-    }
-    for field in [
-        "holderIdentity",
-        "leaseDurationSeconds",
-        "leaseTransitions",
-        "acquireTime",
-        "renewTime",
-    ] {
-        paths.push(vec!["spec", field]);
-    }
-    for key in [
-        HANDOVER,
-        TOKEN_FINGERPRINT,
-        "gatewayqueue.dev/leader-address",
-        "gatewayqueue.dev/holder",
-        "gatewayqueue.dev/token-state",
-        "gatewayqueue.dev/blocked-by",
+/// The paths of all fields. The first three are folders of the others.
+const PATHS: [&[&str]; 21] = [
+    &["metadata"],
+    &["spec"],
+    &["metadata", "annotations"],
+    &["metadata", "uid"],
+    &["metadata", "resourceVersion"],
+    &["spec", "holderIdentity"],
+    &["spec", "leaseDurationSeconds"],
+    &["spec", "leaseTransitions"],
+    &["spec", "acquireTime"],
+    &["spec", "renewTime"],
+    &["metadata", "annotations", HANDOVER],
+    &["metadata", "annotations", TOKEN_FINGERPRINT],
+    &["metadata", "annotations", "gatewayqueue.dev/leader-address"],
+    &["metadata", "annotations", "gatewayqueue.dev/holder"],
+    &["metadata", "annotations", "gatewayqueue.dev/token-state"],
+    &["metadata", "annotations", "gatewayqueue.dev/blocked-by"],
+    &[
+        "metadata",
+        "annotations",
         "gatewayqueue.dev/max-concurrency",
+    ],
+    &[
+        "metadata",
+        "annotations",
         "gatewayqueue.dev/recommended-shards",
+    ],
+    &[
+        "metadata",
+        "annotations",
         "gatewayqueue.dev/session-starts-total",
+    ],
+    &[
+        "metadata",
+        "annotations",
         "gatewayqueue.dev/session-starts-remaining",
+    ],
+    &[
+        "metadata",
+        "annotations",
         "gatewayqueue.dev/session-starts-reset",
-    ] {
-        paths.push(vec!["metadata", "annotations", key]);
-    }
-    paths
-}
+    ],
+];
 
 #[test]
 fn one_absurd_field_leads_to_a_normal_election() {
@@ -377,13 +321,11 @@ fn one_absurd_field_leads_to_a_normal_election() {
         released_with(&handover(2, 5000, &[4000, 5000])),
         released_with(&HandoverRecord::NeverLed.write()),
     ] {
-        for path in paths() {
+        for path in PATHS {
             for value in absurd() {
                 println!("{path:?}: {value:?} on {base}");
-                plays(
-                    with(base.clone(), &path, value).to_string().as_bytes(),
-                    wall(),
-                );
+                let lease = with(base.clone(), path, value);
+                check(lease.to_string().as_bytes(), wall());
             }
         }
     }
@@ -392,15 +334,13 @@ fn one_absurd_field_leads_to_a_normal_election() {
 #[test]
 fn only_what_an_election_needs_makes_a_lease_unreadable() {
     let needed = ["metadata", "uid", "resourceVersion", "holderIdentity"];
-    for path in paths() {
+    for path in PATHS {
         for value in absurd() {
-            let lease = with(sound(), &path, value.clone());
+            let lease = with(sound(), path, value.clone());
             let readable = LeaseObject::parse(lease.to_string().as_bytes()).is_some();
-            let optional = !path.iter().any(|key| needed.contains(key))
-                || path.len() == 3
-                || path.contains(&"annotations");
-            // Who holds it is in the spec.
-            let optional = optional && path != ["spec"];
+            let is_needed = path.iter().any(|key| needed.contains(key));
+            // The holder is in the spec.
+            let optional = path.contains(&"annotations") || !is_needed && path != ["spec"];
             assert!(readable || !optional, "{path:?}: {value:?}");
         }
     }
@@ -418,45 +358,40 @@ fn a_handover_with_absurd_numbers_is_no_record() {
         handover(0, max, &[0]),
     ] {
         assert_eq!(HandoverRecord::read(&record), None, "{record}");
-        plays(released_with(&record).to_string().as_bytes(), wall());
+        check(released_with(&record).to_string().as_bytes(), wall());
     }
 }
 
+/// A released Lease that was last renewed at this time.
+fn renewed_at(time: &str) -> Value {
+    let lease = released_with(&handover(0, 5000, &[0, 0]));
+    with(lease, &["spec", "renewTime"], Some(json!(time)))
+}
+
 #[test]
-fn the_wall_clock_may_be_at_either_end_of_time() {
+fn the_wall_clock_may_be_at_either_end_of_its_range() {
     for wall in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
         for renewed in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
-            let renewed = Some(json!(renewed.to_string()));
-            let lease = with(
-                released_with(&handover(0, 5000, &[0, 0])),
-                &["spec", "renewTime"],
-                renewed,
-            );
-            plays(lease.to_string().as_bytes(), wall);
+            let lease = renewed_at(&renewed.to_string());
+            check(lease.to_string().as_bytes(), wall);
         }
     }
 }
 
 #[test]
-fn a_page_from_the_future_is_not_started_from() {
-    for (renewed, young) in [
+fn session_starts_are_used_only_if_they_were_published_recently() {
+    for (renewed, is_used) in [
         ("2026-11-27T03:04:00Z", true),
-        // Two nodes' clocks differ by a little.
+        // The clocks of two nodes differ slightly.
         ("2026-11-27T03:04:30Z", true),
         ("9999-12-30T21:58:00Z", false),
         ("2026-11-27T02:00:00Z", false),
     ] {
-        let lease = with(
-            released_with(&handover(0, 5000, &[0, 0])),
-            &["spec", "renewTime"],
-            Some(json!(renewed)),
-        );
-        let mut server = Server {
-            lease: lease.to_string().into_bytes(),
-        };
+        let lease = renewed_at(renewed).to_string().into_bytes();
+        let mut server = Server { lease };
         let mut candidate = candidate();
         elect(&mut candidate, &mut server, Moment::ZERO, wall()).unwrap();
-        assert_eq!(candidate.state().known.is_some(), young, "{renewed}");
+        assert_eq!(candidate.state().known.is_some(), is_used, "{renewed}");
     }
 }
 
@@ -490,15 +425,14 @@ proptest! {
         record in proptest::option::of(proptest::sample::select(
             vec![HandoverRecord::NeverLed.write(), handover(2, 5000, &[4000, 5000])]
         )),
-        // The first three are folders of the others.
-        changes in proptest::collection::btree_map(3..paths().len(), any_value(), 0..8),
+        changes in proptest::collection::btree_map(3..PATHS.len(), any_value(), 0..8),
         seconds in Timestamp::MIN.as_second()..=Timestamp::MAX.as_second(),
     ) {
         let mut lease = record.map_or_else(sound, |record| released_with(&record));
         for (path, value) in changes {
-            lease = with(lease, &paths()[path], value);
+            lease = with(lease, PATHS[path], value);
         }
-        plays(lease.to_string().as_bytes(), Timestamp::from_second(seconds).unwrap());
+        check(lease.to_string().as_bytes(), Timestamp::from_second(seconds).unwrap());
     }
 
     #[test]
@@ -506,8 +440,8 @@ proptest! {
         let mut bytes = released_with(&handover(2, 5000, &[4000, 5000])).to_string().into_bytes();
         cut = cut.min(bytes.len() - 1);
         bytes[cut] = byte;
-        plays(&bytes, wall());
+        check(&bytes, wall());
         bytes.truncate(cut);
-        plays(&bytes, wall());
+        check(&bytes, wall());
     }
 }

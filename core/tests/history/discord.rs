@@ -1,7 +1,6 @@
 //! A Discord that counts identifies late.
 //!
-//! The queue is judged by what Discord will have counted in the end, not by
-//! the queue's own arithmetic.
+//! The queue is judged by what Discord will have counted in the end, not by its own arithmetic.
 
 use std::time::Duration;
 
@@ -10,27 +9,27 @@ use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_core::testing::judge::SessionStarts;
 use gateway_queue_core::time::Moment;
 
-use super::{Mood, Says};
+use super::{Mode, Report};
 
 const TOTAL: i64 = 1000;
 
 #[derive(Debug)]
 pub(crate) struct Discord {
-    pub(crate) mood: Mood,
+    pub(crate) mode: Mode,
     starts: SessionStarts,
     max_concurrency: Option<u32>,
-    /// When each identify is counted, for ever.
+    /// When each identify is counted.
     identifies: Vec<Moment>,
-    /// What the queue was told last, and when that was true.
-    told: Option<(u64, Moment)>,
-    /// Until then the queue may have to guess what a predecessor granted.
-    guessed_until: Moment,
+    /// The session starts that the queue received last, and when Discord read them.
+    pub(crate) received: Option<(u64, Moment)>,
+    /// Until then, the queue may have to assume what its predecessor granted.
+    assumes_until: Moment,
 }
 
 impl Discord {
-    pub(crate) fn new(says: Says, now: Moment) -> Self {
+    pub(crate) fn new(report: Report, now: Moment) -> Self {
         let mut discord = Self {
-            mood: Mood::Well,
+            mode: Mode::Normal,
             starts: SessionStarts {
                 total: TOTAL,
                 remaining: 0,
@@ -40,83 +39,74 @@ impl Discord {
             },
             max_concurrency: None,
             identifies: Vec::new(),
-            told: None,
-            guessed_until: now,
+            received: None,
+            assumes_until: now,
         };
-        discord.says(says, now);
+        discord.report(report, now);
         discord
     }
 
-    pub(crate) fn says(&mut self, says: Says, now: Moment) {
+    pub(crate) fn report(&mut self, report: Report, now: Moment) {
         self.starts.advance(now);
-        let window = Duration::from_secs(says.reset_after_s);
-        self.starts.remaining = says.remaining as i64;
+        let window = Duration::from_secs(report.reset_after_s);
+        self.starts.remaining = report.remaining as i64;
         self.starts.resets_at = (!window.is_zero()).then_some(now + window);
-        self.max_concurrency = says.max_concurrency;
+        self.max_concurrency = report.max_concurrency;
     }
 
-    /// Others use some of what is left.
+    /// Other programs use some of the session starts left.
     pub(crate) fn others_use(&mut self, session_starts: u64, now: Moment) {
         self.starts.advance(now);
         self.starts.remaining -= session_starts as i64;
     }
 
-    /// A shard identifies, and it is counted only then.
+    /// A shard identifies, which is counted at `counted_at`.
     pub(crate) fn identify(&mut self, counted_at: Moment) {
         self.starts.identify(counted_at);
         self.identifies.push(counted_at);
     }
 
-    /// Counts at once what it has not counted yet.
+    /// Counts all identifies immediately.
     pub(crate) fn catch_up(&mut self, now: Moment) {
         for counted_at in self.starts.uncounted.iter_mut().chain(&mut self.identifies) {
             *counted_at = now.min(*counted_at);
         }
     }
 
-    /// The queue was started anew, and guesses until `until`.
+    /// The queue was restarted, and assumes grants of its predecessor until `until`.
     pub(crate) fn restarted(&mut self, until: Moment) {
-        self.told = None;
-        self.guessed_until = until;
+        self.received = None;
+        self.assumes_until = until;
     }
 
-    /// What it answers to a question that it reads at `now`.
+    /// Returns the response to a request that it reads at `now`.
     pub(crate) fn answer(&mut self, now: Moment) -> Outcome {
-        // The queue's guess is two grants for each of today's buckets. That is
-        // too few when a predecessor had more buckets a moment ago: such a story
-        // is not told here, Discord is quick to count then.
-        let guess = u64::from(self.max_concurrency.unwrap_or(1)) * 2;
-        if now < self.guessed_until && self.starts.uncounted.len() as u64 > guess {
+        // The queue assumes two grants per current bucket. That is too few if its predecessor had
+        // more buckets, so Discord counts faster here.
+        let assumed = u64::from(self.max_concurrency.unwrap_or(1)) * 2;
+        if now < self.assumes_until && self.starts.uncounted.len() as u64 > assumed {
             self.catch_up(now);
         }
         self.starts.advance(now);
-        match self.mood {
-            Mood::Well => Outcome::Limits(Limits {
+        match self.mode {
+            Mode::Normal => Outcome::Limits(Limits {
                 shards: 1,
                 total: TOTAL as u64,
                 remaining: self.starts.remaining.max(0) as u64,
                 reset_after: self.starts.reset_after(now),
                 max_concurrency: self.max_concurrency,
             }),
-            Mood::Unreachable => Outcome::Unreachable("refused".to_owned()),
-            Mood::Useless => Outcome::Invalid("503".to_owned()),
-            Mood::RateLimited(seconds) => Outcome::RateLimited(Duration::from_secs(seconds)),
-            Mood::Rejects => Outcome::Rejected,
+            Mode::Unreachable => Outcome::Unreachable("refused".to_owned()),
+            Mode::Invalid => Outcome::Invalid("503".to_owned()),
+            Mode::RateLimited(seconds) => Outcome::RateLimited(Duration::from_secs(seconds)),
+            Mode::Rejects => Outcome::Rejected,
         }
     }
 
-    pub(crate) fn told(&mut self, remaining: u64, read_at: Moment) {
-        self.told = Some((remaining, read_at));
-    }
-
-    pub(crate) fn told_nothing(&mut self) {
-        self.told = None;
-    }
-
-    /// How many session starts are left in truth: what the queue was told, less
-    /// each identify that was not in it.
+    /// Returns how many session starts are really left: those that the queue received, less each
+    /// identify that they do not include.
     pub(crate) fn left(&self) -> Option<i64> {
-        let (remaining, read_at) = self.told?;
+        let (remaining, read_at) = self.received?;
         let missed = self.identifies.iter().filter(|at| **at > read_at).count();
         Some(remaining as i64 - missed as i64)
     }

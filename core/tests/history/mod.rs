@@ -1,24 +1,23 @@
 //! Random histories: what clients, Discord and the machine do to a queue.
 
-pub(crate) mod broken;
 pub(crate) mod discord;
+pub(crate) mod faulty_queue;
 pub(crate) mod judge;
 pub(crate) mod player;
-pub(crate) mod verdict;
+pub(crate) mod rule;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// One history. It is all plain numbers, so that what a failing test prints
-/// can be pasted into a test and played again.
+/// One history, in plain numbers: what a failed test prints can be pasted into a test.
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     pub(crate) setup: Setup,
-    /// Each with the milliseconds since the one before.
+    /// Each with the milliseconds since the previous one.
     pub(crate) steps: Vec<(u64, Step)>,
-    /// Decides what nobody chooses: how long a write takes, whether it fails,
-    /// how long Discord takes to answer and to count an identify.
-    pub(crate) dice: u64,
+    /// The seed of what is not chosen: how long a write takes, whether it fails, how long Discord
+    /// takes to answer and to count an identify.
+    pub(crate) seed: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,26 +30,26 @@ pub(crate) struct Setup {
     pub(crate) reserve: u64,
     pub(crate) refresh_s: u64,
     pub(crate) reservation_ttl_s: u64,
-    /// What Discord says at first.
-    pub(crate) says: Says,
+    /// What Discord reports first.
+    pub(crate) report: Report,
 }
 
-/// What Discord says from a moment on.
+/// What Discord reports from now on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Says {
+pub(crate) struct Report {
     pub(crate) remaining: u64,
     /// Zero: no window is open.
     pub(crate) reset_after_s: u64,
-    /// None: a number that cannot be.
+    /// None: an impossible number.
     pub(crate) max_concurrency: Option<u32>,
 }
 
 /// How Discord answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mood {
-    Well,
+pub(crate) enum Mode {
+    Normal,
     Unreachable,
-    Useless,
+    Invalid,
     RateLimited(u64),
     Rejects,
 }
@@ -58,27 +57,25 @@ pub(crate) enum Mood {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Ask(u32),
-    /// One of those who wait, or whose grant is on its way, goes away.
+    /// A client disconnects that waits, or whose grant is in flight.
     Leave(usize),
-    /// One of those who went away asks again.
+    /// A client that disconnected asks again.
     Return(usize),
-    Says(Says),
-    /// Others with the same token use so many session starts.
+    Report(Report),
+    /// Other programs with the same token use this many session starts.
     Others(u64),
-    Discord(Mood),
-    TokenGone,
+    Discord(Mode),
+    TokenMissing,
     TokenNew,
-    /// The machine sleeps, and its boot clock goes on.
+    /// The machine is suspended for this many seconds; its boot clock keeps running.
     Suspend(u64),
-    /// Killed and started again; all who waited ask again at once.
-    Restart {
-        guard: bool,
-    },
+    /// The queue is killed and started again; all waiters ask again at once.
+    Restart(bool),
 }
 
 pub(crate) fn histories() -> impl Strategy<Value = History> {
     let steps = vec((gap(), step()), 1..60);
-    (setup(), steps, any::<u64>()).prop_map(|(setup, steps, dice)| History { setup, steps, dice })
+    (setup(), steps, any::<u64>()).prop_map(|(setup, steps, seed)| History { setup, steps, seed })
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
@@ -87,9 +84,9 @@ fn setup() -> impl Strategy<Value = Setup> {
         0..=3_u64,
         prop_oneof![2 => Just(5), 2 => Just(10), 1 => Just(30), 1 => Just(300)],
     );
-    let kept = prop_oneof![Just(5_u64), Just(60)];
-    (prop::bool::weighted(0.75), pacing, budget, kept, says()).prop_map(
-        |(token, (buckets, margin_ms, guard), (reserve, refresh_s), reservation_ttl_s, says)| {
+    let ttl = prop_oneof![Just(5_u64), Just(60)];
+    (prop::bool::weighted(0.75), pacing, budget, ttl, report()).prop_map(
+        |(token, (buckets, margin_ms, guard), (reserve, refresh_s), reservation_ttl_s, report)| {
             Setup {
                 token,
                 buckets,
@@ -98,14 +95,14 @@ fn setup() -> impl Strategy<Value = Setup> {
                 reserve,
                 refresh_s,
                 reservation_ttl_s,
-                says,
+                report,
             }
         },
     )
 }
 
-/// Often none at all, so that much happens in one moment; sometimes exactly
-/// the interval, so that things fall together.
+/// Often zero, so that several steps happen at one instant; sometimes exactly the interval or the
+/// spacing, so that events coincide.
 fn gap() -> impl Strategy<Value = u64> {
     prop_oneof![
         6 => Just(0_u64),
@@ -117,7 +114,7 @@ fn gap() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn says() -> impl Strategy<Value = Says> {
+fn report() -> impl Strategy<Value = Report> {
     let remaining = prop_oneof![
         1 => Just(0_u64),
         4 => 1..12_u64,
@@ -131,7 +128,7 @@ fn says() -> impl Strategy<Value = Says> {
         1 => Just(None),
     ];
     (remaining, reset_after_s, max_concurrency).prop_map(
-        |(remaining, reset_after_s, max_concurrency)| Says {
+        |(remaining, reset_after_s, max_concurrency)| Report {
             remaining,
             reset_after_s,
             max_concurrency,
@@ -139,28 +136,28 @@ fn says() -> impl Strategy<Value = Says> {
     )
 }
 
-fn mood() -> impl Strategy<Value = Mood> {
+fn mode() -> impl Strategy<Value = Mode> {
     prop_oneof![
-        4 => Just(Mood::Well),
-        1 => Just(Mood::Unreachable),
-        1 => Just(Mood::Useless),
-        1 => (0..200_u64).prop_map(Mood::RateLimited),
-        1 => Just(Mood::Rejects),
+        4 => Just(Mode::Normal),
+        1 => Just(Mode::Unreachable),
+        1 => Just(Mode::Invalid),
+        1 => (0..200_u64).prop_map(Mode::RateLimited),
+        1 => Just(Mode::Rejects),
     ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        // Few shards, so that they meet and come back.
+        // Few shards, so that several requests are of the same one.
         40 => (0..10_u32).prop_map(Step::Ask),
         10 => any::<prop::sample::Index>().prop_map(|i| Step::Leave(i.index(64))),
         8 => any::<prop::sample::Index>().prop_map(|i| Step::Return(i.index(64))),
-        12 => says().prop_map(Step::Says),
+        12 => report().prop_map(Step::Report),
         4 => (1..=10_u64).prop_map(Step::Others),
-        4 => mood().prop_map(Step::Discord),
-        1 => Just(Step::TokenGone),
+        4 => mode().prop_map(Step::Discord),
+        1 => Just(Step::TokenMissing),
         2 => Just(Step::TokenNew),
         1 => (1..3600_u64).prop_map(Step::Suspend),
-        2 => any::<bool>().prop_map(|guard| Step::Restart { guard }),
+        2 => any::<bool>().prop_map(Step::Restart),
     ]
 }

@@ -1,94 +1,37 @@
-//! Plays a history against a queue, with made-up time, before the judge.
+//! Plays a history to a queue in simulated time, before the judge.
 
 use std::time::Duration;
 
 use gateway_queue_core::lease_state::TokenState;
+use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
-use gateway_queue_core::pacing::scheduler::{Config, Queue};
-use gateway_queue_core::pacing::{budget::Rules, discord_retry::Outcome};
+use gateway_queue_core::pacing::scheduler::Config;
+use gateway_queue_core::testing::story::{self, INTERVAL};
 use gateway_queue_core::time::Moment;
 
 use super::discord::Discord;
+use super::faulty_queue::{Fault, FaultyQueue};
 use super::judge::{Judge, Waiter};
-use super::verdict::{Rule, Verdict, Violation};
-use super::{History, Mood, Says, Step};
+use super::rule::{Rule, Verdict, Violation};
+use super::{History, Mode, Report, Step};
 
-/// Discord's, and how long it may take to count an identify: twice this.
-const INTERVAL: Duration = Duration::from_secs(5);
-
-/// When everybody is served, once all is well: the longest pause, and a slot for
-/// each.
+/// The time within which all waiters are granted once Discord answers normally: the longest pause,
+/// and a slot for each.
 const PATIENCE: Duration = Duration::from_secs(1500);
 
-/// A queue as the keeper sees it, so that a broken one can take its place.
-pub(crate) trait Turns {
-    fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool;
-    fn cancel(&mut self, id: WaiterId, now: Moment) -> bool;
-    fn grant(&mut self, now: Moment) -> Option<Grant>;
-    fn written(&mut self, id: WaiterId, at: Moment);
-    fn unwritten(&mut self, id: WaiterId, now: Moment);
-    fn token_changed(&mut self, token: TokenState, now: Moment);
-    fn fetching(&mut self, now: Moment);
-    fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64);
-    fn fetch_at(&self) -> Option<Moment>;
-    fn wake_at(&self) -> Option<Moment>;
-}
-
-impl Turns for Queue {
-    fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
-        Queue::offer(self, id, shard, now)
-    }
-
-    fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
-        Queue::cancel(self, id, now)
-    }
-
-    fn grant(&mut self, now: Moment) -> Option<Grant> {
-        Queue::grant(self, now)
-    }
-
-    fn written(&mut self, id: WaiterId, at: Moment) {
-        Queue::written(self, id, at);
-    }
-
-    fn unwritten(&mut self, id: WaiterId, now: Moment) {
-        Queue::unwritten(self, id, now);
-    }
-
-    fn token_changed(&mut self, token: TokenState, now: Moment) {
-        Queue::token_changed(self, token, now);
-    }
-
-    fn fetching(&mut self, now: Moment) {
-        Queue::fetching(self, now);
-    }
-
-    fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64) {
-        Queue::fetched(self, outcome, now, jitter);
-    }
-
-    fn fetch_at(&self) -> Option<Moment> {
-        Queue::fetch_at(self)
-    }
-
-    fn wake_at(&self) -> Option<Moment> {
-        Queue::wake_at(self)
-    }
-}
-
-/// How often the rare things happened, to know that they are tried at all.
+/// How often rare cases occurred, to verify that they are tested at all.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) grants: u32,
     pub(crate) unwritten: u32,
-    pub(crate) kept_places_taken: u32,
+    pub(crate) reservations_taken: u32,
     pub(crate) changes_in_flight: u32,
     pub(crate) exhausted: u32,
     pub(crate) restarts: u32,
     pub(crate) on_a_low_budget: u32,
 }
 
-/// A grant on its way.
+/// A grant in flight.
 #[derive(Debug)]
 struct Flight {
     waiter: Waiter,
@@ -105,11 +48,11 @@ struct Fetch {
     read_at: Moment,
 }
 
-struct Player<Q, F> {
-    start: F,
+struct Player {
+    fault: Option<Fault>,
     config: Config,
     token: TokenState,
-    queue: Q,
+    queue: FaultyQueue,
     judge: Judge,
     discord: Discord,
     now: Moment,
@@ -117,44 +60,36 @@ struct Player<Q, F> {
     dice: fastrand::Rng,
     flights: Vec<Flight>,
     fetch: Option<Fetch>,
-    /// Shards of those who went away.
+    /// The shards of disconnected clients.
     left: Vec<u32>,
     seen: Seen,
 }
 
-/// Plays the history to its end, and then on until all are served.
-pub(crate) fn play<Q, F>(history: &History, start: F) -> Result<Seen, Violation>
-where
-    Q: Turns,
-    F: Fn(&Config, TokenState, Moment) -> Q,
-{
+/// Plays the history to its end, and then until all waiters are granted.
+pub(crate) fn play(history: &History, fault: Option<Fault>) -> Result<Seen, Violation> {
     let setup = history.setup;
-    let config = Config {
-        spacing: INTERVAL + Duration::from_millis(setup.margin_ms),
-        start_guard: setup.guard,
-        reservation_ttl: Duration::from_secs(setup.reservation_ttl_s),
-        max_concurrency: setup.buckets,
-        rules: Rules {
-            interval: INTERVAL,
-            reserve: setup.reserve,
-            refresh: Duration::from_secs(setup.refresh_s),
-        },
-    };
-    let token = match setup.token {
-        true => TokenState::Unchecked,
-        false => TokenState::None,
+    let mut config = story::config(Duration::from_secs(setup.reservation_ttl_s));
+    config.spacing += Duration::from_millis(setup.margin_ms);
+    config.start_guard = setup.guard;
+    config.max_concurrency = setup.buckets;
+    config.rules.reserve = setup.reserve;
+    config.rules.refresh = Duration::from_secs(setup.refresh_s);
+    let token = if setup.token {
+        TokenState::Unchecked
+    } else {
+        TokenState::None
     };
     let now = Moment::ZERO + Duration::from_secs(100);
     let player = Player {
-        queue: start(&config, token, now),
-        start,
+        fault,
+        queue: FaultyQueue::new(fault, &config, token, now),
         judge: Judge::new(config, token, now),
-        discord: Discord::new(setup.says, now),
+        discord: Discord::new(setup.report, now),
         config,
         token,
         now,
         last: 0,
-        dice: fastrand::Rng::with_seed(history.dice),
+        dice: fastrand::Rng::with_seed(history.seed),
         flights: Vec::new(),
         fetch: None,
         left: Vec::new(),
@@ -163,30 +98,30 @@ where
     player.run(&history.steps)
 }
 
-impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
+impl Player {
     fn run(mut self, steps: &[(u64, Step)]) -> Result<Seen, Violation> {
         for (gap, step) in steps {
             self.run_to(self.now + Duration::from_millis(*gap))?;
             self.step(*step)?;
         }
-        self.discord.mood = Mood::Well;
-        let says = Says {
+        self.discord.mode = Mode::Normal;
+        let plenty = Report {
             remaining: 1000,
             reset_after_s: 0,
             max_concurrency: Some(4),
         };
-        self.discord.says(says, self.now);
+        self.discord.report(plenty, self.now);
         if self.token == TokenState::Missing {
             self.token_changed(TokenState::Unchecked);
         }
         self.run_to(self.now + PATIENCE)?;
-        // The judge has seen that no slot passed unused; but if he, too, held for
-        // ever by mistake, only this tells.
-        if self.judge.waiting.is_empty() {
-            return Ok(self.seen);
-        }
-        let what = format!("still waiting: {:?}", self.judge.waiting);
-        Err(Violation::new(Rule::Starved, self.now, what))
+        // The judge has verified that no slot was wasted. Only this finds a request that the judge,
+        // too, would hold forever.
+        let waiting = &self.judge.waiting;
+        Rule::Starved.check(waiting.is_empty(), self.now, || {
+            format!("still waiting: {waiting:?}")
+        })?;
+        Ok(self.seen)
     }
 
     fn step(&mut self, step: Step) -> Verdict {
@@ -199,21 +134,21 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
                 self.ask(shard)?;
             }
             Step::Return(_) => {}
-            Step::Says(says) => self.discord.says(says, self.now),
+            Step::Report(report) => self.discord.report(report, self.now),
             Step::Others(n) => self.discord.others_use(n, self.now),
-            Step::Discord(mood) => self.discord.mood = mood,
-            Step::TokenGone if self.token != TokenState::None => {
+            Step::Discord(mode) => self.discord.mode = mode,
+            Step::TokenMissing if self.token != TokenState::None => {
                 self.token_changed(TokenState::Missing)
             }
             Step::TokenNew if self.token != TokenState::None => {
                 self.token_changed(TokenState::Unchecked)
             }
-            Step::TokenGone | Step::TokenNew => {}
+            Step::TokenMissing | Step::TokenNew => {}
             Step::Suspend(seconds) => {
                 self.now = self.now + Duration::from_secs(seconds);
                 self.happen()?;
             }
-            Step::Restart { guard } => self.restart(guard)?,
+            Step::Restart(guard) => self.restart(guard)?,
         }
         Ok(())
     }
@@ -222,7 +157,7 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
         self.last += 1;
         let id = WaiterId(self.last);
         let took = self.queue.offer(id, shard, self.now);
-        self.seen.kept_places_taken += u32::from(took);
+        self.seen.reservations_taken += u32::from(took);
         self.judge.offered(id, shard, took, self.now)
     }
 
@@ -237,7 +172,7 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
             self.queue.cancel(waiter.id, self.now);
             return Ok(());
         }
-        // What is written stays written.
+        // A written grant cannot be taken back.
         let flight = &mut self.flights[n - self.judge.waiting.len()];
         if flight.written.is_none() {
             flight.fails = true;
@@ -250,7 +185,7 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
     fn token_changed(&mut self, token: TokenState) {
         self.token = token;
         self.fetch = None;
-        self.discord.told_nothing();
+        self.discord.received = None;
         self.judge.token_changed(token, self.now);
         self.queue.token_changed(token, self.now);
     }
@@ -259,7 +194,7 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
         self.seen.restarts += 1;
         self.config.start_guard = guard;
         if !guard {
-            // Whoever turns the guard off says that nothing is recent.
+            // Without the guard, there are no recent grants.
             self.discord.catch_up(self.now);
         }
         self.flights.clear();
@@ -267,11 +202,11 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
         self.discord.restarted(self.now + INTERVAL * 2);
         let waiting = std::mem::take(&mut self.judge.waiting);
         self.judge.restart(self.config, self.token, self.now);
-        self.queue = (self.start)(&self.config, self.token, self.now);
+        self.queue = FaultyQueue::new(self.fault, &self.config, self.token, self.now);
         waiting.iter().try_for_each(|w| self.ask(w.shard))
     }
 
-    /// All that comes in one moment has come before the queue acts in it.
+    /// All events of one instant happen before the queue acts at that instant.
     fn run_to(&mut self, end: Moment) -> Verdict {
         if end == self.now {
             return Ok(());
@@ -294,7 +229,7 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
         self.happen()
     }
 
-    /// All that the queue may do now, as the keeper would do it.
+    /// Does all that is due now, as the queue task does.
     fn act(&mut self) -> Verdict {
         while let Some(grant) = self.queue.grant(self.now) {
             self.take_off(grant)?;
@@ -309,8 +244,8 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
     fn take_off(&mut self, grant: Grant) -> Verdict {
         self.seen.grants += 1;
         self.seen.on_a_low_budget += u32::from(self.judge.is_low());
-        let in_air = self.flights.iter().filter(|f| f.written.is_none()).count();
-        let left = self.discord.left().map(|left| left - in_air as i64);
+        let in_flight = self.flights.iter().filter(|f| f.written.is_none()).count();
+        let left = self.discord.left().map(|left| left - in_flight as i64);
         let waiter = self.judge.granted(&grant, left, self.now)?;
         let (write, report) = match self.dice.u8(0..10) {
             0..5 => (0, 0),
@@ -333,11 +268,12 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
     fn ask_discord(&mut self) -> Verdict {
         self.judge.fetching(self.now)?;
         self.queue.fetching(self.now);
-        let latency = match self.dice.bool() {
-            true => Duration::ZERO,
-            false => Duration::from_millis(self.dice.u64(0..3000)),
+        let latency = if self.dice.bool() {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(self.dice.u64(0..3000))
         };
-        // It may be read long before the answer arrives.
+        // Discord reads it long before the response arrives.
         self.fetch = Some(Fetch {
             arrives: self.now + latency,
             answer: self.discord.answer(self.now),
@@ -346,7 +282,7 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
         Ok(())
     }
 
-    /// What was on its way and is there now.
+    /// Delivers what is due now: writes, their reports and Discord's response.
     fn happen(&mut self) -> Verdict {
         let now = self.now;
         for flight in &mut self.flights {
@@ -385,7 +321,7 @@ impl<Q: Turns, F: Fn(&Config, TokenState, Moment) -> Q> Player<Q, F> {
         let changed = buckets != self.judge.buckets();
         self.seen.changes_in_flight += u32::from(changed && !self.flights.is_empty());
         if let (Outcome::Limits(limits), true) = (&fetch.answer, self.judge.knows()) {
-            self.discord.told(limits.remaining, fetch.read_at);
+            self.discord.received = Some((limits.remaining, fetch.read_at));
             self.seen.exhausted += u32::from(limits.remaining <= self.config.rules.reserve);
         }
         let jitter = self.dice.f64();

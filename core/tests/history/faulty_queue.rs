@@ -1,4 +1,4 @@
-//! Queues that are broken on purpose: the judge must tell.
+//! A queue with a fault on purpose, which the judge must find; without one, the queue as it is.
 
 use std::time::Duration;
 
@@ -9,29 +9,28 @@ use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::{Config, Queue};
 use gateway_queue_core::time::Moment;
 
-use super::player::Turns;
-use super::verdict::Rule;
+use super::rule::Rule;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     SpacingShortByOneNanosecond,
     NoStartGuard,
-    ClocksForgottenWhenBucketsChange,
+    SpacingForgottenWhenBucketsChange,
     CancelIgnored,
     LastComeFirstServed,
     NoReservations,
     UnwrittenGrantLosesItsSlot,
     WakesLate,
-    RefilledByItsOwnClock,
+    ReplenishedByItsOwnClock,
     OpenWhenAFetchFails,
     UncountedIdentifiesForgotten,
     ReserveForgotten,
     OpenWhileUnknown,
-    NeverAsksAgain,
-    AsksTooOften,
-    NobodyServedForAWhile,
-    OldAnswersOnALowBudget,
-    AnyAnswerConfirmsALowBudget,
+    NeverFetchesAgain,
+    FetchesTooOften,
+    NoGrantForAWhile,
+    OldResponsesConfirm,
+    AnyResponseConfirms,
 }
 
 use Fault::*;
@@ -40,63 +39,69 @@ use Fault::*;
 pub(crate) const FAULTS: [(Fault, Rule); 18] = [
     (SpacingShortByOneNanosecond, Rule::Spacing),
     (NoStartGuard, Rule::Spacing),
-    (ClocksForgottenWhenBucketsChange, Rule::Spacing),
-    (CancelIgnored, Rule::Gone),
+    (SpacingForgottenWhenBucketsChange, Rule::Spacing),
+    (CancelIgnored, Rule::Disconnected),
     (LastComeFirstServed, Rule::Order),
     (NoReservations, Rule::Order),
     (UnwrittenGrantLosesItsSlot, Rule::Waste),
     (WakesLate, Rule::Waste),
-    (RefilledByItsOwnClock, Rule::Budget),
+    (ReplenishedByItsOwnClock, Rule::Budget),
     (OpenWhenAFetchFails, Rule::Budget),
     (UncountedIdentifiesForgotten, Rule::Budget),
     (ReserveForgotten, Rule::Budget),
-    (OpenWhileUnknown, Rule::Held),
-    (NeverAsksAgain, Rule::Fetches),
-    (AsksTooOften, Rule::Fetches),
-    (NobodyServedForAWhile, Rule::Waste),
-    (OldAnswersOnALowBudget, Rule::Budget),
-    (AnyAnswerConfirmsALowBudget, Rule::Budget),
+    (OpenWhileUnknown, Rule::Blocked),
+    (NeverFetchesAgain, Rule::Fetches),
+    (FetchesTooOften, Rule::Fetches),
+    (NoGrantForAWhile, Rule::Waste),
+    (OldResponsesConfirm, Rule::Budget),
+    (AnyResponseConfirms, Rule::Budget),
 ];
 
-pub(crate) struct Broken {
-    fault: Fault,
+/// A queue, as the queue task uses it.
+pub(crate) struct FaultyQueue {
+    fault: Option<Fault>,
     config: Config,
     queue: Queue,
-    /// Who waits, the first first.
     waiting: Vec<(WaiterId, u32)>,
-    came: u64,
+    /// The number of requests so far.
+    offered: u64,
     window: Option<(Limits, Moment)>,
     answered: Moment,
     last_answer: Option<Limits>,
 }
 
-impl Broken {
-    pub(crate) fn new(fault: Fault, config: &Config, token: TokenState, now: Moment) -> Self {
+impl FaultyQueue {
+    pub(crate) fn new(
+        fault: Option<Fault>,
+        config: &Config,
+        token: TokenState,
+        now: Moment,
+    ) -> Self {
         let mut config = *config;
         match fault {
-            SpacingShortByOneNanosecond => config.spacing -= Duration::from_nanos(1),
-            NoStartGuard => config.start_guard = false,
-            NoReservations => config.reservation_ttl = Duration::ZERO,
-            UncountedIdentifiesForgotten => config.rules.interval = Duration::ZERO,
-            ReserveForgotten => config.rules.reserve = 0,
+            Some(SpacingShortByOneNanosecond) => config.spacing -= Duration::from_nanos(1),
+            Some(NoStartGuard) => config.start_guard = false,
+            Some(NoReservations) => config.reservation_ttl = Duration::ZERO,
+            Some(UncountedIdentifiesForgotten) => config.rules.interval = Duration::ZERO,
+            Some(ReserveForgotten) => config.rules.reserve = 0,
             _ => {}
         }
-        let mut broken = Self {
+        let mut queue = Self {
             fault,
             config,
             queue: Queue::new(&config, token, now),
             waiting: Vec::new(),
-            came: 0,
+            offered: 0,
             window: None,
             answered: now,
             last_answer: None,
         };
-        broken.open_if_unknown(token, now);
-        broken
+        queue.open_if_unknown(token, now);
+        queue
     }
 
     fn is(&self, fault: Fault) -> bool {
-        self.fault == fault
+        self.fault == Some(fault)
     }
 
     fn open_if_unknown(&mut self, token: TokenState, now: Moment) {
@@ -105,36 +110,24 @@ impl Broken {
         }
     }
 
-    /// Makes the queue believe that Discord has just said this.
+    /// Makes the queue believe that Discord has just reported this.
     fn pretend(&mut self, limits: Limits, now: Moment) {
         self.queue.fetching(now);
         self.queue.fetched(Outcome::Limits(limits), now, 0.0);
     }
-}
 
-fn plenty(buckets: u32) -> Limits {
-    Limits {
-        shards: 1,
-        total: 1000,
-        remaining: 1000,
-        reset_after: Duration::ZERO,
-        max_concurrency: Some(buckets),
-    }
-}
-
-impl Turns for Broken {
-    fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
-        self.came += 1;
+    pub(crate) fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
+        self.offered += 1;
         self.waiting.push((id, shard));
-        let came = match self.fault {
-            // An arrival before that of everybody who is there.
-            LastComeFirstServed => Moment::from_nanos(1_000_000 - self.came),
+        let arrived = match self.fault {
+            // An arrival before that of all waiters.
+            Some(LastComeFirstServed) => Moment::from_nanos(1_000_000 - self.offered),
             _ => now,
         };
-        self.queue.offer(id, shard, came)
+        self.queue.offer(id, shard, arrived)
     }
 
-    fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
+    pub(crate) fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
         if self.is(CancelIgnored) {
             return true;
         }
@@ -142,25 +135,18 @@ impl Turns for Broken {
         self.queue.cancel(id, now)
     }
 
-    fn grant(&mut self, now: Moment) -> Option<Grant> {
-        if self.is(RefilledByItsOwnClock)
+    pub(crate) fn grant(&mut self, now: Moment) -> Option<Grant> {
+        if self.is(ReplenishedByItsOwnClock)
             && let Some((limits, _)) = self.window.take_if(|(_, at)| *at <= now)
             && self.queue.fetch_at().is_some()
         {
-            let remaining = limits.total;
-            let reset_after = Duration::ZERO;
-            self.pretend(
-                Limits {
-                    remaining,
-                    reset_after,
-                    ..limits
-                },
-                now,
-            );
+            let mut full = limits;
+            (full.remaining, full.reset_after) = (limits.total, Duration::ZERO);
+            self.pretend(full, now);
         }
         let again = match self.fault {
-            OldAnswersOnALowBudget => true,
-            AnyAnswerConfirmsALowBudget => self.answered == now,
+            Some(OldResponsesConfirm) => true,
+            Some(AnyResponseConfirms) => self.answered == now,
             _ => false,
         };
         if again
@@ -170,8 +156,8 @@ impl Turns for Broken {
         {
             self.pretend(limits, now);
         }
-        // Nobody goes until the eighth has come.
-        if self.is(NobodyServedForAWhile) && self.came == 7 {
+        // Nothing is granted until the eighth request.
+        if self.is(NoGrantForAWhile) && self.offered == 7 {
             return None;
         }
         let grant = self.queue.grant(now)?;
@@ -179,27 +165,27 @@ impl Turns for Broken {
         Some(grant)
     }
 
-    fn written(&mut self, id: WaiterId, at: Moment) {
+    pub(crate) fn written(&mut self, id: WaiterId, at: Moment) {
         self.queue.written(id, at);
     }
 
-    fn unwritten(&mut self, id: WaiterId, now: Moment) {
+    pub(crate) fn unwritten(&mut self, id: WaiterId, now: Moment) {
         match self.fault {
-            UnwrittenGrantLosesItsSlot => self.queue.written(id, now),
+            Some(UnwrittenGrantLosesItsSlot) => self.queue.written(id, now),
             _ => self.queue.unwritten(id, now),
         }
     }
 
-    fn token_changed(&mut self, token: TokenState, now: Moment) {
+    pub(crate) fn token_changed(&mut self, token: TokenState, now: Moment) {
         self.queue.token_changed(token, now);
         self.open_if_unknown(token, now);
     }
 
-    fn fetching(&mut self, now: Moment) {
+    pub(crate) fn fetching(&mut self, now: Moment) {
         self.queue.fetching(now);
     }
 
-    fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64) {
+    pub(crate) fn fetched(&mut self, outcome: Outcome, now: Moment, jitter: f64) {
         self.answered = now;
         let before = self.queue.concurrency();
         if let Outcome::Limits(limits) = &outcome {
@@ -208,11 +194,11 @@ impl Turns for Broken {
             self.last_answer = limits.max_concurrency.map(|_| *limits);
         }
         match (self.fault, &outcome) {
-            (OpenWhenAFetchFails, Outcome::Unreachable(_) | Outcome::Invalid(_)) => {
+            (Some(OpenWhenAFetchFails), Outcome::Unreachable(_) | Outcome::Invalid(_)) => {
                 let limits = plenty(before.unwrap_or(1));
                 self.queue.fetched(Outcome::Limits(limits), now, jitter);
             }
-            (ClocksForgottenWhenBucketsChange, Outcome::Limits(limits))
+            (Some(SpacingForgottenWhenBucketsChange), Outcome::Limits(limits))
                 if before != limits.max_concurrency && limits.max_concurrency.is_some() =>
             {
                 let limits = *limits;
@@ -229,21 +215,37 @@ impl Turns for Broken {
         }
     }
 
-    fn fetch_at(&self) -> Option<Moment> {
+    pub(crate) fn fetch_at(&self) -> Option<Moment> {
         let fetch_at = self.queue.fetch_at()?;
         match self.fault {
-            NeverAsksAgain if self.queue.blocked_by().is_some() && self.window.is_some() => None,
-            AsksTooOften => Some(fetch_at.min(self.answered + Duration::from_secs(4))),
+            Some(NeverFetchesAgain)
+                if self.queue.blocked_by().is_some() && self.window.is_some() =>
+            {
+                None
+            }
+            Some(FetchesTooOften) => Some(fetch_at.min(self.answered + Duration::from_secs(4))),
             _ => Some(fetch_at),
         }
     }
 
-    fn wake_at(&self) -> Option<Moment> {
+    pub(crate) fn wake_at(&self) -> Option<Moment> {
         let wake_at = self.queue.wake_at();
         match self.fault {
-            WakesLate => wake_at.map(|at| at + Duration::from_millis(1)),
-            NeverAsksAgain | AsksTooOften => wake_at.into_iter().chain(self.fetch_at()).min(),
+            Some(WakesLate) => wake_at.map(|at| at + Duration::from_millis(1)),
+            Some(NeverFetchesAgain | FetchesTooOften) => {
+                wake_at.into_iter().chain(self.fetch_at()).min()
+            }
             _ => wake_at,
         }
+    }
+}
+
+fn plenty(buckets: u32) -> Limits {
+    Limits {
+        shards: 1,
+        total: 1000,
+        remaining: 1000,
+        reset_after: Duration::ZERO,
+        max_concurrency: Some(buckets),
     }
 }
