@@ -28,9 +28,6 @@ pub struct Image {
 impl Image {
     /// Writes an image of binaries, each with its path in the image and its file, to
     /// `archive`.
-    ///
-    /// # Errors
-    /// If a binary cannot be read, or the file cannot be written.
     pub fn write(
         name: &str,
         binaries: &[(String, PathBuf)],

@@ -12,9 +12,6 @@ const COPIES: [&str; 2] = [
 ];
 
 /// Writes both copies.
-///
-/// # Errors
-/// If the operator does not compile, or a file cannot be written.
 pub(crate) fn generate(workspace: &Workspace) -> Result<()> {
     let progress = &workspace.progress;
     progress.print("generating the CRD from the operator's type");

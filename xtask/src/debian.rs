@@ -15,9 +15,6 @@ pub(crate) struct Prometheus {
 
 /// Returns the installed programs, or else unpacks Debian's package into the cache without
 /// installing it: installing Prometheus also starts it.
-///
-/// # Errors
-/// If they are not installed and apt-get cannot download them.
 pub(crate) fn prometheus(workspace: &Workspace) -> Result<Prometheus> {
     let installed = process::find("promtool").zip(process::find("prometheus"));
     let (promtool, prometheus) = match installed {

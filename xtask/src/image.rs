@@ -44,9 +44,6 @@ const PUSH: &[packages::Package] = &[("skopeo", "skopeo")];
 
 /// Builds the binaries, and writes the images to `images` in the build folder. Without a
 /// change to the binaries, the images do not change.
-///
-/// # Errors
-/// If a build fails, or an image is too large.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<Image>> {
     let binaries = compile(workspace)?;
     let pack = |recipe| pack(workspace, recipe, &binaries);
@@ -63,9 +60,6 @@ pub(crate) fn products(mut images: Vec<Image>) -> Vec<Image> {
 }
 
 /// Pushes images to REGISTRY/NAME:TAG.
-///
-/// # Errors
-/// If skopeo is missing and cannot be installed, or a push fails.
 pub(crate) fn push(workspace: &Workspace, images: &[Image], registry: &str) -> Result<()> {
     let progress = &workspace.progress;
     let registry = registry.trim_end_matches('/');

@@ -18,9 +18,6 @@ pub(crate) const NAMESPACE: &str = "gateway-queue-system";
 const OURS: &str = "installed by cargo xtask";
 
 /// Installs the operator, or upgrades the release of an earlier command.
-///
-/// # Errors
-/// If helm fails, or the operator does not become ready within two minutes.
 pub(crate) fn operator(workspace: &Workspace, target: &Target) -> Result<()> {
     let kubernetes = &target.kubernetes;
     workspace.progress.print("helm install: the operator");

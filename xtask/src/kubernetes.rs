@@ -31,18 +31,12 @@ impl Kubernetes {
     }
 
     /// Runs helm and returns its output.
-    ///
-    /// # Errors
-    /// If it fails: with its standard error.
     pub(crate) fn helm(&self, arguments: &[&str]) -> Result<String> {
         let mut helm = Command::new(&self.helm);
         process::output(helm.env("KUBECONFIG", &self.kubeconfig).args(arguments))
     }
 
     /// Runs kubectl and returns its output.
-    ///
-    /// # Errors
-    /// If it fails: with its standard error.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         process::output(&mut self.command(arguments))
     }
@@ -57,18 +51,12 @@ impl Kubernetes {
     }
 
     /// Returns a path of the API server, as JSON.
-    ///
-    /// # Errors
-    /// If it cannot be read.
     pub(crate) fn raw(&self, path: &str) -> Result<Value> {
         let answer = self.kubectl(&["get", "--raw", path])?;
         serde_json::from_str(&answer).with_context(|| format!("{path} is not JSON: {answer}"))
     }
 
     /// Returns the unique id of this cluster.
-    ///
-    /// # Errors
-    /// If it cannot be reached.
     pub(crate) fn identity(&self) -> Result<String> {
         let uid = "jsonpath={.metadata.uid}";
         self.kubectl(&["get", "namespace", "kube-system", "--output", uid])

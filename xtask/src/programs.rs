@@ -1,19 +1,17 @@
-//! The programs that xtask builds, and definitions that it downloads.
+//! The programs that check the chart, and definitions that xtask downloads.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use testnode::host::Workspace;
-use testnode::programs::{Module, NODE};
+use testnode::programs::Module;
 
-pub(crate) use testnode::programs::Programs;
-
-/// The programs that check the chart: helm3, helm-unittest, helm-docs and kubeconform.
-const TOOLS: Module = Module {
+/// The programs that check the chart: helm3, helm-unittest and helm-docs.
+pub(crate) const TOOLS: Module = Module {
     name: "tools",
     folder: "xtask/tools",
     what: "the chart's tools",
-    notice: "helm 3, helm-unittest, helm-docs, kubeconform (about 3 minutes on 2 cores, once)",
+    notice: "helm 3, helm-unittest, helm-docs (about 3 minutes on 2 cores, once)",
     // helm-unittest needs it.
     oldest_go: (1, 26),
     // Without it, helm reports no version.
@@ -30,26 +28,7 @@ const MONITORS: Module = Module {
     ..TOOLS
 };
 
-/// Returns the node's programs, kubectl and helm, and builds them if they are not cached.
-///
-/// # Errors
-/// If there is no Go that is new enough, or the build fails.
-pub(crate) fn ensure(workspace: &Workspace) -> Result<Programs> {
-    NODE.build(workspace)
-}
-
-/// Returns the programs that check the chart, and builds them if they are not cached.
-///
-/// # Errors
-/// As [`ensure`].
-pub(crate) fn tools(workspace: &Workspace) -> Result<Programs> {
-    TOOLS.build(workspace)
-}
-
 /// Returns the folder of prometheus-operator's definitions, a part of its sources.
-///
-/// # Errors
-/// If there is no Go, or they cannot be downloaded.
 pub(crate) fn monitors(workspace: &Workspace) -> Result<PathBuf> {
     let module = "github.com/prometheus-operator/prometheus-operator";
     let sources = MONITORS.download(workspace, module)?;

@@ -8,10 +8,10 @@ use testnode::NetworkSettings;
 use testnode::host::{Workspace, files, interrupt, process};
 use testnode::image::Image;
 use testnode::node;
+use testnode::programs;
 
 use crate::image;
 use crate::kubernetes::Kubernetes;
-use crate::programs;
 
 /// The cluster that the command line selects.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -37,9 +37,6 @@ pub(crate) struct Target {
 
 impl Target {
     /// Starts the test node, or uses the selected cluster, and gives it the images.
-    ///
-    /// # Errors
-    /// If a build fails, or the cluster cannot be used.
     pub(crate) fn prepare(workspace: &Workspace, choice: Choice) -> Result<Self> {
         match choice.kubeconfig {
             None => start(workspace),
@@ -48,9 +45,6 @@ impl Target {
     }
 
     /// Like [`Self::prepare`], with a test node that runs.
-    ///
-    /// # Errors
-    /// As [`Self::prepare`].
     pub(crate) fn prepare_running(workspace: &Workspace, choice: Choice) -> Result<Self> {
         match choice.kubeconfig {
             None => with_images(workspace, image::build(workspace)?),
@@ -59,9 +53,6 @@ impl Target {
     }
 
     /// Returns the full name of one of our images, for a pod.
-    ///
-    /// # Errors
-    /// If there is no such image.
     pub(crate) fn reference(&self, name: &str) -> Result<String> {
         let image = self.image(name)?.reference();
         Ok(match &self.registry {
@@ -71,9 +62,6 @@ impl Target {
     }
 
     /// Returns one of our images.
-    ///
-    /// # Errors
-    /// If there is no such image.
     pub(crate) fn image(&self, name: &str) -> Result<&Image> {
         let image = self.images.iter().find(|image| image.name == name);
         image.with_context(|| format!("no image {name} was built"))
@@ -149,8 +137,8 @@ fn access(workspace: &Workspace, kubeconfig: PathBuf) -> Result<Kubernetes> {
     let (kubectl, helm) = match installed {
         Some(installed) => installed,
         None => {
-            let programs = programs::ensure(workspace)?;
-            (programs.kubectl(), programs.helm())
+            let programs = programs::NODE.build(workspace)?;
+            (programs.path("kubectl"), programs.path("helm"))
         }
     };
     Ok(Kubernetes {
@@ -172,22 +160,16 @@ fn is_own(kubernetes: &Kubernetes, identity: &str) -> bool {
 }
 
 /// Returns the test node as it is.
-///
-/// # Errors
-/// If it does not run.
 pub(crate) fn node(workspace: &Workspace) -> Result<Kubernetes> {
-    let programs = programs::ensure(workspace)?;
+    let programs = programs::NODE.build(workspace)?;
     Ok(Kubernetes {
-        kubectl: programs.kubectl(),
-        helm: programs.helm(),
+        kubectl: programs.path("kubectl"),
+        helm: programs.path("helm"),
         kubeconfig: node::kubeconfig()?,
     })
 }
 
 /// Returns the text of a file of the checkout.
-///
-/// # Errors
-/// If it cannot be read.
 pub(crate) fn read(workspace: &Workspace, path: &str) -> Result<String> {
     files::read(&workspace.root.join(path))
 }

@@ -17,9 +17,6 @@ const LOCK_RETRY: Duration = Duration::from_millis(200);
 
 /// Replaces a file atomically and creates its folder. The file never has wider
 /// permissions than `mode`.
-///
-/// # Errors
-/// If the folder cannot be created or written to.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
@@ -35,26 +32,17 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 }
 
 /// Reads a text file.
-///
-/// # Errors
-/// If it cannot be read: with its path.
 pub fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
 /// Creates a folder and its parents.
-///
-/// # Errors
-/// If it cannot be created: with its path.
 pub fn create_folder(folder: impl AsRef<Path>) -> Result<()> {
     let folder = folder.as_ref();
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))
 }
 
 /// Removes a folder and its contents, if it exists.
-///
-/// # Errors
-/// If it cannot be removed: with its path.
 pub fn remove_folder(folder: impl AsRef<Path>) -> Result<()> {
     let folder = folder.as_ref();
     match fs::remove_dir_all(folder) {
@@ -67,9 +55,6 @@ pub fn remove_folder(folder: impl AsRef<Path>) -> Result<()> {
 
 /// Waits for the exclusive lock of a file, and creates the file. The lock ends with the
 /// returned handle. `holder` describes the work of the process that may hold it.
-///
-/// # Errors
-/// If the file cannot be created or locked, or the command is interrupted.
 pub fn lock(progress: &Progress, path: &Path, holder: &str) -> Result<File> {
     let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
     let mut is_reported = false;

@@ -15,9 +15,6 @@ static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 const EXIT_STATUS: i32 = 130;
 
 /// Starts listening for signals.
-///
-/// # Errors
-/// If the system refuses a signal handler.
 pub fn listen() -> Result<()> {
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         // The order matters: the first signal finds the flag unset, then sets it.
@@ -39,9 +36,6 @@ pub fn is_requested() -> bool {
 }
 
 /// Returns an error if this command was interrupted.
-///
-/// # Errors
-/// [`Interrupted`].
 pub fn check() -> Result<()> {
     if is_requested() {
         return Err(Interrupted.into());

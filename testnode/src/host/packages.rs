@@ -77,9 +77,6 @@ pub fn ensure(progress: &Progress, packages: &[Package], log: &Path) -> Result<(
 }
 
 /// Runs apt-get to its end even if the command is interrupted.
-///
-/// # Errors
-/// If it fails: with the end of its log.
 pub fn apt_get(
     progress: &Progress,
     arguments: &[&str],
@@ -97,9 +94,6 @@ pub fn apt_get(
 }
 
 /// Returns the folder of the network plugins.
-///
-/// # Errors
-/// If there is none.
 pub(crate) fn network_plugins() -> Result<PathBuf> {
     let mut folders = PLUGIN_FOLDERS.iter().map(PathBuf::from);
     let found = folders.find(|folder| folder.join(NETWORK_PLUGIN).is_file());

@@ -29,9 +29,6 @@ const TAIL_LINES: usize = 20;
 const TAIL_BYTES: u64 = 16 * 1024;
 
 /// Runs a short program and returns its standard output.
-///
-/// # Errors
-/// If it cannot be started or fails: with its command line and its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
     let line = command_line(command);
     let out = command
@@ -43,9 +40,6 @@ pub fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Runs a short program with `input` as its standard input.
-///
-/// # Errors
-/// As [`output`].
 pub fn feed(command: &mut Command, input: &str) -> Result<()> {
     let line = command_line(command);
     let mut child = command
@@ -108,9 +102,6 @@ impl<'a> Logged<'a> {
     }
 
     /// Runs `command` to its end, with a line of progress every 15 seconds.
-    ///
-    /// # Errors
-    /// If it cannot be started, fails (with the end of its log), or is interrupted.
     pub fn run(&self, progress: &Progress, command: &Command) -> Result<()> {
         let started = Instant::now();
         let mut printed = started;
@@ -134,9 +125,6 @@ impl<'a> Logged<'a> {
     }
 
     /// Runs `command` to its end, prints its output, and returns its exit status.
-    ///
-    /// # Errors
-    /// If it cannot be started, or is interrupted.
     pub fn show(&self, command: &Command) -> Result<ExitStatus> {
         let mut shown = 0;
         let mut show = || {

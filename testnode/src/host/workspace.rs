@@ -23,9 +23,6 @@ pub struct Workspace {
 
 impl Workspace {
     /// Finds the folders.
-    ///
-    /// # Errors
-    /// If the checkout no longer exists, or neither a home nor a cache folder is set.
     pub fn find() -> Result<Self> {
         // Cargo sets this at run time: the checkout may have moved since it was compiled.
         let package =

@@ -32,9 +32,6 @@ pub(crate) fn kubeconfig_path(client: &str) -> String {
 }
 
 /// Creates new certificates, and the kubeconfigs that refer to them.
-///
-/// # Errors
-/// If the folder cannot be written.
 pub(crate) fn issue(programs: &Programs, settings: &NetworkSettings) -> Result<()> {
     let folder = format!("{}/certs", layout::RUN);
     files::create_folder(&folder)?;

@@ -46,9 +46,6 @@ pub(crate) fn remove_all() -> Result<()> {
 }
 
 /// Creates the cgroup that the kubelet expects.
-///
-/// # Errors
-/// If the kernel refuses.
 pub(crate) fn create_cgroups() -> Result<()> {
     let top = Path::new(CGROUPS);
     let is_v2 = top.join("cgroup.controllers").exists();

@@ -8,9 +8,6 @@ use super::layout::CONTAINERD;
 use crate::host::process;
 
 /// Runs `ctr` and returns its output.
-///
-/// # Errors
-/// If it fails.
 pub(crate) fn run(arguments: &[&str]) -> Result<String> {
     let mut ctr = process::command("ctr");
     ctr.args(["--address", CONTAINERD, "--namespace", "k8s.io"])
@@ -20,9 +17,6 @@ pub(crate) fn run(arguments: &[&str]) -> Result<String> {
 }
 
 /// Imports an image from a file.
-///
-/// # Errors
-/// If the file cannot be read, or containerd does not run.
 pub(crate) fn import(archive: &Path) -> Result<()> {
     run(&["images", "import", &archive.display().to_string()]).map(drop)
 }

@@ -69,9 +69,6 @@ ports:
 
 /// Checks that CoreDNS has read the API server's Services, and that the host reaches it by
 /// its own Service, which takes kube-proxy and the host's routes.
-///
-/// # Errors
-/// If it does not serve.
 pub(crate) fn check(settings: &NetworkSettings) -> Result<()> {
     let connect = |address: SocketAddr| -> std::io::Result<TcpStream> {
         let connection = TcpStream::connect_timeout(&address, TIMEOUT)?;

@@ -59,9 +59,6 @@ pub fn up(workspace: &Workspace, settings: &NetworkSettings) -> Result<()> {
 }
 
 /// Removes the node and everything it left.
-///
-/// # Errors
-/// If this is not root, or something cannot be removed.
 pub fn down(workspace: &Workspace) -> Result<()> {
     let progress = &workspace.progress;
     require_root("down")?;
@@ -103,9 +100,6 @@ pub fn status(workspace: &Workspace, settings: &NetworkSettings) -> Result<()> {
 const MISSING: &str = "there is no node. Start one: cargo xtask cluster up";
 
 /// Returns the path of the administrator's kubeconfig.
-///
-/// # Errors
-/// If there is no node.
 pub fn kubeconfig() -> Result<PathBuf> {
     let path = Path::new(layout::KUBECONFIG);
     if !path.exists() {
@@ -115,9 +109,6 @@ pub fn kubeconfig() -> Result<PathBuf> {
 }
 
 /// Loads those images into the node that it does not have.
-///
-/// # Errors
-/// If a file cannot be read, or the node does not run.
 pub fn load(progress: &Progress, images: &[Image]) -> Result<()> {
     let loaded = containerd::run(&["images", "ls", "--quiet"])?;
     for image in images {

@@ -70,9 +70,6 @@ fn has_link() -> bool {
 }
 
 /// Removes all parts of the network. The kernel removes the routes with the link.
-///
-/// # Errors
-/// If `ip` fails.
 pub(crate) fn remove() -> Result<()> {
     if has_link() {
         ip(&format!("link del {HOST_LINK}"))?;

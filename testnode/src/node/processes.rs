@@ -69,9 +69,6 @@ pub(crate) fn any() -> bool {
 }
 
 /// Kills every node's first process, and thereby all its processes, and waits for its end.
-///
-/// # Errors
-/// If a process does not end within 20 seconds.
 pub(crate) fn end_all() -> Result<()> {
     // Twice: the first round may miss a process that is becoming another program.
     for _ in 0..2 {

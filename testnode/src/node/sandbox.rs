@@ -59,9 +59,6 @@ pub(crate) fn recipe() -> impl std::fmt::Debug {
 }
 
 /// Creates an empty sandbox.
-///
-/// # Errors
-/// If namespaces or mounts are refused.
 pub(crate) fn create(programs: &Programs) -> Result<Init> {
     let mut mounts = Vec::new();
     for place in PLACES {
@@ -114,9 +111,6 @@ pub(crate) fn create(programs: &Programs) -> Result<Init> {
 }
 
 /// Starts one program in the sandbox, where it keeps running.
-///
-/// # Errors
-/// If the sandbox cannot be entered.
 pub(crate) fn start(init: &Init, programs: &Programs, component: &Component) -> Result<()> {
     let mut leave = process::command("nsenter");
     leave

@@ -37,9 +37,6 @@ pub(crate) struct Plan {
 }
 
 /// Plans the node for this machine.
-///
-/// # Errors
-/// If there are no network plugins, or the pause image cannot be written.
 pub(crate) fn plan(programs: &Programs, settings: &NetworkSettings) -> Result<Plan> {
     let pause = Image::write(
         "gateway-queue-node/pause",
@@ -70,9 +67,6 @@ pub(crate) fn plan(programs: &Programs, settings: &NetworkSettings) -> Result<Pl
 }
 
 /// Starts the node on a machine without one.
-///
-/// # Errors
-/// If a step fails or takes too long: with the end of the log that has the cause.
 pub(crate) fn node(
     progress: &Progress,
     programs: &Programs,

@@ -71,9 +71,6 @@ pub(crate) fn read() -> Option<State> {
 }
 
 /// Records the state.
-///
-/// # Errors
-/// If the folder cannot be written.
 pub(crate) fn write(state: &State) -> Result<()> {
     let text = serde_json::to_string(state)?;
     files::replace(path().as_ref(), text.as_bytes(), 0o644)

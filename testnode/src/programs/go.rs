@@ -9,9 +9,6 @@ use serde_json::Value;
 use crate::host::{Progress, interrupt, process};
 
 /// Returns the path of a Go that is new enough to build `what`.
-///
-/// # Errors
-/// If there is none: with what to install.
 pub(super) fn find(oldest: (u32, u32), what: &str) -> Result<PathBuf> {
     let advice = format!(
         "{what} are built from source. Install Go {}.{} or later (https://go.dev/doc/install) and add it to PATH",
@@ -37,9 +34,6 @@ pub(super) fn isolated(go: &mut Command) -> &mut Command {
 
 /// Returns the folder of the sources of `module`, which the go.mod in `folder` requires,
 /// and downloads them if they are not cached.
-///
-/// # Errors
-/// If they cannot be downloaded, or go.sum has another hash.
 pub(super) fn sources(go: &Path, folder: &Path, module: &str) -> Result<PathBuf> {
     let mut download = Command::new(go);
     isolated(&mut download)

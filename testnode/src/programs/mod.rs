@@ -85,23 +85,10 @@ impl Programs {
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
-
-    /// Returns the path of kubectl, in the node's version.
-    pub fn kubectl(&self) -> PathBuf {
-        self.path("kubectl")
-    }
-
-    /// Returns the path of helm 4.
-    pub fn helm(&self) -> PathBuf {
-        self.path("helm")
-    }
 }
 
 impl Module {
     /// Returns the module's programs, and builds them if they are not cached.
-    ///
-    /// # Errors
-    /// If there is no Go that is new enough, or the build fails.
     pub fn build(&self, workspace: &Workspace) -> Result<Programs> {
         let Workspace {
             root,
@@ -163,9 +150,6 @@ impl Module {
 
     /// Returns the folder of the sources of `dependency`, a module that this one's go.mod
     /// requires and its go.sum pins, and downloads them if they are not cached.
-    ///
-    /// # Errors
-    /// If there is no Go that is new enough, or the download fails.
     pub fn download(&self, workspace: &Workspace, dependency: &str) -> Result<PathBuf> {
         let go = go::find(self.oldest_go, self.what)?;
         let folder = workspace.root.join(self.folder);

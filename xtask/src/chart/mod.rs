@@ -10,10 +10,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use testnode::host::{Workspace, files, interrupt, process};
+use testnode::programs::{NODE, Programs};
 
 use crate::debian;
 use crate::kubernetes::Kubernetes;
-use crate::programs::{self, Programs};
+use crate::programs::{self, TOOLS};
 use crate::target::{self, Target};
 
 const CHART: &str = "charts/gateway-queue-operator";
@@ -47,11 +48,11 @@ struct Check<'a> {
 /// # Errors
 /// If a check fails, with the errors of all checks, or if a tool is missing.
 pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes, own_node: bool) -> Result<()> {
-    let tools = programs::tools(workspace)?;
+    let tools = TOOLS.build(workspace)?;
     let check = Check {
         workspace,
         chart: workspace.root.join(CHART),
-        helms: [tools.path("helm3"), programs::ensure(workspace)?.helm()],
+        helms: [tools.path("helm3"), NODE.build(workspace)?.path("helm")],
         promtool: debian::prometheus(workspace)?.promtool,
         tools,
         kubernetes,
@@ -85,9 +86,6 @@ pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes, own_node: bo
 }
 
 /// Returns the environment variables of the tests in e2e/tests/chart.
-///
-/// # Errors
-/// If a tool is missing and cannot be built or installed.
 pub(crate) fn variables(
     workspace: &Workspace,
     target: &Target,
@@ -97,7 +95,7 @@ pub(crate) fn variables(
     Ok([
         ("PROMTOOL", prometheus.promtool.into()),
         ("PROMETHEUS", prometheus.prometheus.into()),
-        ("HELM3", programs::tools(workspace)?.path("helm3").into()),
+        ("HELM3", TOOLS.build(workspace)?.path("helm3").into()),
         ("HELM4", target.kubernetes.helm.clone().into()),
         ("OPERATOR_TAG", tag("gateway-queue-operator")?),
         ("QUEUE_TAG", tag("gateway-queue")?),
@@ -106,11 +104,8 @@ pub(crate) fn variables(
 }
 
 /// Writes the chart's README.
-///
-/// # Errors
-/// If helm-docs is missing and cannot be built, or finds a value without a description.
 pub(crate) fn write_readme(workspace: &Workspace) -> Result<()> {
-    let tools = programs::tools(workspace)?;
+    let tools = TOOLS.build(workspace)?;
     let chart = workspace.root.join(CHART);
     let readme = generated_readme(&tools, &chart)?;
     files::replace(&chart.join(README), readme.as_bytes(), 0o644)?;

@@ -29,9 +29,6 @@ const BUCKETS: u32 = 2;
 const SPACING: Duration = Duration::from_millis(5250);
 
 /// Runs the demo, and leaves everything running.
-///
-/// # Errors
-/// If a step fails, a shard does not become ready, or one identified too early.
 pub(crate) fn run(workspace: &Workspace, choice: Choice) -> Result<()> {
     let target = Target::prepare(workspace, choice)?;
     let scenario = Scenario::prepare(workspace, target, "gateway-queue-demo")?;

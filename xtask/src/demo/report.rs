@@ -147,9 +147,6 @@ impl Summary {
     }
 
     /// Checks the result.
-    ///
-    /// # Errors
-    /// If a shard is missing, or an identify broke a rule of Discord.
     pub(crate) fn verdict(&self) -> Result<()> {
         if self.violations > 0 {
             bail!("{} identifies broke Discord's rules", self.violations);

@@ -15,9 +15,6 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Prints a row for each answered identify, and returns the record once `shards` shards are
 /// ready.
-///
-/// # Errors
-/// If that takes too long.
 pub(crate) fn until_ready(kubernetes: &Kubernetes, namespace: &str, shards: u32) -> Result<Value> {
     let record =
         format!("/api/v1/namespaces/{namespace}/services/fake-discord:control/proxy/record");

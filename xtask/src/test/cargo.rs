@@ -10,9 +10,6 @@ use testnode::host::process::{Logged, tail};
 use super::report;
 
 /// Runs cargo to its end. The log has the name of the suite.
-///
-/// # Errors
-/// If it fails: with the names of the failed tests and the path of the log.
 pub(super) fn run(
     workspace: &Workspace,
     suite: &str,

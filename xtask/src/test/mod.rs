@@ -75,9 +75,6 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice, only: &[String]) -> Res
 
 impl Run<'_> {
     /// Runs a suite.
-    ///
-    /// # Errors
-    /// If the command is interrupted.
     fn suite(&self, suite: &Suite) -> Result<Outcome> {
         interrupt::check()?;
         let progress = &self.workspace.progress;
