@@ -148,12 +148,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_in_millions_of_bytes() {
-        assert_eq!(megabytes(9_449_999), "9.4 MB");
-        assert_eq!(megabytes(MAX_PRODUCT_BYTES), "10.0 MB");
-    }
-
-    #[test]
     fn only_a_registry_on_this_machine_is_used_without_tls() {
         assert!(is_loopback("localhost:5000") && is_loopback("127.0.0.1:5000/team"));
         assert!(

@@ -113,14 +113,3 @@ fn has_containerd_service() -> bool {
     Path::new("/run/systemd/system").exists()
         && process::output(process::command("systemctl").args(is_active)).is_ok()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_is_installed_if_its_file_is() {
-        assert!(is_installed("sh"));
-        assert!(!is_installed("no-such-program-here"));
-    }
-}

@@ -186,18 +186,13 @@ mod tests {
             {"t":99999,"shard":2,"event":"asked"}"#;
         let rows = rows(&record(), &notes(log));
         assert_eq!(rows[0].asked, Some(9990));
+        assert!(rows[0].text(0).ends_with("the first"));
         assert_eq!((rows[1].asked, rows[1].granted), (Some(9000), Some(15_250)));
         let text = rows[1].text(9000);
         assert!(
             text.contains("6.25 s") && text.ends_with("5.251 s"),
             "{text}"
         );
-    }
-
-    #[test]
-    fn a_row_without_events_is_shown_all_the_same() {
-        let rows = rows(&record(), &[]);
-        assert!(rows[0].text(0).ends_with("the first"));
     }
 
     #[test]
