@@ -49,6 +49,7 @@ pub mod bot_token;
 pub mod gateway_bot;
 pub mod leadership;
 pub mod lease_state;
+mod names;
 pub mod pacing;
 pub mod protocol;
 pub mod queue;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::leadership::term::{ReceivedHandover, Term};
 use crate::lease_state::last_known::LastKnown;
+use crate::names::named;
 use crate::time::Moment;
 
 /// The last state that the election published.
@@ -73,31 +74,17 @@ impl LeadershipState {
     }
 }
 
-/// What this process does with requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It grants them.
-    Leader,
-    /// It holds the Lease but could not renew it, and grants nothing until it can.
-    Expired,
-    /// It forwards them to the leader.
-    Follower,
-    /// It holds them, because no leader is known.
-    None,
-}
-
-impl Role {
-    /// All roles.
-    pub const ALL: [Self; 4] = [Self::Leader, Self::Expired, Self::Follower, Self::None];
-
-    /// Returns the name in metrics and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Leader => "leader",
-            Self::Expired => "expired",
-            Self::Follower => "follower",
-            Self::None => "none",
-        }
+named! {
+    /// What this process does with requests.
+    pub enum Role {
+        /// It grants them.
+        Leader = "leader",
+        /// It holds the Lease but could not renew it, and grants nothing until it can.
+        Expired = "expired",
+        /// It forwards them to the leader.
+        Follower = "follower",
+        /// It holds them, because no leader is known.
+        None = "none",
     }
 }
 

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use crate::names::named;
+
 /// The annotation of a [`HandoverRecord`](super::HandoverRecord); absent while there is a leader.
 pub const HANDOVER: &str = "gatewayqueue.dev/handover";
 
@@ -28,32 +30,34 @@ const STARTS_RESET: &str = "gatewayqueue.dev/session-starts-reset";
 /// The longest error that is written, in bytes: the whole object must stay small.
 const MAX_LAST_ERROR_BYTES: usize = 512;
 
-/// What is known of the bot's token, never the token itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenState {
-    /// The queue runs without a token: no session starts are counted.
-    None,
-    /// A token file is configured, but it is absent, empty or unreadable.
-    Missing,
-    /// There is a token, and Discord has not responded to it yet.
-    Unchecked,
-    /// Discord answered with the limits of this token.
-    Accepted,
-    /// Discord answered 401.
-    Rejected,
+named! {
+    /// What is known of the bot's token, never the token itself.
+    pub enum TokenState {
+        /// The queue runs without a token: no session starts are counted.
+        None = "none",
+        /// A token file is configured, but it is absent, empty or unreadable.
+        Missing = "missing",
+        /// There is a token, and Discord has not responded to it yet.
+        Unchecked = "unchecked",
+        /// Discord answered with the limits of this token.
+        Accepted = "accepted",
+        /// Discord answered 401.
+        Rejected = "rejected",
+    }
 }
 
-/// Why nothing is granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockedBy {
-    /// A token file is configured, but it is absent, empty or unreadable.
-    TokenMissing,
-    /// Discord answered 401.
-    TokenRejected,
-    /// Discord has not reported the limits yet.
-    SessionStartsUnknown,
-    /// No session start is left above the reserve.
-    SessionStartsExhausted,
+named! {
+    /// Why nothing is granted.
+    pub enum BlockedBy {
+        /// A token file is configured, but it is absent, empty or unreadable.
+        TokenMissing = "token_missing",
+        /// Discord answered 401.
+        TokenRejected = "token_rejected",
+        /// Discord has not reported the limits yet.
+        SessionStartsUnknown = "session_starts_unknown",
+        /// No session start is left above the reserve.
+        SessionStartsExhausted = "session_starts_exhausted",
+    }
 }
 
 /// The session starts of the bot when they were written.
@@ -162,55 +166,6 @@ impl Entry {
     }
 }
 
-impl TokenState {
-    const ALL: [Self; 5] = [
-        Self::None,
-        Self::Missing,
-        Self::Unchecked,
-        Self::Accepted,
-        Self::Rejected,
-    ];
-
-    /// Returns the name in annotations, metrics and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Missing => "missing",
-            Self::Unchecked => "unchecked",
-            Self::Accepted => "accepted",
-            Self::Rejected => "rejected",
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|t| t.as_str() == name)
-    }
-}
-
-impl BlockedBy {
-    /// All reasons.
-    pub const ALL: [Self; 4] = [
-        Self::TokenMissing,
-        Self::TokenRejected,
-        Self::SessionStartsUnknown,
-        Self::SessionStartsExhausted,
-    ];
-
-    /// Returns the name in annotations, metrics and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TokenMissing => "token_missing",
-            Self::TokenRejected => "token_rejected",
-            Self::SessionStartsUnknown => "session_starts_unknown",
-            Self::SessionStartsExhausted => "session_starts_exhausted",
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|b| b.as_str() == name)
-    }
-}
-
 fn text(value: impl std::fmt::Display) -> String {
     value.to_string()
 }
@@ -269,12 +224,6 @@ mod tests {
         };
         for entry in [full(), sparse] {
             assert_eq!(Entry::read(&stored(&entry)), Some(entry));
-        }
-        for token in TokenState::ALL {
-            assert_eq!(TokenState::parse(token.as_str()), Some(token));
-        }
-        for blocked_by in BlockedBy::ALL {
-            assert_eq!(BlockedBy::parse(blocked_by.as_str()), Some(blocked_by));
         }
     }
 

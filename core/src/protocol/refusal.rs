@@ -6,45 +6,22 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::lease_state::BlockedBy;
+use crate::names::named;
 use crate::protocol::request::Malformed;
 
-/// Why a waiter was not granted in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Other waiters are before it, or the spacing of its bucket has not passed.
-    Waiting,
-    /// No session start is left.
-    SessionStartsExhausted,
-    /// Discord has not reported the session starts, or there is no token to fetch them with.
-    SessionStartsUnknown,
-    /// Discord rejects the token.
-    TokenRejected,
-    /// There is no leader, or it cannot be reached.
-    NoLeader,
-}
-
-impl Reason {
-    /// Returns the name in responses and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::SessionStartsExhausted => "session_starts_exhausted",
-            Self::SessionStartsUnknown => "session_starts_unknown",
-            Self::TokenRejected => "token_rejected",
-            Self::NoLeader => "no_leader",
-        }
-    }
-
-    fn parse(word: &str) -> Option<Self> {
-        [
-            Self::Waiting,
-            Self::SessionStartsExhausted,
-            Self::SessionStartsUnknown,
-            Self::TokenRejected,
-            Self::NoLeader,
-        ]
-        .into_iter()
-        .find(|reason| reason.as_str() == word)
+named! {
+    /// Why a waiter was not granted in time.
+    pub enum Reason {
+        /// Other waiters are before it, or the spacing of its bucket has not passed.
+        Waiting = "waiting",
+        /// No session start is left.
+        SessionStartsExhausted = "session_starts_exhausted",
+        /// Discord has not reported the session starts, or there is no token to fetch them with.
+        SessionStartsUnknown = "session_starts_unknown",
+        /// Discord rejects the token.
+        TokenRejected = "token_rejected",
+        /// There is no leader, or it cannot be reached.
+        NoLeader = "no_leader",
     }
 }
 

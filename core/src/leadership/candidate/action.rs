@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::leadership::term::Term;
+use crate::names::named;
 use crate::time::Moment;
 
 /// What the caller has to do next.
@@ -31,27 +32,16 @@ pub enum Action {
     Wait(Option<Moment>),
 }
 
-/// A kind of request to the API server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Reads the Lease.
-    Read,
-    /// Makes this pod the holder.
-    Take,
-    /// Renews the Lease of this pod.
-    Renew,
-    /// Releases the Lease, with a handover.
-    Release,
-}
-
-impl Request {
-    /// Returns the name in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Take => "take",
-            Self::Renew => "renew",
-            Self::Release => "release",
-        }
+named! {
+    /// A kind of request to the API server.
+    pub enum Request {
+        /// Reads the Lease.
+        Read = "read",
+        /// Makes this pod the holder.
+        Take = "take",
+        /// Renews the Lease of this pod.
+        Renew = "renew",
+        /// Releases the Lease, with a handover.
+        Release = "release",
     }
 }
