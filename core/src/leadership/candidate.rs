@@ -25,11 +25,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use crate::leadership::candidate::action::{Action, Request};
+pub use crate::leadership::candidate::action::Action;
 pub use crate::leadership::candidate::event::Event;
-use crate::leadership::election::{Answer, Config, Election, Kind, Step, Write};
+pub use crate::leadership::election::Request;
+use crate::leadership::election::{Config, Election, Failure, Kind, Step, Write};
 use crate::leadership::leader_health::Renewal;
-use crate::leadership::lease_object::{self, Failure, LeaseObject};
+use crate::leadership::lease_object::{self, LeaseObject};
 use crate::leadership::state::LeadershipState;
 use crate::leadership::term::Term;
 use crate::lease_state::Handover;
@@ -207,7 +208,8 @@ impl Candidate {
             Some(handover) => self.pending = Some(Pending::Settled(write, handover)),
             None => {
                 self.events.push(Event::HandoverDelayed);
-                self.election.answered(Answer::Failed, now);
+                let failure = Failure::Other("no handover".to_owned());
+                self.election.answered(Err(failure), now);
                 self.update(now);
             }
         }

@@ -15,8 +15,11 @@
 //!
 //! The rates of two clocks may differ by up to 5 %, a hundred times more than they do in practice.
 
+mod step;
+
 use std::time::Duration;
 
+pub use crate::leadership::election::step::{Failure, Kind, Lease, Request, Step, Write};
 use crate::leadership::term::{ReceivedHandover, Term};
 use crate::lease_state::HandoverRecord;
 use crate::time::Moment;
@@ -70,85 +73,12 @@ pub fn margin(duration: Duration) -> Duration {
     duration / 10
 }
 
-/// A Lease at one version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// The UID. A Lease that was deleted and created again has another one.
-    pub uid: String,
-    /// The resource version, which changes with every write and has no order.
-    pub version: String,
-    /// The holder; none if the Lease was released.
-    pub holder: Option<String>,
-    /// How long the holder is considered the leader after its last renewal.
-    pub duration: Option<Duration>,
-    /// The handover of the last leader.
-    pub handover: Option<HandoverRecord>,
-    /// The address for forwarded requests, as the leader wrote it.
-    pub address: Option<String>,
-}
-
-/// What to do next: at most one request at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Read the Lease.
-    Read,
-    /// Change the Lease, if it still has this version.
-    Write(Write),
-    /// Wait until this moment; without one, until the next input.
-    Wait(Option<Moment>),
-}
-
-/// A change of one version of the Lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// The UID of the Lease.
-    pub uid: String,
-    /// The resource version that is changed.
-    pub version: String,
-    /// The kind of change.
-    pub kind: Kind,
-}
-
-/// The kind of change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Become the holder with this name, and remove what the last leader wrote: the handover
-    /// and the fingerprint that makes its published session starts valid.
-    Take(String),
-    /// Stay the holder.
-    Renew,
-    /// Release the Lease, with a handover.
-    Release,
-}
-
-/// The result of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It succeeded, with the Lease after it.
-    Lease(Lease),
-    /// The Lease does not exist.
-    Missing,
-    /// The Lease has another UID or version by now, so nothing was changed.
-    Conflict,
-    /// An error, or no response: the API server may execute it before or after this, or never.
-    Failed,
-}
-
 /// The Lease as it was last observed.
 #[derive(Clone, Debug)]
 struct Observation {
     lease: Lease,
     /// Since when it was not observed to change.
     since: Moment,
-}
-
-/// The kind of the request in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum InFlight {
-    Read,
-    Take,
-    Renew,
-    Release,
 }
 
 /// An attempt to take the Lease, which may succeed without a response.
@@ -176,7 +106,7 @@ pub struct Election {
     renew_at: Moment,
     resigned: bool,
     /// The request in flight, and when it was sent.
-    in_flight: Option<(InFlight, Moment)>,
+    in_flight: Option<(Request, Moment)>,
     retry_at: Moment,
     backoff: Duration,
     /// Whether a write has failed since the last success of one.
@@ -253,7 +183,7 @@ impl Election {
         }
         let Some(seen) = self.seen.as_ref().filter(|_| !self.must_read) else {
             self.must_read = false;
-            self.in_flight = Some((InFlight::Read, now));
+            self.in_flight = Some((Request::Read, now));
             return Step::Read;
         };
         let Lease { uid, version, .. } = seen.lease.clone();
@@ -267,42 +197,38 @@ impl Election {
                 _ => Kind::Take(self.attempt(now)),
             },
         };
-        let request = match kind {
-            Kind::Take(_) => InFlight::Take,
-            Kind::Renew => InFlight::Renew,
-            Kind::Release => InFlight::Release,
-        };
-        self.in_flight = Some((request, now));
+        self.in_flight = Some((kind.request(), now));
         Step::Write(Write { uid, version, kind })
     }
 
-    /// Takes the result of the request that [`Election::step`] returned.
-    pub fn answered(&mut self, answer: Answer, now: Moment) {
+    /// Takes the result of the request that [`Election::step`] returned: the Lease after it, or why
+    /// it failed.
+    pub fn answered(&mut self, answer: Result<Lease, Failure>, now: Moment) {
         let Some((request, sent)) = self.in_flight.take() else {
             return;
         };
         match answer {
-            Answer::Lease(lease) => {
+            Ok(lease) => {
                 // A successful read is no evidence that writes succeed.
-                if request != InFlight::Read {
+                if request != Request::Read {
                     self.write_failed = false;
                 }
                 if !self.write_failed {
                     self.backoff = BACKOFF.0;
                 }
                 self.see(lease, now);
-                if matches!(request, InFlight::Take | InFlight::Renew) {
+                if matches!(request, Request::Take | Request::Renew) {
                     self.renewed(sent);
                 }
             }
-            Answer::Missing => {
+            Err(Failure::Missing) => {
                 self.term = None;
                 self.attempt = None;
                 self.seen = None;
                 self.pause(now);
             }
             // The next step depends on the current Lease.
-            Answer::Conflict => {
+            Err(Failure::Conflict) => {
                 self.must_read = true;
                 if self.write_failed {
                     self.pause(now);
@@ -310,9 +236,9 @@ impl Election {
                 self.write_failed = true;
             }
             // Only a read shows whether the write was executed.
-            Answer::Failed => {
+            Err(Failure::Denied(_) | Failure::Other(_)) => {
                 self.must_read = true;
-                self.write_failed |= request != InFlight::Read;
+                self.write_failed |= request != Request::Read;
                 self.pause(now);
             }
         }

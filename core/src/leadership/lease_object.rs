@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+pub use crate::leadership::election::Failure;
 use crate::leadership::election::{Lease, Write};
 use crate::lease_state::{
     HANDOVER, Handover, HandoverRecord, LEADER_ADDRESS, TOKEN_FINGERPRINT, Unreachable, obsolete,
@@ -25,23 +26,6 @@ pub struct LeaseObject {
     pub renewed: Option<Timestamp>,
     /// All annotations; the lease state is among them.
     pub annotations: BTreeMap<String, String>,
-}
-
-/// Why a request failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// The Lease does not exist.
-    #[error("the Lease does not exist")]
-    Missing,
-    /// The Lease has another UID or resource version by now.
-    #[error("another client has written to the Lease")]
-    Conflict,
-    /// The API server denies this pod access, with a message that quotes it.
-    #[error("{0}")]
-    Denied(String),
-    /// Any other failure, with a message that quotes the API server.
-    #[error("{0}")]
-    Other(String),
 }
 
 impl LeaseObject {

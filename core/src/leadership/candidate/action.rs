@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::leadership::term::Term;
-use crate::names::named;
 use crate::time::Moment;
 
 /// What the caller has to do next.
@@ -30,18 +29,4 @@ pub enum Action {
     /// Wait until this moment or the next input, whichever is first; without a moment, until
     /// the next input.
     Wait(Option<Moment>),
-}
-
-named! {
-    /// A kind of request to the API server.
-    pub enum Request {
-        /// Reads the Lease.
-        Read = "read",
-        /// Makes this pod the holder.
-        Take = "take",
-        /// Renews the Lease of this pod.
-        Renew = "renew",
-        /// Releases the Lease, with a handover.
-        Release = "release",
-    }
 }

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use crate::leadership::candidate::action::Request;
 use crate::leadership::candidate::event::Event;
 use crate::leadership::candidate::{Candidate, pod_of};
-use crate::leadership::election::Answer;
+use crate::leadership::election::{Failure, Request};
 use crate::leadership::leader_health::Renewal;
-use crate::leadership::lease_object::{Failure, LeaseObject};
+use crate::leadership::lease_object::LeaseObject;
 use crate::lease_state::Unreachable;
 use crate::time::Moment;
 
@@ -28,26 +27,22 @@ impl Candidate {
             succeeded: answer.is_ok(),
         });
         self.check_gone(&answer, now);
-        let (answer, failure) = match answer {
-            Ok(lease_object) => {
-                let lease = lease_object.lease.clone();
-                // A renewal that a read finds may be as old as the last observation.
-                self.observe(lease_object, self.last_at, now);
-                if !self.ready {
-                    self.ready = true;
-                    self.events.push(Event::Ready);
-                }
-                (Answer::Lease(lease), None)
-            }
-            Err(Failure::Conflict) => (Answer::Conflict, None),
-            Err(failure @ Failure::Missing) => (Answer::Missing, Some(failure)),
-            Err(failure @ (Failure::Denied(_) | Failure::Other(_))) => {
-                (Answer::Failed, Some(failure))
-            }
+        let error = match &answer {
+            Ok(_) | Err(Failure::Conflict) => None,
+            Err(failure) => Some(failure.to_string()),
         };
-        match (failure, self.failing) {
+        let answer = answer.map(|lease_object| {
+            let lease = lease_object.lease.clone();
+            // A renewal that a read finds may be as old as the last observation.
+            self.observe(lease_object, self.last_at, now);
+            if !self.ready {
+                self.ready = true;
+                self.events.push(Event::Ready);
+            }
+            lease
+        });
+        match (error, self.failing) {
             (Some(error), None) => {
-                let error = error.to_string();
                 self.events.push(Event::Unreachable { request, error });
                 self.failing = Some(request);
             }

@@ -1,6 +1,6 @@
 //! What a candidate logs and counts.
 
-use crate::leadership::candidate::action::Request;
+use crate::leadership::election::Request;
 use crate::leadership::state::Leader;
 
 /// Something to log or count.
