@@ -1,4 +1,4 @@
-//! Discord's answer is read for exactly what it says, or refused.
+//! Discord's response is read exactly, or refused.
 
 // A test fails by panicking.
 #![allow(clippy::unwrap_used)]
@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// A good answer that quotes a token.
+/// A valid response that quotes a token.
 const GOOD: &str = r#"{"url":"t0ken","shards":1,"session_start_limit":{"total":2,"remaining":3,"reset_after":4,"max_concurrency":5}}"#;
 
 /// The fields that are read.
@@ -36,7 +36,7 @@ const WRONG: [&str; 10] = [
     "[1]",
 ];
 
-/// JSON of any kind. Lists are shorter than an answer has fields.
+/// JSON of any kind. A list is shorter than the number of fields.
 fn any_json() -> impl Strategy<Value = Value> {
     let number = prop_oneof![
         any::<u64>().prop_map(Value::from),
@@ -44,11 +44,12 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         (0..5000_u64).prop_map(Value::from),
     ];
+    let text = ".{0,9}".prop_map(Value::String);
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
         number,
-        ".{0,9}".prop_map(Value::String),
+        text
     ];
     leaf.prop_recursive(3, 12, 2, |inner| {
         let list = vec(inner.clone(), 0..2).prop_map(Value::Array);
@@ -58,7 +59,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-const PLACES: [&str; 8] = [
+/// The fields of a response, as JSON pointers.
+const POINTERS: [&str; 8] = [
     "",
     "/url",
     "/shards",
@@ -69,40 +71,35 @@ const PLACES: [&str; 8] = [
     "/session_start_limit/max_concurrency",
 ];
 
-/// A good answer in which a few places have another value, or none.
+/// A valid response in which a few fields have another value, or are missing.
 fn nearly_good() -> impl Strategy<Value = Value> {
     let change = (
-        prop::sample::select(&PLACES[..]),
+        prop::sample::select(&POINTERS[..]),
         prop::option::of(any_json()),
     );
     vec(change, 0..3).prop_map(|changes| {
-        let mut answer = json!({"url": "wss://x", "shards": 1, "session_start_limit":
+        let mut response = json!({"url": "wss://x", "shards": 1, "session_start_limit":
             {"total": 1000, "remaining": 999, "reset_after": 14_400_000, "max_concurrency": 16}});
-        for (place, value) in changes {
-            match value {
-                Some(value) => {
-                    if let Some(at) = answer.pointer_mut(place) {
-                        *at = value;
-                    }
+        for (pointer, value) in changes {
+            let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
+            if let Some(value) = value {
+                if let Some(field) = response.pointer_mut(pointer) {
+                    *field = value;
                 }
-                None => {
-                    let (parent, key) = place.rsplit_once('/').unwrap_or_default();
-                    if let Some(Value::Object(map)) = answer.pointer_mut(parent) {
-                        map.remove(key);
-                    }
-                }
+            } else if let Some(Value::Object(parent)) = response.pointer_mut(parent) {
+                parent.remove(key);
             }
         }
-        answer
+        response
     })
 }
 
-/// The limits in an answer by the rules; none if a required field is missing or wrong.
-fn meant(answer: &Value) -> Option<Limits> {
-    let limit = answer.get("session_start_limit")?;
+/// Returns the limits in a response; none if a required field is missing or wrong.
+fn expected(response: &Value) -> Option<Limits> {
+    let limit = response.get("session_start_limit")?;
     let number = |key: &str| limit.get(key)?.as_u64();
     Some(Limits {
-        shards: answer.get("shards")?.as_u64()?.try_into().ok()?,
+        shards: response.get("shards")?.as_u64()?.try_into().ok()?,
         total: number("total")?,
         remaining: number("remaining")?,
         reset_after: Duration::from_millis(number("reset_after")?),
@@ -120,9 +117,34 @@ proptest! {
     }
 
     #[test]
-    fn an_answer_is_read_for_exactly_what_it_says(answer in nearly_good()) {
-        let parsed = Limits::parse(answer.to_string().as_bytes());
-        prop_assert_eq!(parsed.ok(), meant(&answer));
+    fn a_response_is_read_exactly(response in nearly_good()) {
+        let parsed = Limits::parse(response.to_string().as_bytes());
+        prop_assert_eq!(parsed.ok(), expected(&response));
+    }
+}
+
+#[test]
+fn anything_but_an_object_is_refused() {
+    for body in [
+        "",
+        "<html>",
+        "[]",
+        "[3,[1000,999,60000,1]]",
+        r#"{"shards":3,"session_start_limit":[1000,999,60000,1]}"#,
+        r#"{"url":"wss://x"}"#,
+    ] {
+        assert!(Limits::parse(body.as_bytes()).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn an_impossible_concurrency_is_not_used() {
+    for m in ["0", "4097", "18446744073709551615"] {
+        let body = GOOD.replace(r#"max_concurrency":5"#, &format!(r#"max_concurrency":{m}"#));
+        assert_eq!(
+            Limits::parse(body.as_bytes()).unwrap().max_concurrency,
+            None
+        );
     }
 }
 
@@ -144,7 +166,7 @@ fn every_wrong_missing_or_repeated_field_is_refused() {
 }
 
 #[test]
-fn any_one_byte_may_be_wrong() {
+fn a_response_with_one_wrong_byte_is_read_exactly_or_refused() {
     for at in 0..GOOD.len() {
         for byte in 0..=u8::MAX {
             let mut body = GOOD.as_bytes().to_vec();
@@ -153,8 +175,8 @@ fn any_one_byte_may_be_wrong() {
                 continue;
             };
             let text = String::from_utf8_lossy(&body);
-            let answer: Value = serde_json::from_str(&text).unwrap();
-            assert_eq!(Some(limits), meant(&answer), "{text}");
+            let response: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(Some(limits), expected(&response), "{text}");
         }
     }
 }
