@@ -45,6 +45,11 @@ impl Sub<Duration> for Moment {
     }
 }
 
+/// Returns a length in milliseconds, rounded up.
+pub(crate) fn millis_rounded_up(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 fn nanos(length: Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }

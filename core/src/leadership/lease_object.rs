@@ -180,42 +180,34 @@ mod tests {
         }
     }
 
+    fn parse(stored: &Value) -> LeaseObject {
+        LeaseObject::parse(stored.to_string().as_bytes()).unwrap()
+    }
+
     #[test]
     fn what_is_written_is_read_back() {
         let now: Timestamp = "2026-11-24T03:04:05.000006789Z".parse().unwrap();
         let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7",
             "annotations": {HANDOVER: HandoverRecord::NeverLed.write(), TOKEN_FINGERPRINT: "0badcafe", "other": "stays"}}});
-        let parse = |stored: &Value| LeaseObject::parse(stored.to_string().as_bytes()).unwrap();
         let new = parse(&stored);
         assert_eq!(new.lease.handover, Some(HandoverRecord::NeverLed));
         assert_eq!((new.lease.holder, new.lease.duration), (None, None));
 
         let fifteen = Duration::from_secs(15);
-        let taking = parse(&stored).take(
-            &write(Kind::Take("me".to_owned())),
-            "me",
-            "10.0.0.1:9091",
-            fifteen,
-            now,
-        );
+        let (address, take) = ("10.0.0.1:9091", write(Kind::Take("me".to_owned())));
+        let taking = parse(&stored).take(&take, "me", address, fifteen, now);
         merge(&mut stored, &taking);
         let taken = parse(&stored);
         assert_eq!(taken.lease.holder.as_deref(), Some("me"));
         assert_eq!(taken.lease.duration, Some(fifteen));
-        assert_eq!(taken.lease.address.as_deref(), Some("10.0.0.1:9091"));
+        assert_eq!(taken.lease.address.as_deref(), Some(address));
         assert_eq!((taken.lease.handover, taken.transitions), (None, 1));
         assert_eq!(taken.annotations.get(TOKEN_FINGERPRINT), None);
         assert!(taken.annotations.contains_key("other"));
         assert_eq!(stored["spec"]["renewTime"], "2026-11-24T03:04:05.000006Z");
 
         let annotations = BTreeMap::from([("a", Some("b".to_owned())), ("other", None)]);
-        let renewing = renew(
-            &write(Kind::Renew),
-            &annotations,
-            "10.0.0.1:9091",
-            fifteen,
-            now,
-        );
+        let renewing = renew(&write(Kind::Renew), &annotations, address, fifteen, now);
         merge(&mut stored, &renewing);
         let renewed = parse(&stored);
         assert_eq!(renewed.annotations.get("a").map(String::as_str), Some("b"));
@@ -228,10 +220,8 @@ mod tests {
             spacing: Duration::from_secs(5),
             uncounted: Some(1),
         };
-        merge(
-            &mut stored,
-            &release(&write(Kind::Release), handover.clone(), now),
-        );
+        let releasing = release(&write(Kind::Release), handover.clone(), now);
+        merge(&mut stored, &releasing);
         let released = parse(&stored).lease;
         assert_eq!(released.handover, Some(HandoverRecord::Released(handover)));
         assert_eq!((released.holder, released.address), (None, None));
@@ -241,7 +231,6 @@ mod tests {
     fn a_report_is_on_the_lease_until_another_pod_takes_it() {
         let mut stored = json!({"metadata": {"uid": "u", "resourceVersion": "7"},
             "spec": {"holderIdentity": "a_1", "renewTime": "2026-11-24T03:04:05.000006Z"}});
-        let parse = |stored: &Value| LeaseObject::parse(stored.to_string().as_bytes()).unwrap();
         let before = parse(&stored);
         let unreachable = Unreachable {
             leader: "a_1".to_owned(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway_bot::MAX_BUCKETS;
+use crate::time::millis_rounded_up;
 
 /// The maximum wait and spacing: a spacing is at most two days, and each leader adds to a wait
 /// for the drift of its clock.
@@ -60,8 +61,13 @@ impl HandoverRecord {
             Self::NeverLed => Json::NeverLed,
             Self::Released(handover) => Json::Released {
                 lease: handover.lease.clone(),
-                waits_ms: handover.waits.iter().map(milliseconds).collect(),
-                spacing_ms: milliseconds(&handover.spacing),
+                waits_ms: handover
+                    .waits
+                    .iter()
+                    .copied()
+                    .map(millis_rounded_up)
+                    .collect(),
+                spacing_ms: millis_rounded_up(handover.spacing),
                 uncounted: handover.uncounted,
             },
         };
@@ -96,10 +102,6 @@ impl HandoverRecord {
 fn wait(milliseconds: u64) -> Option<Duration> {
     let wait = Duration::from_millis(milliseconds);
     (wait <= MAX_WAIT).then_some(wait)
-}
-
-fn milliseconds(length: &Duration) -> u64 {
-    u64::try_from(length.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -81,35 +81,17 @@ impl LastKnown {
 
 #[cfg(test)]
 mod tests {
-    use crate::lease_state::SessionStarts;
-
     use super::*;
+    use crate::testing;
 
     fn published() -> PublishedState {
-        PublishedState {
-            entry: Entry {
-                token: TokenState::Accepted,
-                blocked_by: None,
-                max_concurrency: Some(16),
-                recommended_shards: Some(100),
-                session_starts: Some(SessionStarts {
-                    total: 1000,
-                    remaining: 500,
-                    reset_time: None,
-                }),
-                ..Entry::new("pod")
-            },
-            token_fingerprint: Some("0badcafe".to_owned()),
-        }
+        testing::published("pod", 16)
     }
 
     fn read(published: &PublishedState) -> Option<LastKnown> {
         let annotations = published.annotations().into_iter();
-        LastKnown::read(
-            &annotations
-                .filter_map(|(k, v)| Some((k.to_owned(), v?)))
-                .collect(),
-        )
+        let annotations = annotations.filter_map(|(k, v)| Some((k.to_owned(), v?)));
+        LastKnown::read(&annotations.collect())
     }
 
     #[test]

@@ -144,11 +144,6 @@ impl Pacer {
         self.buckets.len() as u32
     }
 
-    /// Returns the number of waiters in all buckets.
-    pub fn waiting(&self) -> usize {
-        self.waiters.len()
-    }
-
     /// Adds a waiter of `shard` that arrives at `now`. It takes the oldest reservation of its
     /// shard. Returns whether there was one. `id` must be new.
     pub fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
@@ -221,13 +216,8 @@ impl Pacer {
             arrived: waiter.arrived,
             allowed: waiter.offered.max(free_at),
         };
-        self.writing.insert(
-            id,
-            Writing {
-                waiter,
-                bucket: Some(bucket),
-            },
-        );
+        let bucket = Some(bucket);
+        self.writing.insert(id, Writing { waiter, bucket });
         Some(grant)
     }
 
@@ -346,8 +336,8 @@ impl Pacer {
             shards: lane
                 .wait_list
                 .iter()
-                .take(shards)
                 .map(|s| s.shard)
+                .take(shards)
                 .collect(),
         })
     }
@@ -419,23 +409,15 @@ impl Agenda {
             return;
         }
         match old {
-            Entry::Nowhere => {}
-            Entry::Later(at) => {
-                self.later.remove(&(at, bucket));
-            }
-            Entry::Now(place) => {
-                self.now.remove(&(place, bucket));
-            }
-        }
+            Entry::Nowhere => false,
+            Entry::Later(at) => self.later.remove(&(at, bucket)),
+            Entry::Now(place) => self.now.remove(&(place, bucket)),
+        };
         match new {
-            Entry::Nowhere => {}
-            Entry::Later(at) => {
-                self.later.insert((at, bucket));
-            }
-            Entry::Now(place) => {
-                self.now.insert((place, bucket));
-            }
-        }
+            Entry::Nowhere => false,
+            Entry::Later(at) => self.later.insert((at, bucket)),
+            Entry::Now(place) => self.now.insert((place, bucket)),
+        };
     }
 }
 

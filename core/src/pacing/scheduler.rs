@@ -258,11 +258,6 @@ impl Queue {
         self.concurrency_known.then(|| self.pacer.concurrency())
     }
 
-    /// Returns the number of waiters.
-    pub fn waiting(&self) -> usize {
-        self.pacer.waiting()
-    }
-
     /// Returns all buckets, with at most `shards` waiting shards of each, for people.
     pub fn lanes(&self, shards: usize) -> impl Iterator<Item = Lane> {
         self.pacer.lanes(shards)

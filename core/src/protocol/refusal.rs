@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::lease_state::BlockedBy;
 use crate::names::named;
 use crate::protocol::request::Malformed;
+use crate::time::millis_rounded_up;
 
 named! {
     /// Why a waiter was not granted in time.
@@ -89,7 +90,7 @@ impl Refusal {
 
     /// Returns the time in milliseconds, rounded up so that no client retries too early.
     pub fn retry_after_ms(&self) -> u64 {
-        u64::try_from(self.retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+        millis_rounded_up(self.retry_after)
     }
 
     /// Returns the value of the `Retry-After` header: seconds, rounded up.
@@ -193,11 +194,12 @@ mod tests {
 
     #[test]
     fn every_blocked_by_has_a_reason() {
-        let words =
-            BlockedBy::ALL.map(|blocked_by| (blocked_by, Reason::from(Some(blocked_by)).as_str()));
-        for (blocked_by, word) in words {
-            let unknown = blocked_by == BlockedBy::TokenMissing;
-            assert!(word == blocked_by.as_str() || (unknown && word == "session_starts_unknown"));
+        for blocked_by in BlockedBy::ALL {
+            let expected = match blocked_by {
+                BlockedBy::TokenMissing => "session_starts_unknown",
+                other => other.as_str(),
+            };
+            assert_eq!(Reason::from(Some(blocked_by)).as_str(), expected);
         }
     }
 

@@ -103,6 +103,12 @@ mod tests {
     use crate::testing::{about, leader, view};
     use crate::time::Moment;
 
+    /// Asserts that the message contains this text.
+    fn assert_message(snapshot: &Snapshot, about: &About, text: &str) {
+        let message = message(snapshot, about).unwrap();
+        assert!(message.contains(text), "{message}");
+    }
+
     #[test]
     fn every_reason_has_a_message_with_a_remedy() {
         let mut snapshot = leader(&[1]);
@@ -114,26 +120,23 @@ mod tests {
                 snapshot.last_error = last_error.map(str::to_owned);
                 let message = message(&snapshot, &about).unwrap();
                 assert!(
-                    message.ends_with('.') && !message.contains("  "),
+                    message.ends_with('.') && !message.contains(".."),
                     "{message}"
                 );
-                assert!(!message.contains(".."), "{message}");
-                let quotes = matches!(
-                    blocked_by,
-                    BlockedBy::TokenMissing | BlockedBy::SessionStartsUnknown
-                );
+                assert!(!message.contains("  "), "{message}");
+                let quotes = [BlockedBy::TokenMissing, BlockedBy::SessionStartsUnknown];
                 let is_quoted = message.contains(": it broke. ");
-                assert_eq!(is_quoted, quotes && last_error.is_some(), "{message}");
+                let expected = quotes.contains(&blocked_by) && last_error.is_some();
+                assert_eq!(is_quoted, expected, "{message}");
             }
         }
         view(&mut snapshot).blocked_by = Some(BlockedBy::TokenMissing);
-        let without_pod = message(&snapshot, &about).unwrap();
-        assert!(without_pod.contains("DISCORD_TOKEN_FILE"), "{without_pod}");
+        assert_message(&snapshot, &about, "DISCORD_TOKEN_FILE");
         about.pod = Some(Pod {
             namespace: "n".to_owned(),
             name: "p".to_owned(),
         });
-        assert!(message(&snapshot, &about).unwrap().contains("Secret"));
+        assert_message(&snapshot, &about, "Secret");
     }
 
     #[test]
@@ -141,22 +144,12 @@ mod tests {
         let mut snapshot = leader(&[1]);
         let mut about = about();
         view(&mut snapshot).blocked_by = Some(BlockedBy::SessionStartsExhausted);
-        let without_window = message(&snapshot, &about).unwrap();
-        assert!(
-            without_window.ends_with("opens the next window."),
-            "{without_window}"
-        );
+        assert_message(&snapshot, &about, "opens the next window.");
         view(&mut snapshot).reset_time = Some("2026-11-25T02:00:00Z".parse().unwrap());
-        assert_eq!(
-            message(&snapshot, &about).unwrap(),
-            "No session starts left. The limit resets at 2026-11-25 02:00:00 UTC."
-        );
+        let at_reset = "No session starts left. The limit resets at 2026-11-25 02:00:00 UTC.";
+        assert_message(&snapshot, &about, at_reset);
         about.reserve = 20;
-        let with_reserve = message(&snapshot, &about).unwrap();
-        assert!(
-            with_reserve.contains("above the reserve of 20."),
-            "{with_reserve}"
-        );
+        assert_message(&snapshot, &about, "above the reserve of 20.");
     }
 
     #[test]
@@ -168,22 +161,14 @@ mod tests {
             (Role::Expired, "cannot renew"),
         ] {
             snapshot.role = role;
-            assert!(message(&snapshot, &about()).unwrap().contains(text));
+            assert_message(&snapshot, &about(), text);
         }
         snapshot.role = Role::Follower;
         assert_eq!(message(&snapshot, &about()), None);
         snapshot.leader_silent = true;
-        let unnamed = message(&snapshot, &about()).unwrap();
-        assert!(
-            unnamed.starts_with("The leader does not answer"),
-            "{unnamed}"
-        );
+        assert_message(&snapshot, &about(), "The leader does not answer");
         snapshot.leader_pod = Some("other".to_owned());
-        let silent = message(&snapshot, &about()).unwrap();
-        assert!(
-            silent.starts_with("The leader other does not answer"),
-            "{silent}"
-        );
+        assert_message(&snapshot, &about(), "The leader other does not answer");
         let address = ([10, 0, 0, 1], 9091).into();
         snapshot.leader = Some(address);
         snapshot.leader_health = Health::Unreachable {
@@ -194,11 +179,8 @@ mod tests {
             since: Moment::ZERO,
             lives: true,
         };
-        let unreachable = message(&snapshot, &about()).unwrap();
-        assert!(
-            unreachable.contains("cannot reach the leader other at 10.0.0.1:9091, although")
-                && unreachable.contains("NetworkPolicies"),
-            "{unreachable}"
-        );
+        let address = "cannot reach the leader other at 10.0.0.1:9091, although";
+        assert_message(&snapshot, &about(), address);
+        assert_message(&snapshot, &about(), "NetworkPolicies");
     }
 }

@@ -238,10 +238,8 @@ mod tests {
         for (wall, left) in [(70, 30_000), (100, 0), (170, 0)] {
             let wall = Timestamp::from_second(wall).unwrap();
             let json = json(&snapshot, &about(), wall).unwrap();
-            assert!(
-                json.contains(&format!(r#""reset_in_ms":{left},"#)),
-                "{json}"
-            );
+            let field = format!(r#""reset_in_ms":{left},"#);
+            assert!(json.contains(&field), "{json}");
         }
     }
 }

@@ -1,10 +1,9 @@
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use super::*;
 use crate::leadership::state::Leader;
 use crate::lease_state::{HANDOVER, HandoverRecord, LEADER_ADDRESS};
+use crate::testing;
 use crate::testing::lease::merge;
 
 mod reports;
@@ -57,13 +56,13 @@ fn patch(action: Action) -> Value {
     }
 }
 
-/// Reads the Lease at this moment.
+/// Expects that it reads the Lease now, with this result.
 fn reads(candidate: &mut Candidate, now: f64, lease: &Value) {
     assert_eq!(candidate.step(at(now), wall()), Action::Read);
     candidate.answered(Ok(record(lease)), at(now));
 }
 
-/// Executes the write that is due at this moment. Returns the Lease after it.
+/// Executes the write that is due now. Returns the Lease after it.
 fn writes(candidate: &mut Candidate, now: f64, lease: &Value) -> Value {
     let patch = patch(candidate.step(at(now), wall()));
     let lease = patched(lease, &patch);
@@ -96,13 +95,11 @@ fn a_leader_takes_renews_settles_and_releases() {
     assert_eq!(candidate.events(), events);
 
     // The new state is written after a pause.
-    let until = Some(at(2.0));
-    assert_eq!(candidate.step(at(0.1), wall()), Action::Wait(until));
+    waits(&mut candidate, 0.1, 2.0);
     let lease = writes(&mut candidate, 2.0, &lease);
     let renewed = lease["spec"]["renewTime"].as_str();
     assert_eq!(renewed, Some("2026-11-27T03:04:05.000000Z"));
-    let until = Some(at(7.0));
-    assert_eq!(candidate.step(at(2.1), wall()), Action::Wait(until));
+    waits(&mut candidate, 2.1, 7.0);
 
     candidate.resign(at(3.0));
     assert!(!candidate.state().leads() && !candidate.has_left());
@@ -135,19 +132,14 @@ fn a_handover_that_is_delayed_is_retried_and_is_no_failed_request() {
     let lease = writes(&mut candidate, 0.0, &new_lease());
     candidate.resign(at(1.0));
     candidate.events();
-    assert!(matches!(
-        candidate.step(at(1.0), wall()),
-        Action::Settle { .. }
-    ));
+    let step = candidate.step(at(1.0), wall());
+    assert!(matches!(step, Action::Settle { .. }));
     candidate.settled(None, at(3.0));
     assert_eq!(candidate.events(), [Event::HandoverDelayed]);
-    let retry = Some(at(3.25));
-    assert_eq!(candidate.step(at(3.0), wall()), Action::Wait(retry));
+    waits(&mut candidate, 3.0, 3.25);
     reads(&mut candidate, 3.25, &lease);
-    assert!(matches!(
-        candidate.step(at(3.25), wall()),
-        Action::Settle { .. }
-    ));
+    let step = candidate.step(at(3.25), wall());
+    assert!(matches!(step, Action::Settle { .. }));
 }
 
 #[test]
@@ -162,22 +154,16 @@ fn a_follower_watches_and_a_leader_does_not() {
         address: ([10, 0, 0, 2], 9091).into(),
     };
     assert_eq!(candidate.state().leader.as_ref(), Some(&leader));
-    assert!(
-        candidate
-            .events()
-            .contains(&Event::OtherBecameLeader(leader))
-    );
+    let events = candidate.events();
+    assert!(events.contains(&Event::OtherBecameLeader(leader)));
     let watch = Action::Watch("1".to_owned());
     assert_eq!(candidate.step(at(0.0), wall()), watch);
-    assert_eq!(
-        candidate.step(at(0.0), wall()),
-        Action::Wait(Some(at(15.0)))
-    );
+    waits(&mut candidate, 0.0, 15.0);
 
     // A watch that ends is followed by a read, and started again after a pause.
     candidate.watch_ended(at(1.0));
     reads(&mut candidate, 1.0, &lease);
-    assert_eq!(candidate.step(at(1.0), wall()), Action::Wait(Some(at(3.0))));
+    waits(&mut candidate, 1.0, 3.0);
     assert_eq!(candidate.step(at(3.0), wall()), watch);
 
     // The leader is silent for the whole duration: it is replaced.
@@ -185,10 +171,7 @@ fn a_follower_watches_and_a_leader_does_not() {
     assert_eq!(lease["spec"]["leaseTransitions"], 1);
     assert!(candidate.state().leads());
     assert_eq!(candidate.step(at(15.0), wall()), Action::Unwatch);
-    assert_eq!(
-        candidate.step(at(15.0), wall()),
-        Action::Wait(Some(at(17.0)))
-    );
+    waits(&mut candidate, 15.0, 17.0);
 }
 
 #[test]
@@ -221,24 +204,9 @@ fn a_failure_is_reported_once_and_its_end_once() {
 }
 
 #[test]
-fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
+fn a_new_leader_uses_session_starts_that_were_published_recently() {
     let lease_of = |renewed: &str| {
-        let entry = crate::lease_state::Entry {
-            token: crate::lease_state::TokenState::Accepted,
-            max_concurrency: Some(1),
-            recommended_shards: Some(1),
-            session_starts: Some(crate::lease_state::SessionStarts {
-                total: 1000,
-                remaining: 500,
-                reset_time: None,
-            }),
-            ..crate::lease_state::Entry::new("my-bot-b")
-        };
-        let published = PublishedState {
-            entry,
-            token_fingerprint: Some("0badcafe".to_owned()),
-        };
-        let mut annotations: BTreeMap<&str, Option<String>> = published.annotations();
+        let mut annotations = testing::published("my-bot-b", 1).annotations();
         let handover = HandoverRecord::Released(Handover {
             lease: "u".to_owned(),
             waits: vec![Duration::ZERO],
@@ -264,7 +232,12 @@ fn a_new_leader_starts_from_what_the_last_one_wrote_not_long_ago() {
     }
 }
 
-/// Asks until this moment, and gets this answer each time.
+fn waits(candidate: &mut Candidate, now: f64, until: f64) {
+    let wait = Action::Wait(Some(at(until)));
+    assert_eq!(candidate.step(at(now), wall()), wait);
+}
+
+/// Executes the candidate's actions until `until`; each request has this result.
 fn asks_until(
     candidate: &mut Candidate,
     from: f64,
@@ -308,7 +281,7 @@ fn a_resigned_pod_notices_that_its_queue_was_deleted() {
             assert_eq!(candidate.is_gone(), gone && to_end, "{answer:?}");
         }
     }
-    // Another answer in between begins the time anew.
+    // Another response in between restarts the time.
     let mut candidate = candidate();
     candidate.resign(at(0.0));
     asks_until(&mut candidate, 0.0, 4.5, &denied());

@@ -32,8 +32,8 @@ fn following() -> LeaderHealth {
     health
 }
 
-/// Plays from one second to another: the Lease of a is renewed every five seconds, and each
-/// probe comes to what `answers` says after a second.
+/// Plays these seconds: the Lease of a is renewed every five seconds, and each probe ends after a
+/// second, with an answer if `answers`. Returns the number of probes.
 fn play(health: &mut LeaderHealth, seconds: std::ops::Range<u64>, answers: bool) -> u32 {
     let mut probes = 0;
     for second in seconds {
@@ -99,10 +99,10 @@ fn while_no_pod_renews_the_lease_a_pod_stays_ready() {
     assert!(health.health(at(45)).is_ready());
     assert!(is_unreachable(&health, 45));
     assert_eq!(health.expires_at(at(45)), None);
-    // When the leader is seen to live again, there is nothing to find out anew.
+    // When the leader renews again, it is unreachable immediately.
     health.renewed(&renewal("a", 50));
     assert!(!health.health(at(50)).is_ready());
-    // A renewal by another is none of this leader.
+    // A renewal by another pod is not one of this leader.
     health.renewed(&renewal("b", 70));
     assert!(health.health(at(70)).is_ready());
 }
@@ -122,7 +122,7 @@ fn a_leader_counts_as_alive_for_its_duration_or_two_renewals_if_longer() {
 }
 
 #[test]
-fn another_leader_or_this_pod_itself_begins_anew() {
+fn with_another_leader_or_none_the_probes_start_over() {
     for next in [Some(leader("b")), None] {
         let mut health = following();
         play(&mut health, 0..40, false);
@@ -141,7 +141,7 @@ fn another_leader_or_this_pod_itself_begins_anew() {
 }
 
 #[test]
-fn a_process_that_was_suspended_asks_three_times_before_it_believes_it() {
+fn a_process_that_was_suspended_probes_three_times() {
     let mut health = following();
     play(&mut health, 0..10, true);
     // Suspended from second 10 to 1000; its first probes fail.
@@ -158,7 +158,7 @@ fn an_answer_that_came_while_a_probe_failed_counts() {
     health.answered(at(31));
     health.failed(at(30), at(33));
     assert!(!is_unreachable(&health, 33));
-    // It is heard of when the last probe has failed already.
+    // The answer is reported after the last probe has failed.
     let mut health = following();
     play(&mut health, 0..29, false);
     health.failed(at(30), at(33));
@@ -173,8 +173,8 @@ fn an_answer_that_came_while_a_probe_failed_counts() {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: unready only while the leader was seen to renew
-    /// just now, and has not answered for 30 s.
+    /// In any order of events, a pod is unready only if the leader has renewed recently and has not
+    /// answered for 30 s.
     #[test]
     fn a_pod_is_unready_only_for_a_leader_that_lives_and_is_silent(
         steps in prop::collection::vec((0..4_u8, 0..6_u64), 0..200),
@@ -231,27 +231,18 @@ fn a_report_is_written_once_and_removed_once_and_only_after_a_renewal() {
     let report = due(&reports, &unreachable, None, 40).unwrap().unwrap();
     assert_eq!(report.leader, leader("a").holder);
     assert_eq!(report.address, leader("a").address);
-    // A write that failed is repeated after the next renewal, and not late.
+    // A write that failed is repeated after the next renewal, and not later.
     assert!(due(&reports, &unreachable, None, 45).is_some());
-    let late = reports.due(
-        &renewal("a", 45),
-        &unreachable,
-        at(47),
-        Timestamp::UNIX_EPOCH,
-    );
-    assert_eq!(late, None);
-    let other = reports.due(
-        &renewal("b", 45),
-        &unreachable,
-        at(45),
-        Timestamp::UNIX_EPOCH,
-    );
-    assert_eq!(other, None);
+    for (leader, now) in [("a", 47), ("b", 45)] {
+        let renewal = renewal(leader, 45);
+        let due = reports.due(&renewal, &unreachable, at(now), Timestamp::UNIX_EPOCH);
+        assert_eq!(due, None, "{leader}");
+    }
 
     reports.written(&renewal("a", 0).holder, true);
     let on_lease = Some(report.write());
     assert_eq!(due(&reports, &unreachable, on_lease.clone(), 50), None);
-    // What another removes is not written again and again.
+    // If another client removes it, it is not written again.
     assert_eq!(due(&reports, &unreachable, None, 50), None);
 
     let removed = due(&reports, &Health::Reachable, on_lease.clone(), 55);

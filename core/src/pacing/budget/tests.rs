@@ -27,6 +27,13 @@ pub(in crate::pacing) fn budget(guarded: bool) -> Budget {
     Budget::new(RULES, TokenState::Unchecked, uncounted, at(0))
 }
 
+/// A budget for which Discord reported this in second 0.
+pub(in crate::pacing) fn fetched(remaining: u64, reset_after: u64, m: u32) -> Budget {
+    let mut budget = budget(false);
+    fetch(&mut budget, 0, reported(remaining, reset_after, m));
+    budget
+}
+
 pub(in crate::pacing) fn fetch(budget: &mut Budget, sent: u64, outcome: Outcome) {
     budget.fetching(false, at(sent));
     budget.fetched(outcome, at(sent), 0.0);
@@ -55,8 +62,7 @@ fn unknown_limits_block_grants_and_are_fetched_at_once() {
 
 #[test]
 fn a_grant_takes_a_session_start_and_an_unwritten_one_returns_it() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(2, 60, 1));
+    let mut budget = fetched(2, 60, 1);
     grant(&mut budget, 1);
     budget.granted();
     assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
@@ -66,13 +72,11 @@ fn a_grant_takes_a_session_start_and_an_unwritten_one_returns_it() {
 
 #[test]
 fn grants_that_a_response_may_not_include_are_deducted() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(100, 60, 1));
+    let mut budget = fetched(100, 60, 1);
     for now in [80, 89, 90, 95] {
         grant(&mut budget, now);
     }
-    // Sent at 100: grants from 90 on may not be in it, and one comes while
-    // it is under way.
+    // A response to a request at 100 may not include grants from 90 on; one is written meanwhile.
     budget.fetching(false, at(100));
     grant(&mut budget, 101);
     budget.granted();
@@ -103,8 +107,7 @@ fn if_only_an_assumption_blocks_grants_the_limits_are_fetched_once_it_must_be_co
 
 #[test]
 fn session_starts_are_replenished_by_a_response_and_never_by_the_clock() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(1, 60, 1));
+    let mut budget = fetched(1, 60, 1);
     grant(&mut budget, 1);
     assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     assert_eq!(budget.fetch_at(), Some(at(60)));
@@ -117,22 +120,8 @@ fn session_starts_are_replenished_by_a_response_and_never_by_the_clock() {
 }
 
 #[test]
-fn the_reserve_is_never_granted() {
-    let rules = Rules {
-        reserve: 10,
-        ..RULES
-    };
-    let mut budget = Budget::new(rules, TokenState::Unchecked, Some(0), at(0));
-    fetch(&mut budget, 0, reported(11, 60, 1));
-    grant(&mut budget, 0);
-    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
-    assert_eq!(budget.remaining(), Some(10));
-}
-
-#[test]
 fn a_rejected_token_blocks_grants_until_it_is_accepted() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(5, 3600, 1));
+    let mut budget = fetched(5, 3600, 1);
     fetch(&mut budget, 300, Outcome::Rejected);
     assert_eq!(budget.blocked_by(), Some(BlockedBy::TokenRejected));
     fetch(&mut budget, 360, Outcome::Unreachable("x".to_owned()));
@@ -146,8 +135,7 @@ fn a_rejected_token_blocks_grants_until_it_is_accepted() {
 
 #[test]
 fn a_new_token_makes_the_limits_unknown_and_is_tried_at_once() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(5, 3600, 1));
+    let mut budget = fetched(5, 3600, 1);
     fetch(
         &mut budget,
         300,
@@ -165,8 +153,7 @@ fn a_new_token_makes_the_limits_unknown_and_is_tried_at_once() {
 
 #[test]
 fn if_only_uncounted_grants_block_the_limits_are_fetched_once_they_must_be_counted() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(4, 3600, 1));
+    let mut budget = fetched(4, 3600, 1);
     for now in [290, 294, 299] {
         grant(&mut budget, now);
     }
@@ -221,16 +208,14 @@ fn without_a_token_nothing_is_counted() {
 fn grants_without_a_token_are_reported_as_unknown() {
     let none = Budget::new(RULES, TokenState::None, Some(0), at(0));
     assert_eq!(none.uncounted(at(1)), None);
-    let mut counts = budget(false);
-    fetch(&mut counts, 0, reported(9, 60, 1));
+    let mut counts = fetched(9, 60, 1);
     grant(&mut counts, 1);
     assert_eq!(counts.uncounted(at(2)), Some(1));
 }
 
 #[test]
 fn only_grants_that_a_response_may_not_include_are_kept() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(100_000, 3600, 1));
+    let mut budget = fetched(100_000, 3600, 1);
     for now in 0..1000 {
         grant(&mut budget, now);
     }
@@ -246,8 +231,7 @@ fn a_budget_is_low_below_two_per_bucket_or_two_percent() {
         (16, 31, true),
         (4096, 999, true),
     ] {
-        let mut budget = budget(false);
-        fetch(&mut budget, 0, reported(remaining, 60, buckets));
+        let budget = fetched(remaining, 60, buckets);
         assert_eq!(budget.is_low(), is_low, "{buckets} {remaining}");
     }
     let rules = Rules {
@@ -261,7 +245,7 @@ fn a_budget_is_low_below_two_per_bucket_or_two_percent() {
     assert!(!none.is_low() && none.may_grant(at(0)));
 }
 
-/// Numbers as they come from Discord, from a Lease and from settings.
+/// Numbers from Discord, a Lease or the settings.
 fn number() -> impl Strategy<Value = u64> {
     const EXTREMES: [u64; 10] = [
         0,
@@ -306,15 +290,15 @@ proptest! {
     ) {
         let rules = Rules { reserve, ..RULES };
         let mut budget = Budget::new(rules, TokenState::Unchecked, uncounted, at(0));
-        let (mut now, mut said) = (0, None);
+        let (mut now, mut left) = (0, None);
         for (later, outcome, grants) in steps {
             now += later;
             prop_assert!(budget.fetch_at().is_some());
             budget.fetching(true, at(now));
             budget.fetched(outcome.clone(), at(now), 1.0);
             match outcome {
-                Outcome::Limits(limits) => said = Some(limits.remaining),
-                Outcome::Rejected => said = None,
+                Outcome::Limits(limits) => left = Some(limits.remaining),
+                Outcome::Rejected => left = None,
                 _ => {}
             }
             for _ in 0..grants {
@@ -322,10 +306,10 @@ proptest! {
                 if !budget.may_grant(at(now)) {
                     break;
                 }
-                prop_assert!(said.is_some_and(|left| left > reserve));
+                prop_assert!(left.is_some_and(|left| left > reserve));
                 budget.granted();
                 budget.written(at(now));
-                said = said.map(|left| left - 1);
+                left = left.map(|left| left - 1);
             }
         }
     }

@@ -1,12 +1,11 @@
 use super::*;
 use crate::lease_state::{BlockedBy, TokenState};
-use crate::pacing::budget::tests::{RULES, at, budget, fetch, grant, reported};
+use crate::pacing::budget::tests::{RULES, at, budget, fetch, fetched, grant, reported};
 use crate::pacing::budget::{Budget, ONE_NANOSECOND};
 
 #[test]
 fn a_long_window_is_fetched_with_each_refresh() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(0, 80_000, 1));
+    let budget = fetched(0, 80_000, 1);
     assert_eq!(budget.fetch_at(), Some(at(300)));
 }
 
@@ -26,13 +25,12 @@ fn without_a_window_or_session_starts_the_pause_doubles() {
 
 #[test]
 fn without_an_open_window_the_limits_are_fetched_once_all_session_starts_are_used() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(1, 0, 1));
+    let mut budget = fetched(1, 0, 1);
     assert_eq!(budget.fetch_at(), Some(at(300)));
     grant(&mut budget, 20);
     assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsExhausted));
     assert!(budget.fetch_at().unwrap() <= at(20));
-    // Discord has not counted it yet: it is fetched again, with longer pauses.
+    // Discord has not counted it yet: the limits are fetched again, with longer pauses.
     fetch(&mut budget, 20, reported(1, 0, 1));
     assert_eq!(budget.fetch_at(), Some(at(25)));
     fetch(&mut budget, 25, reported(0, 86_000, 1));
@@ -41,8 +39,7 @@ fn without_an_open_window_the_limits_are_fetched_once_all_session_starts_are_use
 
 #[test]
 fn a_failed_fetch_keeps_the_limits_and_backs_off() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(5, 3600, 1));
+    let mut budget = fetched(5, 3600, 1);
     let mut now = 300;
     for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
         fetch(&mut budget, now, Outcome::Unreachable("x".to_owned()));
@@ -94,7 +91,7 @@ fn a_token_that_returns_does_not_end_the_pause() {
     assert_eq!(budget.fetch_at(), Some(at(9000)));
 }
 
-/// A question of a moment at which a grant is due, and its answer `took` seconds later.
+/// A fetch while a grant is due, with the outcome `took` seconds later.
 fn confirm(budget: &mut Budget, sent: u64, took: u64, outcome: Outcome) {
     budget.fetching(true, at(sent));
     budget.fetched(outcome, at(sent + took), 0.0);
@@ -103,14 +100,13 @@ fn confirm(budget: &mut Budget, sent: u64, took: u64, outcome: Outcome) {
 
 #[test]
 fn with_a_low_budget_only_a_response_to_a_fetch_for_a_due_grant_confirms() {
-    let mut budget = budget(false);
-    fetch(&mut budget, 0, reported(12, 86_400, 16));
+    let mut budget = fetched(12, 86_400, 16);
     assert!(budget.is_low());
     assert!(!budget.may_grant(at(0)));
-    // At once: that question was not for a grant.
+    // Immediately: no grant was due at the first fetch.
     assert_eq!(budget.confirm_at(at(0)), Some(at(0)));
     confirm(&mut budget, 0, 3, reported(2, 86_400, 16));
-    // Valid for all that are left, and no more.
+    // It confirms all session starts left, and no more.
     for _ in 0..2 {
         assert!(budget.may_grant(at(3)));
         grant(&mut budget, 3);
@@ -132,7 +128,7 @@ fn a_confirmation_is_valid_for_a_second_after_it_arrived() {
     // The process may have been suspended since.
     budget.expire(end);
     assert!(!budget.may_grant(at(3)));
-    // An answer that comes in between confirms nothing.
+    // The response to a regular fetch confirms nothing.
     fetch(&mut budget, 6, reported(12, 86_400, 16));
     assert!(!budget.may_grant(at(6)));
     assert_eq!(budget.confirm_at(at(6)), Some(at(6)));
@@ -166,8 +162,7 @@ fn with_a_low_budget_nothing_is_granted_while_discord_is_unreachable() {
         Outcome::RateLimited(Duration::from_secs(3600)),
         Outcome::Rejected,
     ] {
-        let mut budget = budget(false);
-        fetch(&mut budget, 0, reported(12, 86_400, 1));
+        let mut budget = fetched(12, 86_400, 1);
         confirm(&mut budget, 6, 0, outcome.clone());
         assert!(!budget.may_grant(at(6)), "{outcome:?}");
         let next = budget.confirm_at(at(6)).or(budget.fetch_at());

@@ -16,7 +16,7 @@ fn id(n: u64) -> WaiterId {
     WaiterId(n)
 }
 
-/// Grants all that may go at `now`, and writes them at once.
+/// Grants and writes all that is due at `now`. Returns the shards.
 fn grants(pacer: &mut Pacer, now: Moment) -> Vec<u32> {
     let mut shards = Vec::new();
     while let Some(grant) = pacer.grant(now) {
@@ -27,7 +27,7 @@ fn grants(pacer: &mut Pacer, now: Moment) -> Vec<u32> {
 }
 
 #[test]
-fn a_bucket_is_shut_while_a_grant_is_being_written() {
+fn a_bucket_is_blocked_while_a_grant_is_being_written() {
     let mut pacer = pacer(1);
     pacer.offer(id(1), 0, at(0.0));
     pacer.offer(id(2), 0, at(0.0));
@@ -42,14 +42,14 @@ fn a_bucket_is_shut_while_a_grant_is_being_written() {
 }
 
 #[test]
-fn a_grant_that_never_left_gives_its_slot_to_the_next_at_once() {
+fn an_unwritten_grant_frees_its_slot_immediately() {
     let mut pacer = pacer(1);
     pacer.offer(id(1), 0, at(0.0));
     pacer.offer(id(2), 1, at(0.0));
     pacer.grant(at(0.0)).unwrap();
     pacer.unwritten(id(1), at(0.5));
     assert_eq!(grants(&mut pacer, at(0.5)), [1]);
-    // The place of the unwritten grant was reserved, before the other.
+    // Its place was reserved.
     assert!(pacer.offer(id(3), 0, at(1.0)));
 }
 
@@ -96,17 +96,17 @@ fn the_earliest_waiter_of_all_buckets_is_picked_first() {
 }
 
 #[test]
-fn of_a_kept_place_and_the_time_waited_elsewhere_the_older_counts() {
+fn the_older_of_a_reservation_and_an_arrival_elsewhere_counts() {
     let mut pacer = pacer(1);
     let hour = 3600.0;
     pacer.offer(id(0), 0, at(hour));
     assert_eq!(grants(&mut pacer, at(hour)), [0]);
-    // Its place is a second old; by its age it has waited for an hour.
+    // Its reservation is a second old, its arrival elsewhere an hour.
     pacer.offer(id(1), 7, at(hour));
     pacer.cancel(id(1), at(hour));
     pacer.offer_from(id(2), 9, at(hour - 99.0), at(hour + 1.0));
     assert!(pacer.offer_from(id(3), 7, at(1.0), at(hour + 1.0)));
-    // And the other way round: the place is older than the age.
+    // A reservation that is older than the arrival.
     pacer.offer_from(id(4), 8, at(0.0), at(hour + 1.0));
     pacer.cancel(id(4), at(hour + 1.0));
     assert!(pacer.offer_from(id(5), 8, at(hour), at(hour + 1.0)));
@@ -117,7 +117,7 @@ fn of_a_kept_place_and_the_time_waited_elsewhere_the_older_counts() {
 }
 
 #[test]
-fn a_head_that_leaves_makes_room_for_the_one_behind_it() {
+fn a_first_waiter_that_disconnects_is_skipped() {
     let mut pacer = pacer(1);
     for n in 0..3 {
         pacer.offer(id(n), n as u32, at(0.0));
@@ -126,7 +126,7 @@ fn a_head_that_leaves_makes_room_for_the_one_behind_it() {
     pacer.cancel(id(1), at(0.1));
     pacer.written(id(0), at(0.2));
     assert_eq!(grants(&mut pacer, at(5.2)), [2]);
-    assert_eq!((pacer.waiting(), pacer.wake_at()), (0, None));
+    assert_eq!((pacer.waiters.len(), pacer.wake_at()), (0, None));
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_position_has_the_waiters_ahead_and_the_time_of_the_grant() {
     assert_eq!(position(&pacer, 4, 2.0), (2, at(12.0)));
     assert_eq!(position(&pacer, 3, 2.0), (0, at(2.0)));
     pacer.grant(at(3.0)).unwrap();
-    // The grant is on its way to the socket.
+    // The grant is in flight.
     assert_eq!(position(&pacer, 4, 3.0), (1, at(13.0)));
     pacer.written(id(1), at(3.5));
     assert_eq!(position(&pacer, 4, 4.0), (1, at(13.5)));

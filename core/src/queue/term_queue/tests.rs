@@ -4,9 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::leadership::term::ReceivedHandover;
-use crate::pacing::budget::Rules;
 use crate::queue::state_json;
-use crate::testing;
+use crate::testing::{self, story};
 
 const SPACING: Duration = Duration::from_millis(5250);
 const WALL: Timestamp = Timestamp::UNIX_EPOCH;
@@ -18,17 +17,10 @@ fn at(seconds: u64) -> Moment {
 }
 
 fn config() -> Config {
-    Config {
-        spacing: SPACING,
-        start_guard: false,
-        reservation_ttl: Duration::from_secs(60),
-        max_concurrency: 1,
-        rules: Rules {
-            interval: Duration::from_secs(5),
-            reserve: 0,
-            refresh: Duration::from_secs(10),
-        },
-    }
+    let mut config = story::config(Duration::from_secs(60));
+    config.spacing = SPACING;
+    config.rules.refresh = Duration::from_secs(10);
+    config
 }
 
 fn token() -> Current {
@@ -110,11 +102,7 @@ fn a_former_leader_exports_nothing_that_only_a_leader_knows() {
         assert!(former.set_leadership(leadership.clone(), at(30)));
         assert_nothing_of_a_leader(&former, at(30));
         let never_led = TermQueue::new(config(), leadership, token(), at(0));
-        assert_eq!(
-            state(&former, at(30)),
-            state(&never_led, at(30)),
-            "it is no different from a pod that never led"
-        );
+        assert_eq!(state(&former, at(30)), state(&never_led, at(30)));
         assert_eq!(former.published_state("a"), never_led.published_state("a"));
     }
 }
@@ -126,16 +114,9 @@ fn a_leader_whose_right_has_expired_exports_it_again_only_when_it_is_renewed() {
     assert_nothing_of_a_leader(&queue, at(UNTIL));
     let lapsed = state(&queue, at(UNTIL));
     assert_eq!(lapsed["role"], "expired");
-    assert_eq!(lapsed["buckets"][0]["shards"], json!([8]), "it waits here");
-    assert_eq!(
-        queue
-            .published_state("a")
-            .entry
-            .session_starts
-            .unwrap()
-            .remaining,
-        899
-    );
+    assert_eq!(lapsed["buckets"][0]["shards"], json!([8]));
+    let published = queue.published_state("a").entry;
+    assert_eq!(published.session_starts.unwrap().remaining, 899);
     // No other pod has been the leader since.
     assert!(!queue.set_leadership(leads(1, at(UNTIL + 60)), at(UNTIL + 1)));
     let state = state(&queue, at(UNTIL + 1));
@@ -159,10 +140,8 @@ fn a_token_that_is_missing_is_reported_by_every_pod() {
     queue.token_changed(Current::Missing(error.clone()), at(25));
     queue.set_leadership(follows(), at(30));
     let state = state(&queue, at(30));
-    assert_eq!(
-        (&state["token"], &state["blocked_by"]),
-        (&json!("missing"), &Value::Null)
-    );
+    assert_eq!(state["token"], "missing");
+    assert_eq!(state["blocked_by"], Value::Null);
     assert_eq!(state["last_error"], error);
 }
 
@@ -170,7 +149,7 @@ fn a_token_that_is_missing_is_reported_by_every_pod() {
 fn a_handover_waits_for_the_last_grant() {
     let mut queue = leader();
     let term = leads(1, at(UNTIL)).term.unwrap();
-    assert_eq!(queue.handover("uid", &term, at(30)), None, "it leads");
+    assert_eq!(queue.handover("uid", &term, at(30)), None);
     queue.offer(WaiterId(2), 8, at(30), at(30));
     let (grant, until) = queue.grant(at(30)).unwrap();
     assert_eq!(until, at(UNTIL));

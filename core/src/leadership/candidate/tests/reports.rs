@@ -46,7 +46,7 @@ fn a_report_costs_the_leader_one_conflict_and_no_time() {
 
     let lease = reported(&lease, "my-bot-b", "my-bot-a_01-1");
     let lease = reported(&lease, "my-bot-c", "my-bot-c_01-9");
-    // Its renewal names an older version. It reads the Lease, and renews it in the same moment.
+    // Its renewal names an older version. It reads the Lease and renews it immediately.
     let _ = patch(candidate.step(at(7.0), wall()));
     candidate.answered(Err(Failure::Conflict), at(7.0));
     reads(&mut candidate, 7.0, &lease);
@@ -55,10 +55,7 @@ fn a_report_costs_the_leader_one_conflict_and_no_time() {
     assert_eq!(renewed_until.since(until), Duration::from_secs(5));
     // A report about another leader is obsolete.
     assert_eq!(reports(&lease), [Unreachable::key("my-bot-b")]);
-    assert_eq!(
-        candidate.step(at(7.1), wall()),
-        Action::Wait(Some(at(12.0)))
-    );
+    waits(&mut candidate, 7.1, 12.0);
 }
 
 #[test]
@@ -76,12 +73,10 @@ fn a_pod_that_takes_the_lease_removes_the_reports_about_the_leader_before() {
 fn only_a_renewal_by_another_pod_is_one_and_it_brings_this_pods_report() {
     let mut candidate = candidate();
     reads(&mut candidate, 0.0, &held(1));
-    // It may be that old.
+    // The renewal may be older than the pod.
     assert_eq!(candidate.renewal(), None);
-    assert_eq!(
-        candidate.step(at(0.0), wall()),
-        Action::Watch("71".to_owned())
-    );
+    let watch = Action::Watch("71".to_owned());
+    assert_eq!(candidate.step(at(0.0), wall()), watch);
     let lease = reported(&held(1), "my-bot-a", "my-bot-b_01-1");
     candidate.noticed(record(&lease), at(1.0));
     assert_eq!(candidate.renewal(), None);
@@ -104,12 +99,12 @@ fn only_a_renewal_by_another_pod_is_one_and_it_brings_this_pods_report() {
     let version = "7600".to_owned();
     assert_eq!(candidate.renewal(), Some(&Renewal { version, ..seen }));
 
-    // The watch ends. What a read finds may have been there since the last look.
+    // The watch ends. A renewal that a read finds may be as old as the last observation.
     candidate.watch_ended(at(5.5));
     reads(&mut candidate, 14.0, &held(7));
     assert_eq!(candidate.renewal().unwrap().at, at(5.5));
 
-    // A Lease that is free is not renewed, and of a new one nothing is known.
+    // A release is not a renewal.
     let seen = candidate.renewal().cloned();
     let mut free = held(8);
     free["spec"]["holderIdentity"] = json!("");
