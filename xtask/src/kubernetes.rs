@@ -30,13 +30,11 @@ impl Kubernetes {
         kubectl
     }
 
-    /// Runs helm and returns its output.
     pub(crate) fn helm(&self, arguments: &[&str]) -> Result<String> {
         let mut helm = Command::new(&self.helm);
         process::output(helm.env("KUBECONFIG", &self.kubeconfig).args(arguments))
     }
 
-    /// Runs kubectl and returns its output.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         process::output(&mut self.command(arguments))
     }
@@ -56,7 +54,6 @@ impl Kubernetes {
         serde_json::from_str(&answer).with_context(|| format!("{path} is not JSON: {answer}"))
     }
 
-    /// Returns the unique id of this cluster.
     pub(crate) fn identity(&self) -> Result<String> {
         let uid = "jsonpath={.metadata.uid}";
         self.kubectl(&["get", "namespace", "kube-system", "--output", uid])

@@ -69,7 +69,6 @@ impl<'a> Scenario<'a> {
         Ok(scenario)
     }
 
-    /// Returns the namespace.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }

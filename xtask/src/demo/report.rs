@@ -146,7 +146,6 @@ impl Summary {
         )
     }
 
-    /// Checks the result.
     pub(crate) fn verdict(&self) -> Result<()> {
         if self.violations > 0 {
             bail!("{} identifies broke Discord's rules", self.violations);

@@ -74,7 +74,6 @@ pub(crate) fn run(workspace: &Workspace, choice: Choice, only: &[String]) -> Res
 }
 
 impl Run<'_> {
-    /// Runs a suite.
     fn suite(&self, suite: &Suite) -> Result<Outcome> {
         interrupt::check()?;
         let progress = &self.workspace.progress;
@@ -97,12 +96,10 @@ impl Run<'_> {
         })
     }
 
-    /// Returns the cluster with the images.
     fn target(&self) -> Result<&Target> {
         self.target.get().context("no cluster was prepared")
     }
 
-    /// Returns the demo's scenario.
     fn scenario(&self) -> Result<&Scenario<'_>> {
         self.scenario.get().context("no operator was installed")
     }

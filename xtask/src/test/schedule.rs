@@ -1,15 +1,16 @@
-//! Which suites run at the same time: one of each lane, unless one of the two measures times
-//! and the other needs the processors.
+//! Which suites run at the same time: one on the machine and one on the cluster, unless one of the
+//! two measures times and the other needs the processors.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::report::{self, Outcome, Verdict};
-use super::suites::{Lane, Load, Suite};
+use super::suites::{Load, Suite};
 
 /// The suites of a run, and their progress.
 pub(super) struct Schedule {
-    suites: Vec<&'static Suite>,
+    /// The suites of the machine and of the cluster.
+    suites: [Vec<&'static Suite>; 2],
     board: Mutex<Board>,
     changed: Condvar,
 }
@@ -23,7 +24,7 @@ struct Board {
 
 impl Schedule {
     /// Returns a schedule of `suites`, each of which comes after the suites that it needs.
-    pub(super) fn new(suites: Vec<&'static Suite>) -> Self {
+    pub(super) fn new(suites: [Vec<&'static Suite>; 2]) -> Self {
         Self {
             suites,
             board: Mutex::default(),
@@ -38,14 +39,18 @@ impl Schedule {
         run: impl Fn(&'static Suite) -> Option<Outcome> + Sync,
     ) -> Vec<Outcome> {
         thread::scope(|scope| {
-            for lane in [Lane::Machine, Lane::Cluster] {
-                let of_lane = self.suites.iter().filter(move |suite| suite.lane == lane);
+            for suites in &self.suites {
                 let run = &run;
-                scope.spawn(move || of_lane.for_each(|suite| self.suite(suite, run)));
+                scope.spawn(move || suites.iter().for_each(|suite| self.suite(suite, run)));
             }
         });
         let mut outcomes = std::mem::take(&mut self.lock().outcomes);
-        let position = |name| self.suites.iter().position(|suite| suite.name == name);
+        let position = |name| {
+            self.suites
+                .iter()
+                .flatten()
+                .position(|suite| suite.name == name)
+        };
         outcomes.sort_by_key(|outcome| position(outcome.suite));
         outcomes
     }
@@ -141,7 +146,7 @@ mod tests {
             Some(passed(suite))
         });
         let names: Vec<_> = outcomes.iter().map(|outcome| outcome.suite).collect();
-        let expected: Vec<_> = suites.iter().map(|suite| suite.name).collect();
+        let expected: Vec<_> = suites.iter().flatten().map(|suite| suite.name).collect();
         assert_eq!(names, expected);
     }
 

@@ -34,18 +34,8 @@ pub(super) struct Suite {
     pub(super) description: &'static str,
     /// Earlier suites that must have passed.
     pub(super) needs: &'static [&'static str],
-    pub(super) lane: Lane,
     pub(super) load: Load,
     pub(super) run: fn(&Run<'_>) -> Result<Verdict>,
-}
-
-/// The suites of a lane run one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
-    Machine,
-    /// `chart-on-node` replaces the CustomResourceDefinition, so no other suite may use the
-    /// cluster at the same time.
-    Cluster,
 }
 
 /// How a suite affects suites beside it.
@@ -59,13 +49,12 @@ pub(super) enum Load {
     Measures,
 }
 
-/// All suites. The suites of a lane run in this order.
-static SUITES: [Suite; 13] = [
+/// The suites that run on the machine, in this order.
+static MACHINE: [Suite; 6] = [
     Suite {
         name: "formatting",
         description: "cargo fmt",
         needs: &[],
-        lane: Lane::Machine,
         load: Load::Busy,
         run: |run| cargo(run, "formatting", &["fmt", "--all", "--check"]),
     },
@@ -73,7 +62,6 @@ static SUITES: [Suite; 13] = [
         name: "lints",
         description: "clippy",
         needs: &[],
-        lane: Lane::Machine,
         load: Load::Busy,
         run: |run| lint(run, "lints", &["--all-targets"]),
     },
@@ -81,7 +69,6 @@ static SUITES: [Suite; 13] = [
         name: "lints-by-name",
         description: "clippy, for the tests that need a node or a browser",
         needs: &[],
-        lane: Lane::Machine,
         load: Load::Busy,
         run: |run| lint(run, "lints-by-name", &BY_NAME),
     },
@@ -89,7 +76,6 @@ static SUITES: [Suite; 13] = [
         name: "compile",
         description: "compiling all tests",
         needs: &[],
-        lane: Lane::Machine,
         load: Load::Busy,
         run: compile,
     },
@@ -97,7 +83,6 @@ static SUITES: [Suite; 13] = [
         name: "page",
         description: "the queue's status page in a browser",
         needs: &["compile"],
-        lane: Lane::Machine,
         load: Load::Busy,
         run: page,
     },
@@ -105,15 +90,18 @@ static SUITES: [Suite; 13] = [
         name: "unit",
         description: "tests that need neither a cluster nor a browser",
         needs: &["compile"],
-        lane: Lane::Machine,
         load: Load::Measures,
         run: |run| tests(run, "unit", &["--workspace"], &[threads(8)]),
     },
+];
+
+/// The suites that use the cluster, in this order: `chart-on-node` replaces the
+/// CustomResourceDefinition, so only one of them runs at a time.
+static CLUSTER: [Suite; 7] = [
     Suite {
         name: "node",
         description: "a real Kubernetes node",
         needs: &[],
-        lane: Lane::Cluster,
         load: Load::Busy,
         run: start_node,
     },
@@ -121,7 +109,6 @@ static SUITES: [Suite; 13] = [
         name: "images",
         description: "the images, in the cluster",
         needs: &["node"],
-        lane: Lane::Cluster,
         load: Load::Busy,
         run: images,
     },
@@ -129,7 +116,6 @@ static SUITES: [Suite; 13] = [
         name: "chart",
         description: "the chart, without installing it",
         needs: &["images"],
-        lane: Lane::Cluster,
         load: Load::Busy,
         run: |run| {
             let target = run.target()?;
@@ -141,7 +127,6 @@ static SUITES: [Suite; 13] = [
         name: "operator",
         description: "the operator, installed by helm, and a fake Discord",
         needs: &["images"],
-        lane: Lane::Cluster,
         load: Load::Waits,
         run: operator,
     },
@@ -149,7 +134,6 @@ static SUITES: [Suite; 13] = [
         name: "demo",
         description: "the scenario of the demo: eight shards in four pods",
         needs: &["operator"],
-        lane: Lane::Cluster,
         load: Load::Waits,
         run: demo,
     },
@@ -157,7 +141,6 @@ static SUITES: [Suite; 13] = [
         name: "chart-on-node",
         description: "the chart, installed, upgraded and removed by helm 3 and helm 4",
         needs: &["compile", "operator"],
-        lane: Lane::Cluster,
         load: Load::Waits,
         run: chart_on_node,
     },
@@ -165,38 +148,39 @@ static SUITES: [Suite; 13] = [
         name: "cluster",
         description: "the operator and queues on a real cluster",
         needs: &["compile", "operator"],
-        lane: Lane::Cluster,
         load: Load::Measures,
         run: cluster,
     },
 ];
 
+fn all() -> impl DoubleEndedIterator<Item = &'static Suite> {
+    MACHINE.iter().chain(&CLUSTER)
+}
+
 /// The names of all suites.
-pub(crate) fn names() -> [&'static str; SUITES.len()] {
-    std::array::from_fn(|number| SUITES[number].name)
+pub(crate) fn names() -> Vec<&'static str> {
+    all().map(|suite| suite.name).collect()
 }
 
 /// The list of all suites for `--help`.
 pub(crate) fn help() -> String {
-    let lines = SUITES
-        .iter()
-        .map(|suite| format!("  {:<13}  {}", suite.name, suite.description));
+    let lines = all().map(|suite| format!("  {:<13}  {}", suite.name, suite.description));
     format!("Suites:\n{}", lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// Returns the suites with these names and the suites they need; without names, all.
-pub(super) fn chosen(only: &[String]) -> Vec<&'static Suite> {
+/// Returns the suites with these names and the suites they need; without names, all. Those of the
+/// machine come first, then those of the cluster.
+pub(super) fn chosen(only: &[String]) -> [Vec<&'static Suite>; 2] {
     let mut wanted: Vec<&str> = only.iter().map(String::as_str).collect();
-    let mut chosen = Vec::new();
     // A suite is listed after those that it needs.
-    for suite in SUITES.iter().rev() {
+    for suite in all().rev() {
         if only.is_empty() || wanted.contains(&suite.name) {
+            wanted.push(suite.name);
             wanted.extend(suite.needs);
-            chosen.push(suite);
         }
     }
-    chosen.reverse();
-    chosen
+    let is_wanted = |suite: &&Suite| wanted.contains(&suite.name);
+    [&MACHINE[..], &CLUSTER].map(|suites| suites.iter().filter(is_wanted).collect())
 }
 
 /// The number of tests that run at the same time.
@@ -323,15 +307,22 @@ mod tests {
 
     fn names(only: &[&str]) -> Vec<&'static str> {
         let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
-        chosen(&only).iter().map(|suite| suite.name).collect()
+        chosen(&only)
+            .concat()
+            .iter()
+            .map(|suite| suite.name)
+            .collect()
     }
 
     #[test]
     fn a_suite_is_listed_after_those_that_it_needs() {
-        for (number, suite) in SUITES.iter().enumerate() {
+        for (number, suite) in all().enumerate() {
             for need in suite.needs {
-                let mut before = SUITES[..number].iter();
-                assert!(before.any(|s| s.name == *need), "{}: {need}", suite.name);
+                assert!(
+                    names(&[])[..number].contains(need),
+                    "{}: {need}",
+                    suite.name
+                );
             }
         }
     }
@@ -347,6 +338,6 @@ mod tests {
             names(&["cluster"]),
             ["compile", "node", "images", "operator", "cluster"]
         );
-        assert_eq!(names(&[]).len(), SUITES.len());
+        assert_eq!(names(&[]), super::names());
     }
 }
