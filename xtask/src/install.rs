@@ -1,6 +1,5 @@
 //! Installs the chart as users do.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -23,8 +22,31 @@ pub(crate) fn operator(workspace: &Workspace, target: &Target) -> Result<()> {
     workspace.progress.print("helm install: the operator");
     check_release(target)?;
     let chart = workspace.root.join("charts/gateway-queue-operator");
-    let values = values(target)?;
-    install(target, &chart, &values)?;
+    let chart = chart.display().to_string();
+    let mut values = vec![
+        format!("image.tag={}", target.image("gateway-queue-operator")?.tag),
+        format!("queueImage.tag={}", target.image("gateway-queue")?.tag),
+    ];
+    if let Some(registry) = &target.registry {
+        values.push(format!("global.imageRegistry={registry}"));
+    } else {
+        values.push("image.repository=gateway-queue-operator".to_owned());
+        values.push("queueImage.repository=gateway-queue".to_owned());
+    }
+    let mut arguments = vec!["upgrade", "--install", RELEASE, &chart];
+    arguments.extend(["--namespace", NAMESPACE, "--create-namespace"]);
+    arguments.extend(["--wait", "--timeout", "2m", "--description", OURS]);
+    for value in &values {
+        arguments.extend(["--set-string", value]);
+    }
+    if target.own {
+        // A killed test of the chart leaves a CRD that belongs to its release, and a CRD
+        // that was applied by hand has another field manager.
+        arguments.extend(["--take-ownership", "--force-conflicts"]);
+    }
+    kubernetes
+        .helm(&arguments)
+        .context("installing the chart")?;
     // Helm does not wait for the API server to serve a new CRD.
     wait_for(
         "the API server to serve GatewayQueues",
@@ -34,44 +56,6 @@ pub(crate) fn operator(workspace: &Workspace, target: &Target) -> Result<()> {
             Ok(Some(()))
         },
     )
-}
-
-fn values(target: &Target) -> Result<Vec<String>> {
-    let mut values = vec![
-        format!("image.tag={}", target.image("gateway-queue-operator")?.tag),
-        format!("queueImage.tag={}", target.image("gateway-queue")?.tag),
-    ];
-    match &target.registry {
-        Some(registry) => values.push(format!("global.imageRegistry={registry}")),
-        None => values.extend(
-            [
-                "image.repository=gateway-queue-operator",
-                "queueImage.repository=gateway-queue",
-            ]
-            .map(str::to_owned),
-        ),
-    }
-    Ok(values)
-}
-
-fn install(target: &Target, chart: &Path, values: &[String]) -> Result<()> {
-    let chart = chart.display().to_string();
-    let mut arguments = vec!["upgrade", "--install", RELEASE, &chart];
-    arguments.extend(["--namespace", NAMESPACE, "--create-namespace"]);
-    arguments.extend(["--wait", "--timeout", "2m", "--description", OURS]);
-    for value in values {
-        arguments.extend(["--set-string", value]);
-    }
-    if target.own {
-        // A killed test of the chart leaves a CRD that belongs to its release, and a CRD
-        // that was applied by hand has another field manager.
-        arguments.extend(["--take-ownership", "--force-conflicts"]);
-    }
-    target
-        .kubernetes
-        .helm(&arguments)
-        .map(drop)
-        .context("installing the chart")
 }
 
 /// Removes a release of a helm that was killed: another helm would refuse to change it.

@@ -53,21 +53,13 @@ pub fn ensure(progress: &Progress, packages: &[Package], log: &Path) -> Result<(
     let had_service = has_containerd_service();
     // Old lists name versions that the mirror no longer has. If this fails, the lists may
     // still be good enough.
-    let _ = apt_get(
-        progress,
-        &["update"],
-        &log.with_extension("update.log"),
-        None,
-    );
+    let update_log = log.with_extension("update.log");
+    let _ = apt_get(progress, &["update"], &update_log, None);
     interrupt::check()?;
-    let install = [
-        "install",
-        "-y",
-        "--no-install-recommends",
-        "-o",
-        "DPkg::Lock::Timeout=120",
-    ];
-    apt_get(progress, &[&install[..], &missing].concat(), log, None)?;
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(["-o", "DPkg::Lock::Timeout=120"]);
+    install.extend(missing);
+    apt_get(progress, &install, log, None)?;
     if !had_service && has_containerd_service() {
         // The package starts a containerd for the whole machine. The node runs its own.
         let disable = ["disable", "--now", "containerd.service"];

@@ -49,11 +49,12 @@ struct Check<'a> {
 /// If a check fails, with the errors of all checks, or if a tool is missing.
 pub(crate) fn check(workspace: &Workspace, kubernetes: &Kubernetes, own_node: bool) -> Result<()> {
     let tools = TOOLS.build(workspace)?;
+    let [promtool, _] = debian::prometheus(workspace)?;
     let check = Check {
         workspace,
         chart: workspace.root.join(CHART),
         helms: [tools.path("helm3"), NODE.build(workspace)?.path("helm")],
-        promtool: debian::prometheus(workspace)?.promtool,
+        promtool,
         tools,
         kubernetes,
         own_node,
@@ -91,10 +92,10 @@ pub(crate) fn variables(
     target: &Target,
 ) -> Result<[(&'static str, OsString); 7]> {
     let tag = |name| -> Result<OsString> { Ok(target.image(name)?.tag.clone().into()) };
-    let prometheus = debian::prometheus(workspace)?;
+    let [promtool, prometheus] = debian::prometheus(workspace)?;
     Ok([
-        ("PROMTOOL", prometheus.promtool.into()),
-        ("PROMETHEUS", prometheus.prometheus.into()),
+        ("PROMTOOL", promtool.into()),
+        ("PROMETHEUS", prometheus.into()),
         ("HELM3", TOOLS.build(workspace)?.path("helm3").into()),
         ("HELM4", target.kubernetes.helm.clone().into()),
         ("OPERATOR_TAG", tag("gateway-queue-operator")?),

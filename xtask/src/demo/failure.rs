@@ -5,8 +5,7 @@ use crate::kubernetes::Kubernetes;
 
 /// Prints the state, the events and the logs of everything that took part.
 pub(crate) fn print(kubernetes: &Kubernetes, namespace: &str) {
-    let record =
-        format!("/api/v1/namespaces/{namespace}/services/fake-discord:control/proxy/record");
+    let record = super::record_path(namespace);
     let ours = format!("--namespace {namespace}");
     let system = format!("--namespace {}", install::NAMESPACE);
     let logs = "logs --prefix --selector app.kubernetes.io/name";

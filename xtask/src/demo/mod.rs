@@ -184,9 +184,15 @@ fn rolled_out(kubernetes: &Kubernetes, namespace: &str, what: &str) -> Result<()
     })
 }
 
+/// Returns the API server's path to the record of the fake Discord.
+fn record_path(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/services/fake-discord:control/proxy/record")
+}
+
 fn print_next_steps(target: &Target, namespace: &str) {
     let kubeconfig = target.kubernetes.kubeconfig.display();
     let kubectl = target.kubernetes.kubectl.display();
+    let record = record_path(namespace);
     let down = if target.own {
         "cargo xtask cluster down".to_owned()
     } else {
@@ -202,7 +208,7 @@ To look around:
     $k -n {namespace} get all
     $k -n {namespace} describe gwq {QUEUE}
     $k -n {namespace} logs deployment/{QUEUE}
-    $k get --raw /api/v1/namespaces/{namespace}/services/fake-discord:control/proxy/record
+    $k get --raw {record}
 To tear down:
     {down}"
     );

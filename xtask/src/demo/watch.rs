@@ -16,8 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// Prints a row for each answered identify, and returns the record once `shards` shards are
 /// ready.
 pub(crate) fn until_ready(kubernetes: &Kubernetes, namespace: &str, shards: u32) -> Result<Value> {
-    let record =
-        format!("/api/v1/namespaces/{namespace}/services/fake-discord:control/proxy/record");
+    let record = super::record_path(namespace);
     println!("\n{HEADING}");
     let started = Instant::now();
     let mut shown = BTreeSet::new();
@@ -58,14 +57,15 @@ pub(crate) fn until_ready(kubernetes: &Kubernetes, namespace: &str, shards: u32)
 }
 
 fn logs(kubernetes: &Kubernetes, namespace: &str) -> String {
-    let bots = [
+    let bots = "--selector=app.kubernetes.io/name=bot";
+    let logs = [
+        "logs",
+        "--tail=-1",
+        "--ignore-errors",
+        bots,
         "--namespace",
         namespace,
-        "--selector",
-        "app.kubernetes.io/name=bot",
     ];
-    let logs = ["logs", "--tail=-1", "--ignore-errors"];
     // It fails for a pod that has not started.
-    let logs = kubernetes.kubectl(&[&logs[..], &bots].concat());
-    logs.unwrap_or_default()
+    kubernetes.kubectl(&logs).unwrap_or_default()
 }

@@ -38,21 +38,19 @@ pub(super) fn unmet(needs: &[&'static str], outcomes: &[Outcome]) -> Option<&'st
 
 /// Returns the names of the failed suites.
 pub(super) fn failed(outcomes: &[Outcome]) -> Vec<&'static str> {
-    let failed = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Failed(_));
-    let failed = outcomes.iter().filter(failed);
-    failed.map(|outcome| outcome.suite).collect()
+    names(outcomes, |verdict| matches!(verdict, Verdict::Failed(_)))
 }
 
 /// Returns the names of the suites of which all or some tests were skipped.
 pub(super) fn skipped(outcomes: &[Outcome]) -> Vec<&'static str> {
-    let skipped = |outcome: &&Outcome| {
-        matches!(
-            outcome.verdict,
-            Verdict::Skipped(_) | Verdict::PassedInPart(_)
-        )
-    };
-    let skipped = outcomes.iter().filter(skipped);
-    skipped.map(|outcome| outcome.suite).collect()
+    names(outcomes, |verdict| {
+        matches!(verdict, Verdict::Skipped(_) | Verdict::PassedInPart(_))
+    })
+}
+
+fn names(outcomes: &[Outcome], is_one: impl Fn(&Verdict) -> bool) -> Vec<&'static str> {
+    let those = outcomes.iter().filter(|outcome| is_one(&outcome.verdict));
+    those.map(|outcome| outcome.suite).collect()
 }
 
 /// Returns a table of all suites, followed by the failures.
