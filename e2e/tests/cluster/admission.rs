@@ -1,13 +1,26 @@
 //! What the API server accepts and refuses. The refusal of an invalid spec names the field and
 //! what is accepted. Most CEL rules have more cases in `operator/src/api/tests.rs`.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{Api, QUEUE, queue};
+use crate::api::{Api, QUEUE};
 use crate::kubectl::Namespace;
+use crate::shared::namespace::queue;
+
+/// Folders with manifests and documentation.
+const FOLDERS: [&str; 7] = [
+    ".",
+    "charts/gateway-queue-operator",
+    "client",
+    "crds",
+    "docs",
+    "docs/runbooks",
+    "examples",
+];
 
 /// An invalid spec, followed by parts of the refusal.
 fn rows() -> Vec<Vec<Value>> {
@@ -16,39 +29,22 @@ fn rows() -> Vec<Vec<Value>> {
     let x = |count| "x".repeat(count);
     let secrets: Vec<_> = (0..17).map(|n| json!({"name": format!("s-{n}")})).collect();
     let annotations: Map<_, _> = (0..33).map(|n| (format!("a-{n}"), json!("x"))).collect();
-    for (spec, field, accepted) in [
-        (json!({"host": x(46)}), "host", "more than 45"),
-        (json!({"image": x(513)}), "image", "more than 512"),
-        (
-            json!({"service": {"labels": {"a": x(64)}}}),
-            "service.labels.a",
-            "more than 63",
-        ),
-        (
-            json!({"service": {"annotations": {"a": x(4097)}}}),
-            "service.annotations.a",
-            "than 4096",
-        ),
-        (
-            json!({"service": {"annotations": annotations}}),
-            "service.annotations",
-            "most 32 items",
-        ),
-        (
-            json!({"imagePullSecrets": secrets}),
-            "imagePullSecrets",
-            "most 16 items",
-        ),
-    ] {
-        rows.push(vec![spec, format!("spec.{field}").into(), accepted.into()]);
-    }
+    let too_long = json!([
+        [{"host": x(46)}, "spec.host", "more than 45"],
+        [{"image": x(513)}, "spec.image", "more than 512"],
+        [{"service": {"labels": {"a": x(64)}}}, "spec.service.labels.a", "more than 63"],
+        [{"service": {"annotations": {"a": x(4097)}}}, "spec.service.annotations.a", "than 4096"],
+        [{"service": {"annotations": annotations}}, "spec.service.annotations", "most 32 items"],
+        [{"imagePullSecrets": secrets}, "spec.imagePullSecrets", "most 16 items"],
+    ]);
+    rows.extend(serde_json::from_value::<Vec<Vec<Value>>>(too_long).unwrap());
     rows
 }
 
 #[test]
 fn an_invalid_spec_is_refused_with_what_is_accepted() {
     let namespace = Namespace::new("refusals");
-    let api = Api::new(&namespace);
+    let api = Api::new();
     let mut wrong = Vec::new();
     for row in rows() {
         let (spec, parts) = row.split_first().unwrap();
@@ -87,33 +83,37 @@ fn an_unknown_field_is_refused_by_its_name() {
 }
 
 #[test]
-fn the_crd_and_every_example_are_accepted_without_a_warning() {
+fn the_crd_the_examples_and_every_queue_of_the_docs_are_accepted_without_a_warning() {
     let namespace = Namespace::new("examples");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let examples = fs::read_dir(root.join("examples")).unwrap();
-    let mut files: Vec<PathBuf> = examples.map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "yaml")
-    });
-    assert!(files.len() >= 3, "{files:?}");
-    files.push(root.join("crds/gatewayqueue.dev_gatewayqueues.yaml"));
-    for file in files {
-        let file = file.display().to_string();
-        let dry_run = [
-            "apply",
-            "--dry-run=server",
-            "--validate=strict",
-            "--filename",
-            &file,
-        ];
-        let output = namespace.command(&dry_run).output().unwrap();
-        let warnings = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{file}: {warnings}");
-        // kubectl itself warns about objects that helm created.
-        let mut warnings = warnings
-            .lines()
-            .filter(|line| !line.contains("last-applied"));
-        assert_eq!(warnings.next(), None, "{file}");
+    let accept = |manifest: &str, path: &Path| {
+        let apply = "apply --dry-run=server --validate=strict --warnings-as-errors --filename -";
+        let accepted = namespace.feed(apply, manifest);
+        accepted.unwrap_or_else(|error| panic!("{}: {error}\n{manifest}", path.display()));
+    };
+    let (mut files, mut blocks) = (0, 0);
+    for folder in FOLDERS {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let text = || fs::read_to_string(&path).unwrap();
+            match path.extension().and_then(OsStr::to_str) {
+                Some("yaml") if ["crds", "examples"].contains(&folder) => {
+                    files += 1;
+                    accept(&text(), &path);
+                }
+                Some("md") => {
+                    let text = text();
+                    let rest_of_blocks = text.split("\n```yaml\n").skip(1);
+                    let all = rest_of_blocks.filter_map(|rest| Some(rest.split_once("\n```")?.0));
+                    for block in all.filter(|block| block.contains("kind: GatewayQueue")) {
+                        blocks += 1;
+                        accept(block, &path);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
+    assert!(files > 3, "only {files} files");
+    assert!(blocks > 0, "no block of the docs starts with ```yaml");
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::background::Background;
-use crate::kubectl::Namespace;
+use crate::shared::namespace;
 
 /// The path of our CustomResourceDefinition.
 pub(crate) const CRD: &str =
@@ -47,6 +47,7 @@ pub(crate) const BINDING: Kind = kind(
 pub(crate) const BUDGET: Kind = kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets");
 pub(crate) const POLICY: Kind = kind("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies");
 pub(crate) const POD: Kind = kind("Pod", "v1", "pods");
+pub(crate) const EVENT: Kind = kind("Event", "events.k8s.io/v1", "events");
 
 /// The kinds of the children of a GatewayQueue.
 pub(crate) const CHILDREN: [Kind; 8] = [
@@ -56,9 +57,10 @@ pub(crate) const CHILDREN: [Kind; 8] = [
 impl Kind {
     /// The path of an object; with an empty name, of all objects of the kind.
     pub(crate) fn path(self, namespace: &str, name: &str) -> String {
-        let root = match self.version.contains('/') {
-            true => "apis",
-            false => "api",
+        let root = if self.version.contains('/') {
+            "apis"
+        } else {
+            "api"
         };
         let Self {
             version, plural, ..
@@ -88,9 +90,8 @@ pub(crate) struct Api {
 
 impl Api {
     /// Starts the proxy on a port of the system's choice.
-    pub(crate) fn new(namespace: &Namespace) -> Self {
-        let proxy = ["proxy", "--address=127.0.0.1", "--port=0"];
-        let (proxy, address) = Background::start(namespace, &proxy);
+    pub(crate) fn new() -> Self {
+        let (proxy, address) = Background::start("proxy --address=127.0.0.1 --port=0");
         // It may have been installed before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
@@ -127,17 +128,7 @@ impl Api {
     }
 
     /// The text at a path.
-    pub(crate) fn text(&self, path: &str) -> String {
-        self.fetch(path)
-            .unwrap_or_else(|error| panic!("{path}: {error}"))
-    }
-
-    /// The text at a path, unless the request fails.
-    pub(crate) fn try_text(&self, path: &str) -> Option<String> {
-        self.fetch(path).ok()
-    }
-
-    fn fetch(&self, path: &str) -> reqwest::Result<String> {
+    pub(crate) fn text(&self, path: &str) -> reqwest::Result<String> {
         let response = self.http.get(format!("{}{path}", self.base));
         self.runtime
             .block_on(async { response.send().await?.error_for_status()?.text().await })
@@ -166,7 +157,7 @@ impl Api {
             Method::PATCH,
             &path,
             "application/apply-patch+yaml",
-            &queue(name, spec),
+            &namespace::queue(name, spec),
         )
     }
 
@@ -238,15 +229,5 @@ pub(crate) fn condition(queue: &Value, type_: &str) -> [String; 3] {
     ["status", "reason", "message"].map(|field| {
         let text = condition.and_then(|condition| condition[field].as_str());
         text.unwrap_or_default().to_owned()
-    })
-}
-
-/// A GatewayQueue manifest.
-pub(crate) fn queue(name: &str, spec: &Value) -> Value {
-    json!({
-        "apiVersion": QUEUE.version,
-        "kind": QUEUE.word,
-        "metadata": {"name": name},
-        "spec": spec,
     })
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Stdio};
 
-use crate::kubectl::Namespace;
+use crate::kubectl::command;
 
 /// A running command, killed when dropped.
 pub(crate) struct Background {
@@ -15,12 +15,8 @@ pub(crate) struct Background {
 
 impl Background {
     /// Starts `kubectl proxy` or `kubectl port-forward`. Returns the address that it prints.
-    pub(crate) fn start(namespace: &Namespace, arguments: &[&str]) -> (Self, String) {
-        let mut kubectl = namespace
-            .command(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+    pub(crate) fn start(arguments: &str) -> (Self, String) {
+        let mut kubectl = command(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(kubectl.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();

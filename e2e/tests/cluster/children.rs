@@ -36,8 +36,9 @@ impl Children {
         mine.map(|((word, _), object)| (*word, object))
     }
 
-    pub(crate) fn get(&self, word: &'static str, name: &str) -> Option<&Value> {
-        self.0.get(&(word, name.to_owned()))
+    pub(crate) fn get(&self, word: &str, name: &str) -> Option<&Value> {
+        let mut mine = self.named(name);
+        mine.find_map(|(own, object)| (own == word).then_some(object))
     }
 
     /// The operator's fields of the children of a GatewayQueue. Names, UIDs and hashes are
@@ -109,9 +110,10 @@ fn owned(object: &Value) -> Value {
         .filter(|entry| entry["manager"] == OPERATOR && entry["subresource"].is_null())
         .map(|entry| &entry["fieldsV1"])
         .collect();
-    match fields.is_empty() {
-        true => Value::Null,
-        false => select(object, &fields),
+    if fields.is_empty() {
+        Value::Null
+    } else {
+        select(object, &fields)
     }
 }
 

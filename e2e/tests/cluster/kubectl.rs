@@ -1,20 +1,19 @@
-//! kubectl, in the test's own namespace.
+//! Namespaces and the operator.
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::schedule::{Phase, Slot};
-
-/// The token that the fake Discord accepts.
-pub(crate) const TOKEN: &str = "demo.token-of-no-bot";
+use crate::shared::namespace;
+pub(crate) use crate::shared::namespace::{TOKEN, command, discord_api, kubectl, variable};
 
 /// An empty namespace, deleted when dropped.
 pub(crate) struct Namespace {
-    name: String,
+    namespace: namespace::Namespace,
     /// The permission to run, of the first namespace of a test.
     slot: Option<Mutex<Slot>>,
 }
@@ -39,9 +38,9 @@ impl Namespace {
 
     fn create(name: &str, slot: Option<Mutex<Slot>>) -> Self {
         let name = format!("gwq-e2e-{name}");
-        run(&["delete", "namespace", &name, "--ignore-not-found"], "").unwrap();
-        run(&["create", "namespace", &name], "").unwrap();
-        Self { name, slot }
+        kubectl(&format!("delete namespace {name} --ignore-not-found")).unwrap();
+        let namespace = namespace::Namespace::create(name, &json!({}));
+        Self { namespace, slot }
     }
 
     /// Waits for a later phase.
@@ -52,110 +51,17 @@ impl Namespace {
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Runs kubectl, and returns its output or its error message.
-    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
-        self.feed(arguments, "")
-    }
-
     pub(crate) fn apply(&self, manifest: &str) -> Result<String, String> {
-        self.feed(&["apply", "--filename", "-"], manifest)
-    }
-
-    /// Applies a GatewayQueue with this spec.
-    pub(crate) fn apply_queue(
-        &self,
-        name: &str,
-        spec: &serde_json::Value,
-    ) -> Result<String, String> {
-        let queue = serde_json::json!({
-            "apiVersion": "gatewayqueue.dev/v1alpha1",
-            "kind": "GatewayQueue",
-            "metadata": {"name": name},
-            "spec": spec,
-        });
-        self.apply(&queue.to_string())
-    }
-
-    /// Waits until all of these GatewayQueues are ready.
-    pub(crate) fn wait_until_ready(&self, queues: &[&str]) {
-        let wait = ["wait", "gwq", "--for=condition=Ready", "--timeout=90s"];
-        self.kubectl(&[&wait[..], queues].concat()).unwrap();
-    }
-
-    pub(crate) fn create_secret(&self, name: &str) {
-        let token = format!("--from-literal=token={TOKEN}");
-        self.kubectl(&["create", "secret", "generic", name, &token])
-            .unwrap();
-    }
-
-    /// A kubectl command that is not started yet.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = kubectl();
-        command.args(["--namespace", &self.name]).args(arguments);
-        command
-    }
-
-    /// The names of all children of GatewayQueues, one per line.
-    pub(crate) fn children(&self) -> String {
-        let kinds = "deployments,replicasets,pods,services,leases,roles,rolebindings,\
-                     serviceaccounts,poddisruptionbudgets,networkpolicies";
-        let selector = "--selector=app.kubernetes.io/managed-by=gateway-queue-operator";
-        self.kubectl(&["get", kinds, selector, "--output", "name"])
-            .unwrap()
-    }
-
-    pub(crate) fn feed(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        run(&[&["--namespace", &self.name], arguments].concat(), input)
+        self.feed("apply --filename -", manifest)
     }
 }
 
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.report();
-        }
-        let _ = self
-            .command(&["delete", "namespace", &self.name, "--wait=false"])
-            .output();
+impl Deref for Namespace {
+    type Target = namespace::Namespace;
+
+    fn deref(&self) -> &Self::Target {
+        &self.namespace
     }
-}
-
-impl Namespace {
-    /// Prints the state, the events and the logs, for the report of a failed test.
-    fn report(&self) {
-        let queue = "--selector=app.kubernetes.io/name=gateway-queue";
-        let logs = ["logs", queue, "--prefix", "--tail=100"];
-        let operator = format!("deployment/{}", OPERATOR.1);
-        let operator = ["logs", "--namespace", OPERATOR.0, &operator, "--tail=100"];
-        for arguments in [
-            &["get", "all,leases,endpointslices", "--output=wide"][..],
-            &["describe", "gwq"],
-            &["describe", "pods"],
-            &["get", "leases", "--output=yaml"],
-            &["get", "events", "--sort-by=.metadata.creationTimestamp"],
-            &logs,
-            // Only of restarted containers.
-            &[&logs[..], &["--previous"]].concat(),
-            &operator,
-        ] {
-            let output = self.kubectl(arguments).unwrap_or_else(|error| error);
-            println!("--- kubectl {}\n{output}", arguments.join(" "));
-        }
-    }
-}
-
-/// The address of the fake Discord of the demo's scenario.
-pub(crate) fn discord_api() -> String {
-    discord_api_in(&variable("E2E_NAMESPACE"))
-}
-
-/// The address of a fake Discord in another namespace.
-pub(crate) fn discord_api_in(namespace: &str) -> String {
-    format!("http://fake-discord.{namespace}.svc:8080/api/v10")
 }
 
 /// The start of this run of `cargo xtask test`. Older lines of the operator's log belong to
@@ -171,6 +77,41 @@ pub(crate) const OPERATOR: (&str, &str) = ("gateway-queue-system", "gateway-queu
 /// The namespace and the name of the Lease of the operators of all namespaces.
 pub(crate) const ELECTION: (&str, &str) = ("kube-system", "operator.gatewayqueue.dev");
 
+/// The operator with another number of replicas, until this is dropped.
+pub(crate) struct ScaledOperator {
+    replicas_before: String,
+}
+
+impl ScaledOperator {
+    pub(crate) fn to(replicas: u8) -> Self {
+        let path = "--output=jsonpath={.spec.replicas}";
+        let replicas_before = of_operator("get deployment", path).unwrap();
+        let scaled = Self { replicas_before };
+        of_operator("scale deployment", &format!("--replicas={replicas}")).unwrap();
+        scaled
+    }
+}
+
+impl Drop for ScaledOperator {
+    fn drop(&mut self) {
+        let replicas = format!("--replicas={}", self.replicas_before);
+        let back = of_operator("scale deployment", &replicas)
+            .and_then(|_| of_operator("rollout status deployment", "--timeout=90s"));
+        // A panic while a test fails would abort the process.
+        if let Err(error) = back {
+            eprintln!("cannot restart the operator: {error}");
+        }
+    }
+}
+
+/// Runs a command of kubectl about the operator's Deployment.
+pub(crate) fn of_operator(command: &str, options: &str) -> Result<String, String> {
+    let (namespace, name) = OPERATOR;
+    kubectl(&format!(
+        "--namespace {namespace} {command} {name} {options}"
+    ))
+}
+
 /// The image of the operator.
 pub(crate) fn operator_image() -> String {
     image(OPERATOR.0, OPERATOR.1)
@@ -182,16 +123,11 @@ pub(crate) fn shards_image() -> String {
 }
 
 fn image(namespace: &str, deployment: &str) -> String {
-    let path = "--output=jsonpath={.spec.template.spec.containers[0].image}";
-    let get = [
-        "get",
-        "deployment",
-        deployment,
-        "--namespace",
-        namespace,
-        path,
-    ];
-    run(&get, "").unwrap()
+    let path = "{.spec.template.spec.containers[0].image}";
+    kubectl(&format!(
+        "get deployment {deployment} --namespace {namespace} --output=jsonpath={path}"
+    ))
+    .unwrap()
 }
 
 /// Prints a line even if the test passes: the harness captures only what macros print.
@@ -204,36 +140,4 @@ pub(crate) fn seed() -> u64 {
     let seed = std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
     say(&format!("SEED={seed}"));
     seed
-}
-
-fn run(arguments: &[&str], input: &str) -> Result<String, String> {
-    let mut child = kubectl()
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // kubectl may fail before it reads.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = child.wait_with_output().unwrap();
-    match status.success() {
-        true => Ok(String::from_utf8(stdout).unwrap()),
-        false => Err(String::from_utf8(stderr).unwrap()),
-    }
-}
-
-fn kubectl() -> Command {
-    // KUBECONFIG is inherited.
-    variable("KUBECONFIG");
-    Command::new(variable("KUBECTL"))
-}
-
-pub(crate) fn variable(name: &str) -> String {
-    std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: run these tests by `cargo xtask test`"))
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::api::{CHILDREN, Kind};
 use crate::background::Background;
 use crate::kubectl::{Namespace, discord_api};
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_until};
 
 const GRANT: &str = r#"{"message": "You're free to connect now! :)"}"#;
 
@@ -27,26 +28,18 @@ fn a_queue_is_applied_grants_and_is_deleted() {
         "networkPolicy": {"enabled": true},
     });
     namespace.apply_queue("my-bot", &spec).unwrap();
-    namespace.wait_until_ready(&["my-bot"]);
+    namespace.wait_until_ready("my-bot");
 
-    let table = namespace.kubectl(&["get", "gwq"]).unwrap();
-    for word in [
-        "READY",
-        "URL",
-        "True",
-        "http://my-bot.gwq-e2e-lifecycle.svc",
-    ] {
+    let table = namespace.kubectl("get gwq").unwrap();
+    let url = "http://my-bot.gwq-e2e-lifecycle.svc";
+    for word in ["READY", "URL", "True", url] {
         assert!(table.contains(word), "{word} in {table}");
     }
 
     // The original accepts any method, path and body.
-    let forward = [
-        "port-forward",
-        "--address=127.0.0.1",
-        "service/my-bot",
-        ":80",
-    ];
-    let (forward, address) = Background::start(&namespace, &forward);
+    let forward = "port-forward --address=127.0.0.1 service/my-bot :80";
+    let forward = format!("--namespace {} {forward}", namespace.name());
+    let (forward, address) = Background::start(&forward);
     let request = "POST /any/path?shard=3 HTTP/1.1\r\nhost: q\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
     let mut times = Vec::new();
     for _ in 0..2 {
@@ -62,32 +55,20 @@ fn a_queue_is_applied_grants_and_is_deleted() {
     assert!(spacing > Duration::from_millis(5100), "{spacing:?}");
     drop(forward);
 
-    let children = namespace.children();
-    for child in [
-        "deployment.apps/my-bot",
-        "service/my-bot",
-        "serviceaccount/my-bot",
-        "lease.coordination.k8s.io/my-bot",
-        "role.rbac.authorization.k8s.io/my-bot",
-        "rolebinding.rbac.authorization.k8s.io/my-bot",
-        "poddisruptionbudget.policy/my-bot",
-        "networkpolicy.networking.k8s.io/my-bot",
-    ] {
-        assert!(
-            children.lines().any(|line| line == child),
-            "{child} in {children}"
-        );
+    for kind in CHILDREN {
+        cannot_be_created_again(&namespace, kind);
     }
-    for child in children.lines().filter(|line| line.ends_with("/my-bot")) {
-        cannot_be_created_again(&namespace, child);
-    }
-    namespace.kubectl(&["delete", "gwq", "my-bot"]).unwrap();
+    namespace.kubectl("delete gwq my-bot").unwrap();
     // The garbage collector may be busy with the children of other tests.
-    wait_for("the children to be deleted", PATIENCE * 3, || {
-        namespace.children().is_empty().then_some(())
+    wait_until("the children to be deleted", PATIENCE * 3, || {
+        let kinds = "deployments,replicasets,pods,services,leases,roles,rolebindings,\
+                     serviceaccounts,poddisruptionbudgets,networkpolicies";
+        let ours = "--selector=app.kubernetes.io/managed-by=gateway-queue-operator";
+        let children = namespace.kubectl(&format!("get {kinds} {ours} --output=name"));
+        children.unwrap().is_empty()
     });
     // The user's own objects stay.
-    namespace.kubectl(&["get", "secret", "my-bot"]).unwrap();
+    namespace.kubectl("get secret my-bot").unwrap();
 }
 
 /// Sends a request, and reads until the other side closes, which may be later than the last byte.
@@ -109,43 +90,29 @@ fn exchange(address: &str, request: &str) -> (String, Instant) {
 
 /// The operator creates a child by an apply with a resource version that no object has. The API
 /// server must refuse that for an existing object.
-fn cannot_be_created_again(namespace: &Namespace, child: &str) {
-    let existing = namespace
-        .kubectl(&["get", child, "--output", "json"])
-        .unwrap();
-    let existing: serde_json::Value = serde_json::from_str(&existing).unwrap();
+fn cannot_be_created_again(namespace: &Namespace, kind: Kind) {
     let create = json!({
-        "apiVersion": existing["apiVersion"],
-        "kind": existing["kind"],
+        "apiVersion": kind.version,
+        "kind": kind.word,
         "metadata": {"name": "my-bot", "resourceVersion": "1", "labels": {"owner": "another-client"}},
     });
-    let apply = [
-        "apply",
-        "--server-side",
-        "--field-manager=another-client",
-        "--filename",
-        "-",
-    ];
-    let refused = namespace.feed(&apply, &create.to_string()).unwrap_err();
+    let apply = "apply --server-side --field-manager=another-client --filename -";
+    let refused = namespace.feed(apply, &create.to_string()).unwrap_err();
     assert!(
         refused.contains("the object has been modified"),
-        "{child}: {refused}"
+        "{refused}"
     );
 }
 
 #[test]
 fn a_queue_without_a_token_is_ready_and_reports_its_max_concurrency() {
     let namespace = Namespace::new("no-token");
-    namespace
-        .apply_queue("plain", &json!({"maxConcurrency": 16}))
-        .unwrap();
-    namespace.wait_until_ready(&["plain"]);
+    let spec = json!({"maxConcurrency": 16});
+    namespace.apply_queue("plain", &spec).unwrap();
+    namespace.wait_until_ready("plain");
     let concurrency = wait_for("the status", PATIENCE, || {
-        let path = "jsonpath={.status.maxConcurrency}";
-        let value = namespace
-            .kubectl(&["get", "gwq", "plain", "--output", path])
-            .unwrap();
-        (!value.is_empty()).then_some(value)
+        let field = namespace.field("gwq/plain", ".status.maxConcurrency");
+        field.ok().filter(|value| !value.is_empty())
     });
     assert_eq!(concurrency, "16");
 }

@@ -21,6 +21,8 @@ mod random_edits;
 mod reasons;
 mod restricted;
 mod schedule;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod specs;
 mod thousand;
 mod wait;

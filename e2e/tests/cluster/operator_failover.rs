@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::api::{Api, DEPLOYMENT, LEASE, POD};
-use crate::kubectl::{ELECTION, Namespace, OPERATOR, say};
+use crate::kubectl::{ELECTION, Namespace, OPERATOR, ScaledOperator, kubectl, say};
 use crate::schedule::Phase;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -20,8 +20,8 @@ const EXPIRY_WITHIN: Duration = Duration::from_secs(40);
 #[test]
 fn an_operator_on_standby_takes_over_from_a_leader_that_stops_or_is_killed() {
     let namespace = Namespace::in_phase("failover", Phase::Takeover);
-    let api = Api::new(&namespace);
-    let _two = TwoOperators::start(&api);
+    let api = Api::new();
+    let _two = ScaledOperator::to(2);
     let first = leader(&api);
     let other = wait_for("an operator on standby", PATIENCE, || {
         ready(&api).into_iter().find(|pod| *pod != first)
@@ -31,15 +31,15 @@ fn an_operator_on_standby_takes_over_from_a_leader_that_stops_or_is_killed() {
         (Some(true), Some(false))
     );
 
-    let handover = takeover(&api, &namespace, &first, "ended", &[]);
+    let handover = takeover(&api, &namespace, &first, "ended", "");
     assert_ne!(leader(&api), first);
     let second = leader(&api);
     wait_for("another operator on standby", PATIENCE, || {
         let mut others = ready(&api).into_iter();
         others.find(|pod| *pod != second && *pod != first)
     });
-    let by_force = ["--grace-period=0", "--force"];
-    let expiry = takeover(&api, &namespace, &second, "killed", &by_force);
+    let by_force = "--grace-period=0 --force";
+    let expiry = takeover(&api, &namespace, &second, "killed", by_force);
     say(&format!(
         "operators: takeover {:.1} s after one was stopped, {:.1} s after one was killed",
         handover.as_secs_f64(),
@@ -51,22 +51,18 @@ fn an_operator_on_standby_takes_over_from_a_leader_that_stops_or_is_killed() {
 
 /// Deletes an operator's pod, and creates a GatewayQueue. Returns the time until it has its
 /// children.
-fn takeover(api: &Api, namespace: &Namespace, pod: &str, queue: &str, how: &[&str]) -> Duration {
+fn takeover(api: &Api, namespace: &Namespace, pod: &str, queue: &str, how: &str) -> Duration {
     let started = Instant::now();
-    let delete = [
-        "--namespace",
-        OPERATOR.0,
-        "delete",
-        "pod",
-        pod,
-        "--wait=false",
-    ];
-    namespace.kubectl(&[&delete[..], how].concat()).unwrap();
-    let spec = json!({"replicas": 0});
+    kubectl(&format!(
+        "--namespace {} delete pod {pod} --wait=false {how}",
+        OPERATOR.0
+    ))
+    .unwrap();
     // Otherwise the stopping operator might still create the children.
-    wait_for("another operator to become the leader", PATIENCE, || {
-        (holder(api) != pod).then_some(())
+    wait_until("another operator to become the leader", PATIENCE, || {
+        holder(api) != pod
     });
+    let spec = json!({"replicas": 0});
     api.apply_queue(namespace.name(), queue, &spec).unwrap();
     wait_for("the children of the new GatewayQueue", PATIENCE, || {
         api.get(DEPLOYMENT, namespace.name(), queue)
@@ -79,10 +75,8 @@ fn takeover(api: &Api, namespace: &Namespace, pod: &str, queue: &str, how: &[&st
 fn holder(api: &Api) -> String {
     let lease = api.get(LEASE, ELECTION.0, ELECTION.1).unwrap();
     let holder = lease["spec"]["holderIdentity"].as_str();
-    let (_, pod) = holder
-        .and_then(|holder| holder.split_once('/'))
-        .unwrap_or_default();
-    pod.to_owned()
+    let pod = holder.and_then(|holder| holder.split_once('/'));
+    pod.unwrap_or_default().1.to_owned()
 }
 
 /// The holder of the Lease, once its own metrics report that it is the leader.
@@ -95,12 +89,9 @@ fn leader(api: &Api) -> String {
 
 /// Whether an operator's metrics report that it is the leader.
 fn is_leader(api: &Api, pod: &str) -> Option<bool> {
-    let path = format!(
-        "/api/v1/namespaces/{}/pods/{pod}:8080/proxy/metrics",
-        OPERATOR.0
-    );
-    let text = api.try_text(&path)?;
-    let mut lines = text.lines();
+    let pod = POD.path(OPERATOR.0, pod);
+    let metrics = api.text(&format!("{pod}:8080/proxy/metrics")).ok()?;
+    let mut lines = metrics.lines();
     let metric = "gateway_queue_operator_leader{scope=\"*\"} ";
     let leader = lines.find_map(|line| line.strip_prefix(metric))?;
     Some(leader == "1")
@@ -120,27 +111,4 @@ fn ready(api: &Api) -> Vec<String> {
         .filter(stays)
         .map(|pod| pod["metadata"]["name"].as_str());
     names.flatten().map(str::to_owned).collect()
-}
-
-/// Two operators, until this is dropped.
-struct TwoOperators<'a>(&'a Api);
-
-impl<'a> TwoOperators<'a> {
-    fn start(api: &'a Api) -> Self {
-        let two = Self(api);
-        two.scale(2);
-        two
-    }
-
-    fn scale(&self, replicas: u8) {
-        let scaled = json!({"spec": {"replicas": replicas}});
-        // A failure shows when the test waits for the second one.
-        let _ = self.0.merge(DEPLOYMENT, OPERATOR.0, OPERATOR.1, &scaled);
-    }
-}
-
-impl Drop for TwoOperators<'_> {
-    fn drop(&mut self) {
-        self.scale(1);
-    }
 }

@@ -5,12 +5,12 @@
 //! from requests about one namespace.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::api::{Api, Kind};
-use crate::kubectl::{ELECTION, Namespace, OPERATOR};
+use crate::kubectl::{ELECTION, Namespace, OPERATOR, kubectl};
 use crate::wait::settle;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -98,7 +98,7 @@ impl<'a> Counters<'a> {
     }
 
     pub(crate) fn read(&self, api: &Api) -> Requests {
-        let metrics = api.text("/metrics");
+        let metrics = api.text("/metrics").unwrap();
         let [watches, own_lease, rest, elsewhere] = KINDS.map(|kind| {
             let label = format!("flow_schema=\"{}\"", self.name(kind));
             metrics
@@ -116,6 +116,20 @@ impl<'a> Counters<'a> {
         }
     }
 
+    /// Waits until the operator makes no request for `silence`. Calls `restart` after each one
+    /// before that.
+    pub(crate) fn wait_for_silence(&self, api: &Api, silence: Duration, mut restart: impl FnMut()) {
+        let (mut last, mut since) = (self.read(api), Instant::now());
+        settle(PATIENCE, || {
+            let now = self.read(api);
+            if now.rest != last.rest {
+                (last, since) = (now, Instant::now());
+                restart();
+            }
+            (since.elapsed() < silence).then(|| format!("the operator still makes requests: {now}"))
+        });
+    }
+
     fn name(&self, kind: &str) -> String {
         format!("{}-{kind}", self.0.name())
     }
@@ -123,11 +137,8 @@ impl<'a> Counters<'a> {
 
 impl Drop for Counters<'_> {
     fn drop(&mut self) {
-        let names = KINDS.map(|kind| self.name(kind));
-        let names = names.iter().map(String::as_str);
-        let delete = ["delete", "flowschema", "--ignore-not-found"].into_iter();
-        let delete: Vec<&str> = delete.chain(names).collect();
-        let _ = self.0.kubectl(&delete);
+        let names = KINDS.map(|kind| self.name(kind)).join(" ");
+        let _ = kubectl(&format!("delete flowschema --ignore-not-found {names}"));
     }
 }
 

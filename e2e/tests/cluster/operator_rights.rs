@@ -1,19 +1,22 @@
 //! The operator's rights: enough for everything that it does, and no more.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::api::{Api, BUDGET, LEASE, POD, QUEUE, SERVICE, condition};
+use crate::api::{Api, BUDGET, LEASE, POD, QUEUE, SERVICE};
 use crate::children::Children;
 use crate::faults::node::api_server_was_starting;
-use crate::kubectl::{Namespace, OPERATOR, discord_api, run_started, say, variable};
+use crate::kubectl::{
+    Namespace, OPERATOR, ScaledOperator, discord_api, kubectl, run_started, say, variable,
+};
+use crate::reasons::Context;
 use crate::schedule::Phase;
-use crate::wait::settle;
+use crate::shared::namespace::run;
+use crate::wait::{settle, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -30,10 +33,13 @@ const FORBIDDEN: [&str; 2] = ["forbidden", "system:serviceaccount:"];
 #[test]
 fn no_request_of_the_operator_was_forbidden_in_any_test() {
     let namespace = Namespace::in_phase("rights", Phase::Log);
-    let api = Api::new(&namespace);
+    let api = Api::new();
     let deployment = format!("deployment/{}", OPERATOR.1);
-    let log = ["logs", "--namespace", OPERATOR.0, &deployment, "--tail=-1"];
-    let log = namespace.kubectl(&log).unwrap();
+    let log = kubectl(&format!(
+        "logs --namespace {} {deployment} --tail=-1",
+        OPERATOR.0
+    ))
+    .unwrap();
     // A rotated log would lack its beginning.
     let first = log.lines().find_map(time);
     let whole =
@@ -60,38 +66,40 @@ fn no_request_of_the_operator_was_forbidden_in_any_test() {
                 assert!(!allowed, "{verb} {resource} in {namespace:?}");
             }
         }
-        for (verb, resource) in [("create", "pods"), ("delete", "pods"), ("get", "pods")] {
-            assert!(!may(verb, resource, namespace), "{verb} {resource}");
+        for verb in ["create", "delete", "get"] {
+            assert!(!may(verb, "pods", namespace), "{verb} pods");
         }
     }
 }
 
 #[test]
 fn an_operator_with_rights_in_one_namespace_serves_that_namespace_only() {
-    let namespace = Namespace::in_phase("narrow", Phase::Narrow);
+    let context = Context::of(Namespace::in_phase("narrow", Phase::Narrow));
+    let Context { namespace, api } = &context;
     // The operator of all namespaces would serve this one, too.
-    let _stopped = OperatorStopped::new(&namespace);
+    let _stopped = ScaledOperator::to(0);
+    let own = format!("--selector=app.kubernetes.io/instance={}", OPERATOR.1);
+    kubectl(&format!(
+        "wait --for=delete pod --namespace {} {own} --timeout=60s",
+        OPERATOR.0
+    ))
+    .unwrap();
     let other = namespace.another("narrow-other");
-    let _release = Release::install(&namespace);
-    let api = Api::new(&namespace);
+    let _release = Release::install(namespace);
     api.apply_queue(other.name(), "my-bot", &json!({})).unwrap();
-    every_request(&api, &namespace);
+    every_request(&context);
 
-    let log = [
-        "logs",
-        "--selector=app.kubernetes.io/instance=gwq-e2e-narrow",
-        "--tail=-1",
-    ];
+    let log = format!("logs --selector=app.kubernetes.io/instance={NARROW} --tail=-1");
     let log = namespace.kubectl(&log).unwrap();
     // At this level the operator logs every refusal.
     assert!(log.contains("DEBUG"), "{log}");
     assert_none_forbidden(&log);
     let untouched = api.get(QUEUE, other.name(), "my-bot").unwrap();
     assert_eq!(untouched["status"], Value::Null);
-    let children = Children::of(&api, other.name());
+    let children = Children::of(api, other.name());
     assert_eq!(children.named("my-bot").count(), 0);
     let account = format!("{}:{NARROW}-gateway-queue-operator", namespace.name());
-    let may = |verb, resource, namespace: &str| may(&api, &account, verb, resource, namespace);
+    let may = |verb, resource, namespace: &str| may(api, &account, verb, resource, namespace);
     assert!(may("patch", "services", namespace.name()));
     for elsewhere in ["", "default", other.name()] {
         assert!(
@@ -103,67 +111,48 @@ fn an_operator_with_rights_in_one_namespace_serves_that_namespace_only() {
 }
 
 /// Causes every kind of request that the operator makes, in one namespace.
-fn every_request(api: &Api, namespace: &Namespace) {
-    let name = namespace.name();
-    let reports = |queue: &str, reason: &str| {
-        settle(PATIENCE, || {
-            let object = api.get(QUEUE, name, queue).unwrap();
-            let [_, found, message] = condition(&object, "Ready");
-            (found != reason).then(|| format!("{queue} is {found}, not {reason}: {message}"))
-        });
-    };
+fn every_request(context: &Context) {
+    let (api, name) = (&context.api, context.namespace.name());
     let budget = |exists: bool| {
         settle(PATIENCE, || {
             let found = api.get(BUDGET, name, "my-bot").is_some();
             (found != exists).then(|| format!("a PodDisruptionBudget exists: {found}"))
         });
     };
-    let apply = |queue: &str, spec: Value| api.apply_queue(name, queue, &spec).unwrap();
+    let apply = |queue: &str, spec: Value| context.apply(queue, &spec);
     let with = |secret: &str| json!({"replicas": 0, "discordApi": discord_api(), "tokenSecretRef": {"name": secret}});
     // Created long before the other one of its token: ages are in whole seconds.
     apply("older", with("shared"));
     apply("my-bot", json!({}));
-    reports("my-bot", "Granting");
+    context.reports("my-bot", "Granting", &[]);
     apply("my-bot", json!({"replicas": 2, "port": 80}));
     budget(true);
-    reports("my-bot", "Granting");
+    context.reports("my-bot", "Granting", &[]);
     apply("my-bot", json!({"replicas": 1, "port": 80}));
     budget(false);
     // Reverted and recreated.
     let patch = json!({"spec": {"type": "NodePort"}});
     api.merge(SERVICE, name, "my-bot", &patch).unwrap();
+    context.reports_by_event("my-bot", "ChildReverted");
     settle(PATIENCE, || {
         let service = api.get(SERVICE, name, "my-bot").unwrap();
         let found = &service["spec"]["type"];
         (*found != "ClusterIP").then(|| format!("the Service is a {found}"))
     });
     api.delete(SERVICE, name, "my-bot").unwrap();
-    settle(PATIENCE, || {
-        let service = api.get(SERVICE, name, "my-bot");
-        service.is_none().then(|| "no Service".to_owned())
-    });
-    // A name of a foreign object.
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken"},
-        "spec": {"ports": [{"port": 1}]},
-    });
-    api.create(SERVICE, name, &service).unwrap();
+    wait_for("the Service", PATIENCE, || api.get(SERVICE, name, "my-bot"));
+    context.take_name("taken");
     apply("taken", json!({"replicas": 0}));
-    reports("taken", "NameTaken");
+    context.reports("taken", "NameTaken", &[]);
     // Two with one token: the younger loses its Lease.
     apply("younger", with("own"));
-    reports("younger", "ScaledToZero");
+    context.reports("younger", "ScaledToZero", &[]);
     apply("younger", with("shared"));
-    reports("younger", "TokenShared");
+    context.reports("younger", "TokenShared", &[]);
     settle(PATIENCE, || {
         let lease = api.get(LEASE, name, "younger");
         lease.map(|lease| format!("{lease:#}"))
     });
-    let events = api.read(&format!("/apis/events.k8s.io/v1/namespaces/{name}/events"));
-    let events = events.unwrap().to_string();
-    for reason in ["Granting", "ChildReverted", "NameTaken", "TokenShared"] {
-        assert!(events.contains(reason), "no event has {reason}: {events}");
-    }
     for queue in ["my-bot", "taken", "older", "younger"] {
         api.delete(QUEUE, name, queue).unwrap();
     }
@@ -222,107 +211,43 @@ fn may(api: &Api, account: &str, verb: &str, resource: &str, namespace: &str) ->
     answer["status"]["allowed"].as_bool().unwrap()
 }
 
-/// The operator of all namespaces, scaled to zero until this is dropped.
-struct OperatorStopped<'a> {
-    namespace: &'a Namespace,
-    replicas: String,
-}
-
-impl<'a> OperatorStopped<'a> {
-    fn new(namespace: &'a Namespace) -> Self {
-        let get = ["get", "deployment", OPERATOR.1, "--namespace", OPERATOR.0];
-        let path = "--output=jsonpath={.spec.replicas}";
-        let replicas = namespace.kubectl(&[&get[..], &[path]].concat()).unwrap();
-        let stopped = Self {
-            namespace,
-            replicas,
-        };
-        stopped.scale("0").unwrap();
-        let gone = [
-            "wait",
-            "--for=delete",
-            "pod",
-            "--namespace",
-            OPERATOR.0,
-            "--timeout=60s",
-        ];
-        let own = format!("--selector=app.kubernetes.io/instance={}", OPERATOR.1);
-        namespace.kubectl(&[&gone[..], &[&own]].concat()).unwrap();
-        stopped
-    }
-
-    fn scale(&self, replicas: &str) -> Result<String, String> {
-        let replicas = format!("--replicas={replicas}");
-        let scale = ["scale", "deployment", OPERATOR.1, "--namespace", OPERATOR.0];
-        self.namespace.kubectl(&[&scale[..], &[&replicas]].concat())
-    }
-}
-
-impl Drop for OperatorStopped<'_> {
-    fn drop(&mut self) {
-        let deployment = format!("deployment/{}", OPERATOR.1);
-        let status = ["rollout", "status", &deployment, "--namespace", OPERATOR.0];
-        let back = self.scale(&self.replicas).and_then(|_| {
-            self.namespace
-                .kubectl(&[&status[..], &["--timeout=90s"]].concat())
-        });
-        // A panic while a test fails would abort the process.
-        if let Err(error) = back {
-            eprintln!("cannot restart the operator: {error}");
-        }
-    }
-}
-
 /// A second release of the chart, with the images of the first.
-struct Release<'a>(&'a Namespace);
+struct Release(String);
 
-impl<'a> Release<'a> {
-    fn install(namespace: &'a Namespace) -> Self {
-        let values = ["get", "values", OPERATOR.1, "--output=json"];
-        let values = helm(OPERATOR.0, &values).unwrap();
-        let mut values: Value = serde_json::from_str(&values).unwrap();
+impl Release {
+    fn install(namespace: &Namespace) -> Self {
+        let values = helm(
+            OPERATOR.0,
+            &format!("get values {} --output=json", OPERATOR.1),
+        );
+        let mut values: Value = serde_json::from_str(&values.unwrap()).unwrap();
         // The first release installed it.
         values["crds"] = json!({"enabled": false});
         values["watchNamespaces"] = json!([namespace.name()]);
         values["logLevel"] = json!("debug");
-        let file = std::env::temp_dir().join(format!("{NARROW}-{}.json", std::process::id()));
+        let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, values.to_string()).unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let chart = root.join("charts/gateway-queue-operator");
-        let (chart, values) = (chart.display().to_string(), file.display().to_string());
-        let release = Self(namespace);
-        let install = [
-            "install",
-            NARROW,
-            &chart,
-            "--values",
-            &values,
-            "--wait",
-            "--timeout=90s",
-        ];
-        let installed = helm(namespace.name(), &install);
-        fs::remove_file(&file).unwrap();
-        installed.unwrap();
+        let chart = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../charts/gateway-queue-operator"
+        );
+        let release = Self(namespace.name().to_owned());
+        let values = file.path().display();
+        let install = format!("install {NARROW} {chart} --values {values} --wait --timeout=90s");
+        helm(namespace.name(), &install).unwrap();
         release
     }
 }
 
-impl Drop for Release<'_> {
+impl Drop for Release {
     fn drop(&mut self) {
         // Its roles are deleted with its namespace.
-        let _ = helm(self.0.name(), &["uninstall", NARROW, "--ignore-not-found"]);
+        let _ = helm(&self.0, &format!("uninstall {NARROW} --ignore-not-found"));
     }
 }
 
-fn helm(namespace: &str, arguments: &[&str]) -> Result<String, String> {
+fn helm(namespace: &str, arguments: &str) -> Result<String, String> {
     let mut helm = Command::new(variable("HELM"));
-    let output = helm
-        .args(["--namespace", namespace])
-        .args(arguments)
-        .output()
-        .unwrap();
-    match output.status.success() {
-        true => Ok(String::from_utf8(output.stdout).unwrap()),
-        false => Err(String::from_utf8(output.stderr).unwrap()),
-    }
+    helm.args(["--namespace", namespace]);
+    run(helm.args(arguments.split_whitespace()), "")
 }

@@ -58,13 +58,12 @@ fn create(api: &Api, namespace: &str) -> String {
 #[test]
 fn a_queue_that_is_recreated_adopts_the_orphaned_children() {
     let namespace = Namespace::new("orphans");
-    let api = Api::new(&namespace);
+    let api = Api::new();
     let name = namespace.name();
     let before = create(&api, name);
     let children = uids(&api, name);
-    namespace
-        .kubectl(&["delete", "gwq", "my-bot", "--cascade=orphan"])
-        .unwrap();
+    let delete = "delete gwq my-bot --cascade=orphan";
+    namespace.kubectl(delete).unwrap();
     assert_eq!(uids(&api, name), children);
     let after = create(&api, name);
     assert_ne!(before, after);
@@ -80,7 +79,7 @@ fn a_queue_that_is_recreated_adopts_the_orphaned_children() {
 #[test]
 fn a_removed_or_changed_owner_reference_is_restored_on_every_child() {
     let namespace = Namespace::new("owners");
-    let api = Api::new(&namespace);
+    let api = Api::new();
     let name = namespace.name();
     let owner = create(&api, name);
     let path = "/metadata/ownerReferences";

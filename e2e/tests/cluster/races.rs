@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use crate::api::{Api, POD, QUEUE, queue};
+use crate::api::{Api, POD, QUEUE};
 use crate::children::Children;
 use crate::kubectl::{Namespace, say, seed};
+use crate::shared::namespace::queue;
 use crate::wait::settle;
 
 const ROUNDS: usize = 30;
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 fn a_queue_deleted_during_its_creation_leaves_nothing_and_can_be_recreated() {
     let namespace = Namespace::new("races");
     let name = namespace.name();
-    let api = Api::new(&namespace);
+    let api = Api::new();
     let seed = seed();
     let mut random = Rng::with_seed(seed);
     // Two pods, for a PodDisruptionBudget. They are unschedulable.

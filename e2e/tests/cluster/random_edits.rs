@@ -41,7 +41,7 @@ struct Edits {
 #[test]
 fn after_two_hundred_random_edits_everything_is_as_if_freshly_applied() {
     let namespace = Namespace::in_phase("random", Phase::Busy);
-    let api = Api::new(&namespace);
+    let api = Api::new();
     let mut editor = Editor {
         api: &api,
         namespace: namespace.name(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, POD, QUEUE, SERVICE, condition};
+use crate::api::{Api, CHILDREN, EVENT, POD, QUEUE, SERVICE, condition};
 use crate::children::Children;
 use crate::kubectl::{Namespace, TOKEN, discord_api, operator_image, shards_image};
 use crate::wait::settle;
@@ -16,33 +16,60 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const EVENT_LIMIT: u64 = 15;
 
 /// A namespace and what is reported about its GatewayQueues.
-struct Context {
-    namespace: Namespace,
-    api: Api,
+pub(crate) struct Context {
+    pub(crate) namespace: Namespace,
+    pub(crate) api: Api,
 }
 
 impl Context {
     fn new(name: &str) -> Self {
-        let namespace = Namespace::new(name);
-        let api = Api::new(&namespace);
+        Self::of(Namespace::new(name))
+    }
+
+    pub(crate) fn of(namespace: Namespace) -> Self {
+        let api = Api::new();
         Self { namespace, api }
     }
 
-    fn apply(&self, name: &str, spec: &Value) {
-        self.api
-            .apply_queue(self.namespace.name(), name, spec)
-            .unwrap();
+    pub(crate) fn apply(&self, name: &str, spec: &Value) {
+        let namespace = self.namespace.name();
+        self.api.apply_queue(namespace, name, spec).unwrap();
+    }
+
+    /// Creates a Service of this name that belongs to another client.
+    pub(crate) fn take_name(&self, name: &str) -> Value {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "labels": {"owner": "another-client"}},
+            "spec": {"ports": [{"port": 1234}], "selector": {"app": "theirs"}},
+        });
+        let namespace = self.namespace.name();
+        self.api.create(SERVICE, namespace, &service).unwrap()
+    }
+
+    /// Limits a resource in the namespace.
+    fn limit(&self, name: &str, hard: &Value) {
+        let quota = json!({
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name},
+            "spec": {"hard": hard},
+        });
+        self.namespace.apply(&quota.to_string()).unwrap();
     }
 
     /// Waits until Ready has this reason and a message with all of the `parts`, and until an
     /// event has the reason, too.
-    fn reports(&self, name: &str, reason: &str, parts: &[&str]) {
+    pub(crate) fn reports(&self, name: &str, reason: &str, parts: &[&str]) {
         settle(PATIENCE, || {
             let queue = self.api.get(QUEUE, self.namespace.name(), name);
             let [_, found, message] = condition(&queue.unwrap_or_default(), "Ready");
             let wrong = found != reason || parts.iter().any(|part| !message.contains(part));
             wrong.then(|| format!("{name} is {found}: {message}\nnot {reason}: {parts:?}"))
         });
+        self.reports_by_event(name, reason);
+    }
+
+    /// Waits until an event has this reason.
+    pub(crate) fn reports_by_event(&self, name: &str, reason: &str) {
         settle(PATIENCE, || {
             let events = self.events(name);
             let reported = events.iter().any(|event| event["reason"] == reason);
@@ -51,10 +78,7 @@ impl Context {
     }
 
     fn events(&self, name: &str) -> Vec<Value> {
-        let namespace = self.namespace.name();
-        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
-        let mut events = self.api.read(&path).unwrap();
-        let mut events: Vec<Value> = serde_json::from_value(events["items"].take()).unwrap();
+        let mut events = self.api.list(EVENT, self.namespace.name());
         events.retain(|event| {
             let regarding = &event["regarding"];
             regarding["kind"] == "GatewayQueue" && regarding["name"] == name
@@ -77,35 +101,25 @@ impl Context {
 #[test]
 fn the_cause_of_a_failing_pod_is_reported_with_what_to_do() {
     let context = Context::new("failing-pods");
-    let quota = json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-big-ones"},
-        "spec": {"hard": {"limits.cpu": "1"}},
-    });
     // Every pod needs a CPU limit where a quota counts it; one exceeds the quota.
-    context.namespace.apply(&quota.to_string()).unwrap();
+    context.limit("no-big-ones", &json!({"limits.cpu": "1"}));
     let limits = |cpu: &str| json!({"resources": {"limits": {"cpu": cpu, "memory": "64Mi"}}});
-    let with = |mut spec: Value, pod: Value| {
-        spec["pod"] = limits("100m");
-        if let Some(pod) = pod.as_object() {
-            spec["pod"].as_object_mut().unwrap().extend(pod.clone());
-        }
-        spec
-    };
-    let operator = operator_image();
-    let shards = shards_image();
+    let small = limits("100m");
     let none = "nowhere.invalid/queue:none";
-    let rows = [
+    let mut unschedulable = json!({"pod": small});
+    unschedulable["pod"]["nodeSelector"]["disk"] = json!("golden");
+    let rows: [(&str, Value, &str, &[&str]); 5] = [
         (
             "no-image",
-            with(json!({ "image": none }), Value::Null),
+            json!({"pod": small, "image": none}),
             "ImagePullFailed",
-            vec![none, "cannot be pulled", "spec.image"],
+            &[none, "cannot be pulled", "spec.image"],
         ),
         (
             "no-node",
-            with(json!({}), json!({"nodeSelector": {"disk": "golden"}})),
+            unschedulable,
             "PodUnschedulable",
-            vec![
+            &[
                 "No node accepts pod",
                 "0/1 nodes are available",
                 "nodeSelector",
@@ -114,22 +128,22 @@ fn the_cause_of_a_failing_pod_is_reported_with_what_to_do() {
         (
             // A program that exits because an environment variable is missing.
             "crashes",
-            with(json!({ "image": operator }), Value::Null),
+            json!({"pod": small, "image": operator_image()}),
             "PodCrashing",
-            vec!["exit code 1", "QUEUE_IMAGE"],
+            &["exit code 1", "QUEUE_IMAGE"],
         ),
         (
             // An image without an entry point.
             "no-program",
-            with(json!({ "image": shards }), Value::Null),
+            json!({"pod": small, "image": shards_image()}),
             "PodFailed",
-            vec!["cannot be started", "no command specified"],
+            &["cannot be started", "no command specified"],
         ),
         (
             "too-big",
             json!({"pod": limits("2")}),
             "PodRefused",
-            vec!["exceeded quota: no-big-ones", "limits.cpu=2"],
+            &["exceeded quota: no-big-ones", "limits.cpu=2"],
         ),
     ];
     for (name, spec, ..) in &rows {
@@ -146,21 +160,12 @@ fn the_cause_of_a_failing_pod_is_reported_with_what_to_do() {
 #[test]
 fn a_quota_of_zero_pods_is_reported_and_its_end_is_noticed() {
     let context = Context::new("quota");
-    let quota = json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods"},
-        "spec": {"hard": {"pods": "0"}},
-    });
-    context.namespace.apply(&quota.to_string()).unwrap();
+    context.limit("no-pods", &json!({"pods": "0"}));
     context.apply("my-bot", &json!({}));
-    context.reports(
-        "my-bot",
-        "PodRefused",
-        &["exceeded quota: no-pods", "pods=0"],
-    );
-    context
-        .namespace
-        .kubectl(&["delete", "resourcequota", "no-pods"])
-        .unwrap();
+    let parts = ["exceeded quota: no-pods", "pods=0"];
+    context.reports("my-bot", "PodRefused", &parts);
+    let delete = "delete resourcequota no-pods";
+    context.namespace.kubectl(delete).unwrap();
     // The Deployment's own controller retries at growing intervals.
     context.reports("my-bot", "Granting", &[]);
     context.has_few_events("my-bot");
@@ -172,12 +177,12 @@ fn a_queue_with_the_longest_name_grants() {
     let longest = "n".repeat(63);
     context.apply(&longest, &json!({"replicas": 2}));
     context.reports(&longest, "Granting", &[]);
-    let children = Children::of(&context.api, context.namespace.name());
+    let name = context.namespace.name();
+    let children = Children::of(&context.api, name);
     let found: Vec<_> = children.named(&longest).map(|(word, _)| word).collect();
     let optional = usize::from(found.contains(&"NetworkPolicy"));
     assert_eq!(found.len(), CHILDREN.len() - 1 + optional, "{found:?}");
-    let url = format!("http://{longest}.{}.svc", context.namespace.name());
-    let name = context.namespace.name();
+    let url = format!("http://{longest}.{name}.svc");
     let status = context.api.get(QUEUE, name, &longest).unwrap();
     assert_eq!(status["status"]["url"], url.as_str());
 }
@@ -186,15 +191,11 @@ fn a_queue_with_the_longest_name_grants() {
 fn a_missing_secret_is_reported_and_the_queue_grants_once_it_exists() {
     let context = Context::new("secret");
     let create = || {
-        let token = format!("--from-literal=bot-token={TOKEN}");
-        let create = ["create", "secret", "generic", "late", &token];
+        let create = format!("create secret generic late --from-literal=bot-token={TOKEN}");
         context.namespace.kubectl(&create).unwrap();
     };
-    let parts = [
-        "Secret late",
-        "key bot-token",
-        "kubectl -n gwq-e2e-secret create secret",
-    ];
+    let create_command = "kubectl -n gwq-e2e-secret create secret";
+    let parts = ["Secret late", "key bot-token", create_command];
     let spec = json!({
         "tokenSecretRef": {"name": "late", "key": "bot-token"},
         "discordApi": discord_api(),
@@ -203,29 +204,20 @@ fn a_missing_secret_is_reported_and_the_queue_grants_once_it_exists() {
     context.reports("my-bot", "TokenMissing", &parts);
     create();
     context.reports("my-bot", "Granting", &[]);
-    context
-        .namespace
-        .kubectl(&["delete", "secret", "late"])
-        .unwrap();
+    context.namespace.kubectl("delete secret late").unwrap();
     context.reports("my-bot", "TokenMissing", &parts);
     create();
     context.reports("my-bot", "Granting", &[]);
     context.has_few_events("my-bot");
-    let restarts = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
-    let pods = ["get", "pods", "--output", restarts];
-    assert_eq!(context.namespace.kubectl(&pods).unwrap(), "0");
+    let restarts = ".items[*].status.containerStatuses[*].restartCount";
+    assert_eq!(context.namespace.field("pods", restarts).unwrap(), "0");
 }
 
 #[test]
 fn a_foreign_service_is_left_alone_and_its_name_is_used_once_it_is_free() {
     let context = Context::new("foreign-service");
     let name = context.namespace.name();
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "my-bot", "labels": {"owner": "another-client"}},
-        "spec": {"ports": [{"port": 1234}], "selector": {"app": "theirs"}},
-    });
-    let before = context.api.create(SERVICE, name, &service).unwrap();
+    let before = context.take_name("my-bot");
     context.apply("my-bot", &json!({"replicas": 0}));
     context.reports("my-bot", "NameTaken", &["Service", "does not own"]);
     assert_eq!(context.api.get(SERVICE, name, "my-bot"), Some(before));
@@ -248,11 +240,8 @@ fn of_two_queues_with_one_token_the_younger_stops_until_the_older_is_deleted() {
     context.apply("older", &spec);
     context.reports("older", "Granting", &[]);
     context.apply("younger", &spec);
-    context.reports(
-        "younger",
-        "TokenShared",
-        &["GatewayQueue older is older", "Secret shared"],
-    );
+    let parts = ["GatewayQueue older is older", "Secret shared"];
+    context.reports("younger", "TokenShared", &parts);
     let deployments = Children::of(&context.api, name);
     let younger = deployments.get("Deployment", "younger").unwrap();
     assert_eq!(younger["spec"]["replicas"], 0);

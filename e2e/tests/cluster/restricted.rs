@@ -9,7 +9,7 @@ const ENFORCE: &str = "pod-security.kubernetes.io/enforce=restricted";
 #[test]
 fn queues_run_where_the_restricted_standard_is_enforced() {
     let namespace = Namespace::new("restricted");
-    let label = ["label", "namespace", namespace.name(), ENFORCE];
+    let label = format!("label namespace {} {ENFORCE}", namespace.name());
     namespace.kubectl(&label).unwrap();
     // The standard is enforced.
     let pod = json!({
@@ -26,5 +26,5 @@ fn queues_run_where_the_restricted_standard_is_enforced() {
     ] {
         namespace.apply_queue(name, &spec).unwrap();
     }
-    namespace.wait_until_ready(&["defaults", "low-port", "pair"]);
+    namespace.wait_until_ready("defaults low-port pair");
 }

@@ -10,10 +10,11 @@ use fastrand::Rng;
 use gateway_queue_e2e::specs::{OF_KUBERNETES, Schema, Single, is_of_kubernetes};
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, CRD, DEPLOYMENT, QUEUE, queue};
+use crate::api::{Api, CHILDREN, CRD, DEPLOYMENT, EVENT, QUEUE};
 use crate::kubectl::{Namespace, OPERATOR, say, seed};
 use crate::operator_requests::Counters;
 use crate::schedule::Phase;
+use crate::shared::namespace::queue;
 use crate::wait::settle;
 
 const COMBINATIONS: usize = 40;
@@ -38,7 +39,7 @@ const ROLLING: &str = "RolloutInProgress";
 #[test]
 fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_quiet() {
     let namespace = Namespace::in_phase("specs", Phase::Busy);
-    let api = Api::new(&namespace);
+    let api = Api::new();
     let counters = Counters::install(&api, &namespace);
     let started = Instant::now();
     let all = specs(&api);
@@ -52,34 +53,22 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_q
         }
     }
     // With few accepted specs the test would show little.
-    assert!(
-        made.len() * 2 > all.len(),
-        "{} of {}",
-        made.len(),
-        all.len()
-    );
+    let (accepted, count) = (made.len(), all.len());
+    assert!(accepted * 2 > count, "{accepted} of {count}");
 
     settle(PATIENCE, || {
-        let undecided = |queue: &Value| {
-            let reason = reason(queue)?;
-            UNDECIDED
-                .contains(&reason.as_str())
-                .then(|| format!("{}: {reason}", name(queue)))
-        };
-        let queues = api.list(QUEUE, namespace.name());
-        let unreported = queues.iter().filter(|queue| reason(queue).is_none());
-        let unreported = unreported.map(|queue| format!("{} has no status", name(queue)));
-        unreported
-            .chain(queues.iter().filter_map(undecided))
-            .collect::<Vec<_>>()
+        let mut queues = api.list(QUEUE, namespace.name());
+        queues.retain(|queue| {
+            reason(queue).is_none_or(|reason| UNDECIDED.contains(&reason.as_str()))
+        });
+        let undecided = queues.iter();
+        let undecided = undecided.map(|queue| format!("{}: {:?}", name(queue), reason(queue)));
+        undecided.collect::<Vec<_>>()
     });
     // The API server refuses some values of its own types that their schemas accept. Their
     // children are retried, so these GatewayQueues are deleted.
-    let queues = api.list(QUEUE, namespace.name());
-    let refused = queues
-        .iter()
-        .filter(|queue| reason(queue).is_some_and(|r| r == "ChildRefused"));
-    let refused: Vec<&Value> = refused.collect();
+    let mut refused = api.list(QUEUE, namespace.name());
+    refused.retain(|queue| reason(queue).is_some_and(|reason| reason == "ChildRefused"));
     for queue in &refused {
         let (field, spec) = &made[name(queue)];
         let may_be = is_of_kubernetes(field) || (field.is_empty() && has_type_of_kubernetes(spec));
@@ -90,8 +79,8 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_q
         );
         api.delete(QUEUE, namespace.name(), name(queue)).unwrap();
     }
-    let deleted: BTreeSet<&str> = refused.iter().map(|queue| name(queue)).collect();
-    let (made, refused) = (made.len(), refused.len());
+    let deleted: BTreeSet<&str> = refused.iter().map(name).collect();
+    let refused = refused.len();
 
     // Kubernetes is slow with hundreds of Deployments and unschedulable pods, and each of its
     // writes causes a reconcile.
@@ -104,40 +93,23 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_q
     });
     // A late scheduler is no fault of the operator: each request restarts the window of silence.
     namespace.move_to(Phase::Short);
-    let (mut last, mut since) = (counters.read(&api), Instant::now());
     let mut before = written(&api, &namespace, &deleted);
-    settle(PATIENCE, || {
-        let now = counters.read(&api);
-        if now.rest == last.rest && since.elapsed() >= SILENCE {
-            return Vec::new();
-        }
-        let asked = now.rest - last.rest;
-        if asked > 0 {
-            (last, since) = (now, Instant::now());
-            before = written(&api, &namespace, &deleted);
-        }
-        let quiet = since.elapsed().as_secs();
-        vec![format!(
-            "quiet for {quiet} s after {asked} requests; {:?}",
-            reverts(&namespace)
-        )]
+    counters.wait_for_silence(&api, SILENCE, || {
+        before = written(&api, &namespace, &deleted);
     });
     let after = written(&api, &namespace, &deleted);
     say(&format!(
         "{} specs: {} refused by the schema, {refused} by the API server in a child, {} children; \
          all of it took {:.0} s",
         all.len(),
-        all.len() - made,
+        all.len() - accepted,
         before.len(),
         started.elapsed().as_secs_f64(),
     ));
-    assert_eq!(reverts(&namespace), Vec::<String>::new());
+    assert_eq!(reverts(&api, &namespace), [] as [Value; 0]);
     assert_eq!(before, after, "children changed");
-    assert!(
-        before.len() >= (made - refused) * 5,
-        "{} children",
-        before.len()
-    );
+    let children = before.len();
+    assert!(children >= (accepted - refused) * 5, "{children} children");
     drop(counters);
     // Deleting the namespace keeps the machine busy.
     namespace.move_to(Phase::End);
@@ -243,15 +215,9 @@ fn written(
 }
 
 /// The operator's events about reverts.
-fn reverts(namespace: &Namespace) -> Vec<String> {
-    let path = "jsonpath={range .items[*]}{.reason} {.regarding.name}: {.note}{\"\\n\"}{end}";
-    let events = namespace.kubectl(&["get", "events.events.k8s.io", "--output", path]);
-    let is_revert =
-        |line: &&str| line.starts_with("ChildReverted") || line.starts_with("ChildRewritten");
+fn reverts(api: &Api, namespace: &Namespace) -> Vec<Value> {
+    let mut events = api.list(EVENT, namespace.name());
     events
-        .unwrap()
-        .lines()
-        .filter(is_revert)
-        .map(str::to_owned)
-        .collect()
+        .retain(|event| event["reason"] == "ChildReverted" || event["reason"] == "ChildRewritten");
+    events
 }

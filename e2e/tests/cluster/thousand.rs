@@ -5,21 +5,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api::{
-    ACCOUNT, Api, BINDING, DEPLOYMENT, Kind, LEASE, QUEUE, ROLE, SERVICE, condition, queue,
-};
+use crate::api::{ACCOUNT, Api, BINDING, DEPLOYMENT, Kind, LEASE, QUEUE, ROLE, SERVICE, condition};
 use crate::kubectl::{Namespace, say};
 use crate::operator_requests::{Counters, count};
 use crate::schedule::Phase;
+use crate::shared::namespace::queue;
 use crate::wait::settle;
 
 const QUEUES: usize = 1000;
 
 /// For so many objects, each with six children and a status.
 const CREATED_WITHIN: Duration = Duration::from_secs(240);
-
-/// After the last status, events are written and the caches catch up.
-const QUIET_WITHIN: Duration = Duration::from_secs(120);
 
 /// The operator is quiet when it makes no request for this long.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -34,7 +30,7 @@ const RENEWALS: std::ops::RangeInclusive<u64> = 5..=11;
 #[test]
 fn a_thousand_queues_are_created_and_then_the_operator_only_watches() {
     let namespace = Namespace::in_phase("thousand", Phase::Load);
-    let api = Api::new(&namespace);
+    let api = Api::new();
     let counters = Counters::install(&api, &namespace);
     let before = counters.read(&api);
     let started = Instant::now();
@@ -72,14 +68,8 @@ fn a_thousand_queues_are_created_and_then_the_operator_only_watches() {
     let least = u64::try_from(QUEUES * 7).unwrap();
     assert!(requests >= least, "{before}, then {busy}");
 
-    let (mut last, mut since) = (busy, Instant::now());
-    settle(QUIET_WITHIN, || {
-        let now = counters.read(&api);
-        if now.rest != last.rest {
-            (last, since) = (now, Instant::now());
-        }
-        (since.elapsed() < SILENCE).then(|| format!("the operator still makes requests: {last}"))
-    });
+    // After the last status, events are written and the caches catch up.
+    counters.wait_for_silence(&api, SILENCE, || ());
     // Tests with few GatewayQueues run beside this one while the operator is observed.
     namespace.move_to(Phase::Timing);
     let before = counters.read(&api);

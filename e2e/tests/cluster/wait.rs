@@ -1,9 +1,8 @@
 //! Waiting for conditions.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
-const INTERVAL: Duration = Duration::from_millis(300);
+use crate::shared::wait::retry;
 
 /// Repeats an attempt until it returns something.
 pub(crate) fn wait_for<T>(
@@ -11,17 +10,12 @@ pub(crate) fn wait_for<T>(
     patience: Duration,
     mut attempt: impl FnMut() -> Option<T>,
 ) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(
-            started.elapsed() < patience,
-            "waited {patience:?} for {what}"
-        );
-        thread::sleep(INTERVAL);
-    }
+    retry(what, patience, || attempt().ok_or_else(String::new))
+}
+
+/// Repeats a check until it succeeds.
+pub(crate) fn wait_until(what: &str, patience: Duration, mut check: impl FnMut() -> bool) {
+    wait_for(what, patience, || check().then_some(()));
 }
 
 /// Repeats a check until it finds nothing wrong. Returns how long that took.
@@ -30,16 +24,13 @@ pub(crate) fn settle<Findings: IntoIterator<Item = String>>(
     mut check: impl FnMut() -> Findings,
 ) -> Duration {
     let started = Instant::now();
-    loop {
+    retry("no findings", patience, || {
         let wrong: Vec<String> = check().into_iter().collect();
         if wrong.is_empty() {
-            return started.elapsed();
+            Ok(())
+        } else {
+            Err(wrong.join("\n"))
         }
-        assert!(
-            started.elapsed() < patience,
-            "after {patience:?}:\n{}",
-            wrong.join("\n")
-        );
-        thread::sleep(INTERVAL);
-    }
+    });
+    started.elapsed()
 }

@@ -11,7 +11,7 @@ use crate::api::{Api, POD, QUEUE};
 use crate::children::Children;
 use crate::kubectl::{Namespace, OPERATOR, say};
 use crate::schedule::Phase;
-use crate::wait::{settle, wait_for};
+use crate::wait::{settle, wait_for, wait_until};
 
 const QUEUES: usize = 50;
 
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[test]
 fn after_a_restart_of_the_api_server_under_load_all_queues_converge() {
     let namespace = Namespace::in_phase("under-load", Phase::Restart);
-    let api = Api::new(&namespace);
+    let api = Api::new();
     let operator = starts(&api);
     let applied = AtomicUsize::new(0);
     let down_for = thread::scope(|scope| {
@@ -37,12 +37,12 @@ fn after_a_restart_of_the_api_server_under_load_all_queues_converge() {
                 }
             }
         });
-        wait_for("the first applies", PATIENCE, || {
-            (applied.load(Ordering::Relaxed) >= BEFORE).then_some(())
+        wait_until("the first applies", PATIENCE, || {
+            applied.load(Ordering::Relaxed) >= BEFORE
         });
         let killed = Instant::now();
-        let outage = Outage::begin(&namespace);
-        outage.end(&namespace);
+        let outage = Outage::begin();
+        outage.end();
         killed.elapsed()
     });
     assert_eq!(applied.load(Ordering::Relaxed), 2 * QUEUES);

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use gateway_queue_e2e::waits::{End, Wait, grants, list};
+use gateway_queue_e2e::waits::{End, Figures, Wait, grants, list};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
-use crate::wait::wait_for;
+use super::Outcome;
+use crate::shared::wait::retry;
+use crate::wait::wait_until;
 
 const GRANT: &[u8] = b"{\"message\": \"You're free to connect now! :)\"}";
 
@@ -100,25 +102,24 @@ impl Clients {
     }
 
     /// Lets each client stop after its next grant. Returns the log once all have stopped.
-    pub(crate) fn finish(&self, patience: Duration) -> Vec<Wait> {
+    pub(crate) fn finish(&self, patience: Duration) -> Outcome {
         self.shared.finishing.store(true, Ordering::SeqCst);
-        let started = Instant::now();
-        while self.shared.running.load(Ordering::SeqCst) > 0 {
-            assert!(
-                started.elapsed() < patience,
-                "some clients still wait after {patience:?}\n{}",
-                list(&self.waits())
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        self.waits()
+        retry("all clients to be granted", patience, || {
+            match self.shared.running.load(Ordering::SeqCst) {
+                0 => Ok(()),
+                _ => Err(list(&self.waits())),
+            }
+        });
+        let waits = self.waits();
+        let figures = Figures::of(&waits, self.now());
+        Outcome { waits, figures }
     }
 
     /// Waits for this many more grants.
     pub(crate) fn wait_for_grants(&self, count: usize) {
         let enough = grants(&self.waits()).len() + count;
-        wait_for("grants", Duration::from_secs(60), || {
-            (grants(&self.waits()).len() >= enough).then_some(())
+        wait_until("grants", Duration::from_secs(60), || {
+            grants(&self.waits()).len() >= enough
         });
     }
 }

@@ -7,16 +7,13 @@
 
 mod api_server_outage;
 mod api_server_restart;
+mod changes;
 mod clients;
-mod crash;
-mod freeze;
 pub(crate) mod node;
 mod pair;
-mod partition;
+mod pods;
 mod process;
 mod queue;
-mod rollout;
-mod scale;
 mod shards;
 mod unreachable_leader;
 
@@ -47,30 +44,46 @@ fn back_within() -> Duration {
     (LEASE + SPACING).mul_f64(1.05) + Duration::from_secs(2)
 }
 
-/// Prints the figures of a scenario.
-fn print(scenario: &str, figures: &Figures, more: &str) {
-    say(&format!("{scenario}: {figures}{more}"));
+/// What the clients saw.
+struct Outcome {
+    waits: Vec<Wait>,
+    figures: Figures,
 }
 
-/// The time from a fault to the first grant of a new leader. A grant within the first second is
-/// still from the old one.
-fn resumed<'a>(waits: impl IntoIterator<Item = &'a Wait>, fault: Duration) -> Duration {
-    let grants = waits::grants(waits);
-    let mut later = grants
-        .iter()
-        .filter(|at| **at > fault + Duration::from_secs(1));
-    *later.next().expect("no grant after the fault") - fault
-}
+impl Outcome {
+    fn list(&self) -> String {
+        waits::list(&self.waits)
+    }
 
-fn none_too_early(figures: &Figures, waits: &[Wait]) {
-    let earliest = figures.earliest.expect("no two grants in a bucket");
-    assert!(earliest >= INTERVAL, "{earliest:?}\n{}", waits::list(waits));
-}
+    fn grants(&self) -> Vec<Duration> {
+        waits::grants(&self.waits)
+    }
 
-fn no_connection_closed<'a>(waits: impl IntoIterator<Item = &'a Wait>) {
-    let waits: Vec<_> = waits.into_iter().cloned().collect();
-    let Figures {
-        closed, refused, ..
-    } = Figures::of(&waits, Duration::ZERO);
-    assert_eq!((closed, refused), (0, 0), "{}", waits::list(&waits));
+    /// Prints the figures of a scenario, and asserts that no grant was too early.
+    fn print_none_too_early(&self, scenario: &str, more: &str) {
+        say(&format!("{scenario}: {}{more}", self.figures));
+        let earliest = self.figures.earliest.expect("no two grants in a bucket");
+        assert!(earliest >= INTERVAL, "{earliest:?}\n{}", self.list());
+    }
+
+    /// Asserts that no connection was closed or refused: of clients of one target, or of any.
+    fn no_connection_closed(&self, target: Option<&str>) {
+        let mut waits = self.waits.clone();
+        waits.retain(|wait| target.is_none_or(|target| wait.target == target));
+        let figures = Figures::of(&waits, Duration::ZERO);
+        let failed = (figures.closed, figures.refused);
+        assert_eq!(failed, (0, 0), "{}", waits::list(&waits));
+    }
+
+    /// Asserts that the clients of the other pod saw nothing but a delay after a fault of the
+    /// leader. A grant within the first second is still from the old leader.
+    fn only_a_delay(&self, scenario: &str, fault: Duration) {
+        let mut grants = self.grants().into_iter();
+        let next = grants.find(|at| *at > fault + Duration::from_secs(1));
+        let after = next.expect("no grant after the fault") - fault;
+        let more = format!(", granted {:.1} s after the fault", after.as_secs_f64());
+        self.print_none_too_early(scenario, &more);
+        self.no_connection_closed(Some("other"));
+        assert!(after <= back_within(), "{}", self.list());
+    }
 }

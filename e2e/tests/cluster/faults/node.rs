@@ -10,60 +10,48 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::process::{Process, command, proc, words};
-use crate::kubectl::Namespace;
-use crate::wait::wait_for;
+use crate::kubectl::kubectl;
+use crate::shared::namespace::run;
+use crate::shared::wait::retry;
+use crate::wait::wait_until;
 
 /// A pod that drops packets, as in a partitioned network.
 pub(crate) struct Partition {
     process: Process,
-    rules: Vec<Vec<String>>,
+    rules: Vec<String>,
 }
 
 impl Partition {
     /// Drops the packets between the pod and the API server.
-    pub(crate) fn from_api_server(namespace: &Namespace, process: Process) -> Self {
-        let path = "jsonpath={.spec.clusterIP}";
-        let service = ["get", "service", "kubernetes", "--namespace=default"];
-        let api_server = namespace
-            .kubectl(&[&service[..], &["--output", path]].concat())
-            .unwrap();
+    pub(crate) fn from_api_server(process: Process) -> Self {
+        let service = "get service kubernetes --namespace=default";
+        let ip = kubectl(&format!("{service} --output=jsonpath={{.spec.clusterIP}}")).unwrap();
         let rules = [
-            &["OUTPUT", "--destination", &*api_server][..],
-            &["INPUT", "--source", &*api_server],
+            format!("OUTPUT --destination {ip}"),
+            format!("INPUT --source {ip}"),
         ];
-        Self::new(process, &rules)
+        Self::new(process, rules.into())
     }
 
     /// Drops the packets to the pod's peer port.
     pub(crate) fn from_peers(process: Process) -> Self {
-        let rule = ["INPUT", "--protocol", "tcp", "--dport", "9091"];
-        Self::new(process, &[&rule])
+        let rule = "INPUT --protocol tcp --dport 9091";
+        Self::new(process, vec![rule.to_owned()])
     }
 
-    fn new(process: Process, rules: &[&[&str]]) -> Self {
-        let rules = rules.iter();
-        let partition = Self {
-            process,
-            rules: rules
-                .map(|rule| rule.iter().map(|word| (*word).to_owned()).collect())
-                .collect(),
-        };
+    fn new(process: Process, rules: Vec<String>) -> Self {
+        let partition = Self { process, rules };
         for rule in &partition.rules {
-            let output = partition.firewall("-I", rule).output().unwrap();
-            let error = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{rule:?}: {error}");
+            partition.firewall("-I", rule).unwrap();
         }
         partition
     }
 
-    fn firewall(&self, action: &str, rule: &[String]) -> Command {
-        let mut command = Command::new("nsenter");
-        command
-            .args(["--target", &self.process.pid.to_string(), "--net"])
-            .args(["iptables", "--wait", action])
-            .args(rule)
-            .args(["--jump", "DROP"]);
-        command
+    fn firewall(&self, action: &str, rule: &str) -> Result<String, String> {
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["--target", &self.process.pid.to_string(), "--net"]);
+        let iptables = format!("iptables --wait {action} {rule} --jump DROP");
+        run(nsenter.args(iptables.split(' ')), "")
     }
 }
 
@@ -71,7 +59,7 @@ impl Drop for Partition {
     fn drop(&mut self) {
         for rule in &self.rules {
             // The rules end with the pod.
-            let _ = self.firewall("-D", rule).output();
+            let _ = self.firewall("-D", rule);
         }
     }
 }
@@ -98,22 +86,16 @@ pub(crate) struct Outage {
 
 impl Outage {
     /// Kills the API server, and waits until it has ended.
-    pub(crate) fn begin(namespace: &Namespace) -> Self {
-        let view = ["config", "view", "--minify", "--output"];
+    pub(crate) fn begin() -> Self {
         let path = "jsonpath={.clusters[0].cluster.server}";
-        let url = namespace.kubectl(&[&view[..], &[path]].concat()).unwrap();
-        let host = url
-            .trim_start_matches("https://")
-            .split(':')
-            .next()
-            .unwrap();
-        let address = format!("--advertise-address={host}");
+        let url = kubectl(&format!("config view --minify --output={path}")).unwrap();
+        let host = url.trim_start_matches("https://").split(':').next();
+        let address = format!("--advertise-address={}", host.unwrap());
         let is = |pid: i32| {
             let words = command(pid);
-            let program = words
-                .first()
-                .is_some_and(|word| word.ends_with("/kube-apiserver"));
-            program && words.contains(&address)
+            let program = words.first();
+            program.is_some_and(|word| word.ends_with("/kube-apiserver"))
+                && words.contains(&address)
         };
         let process =
             Process::that(&is).unwrap_or_else(|| panic!("no API server of {url} on this machine"));
@@ -127,21 +109,20 @@ impl Outage {
             log: fs::read_link(proc(pid, "fd/1")).unwrap(),
         };
         process.kill();
-        wait_for("the API server to end", Duration::from_secs(10), || {
-            process.is_gone().then_some(())
+        wait_until("the API server to end", Duration::from_secs(10), || {
+            process.is_gone()
         });
         outage
     }
 
     /// Starts the API server with the same arguments, and waits until it is ready.
-    pub(crate) fn end(self, namespace: &Namespace) {
+    pub(crate) fn end(self) {
         let started = Timestamp::now();
         drop(self);
-        wait_for(
-            "the API server to be ready",
-            Duration::from_secs(60),
-            || namespace.kubectl(&["get", "--raw=/readyz"]).ok(),
-        );
+        let patience = Duration::from_secs(60);
+        retry("the API server to be ready", patience, || {
+            kubectl("get --raw=/readyz")
+        });
         let mut starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
         starts.push((started, Timestamp::now()));
     }

@@ -19,10 +19,9 @@ impl Process {
     pub(crate) fn of(pod: &Pod) -> Self {
         let is = |pid: i32| {
             let group = fs::read_to_string(proc(pid, "cgroup")).unwrap_or_default();
+            let program = command(pid).into_iter().next();
             group.contains(&format!("pod{}", pod.uid))
-                && command(pid)
-                    .first()
-                    .is_some_and(|word| word == "/gateway-queue")
+                && program.is_some_and(|word| word == "/gateway-queue")
         };
         Self::that(&is)
             .unwrap_or_else(|| panic!("no process of {pod:?}: run the tests on the node, as root"))

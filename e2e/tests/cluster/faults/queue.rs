@@ -1,7 +1,6 @@
 //! The queue under test: its pods, its Lease and its addresses.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -9,17 +8,16 @@ use serde_json::{Value, json};
 use super::clients::Target;
 use crate::api::condition;
 use crate::kubectl::Namespace;
+use crate::shared::http;
 use crate::wait::wait_for;
 
-/// The name in the manifest of the shards.
-const NAME: &str = "my-bot";
 const PORT: u16 = 5000;
 const ADMIN_PORT: u16 = 9090;
 
 /// Pods start within seconds, on a busy machine within a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A GatewayQueue in its own namespace.
+/// A GatewayQueue in its own namespace. Its name is in the manifest of the shards.
 pub(crate) struct Queue<'a> {
     pub(crate) namespace: &'a Namespace,
 }
@@ -35,10 +33,8 @@ pub(crate) struct Pod {
 impl<'a> Queue<'a> {
     /// Starts a queue without a token, with this number of pods and buckets.
     pub(crate) fn without_token(namespace: &'a Namespace, replicas: usize, buckets: u32) -> Self {
-        let queue = Self::start(
-            namespace,
-            json!({"replicas": replicas, "maxConcurrency": buckets}),
-        );
+        let spec = json!({"replicas": replicas, "maxConcurrency": buckets});
+        let queue = Self::start(namespace, spec);
         queue.wait_for_pods(replicas);
         queue
     }
@@ -46,7 +42,7 @@ impl<'a> Queue<'a> {
     /// Applies the GatewayQueue, and waits until it grants.
     pub(crate) fn start(namespace: &'a Namespace, mut spec: Value) -> Self {
         spec["port"] = PORT.into();
-        namespace.apply_queue(NAME, &spec).unwrap();
+        namespace.apply_queue("my-bot", &spec).unwrap();
         let queue = Self { namespace };
         queue.ready();
         queue.leader();
@@ -55,22 +51,21 @@ impl<'a> Queue<'a> {
 
     /// Waits for the condition Ready.
     pub(crate) fn ready(&self) {
-        self.namespace.wait_until_ready(&[NAME]);
+        self.namespace.wait_until_ready("my-bot");
     }
 
     /// Changes the spec.
     pub(crate) fn patch(&self, spec: &Value) {
         let patch = json!({ "spec": spec }).to_string();
-        let patching = ["patch", "gwq", NAME, "--type=merge", "--patch", &patch];
-        self.namespace.kubectl(&patching).unwrap();
+        let patch = format!("patch gwq my-bot --type=merge --patch {patch}");
+        self.namespace.kubectl(&patch).unwrap();
     }
 
-    /// Scales the queue by `kubectl scale`.
+    /// Scales the queue by `kubectl scale`, and waits until exactly this many pods are ready.
     pub(crate) fn scale(&self, replicas: usize) {
-        let replicas = format!("--replicas={replicas}");
-        self.namespace
-            .kubectl(&["scale", "gwq", NAME, &replicas])
-            .unwrap();
+        let scale = format!("scale gwq my-bot --replicas={replicas}");
+        self.namespace.kubectl(&scale).unwrap();
+        self.wait_for_pods(replicas);
     }
 
     /// Waits until exactly this many pods are ready.
@@ -105,11 +100,10 @@ impl<'a> Queue<'a> {
     /// The pod of the leader, if there is one.
     pub(crate) fn leader_now(&self) -> Option<Pod> {
         let lease = self.lease();
-        lease["spec"]["holderIdentity"]
-            .as_str()
-            .filter(|holder| !holder.is_empty())?;
-        let address =
-            lease["metadata"]["annotations"]["gatewayqueue.dev/leader-address"].as_str()?;
+        let holder = lease["spec"]["holderIdentity"].as_str();
+        holder.filter(|holder| !holder.is_empty())?;
+        let annotations = &lease["metadata"]["annotations"];
+        let address = annotations["gatewayqueue.dev/leader-address"].as_str()?;
         let address: SocketAddr = address.parse().unwrap();
         self.pods().into_iter().find(|pod| pod.ip == address.ip())
     }
@@ -124,23 +118,21 @@ impl<'a> Queue<'a> {
 
     /// The name of the leader in the status.
     pub(crate) fn leader_in_status(&self) -> String {
-        let queue = self.get(&["gwq", NAME]);
-        queue["status"]["leader"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        self.namespace
+            .field("gwq/my-bot", ".status.leader")
+            .unwrap()
     }
 
     /// The status and the message of a condition.
     pub(crate) fn condition(&self, type_: &str) -> (String, String) {
-        let [status, _, message] = condition(&self.get(&["gwq", NAME]), type_);
+        let [status, _, message] = condition(&self.namespace.get("gwq/my-bot"), type_);
         (status, message)
     }
 
     /// The number of events with this reason.
     pub(crate) fn events(&self, reason: &str) -> usize {
-        let selector = format!("--field-selector=reason={reason}");
-        let events = self.get(&["events", &selector]);
+        let events = format!("events --field-selector=reason={reason}");
+        let events = self.namespace.get(&events);
         events["items"].as_array().map_or(0, Vec::len)
     }
 
@@ -161,7 +153,7 @@ impl<'a> Queue<'a> {
 
     /// The address of the Service.
     pub(crate) fn service(&self) -> Target {
-        let service = self.get(&["service", NAME]);
+        let service = self.namespace.get("service/my-bot");
         let ip = service["spec"]["clusterIP"].as_str().unwrap();
         let port = service["spec"]["ports"][0]["port"].as_u64().unwrap();
         Target {
@@ -172,30 +164,18 @@ impl<'a> Queue<'a> {
 
     /// Returns the response body of a path of a pod's admin port.
     pub(crate) fn admin(&self, pod: &Pod, path: &str) -> String {
-        let mut stream = TcpStream::connect((pod.ip, ADMIN_PORT)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: q\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).unwrap();
-        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
-        let (_, body) = response.split_once("\r\n\r\n").unwrap();
-        body.to_owned()
+        http::get((pod.ip, ADMIN_PORT).into(), path).unwrap()
     }
 
     fn pods(&self) -> Vec<Pod> {
-        let list = self.get(&["pods", "--selector=app.kubernetes.io/name=gateway-queue"]);
+        let pods = "pods --selector=app.kubernetes.io/name=gateway-queue";
+        let list = self.namespace.get(pods);
         let pods = list["items"].as_array().unwrap().iter();
         pods.filter_map(ready).collect()
     }
 
     fn lease(&self) -> Value {
-        self.get(&["lease", NAME])
-    }
-
-    fn get(&self, what: &[&str]) -> Value {
-        let get = [&["get"], what, &["--output=json"]].concat();
-        serde_json::from_str(&self.namespace.kubectl(&get).unwrap()).unwrap()
+        self.namespace.get("lease/my-bot")
     }
 }
 

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::queue::Queue;
 use super::{INTERVAL, NO_SLOT_LOST};
-use crate::kubectl::{Namespace, discord_api_in, say, shards_image};
+use crate::kubectl::{Namespace, kubectl, say, shards_image};
 use crate::schedule::Phase;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -20,12 +20,10 @@ fn a_rollout_under_forty_real_shards_is_invisible_to_them_and_to_discord() {
     let fake = include_str!("../../../manifests/fake-discord.yaml");
     let fake = with(fake, "MAX_CONCURRENCY", "2", "8");
     namespace.apply(&fake).unwrap();
-    let rolled_out = ["rollout", "status", "deployment/fake-discord"];
-    namespace.kubectl(&rolled_out).unwrap();
-    let spec = json!({
-        "tokenSecretRef": {"name": "my-bot"},
-        "discordApi": discord_api_in(namespace.name()),
-    });
+    let rolled_out = "rollout status deployment/fake-discord";
+    namespace.kubectl(rolled_out).unwrap();
+    let api = format!("http://fake-discord.{}.svc:8080/api/v10", namespace.name());
+    let spec = json!({"tokenSecretRef": {"name": "my-bot"}, "discordApi": api});
     let queue = Queue::start(&namespace, spec);
     let before = queue.leader();
     let bot = include_str!("../../../manifests/bot.yaml");
@@ -33,8 +31,8 @@ fn a_rollout_under_forty_real_shards_is_invisible_to_them_and_to_discord() {
     let bot = with(&bot, "SHARDS_PER_POD", "2", "10");
     namespace.apply(&bot).unwrap();
 
-    wait_for("the first identifies", PATIENCE, || {
-        (record(&namespace).totals.identifies >= 8).then_some(())
+    wait_until("the first identifies", PATIENCE, || {
+        record(&namespace).totals.identifies >= 8
     });
     queue.patch(&json!({"logLevel": "debug"}));
     let identified = wait_for("a new leader", PATIENCE, || {
@@ -62,13 +60,10 @@ fn a_rollout_under_forty_real_shards_is_invisible_to_them_and_to_discord() {
     assert!(min >= INTERVAL.as_secs_f64() * 1e3);
     // A shard takes its own time from the grant to the identify.
     let allowed = NO_SLOT_LOST + Duration::from_millis(100);
-    assert!(
-        max <= allowed.as_secs_f64() * 1e3,
-        "{:#?}",
-        record.identifies
-    );
-    let logs = ["logs", "--selector=app.kubernetes.io/name=bot", "--tail=-1"];
-    let log = namespace.kubectl(&logs).unwrap();
+    let allowed = allowed.as_secs_f64() * 1e3;
+    assert!(max <= allowed, "{:#?}", record.identifies);
+    let logs = "logs --selector=app.kubernetes.io/name=bot --tail=-1";
+    let log = namespace.kubectl(logs).unwrap();
     assert!(log.contains("granted"), "{log}");
     // The client logs only failures.
     assert!(!log.contains("gateway_queue_client"), "{log}");
@@ -87,6 +82,6 @@ fn with(manifest: &str, variable: &str, from: &str, to: &str) -> String {
 fn record(namespace: &Namespace) -> Record {
     let service = "services/fake-discord:control/proxy/record";
     let path = format!("/api/v1/namespaces/{}/{service}", namespace.name());
-    let record = namespace.kubectl(&["get", "--raw", &path]).unwrap();
+    let record = kubectl(&format!("get --raw {path}")).unwrap();
     serde_json::from_str(&record).unwrap()
 }

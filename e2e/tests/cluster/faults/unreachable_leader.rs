@@ -3,16 +3,15 @@
 
 use std::time::Duration;
 
-use gateway_queue_e2e::waits::{End, Figures, list};
+use gateway_queue_e2e::waits::{End, Wait};
 
 use super::clients::Grants;
 use super::node::Partition;
 use super::pair::Pair;
 use super::process::Process;
-use super::{none_too_early, print};
 use crate::kubectl::Namespace;
 use crate::schedule::Phase;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_until};
 
 /// 30 s until the pod is unready, 15 s until it disconnects its clients, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -48,12 +47,10 @@ fn clients_of_a_pod_that_cannot_reach_the_leader_reconnect_to_the_leader() {
     let unready = clients.now() - fault;
     let message = wait_for_condition("False");
     assert!(message.contains(&other.name), "{message}");
-    assert!(
-        message.contains(&format!("{}:9091", leader.ip)),
-        "{message}"
-    );
-    wait_for("the event", PATIENCE, || {
-        (queue.events("LeaderUnreachable") > 0).then_some(())
+    let address = format!("{}:9091", leader.ip);
+    assert!(message.contains(&address), "{message}");
+    wait_until("the event", PATIENCE, || {
+        queue.events("LeaderUnreachable") > 0
     });
     let state = queue.admin(&other, "/state");
     assert!(state.contains("renews its Lease"), "{state}");
@@ -65,39 +62,30 @@ fn clients_of_a_pod_that_cannot_reach_the_leader_reconnect_to_the_leader() {
     for shard in 4..8 {
         clients.start(shard, &target, Grants::One);
     }
-    let waits = clients.finish(PATIENCE);
-    let figures = Figures::of(&waits, clients.now());
-    let more = format!(
-        ", the other pod unready {:.1} s after the cut",
-        unready.as_secs_f64()
-    );
-    print("peer port of the leader unreachable", &figures, &more);
-    none_too_early(&figures, &waits);
-    for wait in &waits {
-        let end = wait.end.as_ref().map(|(_, end)| end);
-        let disconnected = matches!(end, Some(End::Closed(_)));
-        // No client receives anything other than a grant.
-        assert!(
-            disconnected || matches!(end, Some(End::Granted)),
-            "{}",
-            list(&waits)
-        );
-        assert_eq!(disconnected, wait.target == "other", "{}", list(&waits));
-    }
+    let outcome = clients.finish(PATIENCE);
+    let unready = unready.as_secs_f64();
+    let more = format!(", the other pod unready {unready:.1} s after the cut");
+    outcome.print_none_too_early("peer port of the leader unreachable", &more);
+    // No client receives anything other than a grant.
+    let is_right = |wait: &Wait| match &wait.end {
+        Some((_, End::Closed(_))) => wait.target == "other",
+        Some((_, End::Granted)) => wait.target != "other",
+        _ => false,
+    };
+    assert!(outcome.waits.iter().all(is_right), "{}", outcome.list());
     assert_eq!(queue.leader(), leader);
     assert_eq!(queue.events("LeaderUnreachable"), 1);
 
     drop(partition);
     queue.wait_for_pods(2);
     wait_for_condition("True");
-    wait_for("the event", PATIENCE, || {
-        (queue.events("LeaderReachable") > 0).then_some(())
+    wait_until("the event", PATIENCE, || {
+        queue.events("LeaderReachable") > 0
     });
     let annotations = queue.annotations();
     let key = format!("unreachable.gatewayqueue.dev/{}", other.name);
     assert!(annotations[&key].is_null(), "{annotations:#}");
-    let target = other.target("other");
-    clients.start(0, &target, Grants::One);
+    clients.start(0, &other.target("other"), Grants::One);
     clients.wait_for_grants(1);
     assert_eq!(queue.leader(), leader);
 }
