@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Namespace, wait_for, without_discord};
+use crate::cluster::{apply_queue, namespace, wait_for, without_discord};
 use crate::definition::shared;
 use crate::helm::Helm;
 
@@ -12,26 +12,24 @@ const DENIED: &str = "may only write the Leases of GatewayQueues";
 #[test]
 fn with_the_policy_the_operator_writes_only_the_leases_of_queues_and_of_its_election() {
     let _shared = shared();
-    let namespace = &Namespace::new("limited");
+    let namespace = &namespace("limited");
     let policy = "--set=admissionPolicy.enabled=true";
-    Helm::Four.install(namespace, RELEASE, &[policy]);
+    Helm::Four.install(namespace, RELEASE, policy);
     let account = format!(
         "--as=system:serviceaccount:{}:{RELEASE}-gateway-queue-operator",
         namespace.name()
     );
     let lease = |name: &str, labels: &Value| {
-        let metadata = json!({"name": name, "labels": labels});
-        let spec = json!({"holderIdentity": "another-client"});
-        json!({
+        let lease = json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": metadata,
-            "spec": spec,
-        })
-        .to_string()
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"holderIdentity": "another-client"},
+        });
+        lease.to_string()
     };
     let create = |object: &str| {
-        let create = ["create", "--dry-run=server", &account, "--filename", "-"];
+        let create = format!("create --dry-run=server {account} --filename -");
         namespace.feed(&create, object)
     };
     let labels = json!({"gatewayqueue.dev/name": "bot"});
@@ -44,26 +42,26 @@ fn with_the_policy_the_operator_writes_only_the_leases_of_queues_and_of_its_elec
     create(&lease("ours", &labels)).unwrap();
 
     // An existing Lease can be neither claimed by the label nor deleted.
-    namespace
-        .feed(&["create", "--filename", "-"], &theirs)
-        .unwrap();
-    let label = ["label", "lease", "theirs", "gatewayqueue.dev/name=bot"];
-    let delete = ["delete", "lease", "theirs", "--dry-run=server"];
-    for request in [&label[..], &delete[..]] {
-        let result = namespace.kubectl(&[request, &[&account]].concat());
+    namespace.feed("create --filename -", &theirs).unwrap();
+    for request in [
+        "label lease theirs gatewayqueue.dev/name=bot",
+        "delete lease theirs --dry-run=server",
+    ] {
+        let result = namespace.kubectl(&format!("{request} {account}"));
         let error = result.expect_err("the operator wrote the Lease of another client");
         assert!(error.contains(DENIED), "{error}");
     }
 
     // The election and a queue work.
-    namespace.apply_queue("bot", &without_discord());
+    apply_queue(namespace, "bot", &without_discord());
     namespace.wait_until_ready("bot");
-    let unlabel = ["label", "lease", "bot", "gatewayqueue.dev/name-"];
-    namespace.kubectl(&unlabel).unwrap();
+    let unlabel = "label lease bot gatewayqueue.dev/name-";
+    namespace.kubectl(unlabel).unwrap();
     wait_for("the label to be restored", || {
         let label = namespace.field("lease/bot", ".metadata.labels.gatewayqueue\\.dev/name")?;
         if label == "bot" { Ok(()) } else { Err(label) }
     });
     // The policy belongs to no namespace.
-    Helm::Four.run(namespace, &["uninstall", RELEASE]).unwrap();
+    let uninstall = format!("uninstall {RELEASE}");
+    Helm::Four.run(namespace, &uninstall).unwrap();
 }

@@ -46,7 +46,7 @@ impl Definition {
     }
 
     fn get() -> Value {
-        let get = ["get", "crd", NAME, "--output=json", "--show-managed-fields"];
+        let get = format!("get crd {NAME} --output=json --show-managed-fields");
         serde_json::from_str(&kubectl(&get).unwrap()).unwrap()
     }
 
@@ -57,9 +57,10 @@ impl Definition {
         for field in ["resourceVersion", "uid", "creationTimestamp", "generation"] {
             metadata.remove(field);
         }
-        feed(&["replace", "--filename", "-"], &object.to_string())?;
+        feed("replace --filename -", &object.to_string())?;
         let patch = json!({"metadata": {"managedFields": fields}}).to_string();
-        kubectl(&["patch", "crd", NAME, "--type=merge", "--patch", &patch]).map(|_| ())
+        let from_stdin = format!("patch crd {NAME} --type=merge --patch-file=/dev/stdin");
+        feed(&from_stdin, &patch).map(drop)
     }
 }
 

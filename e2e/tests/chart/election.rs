@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Namespace, kubectl, wait_for, without_discord};
+use crate::cluster::{apply_queue, get_through_service, namespace, wait_for, without_discord};
 use crate::definition::shared;
 use crate::helm::Helm;
 
@@ -13,15 +13,15 @@ const UNDISTURBED: Duration = Duration::from_secs(20);
 #[test]
 fn of_two_releases_that_serve_one_namespace_one_leads_and_the_other_is_on_standby() {
     let _shared = shared();
-    let namespace = &Namespace::new("both");
+    let namespace = &namespace("both");
     let name = namespace.name();
     let helm = Helm::Four;
-    helm.install(namespace, "left", &[]);
-    namespace.apply_queue("bot", &without_discord());
+    helm.install(namespace, "left", "");
+    apply_queue(namespace, "bot", &without_discord());
     namespace.wait_until_ready("bot");
     let other_image = "--set=queueImage.registry=no-such-registry";
     // An operator on standby is ready.
-    helm.install(namespace, "right", &[other_image]);
+    helm.install(namespace, "right", other_image);
 
     let leader = || {
         let lease = "lease/namespace.operator.gatewayqueue.dev";
@@ -37,13 +37,11 @@ fn of_two_releases_that_serve_one_namespace_one_leads_and_the_other_is_on_standb
         thread::sleep(Duration::from_secs(1));
     }
     let service = "right-gateway-queue-operator-metrics:admin";
-    let path = format!("/api/v1/namespaces/{name}/services/{service}/proxy/metrics");
-    let metrics = kubectl(&["get", "--raw", &path]).unwrap();
+    let metrics = get_through_service(namespace, service, "metrics");
     let standby = format!("gateway_queue_operator_leader{{scope=\"{name}\"}} 0\n");
     assert!(metrics.contains(&standby), "{metrics}");
 
-    helm.run(namespace, &["uninstall", "left", "--wait"])
-        .unwrap();
+    helm.run(namespace, "uninstall left --wait").unwrap();
     wait_for("the release on standby to take over", || {
         let image = deployment(".spec.template.spec.containers[0].image");
         if image.starts_with("no-such-registry/") {

@@ -11,9 +11,10 @@ mod admission;
 mod cluster;
 mod definition;
 mod election;
-mod examples;
 mod helm;
 mod life;
 mod monitoring;
 mod notes;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod subchart;

@@ -4,21 +4,20 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Namespace, kubectl, run, variable, wait_for, without_discord};
+use crate::cluster::{
+    Namespace, apply_queue, kubectl, namespace, run, variable, wait_for, without_discord,
+};
 use crate::definition::shared;
 use crate::helm::Helm;
-
-/// The token that the fake Discord accepts.
-pub(crate) const TOKEN: &str = "demo.token-of-no-bot";
+use crate::shared::http::get;
+use crate::shared::namespace::discord_api;
 
 /// Expressions without a result while all is well: what blocks grants, and failures.
 const EMPTY: [&str; 3] = [
@@ -33,16 +32,16 @@ const LOOK_BACK: [&str; 2] = ["GatewayQueueGrantsLate", "GatewayQueueOperatorErr
 #[test]
 fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
     let _shared = shared();
-    let namespace = &Namespace::new("monitoring");
+    let namespace = &namespace("monitoring");
     create_kinds();
     let enabled = "--set=podMonitor.enabled=true,serviceMonitor.enabled=true,\
                    prometheusRule.enabled=true,dashboard.enabled=true";
-    Helm::Four.install(namespace, "seen", &[enabled]);
+    Helm::Four.install(namespace, "seen", enabled);
     start_queue(namespace);
-    namespace.apply_queue("other", &without_discord());
+    apply_queue(namespace, "other", &without_discord());
     namespace.wait_until_ready("other");
 
-    let monitor = namespace.get(&["podmonitor/seen-gateway-queue-operator-queues"]);
+    let monitor = namespace.get("podmonitor/seen-gateway-queue-operator-queues");
     let pods = selected(namespace, "pods", &monitor);
     let queues: BTreeSet<&str> = pods.iter().map(instance).collect();
     assert_eq!(queues, BTreeSet::from(["bot", "other"]));
@@ -59,7 +58,7 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
         })
         .collect();
 
-    let monitor = namespace.get(&["servicemonitor/seen-gateway-queue-operator"]);
+    let monitor = namespace.get("servicemonitor/seen-gateway-queue-operator");
     let services = selected(namespace, "services", &monitor);
     let [service] = &services[..] else {
         panic!("not one Service but {services:?}");
@@ -67,13 +66,13 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
     let endpoint = &monitor["spec"]["endpoints"][0];
     assert_eq!(service["spec"]["ports"][0]["name"], endpoint["port"]);
     let selector = labels(&service["spec"]["selector"]);
-    let operator = &namespace.get(&["pods", &selector])["items"][0];
+    let operator = &namespace.get(&format!("pods {selector}"))["items"][0];
     targets.push(json!({
         "targets": [address(operator, &endpoint["port"])],
         "labels": {"namespace": namespace.name(), "service": service["metadata"]["name"]},
     }));
 
-    let rule = namespace.get(&["prometheusrule/seen-gateway-queue-operator"]);
+    let rule = namespace.get("prometheusrule/seen-gateway-queue-operator");
     let folder = tempfile::tempdir().unwrap();
     let configuration = json!({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -83,12 +82,9 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
         ],
     });
     // JSON is YAML.
-    for (name, content) in [
-        ("prometheus.yaml", &configuration),
-        ("rules.yaml", &rule["spec"]),
-    ] {
-        fs::write(folder.path().join(name), content.to_string()).unwrap();
-    }
+    let write = |name, content: &Value| fs::write(folder.path().join(name), content.to_string());
+    write("prometheus.yaml", &configuration).unwrap();
+    write("rules.yaml", &rule["spec"]).unwrap();
     let prometheus = Prometheus::start(folder.path());
 
     // A grant for each bucket and one that waits, through the leader and through the other pod.
@@ -105,7 +101,7 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
         assert!(response.contains("free to connect"), "{response}");
     }
 
-    let dashboard = namespace.get(&["configmap/seen-gateway-queue-operator-dashboard"]);
+    let dashboard = namespace.get("configmap/seen-gateway-queue-operator-dashboard");
     let dashboard = dashboard["data"]["gateway-queue.json"].as_str().unwrap();
     let expressions = expressions(&serde_json::from_str(dashboard).unwrap());
     assert!(expressions.len() > 15, "{expressions:?}");
@@ -126,10 +122,8 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
         .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
         .filter(|word| word.starts_with("gateway_queue_"))
         .collect();
-    let missing: Vec<_> = used
-        .iter()
-        .filter(|name| !scraped.contains(**name))
-        .collect();
+    let missing = used.iter().filter(|name| !scraped.contains(**name));
+    let missing: Vec<_> = missing.collect();
     assert!(missing.is_empty(), "{missing:?} are not in {scraped:?}");
 
     let alerts = wait_for("all rules to be evaluated", || prometheus.alerts());
@@ -139,11 +133,8 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
         let is_well = |(name, state): &(String, String)| {
             state == "inactive" || state == "pending" && LOOK_BACK.contains(&name.as_str())
         };
-        match prometheus
-            .alerts()?
-            .into_iter()
-            .find(|alert| !is_well(alert))
-        {
+        let alerts = prometheus.alerts()?;
+        match alerts.iter().find(|alert| !is_well(alert)) {
             Some((name, state)) => Err(format!("{name} is {state}")),
             None => Ok(()),
         }
@@ -154,37 +145,30 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
 fn create_kinds() {
     for kind in ["podmonitors", "prometheusrules", "servicemonitors"] {
         let file = format!("{}/{kind}-crd.json", variable("MONITORS"));
-        kubectl(&["apply", "--server-side", "--filename", &file]).unwrap();
+        kubectl(&format!("apply --server-side --filename {file}")).unwrap();
         // helm reads the kinds of the cluster, and the API server lists a new one a moment later.
         let kind = format!("{kind}.monitoring.coreos.com");
-        wait_for(&kind, || kubectl(&["get", &kind, "--all-namespaces"]));
+        let get = format!("get {kind} --all-namespaces");
+        wait_for(&kind, || kubectl(&get));
     }
-}
-
-/// The address of the fake Discord, which the scenario before these tests started.
-pub(crate) fn discord_api() -> String {
-    let namespace = variable("E2E_NAMESPACE");
-    format!("http://fake-discord.{namespace}.svc:8080/api/v10")
 }
 
 /// Starts the queue `bot` with two pods, and waits until both are ready.
 fn start_queue(namespace: &Namespace) {
-    let token = format!("--from-literal=token={TOKEN}");
-    let secret = ["create", "secret", "generic", "bot", &token];
-    namespace.kubectl(&secret).unwrap();
+    namespace.create_secret("bot");
     let token = json!({"name": "bot"});
     let spec = json!({"tokenSecretRef": token, "discordApi": discord_api(), "replicas": 2});
-    namespace.apply_queue("bot", &spec);
+    apply_queue(namespace, "bot", &spec);
     namespace.wait_until_ready("bot");
     // A GatewayQueue is ready as soon as one pod grants.
-    let all = ["rollout", "status", "deployment/bot", "--timeout=180s"];
-    namespace.kubectl(&all).unwrap();
+    let all = "rollout status deployment/bot --timeout=180s";
+    namespace.kubectl(all).unwrap();
 }
 
 /// Returns the objects that the selector of a monitor selects.
 fn selected(namespace: &Namespace, what: &str, monitor: &Value) -> Vec<Value> {
     let selector = labels(&monitor["spec"]["selector"]["matchLabels"]);
-    let list = namespace.get(&[what, &selector]);
+    let list = namespace.get(&format!("{what} {selector}"));
     list["items"].as_array().unwrap().clone()
 }
 
@@ -245,25 +229,6 @@ fn metrics(page: &str) -> Vec<String> {
             suffixes.iter().map(move |suffix| format!("{name}{suffix}"))
         })
         .collect()
-}
-
-/// Returns the body of a response with status 200.
-fn get(address: SocketAddr, path: &str) -> Result<String, String> {
-    let exchange = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        // HTTP/1.0: the body ends with the connection.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
-        let mut response = String::new();
-        stream.read_to_string(&mut response)?;
-        Ok(response)
-    };
-    let response = exchange().map_err(|error| format!("{address}: {error}"))?;
-    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
-    match head.split_whitespace().nth(1) {
-        Some("200") => Ok(body.to_owned()),
-        _ => Err(response),
-    }
 }
 
 /// A Prometheus, stopped when dropped.

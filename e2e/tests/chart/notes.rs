@@ -4,18 +4,18 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::cluster::{Namespace, run, variable};
+use crate::cluster::{namespace, run, variable};
 use crate::definition::shared;
 use crate::helm::Helm;
-use crate::monitoring::{TOKEN, discord_api};
+use crate::shared::namespace::{TOKEN, discord_api};
 
 #[test]
 fn the_commands_that_helm_prints_create_a_queue_and_show_its_state() {
     let _shared = shared();
     let helm = Helm::Four;
-    let namespace = &Namespace::new("notes");
-    helm.install(namespace, "first", &[]);
-    let notes = helm.run(namespace, &["get", "notes", "first"]).unwrap();
+    let namespace = &namespace("notes");
+    helm.install(namespace, "first", "");
+    let notes = helm.run(namespace, "get notes first").unwrap();
     assert!(notes.contains("crds.enabled is false"), "{notes}");
 
     let folder = tempfile::tempdir().unwrap();

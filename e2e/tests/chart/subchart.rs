@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-use crate::cluster::{Namespace, kubectl, without_discord};
+use crate::cluster::{
+    Namespace, apply_queue, get_through_service, kubectl, namespace, without_discord,
+};
 use crate::definition::shared;
 use crate::helm::{Helm, WAIT, chart, watch};
 
@@ -17,12 +19,11 @@ fn two_releases_of_a_parent_with_its_own_globals_serve_a_namespace_each() {
     let folder = tempfile::tempdir().unwrap();
     write_parent(folder.path());
     let parent = &folder.path().display().to_string();
-    let namespaces = Helm::BOTH.map(|helm| Namespace::new(&helm.name("parent")));
+    let namespaces = Helm::BOTH.map(|helm| namespace(&helm.name("parent")));
     let pairs = || Helm::BOTH.into_iter().zip(&namespaces);
     let first = &namespaces[0];
-    Helm::Three
-        .run(first, &["dependency", "build", parent])
-        .unwrap();
+    let build = format!("dependency build {parent}");
+    Helm::Three.run(first, &build).unwrap();
 
     thread::scope(|scope| {
         for (helm, namespace) in pairs() {
@@ -30,42 +31,39 @@ fn two_releases_of_a_parent_with_its_own_globals_serve_a_namespace_each() {
         }
     });
     let ours = "--selector=app.kubernetes.io/instance=bots";
-    let kinds = "clusterroles,clusterrolebindings";
-    assert_eq!(kubectl(&["get", kinds, ours, "--output=name"]).unwrap(), "");
+    let get = format!("get clusterroles,clusterrolebindings {ours} --output=name");
+    assert_eq!(kubectl(&get).unwrap(), "");
 
-    Helm::Three
-        .run(first, &["uninstall", "bots", "--wait"])
-        .unwrap();
+    let uninstall = "uninstall bots --wait";
+    Helm::Three.run(first, uninstall).unwrap();
     Helm::Four.test(&namespaces[1], "bots");
 }
 
 fn release(helm: Helm, namespace: &Namespace, parent: &str) {
     let off = format!("--set={PREFIX}enabled=false");
-    helm.apply(namespace, PREFIX, &["install", "bots", parent, &off])
-        .unwrap();
+    let install = format!("install bots {parent} {off}");
+    helm.apply(namespace, PREFIX, &install).unwrap();
     let operator = "--selector=app.kubernetes.io/name=gateway-queue-operator";
-    let operators = ["get", "deployments", operator, "--output=name"];
+    let operators = format!("get deployments {operator} --output=name");
     assert_eq!(namespace.kubectl(&operators).unwrap(), "");
-    namespace
-        .kubectl(&["get", "configmap/of-the-parent"])
-        .unwrap();
+    let configuration = "get configmap/of-the-parent";
+    namespace.kubectl(configuration).unwrap();
 
     let watch = watch(PREFIX, namespace);
-    let upgrade = [&["upgrade", "bots", parent, &watch], &WAIT[..]].concat();
+    let upgrade = format!("upgrade bots {parent} {watch} {WAIT}");
     helm.apply(namespace, PREFIX, &upgrade).unwrap();
     assert_eq!(
         namespace.kubectl(&operators).unwrap(),
         "deployment.apps/bots-gateway-queue-operator\n"
     );
-    namespace.apply_queue("bot", &without_discord());
+    apply_queue(namespace, "bot", &without_discord());
     helm.test(namespace, "bots");
     namespace.wait_until_ready("bot");
     let service = "bots-gateway-queue-operator-metrics:admin";
-    let name = namespace.name();
-    let path = format!("/api/v1/namespaces/{name}/services/{service}/proxy/readyz");
-    assert_eq!(kubectl(&["get", "--raw", &path]).unwrap(), "ok\n");
-    let budget = ["get", "poddisruptionbudget/bots-gateway-queue-operator"];
-    namespace.kubectl(&budget).unwrap();
+    let ready = get_through_service(namespace, service, "readyz");
+    assert_eq!(ready, "ok\n");
+    let budget = "get poddisruptionbudget/bots-gateway-queue-operator";
+    namespace.kubectl(budget).unwrap();
 }
 
 fn write_parent(folder: &Path) {
