@@ -5,9 +5,12 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod fake;
+mod limits;
 mod process;
 mod program;
+#[allow(dead_code)] // The tests of the page use more of it.
 mod queue;
 mod resume;
 mod shards;
 mod specs;
+mod unpaced;

@@ -8,7 +8,7 @@ use twilight_gateway::{
 
 use crate::fake::Fake;
 use crate::process::{PATIENCE, TOKEN};
-use crate::queue::unpaced;
+use crate::unpaced::unpaced;
 
 async fn next(shard: &mut Shard<HttpQueue>) -> Event {
     let wanted = EventTypeFlags::READY | EventTypeFlags::RESUMED;

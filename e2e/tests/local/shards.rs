@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::fake::Fake;
 use crate::process::{Prints, Process, TOKEN};
-use crate::queue::{Queue, unpaced};
+use crate::queue::Queue;
+use crate::unpaced::unpaced;
 
 /// How soon a bot ends after SIGTERM.
 const ENDS_WITHIN: Duration = Duration::from_secs(4);
@@ -15,6 +16,25 @@ const ENDS_WITHIN: Duration = Duration::from_secs(4);
 const INTERVAL_MS: f64 = 1000.0;
 /// The spacing that the queue keeps.
 const SPACING_MS: f64 = 2000.0;
+
+/// Starts a queue with an interval of a second, which reads the limits from `fake` every second.
+async fn start_queue(fake: &Fake, port: &str) -> Queue {
+    Queue::start(&[
+        ("PORT", port),
+        ("DISCORD_TOKEN", TOKEN),
+        ("DISCORD_API", &fake.api()),
+        ("IDENTIFY_INTERVAL", "1s"),
+        // The processes of all tests start at the same time.
+        ("IDENTIFY_MARGIN", "1s"),
+        ("ALLOW_UNSAFE_INTERVAL", "true"),
+        ("REFRESH_INTERVAL", "1s"),
+    ])
+    .await
+}
+
+fn url(queue: &Queue) -> String {
+    format!("http://{}", queue.clients)
+}
 
 /// A pod of a bot of six shards, two in each pod.
 fn bot(fake: &Fake, queue: &str, token: &str, pod: u32) -> Process {
@@ -35,9 +55,9 @@ fn bot(fake: &Fake, queue: &str, token: &str, pod: u32) -> Process {
 #[tokio::test]
 async fn shards_that_wait_for_the_queue_are_all_ready_and_none_is_too_early() {
     let fake = Fake::start(&[("MAX_CONCURRENCY", "2")]).await;
-    let queue = Queue::start(&fake).await;
+    let queue = start_queue(&fake, "0").await;
     let bots: Vec<_> = (0..3)
-        .map(|pod| bot(&fake, &queue.url, TOKEN, pod))
+        .map(|pod| bot(&fake, &url(&queue), TOKEN, pod))
         .collect();
     let record = fake.record_when(|record| record.totals.ready == 6).await;
     assert_eq!(record.totals.violations, 0, "{:#?}", record.violations);
@@ -97,13 +117,10 @@ async fn the_gateway_closes_a_bot_with_another_token() {
 #[tokio::test]
 async fn the_queue_holds_while_no_session_start_is_left_and_then_grants() {
     let fake = Fake::start(&[]).await;
-    fake.set(
-        "limits",
-        json!({"remaining": 0, "reset_after_ms": 3_600_000}),
-    )
-    .await;
-    let queue = Queue::start(&fake).await;
-    let mut bot = bot(&fake, &queue.url, TOKEN, 0);
+    let nothing = json!({"remaining": 0, "reset_after_ms": 3_600_000});
+    fake.set("limits", nothing).await;
+    let queue = start_queue(&fake, "0").await;
+    let mut bot = bot(&fake, &url(&queue), TOKEN, 0);
     bot.event("asked").await;
     // By then the start guard is over, and the queue has read the limits several times.
     let record = fake.record_when(|record| record.totals.fetches >= 4).await;
@@ -118,23 +135,24 @@ async fn the_queue_holds_while_no_session_start_is_left_and_then_grants() {
 async fn a_queue_that_starts_during_an_outage_of_discord_grants_after_it() {
     let fake = Fake::start(&[]).await;
     fake.set("outage", json!({"status": 503})).await;
-    let queue = Queue::start(&fake).await;
+    let queue = start_queue(&fake, "0").await;
     fake.record_when(|record| record.totals.fetches >= 2).await;
     fake.set("outage", json!({})).await;
-    let mut bot = bot(&fake, &queue.url, TOKEN, 0);
+    let mut bot = bot(&fake, &url(&queue), TOKEN, 0);
     bot.event("ready").await;
 }
 
 #[tokio::test]
 async fn a_waiting_shard_survives_a_restart_of_the_queue() {
     let fake = Fake::start(&[]).await;
-    let queue = Queue::start(&fake).await;
-    let mut bot = bot(&fake, &queue.url, TOKEN, 0);
+    let queue = start_queue(&fake, "0").await;
+    let mut bot = bot(&fake, &url(&queue), TOKEN, 0);
     // The start guard has just begun, so the shard waits.
     bot.event("asked").await;
-    let queue = queue.replaced(&fake).await;
+    let port = queue.clients.port().to_string();
+    queue.end().await;
+    let _queue = start_queue(&fake, &port).await;
     bot.event("ready").await;
     let record = fake.record_when(|record| record.totals.ready == 1).await;
     assert_eq!(record.totals.violations, 0);
-    drop(queue);
 }

@@ -1,6 +1,7 @@
 //! A headless browser, driven by WebDriver.
 
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -70,11 +71,8 @@ impl WebDriverCompatibleCommand for Own {
         base: &url::Url,
         session: Option<&str>,
     ) -> Result<url::Url, url::ParseError> {
-        base.join(&format!(
-            "session/{}/{}",
-            session.unwrap_or_default(),
-            self.path
-        ))
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/{}", self.path))
     }
 
     fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
@@ -83,8 +81,8 @@ impl WebDriverCompatibleCommand for Own {
 }
 
 impl Browser {
-    /// Starts a browser, and opens the page.
-    pub(crate) async fn open(page: &str) -> Self {
+    /// Starts a browser, and opens the page at this address.
+    pub(crate) async fn open(admin: SocketAddr) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -97,11 +95,8 @@ impl Browser {
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = timeout(PATIENCE, async {
             loop {
-                let line = lines
-                    .next_line()
-                    .await
-                    .unwrap()
-                    .expect("chromedriver ended");
+                let line = lines.next_line().await.unwrap();
+                let line = line.expect("chromedriver ended");
                 if let Some((_, port)) = line.split_once("started successfully on port ") {
                     return port.trim_end_matches('.').to_owned();
                 }
@@ -131,7 +126,8 @@ impl Browser {
             _profile: profile,
         };
         browser.set_screen(DESKTOP).await;
-        browser.client.goto(page).await.unwrap();
+        let page = format!("http://{admin}/");
+        browser.client.goto(&page).await.unwrap();
         browser
     }
 
@@ -143,21 +139,15 @@ impl Browser {
             dark,
         } = screen;
         let scheme = if dark { "dark" } else { "light" };
-        self.devtools(
-            "Emulation.setDeviceMetricsOverride",
-            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}),
-        )
-        .await;
-        self.devtools(
-            "Emulation.setEmulatedMedia",
-            json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
-        )
-        .await;
-    }
-
-    async fn devtools(&self, command: &str, parameters: Value) {
-        let body = json!({"cmd": command, "params": parameters});
-        self.own("goog/cdp/execute", body).await.unwrap();
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        for (command, parameters) in [
+            ("Emulation.setDeviceMetricsOverride", metrics),
+            ("Emulation.setEmulatedMedia", media),
+        ] {
+            let body = json!({"cmd": command, "params": parameters});
+            self.own("goog/cdp/execute", body).await.unwrap();
+        }
     }
 
     async fn own(&self, path: &'static str, body: Value) -> Result<Value, CmdError> {
@@ -208,10 +198,8 @@ impl Browser {
 
     /// The new errors in the console: of the script, and violations of the page's policy.
     pub(crate) async fn console_errors(&self) -> Vec<String> {
-        let entries = self
-            .own("se/log", json!({"type": "browser"}))
-            .await
-            .unwrap();
+        let entries = self.own("se/log", json!({"type": "browser"})).await;
+        let entries = entries.unwrap();
         let entries = entries.as_array().unwrap().iter();
         entries.map(|entry| entry["message"].to_string()).collect()
     }

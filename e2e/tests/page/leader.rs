@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::browser::{Browser, DESKTOP};
 use crate::pods::Pod;
-use crate::queue::{granted, request};
+use crate::queues::{granted, request};
 use crate::usable::{PHONE, TOO_WIDE};
 
 /// As long as the name of a pod can be.
@@ -15,7 +15,7 @@ async fn a_follower_names_the_leader_and_the_command_that_opens_its_page() {
     let (leader, follower) = (Pod::start(LONG).await, Pod::start("my-bot-2").await);
     leader.lead();
     follower.follow(&leader);
-    let browser = Browser::open(&follower.page()).await;
+    let browser = Browser::open(follower.admin).await;
     browser.shows("#headline", "This pod is a follower").await;
     browser
         .shows("#message", &format!("{LONG} is the leader"))
@@ -45,7 +45,7 @@ async fn a_lost_leader_and_its_successor_are_shown() {
     let (old, new) = (Pod::start("my-bot-1").await, Pod::start("my-bot-2").await);
     old.lead();
     new.follow(&old);
-    let browser = Browser::open(&new.page()).await;
+    let browser = Browser::open(new.admin).await;
     browser.shows("#headline", "This pod is a follower").await;
     // The Lease was released.
     new.seek();

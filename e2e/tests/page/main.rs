@@ -5,6 +5,9 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod browser;
+#[allow(dead_code)] // The other tests use more of it.
+#[path = "../local/fake.rs"]
+mod fake;
 mod leader;
 mod pods;
 #[allow(dead_code)] // The other tests use more of it.
@@ -12,6 +15,8 @@ mod pods;
 mod process;
 #[path = "../local/program.rs"]
 mod program;
+#[path = "../local/queue.rs"]
 mod queue;
+mod queues;
 mod shows;
 mod usable;

@@ -28,7 +28,7 @@ pub(crate) struct Pod {
     name: &'static str,
     pub(crate) clients: SocketAddr,
     peers: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     state: Arc<watch::Sender<LeadershipState>>,
 }
 
@@ -99,10 +99,6 @@ impl Pod {
             admin,
             state,
         }
-    }
-
-    pub(crate) fn page(&self) -> String {
-        format!("http://{}/", self.admin)
     }
 
     /// Makes the pod the leader.

@@ -6,32 +6,28 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::browser::Browser;
-use crate::process::{PATIENCE, TOKEN};
-use crate::queue::{Discord, Queue, granted};
+use crate::fake::Fake;
+use crate::process::PATIENCE;
+use crate::queues::{granted, request, start, start_with_token};
 
 #[tokio::test]
 async fn a_waiting_shard_has_a_countdown_until_its_grant() {
-    let discord = Discord::start(&[("MAX_CONCURRENCY", "4")]).await;
-    let queue = Queue::start(&[
-        ("DISCORD_API", &discord.api),
-        ("DISCORD_TOKEN", TOKEN),
-        ("IDENTIFY_INTERVAL", "20s"),
-    ])
-    .await;
-    let browser = Browser::open(&queue.page).await;
+    let fake = Fake::start(&[("MAX_CONCURRENCY", "4")]).await;
+    let queue = start_with_token(&fake, &[("IDENTIFY_INTERVAL", "20s")]).await;
+    let browser = Browser::open(queue.admin).await;
     browser.shows("#link", "live").await;
     browser.shows("#headline", "Ready").await;
     browser.shows("#last", "none in this term").await;
     browser.shows("[data-bucket='0'] .next", "free").await;
-    granted(queue.request(4).await).await;
+    granted(request(queue.clients, 4).await).await;
     browser.shows("#token", "Accepted").await;
     browser.shows("#leader", "This process").await;
     browser.shows("#starts", "999").await;
     browser.shows("#last", "shard 4 of bucket 0").await;
 
-    let waiter = queue.request(8).await;
+    let waiter = request(queue.clients, 8).await;
     browser.shows("[data-bucket='0'] .line", "8").await;
-    let second = queue.request(12).await;
+    let second = request(queue.clients, 12).await;
     browser.shows("[data-bucket='0'] .line", "8 12").await;
     browser.shows("[data-bucket='0'] h3", "2 waiting").await;
     browser
@@ -72,19 +68,20 @@ async fn countdown(browser: &Browser) -> u32 {
 
 #[tokio::test]
 async fn used_up_session_starts_are_shown_with_the_time_of_the_reset() {
-    let discord = Discord::start(&[]).await;
+    let fake = Fake::start(&[]).await;
     let nothing = json!({"remaining": 0, "reset_after_ms": 37_800_000});
-    discord.set("limits", nothing).await;
-    let queue = Queue::start(&[
-        ("DISCORD_API", &discord.api),
-        ("DISCORD_TOKEN", TOKEN),
-        // Grants are deducted for two intervals.
-        ("IDENTIFY_INTERVAL", "5s"),
-        ("REFRESH_INTERVAL", "1s"),
-    ])
+    fake.set("limits", nothing).await;
+    let queue = start_with_token(
+        &fake,
+        &[
+            // Grants are deducted for two intervals.
+            ("IDENTIFY_INTERVAL", "5s"),
+            ("REFRESH_INTERVAL", "1s"),
+        ],
+    )
     .await;
-    let waiter = queue.request(0).await;
-    let browser = Browser::open(&queue.page).await;
+    let waiter = request(queue.clients, 0).await;
+    let browser = Browser::open(queue.admin).await;
     browser.shows("#headline", "Nothing is granted").await;
     browser
         .shows("#message", "No session starts left. The limit resets at 20")
@@ -94,13 +91,13 @@ async fn used_up_session_starts_are_shown_with_the_time_of_the_reset() {
     browser.shows("#starts-note", "reset in 10 h ").await;
     browser.shows("[data-bucket='0'] .next", "blocked").await;
     browser.screenshot_as("exhausted").await;
-    discord.set("limits", json!({"remaining": 100})).await;
+    fake.set("limits", json!({"remaining": 100})).await;
     granted(waiter).await;
     browser.shows("#headline", "Ready").await;
     browser.shows("#starts", "99").await;
 
     // During an outage the last limits stay in force.
-    discord.set("outage", json!({"status": 503})).await;
+    fake.set("outage", json!({"status": 503})).await;
     browser
         .shows("#token-note", "last error: Discord answered 503")
         .await;
@@ -111,8 +108,8 @@ async fn used_up_session_starts_are_shown_with_the_time_of_the_reset() {
 async fn without_a_token_the_page_shows_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    let queue = Queue::start(&[("DISCORD_TOKEN_FILE", file.to_str().unwrap())]).await;
-    let browser = Browser::open(&queue.page).await;
+    let queue = start(&[("DISCORD_TOKEN_FILE", file.to_str().unwrap())]).await;
+    let browser = Browser::open(queue.admin).await;
     browser.shows("#headline", "Nothing is granted").await;
     browser
         .shows("#message", "The queue has no token: cannot read /")
@@ -123,14 +120,14 @@ async fn without_a_token_the_page_shows_what_to_do() {
 
 #[tokio::test]
 async fn a_stopped_queue_is_shown_as_not_connected_until_it_is_back() {
-    let queue = Queue::start(&[]).await;
-    let browser = Browser::open(&queue.page).await;
+    let queue = start(&[]).await;
+    let browser = Browser::open(queue.admin).await;
     browser.shows("#link", "live").await;
     let port = queue.admin.port().to_string();
     queue.end().await;
     browser.shows("#link", "not connected").await;
     browser.shows("#headline", "Not connected").await;
-    let queue = Queue::start(&[
+    let queue = start(&[
         ("ADMIN_PORT", &port),
         ("MAX_CONCURRENCY", "3"),
         ("IDENTIFY_INTERVAL", "1m"),
@@ -138,7 +135,7 @@ async fn a_stopped_queue_is_shown_as_not_connected_until_it_is_back() {
     .await;
     browser.shows("#link", "live").await;
     browser.shows("#spacing", "3 buckets").await;
-    granted(queue.request(1).await).await;
-    let _waiter = queue.request(4).await;
+    granted(request(queue.clients, 1).await).await;
+    let _waiter = request(queue.clients, 4).await;
     browser.shows("[data-bucket='1'] .line", "4").await;
 }

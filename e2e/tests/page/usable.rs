@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, DESKTOP, Screen};
-use crate::process::TOKEN;
-use crate::queue::{Discord, Queue, granted};
+use crate::fake::Fake;
+use crate::queues::{granted, request, start, start_with_token};
 
 pub(crate) const PHONE: Screen = Screen {
     width: 360,
@@ -54,29 +54,30 @@ pub(crate) const TOO_WIDE: &str = r#"
 "#;
 
 /// A queue with many waiting shards in a few buckets.
-async fn busy(discord: &Discord) -> (Queue, Vec<tokio::net::TcpStream>) {
-    let queue = Queue::start(&[
-        ("DISCORD_API", &discord.api),
-        ("DISCORD_TOKEN", TOKEN),
-        // The next grant is far away, so the page does not change during the test.
-        ("IDENTIFY_INTERVAL", "2m"),
-    ])
+async fn busy(fake: &Fake) -> (crate::queue::Queue, Vec<tokio::net::TcpStream>) {
+    let queue = start_with_token(
+        fake,
+        &[
+            // The next grant is far away, so the page does not change during the test.
+            ("IDENTIFY_INTERVAL", "2m"),
+        ],
+    )
     .await;
     for shard in 0..4 {
-        granted(queue.request(shard).await).await;
+        granted(request(queue.clients, shard).await).await;
     }
     let mut waiters = Vec::new();
     for shard in (4..23).chain([1004, 1008, 1012, 2000, 3000, 4000, 5000, 123_456_788]) {
-        waiters.push(queue.request(shard).await);
+        waiters.push(request(queue.clients, shard).await);
     }
     (queue, waiters)
 }
 
 #[tokio::test]
 async fn the_page_fits_a_phone_and_is_readable_in_light_and_dark_mode() {
-    let discord = Discord::start(&[("MAX_CONCURRENCY", "4")]).await;
-    let (queue, _waiters) = busy(&discord).await;
-    let browser = Browser::open(&queue.page).await;
+    let fake = Fake::start(&[("MAX_CONCURRENCY", "4")]).await;
+    let (queue, _waiters) = busy(&fake).await;
+    let browser = Browser::open(queue.admin).await;
     browser.shows("#waiting", "27").await;
     browser.shows("[data-bucket='0'] .line", "1 more").await;
     let mut grounds = Vec::new();
@@ -113,16 +114,11 @@ const FOCUS: &str = r#"
 #[tokio::test]
 async fn the_keyboard_reaches_everything_in_order_and_the_focus_is_visible() {
     const TAB: &str = "\u{e004}";
-    let discord = Discord::start(&[("MAX_CONCURRENCY", "4")]).await;
-    let queue = Queue::start(&[
-        ("DISCORD_API", &discord.api),
-        ("DISCORD_TOKEN", TOKEN),
-        ("IDENTIFY_INTERVAL", "20s"),
-    ])
-    .await;
-    let browser = Browser::open(&queue.page).await;
-    granted(queue.request(2).await).await;
-    let waiter = queue.request(6).await;
+    let fake = Fake::start(&[("MAX_CONCURRENCY", "4")]).await;
+    let queue = start_with_token(&fake, &[("IDENTIFY_INTERVAL", "20s")]).await;
+    let browser = Browser::open(queue.admin).await;
+    granted(request(queue.clients, 2).await).await;
+    let waiter = request(queue.clients, 6).await;
     // Buckets with waiting shards come first.
     browser.shows(".lane:first-child h3", "Bucket 2").await;
     let mut order = Vec::new();
@@ -144,7 +140,7 @@ async fn the_keyboard_reaches_everything_in_order_and_the_focus_is_visible() {
         .shows("[data-bucket='2'] .line", "none waiting")
         .await;
     assert_eq!(browser.eval(FOCUS).await[0], "2");
-    let _waiter = queue.request(10).await;
+    let _waiter = request(queue.clients, 10).await;
     browser.shows(".lane:first-child h3", "Bucket 2").await;
     assert_eq!(browser.eval(FOCUS).await[0], "2");
     // The skip link leads to the lanes.
@@ -158,18 +154,18 @@ async fn the_keyboard_reaches_everything_in_order_and_the_focus_is_visible() {
 
 #[tokio::test]
 async fn of_thousands_of_buckets_the_busy_ones_are_shown_and_the_others_counted() {
-    let queue = Queue::start(&[("MAX_CONCURRENCY", "4096"), ("IDENTIFY_INTERVAL", "10m")]).await;
+    let queue = start(&[("MAX_CONCURRENCY", "4096"), ("IDENTIFY_INTERVAL", "10m")]).await;
     let mut waiters = Vec::new();
     for bucket in 0..60 {
         for round in 0..3 {
-            waiters.push(queue.request(4000 + bucket + round * 4096).await);
+            waiters.push(request(queue.clients, 4000 + bucket + round * 4096).await);
         }
     }
     let many: Vec<_> = (0..300).map(|n| 77 + n * 4096).collect();
     for shard in many {
-        waiters.push(queue.request(shard).await);
+        waiters.push(request(queue.clients, shard).await);
     }
-    let browser = Browser::open(&queue.page).await;
+    let browser = Browser::open(queue.admin).await;
     browser.set_screen(PHONE).await;
     browser.shows("#waiting", "419").await;
     browser.shows(".lane:first-child h3", "Bucket 77").await;
