@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::discord::Discord;
 use super::record::Record;
-use super::rules::Change;
+use super::state::Change;
 
 /// Shorter than the timeouts of proxies in between.
 const LONGEST_POLL: Duration = Duration::from_secs(25);

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::record::State;
-use super::rules::Rules;
 use super::settings::Settings;
+use super::state::State;
 use crate::environment::Token;
 
 pub(super) struct Discord {
@@ -26,8 +25,7 @@ impl Discord {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(0);
-        let rules = Rules::new(settings.interval, settings.max_concurrency);
-        let state = State::new(unix_ms, rules);
+        let state = State::new(unix_ms, settings.interval, settings.max_concurrency);
         Self {
             token: settings.token,
             shards: settings.shards,

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::discord::Discord;
 use super::protocol::{self, CloseCode, Command, Identify, Resume};
-use super::rules::Breach;
+use super::record::Breach;
 
 /// How long a bot has to close its side of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,7 +75,7 @@ impl Session {
         if shard >= num_shards {
             return Err(End::Close(CloseCode::InvalidShard));
         }
-        let (entry, breach) = self.discord.state(|state| state.identify(received, shard));
+        let (session_id, breach) = self.discord.state(|state| state.identify(received, shard));
         match breach {
             Some(Breach::TooEarly) => {
                 tracing::warn!(shard, "identified too early");
@@ -88,10 +88,10 @@ impl Session {
             None => {}
         }
         self.identified = true;
-        let ready = protocol::ready(&entry.session_id(), &self.url, identify.shard);
+        let ready = protocol::ready(&session_id, &self.url, identify.shard);
         self.send(&ready).await?;
         self.discord
-            .state(|state| state.ready(self.discord.now(), entry));
+            .state(|state| state.ready(self.discord.now(), &session_id));
         tracing::info!(shard, num_shards, "ready");
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! A Discord that enforces the rules of identifying.
 //!
-//! [`rules`] and [`record`] are pure. `rest` and `gateway` serve the bots, and `control` the
-//! tests.
+//! `state` is pure. `rest` and `gateway` serve the bots, and `control` the tests.
 
 mod control;
 mod discord;
@@ -9,8 +8,8 @@ mod gateway;
 mod protocol;
 pub mod record;
 mod rest;
-pub mod rules;
 pub mod settings;
+mod state;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
