@@ -80,6 +80,8 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
 }
 
+type Response = Result<Value, Refusal>;
+
 /// A client with its own proxy, which ends when this is dropped.
 pub(crate) struct Api {
     _proxy: Background,
@@ -123,7 +125,7 @@ impl Api {
     }
 
     /// The object at a path.
-    pub(crate) fn read(&self, path: &str) -> Result<Value, Refusal> {
+    pub(crate) fn read(&self, path: &str) -> Response {
         self.call(Method::GET, path, "", &Value::Null)
     }
 
@@ -135,71 +137,44 @@ impl Api {
     }
 
     /// Creates an object.
-    pub(crate) fn create(
-        &self,
-        kind: Kind,
-        namespace: &str,
-        object: &Value,
-    ) -> Result<Value, Refusal> {
-        let path = kind.path(namespace, "");
-        self.call(Method::POST, &path, "application/json", object)
+    pub(crate) fn create(&self, kind: Kind, namespace: &str, object: &Value) -> Response {
+        self.post(&kind.path(namespace, ""), object)
     }
 
     /// Applies a GatewayQueue with this spec by server-side apply.
-    pub(crate) fn apply_queue(
-        &self,
-        namespace: &str,
-        name: &str,
-        spec: &Value,
-    ) -> Result<Value, Refusal> {
+    pub(crate) fn apply_queue(&self, namespace: &str, name: &str, spec: &Value) -> Response {
         let path = QUEUE.path(namespace, name) + "?fieldManager=user&force=true";
-        self.call(
-            Method::PATCH,
-            &path,
-            "application/apply-patch+yaml",
-            &namespace::queue(name, spec),
-        )
+        let queue = namespace::queue(name, spec);
+        self.call(Method::PATCH, &path, "apply-patch+yaml", &queue)
     }
 
-    /// Sends a merge patch, as another client.
-    pub(crate) fn merge(
-        &self,
-        kind: Kind,
-        namespace: &str,
-        name: &str,
-        patch: &Value,
-    ) -> Result<Value, Refusal> {
+    /// Changes an object as another client, by a merge patch or, if it is a list, a JSON patch.
+    pub(crate) fn patch(&self, kind: Kind, namespace: &str, name: &str, patch: &Value) -> Response {
         let path = kind.path(namespace, name) + "?fieldManager=another-client";
-        self.call(Method::PATCH, &path, "application/merge-patch+json", patch)
-    }
-
-    /// Sends a JSON patch, as another client.
-    pub(crate) fn patch(
-        &self,
-        kind: Kind,
-        namespace: &str,
-        name: &str,
-        patch: &Value,
-    ) -> Result<Value, Refusal> {
-        let path = kind.path(namespace, name) + "?fieldManager=another-client";
-        self.call(Method::PATCH, &path, "application/json-patch+json", patch)
+        let form = if patch.is_array() {
+            "json-patch+json"
+        } else {
+            "merge-patch+json"
+        };
+        self.call(Method::PATCH, &path, form, patch)
     }
 
     /// Deletes an object, and its children in the background.
-    pub(crate) fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Result<Value, Refusal> {
+    pub(crate) fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Response {
         let path = kind.path(namespace, name);
         let background = json!({"propagationPolicy": "Background"});
-        self.call(Method::DELETE, &path, "application/json", &background)
+        self.call(Method::DELETE, &path, "json", &background)
     }
 
-    /// Posts an object that is not stored, such as a review.
-    pub(crate) fn post(&self, path: &str, object: &Value) -> Result<Value, Refusal> {
-        self.call(Method::POST, path, "application/json", object)
+    /// Posts an object, which may be one that is not stored, such as a review.
+    pub(crate) fn post(&self, path: &str, object: &Value) -> Response {
+        self.call(Method::POST, path, "json", object)
     }
 
-    fn call(&self, method: Method, path: &str, form: &str, body: &Value) -> Result<Value, Refusal> {
+    fn call(&self, method: Method, path: &str, form: &str, body: &Value) -> Response {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if !body.is_null() {
+            let form = format!("application/{form}");
             request = request.header("content-type", form).body(body.to_string());
         }
         let response = self.runtime.block_on(async {

@@ -1,8 +1,8 @@
 //! The children of GatewayQueues, and the fields of them that the operator owns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::api::{Api, CHILDREN, LEASE};
 
@@ -64,40 +64,36 @@ pub(crate) fn differences(
     found: &BTreeMap<&'static str, Value>,
     wanted: &BTreeMap<&'static str, Value>,
 ) -> Vec<String> {
-    let mut lines = Vec::new();
-    for word in found.keys().chain(wanted.keys()) {
-        compare(
-            &format!("{what}: {word}"),
-            found.get(word),
-            wanted.get(word),
-            &mut lines,
-        );
-    }
-    lines.sort();
-    lines.dedup();
-    lines
+    let [found, wanted] = [found, wanted].map(|children| {
+        let mut leaves = BTreeMap::new();
+        collect_leaves(what.to_owned(), &json!(children), &mut leaves);
+        leaves
+    });
+    let all: BTreeSet<_> = found.keys().chain(wanted.keys()).collect();
+    let differing = all
+        .into_iter()
+        .filter(|place| found.get(*place) != wanted.get(*place));
+    let text = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+    let line = |place| {
+        let (found, wanted) = (text(found.get(place)), text(wanted.get(place)));
+        format!("{place} is {found}, not {wanted}")
+    };
+    differing.map(line).collect()
 }
 
-fn compare(place: &str, found: Option<&Value>, wanted: Option<&Value>, lines: &mut Vec<String>) {
-    match (found, wanted) {
-        (found, wanted) if found == wanted => {}
-        (Some(Value::Object(found)), Some(Value::Object(wanted))) => {
-            for key in found.keys().chain(wanted.keys()) {
-                let place = format!("{place}.{key}");
-                compare(&place, found.get(key), wanted.get(key), lines);
+fn collect_leaves(place: String, value: &Value, leaves: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (key, value) in fields {
+                collect_leaves(format!("{place}.{key}"), value, leaves);
             }
         }
-        (Some(Value::Array(found)), Some(Value::Array(wanted))) if found.len() == wanted.len() => {
-            for (place_in, (found, wanted)) in found.iter().zip(wanted).enumerate() {
-                let place = format!("{place}[{place_in}]");
-                compare(&place, Some(found), Some(wanted), lines);
+        Value::Array(items) if !items.is_empty() => {
+            for (index, value) in items.iter().enumerate() {
+                collect_leaves(format!("{place}[{index}]"), value, leaves);
             }
         }
-        (found, wanted) => {
-            let text = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
-            let (found, wanted) = (text(found), text(wanted));
-            lines.push(format!("{place} is {found}, not {wanted}"));
-        }
+        value => drop(leaves.insert(place, value.clone())),
     }
 }
 
@@ -179,8 +175,6 @@ fn anonymize(value: &mut Value, name: &str) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -4,7 +4,6 @@
 //! here separate the operator's watches, its own Lease and requests about other namespaces
 //! from requests about one namespace.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -26,21 +25,6 @@ pub(crate) struct Requests {
     pub(crate) elsewhere: u64,
     /// Requests about objects of the namespace, or of all namespaces.
     pub(crate) rest: u64,
-}
-
-impl fmt::Display for Requests {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            watches,
-            own_lease,
-            elsewhere,
-            rest,
-        } = self;
-        write!(
-            f,
-            "{watches} watches, {own_lease} of its own Lease, {elsewhere} elsewhere, {rest} others"
-        )
-    }
 }
 
 const KINDS: [&str; 4] = ["watches", "own-lease", "rest", "elsewhere"];
@@ -126,7 +110,8 @@ impl<'a> Counters<'a> {
                 (last, since) = (now, Instant::now());
                 restart();
             }
-            (since.elapsed() < silence).then(|| format!("the operator still makes requests: {now}"))
+            (since.elapsed() < silence)
+                .then(|| format!("the operator still makes requests: {now:?}"))
         });
     }
 

@@ -132,7 +132,7 @@ fn every_request(context: &Context) {
     budget(false);
     // Reverted and recreated.
     let patch = json!({"spec": {"type": "NodePort"}});
-    api.merge(SERVICE, name, "my-bot", &patch).unwrap();
+    api.patch(SERVICE, name, "my-bot", &patch).unwrap();
     context.reports_by_event("my-bot", "ChildReverted");
     settle(PATIENCE, || {
         let service = api.get(SERVICE, name, "my-bot").unwrap();

@@ -150,7 +150,7 @@ impl Editor<'_> {
             }
             1 => {
                 let metadata = random.choice(&self.edits.metadata).unwrap();
-                let merged = api.merge(any, namespace, &name, &json!({"metadata": metadata}));
+                let merged = api.patch(any, namespace, &name, &json!({"metadata": metadata}));
                 (format!("{}: {metadata}", any.word), merged.map(drop))
             }
             _ => {

@@ -66,7 +66,7 @@ fn a_thousand_queues_are_created_and_then_the_operator_only_watches() {
     ));
     // If the requests were not counted, the silence would prove nothing.
     let least = u64::try_from(QUEUES * 7).unwrap();
-    assert!(requests >= least, "{before}, then {busy}");
+    assert!(requests >= least, "{before:?}, then {busy:?}");
 
     // After the last status, events are written and the caches catch up.
     counters.wait_for_silence(&api, SILENCE, || ());
@@ -84,7 +84,7 @@ fn a_thousand_queues_are_created_and_then_the_operator_only_watches() {
         after.watches - before.watches,
     ));
     assert_eq!(after.rest, before.rest, "requests without a cause");
-    assert!(RENEWALS.contains(&renewals), "{before}, then {after}");
+    assert!(RENEWALS.contains(&renewals), "{before:?}, then {after:?}");
     // Deleting the namespace keeps the machine busy for a minute.
     namespace.move_to(Phase::End);
 }
