@@ -2,7 +2,6 @@
 //! the chart's alerts and the expressions of its dashboard.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -10,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use serde_json::{Value, json};
+use url::form_urlencoded::byte_serialize;
 
 use crate::cluster::{
     Namespace, apply_queue, kubectl, namespace, run, variable, wait_for, without_discord,
@@ -263,11 +263,8 @@ impl Prometheus {
 
     /// Returns the number of series that an expression results in.
     fn series(&self, expression: &str) -> Result<usize, String> {
-        let mut path = "/api/v1/query?query=".to_owned();
-        for byte in expression.bytes() {
-            let _ = write!(path, "%{byte:02X}");
-        }
-        let response = self.json(&path)?;
+        let expression: String = byte_serialize(expression.as_bytes()).collect();
+        let response = self.json(&format!("/api/v1/query?query={expression}"))?;
         let result = response["data"]["result"].as_array();
         result.map(Vec::len).ok_or_else(|| response.to_string())
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use crate::cluster::{
-    Namespace, apply_queue, get_through_service, kubectl, namespace, without_discord,
+    Namespace, apply_queue, checkout, get_through_service, kubectl, namespace, without_discord,
 };
 use crate::definition::shared;
 use crate::helm::{Helm, WAIT, chart, watch};
@@ -66,50 +66,19 @@ fn release(helm: Helm, namespace: &Namespace, parent: &str) {
     namespace.kubectl(budget).unwrap();
 }
 
+/// Copies the parent, with the version and the path of the chart.
 fn write_parent(folder: &Path) {
     let chart = chart();
     let description = fs::read_to_string(format!("{chart}/Chart.yaml")).unwrap();
     let mut lines = description.lines();
     let version = lines.find_map(|line| line.strip_prefix("version: "));
-    let version = version.unwrap();
-    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
-    write(
-        "Chart.yaml",
-        &format!(
-            "
-apiVersion: v2
-name: parent
-version: 1.0.0
-dependencies:
-  - name: gateway-queue-operator
-    version: {version}
-    repository: file://{chart}
-    condition: gateway-queue-operator.enabled
-"
-        ),
-    );
-    write(
-        "values.yaml",
-        "
-global:
-  imageRegistry: \"\"
-  postgresql: {auth: {username: bots}}
-gateway-queue-operator:
-  enabled: true
-  crds: {enabled: false}
-  replicaCount: 2
-",
-    );
     fs::create_dir(folder.join("templates")).unwrap();
-    write(
-        "templates/own.yaml",
-        "
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: of-the-parent
-data:
-  user: {{ .Values.global.postgresql.auth.username }}
-",
-    );
+    for name in ["Chart.yaml", "values.yaml", "templates/own.yaml"] {
+        let file = checkout(&format!("e2e/tests/chart/parent/{name}"));
+        let text = fs::read_to_string(file).unwrap();
+        let text = text
+            .replace("VERSION", version.unwrap())
+            .replace("CHART", &chart);
+        fs::write(folder.join(name), text).unwrap();
+    }
 }

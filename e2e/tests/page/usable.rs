@@ -13,45 +13,10 @@ pub(crate) const PHONE: Screen = Screen {
 };
 
 /// Returns the texts with less contrast than WCAG AA requires: 4.5, or 3 for large text.
-const UNREADABLE: &str = r#"
-    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-    const over = (color, ground) => {
-        canvas.fillStyle = `rgb(${ground})`;
-        canvas.fillRect(0, 0, 1, 1);
-        canvas.fillStyle = color;
-        canvas.fillRect(0, 0, 1, 1);
-        return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
-    };
-    const ground = (element) => element
-        ? over(getComputedStyle(element).backgroundColor, ground(element.parentElement))
-        : [255, 255, 255];
-    const light = (rgb) => rgb
-        .map((c) => c / 255)
-        .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-        .reduce((sum, c, n) => sum + c * [0.2126, 0.7152, 0.0722][n], 0);
-    const found = [];
-    for (const element of document.body.querySelectorAll("*")) {
-        const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-        if (!own || !element.checkVisibility()) continue;
-        const style = getComputedStyle(element);
-        const behind = ground(element);
-        const pair = [light(over(style.color, behind)), light(behind)].sort((a, b) => b - a);
-        const contrast = (pair[0] + 0.05) / (pair[1] + 0.05);
-        const needed = parseFloat(style.fontSize) >= 24 ? 3 : 4.5;
-        if (contrast < needed) found.push(`${element.textContent}: ${contrast.toFixed(2)}`);
-    }
-    return found;
-"#;
+const UNREADABLE: &str = include_str!("scripts/unreadable.js");
 
 /// Returns the elements that extend beyond the right edge of the screen.
-pub(crate) const TOO_WIDE: &str = r#"
-    const width = document.documentElement.clientWidth;
-    const wide = [...document.body.querySelectorAll("*")]
-        .filter((e) => e.closest(".track") === null && e.getBoundingClientRect().right > width + 0.5)
-        .map((e) => `${e.tagName} ${e.id} ${e.className}: ${e.getBoundingClientRect().right}`);
-    if (document.documentElement.scrollWidth > width) wide.push("the page scrolls sideways");
-    return wide;
-"#;
+pub(crate) const TOO_WIDE: &str = include_str!("scripts/too_wide.js");
 
 /// A queue with many waiting shards in a few buckets.
 async fn busy(fake: &Fake) -> (crate::queue::Queue, Vec<tokio::net::TcpStream>) {
@@ -103,13 +68,7 @@ async fn the_page_fits_a_phone_and_is_readable_in_light_and_dark_mode() {
 }
 
 /// Returns the focused element, and whether the focus is visible.
-const FOCUS: &str = r#"
-    const e = document.activeElement;
-    const name = e.dataset.bucket ?? e.getAttribute("href") ?? e.id ?? e.tagName;
-    const box = e.getBoundingClientRect();
-    const seen = getComputedStyle(e).outlineStyle !== "none" && box.top >= 0 && box.bottom <= innerHeight;
-    return [name, seen];
-"#;
+const FOCUS: &str = include_str!("scripts/focus.js");
 
 #[tokio::test]
 async fn the_keyboard_reaches_everything_in_order_and_the_focus_is_visible() {
