@@ -8,17 +8,21 @@ use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
-/// Logs to standard error; standard output belongs to the events.
-pub fn start_logs() {
-    let wanted = std::env::var("RUST_LOG").ok();
-    let filter = wanted.and_then(|wanted| wanted.parse().ok());
-    let filter = filter.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(false);
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .init();
+use crate::environment::Environment;
+
+/// Runs a program with the variables of its environment. Prints an error in one line.
+pub async fn run(
+    name: &str,
+    program: impl AsyncFnOnce(&Environment<'_>) -> anyhow::Result<()>,
+) -> ExitCode {
+    start_logs();
+    match program(&Environment(&|name| std::env::var(name).ok())).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Returns at the first SIGTERM or SIGINT. In a container the program is process 1, which no
@@ -36,13 +40,15 @@ pub async fn stop_signal() -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the exit code for `result`, and prints an error in one line.
-pub fn end(program: &str, result: anyhow::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{program}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+/// Logs to standard error; standard output belongs to the events.
+fn start_logs() {
+    let wanted = std::env::var("RUST_LOG").ok();
+    let filter = wanted.and_then(|wanted| wanted.parse().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(false);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .init();
 }

@@ -79,17 +79,13 @@ fn singles(schema: &Value, path: &mut Vec<String>, all: &mut Vec<Single>) {
 /// A spec with this value in the field at `path`.
 fn single(path: &[String], value: Value) -> Single {
     let mut spec = json!({});
-    let mut place = &mut spec;
-    for (depth, step) in path.iter().enumerate() {
-        // A disabled policy has no other fields, and a reference needs a name.
-        match path.get(..depth).unwrap_or_default().join(".").as_str() {
-            "networkPolicy" => place["enabled"] = json!(true),
-            "tokenSecretRef" => place["name"] = json!("discord"),
-            _ => {}
-        }
-        place = &mut place[step];
+    // A disabled policy has no other fields, and a reference needs a name.
+    match path {
+        [outer, _, ..] if outer == "networkPolicy" => spec[outer]["enabled"] = json!(true),
+        [outer, _, ..] if outer == "tokenSecretRef" => spec[outer]["name"] = json!("discord"),
+        _ => {}
     }
-    *place = value;
+    *path.iter().fold(&mut spec, |place, step| &mut place[step]) = value;
     Single {
         field: path.join("."),
         spec,
@@ -99,11 +95,8 @@ fn single(path: &[String], value: Value) -> Single {
 /// The edge values of a field.
 fn edges(schema: &Value, name: &str) -> Vec<Value> {
     let mut values = if let Some(words) = schema["enum"].as_array() {
-        words
-            .iter()
-            .filter(|word| !word.is_null())
-            .cloned()
-            .collect()
+        let words = words.iter().filter(|word| !word.is_null());
+        words.cloned().collect()
     } else if schema["x-kubernetes-int-or-string"] == true {
         let texts = ["0", "1", "1000m", "1.5Gi", ".5", "1e3", "+2k"];
         let texts = texts.into_iter().map(Value::from);
@@ -165,10 +158,7 @@ fn texts(schema: &Value, name: &str) -> Vec<Value> {
     let mut all: Vec<String> = examples.iter().map(|text| (*text).to_owned()).collect();
     let has_rules = schema["x-kubernetes-validations"].is_array();
     let is_name = schema["pattern"].is_string() || name == "annotations";
-    if let Some(most) = schema["maxLength"]
-        .as_u64()
-        .filter(|_| is_name && !has_rules)
-    {
+    if let (Some(most), true) = (schema["maxLength"].as_u64(), is_name && !has_rules) {
         all.push("a".repeat(usize::try_from(most).unwrap_or(usize::MAX)));
     }
     all.into_iter().map(Value::from).collect()
@@ -254,10 +244,7 @@ fn combination(schema: &Value, random: &mut Rng) -> Value {
             combination(below, random)
         } else {
             let edges = edges(below, field);
-            edges
-                .get(random.usize(..edges.len()))
-                .cloned()
-                .unwrap_or_default()
+            random.choice(edges).unwrap_or_default()
         };
         object.insert(field.clone(), value);
     }
@@ -275,8 +262,6 @@ fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn schema() -> Schema {
@@ -304,56 +289,39 @@ mod tests {
         )
     }
 
-    fn specs(field: &str) -> Vec<Value> {
-        let singles = schema().singles().into_iter();
-        let of = singles.filter(|single| single.field == field);
-        of.map(|single| single.spec).collect()
-    }
-
     #[test]
-    fn a_number_has_both_ends_and_values_between() {
-        let ports: Vec<_> = specs("port")
-            .iter()
-            .map(|spec| spec["port"].clone())
-            .collect();
-        assert_eq!(ports, [1, 2, 9]);
-    }
-
-    #[test]
-    fn a_map_is_null_empty_full_or_has_edge_values() {
-        let labels: Vec<_> = specs("service.labels")
-            .iter()
-            .map(|spec| spec["service"]["labels"].clone())
-            .collect();
-        for wanted in [json!({}), Value::Null, json!({"a": ""})] {
-            assert!(labels.contains(&wanted), "{wanted} is not in {labels:?}");
-        }
-        let sizes: BTreeSet<_> = labels
-            .iter()
-            .filter_map(|l| Some(l.as_object()?.len()))
-            .collect();
-        assert_eq!(sizes, BTreeSet::from([0, 1, 3]));
-        assert!(
-            labels
-                .iter()
-                .any(|l| l["example.com/a.b-c_D"] == "aaa" || l["a"] == "aaa")
-        );
-    }
-
-    #[test]
-    fn a_list_is_empty_full_or_has_each_field_of_its_items() {
-        let from: Vec<_> = specs("networkPolicy.from")
-            .iter()
-            .map(|spec| {
-                assert_eq!(spec["networkPolicy"]["enabled"], true);
-                spec["networkPolicy"]["from"].clone()
-            })
-            .collect();
+    fn a_field_has_each_edge_value_and_the_fields_that_it_requires() {
         let cidr = json!({"cidr": "10.0.0.0/8"});
         let but = json!({"cidr": "10.0.0.0/8", "except": []});
-        for wanted in [json!([]), json!([cidr]), json!([but]), json!([cidr, cidr])] {
-            assert!(from.contains(&wanted), "{wanted} is not in {from:?}");
+        let singles = schema().singles();
+        for (field, beside, wanted) in [
+            ("port", json!({}), json!([1, 2, 9])),
+            (
+                "service.labels",
+                json!({"service": {}}),
+                json!([{}, null, {"a": ""}, {"example.com/a.b-c_D": "aaa"},
+                    {"example.com/a-0": "", "example.com/a-1": "", "example.com/a-2": ""}]),
+            ),
+            (
+                "networkPolicy.from",
+                json!({"networkPolicy": {"enabled": true}}),
+                json!([[], [cidr], [but], [cidr, cidr]]),
+            ),
+        ] {
+            for value in wanted.as_array().unwrap() {
+                let mut spec = beside.clone();
+                let steps = field.split('.');
+                *steps.fold(&mut spec, |place, step| &mut place[step]) = value.clone();
+                let field = field.to_owned();
+                let wanted = Single { field, spec };
+                assert!(
+                    singles.contains(&wanted),
+                    "{wanted:?} is not in {singles:#?}"
+                );
+            }
         }
+        let ports = singles.iter().filter(|single| single.field == "port");
+        assert_eq!(ports.count(), 3);
     }
 
     #[test]
@@ -361,10 +329,8 @@ mod tests {
         let mut random = Rng::with_seed(7);
         let all: Vec<_> = (0..50).map(|_| schema().random(&mut random)).collect();
         for field in ["/port", "/service/labels", "/networkPolicy/from"] {
-            assert!(
-                all.iter().any(|spec| spec.pointer(field).is_some()),
-                "{field}"
-            );
+            let mut found = all.iter().filter_map(|spec| spec.pointer(field));
+            assert!(found.next().is_some(), "{field}");
         }
         let mut again = Rng::with_seed(7);
         assert_eq!(all[0], schema().random(&mut again));

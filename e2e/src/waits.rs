@@ -210,58 +210,57 @@ mod tests {
         wait(bucket, asked, Some((at, End::Closed("reset".to_owned()))))
     }
 
-    fn figures(waits: &[Wait], now: u64) -> Figures {
-        Figures::of(waits, ms(now))
-    }
-
     #[test]
     fn spacing_is_between_grants_of_one_bucket_at_any_target() {
         let mut elsewhere = granted(0, 0, 5200);
         elsewhere.target = "another".to_owned();
         let others = [15_650, 10_400].map(|at| granted(0, 0, at));
         let waits = [&others[..], &[granted(1, 0, 5300), elsewhere]].concat();
-        assert_eq!(figures(&waits, 16_000).earliest, Some(ms(5200)));
-        assert_eq!(figures(&waits[2..], 16_000).earliest, None);
+        let earliest = |waits: &[Wait]| Figures::of(waits, ms(16_000)).earliest;
+        assert_eq!(earliest(&waits), Some(ms(5200)));
+        assert_eq!(earliest(&waits[2..]), None);
     }
 
     #[test]
-    fn a_gap_begins_with_the_last_grant_or_the_first_request() {
+    fn a_gap_begins_with_the_last_grant_or_the_first_request_and_may_not_have_ended() {
+        let gap = |waits: [Wait; 2], now| Figures::of(&waits, ms(now)).gap.as_millis();
         // No request waits from 10 to 1000.
         let idle = [granted(0, 0, 10), granted(0, 1000, 1100)];
-        assert_eq!(figures(&idle, 2000).gap, ms(100));
+        assert_eq!(gap(idle, 2000), 100);
         // Here one does.
         let busy = [granted(0, 0, 10), granted(0, 5, 1100)];
-        assert_eq!(figures(&busy, 2000).gap, ms(1090));
-    }
-
-    #[test]
-    fn a_gap_continues_when_a_waiting_client_is_disconnected() {
-        let waits = [closed(0, 0, 500), granted(0, 400, 2000)];
-        assert_eq!(figures(&waits, 3000).gap, ms(2000));
+        assert_eq!(gap(busy, 2000), 1090);
+        // A gap continues when a waiting client is disconnected, unless no other one waits.
+        let continued = [closed(0, 0, 500), granted(0, 400, 2000)];
+        assert_eq!(gap(continued, 3000), 2000);
         let apart = [closed(0, 0, 500), granted(0, 600, 2000)];
-        assert_eq!(figures(&apart, 3000).gap, ms(1400));
-    }
-
-    #[test]
-    fn a_waiting_request_makes_a_gap_that_has_not_ended() {
-        let waits = [granted(0, 0, 100), wait(0, 50, None)];
-        let figures = figures(&waits, 9000);
-        assert_eq!((figures.gap, figures.waiting), (ms(8900), 1));
+        assert_eq!(gap(apart, 3000), 1400);
+        assert_eq!(gap([granted(0, 0, 100), wait(0, 50, None)], 9000), 8900);
     }
 
     #[test]
     fn a_grant_in_another_bucket_ends_the_silence_and_not_the_gap() {
         let waits = [granted(0, 0, 3000), granted(1, 0, 2000)];
-        let figures = figures(&waits, 3000);
+        let figures = Figures::of(&waits, ms(3000));
         assert_eq!((figures.gap, figures.silence), (ms(3000), ms(2000)));
     }
 
     #[test]
     fn ends_are_counted_by_kind_and_a_refused_request_never_waited() {
         let refused = wait(0, 0, Some((9000, End::Refused("refused".to_owned()))));
-        let waits = [refused, closed(0, 0, 10), granted(0, 20, 30)];
-        let figures = figures(&waits, 40);
-        assert_eq!((figures.refused, figures.closed, figures.grants), (1, 1, 1));
-        assert_eq!(figures.gap, ms(10));
+        let waits = [
+            refused,
+            closed(0, 0, 10),
+            granted(0, 20, 30),
+            wait(1, 40, None),
+        ];
+        let figures = Figures::of(&waits, ms(40));
+        let counts = [
+            figures.refused,
+            figures.closed,
+            figures.grants,
+            figures.waiting,
+        ];
+        assert_eq!((counts, figures.gap), ([1; 4], ms(10)));
     }
 }

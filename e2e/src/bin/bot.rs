@@ -3,16 +3,12 @@
 use std::process::ExitCode;
 
 use gateway_queue_e2e::bot::{self, settings::Settings};
-use gateway_queue_e2e::environment::Environment;
 use gateway_queue_e2e::program;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    program::end("bot", run().await)
-}
-
-async fn run() -> anyhow::Result<()> {
-    program::start_logs();
-    let settings = Settings::read(&Environment(&|name| std::env::var(name).ok()))?;
-    bot::run(settings, program::stop_signal()).await
+    program::run("bot", async |environment| {
+        bot::run(Settings::read(environment)?, program::stop_signal()).await
+    })
+    .await
 }

@@ -11,80 +11,46 @@ mod rest;
 pub mod settings;
 mod state;
 
+use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::serve::ListenerExt as _;
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use self::discord::Discord;
 use self::settings::Settings;
 
-/// A fake Discord with its ports bound.
-pub struct Fake {
-    discord: Arc<Discord>,
-    bots: TcpListener,
-    control: TcpListener,
-}
-
-/// The addresses of a fake Discord.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// REST and gateway, for the bots.
-    pub discord: SocketAddr,
-    /// The record and the switches, for the tests.
-    pub control: SocketAddr,
-}
-
-impl Fake {
-    /// Binds both ports; port 0 lets the system choose.
-    ///
-    /// # Errors
-    ///
-    /// If an address cannot be bound.
-    pub async fn bind(settings: Settings) -> io::Result<Self> {
-        Ok(Self {
-            bots: bind(settings.listen).await?,
-            control: bind(settings.control).await?,
-            discord: Arc::new(Discord::new(settings)),
-        })
+/// Serves until `stop_signal` is ready. Prints one line of JSON once it listens.
+///
+/// # Errors
+/// If an address cannot be bound, a listener fails, or `stop_signal` fails.
+pub async fn run(
+    settings: Settings,
+    stop_signal: impl Future<Output = io::Result<()>>,
+) -> anyhow::Result<()> {
+    let bots = bind(settings.listen).await?;
+    let control = bind(settings.control).await?;
+    let addresses = (bots.local_addr()?, control.local_addr()?);
+    println!(
+        "{}",
+        json!({"event": "listening", "discord": addresses.0, "control": addresses.1})
+    );
+    let bots = bots.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "nodelay not set");
+        }
+    });
+    let discord = Arc::new(Discord::new(settings));
+    let rest = rest::router(Arc::clone(&discord));
+    tokio::select! {
+        served = axum::serve(bots, rest) => served?,
+        served = axum::serve(control, control::router(discord)) => served?,
+        stop = stop_signal => stop?,
     }
-
-    /// Returns the bound addresses.
-    ///
-    /// # Errors
-    ///
-    /// If the system does not report one.
-    pub fn addresses(&self) -> io::Result<Addresses> {
-        Ok(Addresses {
-            discord: self.bots.local_addr()?,
-            control: self.control.local_addr()?,
-        })
-    }
-
-    /// Serves until it is dropped.
-    ///
-    /// # Errors
-    ///
-    /// If a listener fails.
-    pub async fn serve(self) -> io::Result<()> {
-        let Self {
-            discord,
-            bots,
-            control,
-        } = self;
-        let bots = bots.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "nodelay not set");
-            }
-        });
-        tokio::try_join!(
-            axum::serve(bots, rest::router(Arc::clone(&discord))),
-            axum::serve(control, control::router(discord)),
-        )?;
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Binds an address. `[::]` includes IPv4, and becomes `0.0.0.0` on a machine without IPv6.
