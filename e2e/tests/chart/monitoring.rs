@@ -46,17 +46,16 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
     let queues: BTreeSet<&str> = pods.iter().map(instance).collect();
     assert_eq!(queues, BTreeSet::from(["bot", "other"]));
     let port = &monitor["spec"]["podMetricsEndpoints"][0]["port"];
-    let mut targets: Vec<Value> = pods
-        .iter()
-        .map(|pod| {
-            let labels = json!({
-                "namespace": namespace.name(),
-                "gatewayqueue": instance(pod),
-                "pod": pod["metadata"]["name"],
-            });
-            json!({"targets": [address(pod, port)], "labels": labels})
-        })
-        .collect();
+    let mut addresses: Vec<_> = pods.iter().map(|pod| address(pod, port)).collect();
+    let target = |(pod, address): (&Value, &SocketAddr)| {
+        let labels = json!({
+            "namespace": namespace.name(),
+            "gatewayqueue": instance(pod),
+            "pod": pod["metadata"]["name"],
+        });
+        json!({"targets": [address], "labels": labels})
+    };
+    let mut targets: Vec<_> = pods.iter().zip(&addresses).map(target).collect();
 
     let monitor = namespace.get("servicemonitor/seen-gateway-queue-operator");
     let services = selected(namespace, "services", &monitor);
@@ -67,10 +66,10 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
     assert_eq!(service["spec"]["ports"][0]["name"], endpoint["port"]);
     let selector = labels(&service["spec"]["selector"]);
     let operator = &namespace.get(&format!("pods {selector}"))["items"][0];
-    targets.push(json!({
-        "targets": [address(operator, &endpoint["port"])],
-        "labels": {"namespace": namespace.name(), "service": service["metadata"]["name"]},
-    }));
+    let address_of_operator = address(operator, &endpoint["port"]);
+    let labels = json!({"namespace": namespace.name(), "service": service["metadata"]["name"]});
+    targets.push(json!({"targets": [address_of_operator], "labels": labels}));
+    addresses.push(address_of_operator);
 
     let rule = namespace.get("prometheusrule/seen-gateway-queue-operator");
     let folder = tempfile::tempdir().unwrap();
@@ -114,9 +113,8 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
     }
 
     // A misspelled metric would keep an alert silent.
-    let scraped: BTreeSet<String> = targets_of(&configuration)
-        .flat_map(|address| metrics(&get(address, "/metrics").unwrap()))
-        .collect();
+    let pages = addresses.iter().map(|address| get(*address, "/metrics"));
+    let scraped: BTreeSet<String> = pages.flat_map(|page| metrics(&page.unwrap())).collect();
     let used = [rule["spec"].to_string(), dashboard.to_owned()].concat();
     let used: BTreeSet<&str> = used
         .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
@@ -192,12 +190,6 @@ fn address(pod: &Value, port: &Value) -> SocketAddr {
     SocketAddr::new(ip, number.unwrap().try_into().unwrap())
 }
 
-fn targets_of(configuration: &Value) -> impl Iterator<Item = SocketAddr> {
-    let targets = &configuration["scrape_configs"][0]["static_configs"];
-    let targets = targets.as_array().unwrap().iter();
-    targets.map(|target| target["targets"][0].as_str().unwrap().parse().unwrap())
-}
-
 /// Returns the titles of the panels and their expressions, with the variables filled in.
 fn expressions(dashboard: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -218,17 +210,15 @@ fn expressions(dashboard: &Value) -> Vec<(String, String)> {
 /// Returns the names of the metrics of a page, including those without a series yet.
 fn metrics(page: &str) -> Vec<String> {
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    let types = types.filter_map(|line| line.split_once(' '));
-    types
-        .flat_map(|(name, kind)| {
-            let suffixes: &[&str] = match kind {
-                "counter" => &["_total"],
-                "histogram" => &["_bucket", "_count", "_sum"],
-                _ => &[""],
-            };
-            suffixes.iter().map(move |suffix| format!("{name}{suffix}"))
-        })
-        .collect()
+    let names = types.flat_map(|line| match line.split_once(' ') {
+        Some((name, "counter")) => vec![format!("{name}_total")],
+        Some((name, "histogram")) => ["bucket", "count", "sum"]
+            .map(|suffix| format!("{name}_{suffix}"))
+            .into(),
+        Some((name, _)) => vec![name.to_owned()],
+        None => Vec::new(),
+    });
+    names.collect()
 }
 
 /// A Prometheus, stopped when dropped.

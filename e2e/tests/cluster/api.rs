@@ -206,3 +206,9 @@ pub(crate) fn condition(queue: &Value, type_: &str) -> [String; 3] {
         text.unwrap_or_default().to_owned()
     })
 }
+
+/// Whether a pod is ready and not being deleted.
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    let [status, ..] = condition(pod, "Ready");
+    status == "True" && pod["metadata"]["deletionTimestamp"].is_null()
+}

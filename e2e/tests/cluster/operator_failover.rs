@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::api::{Api, DEPLOYMENT, LEASE, POD};
+use crate::api::{Api, DEPLOYMENT, LEASE, POD, is_ready};
 use crate::kubectl::{ELECTION, Namespace, OPERATOR, ScaledOperator, kubectl, say};
 use crate::schedule::Phase;
 use crate::wait::{wait_for, wait_until};
@@ -99,16 +99,10 @@ fn is_leader(api: &Api, pod: &str) -> Option<bool> {
 
 /// The operators' pods that are ready and not being deleted.
 fn ready(api: &Api) -> Vec<String> {
-    let pods = api.list(POD, OPERATOR.0);
-    let stays = |pod: &&Value| {
-        let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-        pod["metadata"]["labels"]["app.kubernetes.io/instance"] == OPERATOR.1
-            && pod["metadata"]["deletionTimestamp"].is_null()
-            && conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
-    };
-    let names = pods
-        .iter()
-        .filter(stays)
-        .map(|pod| pod["metadata"]["name"].as_str());
+    let mut pods = api.list(POD, OPERATOR.0);
+    pods.retain(|pod| {
+        is_ready(pod) && pod["metadata"]["labels"]["app.kubernetes.io/instance"] == OPERATOR.1
+    });
+    let names = pods.iter().map(|pod| pod["metadata"]["name"].as_str());
     names.flatten().map(str::to_owned).collect()
 }

@@ -7,7 +7,6 @@
 //! The harness starts all tests at once, each in a thread, in the order of their names. The
 //! first ones, in `admission`, are of an early phase, so the later phases wait.
 
-use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The phases, in the order in which they run.
@@ -61,15 +60,14 @@ impl Phase {
 /// How many tests run at once: more would only wait for the node.
 const LIMIT: usize = 10;
 
-#[derive(Default)]
 struct State {
-    waiting: BTreeMap<Phase, usize>,
-    running: BTreeMap<Phase, usize>,
+    waiting: Vec<Phase>,
+    running: Vec<Phase>,
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
-    waiting: BTreeMap::new(),
-    running: BTreeMap::new(),
+    waiting: Vec::new(),
+    running: Vec::new(),
 });
 static CHANGED: Condvar = Condvar::new();
 
@@ -80,7 +78,7 @@ impl Slot {
     /// Waits until a test of this phase may run.
     pub(crate) fn of(phase: Phase) -> Self {
         let mut state = state();
-        state.wait_in(phase);
+        state.waiting.push(phase);
         Self::granted(state, phase)
     }
 
@@ -88,8 +86,8 @@ impl Slot {
     /// meanwhile.
     pub(crate) fn move_to(&mut self, phase: Phase) {
         let mut state = state();
-        state.wait_in(phase);
-        state.leave(self.0);
+        state.waiting.push(phase);
+        remove(&mut state.running, self.0);
         CHANGED.notify_all();
         std::mem::forget(Self::granted(state, phase));
         self.0 = phase;
@@ -98,8 +96,8 @@ impl Slot {
     fn granted(state: MutexGuard<'_, State>, phase: Phase) -> Self {
         let state = CHANGED.wait_while(state, |state| !state.may_run(phase));
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        *state.waiting.entry(phase).or_default() -= 1;
-        *state.running.entry(phase).or_default() += 1;
+        remove(&mut state.waiting, phase);
+        state.running.push(phase);
         CHANGED.notify_all();
         Self(phase)
     }
@@ -107,28 +105,22 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        state().leave(self.0);
+        remove(&mut state().running, self.0);
         CHANGED.notify_all();
     }
 }
 
 impl State {
-    fn wait_in(&mut self, phase: Phase) {
-        *self.waiting.entry(phase).or_default() += 1;
-    }
-
-    fn leave(&mut self, phase: Phase) {
-        *self.running.entry(phase).or_default() -= 1;
-    }
-
     fn may_run(&self, phase: Phase) -> bool {
-        let mut waiting = self.waiting.iter().filter(|(_, count)| **count > 0);
-        let mut running = self.running.iter().filter(|(_, count)| **count > 0);
-        let count: usize = self.running.values().sum();
-        count < LIMIT
-            && waiting.all(|(other, _)| !other.precedes(phase))
-            && running.all(|(other, _)| phase.overlaps(*other))
+        self.running.len() < LIMIT
+            && self.waiting.iter().all(|other| !other.precedes(phase))
+            && self.running.iter().all(|other| phase.overlaps(*other))
     }
+}
+
+fn remove(phases: &mut Vec<Phase>, phase: Phase) {
+    let index = phases.iter().position(|other| *other == phase);
+    phases.swap_remove(index.expect("a test of this phase"));
 }
 
 fn state() -> MutexGuard<'static, State> {

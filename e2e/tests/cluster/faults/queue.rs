@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::clients::Target;
-use crate::api::condition;
+use crate::api::{condition, is_ready};
 use crate::kubectl::Namespace;
 use crate::shared::http;
 use crate::wait::wait_for;
@@ -111,9 +111,8 @@ impl<'a> Queue<'a> {
     /// The holder of the Lease, which differs for each process and term. Empty if the Lease
     /// is released.
     pub(crate) fn holder(&self) -> String {
-        let lease = self.lease();
-        let holder = lease["spec"]["holderIdentity"].as_str();
-        holder.unwrap_or_default().to_owned()
+        let lease = "lease/my-bot";
+        self.namespace.field(lease, ".spec.holderIdentity").unwrap()
     }
 
     /// The name of the leader in the status.
@@ -136,29 +135,29 @@ impl<'a> Queue<'a> {
         events["items"].as_array().map_or(0, Vec::len)
     }
 
-    /// The annotations of the Lease.
-    pub(crate) fn annotations(&self) -> Value {
-        self.lease()["metadata"]["annotations"].clone()
+    pub(crate) fn lease(&self) -> Value {
+        self.namespace.get("lease/my-bot")
     }
 
     /// When the Lease was acquired, by the clock of this machine.
     pub(crate) fn acquired(&self) -> SystemTime {
-        let lease = self.lease();
-        let acquired = lease["spec"]["acquireTime"].as_str();
-        let acquired: jiff::Timestamp = acquired
-            .and_then(|acquired| acquired.parse().ok())
-            .unwrap_or_else(|| panic!("{lease:#}"));
+        let acquired = self.namespace.field("lease/my-bot", ".spec.acquireTime");
+        let acquired: jiff::Timestamp = acquired.unwrap().parse().unwrap();
         acquired.into()
     }
 
     /// The address of the Service.
     pub(crate) fn service(&self) -> Target {
         let service = self.namespace.get("service/my-bot");
-        let ip = service["spec"]["clusterIP"].as_str().unwrap();
+        let ip: IpAddr = service["spec"]["clusterIP"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
         let port = service["spec"]["ports"][0]["port"].as_u64().unwrap();
         Target {
             name: "service",
-            address: format!("{ip}:{port}").parse().unwrap(),
+            address: (ip, port.try_into().unwrap()).into(),
         }
     }
 
@@ -172,10 +171,6 @@ impl<'a> Queue<'a> {
         let list = self.namespace.get(pods);
         let pods = list["items"].as_array().unwrap().iter();
         pods.filter_map(ready).collect()
-    }
-
-    fn lease(&self) -> Value {
-        self.namespace.get("lease/my-bot")
     }
 }
 
@@ -191,15 +186,12 @@ impl Pod {
 
 /// The pod, if it is ready and not being deleted.
 fn ready(pod: &Value) -> Option<Pod> {
-    let metadata = &pod["metadata"];
-    let conditions = pod["status"]["conditions"].as_array()?;
-    let ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
-    if !metadata["deletionTimestamp"].is_null() || !conditions.iter().any(ready) {
+    if !is_ready(pod) {
         return None;
     }
     Some(Pod {
-        name: metadata["name"].as_str()?.to_owned(),
-        uid: metadata["uid"].as_str()?.to_owned(),
+        name: pod["metadata"]["name"].as_str()?.to_owned(),
+        uid: pod["metadata"]["uid"].as_str()?.to_owned(),
         ip: pod["status"]["podIP"].as_str()?.parse().ok()?,
     })
 }

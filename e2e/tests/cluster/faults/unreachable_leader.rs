@@ -82,7 +82,7 @@ fn clients_of_a_pod_that_cannot_reach_the_leader_reconnect_to_the_leader() {
     wait_until("the event", PATIENCE, || {
         queue.events("LeaderReachable") > 0
     });
-    let annotations = queue.annotations();
+    let annotations = &queue.lease()["metadata"]["annotations"];
     let key = format!("unreachable.gatewayqueue.dev/{}", other.name);
     assert!(annotations[&key].is_null(), "{annotations:#}");
     clients.start(0, &other.target("other"), Grants::One);
