@@ -22,11 +22,16 @@ impl Environment<'_> {
             .with_context(|| format!("{name} is not set. Accepted: {accepted}"))
     }
 
-    /// Returns the value of a variable that may be unset or empty.
+    /// Returns the value of a variable, or the default if it is unset or empty.
     ///
     /// # Errors
     /// If the variable is set to something that is not of the type.
-    pub fn optional<T: FromStr>(&self, name: &str, accepted: &str) -> anyhow::Result<Option<T>> {
+    pub fn or<T: FromStr>(&self, default: T, name: &str, accepted: &str) -> anyhow::Result<T> {
+        Ok(self.optional(name, accepted)?.unwrap_or(default))
+    }
+
+    /// Returns the value of a variable that may be unset or empty.
+    fn optional<T: FromStr>(&self, name: &str, accepted: &str) -> anyhow::Result<Option<T>> {
         let Some(value) = (self.0)(name).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };

@@ -32,23 +32,19 @@ impl Settings {
         let address = "an address and a port, such as 0.0.0.0:8080";
         let count = "a number above zero";
         let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let interval: Option<jiff::SignedDuration> =
-            environment.optional("IDENTIFY_INTERVAL", "a duration, such as 5s or 250ms")?;
+        let interval = jiff::SignedDuration::from_secs(5);
+        let interval = environment.or(
+            interval,
+            "IDENTIFY_INTERVAL",
+            "a duration, such as 5s or 250ms",
+        )?;
         Ok(Self {
-            listen: environment
-                .optional("LISTEN", address)?
-                .unwrap_or(any(8080)),
-            control: environment
-                .optional("CONTROL", address)?
-                .unwrap_or(any(8081)),
+            listen: environment.or(any(8080), "LISTEN", address)?,
+            control: environment.or(any(8081), "CONTROL", address)?,
             token: environment.token()?,
-            shards: environment
-                .optional("SHARDS", count)?
-                .unwrap_or(NonZeroU32::MIN),
-            max_concurrency: environment
-                .optional("MAX_CONCURRENCY", count)?
-                .unwrap_or(NonZeroU32::MIN),
-            interval: interval.map_or(Duration::from_secs(5), |interval| interval.unsigned_abs()),
+            shards: environment.or(NonZeroU32::MIN, "SHARDS", count)?,
+            max_concurrency: environment.or(NonZeroU32::MIN, "MAX_CONCURRENCY", count)?,
+            interval: interval.unsigned_abs(),
         })
     }
 }

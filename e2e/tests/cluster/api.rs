@@ -1,13 +1,14 @@
-//! The API server by plain HTTP, through a `kubectl proxy`: starting kubectl for each of
-//! thousands of requests would keep the machine busy.
+//! The API server by plain HTTP: starting kubectl for each of thousands of requests would keep
+//! the machine busy.
 
 use std::time::Duration;
 
-use reqwest::{Client, Method};
+use http::{Method, Request};
+use kube::core::Status;
+use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::background::Background;
 use crate::shared::namespace;
 
 /// The path of our CustomResourceDefinition.
@@ -73,39 +74,26 @@ impl Kind {
     }
 }
 
-/// An error response of the API server.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) code: u16,
-    pub(crate) message: String,
-}
+/// An object, or the error of the API server.
+pub(crate) type Response = Result<Value, Box<Status>>;
 
-type Response = Result<Value, Refusal>;
-
-/// A client with its own proxy, which ends when this is dropped.
+/// A client of the API server.
 pub(crate) struct Api {
-    _proxy: Background,
-    base: String,
-    http: Client,
+    client: Client,
     runtime: Runtime,
 }
 
 impl Api {
-    /// Starts the proxy on a port of the system's choice.
     pub(crate) fn new() -> Self {
-        let (proxy, address) = Background::start("proxy --address=127.0.0.1 --port=0");
         // It may have been installed before.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self {
-            base: format!("http://{address}"),
-            _proxy: proxy,
-            http: Client::builder()
-                .no_proxy()
-                .timeout(TIMEOUT)
-                .build()
-                .unwrap(),
-            runtime: Builder::new_current_thread().enable_all().build().unwrap(),
-        }
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            let mut config = Config::infer().await.unwrap();
+            config.read_timeout = Some(TIMEOUT);
+            Client::try_from(config).unwrap()
+        });
+        Self { client, runtime }
     }
 
     /// The objects of a kind.
@@ -119,21 +107,20 @@ impl Api {
     pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Value> {
         match self.read(&kind.path(namespace, name)) {
             Ok(object) => Some(object),
-            Err(Refusal { code: 404, .. }) => None,
+            Err(refusal) if refusal.code == 404 => None,
             Err(refusal) => panic!("{} {name}: {refusal:?}", kind.word),
         }
     }
 
     /// The object at a path.
     pub(crate) fn read(&self, path: &str) -> Response {
-        self.call(Method::GET, path, "", &Value::Null)
+        self.call(Method::GET, path, "json", &Value::Null)
     }
 
     /// The text at a path.
-    pub(crate) fn text(&self, path: &str) -> reqwest::Result<String> {
-        let response = self.http.get(format!("{}{path}", self.base));
-        self.runtime
-            .block_on(async { response.send().await?.error_for_status()?.text().await })
+    pub(crate) fn text(&self, path: &str) -> kube::Result<String> {
+        let request = Request::get(path).body(Vec::new()).unwrap();
+        self.runtime.block_on(self.client.request_text(request))
     }
 
     /// Creates an object.
@@ -172,26 +159,20 @@ impl Api {
     }
 
     fn call(&self, method: Method, path: &str, form: &str, body: &Value) -> Response {
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
-        if !body.is_null() {
-            let form = format!("application/{form}");
-            request = request.header("content-type", form).body(body.to_string());
-        }
-        let response = self.runtime.block_on(async {
-            let response = request.send().await?;
-            Ok::<_, reqwest::Error>((response.status(), response.text().await?))
-        });
-        let (status, text) = response.map_err(|error| Refusal {
-            code: 0,
-            message: format!("{error:?}"),
-        })?;
-        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(body);
-        }
-        Err(Refusal {
-            code: status.as_u16(),
-            message: body["message"].as_str().unwrap_or(&text).to_owned(),
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", format!("application/{form}"));
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let request = request.body(body.into_bytes()).unwrap();
+        let response = self.runtime.block_on(self.client.request(request));
+        response.map_err(|error| match error {
+            kube::Error::Api(status) => status,
+            error => Status::failure(&format!("{error:?}"), "no response").boxed(),
         })
     }
 }

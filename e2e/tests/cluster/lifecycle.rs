@@ -1,14 +1,14 @@
 //! From `kubectl apply` to `kubectl delete`.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::api::{CHILDREN, Kind};
-use crate::background::Background;
-use crate::kubectl::{Namespace, discord_api};
+use crate::kubectl::{Namespace, command, discord_api};
 use crate::wait::{wait_for, wait_until};
 
 const GRANT: &str = r#"{"message": "You're free to connect now! :)"}"#;
@@ -37,9 +37,7 @@ fn a_queue_is_applied_grants_and_is_deleted() {
     }
 
     // The original accepts any method, path and body.
-    let forward = "port-forward --address=127.0.0.1 service/my-bot :80";
-    let forward = format!("--namespace {} {forward}", namespace.name());
-    let (forward, address) = Background::start(&forward);
+    let (forward, address) = PortForward::start(&namespace);
     let request = "POST /any/path?shard=3 HTTP/1.1\r\nhost: q\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
     let mut times = Vec::new();
     for _ in 0..2 {
@@ -69,6 +67,33 @@ fn a_queue_is_applied_grants_and_is_deleted() {
     });
     // The user's own objects stay.
     namespace.kubectl("get secret my-bot").unwrap();
+}
+
+/// A running `kubectl port-forward`, killed when dropped.
+struct PortForward(Child);
+
+impl PortForward {
+    /// Starts it, and returns its address.
+    fn start(namespace: &Namespace) -> (Self, String) {
+        let forward = "port-forward --address=127.0.0.1 service/my-bot :80";
+        let mut kubectl = command(&format!("--namespace {} {forward}", namespace.name()));
+        let mut kubectl = kubectl.stdout(Stdio::piped()).spawn().unwrap();
+        // The pipe stays open: kubectl prints a line for each connection, and exits if it cannot.
+        let mut stdout = BufReader::new(kubectl.stdout.as_mut().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let mut words = line.split_whitespace();
+        let address = words.find(|word| word.parse::<SocketAddr>().is_ok());
+        let address = address.unwrap_or_else(|| panic!("kubectl printed {line:?}"));
+        (Self(kubectl), address.to_owned())
+    }
+}
+
+impl Drop for PortForward {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Sends a request, and reads until the other side closes, which may be later than the last byte.

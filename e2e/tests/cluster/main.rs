@@ -6,7 +6,6 @@
 
 mod admission;
 mod api;
-mod background;
 mod children;
 mod faults;
 mod fields;

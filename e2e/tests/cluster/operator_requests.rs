@@ -100,15 +100,16 @@ impl<'a> Counters<'a> {
         }
     }
 
-    /// Waits until the operator makes no request for `silence`. Calls `restart` after each one
-    /// before that.
-    pub(crate) fn wait_for_silence(&self, api: &Api, silence: Duration, mut restart: impl FnMut()) {
+    /// Waits until the operator makes no request for `silence`. Calls `begin` whenever the wait
+    /// begins: at first, and after each request.
+    pub(crate) fn wait_for_silence(&self, api: &Api, silence: Duration, mut begin: impl FnMut()) {
         let (mut last, mut since) = (self.read(api), Instant::now());
+        begin();
         settle(PATIENCE, || {
             let now = self.read(api);
             if now.rest != last.rest {
                 (last, since) = (now, Instant::now());
-                restart();
+                begin();
             }
             (since.elapsed() < silence)
                 .then(|| format!("the operator still makes requests: {now:?}"))

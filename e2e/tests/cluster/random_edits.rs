@@ -12,7 +12,7 @@ use fastrand::Rng;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, Refusal};
+use crate::api::{Api, CHILDREN, Response};
 use crate::children::{Children, differences};
 use crate::kubectl::{Namespace, say, seed};
 use crate::schedule::Phase;
@@ -60,7 +60,7 @@ fn after_two_hundred_random_edits_everything_is_as_if_freshly_applied() {
         let (edit, result) = editor.edit(queue);
         // An edit of a missing child, or of a part that another edit removed, is refused.
         made += usize::from(result.is_ok());
-        log.push(format!("edited-{queue}: {edit}: {result:?}"));
+        log.push(format!("edited-{queue}: {edit}: {:?}", result.err()));
         // Edits arrive at any moment of a revert.
         thread::sleep(Duration::from_millis(editor.random.u64(..60)));
     }
@@ -126,48 +126,44 @@ impl Editor<'_> {
         self.specs.iter().enumerate().filter_map(lacks).collect()
     }
 
-    fn change_spec(&mut self, queue: usize) -> Result<(), Refusal> {
+    fn change_spec(&mut self, queue: usize) -> Response {
         let spec = self.spec();
         let name = format!("edited-{queue}");
-        self.api
-            .apply_queue(self.namespace, &name, &with_own_secret(&spec, &name))?;
+        let own = with_own_secret(&spec, &name);
+        let applied = self.api.apply_queue(self.namespace, &name, &own)?;
         self.specs[queue] = spec;
-        Ok(())
+        Ok(applied)
     }
 
     /// Makes one edit, and describes it.
-    fn edit(&mut self, queue: usize) -> (String, Result<(), Refusal>) {
+    fn edit(&mut self, queue: usize) -> (String, Response) {
         if self.random.u8(..5) == 0 {
             return ("another spec".to_owned(), self.change_spec(queue));
         }
         let (api, namespace, name) = (self.api, self.namespace, format!("edited-{queue}"));
         let random = &mut self.random;
         let any = CHILDREN[random.usize(..CHILDREN.len())];
-        match random.u8(..6) {
+        let (kind, patch) = match random.u8(..6) {
             0 => {
-                let deleted = api.delete(any, namespace, &name);
-                (format!("delete the {}", any.word), deleted.map(drop))
+                let edit = format!("delete the {}", any.word);
+                return (edit, api.delete(any, namespace, &name));
             }
             1 => {
                 let metadata = random.choice(&self.edits.metadata).unwrap();
-                let merged = api.patch(any, namespace, &name, &json!({"metadata": metadata}));
-                (format!("{}: {metadata}", any.word), merged.map(drop))
+                (any, json!({"metadata": metadata}))
             }
             _ => {
                 let (word, operation, path, value) = random.choice(&self.edits.patches).unwrap();
-                let kind = CHILDREN
-                    .into_iter()
-                    .find(|kind| kind.word == *word)
-                    .unwrap();
+                let kind = CHILDREN.into_iter().find(|kind| kind.word == *word);
                 let mut step = json!({"op": operation, "path": path});
                 if operation != "remove" {
                     step["value"] = value.clone();
                 }
-                let patch = json!([step]);
-                let patched = api.patch(kind, namespace, &name, &patch);
-                (format!("{word}: {patch}"), patched.map(drop))
+                (kind.unwrap(), json!([step]))
             }
-        }
+        };
+        let edit = format!("{}: {patch}", kind.word);
+        (edit, api.patch(kind, namespace, &name, &patch))
     }
 
     /// A random spec whose pods fit on no node.
@@ -179,10 +175,9 @@ impl Editor<'_> {
         });
         for (field, one, other) in &self.edits.spec {
             if random.bool() {
-                let place = field
-                    .split('.')
-                    .fold(&mut spec, |place, step| &mut place[step]);
-                *place = if random.bool() { one } else { other }.clone();
+                let value = if random.bool() { one } else { other };
+                let steps = field.split('.');
+                *steps.fold(&mut spec, |place, step| &mut place[step]) = value.clone();
             }
         }
         if spec["tokenSecretRef"].is_null() {

@@ -93,7 +93,7 @@ fn every_spec_that_the_schema_accepts_is_applied_once_and_then_the_operator_is_q
     });
     // A late scheduler is no fault of the operator: each request restarts the window of silence.
     namespace.move_to(Phase::Short);
-    let mut before = written(&api, &namespace, &deleted);
+    let mut before = BTreeMap::new();
     counters.wait_for_silence(&api, SILENCE, || {
         before = written(&api, &namespace, &deleted);
     });
