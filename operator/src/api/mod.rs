@@ -60,7 +60,7 @@ pub const PEER_PORT: i32 = 9091;
         name = "Ready",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether the queue grants identifies"
+        description = "Whether the queue grants identifies and all its pods run the current spec"
     ),
     printcolumn(
         name = "URL",
@@ -162,8 +162,8 @@ pub struct GatewayQueueSpec {
     #[schemars(range(min = 1, max = 4096))]
     pub max_concurrency: Option<i32>,
 
-    /// The minimum time between two identifies of a bucket, a duration from 5s to 1h. Defaults
-    /// to 5s.
+    /// The minimum time between two identifies of a bucket (the shards with the same number
+    /// modulo max_concurrency), a duration from 5s to 1h. Defaults to 5s.
     #[serde(default = "default_interval")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(
@@ -206,8 +206,8 @@ pub struct GatewayQueueSpec {
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
 
-    /// When the node pulls the image. If absent, the operator's default applies, or that of
-    /// Kubernetes if the operator has none.
+    /// When the node pulls the image. If absent, the default of the operator applies; if image
+    /// is set, or the operator has none, that of Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
 

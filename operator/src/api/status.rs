@@ -15,10 +15,10 @@ pub struct GatewayQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The conditions of the queue. Ready: the queue grants identifies; if not, the message says
-    /// what to do. Progressing: pods of the current spec are starting. TokenAccepted: Discord
-    /// accepts the bot's token. SessionStartsAvailable: session starts are left to grant.
-    /// LeaderReachable: every pod can reach the leader.
+    /// The conditions of the queue. Ready: the queue grants identifies and all its pods run the
+    /// current spec; if not, the message says what to do. Progressing: pods of the current spec
+    /// are starting. TokenAccepted: Discord accepts the bot's token. SessionStartsAvailable:
+    /// session starts are left to grant. LeaderReachable: every pod can reach the leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Option<Vec<Condition>>,
@@ -73,11 +73,11 @@ impl GatewayQueueStatus {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionStarts {
-    /// The number of session starts in each period after which Discord resets the limit.
+    /// The number of session starts that Discord allows per period.
     pub total: i64,
     /// The number of session starts left.
     pub remaining: i64,
-    /// When Discord resets the limit. Absent until the first session start of a period.
+    /// When the period ends and Discord resets the limit. Absent until its first session start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub reset_time: Option<Time>,
