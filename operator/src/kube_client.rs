@@ -178,9 +178,9 @@ mod tests {
             has_leader: prometheus_client::metrics::gauge::Gauge::default(),
             health: crate::readiness::Readiness::of(Arc::default()).add("*"),
         };
-        let standing =
+        let election =
             crate::leader_election::run(clients.election, candidacy, publish, stop.clone());
-        let standing = tokio::spawn(standing);
+        let election = tokio::spawn(election);
         let twice = async {
             requests.recv().await.unwrap();
             requests.recv().await.unwrap();
@@ -190,7 +190,7 @@ mod tests {
         tokio::time::timeout(limit, twice).await.unwrap();
         assert!(!*leading.borrow());
         stop.cancel();
-        standing.await.unwrap();
+        election.await.unwrap();
     }
 
     #[test]

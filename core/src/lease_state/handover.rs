@@ -75,9 +75,13 @@ impl HandoverRecord {
         serde_json::to_string(&json).unwrap_or_default()
     }
 
-    /// Reads the annotation's value. Unknown fields are ignored. Returns none for anything else,
-    /// and for numbers out of bounds; then the Lease is waited out.
+    /// Reads the annotation's value. Unknown fields are ignored. Returns none for anything but an
+    /// object, and for numbers out of bounds; then the Lease is waited out.
     pub fn read(text: &str) -> Option<Self> {
+        // serde also reads a struct from a list.
+        if !text.trim_start().starts_with('{') {
+            return None;
+        }
         let Json::Released {
             lease,
             waits_ms,
@@ -155,6 +159,8 @@ mod tests {
             "never-led",
             "null",
             "[]",
+            r#"["none"]"#,
+            r#"["released","u",[0],5250,null]"#,
             "{}",
             r#"{"last_leader":"None"}"#,
             r#"{"last_leader":"moved"}"#,

@@ -39,6 +39,7 @@ impl Spacing {
     /// Grants of one term are compared by the clock of their process, and others by the clock of
     /// the judge.
     pub fn written(&mut self, grant: Written) -> Option<Written> {
+        assert!(grant.spacing <= Self::LONGEST, "{grant:?}");
         self.recent
             .retain(|earlier| grant.at.since(earlier.at) < Self::LONGEST);
         let is_too_close = |earlier: &&Written| {

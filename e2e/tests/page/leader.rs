@@ -60,7 +60,7 @@ async fn a_lost_leader_and_its_successor_are_shown() {
     browser.shows("#leader", "my-bot-2").await;
     browser.shows("#last", "shard 3 of bucket 1").await;
     // The term expires without any event.
-    new.lapse();
+    new.expire();
     browser.shows("#headline", "Nothing is granted").await;
     browser.shows("#message", "cannot renew").await;
     browser.shows("[data-bucket='1'] .next", "blocked").await;

@@ -111,7 +111,7 @@ impl Pod {
     }
 
     /// Lets the term expire.
-    pub(crate) fn lapse(&self) {
+    pub(crate) fn expire(&self) {
         self.state.send_modify(|state| {
             if let Some(term) = &mut state.term {
                 term.until = Moment::ZERO;

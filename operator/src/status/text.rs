@@ -26,7 +26,7 @@ pub(super) fn place(token: Option<&TokenSecretRef>) -> String {
 
 /// A quoted text with a period at its end.
 pub(super) fn period(text: &str) -> String {
-    format!("{}.", text.trim_end_matches('.'))
+    format!("{}.", text.trim_end().trim_end_matches('.'))
 }
 
 /// The same with a capital first.

@@ -6,7 +6,7 @@ use jiff::{Timestamp, Unit};
 
 use super::compute::unreadable;
 use super::last_written::LastWritten;
-use crate::api::{GatewayQueue, GatewayQueueStatus, Unreadable};
+use crate::api::{ConditionType, GatewayQueue, GatewayQueueStatus, Unreadable};
 use crate::apply::requests::{Error, Requests};
 use crate::desired::Owner;
 use crate::events::{EventRecord, EventRecorder};
@@ -68,18 +68,32 @@ impl StatusWriter {
             return Ok(false);
         }
         self.requests.write_status(owner, status).await?;
-        for event in [
-            EventRecord::ready(before, status),
-            EventRecord::reachability(before, status),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            let (namespace, queue) = (&owner.namespace, &owner.name);
+        let reachability = EventRecord::reachability(before, status);
+        for (condition, event) in [
+            (ConditionType::Ready, EventRecord::ready(before, status)),
+            (ConditionType::LeaderReachable, reachability),
+        ] {
+            let Some(event) = event else { continue };
+            let (namespace, queue, condition) = (&owner.namespace, &owner.name, condition.as_str());
             let (reason, detail) = (event.reason.as_str(), &event.message);
-            match event.is_warning {
-                true => tracing::warn!(namespace, queue, reason, detail, "condition changed"),
-                false => tracing::info!(namespace, queue, reason, detail, "condition changed"),
+            if event.is_warning {
+                tracing::warn!(
+                    namespace,
+                    queue,
+                    condition,
+                    reason,
+                    detail,
+                    "condition changed"
+                );
+            } else {
+                tracing::info!(
+                    namespace,
+                    queue,
+                    condition,
+                    reason,
+                    detail,
+                    "condition changed"
+                );
             }
             self.events.record(owner, event);
         }

@@ -20,7 +20,7 @@ Exit codes:
   0  the queue grants, or follows a leader that responds
   1  it does not: there is no leader, or it holds requests; the line `granting` says why
   2  the command line is invalid
-  3  no queue responds at the URL
+  3  the state of a queue cannot be read at the URL
 
 Output is colored on a terminal unless NO_COLOR is set. To repeat the command, use
 `watch gateway-queue status`.";
@@ -160,6 +160,7 @@ fn one_line(error: &clap::Error) -> Invalid {
     let text = match error.kind() {
         ErrorKind::InvalidSubcommand => "only flags and commands are accepted".to_owned(),
         ErrorKind::UnknownArgument if !flag => "too many arguments".to_owned(),
+        ErrorKind::TooManyValues => "a flag has a value that it does not accept".to_owned(),
         _ => {
             let text = error.to_string();
             let cause = text.split("\n\n").next().unwrap_or_default();
@@ -234,6 +235,10 @@ mod tests {
             (
                 &["--discord-token=hunter2"],
                 "unexpected argument '--discord-token' found; see --help",
+            ),
+            (
+                &["--version=hunter2"],
+                "a flag has a value that it does not accept; see --help",
             ),
             (
                 &["hunter2"],

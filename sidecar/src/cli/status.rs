@@ -36,7 +36,7 @@ pub async fn run(url: &Url, output: Output) -> Result<u8, Unusable> {
     let response = match fetched {
         Ok(response) => response,
         Err(cause) => {
-            let error = format!("no queue responds at {url}: {cause}");
+            let error = format!("cannot read the state of a queue at {url}: {cause}");
             eprintln!("gateway-queue: {}", escaped(&error));
             return Ok(UNREACHABLE);
         }

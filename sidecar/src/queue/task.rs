@@ -216,7 +216,7 @@ impl QueueTask {
     fn hand_over(&mut self, now: Moment) {
         if let Some((lease, term, sender)) = self.handover.take() {
             match self.queue.handover(&lease, &term, now) {
-                Some(left) => drop(sender.send(left)),
+                Some(handover) => drop(sender.send(handover)),
                 None => self.handover = Some((lease, term, sender)),
             }
         }

@@ -62,9 +62,9 @@ pub(crate) fn peer(first: Report, story: &Story, end: u64) -> Grants {
             }
             match *event {
                 Ask(shard) => {
-                    let (turn, sender) = (queue.enqueue(shard), sender.clone());
+                    let (grant, sender) = (queue.enqueue(shard), sender.clone());
                     let waiter = tokio::spawn(async move {
-                        if turn.await.is_ok() {
+                        if grant.await.is_ok() {
                             let ms = start.elapsed().as_millis() as u64;
                             sender.send((ms, shard)).unwrap();
                         }

@@ -111,7 +111,7 @@ fn the_older_of_a_reservation_and_an_arrival_elsewhere_counts() {
     pacer.cancel(id(4), at(hour + 1.0));
     assert!(pacer.offer_from(id(5), 8, at(hour), at(hour + 1.0)));
     let order: Vec<_> = (1..=3)
-        .flat_map(|turn| grants(&mut pacer, at(hour + 5.0 * f64::from(turn))))
+        .flat_map(|slot| grants(&mut pacer, at(hour + 5.0 * f64::from(slot))))
         .collect();
     assert_eq!(order, [8, 7, 9]);
 }

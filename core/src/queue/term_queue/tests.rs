@@ -112,9 +112,9 @@ fn a_leader_whose_right_has_expired_exports_it_again_only_when_it_is_renewed() {
     let mut queue = leader();
     queue.offer(WaiterId(2), 8, at(2), at(2));
     assert_nothing_of_a_leader(&queue, at(UNTIL));
-    let lapsed = state(&queue, at(UNTIL));
-    assert_eq!(lapsed["role"], "expired");
-    assert_eq!(lapsed["buckets"][0]["shards"], json!([8]));
+    let expired = state(&queue, at(UNTIL));
+    assert_eq!(expired["role"], "expired");
+    assert_eq!(expired["buckets"][0]["shards"], json!([8]));
     let published = queue.published_state("a").entry;
     assert_eq!(published.session_starts.unwrap().remaining, 899);
     // No other pod has been the leader since.

@@ -104,11 +104,11 @@ async fn admission_that_rewrites_differently_each_time_is_limited() {
     operator.settle().await;
     operator.take_calls();
     operator.take_events();
-    for turn in 0..20 {
+    for edit in 0..20 {
         operator.observe();
         // Another client writes it, too.
         let mut edited = operator.object("services");
-        edited["metadata"]["labels"][desired::MANAGED_BY] = json!(turn.to_string());
+        edited["metadata"]["labels"][desired::MANAGED_BY] = json!(edit.to_string());
         operator.put_metadata(Kind::Service, edited);
         operator.reconcile().await.unwrap();
     }

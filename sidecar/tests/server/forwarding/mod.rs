@@ -165,11 +165,11 @@ async fn waiters_keep_their_order_at_the_next_leader() {
     let mut term = LeadershipState::alone(guard).term.unwrap();
     term.holder = new.holder();
     // It may not grant until all of them have arrived, however long that takes.
-    let lapsed = Term {
+    let expired = Term {
         until: boot_time::now(),
         ..term.clone()
     };
-    new.set_leadership(Some(lapsed), None);
+    new.set_leadership(Some(expired), None);
     old.follow(&new);
     new.wait_for(&[1, 2, 3]).await;
     new.set_leadership(Some(term), None);
@@ -220,7 +220,7 @@ async fn without_a_leader_a_limited_wait_is_refused_for_that_reason() {
     let pod = Pod::start().await;
     let mut client = pod.ask("shard=1&wait=0.05").await;
     refused(&mut client, r#""no_leader","position":null"#).await;
-    pod.lapse();
+    pod.expire();
     let mut client = pod.ask("shard=1&wait=0.05").await;
     refused(&mut client, r#""no_leader","position":1"#).await;
 }
@@ -228,7 +228,7 @@ async fn without_a_leader_a_limited_wait_is_refused_for_that_reason() {
 #[tokio::test]
 async fn a_leader_whose_right_has_lapsed_grants_only_when_it_is_renewed() {
     let pod = Pod::start().await;
-    pod.lapse();
+    pod.expire();
     let mut client = pod.ask("shard=1").await;
     pod.wait_for(&[1]).await;
     waits(&mut client, Duration::from_millis(100)).await;

@@ -135,7 +135,7 @@ impl Pod {
     }
 
     /// Loses its right to grant, and remains the leader.
-    pub(crate) fn lapse(&self) {
+    pub(crate) fn expire(&self) {
         let mut state = LeadershipState::alone(ReceivedHandover::NONE);
         state.term.as_mut().unwrap().until = boot_time::now();
         self.route.leadership.send_replace(state);
