@@ -311,11 +311,6 @@ impl Candidate {
     }
 }
 
-/// Returns the name of the pod in an identity, `POD_START`.
-fn pod_of(identity: &str) -> Option<&str> {
-    identity.rsplit_once('_').map(|(pod, _)| pod)
-}
-
 #[cfg(test)]
 #[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 mod tests;

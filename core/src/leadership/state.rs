@@ -31,8 +31,13 @@ pub struct Leader {
 impl Leader {
     /// Returns the name of the pod, with which the holder begins.
     pub fn pod(&self) -> Option<&str> {
-        self.holder.rsplit_once('_').map(|(pod, _)| pod)
+        pod_of(&self.holder)
     }
+}
+
+/// Returns the name of the pod in an identity or a holder, which begins with `POD_`.
+pub(crate) fn pod_of(holder: &str) -> Option<&str> {
+    holder.rsplit_once('_').map(|(pod, _)| pod)
 }
 
 impl LeadershipState {

@@ -83,7 +83,7 @@ struct Bucket {
     entry: Entry,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Entry {
     /// There are no waiters, or a grant is in flight.
     Nowhere,
@@ -356,14 +356,28 @@ impl Pacer {
 
     /// Updates the entry of a bucket in the agenda after a change of the bucket.
     fn reschedule(&mut self, bucket: u32) {
-        let lane = &mut self.buckets[bucket as usize];
-        let entry = match lane.wait_list.len() {
-            0 => Entry::Nowhere,
-            _ if lane.writing => Entry::Nowhere,
-            _ => Entry::Later(lane.free_at),
+        let lane = &self.buckets[bucket as usize];
+        let entry = if lane.writing || lane.wait_list.len() == 0 {
+            Entry::Nowhere
+        } else {
+            Entry::Later(lane.free_at)
         };
-        let old = std::mem::replace(&mut lane.entry, entry);
-        self.agenda.replace(bucket, old, entry);
+        self.set_entry(bucket, entry);
+    }
+
+    fn set_entry(&mut self, bucket: u32, new: Entry) {
+        let old = std::mem::replace(&mut self.buckets[bucket as usize].entry, new);
+        let Agenda { later, now } = &mut self.agenda;
+        match old {
+            Entry::Nowhere => false,
+            Entry::Later(at) => later.remove(&(at, bucket)),
+            Entry::Now(place) => now.remove(&(place, bucket)),
+        };
+        match new {
+            Entry::Nowhere => false,
+            Entry::Later(at) => later.insert((at, bucket)),
+            Entry::Now(place) => now.insert((place, bucket)),
+        };
     }
 
     /// Moves the buckets that may grant at `now` from `later` to `now`.
@@ -371,13 +385,9 @@ impl Pacer {
         while let Some((at, bucket)) = self.agenda.later.first().copied()
             && at <= now
         {
-            let lane = &mut self.buckets[bucket as usize];
-            let entry = match lane.wait_list.first() {
-                Some(first) => Entry::Now(first.place),
-                None => Entry::Nowhere,
-            };
-            let old = std::mem::replace(&mut lane.entry, entry);
-            self.agenda.replace(bucket, old, entry);
+            let first = self.buckets[bucket as usize].wait_list.first();
+            let entry = first.map_or(Entry::Nowhere, |first| Entry::Now(first.place));
+            self.set_entry(bucket, entry);
         }
     }
 }
@@ -400,24 +410,6 @@ impl Bucket {
             wait_list: WaitList::default(),
             entry: Entry::Nowhere,
         }
-    }
-}
-
-impl Agenda {
-    fn replace(&mut self, bucket: u32, old: Entry, new: Entry) {
-        if old == new {
-            return;
-        }
-        match old {
-            Entry::Nowhere => false,
-            Entry::Later(at) => self.later.remove(&(at, bucket)),
-            Entry::Now(place) => self.now.remove(&(place, bucket)),
-        };
-        match new {
-            Entry::Nowhere => false,
-            Entry::Later(at) => self.later.insert((at, bucket)),
-            Entry::Now(place) => self.now.insert((place, bucket)),
-        };
     }
 }
 

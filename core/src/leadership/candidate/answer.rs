@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::leadership::candidate::Candidate;
 use crate::leadership::candidate::event::Event;
-use crate::leadership::candidate::{Candidate, pod_of};
 use crate::leadership::election::{Failure, Request};
 use crate::leadership::leader_health::Renewal;
 use crate::leadership::lease_object::LeaseObject;
+use crate::leadership::state::pod_of;
 use crate::lease_state::Unreachable;
 use crate::time::Moment;
 

@@ -1,9 +1,9 @@
 //! The leadership state that follows from the election.
 
+use crate::leadership::candidate::Candidate;
 use crate::leadership::candidate::event::Event;
-use crate::leadership::candidate::{Candidate, pod_of};
 use crate::leadership::election::MAX_DURATION;
-use crate::leadership::state::Leader;
+use crate::leadership::state::{Leader, pod_of};
 use crate::leadership::term::Term;
 use crate::lease_state::last_known::LastKnown;
 use crate::time::Moment;
@@ -17,11 +17,6 @@ impl Candidate {
         } else {
             "the Lease was deleted, or another client changed it"
         }
-    }
-
-    /// Returns whether `holder` is a process that ran in this pod.
-    fn is_former_self(&self, holder: &str) -> bool {
-        pod_of(holder) == pod_of(&self.config.identity)
     }
 
     /// Derives the state from the election, and reports what changed.
@@ -53,9 +48,11 @@ impl Candidate {
         if self.state.leader != leader
             && let Some(leader) = &leader
         {
-            self.events.push(match self.is_former_self(&leader.holder) {
-                true => Event::FormerSelfIsLeader(leader.holder.clone()),
-                false => Event::OtherBecameLeader(leader.clone()),
+            let is_former_self = leader.pod() == pod_of(&self.config.identity);
+            self.events.push(if is_former_self {
+                Event::FormerSelfIsLeader(leader.holder.clone())
+            } else {
+                Event::OtherBecameLeader(leader.clone())
             });
         }
         self.state.leader = leader;
