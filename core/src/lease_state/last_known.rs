@@ -82,10 +82,23 @@ impl LastKnown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::lease_state::SessionStarts;
 
     fn published() -> PublishedState {
-        testing::published("pod", 16)
+        PublishedState {
+            entry: Entry {
+                token: TokenState::Accepted,
+                max_concurrency: Some(16),
+                recommended_shards: Some(100),
+                session_starts: Some(SessionStarts {
+                    total: 1000,
+                    remaining: 500,
+                    reset_time: None,
+                }),
+                ..Entry::new("pod")
+            },
+            token_fingerprint: Some("0badcafe".to_owned()),
+        }
     }
 
     fn read(published: &PublishedState) -> Option<LastKnown> {

@@ -14,8 +14,7 @@ use serde_json::Value;
 
 use crate::leadership::leader_health::Health;
 use crate::leadership::state::Role;
-use crate::lease_state::last_known::PublishedState;
-use crate::lease_state::{Entry, SessionStarts, TokenState};
+use crate::lease_state::TokenState;
 use crate::pacing::pacer::Lane;
 use crate::queue::snapshot::{About, LeaderView, Snapshot};
 use crate::time::Moment;
@@ -80,23 +79,4 @@ pub fn leader(lanes: &[usize]) -> Snapshot {
 
 pub fn view(snapshot: &mut Snapshot) -> &mut LeaderView {
     snapshot.leader_view.as_mut().unwrap()
-}
-
-/// Returns what a leader in `pod` publishes that knows of 500 session starts and these buckets.
-pub fn published(pod: &str, buckets: u32) -> PublishedState {
-    PublishedState {
-        entry: Entry {
-            token: TokenState::Accepted,
-            blocked_by: None,
-            max_concurrency: Some(buckets),
-            recommended_shards: Some(100),
-            session_starts: Some(SessionStarts {
-                total: 1000,
-                remaining: 500,
-                reset_time: None,
-            }),
-            ..Entry::new(pod)
-        },
-        token_fingerprint: Some("0badcafe".to_owned()),
-    }
 }

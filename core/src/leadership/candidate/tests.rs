@@ -3,7 +3,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::leadership::state::Leader;
 use crate::lease_state::{HANDOVER, HandoverRecord, LEADER_ADDRESS};
-use crate::testing;
 use crate::testing::lease::merge;
 
 mod reports;
@@ -201,35 +200,6 @@ fn a_failure_is_reported_once_and_its_end_once() {
     let events = candidate.events();
     let back = [Event::Reachable(Request::Renew), Event::ExpiryEnded];
     assert!(events.ends_with(&back), "{events:?}");
-}
-
-#[test]
-fn a_new_leader_uses_session_starts_that_were_published_recently() {
-    let lease_of = |renewed: &str| {
-        let mut annotations = testing::published("my-bot-b", 1).annotations();
-        let handover = HandoverRecord::Released(Handover {
-            lease: "u".to_owned(),
-            waits: vec![Duration::ZERO],
-            spacing: Duration::from_secs(5),
-            uncounted: Some(0),
-        });
-        annotations.insert(HANDOVER, Some(handover.write()));
-        annotations.retain(|_, value| value.is_some());
-        json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": annotations},
-            "spec": {"renewTime": renewed}})
-    };
-    for (renewed, known) in [
-        ("2026-11-27T03:04:00.000000Z", true),
-        ("2026-11-27T02:04:00.000000Z", false),
-    ] {
-        let lease = lease_of(renewed);
-        let mut candidate = candidate();
-        reads(&mut candidate, 0.0, &lease);
-        writes(&mut candidate, 0.0, &lease);
-        let leadership = candidate.state();
-        assert!(leadership.leads());
-        assert_eq!(leadership.known.is_some(), known, "{renewed}");
-    }
 }
 
 fn waits(candidate: &mut Candidate, now: f64, until: f64) {

@@ -89,15 +89,6 @@ fn the_first_leader_ever_has_nothing_to_wait_for() {
 }
 
 #[test]
-fn the_right_to_grant_counts_from_when_a_renewal_was_sent() {
-    let mut leader = leader();
-    writes(&mut leader, 5.0, Kind::Renew, "2");
-    leader.answered(Ok(lease("3", "me-1", None)), at(9.0));
-    assert_eq!(until(&leader), Some(at(18.5)));
-    waits(&mut leader, 9.0, 10.0);
-}
-
-#[test]
 fn a_leader_whose_renewals_fail_may_grant_until_its_right_expires_and_after_a_renewal() {
     let mut leader = leader();
     writes(&mut leader, 5.0, Kind::Renew, "2");
@@ -128,15 +119,6 @@ fn a_leader_that_finds_another_holder_or_another_lease_or_none_loses_its_term() 
         reads(&mut leader, 5.0, answer);
         assert_eq!(leader.term(), None);
     }
-}
-
-#[test]
-fn a_conflict_with_a_client_that_only_changed_a_label_has_no_effect() {
-    let mut leader = leader();
-    writes(&mut leader, 5.0, Kind::Renew, "2");
-    leader.answered(Err(Failure::Conflict), at(5.0));
-    reads(&mut leader, 5.0, Ok(lease("3", "me-1", None)));
-    writes(&mut leader, 5.0, Kind::Renew, "3");
 }
 
 #[test]
@@ -171,23 +153,8 @@ fn a_released_lease_is_taken_at_once_and_each_bucket_waits_the_rest() {
 }
 
 #[test]
-fn a_lease_without_a_handover_or_created_again_is_waited_out() {
+fn a_lease_that_was_created_again_is_waited_out() {
     let longest = MAX_DURATION.as_secs_f64();
-    let copied = Lease {
-        uid: "copy".to_owned(),
-        ..lease("1", "", released(&[]))
-    };
-    // No leader writes that, so the duration that this one uses is unknown.
-    let no_time = Lease {
-        duration: Some(Duration::ZERO),
-        ..lease("1", "other", None)
-    };
-    for blank in [lease("1", "", None), copied, no_time] {
-        let mut candidate = election();
-        reads(&mut candidate, 0.0, Ok(blank));
-        waits(&mut candidate, 0.0, longest);
-    }
-    // The previous Lease had a leader.
     let mut candidate = election();
     reads(&mut candidate, 0.0, Ok(lease("1", "other", None)));
     let again = Lease {
@@ -196,17 +163,6 @@ fn a_lease_without_a_handover_or_created_again_is_waited_out() {
     };
     candidate.noticed(again, at(1.0));
     waits(&mut candidate, 1.0, 1.0 + longest);
-}
-
-#[test]
-fn a_shorter_duration_than_its_own_is_ignored() {
-    let mut candidate = election();
-    let hurried = Lease {
-        duration: Some(seconds(1.0)),
-        ..lease("1", "other", None)
-    };
-    reads(&mut candidate, 0.0, Ok(hurried));
-    waits(&mut candidate, 0.0, 15.0);
 }
 
 #[test]

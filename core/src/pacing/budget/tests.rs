@@ -46,21 +46,6 @@ pub(in crate::pacing) fn grant(budget: &mut Budget, now: u64) {
 }
 
 #[test]
-fn unknown_limits_block_grants_and_are_fetched_at_once() {
-    let mut budget = budget(false);
-    assert_eq!(budget.blocked_by(), Some(BlockedBy::SessionStartsUnknown));
-    assert_eq!(budget.fetch_at(), Some(at(0)));
-    budget.fetching(false, at(0));
-    assert_eq!(budget.fetch_at(), None);
-    budget.fetched(reported(1000, 60, 1), at(1), 0.0);
-    assert_eq!(
-        (budget.blocked_by(), budget.remaining()),
-        (None, Some(1000))
-    );
-    assert_eq!(budget.fetch_at(), Some(at(301)));
-}
-
-#[test]
 fn a_grant_takes_a_session_start_and_an_unwritten_one_returns_it() {
     let mut budget = fetched(2, 60, 1);
     grant(&mut budget, 1);
@@ -202,15 +187,11 @@ fn without_a_token_nothing_is_counted() {
     }
     assert_eq!((budget.remaining(), budget.fetch_at()), (None, None));
     assert!(budget.recent.is_empty());
-}
-
-#[test]
-fn grants_without_a_token_are_reported_as_unknown() {
-    let none = Budget::new(RULES, TokenState::None, Some(0), at(0));
-    assert_eq!(none.uncounted(at(1)), None);
-    let mut counts = fetched(9, 60, 1);
-    grant(&mut counts, 1);
-    assert_eq!(counts.uncounted(at(2)), Some(1));
+    // A successor that has a token must know that these grants were not counted.
+    assert_eq!(budget.uncounted(at(100)), None);
+    let mut counting = fetched(9, 60, 1);
+    grant(&mut counting, 1);
+    assert_eq!(counting.uncounted(at(2)), Some(1));
 }
 
 #[test]

@@ -4,12 +4,6 @@ use crate::pacing::budget::tests::{RULES, at, budget, fetch, fetched, grant, rep
 use crate::pacing::budget::{Budget, ONE_NANOSECOND};
 
 #[test]
-fn a_long_window_is_fetched_with_each_refresh() {
-    let budget = fetched(0, 80_000, 1);
-    assert_eq!(budget.fetch_at(), Some(at(300)));
-}
-
-#[test]
 fn without_a_window_or_session_starts_the_pause_doubles() {
     let mut budget = budget(false);
     let mut now = 0;
