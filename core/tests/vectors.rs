@@ -118,7 +118,7 @@ fn disconnected_clients_take_no_slot_and_no_session_start() {
 }
 
 #[test]
-fn a_place_is_kept_for_a_shard_that_asks_again() {
+fn a_shard_that_asks_again_takes_its_reservation() {
     let events = [
         (0.0, Ask(9)),
         (0.5, Ask(1)),
@@ -156,19 +156,19 @@ fn the_last_session_starts_are_not_granted_if_others_use_them() {
         (16, false, 101.0),
     ] {
         let discord = [reports(0.0, buckets, 12, 3600)];
-        // After the first answer, which comes at once.
+        // After the first response, which is immediate.
         let others = [reports(at - 0.0005, buckets, 2, 3500)];
         let events = discord.into_iter().chain(others).chain(ask(0..12, at));
         let story = play_with(1, TokenState::Unchecked, guard, 300, events);
         assert_eq!(story.times().len(), 2, "{:?}", story.grants);
-        // The first does not wait, whenever Discord was asked before.
+        // The first one is granted immediately, whenever Discord was asked before.
         assert!(guard || story.times()[0] == at, "{:?}", story.grants);
     }
 }
 
 #[test]
 fn the_last_session_starts_are_granted_if_no_other_program_uses_them() {
-    // At the interval; but for the last, Discord must have counted the one before.
+    // At the interval; for the last one, Discord must have counted the one before it.
     let mut one_by_one: Vec<_> = (0..11).map(|n| 100.0 + 5.0 * f64::from(n)).collect();
     one_by_one.push(160.0);
     for (buckets, expected) in [(1, one_by_one), (16, vec![100.0; 12])] {
@@ -185,13 +185,13 @@ fn the_last_session_starts_are_granted_if_no_other_program_uses_them() {
 fn fewer_buckets_take_the_latest_old_grant() {
     let discord = [reports(0.0, 16, 1000, 3600)];
     let later = [reports(1.0, 1, 1000, 3600)];
-    // The next fetch may come one interval after the first, at 5, and would
-    // find all clocks run out; so the first 16 come at 1.
+    // The second fetch may be one interval after the first, at 5. The first 16 are granted at 1, so
+    // that their spacing has not passed by then.
     let events = discord.into_iter().chain(ask(0..16, 1.0)).chain(later);
     let events = events.chain(ask(16..20, 2.0));
     let story = play_with(1, TokenState::Unchecked, false, 5, events);
     assert_eq!(story.times()[..16], [1.0; 16]);
-    // At 2, four shards still wait in the old buckets until 6; at 5 they move.
+    // At 2, four shards wait in the old buckets until 6; at 5 they move.
     assert_eq!(story.times()[16..], [6.0, 11.0, 16.0, 21.0]);
 }
 
@@ -229,6 +229,6 @@ fn a_reset_after_of_zero_is_no_window_and_not_now() {
 fn while_discord_is_unreachable_nothing_is_granted() {
     let events = [(0.0, Ask(0)), reports(20.0, 1, 1000, 3600)];
     let story = play(1, TokenState::Unchecked, events);
-    // The tries are at 0, 1, 3, 7, 15 and 31.
+    // The limits are fetched at 0, 1, 3, 7, 15 and 31.
     assert_eq!(story.grants, [(0, 31.0)]);
 }

@@ -79,11 +79,15 @@ pub(crate) struct Judge {
 
 impl Judge {
     pub(crate) fn new(config: Config, token: TokenState, now: Moment) -> Self {
-        let (buckets, guard) = match (token, config.start_guard) {
-            (TokenState::None, true) => (config.max_concurrency, now + config.spacing),
-            (TokenState::None, false) => (config.max_concurrency, Moment::ZERO),
-            (_, true) => (1, now + config.spacing),
-            (_, false) => (1, Moment::ZERO),
+        let free_at = if config.start_guard {
+            now + config.spacing
+        } else {
+            Moment::ZERO
+        };
+        let buckets = if token == TokenState::None {
+            config.max_concurrency
+        } else {
+            1
         };
         Self {
             config,
@@ -92,7 +96,7 @@ impl Judge {
             reported: None,
             concurrency_known: token == TokenState::None,
             max_buckets: 0,
-            free_at: vec![guard; buckets as usize],
+            free_at: vec![free_at; buckets as usize],
             layout: 0,
             offered: 0,
             waiting: Vec::new(),
@@ -184,11 +188,9 @@ impl Judge {
     }
 
     fn open(&self) -> bool {
-        match self.token {
-            TokenState::None => true,
-            TokenState::Accepted => self.available().is_some_and(|left| left > 0),
-            TokenState::Unchecked | TokenState::Missing | TokenState::Rejected => false,
-        }
+        let has_session_starts = self.available().is_some_and(|left| left > 0);
+        let is_accepted = self.token == TokenState::Accepted;
+        self.token == TokenState::None || is_accepted && has_session_starts
     }
 
     /// Returns the first waiter of each bucket without a grant in flight, and when it may go.
@@ -227,11 +229,8 @@ impl Judge {
         Rule::Disconnected.check(found.is_some(), now, || format!("{grant:?}"))?;
         let waiter = self.waiting[found.unwrap()];
         let (token, reported) = (self.token, self.reported);
-        let is_good = match token {
-            TokenState::None => true,
-            TokenState::Accepted => reported.is_some(),
-            TokenState::Unchecked | TokenState::Missing | TokenState::Rejected => false,
-        };
+        let is_known = token == TokenState::Accepted && reported.is_some();
+        let is_good = token == TokenState::None || is_known;
         Rule::Blocked.check(is_good, now, || format!("{id:?}: {token:?}, {reported:?}"))?;
         let reserve = self.config.rules.reserve as i64;
         let is_left = token == TokenState::None || really_left.is_none_or(|left| left > reserve);

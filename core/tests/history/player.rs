@@ -1,5 +1,6 @@
 //! Plays a history to a queue in simulated time, before the judge.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gateway_queue_core::lease_state::TokenState;
@@ -20,16 +21,7 @@ use super::{History, Mode, Report, Step};
 const PATIENCE: Duration = Duration::from_secs(1500);
 
 /// How often rare cases occurred, to verify that they are tested at all.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) grants: u32,
-    pub(crate) unwritten: u32,
-    pub(crate) reservations_taken: u32,
-    pub(crate) changes_in_flight: u32,
-    pub(crate) exhausted: u32,
-    pub(crate) restarts: u32,
-    pub(crate) on_a_low_budget: u32,
-}
+pub(crate) type Seen = BTreeMap<&'static str, u32>;
 
 /// A grant in flight.
 #[derive(Debug)]
@@ -93,7 +85,7 @@ pub(crate) fn play(history: &History, fault: Option<Fault>) -> Result<Seen, Viol
         flights: Vec::new(),
         fetch: None,
         left: Vec::new(),
-        seen: Seen::default(),
+        seen: Seen::new(),
     };
     player.run(&history.steps)
 }
@@ -153,11 +145,15 @@ impl Player {
         Ok(())
     }
 
+    fn saw(&mut self, case: &'static str, has_occurred: bool) {
+        *self.seen.entry(case).or_default() += u32::from(has_occurred);
+    }
+
     fn ask(&mut self, shard: u32) -> Verdict {
         self.last += 1;
         let id = WaiterId(self.last);
         let took = self.queue.offer(id, shard, self.now);
-        self.seen.reservations_taken += u32::from(took);
+        self.saw("reservations taken", took);
         self.judge.offered(id, shard, took, self.now)
     }
 
@@ -191,7 +187,7 @@ impl Player {
     }
 
     fn restart(&mut self, guard: bool) -> Verdict {
-        self.seen.restarts += 1;
+        self.saw("restarts", true);
         self.config.start_guard = guard;
         if !guard {
             // Without the guard, there are no recent grants.
@@ -242,8 +238,8 @@ impl Player {
     }
 
     fn take_off(&mut self, grant: Grant) -> Verdict {
-        self.seen.grants += 1;
-        self.seen.on_a_low_budget += u32::from(self.judge.is_low());
+        self.saw("grants", true);
+        self.saw("grants on a low budget", self.judge.is_low());
         let in_flight = self.flights.iter().filter(|f| f.written.is_none()).count();
         let left = self.discord.left().map(|left| left - in_flight as i64);
         let waiter = self.judge.granted(&grant, left, self.now)?;
@@ -300,7 +296,7 @@ impl Player {
                         self.judge.reported(id, at);
                     }
                     None => {
-                        self.seen.unwritten += 1;
+                        *self.seen.entry("unwritten grants").or_default() += 1;
                         self.left.push(flight.waiter.shard);
                         self.queue.unwritten(id, now);
                         self.judge.unwritten(id, now);
@@ -319,10 +315,12 @@ impl Player {
         let buckets = self.judge.buckets();
         self.judge.fetched(&fetch.answer, self.now);
         let changed = buckets != self.judge.buckets();
-        self.seen.changes_in_flight += u32::from(changed && !self.flights.is_empty());
+        let in_flight = !self.flights.is_empty();
+        self.saw("bucket changes with grants in flight", changed && in_flight);
         if let (Outcome::Limits(limits), true) = (&fetch.answer, self.judge.knows()) {
             self.discord.received = Some((limits.remaining, fetch.read_at));
-            self.seen.exhausted += u32::from(limits.remaining <= self.config.rules.reserve);
+            let is_exhausted = limits.remaining <= self.config.rules.reserve;
+            self.saw("exhausted session starts", is_exhausted);
         }
         let jitter = self.dice.f64();
         self.queue.fetched(fetch.answer, self.now, jitter);
