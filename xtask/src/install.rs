@@ -48,14 +48,10 @@ pub(crate) fn operator(workspace: &Workspace, target: &Target) -> Result<()> {
         .helm(&arguments)
         .context("installing the chart")?;
     // Helm does not wait for the API server to serve a new CRD.
-    wait_for(
-        "the API server to serve GatewayQueues",
-        Duration::from_secs(30),
-        || {
-            kubernetes.kubectl(&["get", "gatewayqueues", "--all-namespaces"])?;
-            Ok(Some(()))
-        },
-    )
+    let list = ["get", "gatewayqueues", "--all-namespaces"];
+    let served = || kubernetes.kubectl(&list).map(Some);
+    let what = "the API server to serve GatewayQueues";
+    wait_for(what, Duration::from_secs(30), served).map(drop)
 }
 
 /// Removes a release of a helm that was killed: another helm would refuse to change it.

@@ -47,10 +47,8 @@ pub(super) fn check(check: &Check<'_>) -> Result<()> {
         }
     }
     let progress = &check.workspace.progress;
-    progress.print(format!(
-        "  {renderings} renderings, {} objects",
-        objects.len()
-    ));
+    let count = objects.len();
+    progress.print(format!("  {renderings} renderings, {count} objects"));
     let kinds = with_monitors(check)?;
     objects.retain(|object| kinds || !object.contains("\napiVersion: monitoring.coreos.com/"));
     let objects: Vec<String> = objects.into_iter().map(without_account).collect();

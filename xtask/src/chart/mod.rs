@@ -173,10 +173,8 @@ fn unit_tests(check: &Check<'_>) -> Result<()> {
     })?;
     let count = report.lines().find(|line| line.starts_with("Tests:"));
     let count = count.context("the report of helm-unittest has no line `Tests:`")?;
-    check
-        .workspace
-        .progress
-        .print(format!("  {}", count.trim()));
+    let progress = &check.workspace.progress;
+    progress.print(format!("  {}", count.trim()));
     Ok(())
 }
 

@@ -194,10 +194,8 @@ fn cargo(run: &Run<'_>, suite: &str, arguments: &[&str]) -> Result<Verdict> {
 }
 
 fn lint(run: &Run<'_>, suite: &str, targets: &[&str]) -> Result<Verdict> {
-    let (clippy, deny) = (
-        ["clippy", "--quiet", "--workspace"],
-        ["--", "--deny", "warnings"],
-    );
+    let clippy = ["clippy", "--quiet", "--workspace"];
+    let deny = ["--", "--deny", "warnings"];
     cargo(run, suite, &[&clippy[..], targets, &deny].concat())
 }
 
