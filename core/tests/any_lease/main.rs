@@ -7,15 +7,15 @@
 // A test fails by panicking.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod leases;
+
 use std::time::Duration;
 
 use gateway_queue_core::leadership::candidate::{Action, Candidate};
 use gateway_queue_core::leadership::election;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use gateway_queue_core::lease_state::last_known::PublishedState;
-use gateway_queue_core::lease_state::{
-    HANDOVER, Handover, HandoverRecord, TOKEN_FINGERPRINT, TokenState,
-};
+use gateway_queue_core::lease_state::{HANDOVER, Handover, HandoverRecord, TokenState};
 use gateway_queue_core::pacing::pacer::WaiterId;
 use gateway_queue_core::pacing::scheduler::Queue;
 use gateway_queue_core::testing::lease::patched;
@@ -24,6 +24,8 @@ use gateway_queue_core::time::Moment;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use leases::{PATHS, absurd, any_value, handover, released_with, renewed_at, sound, with};
 
 const DURATION: Duration = Duration::from_secs(15);
 
@@ -204,116 +206,6 @@ fn check(lease: &[u8], wall: Timestamp) {
     assert!(grants(&candidate, TokenState::Unchecked, taken).len() as u64 <= remaining);
 }
 
-/// A Lease whose leader renewed it a moment ago.
-fn sound() -> Value {
-    let held = json!({"gatewayqueue.dev/leader-address": "10.0.0.2:9091", TOKEN_FINGERPRINT: "0badcafe",
-        "gatewayqueue.dev/holder": "my-bot-b", "gatewayqueue.dev/token-state": "accepted",
-        "gatewayqueue.dev/max-concurrency": "2", "gatewayqueue.dev/recommended-shards": "4",
-        "gatewayqueue.dev/session-starts-total": "1000",
-        "gatewayqueue.dev/session-starts-remaining": "900"});
-    json!({
-        "metadata": {"uid": "u", "resourceVersion": "7", "annotations": held},
-        "spec": {
-            "holderIdentity": "my-bot-b_02-1",
-            "leaseDurationSeconds": 15,
-            "leaseTransitions": 3,
-            "acquireTime": "2026-11-27T03:00:00.000000Z",
-            "renewTime": "2026-11-27T03:04:00.000000Z",
-        },
-    })
-}
-
-/// The record of a leader that released this Lease, with times in milliseconds.
-fn handover(uncounted: u64, spacing: u64, waits: &[u64]) -> String {
-    let record = json!({"last_leader": "released", "lease": "u", "waits_ms": waits,
-        "spacing_ms": spacing, "uncounted": uncounted});
-    record.to_string()
-}
-
-/// The Lease, released with this record.
-fn released_with(record: &str) -> Value {
-    let mut lease = sound();
-    lease["spec"]["holderIdentity"] = json!("");
-    lease["metadata"]["annotations"][HANDOVER] = json!(record);
-    lease
-}
-
-/// Values of a field that no queue writes; none removes the field.
-fn absurd() -> Vec<Option<Value>> {
-    let values = json!([
-        // Times
-        "9999-12-30T21:58:00.000000Z", "9999-12-30T22:00:00.999999Z", "-009999-01-02T01:59:59Z",
-        "0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z",
-        "2026-11-27T03:59:60Z", "2026-11-27 03:04:05.123456+00:00",
-        "2026-11-27T03:04:05.123456789123+14:00", "Fri Nov 27 03:04:05 2026", "27.11.2026 03:04",
-        "/Date(1795748645000)/", "1795748645", "20261127T030405Z", "2026-W48-5",
-        // Numbers
-        0, 1, -1, 15.5, -0.0, 1e308, i32::MAX, i32::MIN, u32::MAX, i64::MAX, i64::MIN, u64::MAX,
-        // Others
-        null, true, "", " ", "15", [], {}, [15], {"a": 15}, "18446744073709551615", "-1", "\u{0}",
-    ]);
-    let values = values.as_array().unwrap();
-    values.iter().cloned().map(Some).chain([None]).collect()
-}
-
-/// Sets the value at the path, or removes it.
-fn with(mut lease: Value, path: &[&str], value: Option<Value>) -> Value {
-    let (last, folders) = path.split_last().unwrap();
-    let folder = folders
-        .iter()
-        .fold(&mut lease, |value, key| &mut value[*key]);
-    match value {
-        Some(value) => folder[*last] = value,
-        None => drop(folder.as_object_mut().unwrap().remove(*last)),
-    }
-    lease
-}
-
-/// The paths of all fields. The first three are folders of the others.
-const PATHS: [&[&str]; 21] = [
-    &["metadata"],
-    &["spec"],
-    &["metadata", "annotations"],
-    &["metadata", "uid"],
-    &["metadata", "resourceVersion"],
-    &["spec", "holderIdentity"],
-    &["spec", "leaseDurationSeconds"],
-    &["spec", "leaseTransitions"],
-    &["spec", "acquireTime"],
-    &["spec", "renewTime"],
-    &["metadata", "annotations", HANDOVER],
-    &["metadata", "annotations", TOKEN_FINGERPRINT],
-    &["metadata", "annotations", "gatewayqueue.dev/leader-address"],
-    &["metadata", "annotations", "gatewayqueue.dev/holder"],
-    &["metadata", "annotations", "gatewayqueue.dev/token-state"],
-    &["metadata", "annotations", "gatewayqueue.dev/blocked-by"],
-    &[
-        "metadata",
-        "annotations",
-        "gatewayqueue.dev/max-concurrency",
-    ],
-    &[
-        "metadata",
-        "annotations",
-        "gatewayqueue.dev/recommended-shards",
-    ],
-    &[
-        "metadata",
-        "annotations",
-        "gatewayqueue.dev/session-starts-total",
-    ],
-    &[
-        "metadata",
-        "annotations",
-        "gatewayqueue.dev/session-starts-remaining",
-    ],
-    &[
-        "metadata",
-        "annotations",
-        "gatewayqueue.dev/session-starts-reset",
-    ],
-];
-
 #[test]
 fn one_absurd_field_leads_to_a_normal_election() {
     for base in [
@@ -362,12 +254,6 @@ fn a_handover_with_absurd_numbers_is_no_record() {
     }
 }
 
-/// A released Lease that was last renewed at this time.
-fn renewed_at(time: &str) -> Value {
-    let lease = released_with(&handover(0, 5000, &[0, 0]));
-    with(lease, &["spec", "renewTime"], Some(json!(time)))
-}
-
 #[test]
 fn the_wall_clock_may_be_at_either_end_of_its_range() {
     for wall in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
@@ -393,28 +279,6 @@ fn session_starts_are_used_only_if_they_were_published_recently() {
         elect(&mut candidate, &mut server, Moment::ZERO, wall()).unwrap();
         assert_eq!(candidate.state().known.is_some(), is_used, "{renewed}");
     }
-}
-
-fn any_value() -> impl Strategy<Value = Option<Value>> {
-    let text = prop_oneof![
-        any::<String>(),
-        "[0-9]{1,20}",
-        "-?[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z",
-        (any::<u64>(), any::<u64>(), any::<[u64; 2]>())
-            .prop_map(|(uncounted, spacing, waits)| handover(uncounted, spacing, &waits)),
-        (
-            0..2_u64,
-            0..9999_u64,
-            proptest::collection::vec(0..9999_u64, 0..4)
-        )
-            .prop_map(|(uncounted, spacing, waits)| handover(uncounted, spacing, &waits)),
-    ];
-    prop_oneof![
-        proptest::sample::select(absurd()),
-        any::<i64>().prop_map(|n| Some(json!(n))),
-        any::<u64>().prop_map(|n| Some(json!(n))),
-        text.prop_map(|text| Some(json!(text))),
-    ]
 }
 
 proptest! {
