@@ -42,18 +42,6 @@ fn a_bucket_is_blocked_while_a_grant_is_being_written() {
 }
 
 #[test]
-fn an_unwritten_grant_frees_its_slot_immediately() {
-    let mut pacer = pacer(1);
-    pacer.offer(id(1), 0, at(0.0));
-    pacer.offer(id(2), 1, at(0.0));
-    pacer.grant(at(0.0)).unwrap();
-    pacer.unwritten(id(1), at(0.5));
-    assert_eq!(grants(&mut pacer, at(0.5)), [1]);
-    // Its place was reserved.
-    assert!(pacer.offer(id(3), 0, at(1.0)));
-}
-
-#[test]
 fn a_report_about_an_unknown_waiter_changes_nothing() {
     let mut pacer = pacer(1);
     pacer.offer(id(1), 0, at(0.0));
@@ -114,19 +102,6 @@ fn the_older_of_a_reservation_and_an_arrival_elsewhere_counts() {
         .flat_map(|slot| grants(&mut pacer, at(hour + 5.0 * f64::from(slot))))
         .collect();
     assert_eq!(order, [8, 7, 9]);
-}
-
-#[test]
-fn a_first_waiter_that_disconnects_is_skipped() {
-    let mut pacer = pacer(1);
-    for n in 0..3 {
-        pacer.offer(id(n), n as u32, at(0.0));
-    }
-    assert_eq!(pacer.grant(at(0.0)).unwrap().waiter, id(0));
-    pacer.cancel(id(1), at(0.1));
-    pacer.written(id(0), at(0.2));
-    assert_eq!(grants(&mut pacer, at(5.2)), [2]);
-    assert_eq!((pacer.waiters.len(), pacer.wake_at()), (0, None));
 }
 
 #[test]
