@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::MANAGER;
+use crate::pause::doubled;
 use crate::readiness::ScopeHealth;
 
 use seen::{Seen, Step};
@@ -167,12 +168,11 @@ impl Campaign {
 
     /// Counts a rejection. Returns the pause, which starts at `first` and doubles.
     fn rejected(&mut self, first: Duration) -> Duration {
-        let doublings = self.rejections.min(16);
-        self.rejections = self.rejections.saturating_add(1);
-        let pause = first.saturating_mul(1 << doublings);
         // A leader must renew before its deadline.
         let max = self.renewed.map_or(MAX_PAUSE, |_| RETRY);
-        pause.min(max)
+        let pause = doubled(first, self.rejections, max);
+        self.rejections = self.rejections.saturating_add(1);
+        pause
     }
 
     async fn call(&mut self) -> Result<Duration, Failure> {

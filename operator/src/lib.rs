@@ -14,6 +14,7 @@ pub mod kube_client;
 pub mod leader_election;
 pub mod metrics;
 pub mod observe;
+mod pause;
 pub mod readiness;
 pub mod reconcile;
 pub mod runtime;

@@ -132,6 +132,12 @@ fn place(scope: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::after;
+
+    fn works(scope: &ScopeHealth) {
+        scope.filled();
+        scope.election_works();
+    }
 
     fn ready() -> Result<String, String> {
         Ok(String::new())
@@ -158,19 +164,18 @@ mod tests {
         let health = Arc::<WatchHealth>::default();
         let mut readiness = Readiness::of(Arc::clone(&health));
         let scope = readiness.add("*");
-        scope.filled();
-        scope.election_works();
+        works(&scope);
         let start = Instant::now();
-        let fault = |seconds| readiness.check(start + Duration::from_secs(seconds));
+        let fault = |seconds| readiness.check(after(start, seconds));
         health.add("/pods", "Pod", "*");
         health.connected("/pods", start);
         assert_eq!(fault(1000), ready());
-        health.failed("/pods", start + Duration::from_secs(1000));
+        health.failed("/pods", after(start, 1000));
         assert_eq!(fault(1119), ready());
         let message = fault(1120).unwrap_err();
         let expected = "The watch of Pod in all namespaces has failed for 120 s";
         assert!(message.starts_with(expected), "{message}");
-        health.connected("/pods", start + Duration::from_secs(1200));
+        health.connected("/pods", after(start, 1200));
         // It may fail again soon.
         assert!(fault(1209).is_err());
         assert_eq!(fault(1210), ready());
@@ -180,20 +185,18 @@ mod tests {
     fn not_ready_after_the_election_has_failed_for_more_than_two_minutes() {
         let mut readiness = Readiness::of(Arc::default());
         let scope = readiness.add("shop");
-        scope.filled();
-        scope.election_works();
+        works(&scope);
         let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
         scope.election_failed(start);
-        scope.election_failed(after(60));
-        assert_eq!(readiness.check(after(120)), ready());
-        let message = readiness.check(after(121)).unwrap_err();
+        scope.election_failed(after(start, 60));
+        assert_eq!(readiness.check(after(start, 120)), ready());
+        let message = readiness.check(after(start, 121)).unwrap_err();
         let expected = "The leader election for namespace shop has failed for 121 s";
         assert!(message.starts_with(expected), "{message}");
         scope.election_works();
-        assert_eq!(readiness.check(after(121)), ready());
-        scope.election_failed(after(200));
-        assert_eq!(readiness.check(after(300)), ready());
+        assert_eq!(readiness.check(after(start, 121)), ready());
+        scope.election_failed(after(start, 200));
+        assert_eq!(readiness.check(after(start, 300)), ready());
     }
 
     #[test]
@@ -203,22 +206,20 @@ mod tests {
         // The caches of a namespace without rights are never filled.
         let [_, shop] = ["gone", "shop"].map(|name| readiness.add(name));
         let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
         for scope in ["gone", "shop"] {
             health.add(&format!("/{scope}/pods"), "Pod", scope);
         }
         health.failed("/gone/pods", start);
         health.connected("/shop/pods", start);
-        shop.filled();
-        shop.election_works();
-        assert!(readiness.check(after(119)).is_err());
-        let report = readiness.check(after(120)).unwrap();
+        works(&shop);
+        assert!(readiness.check(after(start, 119)).is_err());
+        let report = readiness.check(after(start, 120)).unwrap();
         let expected = "The watch of Pod in namespace gone has failed for 120 s";
         assert!(report.starts_with(expected), "{report}");
 
-        health.failed("/shop/pods", after(200));
-        assert!(readiness.check(after(319)).is_ok());
-        let fault = readiness.check(after(320)).unwrap_err();
+        health.failed("/shop/pods", after(start, 200));
+        assert!(readiness.check(after(start, 319)).is_ok());
+        let fault = readiness.check(after(start, 320)).unwrap_err();
         assert_eq!(fault.lines().count(), 2, "{fault}");
     }
 }

@@ -1,5 +1,4 @@
-//! The rights that the chart gives the operator are those that the docs give the
-//! reasons for: neither has one that the other lacks.
+//! The rights that the chart gives the operator are those for which the docs state a reason.
 
 // A test fails by panicking.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -26,7 +25,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).unwrap()
 }
 
-/// What is between two texts.
+/// The text between two others.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     let (_, rest) = text
         .split_once(before)
@@ -34,9 +33,12 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     rest.split_once(after).map_or(rest, |(found, _)| found)
 }
 
-/// The rights of rules as the chart has them.
-fn chart(rules: &str) -> Rights {
-    // A name is not known before the chart is rendered, and no right.
+/// The rights that the chart gives the operator.
+fn chart() -> Rights {
+    let helpers = read("charts/gateway-queue-operator/templates/_helpers.tpl");
+    let start = "{{- define \"gateway-queue-operator.rules\" -}}\n";
+    let rules = between(&helpers, start, "{{- end -}}");
+    // Templates contain only names of objects.
     let plain: Vec<&str> = rules.lines().filter(|line| !line.contains("{{")).collect();
     let rules: Vec<Rule> = serde_saphyr::from_str(&plain.join("\n")).unwrap();
     let mut rights = Rights::new();
@@ -54,7 +56,7 @@ fn chart(rules: &str) -> Rights {
     rights
 }
 
-/// The rights of the rows of the docs.
+/// The rights in the table of the docs.
 fn docs() -> Rights {
     let page = read("docs/gatewayqueue.md");
     let table = between(&page, "\n## The operator's permissions\n", "\n## ");
@@ -81,25 +83,14 @@ fn docs() -> Rights {
 
 #[test]
 fn the_docs_give_a_reason_for_each_right_of_the_chart_and_for_no_other() {
-    let helpers = read("charts/gateway-queue-operator/templates/_helpers.tpl");
-    let rules = between(
-        &helpers,
-        "{{- define \"gateway-queue-operator.rules\" -}}\n",
-        "{{- end -}}",
-    );
     let docs = docs();
     assert!(docs.len() > 10, "{docs:?}");
-    assert_eq!(chart(rules), docs);
+    assert_eq!(chart(), docs);
 }
 
 #[test]
 fn no_right_is_about_secrets_or_everything() {
-    let helpers = read("charts/gateway-queue-operator/templates/_helpers.tpl");
-    let rights = chart(between(
-        &helpers,
-        "{{- define \"gateway-queue-operator.rules\" -}}\n",
-        "{{- end -}}",
-    ));
+    let rights = chart();
     for (resource, verbs) in &rights {
         assert!(
             !resource.contains("secrets") && resource != "*",

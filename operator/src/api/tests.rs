@@ -160,40 +160,6 @@ fn every_valid_spec_is_accepted() {
 }
 
 #[test]
-fn spread_constraints_are_unique_by_key_and_when_unsatisfiable() {
-    let pod = &schema()["properties"]["spec"]["properties"]["pod"];
-    let list = &pod["properties"]["topologySpreadConstraints"];
-    assert_eq!(list["x-kubernetes-list-type"], "map");
-    let keys = json!(["topologyKey", "whenUnsatisfiable"]);
-    assert_eq!(list["x-kubernetes-list-map-keys"], keys);
-    // A list key must be required or have a default.
-    for key in keys.as_array().unwrap() {
-        let required = list["items"]["required"].as_array().unwrap();
-        assert!(required.contains(key), "{key} is not in {required:?}");
-    }
-}
-
-#[test]
-fn names_and_label_values_have_the_notation_of_kubernetes() {
-    let mut patterns = std::collections::BTreeMap::new();
-    walk("", &schema()["properties"]["spec"], &mut |path, s| {
-        if let Some(pattern) = s["pattern"].as_str() {
-            patterns.insert(path.to_owned(), pattern.to_owned());
-        }
-    });
-    for path in [
-        ".tokenSecretRef.name",
-        ".imagePullSecrets[].name",
-        ".pod.priorityClassName",
-    ] {
-        assert_eq!(patterns[path], schema::SUBDOMAIN, "{path}");
-    }
-    for path in [".pod.labels[]", ".pod.nodeSelector[]", ".service.labels[]"] {
-        assert_eq!(patterns[path], schema::LABEL_VALUE, "{path}");
-    }
-}
-
-#[test]
 fn all_annotations_fit_into_an_object() {
     // The limit of Kubernetes for keys and values.
     const MAX_BYTES: u64 = 256 * 1024;

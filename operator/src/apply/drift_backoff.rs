@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::apply::drift::Deviation;
 use crate::desired::{Kind, Owner};
 use crate::lock;
+use crate::pause::doubled;
 
 /// The pause after the second revert in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -186,7 +187,7 @@ fn key(owner: &Owner, kind: Kind) -> Key {
 fn pause(count: u32) -> Duration {
     match count.checked_sub(2) {
         None => Duration::ZERO,
-        Some(doublings) => (FIRST_PAUSE * (1 << doublings.min(16))).min(MAX_PAUSE),
+        Some(doublings) => doubled(FIRST_PAUSE, doublings, MAX_PAUSE),
     }
 }
 

@@ -114,34 +114,29 @@ mod tests {
         }
     }
 
-    fn queue(name: &str, spec: Value, ready: Option<(&str, &str)>) -> Stored {
-        let conditions: Vec<_> = ready
-            .map(|(status, reason)| {
-                json!({"type": "Ready", "status": status, "reason": reason, "message": "",
-                       "lastTransitionTime": "2026-11-23T12:00:00Z"})
-            })
-            .into_iter()
-            .collect();
+    fn queue(name: &str, spec: Value, status: Value) -> Stored {
         serde_json::from_value(json!({
             "apiVersion": "gatewayqueue.dev/v1alpha1", "kind": "GatewayQueue",
             "metadata": {"name": name, "namespace": "shop", "uid": name},
-            "spec": spec, "status": {"conditions": conditions},
+            "spec": spec, "status": status,
         }))
         .unwrap()
     }
 
+    /// A status with this condition `Ready`.
+    fn ready(status: &str, reason: &str) -> Value {
+        json!({"conditions": [{"type": "Ready", "status": status, "reason": reason, "message": "",
+            "lastTransitionTime": "2026-11-23T12:00:00Z"}]})
+    }
+
     impl Cluster {
-        fn put(&mut self, name: &str, ready: Option<(&str, &str)>) {
-            let queue = queue(name, json!({}), ready);
+        fn put(&mut self, name: &str, spec: Value, status: Value) {
+            let queue = queue(name, spec, status);
             self.writer.apply_watcher_event(&Event::Apply(queue));
         }
 
-        /// The series of `queue_ready`: name, reason and value of each.
-        fn series(&self) -> Vec<String> {
-            self.series_of("queue_ready")
-        }
-
-        fn series_of(&self, metric: &str) -> Vec<String> {
+        /// The series of a metric: the labels after the namespace, and the value of each.
+        fn series(&self, metric: &str) -> Vec<String> {
             let text = crate::metrics::text(&self.registry).unwrap();
             let start = format!("gateway_queue_operator_{metric}{{namespace=\"shop\",name=");
             let lines = text.lines().filter_map(|line| line.strip_prefix(&start));
@@ -154,68 +149,60 @@ mod tests {
     #[test]
     fn each_gatewayqueue_has_one_series_with_the_reason_of_its_status() {
         let mut cluster = cluster();
-        cluster.put("a", Some(("True", "Granting")));
-        cluster.put("b", None);
+        cluster.put("a", json!({}), ready("True", "Granting"));
+        cluster.put("b", json!({}), Value::Null);
         let granting = "\"a\",reason=\"Granting\"} 1";
         let unknown = "\"b\",reason=\"Unknown\"} 0";
-        assert_eq!(cluster.series(), [granting, unknown]);
+        assert_eq!(cluster.series("queue_ready"), [granting, unknown]);
 
-        cluster.put("a", Some(("False", "ImagePullFailed")));
+        cluster.put("a", json!({}), ready("False", "ImagePullFailed"));
+        // Its spec is unreadable.
+        cluster.put("b", json!({"port": "abc"}), ready("False", "InvalidSpec"));
         let failed = "\"a\",reason=\"ImagePullFailed\"} 0";
-        assert_eq!(cluster.series(), [failed, unknown]);
-        let unreadable = queue("b", json!({"port": "abc"}), Some(("False", "InvalidSpec")));
-        assert!(matches!(unreadable, Stored::Unreadable(_)));
-        cluster
-            .writer
-            .apply_watcher_event(&Event::Apply(unreadable));
         let invalid = "\"b\",reason=\"InvalidSpec\"} 0";
-        assert_eq!(cluster.series(), [failed, invalid]);
+        assert_eq!(cluster.series("queue_ready"), [failed, invalid]);
     }
 
     #[test]
     fn each_gatewayqueue_with_replicas_has_a_series_for_its_leader() {
         let mut cluster = cluster();
-        cluster.put("a", None);
-        let led: Stored = serde_json::from_value(json!({
-            "apiVersion": "gatewayqueue.dev/v1alpha1", "kind": "GatewayQueue",
-            "metadata": {"name": "b", "namespace": "shop", "uid": "b"},
-            "spec": {}, "status": {"leader": "b-queue-1"},
-        }))
-        .unwrap();
-        cluster.writer.apply_watcher_event(&Event::Apply(led));
-        let series = cluster.series_of("queue_has_leader");
-        assert_eq!(series, ["\"a\"} 0", "\"b\"} 1"]);
-        let none = queue("b", json!({"replicas": 0}), Some(("False", "NameTaken")));
-        cluster.writer.apply_watcher_event(&Event::Apply(none));
-        assert_eq!(cluster.series_of("queue_has_leader"), ["\"a\"} 0"]);
+        cluster.put("a", json!({}), Value::Null);
+        cluster.put("b", json!({}), json!({"leader": "b-queue-1"}));
+        let series = |cluster: &Cluster| cluster.series("queue_has_leader");
+        assert_eq!(series(&cluster), ["\"a\"} 0", "\"b\"} 1"]);
+        cluster.put("b", json!({"replicas": 0}), ready("False", "NameTaken"));
+        assert_eq!(series(&cluster), ["\"a\"} 0"]);
         cluster.leads.send_replace(false);
-        assert_eq!(cluster.series_of("queue_has_leader"), Vec::<String>::new());
+        assert_eq!(series(&cluster), [""; 0]);
     }
 
     #[test]
     fn a_series_ends_with_its_gatewayqueue_even_if_the_deletion_was_not_observed() {
         let mut cluster = cluster();
         for name in ["a", "b", "c"] {
-            cluster.put(name, Some(("True", "Granting")));
+            cluster.put(name, json!({}), ready("True", "Granting"));
         }
-        let gone = queue("a", json!({}), None);
+        let gone = queue("a", json!({}), Value::Null);
         cluster.writer.apply_watcher_event(&Event::Delete(gone));
-        assert_eq!(cluster.series().len(), 2);
+        assert_eq!(cluster.series("queue_ready").len(), 2);
         // A new list, after the API server was unreachable.
-        let kept = queue("b", json!({}), Some(("True", "Granting")));
+        let kept = queue("b", json!({}), ready("True", "Granting"));
         for event in [Event::Init, Event::InitApply(kept), Event::InitDone] {
             cluster.writer.apply_watcher_event(&event);
         }
-        assert_eq!(cluster.series(), ["\"b\",reason=\"Granting\"} 1"]);
+        assert_eq!(
+            cluster.series("queue_ready"),
+            ["\"b\",reason=\"Granting\"} 1"]
+        );
     }
 
     #[test]
     fn only_the_leader_exports() {
         let mut cluster = cluster();
-        cluster.put("a", Some(("True", "Granting")));
+        cluster.put("a", json!({}), ready("True", "Granting"));
         cluster.leads.send_replace(false);
-        assert_eq!(cluster.series(), Vec::<String>::new());
+        assert_eq!(cluster.series("queue_ready"), Vec::<String>::new());
         cluster.leads.send_replace(true);
-        assert_eq!(cluster.series().len(), 1);
+        assert_eq!(cluster.series("queue_ready").len(), 1);
     }
 }

@@ -151,13 +151,18 @@ mod tests {
         assert_eq!(of(true), pod("my-bot-7d9f", after(start, 17)));
     }
 
+    /// A status that reports a leader.
+    fn led() -> GatewayQueueStatus {
+        GatewayQueueStatus {
+            leader: Some("my-bot-7d9f".to_owned()),
+            ..GatewayQueueStatus::default()
+        }
+    }
+
     #[test]
     fn a_lease_that_was_just_released_still_has_its_leader_for_a_moment() {
         let start = Instant::now();
-        let reported = GatewayQueueStatus {
-            leader: Some("my-bot-7d9f".to_owned()),
-            ..GatewayQueueStatus::default()
-        };
+        let reported = led();
         let free = lease(json!({"holderIdentity": ""}));
         let at = |before, changed, seconds| {
             let seen = seen(start, changed);
@@ -176,10 +181,7 @@ mod tests {
     #[test]
     fn without_a_lease_there_is_no_leader() {
         let start = Instant::now();
-        let reported = GatewayQueueStatus {
-            leader: Some("my-bot-7d9f".to_owned()),
-            ..GatewayQueueStatus::default()
-        };
+        let reported = led();
         let none = leader(None, seen(start, true), Some(&reported), start);
         assert_eq!(none, Leader::None);
         let blank = lease(Value::Null);

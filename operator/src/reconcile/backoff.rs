@@ -9,6 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::api::Stored;
 use crate::lock;
+use crate::pause::{doubled, jittered};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(300);
@@ -25,7 +26,7 @@ impl Backoffs {
         let mut failures = lock(&self.failures);
         let count = failures.entry(object).or_default();
         *count = count.saturating_add(1);
-        delay(*count, jitter)
+        jittered(pause(*count), jitter)
     }
 
     /// Whether the last reconcile of an object failed.
@@ -39,12 +40,9 @@ impl Backoffs {
     }
 }
 
-/// Doubles with each failure up to [`MAX_PAUSE`], of which jitter takes up to half, so that
-/// objects that failed together are not retried together.
-fn delay(failures: u32, jitter: f64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    let full = (FIRST_PAUSE * (1 << doublings)).min(MAX_PAUSE);
-    full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+/// Doubles with each failure, up to [`MAX_PAUSE`].
+fn pause(failures: u32) -> Duration {
+    doubled(FIRST_PAUSE, failures.saturating_sub(1), MAX_PAUSE)
 }
 
 #[cfg(test)]
@@ -53,16 +51,9 @@ mod tests {
 
     #[test]
     fn the_pause_doubles_up_to_five_minutes() {
-        let waits: Vec<u64> = (1..=11).map(|n| delay(n, 1.0).as_secs()).collect();
+        let waits: Vec<u64> = (1..=11).map(|n| pause(n).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(delay(u32::MAX, 1.0), MAX_PAUSE);
-    }
-
-    #[test]
-    fn jitter_shortens_a_pause_by_at_most_half() {
-        assert_eq!(delay(3, 0.0), Duration::from_secs(2));
-        assert_eq!(delay(3, 0.5), Duration::from_secs(3));
-        assert_eq!(delay(3, 7.0), Duration::from_secs(4));
+        assert_eq!(pause(u32::MAX), MAX_PAUSE);
     }
 
     #[test]

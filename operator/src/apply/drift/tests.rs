@@ -102,47 +102,59 @@ fn drifted() -> ChildState {
 }
 
 #[test]
-fn a_child_that_is_still_owned_is_up_to_date() {
-    assert_eq!(is(&applied()), ChildState::UpToDate);
+fn the_state_depends_on_owner_deletion_and_fields() {
+    let changed = |change: &dyn Fn(&mut ObjectMeta)| {
+        let mut metadata = applied();
+        change(&mut metadata);
+        metadata
+    };
+    let owned_by = |api_version: &str, kind: &str, name: &str| {
+        let owner = OwnerReference {
+            uid: "0000".to_owned(),
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            api_version: api_version.to_owned(),
+            ..OwnerReference::default()
+        };
+        changed(&|metadata| metadata.owner_references = Some(vec![owner.clone()]))
+    };
+    let version = "gatewayqueue.dev/v1alpha1";
+    for (observed, expected) in [
+        (applied(), ChildState::UpToDate),
+        (
+            changed(&|metadata| metadata.owner_references = None),
+            ChildState::Foreign,
+        ),
+        (
+            owned_by("apps/v1", "Deployment", "my-bot"),
+            ChildState::Foreign,
+        ),
+        (
+            owned_by(version, "GatewayQueue", "other"),
+            ChildState::Foreign,
+        ),
+        // A deleted GatewayQueue of this name.
+        (
+            owned_by(version, "GatewayQueue", "my-bot"),
+            ChildState::Terminating,
+        ),
+        (
+            changed(&|metadata| metadata.deletion_timestamp = Some(time())),
+            ChildState::Terminating,
+        ),
+        (
+            changed(&|metadata| metadata.managed_fields = None),
+            drifted(),
+        ),
+    ] {
+        assert_eq!(is(&observed), expected, "{observed:?}");
+    }
+    let missing = state(&child(), &owner(), None, &BTreeSet::new());
+    assert_eq!(missing, ChildState::Missing);
 }
 
-#[test]
-fn no_object_is_missing() {
-    assert_eq!(
-        state(&child(), &owner(), None, &BTreeSet::new()),
-        ChildState::Missing
-    );
-}
-
-#[test]
-fn an_object_without_our_uid_is_foreign_whatever_its_labels() {
-    let mut other = applied();
-    other.owner_references = None;
-    assert_eq!(is(&other), ChildState::Foreign);
-    other.owner_references = Some(vec![OwnerReference {
-        uid: "0000".to_owned(),
-        name: "my-bot".to_owned(),
-        kind: "Deployment".to_owned(),
-        api_version: "apps/v1".to_owned(),
-        ..OwnerReference::default()
-    }]);
-    assert_eq!(is(&other), ChildState::Foreign);
-}
-
-#[test]
-fn a_child_of_a_deleted_queue_of_this_name_is_terminating() {
-    let mut before = applied();
-    before.owner_references = Some(vec![OwnerReference {
-        uid: "0000".to_owned(),
-        name: "my-bot".to_owned(),
-        kind: "GatewayQueue".to_owned(),
-        api_version: "gatewayqueue.dev/v1alpha1".to_owned(),
-        ..OwnerReference::default()
-    }]);
-    assert_eq!(is(&before), ChildState::Terminating);
-    let owners = before.owner_references.as_mut().unwrap();
-    owners[0].name = "other".to_owned();
-    assert_eq!(is(&before), ChildState::Foreign);
+fn time() -> Time {
+    Time("2026-11-23T12:00:00Z".parse().unwrap())
 }
 
 #[test]
@@ -165,22 +177,9 @@ fn a_lease_of_another_token_is_replaced_and_one_without_a_token_is_kept() {
 }
 
 #[test]
-fn a_child_that_is_being_deleted_is_terminating() {
-    let mut leaving = applied();
-    leaving.deletion_timestamp = Some(Time("2026-11-23T12:00:00Z".parse().unwrap()));
-    assert_eq!(is(&leaving), ChildState::Terminating);
-}
-
-#[test]
 fn another_hash_is_drift() {
     let mut old = applied();
-    old.annotations = Some(
-        [(
-            "gatewayqueue.dev/applied-hash".to_owned(),
-            "0000".to_owned(),
-        )]
-        .into(),
-    );
+    old.annotations = Some([(APPLIED.to_owned(), "0000".to_owned())].into());
     let of_another_spec = ChildState::Drifted {
         uid: Some("0042".to_owned()),
         edited: false,
@@ -245,17 +244,10 @@ fn what_a_webhook_changes_in_our_apply_is_no_drift() {
 }
 
 #[test]
-fn a_child_without_managed_fields_is_applied_again() {
-    let mut bare = applied();
-    bare.managed_fields = None;
-    assert_eq!(is(&bare), drifted());
-}
-
-#[test]
 fn only_our_objects_that_are_not_being_deleted_are_leftovers() {
     let mut ours = applied();
     assert!(is_leftover(&owner(), &ours));
-    ours.deletion_timestamp = Some(Time("2026-11-23T12:00:00Z".parse().unwrap()));
+    ours.deletion_timestamp = Some(time());
     assert!(!is_leftover(&owner(), &ours));
     let mut foreign = applied();
     foreign.owner_references = None;

@@ -6,13 +6,9 @@ use proptest::prelude::*;
 use super::*;
 
 fn read_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Command, Error> {
-    let variables: Vec<(String, OsString)> = variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
-        .collect();
     Command::read(arguments.iter().map(OsString::from), |name| {
-        let found = variables.iter().find(|(n, _)| n == name);
-        found.map(|(_, value)| value.clone())
+        let found = variables.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| OsString::from(value))
     })
 }
 
@@ -79,47 +75,36 @@ fn an_empty_variable_is_not_set() {
 
 #[test]
 fn an_invalid_value_is_one_line_with_name_value_and_what_is_accepted() {
-    let table: [(&[&str], &str); 9] = [
-        (&[], "QUEUE_IMAGE"),
-        (&["--queue-image", ""], "name of an image"),
+    let error = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let message = read_with(arguments, variables).unwrap_err().to_string();
+        assert!(!message.contains('\n'), "{message}");
+        message
+    };
+    assert!(error(&[], &[]).contains("QUEUE_IMAGE"));
+    for (argument, text) in [
+        ("--queue-image=", "name of an image"),
         (
-            &["--queue-image", "q", "--queue-image-pull-policy", "Often"],
+            "--queue-image-pull-policy=Often",
             "\"Often\"; accepted is Always, IfNotPresent or Never",
         ),
-        (
-            &["--queue-image", "q", "--watch-namespace", "a,,b"],
-            "\"a,,b\"",
-        ),
-        (
-            &["--queue-image", "q", "--watch-namespace", "A"],
-            "names of namespaces",
-        ),
-        (
-            &["--queue-image", "q", "--admin-port", "0"],
-            "a port from 1 to 65535",
-        ),
-        (
-            &["--queue-image", "q", "--log-format", "xml"],
-            "text or json",
-        ),
-        (&["--moon"], "--moon"),
-        (&["moon"], "moon"),
-    ];
-    for (arguments, text) in table {
-        let message = read_with(arguments, &[]).unwrap_err().to_string();
+        ("--watch-namespace=a,,b", "\"a,,b\""),
+        ("--watch-namespace=A", "names of namespaces"),
+        ("--admin-port=0", "a port from 1 to 65535"),
+        ("--log-format=xml", "text or json"),
+        ("--moon", "--moon"),
+        ("moon", "moon"),
+    ] {
+        let message = error(&["--queue-image=q", argument], &[]);
         assert!(message.contains(text), "{message}");
-        assert!(!message.contains('\n'), "{message}");
     }
-    let variables = [("QUEUE_IMAGE", "q"), ("QUEUE_IMAGE_PULL_SECRETS", "a,B")];
-    let message = read_with(&[], &variables).unwrap_err().to_string();
-    assert!(message.contains("names of Secrets"), "{message}");
-    for filter in ["a=loud", "loud", "info,loud"] {
-        let variables = [("QUEUE_IMAGE", "q"), ("RUST_LOG", filter)];
-        let message = read_with(&[], &variables).unwrap_err().to_string();
-        assert!(
-            message.contains(&format!("RUST_LOG is {filter:?}")),
-            "{message}"
-        );
+    for (name, value, text) in [
+        ("QUEUE_IMAGE_PULL_SECRETS", "a,B", "names of Secrets"),
+        ("RUST_LOG", "a=loud", "RUST_LOG is \"a=loud\""),
+        ("RUST_LOG", "loud", "RUST_LOG is \"loud\""),
+        ("RUST_LOG", "info,loud", "RUST_LOG is \"info,loud\""),
+    ] {
+        let message = error(&["--queue-image=q"], &[(name, value)]);
+        assert!(message.contains(text), "{message}");
     }
 }
 
