@@ -4,18 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{
-    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
-};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity,
-    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, Sysctl, TopologySpreadConstraint, WeightedPodAffinityTerm,
+    Affinity, PodAffinityTerm, PodAntiAffinity, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde_json::{Value, json};
 
 use super::volumes::{TOKEN_FILE, mounts, volumes};
 use super::{Error, Owner, QueueDefaults, TOKEN, allowed, token_label};
@@ -43,32 +36,23 @@ pub(super) fn deployment(
     owner: &Owner,
     spec: &GatewayQueueSpec,
     defaults: &QueueDefaults,
-) -> Result<Deployment, Error> {
+) -> Result<Value, Error> {
     let pod = spec.pod.clone().unwrap_or_default();
-    Ok(Deployment {
-        metadata: owner.metadata(),
-        spec: Some(DeploymentSpec {
-            replicas: Some(spec.replicas),
-            strategy: Some(DeploymentStrategy {
-                type_: Some("RollingUpdate".to_owned()),
-                rolling_update: Some(RollingUpdateDeployment {
-                    max_surge: Some(IntOrString::Int(1)),
-                    max_unavailable: Some(IntOrString::Int(0)),
-                }),
-            }),
-            selector: own_pods(owner),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(pod_labels(owner, spec, &pod)),
-                    annotations: allowed(pod.annotations.as_ref()),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod_spec(owner, spec, pod, defaults)?),
+    Ok(json!({"spec": {
+        "replicas": spec.replicas,
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+        },
+        "selector": own_pods(owner),
+        "template": {
+            "metadata": {
+                "labels": pod_labels(owner, spec, &pod),
+                "annotations": allowed(pod.annotations.as_ref()),
             },
-            ..DeploymentSpec::default()
-        }),
-        status: None,
-    })
+            "spec": pod_spec(owner, spec, pod, defaults)?,
+        },
+    }}))
 }
 
 /// The labels of the pods, including the hash of their token.
@@ -89,41 +73,35 @@ fn pod_spec(
     spec: &GatewayQueueSpec,
     pod: PodSettings,
     defaults: &QueueDefaults,
-) -> Result<PodSpec, Error> {
-    let container = container(owner, spec, &pod, defaults)?;
-    Ok(PodSpec {
-        service_account_name: Some(owner.name.clone()),
+) -> Result<Value, Error> {
+    Ok(json!({
+        "serviceAccountName": owner.name,
         // One of the volumes contains it.
-        automount_service_account_token: Some(false),
+        "automountServiceAccountToken": false,
         // A Service named `peer` would otherwise set PEER_PORT.
-        enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(termination_grace(&pod)),
-        security_context: Some(pod_security(spec.port)),
-        image_pull_secrets: pull_secrets(spec, defaults),
-        containers: vec![container],
-        volumes: Some(volumes(spec)),
-        node_selector: pod.node_selector,
-        tolerations: pod.tolerations,
-        affinity: Some(affinity(owner, pod.affinity)),
-        topology_spread_constraints: spread(owner, pod.topology_spread_constraints),
-        priority_class_name: pod.priority_class_name,
-        ..PodSpec::default()
-    })
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": termination_grace(&pod),
+        "securityContext": pod_security(spec.port),
+        "imagePullSecrets": pull_secrets(spec, defaults),
+        "containers": [container(owner, spec, &pod, defaults)?],
+        "volumes": volumes(spec),
+        "nodeSelector": pod.node_selector,
+        "tolerations": pod.tolerations,
+        "affinity": affinity(owner, pod.affinity),
+        "topologySpreadConstraints": spread(owner, pod.topology_spread_constraints),
+        "priorityClassName": pod.priority_class_name,
+    }))
 }
 
 /// The pull Secrets of the spec, else those of the operator's default image.
-fn pull_secrets(
-    spec: &GatewayQueueSpec,
-    defaults: &QueueDefaults,
-) -> Option<Vec<LocalObjectReference>> {
-    let reference = |name: &String| LocalObjectReference { name: name.clone() };
-    match &spec.image_pull_secrets {
-        Some(secrets) => Some(secrets.iter().map(|s| reference(&s.name)).collect()),
-        None if spec.image.is_none() && !defaults.image_pull_secrets.is_empty() => {
-            Some(defaults.image_pull_secrets.iter().map(reference).collect())
-        }
-        None => None,
-    }
+fn pull_secrets(spec: &GatewayQueueSpec, defaults: &QueueDefaults) -> Vec<Value> {
+    let names: Vec<&String> = match &spec.image_pull_secrets {
+        Some(secrets) => secrets.iter().map(|secret| &secret.name).collect(),
+        None if spec.image.is_none() => defaults.image_pull_secrets.iter().collect(),
+        None => Vec::new(),
+    };
+    let references = names.into_iter().map(|name| json!({ "name": name }));
+    references.collect()
 }
 
 fn container(
@@ -131,7 +109,7 @@ fn container(
     spec: &GatewayQueueSpec,
     pod: &PodSettings,
     defaults: &QueueDefaults,
-) -> Result<Container, Error> {
+) -> Result<Value, Error> {
     // The default policy belongs to the default image.
     let (image, policy) = match &spec.image {
         Some(image) => (image, spec.image_pull_policy),
@@ -140,34 +118,25 @@ fn container(
             spec.image_pull_policy.or(defaults.image_pull_policy),
         ),
     };
-    Ok(Container {
-        name: "queue".to_owned(),
-        image: Some(image.clone()),
-        image_pull_policy: policy.map(ImagePullPolicy::as_str).map(str::to_owned),
-        env: Some(env(owner, spec, pod)?),
-        ports: Some(vec![
-            port(QUEUE_PORT, spec.port),
-            port(ADMIN, ADMIN_PORT),
-            port(PEER, PEER_PORT),
-        ]),
+    Ok(json!({
+        "name": "queue",
+        "image": image,
+        "imagePullPolicy": policy.map(ImagePullPolicy::as_str),
+        "env": env(owner, spec, pod)?,
+        "ports": [port(QUEUE_PORT, spec.port), port(ADMIN, ADMIN_PORT), port(PEER, PEER_PORT)],
         // Frequent, so that a new pod soon receives requests.
-        readiness_probe: Some(probe("/readyz", 2)),
-        liveness_probe: Some(probe("/livez", 10)),
-        resources: Some(resources(pod)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                add: None,
-            }),
-            read_only_root_filesystem: Some(true),
-            ..SecurityContext::default()
-        }),
-        volume_mounts: Some(mounts(spec)),
+        "readinessProbe": probe("/readyz", 2),
+        "livenessProbe": probe("/livez", 10),
+        "resources": resources(pod),
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": true,
+        },
+        "volumeMounts": mounts(spec),
         // For the status of a crashing pod.
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..Container::default()
-    })
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }))
 }
 
 fn termination_grace(pod: &PodSettings) -> i64 {
@@ -240,7 +209,7 @@ fn own_pods(owner: &Owner) -> LabelSelector {
     }
 }
 
-fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<EnvVar>, Error> {
+fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<Value>, Error> {
     let shutdown_grace = (termination_grace(pod) - CLOSING).max(0);
     let mut env = vec![
         value("PORT", spec.port),
@@ -272,27 +241,14 @@ fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<
     Ok(env)
 }
 
-fn value(name: &str, value: impl ToString) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: Some(value.to_string()),
-        value_from: None,
-    }
+fn value(name: &str, value: impl ToString) -> Value {
+    json!({"name": name, "value": value.to_string()})
 }
 
-fn field(name: &str, path: &str) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                // Set, because the API server would set it.
-                api_version: Some("v1".to_owned()),
-                field_path: path.to_owned(),
-            }),
-            ..EnvVarSource::default()
-        }),
-    }
+fn field(name: &str, path: &str) -> Value {
+    // The version is set, because the API server would set it.
+    let field = json!({"apiVersion": "v1", "fieldPath": path});
+    json!({"name": name, "valueFrom": {"fieldRef": field}})
 }
 
 /// A duration of the spec as the queue reads it: one number with one unit, rounded up.
@@ -309,35 +265,19 @@ fn span(field: &'static str, text: &str) -> Result<String, Error> {
     })
 }
 
-fn port(name: &str, number: i32) -> ContainerPort {
-    ContainerPort {
-        name: Some(name.to_owned()),
-        container_port: number,
-        protocol: Some("TCP".to_owned()),
-        ..ContainerPort::default()
-    }
+fn port(name: &str, number: i32) -> Value {
+    json!({"name": name, "containerPort": number, "protocol": "TCP"})
 }
 
-fn probe(path: &str, period_seconds: i32) -> Probe {
-    Probe {
-        http_get: Some(HTTPGetAction {
-            path: Some(path.to_owned()),
-            port: IntOrString::String(ADMIN.to_owned()),
-            ..HTTPGetAction::default()
-        }),
-        period_seconds: Some(period_seconds),
-        timeout_seconds: Some(2),
-        ..Probe::default()
-    }
+fn probe(path: &str, period_seconds: i32) -> Value {
+    json!({
+        "httpGet": {"path": path, "port": ADMIN},
+        "periodSeconds": period_seconds,
+        "timeoutSeconds": 2,
+    })
 }
 
-fn resources(pod: &PodSettings) -> ResourceRequirements {
-    let quantities = |pairs: &[(&str, &str)]| {
-        let pairs = pairs
-            .iter()
-            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())));
-        Some(pairs.collect::<BTreeMap<_, _>>())
-    };
+fn resources(pod: &PodSettings) -> Value {
     let is_empty = |resources: &&Resources| {
         let Resources { limits, requests } = resources;
         let empty =
@@ -346,38 +286,28 @@ fn resources(pod: &PodSettings) -> ResourceRequirements {
     };
     // Empty resources mean the same as absent ones.
     match pod.resources.as_ref().filter(|asked| !is_empty(asked)) {
-        Some(asked) => ResourceRequirements {
-            limits: asked.limits.clone(),
-            requests: asked.requests.clone(),
-            claims: None,
-        },
+        Some(asked) => json!(asked),
         // No CPU limit, because a throttled queue grants late.
-        None => ResourceRequirements {
-            limits: quantities(&[("memory", "256Mi")]),
-            requests: quantities(&[("cpu", "10m"), ("memory", "32Mi")]),
-            claims: None,
-        },
+        None => json!({
+            "limits": {"memory": "256Mi"},
+            "requests": {"cpu": "10m", "memory": "32Mi"},
+        }),
     }
 }
 
 /// The security context that the restricted Pod Security Standard requires. It sets no user,
 /// because some platforms assign one and reject pods that set another.
-fn pod_security(port: i32) -> PodSecurityContext {
-    PodSecurityContext {
-        run_as_non_root: Some(true),
-        seccomp_profile: Some(SeccompProfile {
-            type_: "RuntimeDefault".to_owned(),
-            localhost_profile: None,
-        }),
+fn pod_security(port: i32) -> Value {
+    let mut security = json!({
+        "runAsNonRoot": true,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if port < FIRST_UNPRIVILEGED_PORT {
         // A safe sysctl of the pod, instead of a privilege for a low port.
-        sysctls: (port < FIRST_UNPRIVILEGED_PORT).then(|| {
-            vec![Sysctl {
-                name: "net.ipv4.ip_unprivileged_port_start".to_owned(),
-                value: "0".to_owned(),
-            }]
-        }),
-        ..PodSecurityContext::default()
+        security["sysctls"] =
+            json!([{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]);
     }
+    security
 }
 
 #[cfg(test)]

@@ -22,12 +22,19 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use kube::api::ApiResource;
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::MANAGER;
 use crate::api::{GatewayQueue, GatewayQueueSpec, ImagePullPolicy, TokenSecretRef, names};
+
+use deployment::deployment;
+use disruption_budget::disruption_budget;
+use network_policy::network_policy;
+use role::role;
+use role_binding::role_binding;
+use service::service;
+use service_account::service_account;
 
 pub use lease::first_lease;
 
@@ -274,35 +281,30 @@ pub fn children(
     if is_token_taken {
         spec.replicas = 0;
     }
+    let plain = |kind, fields| child(kind, owner.metadata(), fields);
     let mut children = vec![
-        child(
-            Kind::ServiceAccount,
-            &service_account::service_account(&owner),
-        )?,
-        child(Kind::Role, &role::role(&owner))?,
-        child(Kind::RoleBinding, &role_binding::role_binding(&owner))?,
+        plain(Kind::ServiceAccount, service_account())?,
+        plain(Kind::Role, role(&owner))?,
+        plain(Kind::RoleBinding, role_binding(&owner))?,
     ];
     if !is_token_taken {
-        children.push(without_hash(Kind::Lease, &lease::lease(&owner, &spec))?);
+        let metadata = lease::metadata(&owner, &spec);
+        children.push(without_hash(Kind::Lease, metadata, json!({}))?);
     }
-    let service = service::service(&owner, &spec.service);
-    children.push(child(Kind::Service, &service)?);
+    let settings = &spec.service;
+    let metadata = owner.metadata_with(settings.labels.as_ref(), settings.annotations.as_ref());
+    children.push(child(Kind::Service, metadata, service(&owner, settings))?);
     // For a single pod it would have no effect.
     if spec.replicas > 1 {
-        children.push(child(
-            Kind::PodDisruptionBudget,
-            &disruption_budget::disruption_budget(&owner),
-        )?);
+        children.push(plain(Kind::PodDisruptionBudget, disruption_budget(&owner))?);
     }
     if let Some(policy) = spec.network_policy.as_ref().filter(|policy| policy.enabled) {
-        children.push(child(
-            Kind::NetworkPolicy,
-            &network_policy::network_policy(&owner, policy.from.as_deref()),
-        )?);
+        let policy = network_policy(&owner, policy.from.as_deref());
+        children.push(plain(Kind::NetworkPolicy, policy)?);
     }
-    children.push(child(
+    children.push(plain(
         Kind::Deployment,
-        &deployment::deployment(&owner, &spec, defaults)?,
+        deployment(&owner, &spec, defaults)?,
     )?);
     Ok(children)
 }
@@ -326,15 +328,20 @@ fn token_label(spec: &GatewayQueueSpec) -> String {
 }
 
 /// A child with its hash as an annotation.
-fn child(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
-    let mut child = without_hash(kind, object)?;
+fn child(kind: Kind, metadata: ObjectMeta, fields: Value) -> Result<Child, Error> {
+    let mut child = without_hash(kind, metadata, fields)?;
     child.manifest["metadata"]["annotations"][APPLIED] = Value::String(child.hash.clone());
     Ok(child)
 }
 
-/// A child without the annotation: only the queue writes those of the Lease.
-fn without_hash(kind: Kind, object: &impl Serialize) -> Result<Child, Error> {
-    let mut manifest = serde_json::to_value(object)?;
+/// A child without the annotation: only the queue writes those of the Lease. `fields` are those
+/// below the metadata.
+fn without_hash(kind: Kind, metadata: ObjectMeta, fields: Value) -> Result<Child, Error> {
+    let mut manifest = fields;
+    let resource = kind.resource();
+    manifest["apiVersion"] = Value::String(resource.api_version);
+    manifest["kind"] = Value::String(resource.kind);
+    manifest["metadata"] = serde_json::to_value(metadata)?;
     prune(&mut manifest);
     let hash = hash_of(&serde_json::to_vec(&manifest)?);
     Ok(Child {

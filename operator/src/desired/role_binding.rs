@@ -1,22 +1,15 @@
 //! The RoleBinding of the queue's ServiceAccount.
 
-use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
+use serde_json::{Value, json};
 
 use super::Owner;
 
-pub(super) fn role_binding(owner: &Owner) -> RoleBinding {
-    RoleBinding {
-        metadata: owner.metadata(),
-        role_ref: RoleRef {
-            api_group: "rbac.authorization.k8s.io".to_owned(),
-            kind: "Role".to_owned(),
-            name: owner.name.clone(),
-        },
-        subjects: Some(vec![Subject {
-            kind: "ServiceAccount".to_owned(),
-            name: owner.name.clone(),
-            namespace: Some(owner.namespace.clone()),
-            ..Subject::default()
-        }]),
-    }
+pub(super) fn role_binding(owner: &Owner) -> Value {
+    let Owner {
+        name, namespace, ..
+    } = owner;
+    json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+    })
 }

@@ -1,4 +1,4 @@
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::PodSpec;
 
 use super::*;
 use crate::testing::{defaults, owner, queue};
@@ -6,7 +6,8 @@ use crate::testing::{defaults, owner, queue};
 /// The pods with these defaults, if the spec does not state others.
 fn pod_with(defaults: &QueueDefaults, spec: Value) -> PodSpec {
     let deployment = deployment(&owner(), &queue(spec).spec, defaults).unwrap();
-    deployment.spec.unwrap().template.spec.unwrap()
+    let pod = deployment["spec"]["template"]["spec"].clone();
+    serde_json::from_value(pod).unwrap()
 }
 
 fn pod_of(spec: Value) -> PodSpec {
