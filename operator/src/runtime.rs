@@ -266,6 +266,7 @@ fn stop_on_signal() -> Result<CancellationToken, BoxError> {
 mod tests {
     use futures::StreamExt as _;
     use kube::Client;
+    use tokio::task::JoinHandle;
 
     use super::*;
     use crate::observe::watches::Triggered;
@@ -296,25 +297,29 @@ mod tests {
         assert_eq!(all_exited(&mut controllers, &stop).await, None);
     }
 
-    fn trigger() -> (Trigger, Triggered) {
+    /// The observer of the leadership of a scope, and the reconciles that it triggers.
+    fn observer(
+        leading: watch::Receiver<bool>,
+        recoveries: watch::Receiver<u64>,
+    ) -> (JoinHandle<()>, Triggered) {
         let scope = Scope {
             client: Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap(),
             namespace: None,
             health: Arc::default(),
         };
         let (_, triggered) = watch_children(&scope, &Arc::default(), &mut Tasks::new());
-        (triggered.trigger.clone(), triggered)
+        let trigger = triggered.trigger.clone();
+        let (metrics, _) = Metrics::new(&Arc::default());
+        let observing =
+            reconcile_all_on_change(leading, recoveries, trigger, "*".to_owned(), metrics);
+        (tokio::spawn(observing), triggered)
     }
 
     #[tokio::test]
     async fn all_queues_are_reconciled_when_this_operator_leads_and_when_watches_recover() {
-        let (trigger, mut triggered) = trigger();
         let (leads, leading) = watch::channel(false);
         let (recovered, recoveries) = watch::channel(0);
-        let (metrics, _) = Metrics::new(&Arc::default());
-        let following =
-            reconcile_all_on_change(leading, recoveries, trigger, "*".to_owned(), metrics);
-        tokio::spawn(following);
+        let (_, mut triggered) = observer(leading, recoveries);
         recovered.send_replace(1);
         tokio::task::yield_now().await;
         assert!(triggered.all.try_recv().is_err(), "on standby");
@@ -326,19 +331,15 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_election_the_operator_remains_the_leader() {
-        let (trigger, mut triggered) = trigger();
         let (leads, leading) = watch::channel(true);
         drop(leads);
         let (recovered, recoveries) = watch::channel(0);
-        let (metrics, _) = Metrics::new(&Arc::default());
-        let following =
-            reconcile_all_on_change(leading, recoveries, trigger, "*".to_owned(), metrics);
-        let following = tokio::spawn(following);
+        let (observing, mut triggered) = observer(leading, recoveries);
         triggered.all.next().await.unwrap();
         recovered.send_replace(1);
         triggered.all.next().await.unwrap();
         drop(recovered);
         tokio::task::yield_now().await;
-        assert!(!following.is_finished(), "it ended");
+        assert!(!observing.is_finished(), "it ended");
     }
 }

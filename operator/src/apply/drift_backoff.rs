@@ -209,6 +209,19 @@ mod tests {
         BTreeSet::new()
     }
 
+    impl DriftBackoff {
+        /// Records that a Service was applied, of which admission rewrites nothing.
+        fn apply(&self, hash: &str, over: Over<'_>, now: Instant) -> Report {
+            self.applied(&owner(), Kind::Service, hash, over, none(), now)
+        }
+
+        /// The seconds until the Service of this version may be applied.
+        fn pause(&self, version: Option<&str>, now: Instant) -> u64 {
+            let at = self.not_before(&owner(), Kind::Service, "m", version, now);
+            at.map_or(0, |at| (at - now).as_secs())
+        }
+    }
+
     #[test]
     fn an_apply_is_not_repeated_before_the_watch_returns_it() {
         let (drift_backoff, start) = (DriftBackoff::default(), Instant::now());
@@ -216,74 +229,62 @@ mod tests {
             version: Some("7"),
             edited: false,
         };
-        drift_backoff.applied(&owner(), Kind::Service, "m", over, none(), start);
-        let wait = |version, seconds| {
-            let now = after(start, seconds);
-            drift_backoff
-                .not_before(&owner(), Kind::Service, "m", Some(version), now)
-                .is_some()
-        };
-        assert!(wait("7", 0) && wait("7", 4));
-        // The watch may have missed it.
-        assert!(!wait("7", 5));
-        assert!(!wait("8", 0));
+        drift_backoff.apply("m", over, start);
+        let pause = |version, seconds| drift_backoff.pause(Some(version), after(start, seconds));
+        // After five seconds, the watch may have missed it.
+        assert_eq!([pause("7", 0), pause("7", 4), pause("7", 5)], [5, 1, 0]);
+        assert_eq!(pause("8", 0), 0);
     }
 
     #[test]
     fn the_first_two_reverts_are_immediate_and_then_the_pauses_double() {
-        let (drift_backoff, start) = (DriftBackoff::default(), Instant::now());
-        let mut now = start;
-        let mut waits = Vec::new();
+        let (drift_backoff, mut now) = (DriftBackoff::default(), Instant::now());
+        let mut pauses = Vec::new();
         for count in 1..=12 {
-            let until = drift_backoff.not_before(&owner(), Kind::Service, "m", None, now);
-            waits.push(until.map_or(0, |until| (until - now).as_secs()));
-            now = until.unwrap_or(now);
+            let pause = drift_backoff.pause(None, now);
+            pauses.push(pause);
+            now = after(now, pause);
             let over = if count == 1 { EDITED } else { NEW };
-            let made = drift_backoff.applied(&owner(), Kind::Service, "m", over, none(), now);
-            assert_eq!(made, Report::Reverted(count));
+            assert_eq!(drift_backoff.apply("m", over, now), Report::Reverted(count));
         }
-        assert_eq!(waits, [0, 0, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(pauses, [0, 0, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     }
 
     #[test]
     fn creating_a_child_is_not_a_revert_and_creating_it_again_is() {
         let (drift_backoff, now) = (DriftBackoff::default(), Instant::now());
-        let made = |_| drift_backoff.applied(&owner(), Kind::Service, "m", NEW, none(), now);
+        let reports = [0, 1, 2].map(|_| drift_backoff.apply("m", NEW, now));
         let expected = [Report::Nothing, Report::Reverted(1), Report::Reverted(2)];
-        assert_eq!([0, 1, 2].map(made), expected);
+        assert_eq!(reports, expected);
     }
 
     #[test]
     fn a_new_spec_and_another_child_are_applied_without_a_pause() {
         let (drift_backoff, now) = (DriftBackoff::default(), Instant::now());
         for _ in 0..5 {
-            drift_backoff.applied(&owner(), Kind::Service, "m", EDITED, none(), now);
+            drift_backoff.apply("m", EDITED, now);
         }
-        let waits = |kind, hash| {
-            drift_backoff
-                .not_before(&owner(), kind, hash, None, now)
-                .is_some()
-        };
-        assert!(waits(Kind::Service, "m"));
-        assert!(!waits(Kind::Service, "new"));
-        assert!(!waits(Kind::Deployment, "m"));
         let mut other = owner();
         other.name = "other".to_owned();
-        let free = drift_backoff.not_before(&other, Kind::Service, "m", None, now);
-        assert_eq!(free, None);
-        let made = drift_backoff.applied(&owner(), Kind::Service, "new", NEW, none(), now);
-        assert_eq!(made, Report::Nothing);
+        let waits = |owner: &Owner, kind, hash| {
+            let at = drift_backoff.not_before(owner, kind, hash, None, now);
+            at.is_some()
+        };
+        assert!(waits(&owner(), Kind::Service, "m"));
+        assert!(!waits(&owner(), Kind::Service, "new"));
+        assert!(!waits(&owner(), Kind::Deployment, "m"));
+        assert!(!waits(&other, Kind::Service, "m"));
+        assert_eq!(drift_backoff.apply("new", NEW, now), Report::Nothing);
     }
 
     #[test]
     fn the_pauses_start_again_after_a_time_without_changes() {
         let (drift_backoff, start) = (DriftBackoff::default(), Instant::now());
         for _ in 0..5 {
-            drift_backoff.applied(&owner(), Kind::Service, "m", EDITED, none(), start);
+            drift_backoff.apply("m", EDITED, start);
         }
         let late = after(start, 900);
-        let made = drift_backoff.applied(&owner(), Kind::Service, "m", EDITED, none(), late);
-        assert_eq!(made, Report::Reverted(1));
+        assert_eq!(drift_backoff.apply("m", EDITED, late), Report::Reverted(1));
     }
 
     fn label(value: &str) -> BTreeSet<Deviation> {

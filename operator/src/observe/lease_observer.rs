@@ -162,24 +162,21 @@ mod tests {
         )
     }
 
+    fn seen(since: Instant, changed: bool) -> Option<Seen> {
+        Some(Seen { since, changed })
+    }
+
     #[test]
     fn a_renewal_is_recorded_and_is_not_a_change() {
         let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
         assert!(lease_observer.saw(&held(1), start));
-        let found = Seen {
-            since: start,
-            changed: false,
-        };
-        assert_eq!(lease_observer.of(&owner()), Some(found));
+        assert_eq!(lease_observer.of(&owner()), seen(start, false));
         assert!(!lease_observer.saw(&held(2), after(start, 5)));
-        let renewed = Seen {
-            since: after(start, 5),
-            changed: true,
-        };
-        assert_eq!(lease_observer.of(&owner()), Some(renewed));
+        let renewed = seen(after(start, 5), true);
+        assert_eq!(lease_observer.of(&owner()), renewed);
         // A restarted watch returns the same again.
         assert!(!lease_observer.saw(&held(2), after(start, 9)));
-        assert_eq!(lease_observer.of(&owner()), Some(renewed));
+        assert_eq!(lease_observer.of(&owner()), renewed);
     }
 
     #[test]
@@ -193,10 +190,7 @@ mod tests {
             "none".to_owned(),
         );
         assert!(lease_observer.saw(&reported, after(start, 5)));
-        assert_eq!(
-            lease_observer.of(&owner()).map(|seen| seen.since),
-            Some(start)
-        );
+        assert_eq!(lease_observer.of(&owner()), seen(start, false));
     }
 
     #[test]
@@ -208,8 +202,7 @@ mod tests {
         let mut another = lease(3, &json!({"holderIdentity": ""}));
         another.metadata.uid = Some("0043".to_owned());
         assert!(lease_observer.saw(&another, after(start, 2)));
-        let since = lease_observer.of(&owner()).map(|seen| seen.since);
-        assert_eq!(since, Some(after(start, 2)));
+        assert_eq!(lease_observer.of(&owner()), seen(after(start, 2), true));
     }
 
     #[test]
