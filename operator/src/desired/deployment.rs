@@ -4,10 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{
-    Affinity, PodAffinityTerm, PodAntiAffinity, TopologySpreadConstraint, WeightedPodAffinityTerm,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
 use serde_json::{Value, json};
 
 use super::volumes::{TOKEN_FILE, mounts, volumes};
@@ -145,68 +142,56 @@ fn termination_grace(pod: &PodSettings) -> i64 {
 }
 
 /// The affinity of the spec; if it has no anti-affinity, the pods prefer separate nodes.
-fn affinity(owner: &Owner, asked: Option<Affinity>) -> Affinity {
-    let mut affinity = asked.unwrap_or_default();
-    if let Some(near) = &mut affinity.pod_affinity {
-        let required = &mut near.required_during_scheduling_ignored_during_execution;
-        let preferred = &mut near.preferred_during_scheduling_ignored_during_execution;
-        select_own_pods(owner, required, preferred);
-    }
-    if let Some(apart) = &mut affinity.pod_anti_affinity {
-        let required = &mut apart.required_during_scheduling_ignored_during_execution;
-        let preferred = &mut apart.preferred_during_scheduling_ignored_during_execution;
-        select_own_pods(owner, required, preferred);
-    }
-    affinity.pod_anti_affinity.get_or_insert_with(|| {
-        let apart = WeightedPodAffinityTerm {
-            weight: 100,
-            pod_affinity_term: PodAffinityTerm {
-                label_selector: Some(own_pods(owner)),
-                topology_key: "kubernetes.io/hostname".to_owned(),
-                ..PodAffinityTerm::default()
-            },
-        };
-        PodAntiAffinity {
-            preferred_during_scheduling_ignored_during_execution: Some(vec![apart]),
-            ..PodAntiAffinity::default()
+fn affinity(owner: &Owner, asked: Option<Affinity>) -> Value {
+    let mut affinity = json!(asked.unwrap_or_default());
+    for side in ["podAffinity", "podAntiAffinity"] {
+        let required = format!("/{side}/requiredDuringSchedulingIgnoredDuringExecution");
+        for term in items(affinity.pointer_mut(&required)) {
+            select_own_pods(owner, term);
         }
-    });
+        let preferred = format!("/{side}/preferredDuringSchedulingIgnoredDuringExecution");
+        for weighted in items(affinity.pointer_mut(&preferred)) {
+            select_own_pods(owner, &mut weighted["podAffinityTerm"]);
+        }
+    }
+    if affinity["podAntiAffinity"].is_null() {
+        let term = json!({
+            "labelSelector": own_pods(owner), "topologyKey": "kubernetes.io/hostname",
+        });
+        affinity["podAntiAffinity"] = json!({
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 100, "podAffinityTerm": term},
+            ],
+        });
+    }
     affinity
 }
 
-/// The spread constraints. Without a selector, one would match no pods, so it selects the queue's
-/// own.
-fn spread(
-    owner: &Owner,
-    asked: Option<Vec<TopologySpreadConstraint>>,
-) -> Option<Vec<TopologySpreadConstraint>> {
-    let mut constraints = asked?;
-    for constraint in &mut constraints {
-        let selector = &mut constraint.label_selector;
-        selector.get_or_insert_with(|| own_pods(owner));
+/// The spread constraints of the spec.
+fn spread(owner: &Owner, asked: Option<Vec<TopologySpreadConstraint>>) -> Value {
+    let mut constraints = json!(asked);
+    for constraint in items(Some(&mut constraints)) {
+        select_own_pods(owner, constraint);
     }
-    Some(constraints)
+    constraints
 }
 
-/// The same for the terms of an affinity.
-fn select_own_pods(
-    owner: &Owner,
-    required: &mut Option<Vec<PodAffinityTerm>>,
-    preferred: &mut Option<Vec<WeightedPodAffinityTerm>>,
-) {
-    let preferred = preferred.iter_mut().flatten();
-    let preferred = preferred.map(|weighted| &mut weighted.pod_affinity_term);
-    for term in required.iter_mut().flatten().chain(preferred) {
-        let selector = &mut term.label_selector;
-        selector.get_or_insert_with(|| own_pods(owner));
+/// The items of a list; none if it is absent.
+fn items(list: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
+    let items = list.and_then(Value::as_array_mut);
+    items.into_iter().flatten()
+}
+
+/// Without a selector, an affinity term or a spread constraint would match no pods, so it selects
+/// the queue's own.
+fn select_own_pods(owner: &Owner, term: &mut Value) {
+    if term["labelSelector"].is_null() {
+        term["labelSelector"] = own_pods(owner);
     }
 }
 
-fn own_pods(owner: &Owner) -> LabelSelector {
-    LabelSelector {
-        match_labels: Some(owner.selector()),
-        ..LabelSelector::default()
-    }
+fn own_pods(owner: &Owner) -> Value {
+    json!({"matchLabels": owner.selector()})
 }
 
 fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<Value>, Error> {
