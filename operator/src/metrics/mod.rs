@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kube::runtime::reflector::Store;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _, text::encode,
+    DescriptorEncoder, EncodeLabelValue, EncodeMetric as _, text::encode,
 };
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -25,11 +25,12 @@ use queue_ready::QueueReady;
 /// The metrics. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    reconciles: Family<Result, Counter>,
+    reconciles: Family<[(&'static str, Outcome); 1], Counter>,
     seconds: Histogram,
-    requests: Family<Request, Counter>,
-    leader: Family<Scope, Gauge>,
-    has_leader: Family<Scope, Gauge>,
+    requests: Family<[(&'static str, Verb); 1], Counter>,
+    /// By scope: a namespace, or `*`.
+    leader: LabelledGauge<1>,
+    has_leader: LabelledGauge<1>,
     queues: QueueReady,
 }
 
@@ -42,22 +43,6 @@ pub enum Verb {
     Patch,
     PatchStatus,
     Delete,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
-    verb: Verb,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Scope {
-    /// A namespace, or `*`.
-    scope: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Result {
-    result: Outcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -111,16 +96,14 @@ impl Metrics {
 
     /// Sets whether this operator is the leader of a scope.
     pub fn leads(&self, scope: &str, leads: bool) {
-        let scope = scope.to_owned();
-        self.leader
-            .get_or_create(&Scope { scope })
-            .set(leads.into());
+        let scope = [("scope", scope.to_owned())];
+        self.leader.get_or_create(&scope).set(leads.into());
     }
 
     /// Returns the gauge for the leader of a scope, at 0.
     pub fn has_leader(&self, scope: &str) -> Gauge {
-        let scope = scope.to_owned();
-        self.has_leader.get_or_create_owned(&Scope { scope })
+        let scope = [("scope", scope.to_owned())];
+        self.has_leader.get_or_create_owned(&scope)
     }
 
     /// Exports whether these GatewayQueues are ready, while this operator is their leader.
@@ -135,13 +118,13 @@ impl Metrics {
         } else {
             Outcome::Error
         };
-        self.reconciles.get_or_create(&Result { result }).inc();
+        self.reconciles.get_or_create(&[("result", result)]).inc();
         self.seconds.observe(duration.as_secs_f64());
     }
 
     /// Counts a request.
     pub fn requested(&self, verb: Verb) {
-        self.requests.get_or_create(&Request { verb }).inc();
+        self.requests.get_or_create(&[("verb", verb)]).inc();
     }
 }
 
@@ -179,7 +162,7 @@ fn encode_gauge<const LABELS: usize>(
 ///
 /// # Errors
 /// Never in practice: writing to a String cannot fail.
-pub fn text(registry: &Registry) -> std::result::Result<String, std::fmt::Error> {
+pub fn text(registry: &Registry) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     encode(&mut text, registry)?;
     Ok(text)
@@ -190,13 +173,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reconciles_and_requests_are_counted() {
+    fn reconciles_requests_and_leadership_are_exported_with_their_labels() {
         let (metrics, registry) = Metrics::new(&Arc::default());
         metrics.reconciled(true, Duration::from_millis(2));
         metrics.requested(Verb::PatchStatus);
+        metrics.leads("*", true);
+        metrics.has_leader("shop");
         let text = text(&registry).unwrap();
-        assert!(text.contains("gateway_queue_operator_reconciles_total{result=\"Success\"} 1"));
-        assert!(text.contains("gateway_queue_operator_api_requests_total{verb=\"PatchStatus\"} 1"));
+        for series in [
+            "reconciles_total{result=\"Success\"} 1",
+            "api_requests_total{verb=\"PatchStatus\"} 1",
+            "leader{scope=\"*\"} 1",
+            "has_leader{scope=\"shop\"} 0",
+        ] {
+            let line = format!("gateway_queue_operator_{series}\n");
+            assert!(text.contains(&line), "{line} is not in {text}");
+        }
     }
 
     #[test]
