@@ -122,10 +122,10 @@ mod tests {
     async fn server(answer: Option<&'static str>) -> (Config, mpsc::UnboundedReceiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (came, requests) = mpsc::unbounded_channel();
+        let (arrived, requests) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, answer, came.clone()));
+                tokio::spawn(serve(socket, answer, arrived.clone()));
             }
         });
         (Config::new(url.parse().unwrap()), requests)
@@ -134,11 +134,11 @@ mod tests {
     async fn serve(
         mut socket: TcpStream,
         answer: Option<&'static str>,
-        came: mpsc::UnboundedSender<()>,
+        arrived: mpsc::UnboundedSender<()>,
     ) {
         let mut request = [0; 16 * 1024];
         while let Ok(1..) = socket.read(&mut request).await {
-            let _ = came.send(());
+            let _ = arrived.send(());
             if let Some(answer) = answer {
                 let _ = socket.write_all(answer.as_bytes()).await;
             }

@@ -170,9 +170,9 @@ impl Operator {
     /// Waits until it is the leader, or on standby. Returns the time that took.
     async fn until(&mut self, leads: bool) -> Duration {
         let (limit, start) = (Duration::from_secs(600), now());
-        let turned = tokio::time::timeout(limit, self.leading.wait_for(|now| *now == leads));
-        let has_turned = matches!(turned.await, Ok(Ok(_)));
-        assert!(has_turned, "leads is never {leads}");
+        let changed = self.leading.wait_for(|now| *now == leads);
+        let is_reached = matches!(tokio::time::timeout(limit, changed).await, Ok(Ok(_)));
+        assert!(is_reached, "leads is never {leads}");
         now().saturating_duration_since(start)
     }
 

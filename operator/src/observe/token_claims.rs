@@ -191,26 +191,23 @@ fn place_of(queue: &Stored) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
     use serde_json::json;
 
     use super::*;
 
     fn queue(name: &str, second: u32, secret: Option<&str>) -> GatewayQueue {
         let token = secret.map(|name| json!({"name": name}));
-        let spec = match token {
-            Some(token) => json!({"tokenSecretRef": token}),
-            None => json!({}),
+        let mut queue = crate::testing::queue(json!({ "tokenSecretRef": token }));
+        let created = json!(format!("2026-11-23T12:00:{second:02}Z"));
+        queue.metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some("shop".to_owned()),
+            uid: Some(format!("uid-of-{name}")),
+            creation_timestamp: serde_json::from_value(created).unwrap(),
+            ..ObjectMeta::default()
         };
-        serde_json::from_value(json!({
-            "apiVersion": "gatewayqueue.dev/v1alpha1",
-            "kind": "GatewayQueue",
-            "metadata": {
-                "name": name, "namespace": "shop", "uid": format!("uid-of-{name}"),
-                "creationTimestamp": format!("2026-11-23T12:00:{second:02}Z"),
-            },
-            "spec": spec,
-        }))
-        .unwrap()
+        queue
     }
 
     fn stored(queue: &GatewayQueue) -> Stored {
@@ -241,16 +238,6 @@ mod tests {
             [name("young")]
         );
         assert_eq!(token_claims.older(&young), None);
-    }
-
-    #[test]
-    fn two_of_the_same_second_are_ordered_by_uid() {
-        let token_claims = TokenClaims::default();
-        let (a, b) = (queue("a", 1, Some("s")), queue("b", 1, Some("s")));
-        saw(&token_claims, &b);
-        saw(&token_claims, &a);
-        assert_eq!(token_claims.older(&b).as_deref(), Some("a"));
-        assert_eq!(token_claims.older(&a), None);
     }
 
     #[test]

@@ -141,68 +141,62 @@ mod tests {
         }]})
     }
 
-    fn reported(status: Value) -> (&'static str, String) {
-        let (reason, message) = pod_failure(&[pod("my-bot-1", status)]).unwrap();
-        (reason.as_str(), message)
-    }
-
     #[test]
-    fn an_image_that_cannot_be_pulled_is_named() {
-        for reason in ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"] {
-            let waiting = json!({"waiting": {"reason": reason, "message": "no such host"}});
-            let (reason, message) = reported(container(waiting, json!({})));
-            assert_eq!(reason, "ImagePullFailed");
-            assert!(message.starts_with(
-                "The image q:1 of pod my-bot-1 cannot be pulled: no such host. Check spec.image,"
-            ));
-        }
-    }
-
-    #[test]
-    fn a_crashing_pod_is_reported_with_its_last_line_of_output() {
+    fn each_failure_is_reported_with_its_cause() {
+        let waiting = |reason: &str, message: &str| json!({"waiting": {"reason": reason, "message": message}});
+        let failing = |state| container(state, json!({}));
+        let pull =
+            "The image q:1 of pod my-bot-1 cannot be pulled: no such host. Check spec.image,";
         let output = "starting\nPORT is \"x\": a port is accepted\n\n";
         let ended = json!({"terminated": {"exitCode": 2, "message": output}});
-        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
-        let expected = (
-            "PodCrashing",
-            "Pod my-bot-1 crashes: container queue failed with exit code 2. Its last line of \
-             output: PORT is \"x\": a port is accepted."
-                .to_owned(),
-        );
-        assert_eq!(reported(container(waiting, ended.clone())), expected);
-        // Before it is restarted.
-        assert_eq!(reported(container(ended, json!({}))), expected);
-    }
-
-    #[test]
-    fn too_little_memory_is_reported_as_that() {
+        let crash = "Pod my-bot-1 crashes: container queue failed with exit code 2. Its last line \
+                     of output: PORT is \"x\": a port is accepted.";
         let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-        let (_, message) = reported(container(killed, json!({})));
-        assert!(message.contains("more memory than pod.resources.limits allows. It has no output"));
-    }
-
-    #[test]
-    fn a_pod_that_no_node_accepts_is_reported_with_the_cause() {
-        let conditions = json!({"conditions": [{
+        let memory = "Pod my-bot-1 crashes: container queue used more memory than \
+                      pod.resources.limits allows. It has no output.";
+        let unschedulable = json!({"conditions": [{
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
             "message": "0/3 nodes are available: 3 Insufficient cpu.",
         }]});
-        let (reason, message) = reported(conditions);
-        assert_eq!(reason, "PodUnschedulable");
-        assert!(message.contains("No node accepts pod my-bot-1: 0/3 nodes are available"));
-    }
-
-    #[test]
-    fn a_pod_that_failed_or_cannot_be_started_is_reported_with_the_cause() {
+        let nodes = "No node accepts pod my-bot-1: 0/3 nodes are available";
         let failed =
             json!({"phase": "Failed", "reason": "SysctlForbidden", "message": "forbidden"});
-        let expected = ("PodFailed", "Pod my-bot-1 failed: forbidden.".to_owned());
-        assert_eq!(reported(failed), expected);
-        let waiting =
-            json!({"waiting": {"reason": "CreateContainerConfigError", "message": "non-root"}});
-        let (reason, message) = reported(container(waiting, json!({})));
-        assert_eq!(reason, "PodFailed");
-        assert_eq!(message, "Pod my-bot-1 cannot be started: non-root.");
+        for (status, expected, text) in [
+            (
+                failing(waiting("ErrImagePull", "no such host")),
+                "ImagePullFailed",
+                pull,
+            ),
+            (
+                failing(waiting("ImagePullBackOff", "no such host")),
+                "ImagePullFailed",
+                pull,
+            ),
+            (
+                failing(waiting("InvalidImageName", "no such host")),
+                "ImagePullFailed",
+                pull,
+            ),
+            (
+                container(waiting("CrashLoopBackOff", "back-off"), ended.clone()),
+                "PodCrashing",
+                crash,
+            ),
+            // Before it is restarted.
+            (failing(ended), "PodCrashing", crash),
+            (failing(killed), "PodCrashing", memory),
+            (unschedulable, "PodUnschedulable", nodes),
+            (failed, "PodFailed", "Pod my-bot-1 failed: forbidden."),
+            (
+                failing(waiting("CreateContainerConfigError", "non-root")),
+                "PodFailed",
+                "Pod my-bot-1 cannot be started: non-root.",
+            ),
+        ] {
+            let (reason, message) = pod_failure(&[pod("my-bot-1", status)]).unwrap();
+            assert_eq!(reason.as_str(), expected);
+            assert!(message.starts_with(text), "{message}");
+        }
     }
 
     #[test]

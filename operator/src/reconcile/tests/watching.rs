@@ -10,6 +10,7 @@ use kube::client::Body;
 use kube::runtime::reflector::store;
 use kube::runtime::watcher;
 use tokio_util::task::JoinMap;
+use url::form_urlencoded;
 
 use super::*;
 use crate::observe::watch_stream::watch_stream;
@@ -88,8 +89,9 @@ async fn children_are_watched_by_labels_that_no_platform_rewrites() {
     for _ in 0..9 {
         let (request, send) = handle.next_request().await.unwrap();
         let query = request.uri().query().unwrap_or_default();
-        let mut pairs = form_urlencoded(query);
-        let selector = pairs.remove("labelSelector").unwrap_or_default();
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let selector = pairs.find(|(key, _)| key == "labelSelector");
+        let selector = selector.map_or_else(String::new, |(_, value)| value.into_owned());
         let expected = match request.uri().path().ends_with("/pods") {
             true => "app.kubernetes.io/component=queue,app.kubernetes.io/name=gateway-queue",
             false => "gatewayqueue.dev/name",
@@ -97,18 +99,6 @@ async fn children_are_watched_by_labels_that_no_platform_rewrites() {
         assert_eq!(selector, expected, "{}", request.uri());
         drop(send);
     }
-}
-
-/// The pairs of a query in which only these characters are escaped.
-fn form_urlencoded(query: &str) -> std::collections::HashMap<String, String> {
-    let unescaped = |text: &str| {
-        let text = text.replace("%2F", "/").replace("%3D", "=");
-        text.replace("%2C", ",")
-    };
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs
-        .map(|(key, value)| (key.to_owned(), unescaped(value)))
-        .collect()
 }
 
 /// Two responses for each attempt: a list and its watch, or two pages of a list. Returns the
