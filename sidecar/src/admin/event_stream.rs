@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::stream::{self, Stream};
+use futures::stream::{self, Stream, StreamExt as _};
 use gateway_queue_core::queue::snapshot::{About, Snapshot};
 use gateway_queue_core::queue::state_json;
 use hyper::body::{Bytes, Frame};
@@ -30,7 +30,7 @@ const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// One more ends the oldest. (A browser reconnects by itself.)
 const MAX_WATCHERS: usize = 16;
 
-/// Tells a browser when to reconnect.
+/// The first event: how many milliseconds a browser waits before it reconnects.
 const FIRST: &str = "retry: 2000\n\n";
 
 /// The latest snapshot and its watchers.
@@ -49,7 +49,6 @@ struct Watcher {
     ended: oneshot::Receiver<Infallible>,
     about: Arc<About>,
     alive_at: Instant,
-    greeted: bool,
 }
 
 impl Feed {
@@ -76,14 +75,12 @@ impl Feed {
             if let Some(mut snapshot) = take().await {
                 snapshot.shorten();
                 self.latest.send_if_modified(|latest| {
-                    let news = match latest {
-                        Some(before) => snapshot.has_changed_since(before),
-                        None => true,
-                    };
-                    if news {
+                    let before = latest.as_ref();
+                    let is_new = before.is_none_or(|before| snapshot.has_changed_since(before));
+                    if is_new {
                         *latest = Some(Arc::new(snapshot));
                     }
-                    news
+                    is_new
                 });
             }
             sleep(INTERVAL).await;
@@ -111,25 +108,23 @@ impl Feed {
             ended,
             about,
             alive_at: Instant::now() + ALIVE_INTERVAL,
-            greeted: false,
         };
-        stream::unfold(watcher, async |mut watcher| {
-            let event = watcher.next().await?;
-            Some((Ok(Frame::data(event.into())), watcher))
-        })
+        let first = stream::iter([FIRST.to_owned()]);
+        let events = stream::unfold(watcher, async |mut watcher| {
+            Some((watcher.next().await?, watcher))
+        });
+        first
+            .chain(events)
+            .map(|event| Ok(Frame::data(event.into())))
     }
 }
 
 impl Watcher {
     /// Returns the next event, or none at the end.
     async fn next(&mut self) -> Option<String> {
-        if !self.greeted {
-            self.greeted = true;
-            return Some(FIRST.to_owned());
-        }
         let event = tokio::select! {
             _ = &mut self.ended => return None,
-            news = timeout_at(self.alive_at, news(&mut self.latest)) => match news {
+            new = timeout_at(self.alive_at, next(&mut self.latest)) => match new {
                 Ok(None) => return None,
                 Ok(Some(snapshot)) => state_event(&snapshot, &self.about)?,
                 Err(_) => "event: alive\ndata: {}\n\n".to_owned(),
@@ -140,7 +135,7 @@ impl Watcher {
     }
 }
 
-async fn news(latest: &mut watch::Receiver<Option<Arc<Snapshot>>>) -> Option<Arc<Snapshot>> {
+async fn next(latest: &mut watch::Receiver<Option<Arc<Snapshot>>>) -> Option<Arc<Snapshot>> {
     loop {
         latest.changed().await.ok()?;
         if let Some(snapshot) = latest.borrow_and_update().clone() {
@@ -163,7 +158,6 @@ mod tests {
     use std::pin::pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use futures::StreamExt as _;
     use tokio::time::advance;
 
     use super::*;

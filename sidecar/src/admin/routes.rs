@@ -206,10 +206,7 @@ impl Port {
         write: impl FnOnce(&Snapshot) -> Option<String>,
     ) -> Response<Body> {
         let Some(snapshot) = self.admin.snapshot(detail).await else {
-            return text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the queue task does not respond\n",
-            );
+            return unavailable("the queue task does not respond\n");
         };
         match write(&snapshot) {
             Some(page) => full(StatusCode::OK, kind, page),
@@ -235,26 +232,19 @@ impl Admin {
     /// Returns 200 if this pod can hold requests and reaches the leader.
     fn readiness(&self) -> Response<Body> {
         if !self.ready.load(Ordering::Relaxed) {
-            return text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the Lease has not been read yet\n",
-            );
+            return unavailable("the Lease has not been read yet\n");
         }
         match self.reach.health() {
             Health::Unreachable {
                 leader,
                 lives: true,
                 ..
-            } => full(
-                StatusCode::SERVICE_UNAVAILABLE,
-                TEXT,
-                format!(
-                    "the leader {} renews its Lease, but does not respond to this pod at {}; check NetworkPolicies \
-                     and the service mesh\n",
-                    leader.pod().unwrap_or(&leader.holder),
-                    leader.address
-                ),
-            ),
+            } => unavailable(format!(
+                "the leader {} renews its Lease, but does not respond to this pod at {}; check \
+                 NetworkPolicies and the service mesh\n",
+                leader.pod().unwrap_or(&leader.holder),
+                leader.address
+            )),
             _ => text(StatusCode::OK, "ok\n"),
         }
     }
@@ -262,6 +252,10 @@ impl Admin {
 
 fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     full(status, TEXT, text)
+}
+
+fn unavailable(text: impl Into<Bytes>) -> Response<Body> {
+    full(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
 }
 
 fn full(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
