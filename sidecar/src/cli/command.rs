@@ -224,46 +224,36 @@ mod tests {
     #[test]
     fn an_invalid_command_line_is_refused_in_one_line_that_repeats_no_token() {
         for (args, expected) in [
-            (
-                &["--prot", "1"][..],
-                "unexpected argument '--prot' found; see --help",
-            ),
+            (&["--prot", "1"][..], "unexpected argument '--prot' found"),
             (
                 &["--discord-token", "hunter2"],
-                "unexpected argument '--discord-token' found; see --help",
+                "unexpected argument '--discord-token' found",
             ),
             (
                 &["--discord-token=hunter2"],
-                "unexpected argument '--discord-token' found; see --help",
+                "unexpected argument '--discord-token' found",
             ),
             (
                 &["--version=hunter2"],
-                "a flag has a value that it does not accept; see --help",
+                "a flag has a value that it does not accept",
             ),
-            (
-                &["hunter2"],
-                "only flags and commands are accepted; see --help",
-            ),
+            (&["hunter2"], "only flags and commands are accepted"),
             (
                 &["--port"],
-                "a value is required for '--port <PORT>' but none was supplied; see --help",
+                "a value is required for '--port <PORT>' but none was supplied",
             ),
-            (&["check", "hunter2"], "too many arguments; see --help"),
-            (
-                &["status", "a:1", "hunter2"],
-                "too many arguments; see --help",
-            ),
+            (&["check", "hunter2"], "too many arguments"),
+            (&["status", "a:1", "hunter2"], "too many arguments"),
             (
                 &["status", "--output", "xml"],
-                "invalid value 'xml' for '--output <FORMAT>' [possible values: text, json]; see --help",
-            ),
-            (
-                &["--port", "x"],
-                "PORT=\"x\" is not accepted: it must be a port, 0 to 65535",
+                "invalid value 'xml' for '--output <FORMAT>' [possible values: text, json]",
             ),
         ] {
+            let expected = format!("{expected}; see --help");
             assert_eq!(read(args, None).unwrap_err(), expected, "{args:?}");
         }
+        let refusal = "PORT=\"x\" is not accepted: it must be a port, 0 to 65535";
+        assert_eq!(read(&["--port", "x"], None).unwrap_err(), refusal);
     }
 
     #[test]

@@ -62,3 +62,25 @@ impl RemoteState {
         first.filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::{Value, json};
+
+    use super::RemoteState;
+
+    /// The state of a leader, as `/state` reports it, with these fields changed.
+    pub(crate) fn leader_with(changes: Value) -> RemoteState {
+        let mut state = json!({
+            "role": "leader", "leader": null, "leader_pod": null, "pod": null, "admin_port": 9090,
+            "version": "0.2.0", "token": "accepted", "last_error": null, "message": null,
+            "session_starts":
+                {"total": 1000, "remaining": 993, "reset_time": "2026-11-25T02:00:00Z"},
+            "waiting": 0, "held_requests": 0, "bucket_count": 1, "buckets": [], "last_grants": [],
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            state[name] = value.clone();
+        }
+        serde_json::from_value(state).unwrap()
+    }
+}

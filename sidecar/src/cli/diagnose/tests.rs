@@ -1,6 +1,8 @@
 use gateway_queue_core::bot_token::BotToken;
+use serde_json::json;
 
 use super::super::color::Paint;
+use super::super::remote_state::tests::leader_with;
 use super::super::report::{exit_code, text};
 use super::*;
 
@@ -103,7 +105,7 @@ fn the_source_of_the_token_is_shown_but_not_the_token() {
 }
 
 fn record(holder: &str, renewed: &str) -> LeaseObject {
-    let json = serde_json::json!({
+    let json = json!({
         "metadata": {"uid": "u", "resourceVersion": "7"},
         "spec": {
             "holderIdentity": holder,
@@ -137,14 +139,6 @@ fn a_lease_that_is_not_renewed_has_no_leader() {
 
 #[test]
 fn a_queue_on_this_machine_reports_the_leader() {
-    let state = |role: &str, message: Option<&str>| -> RemoteState {
-        let state = serde_json::json!({
-            "role": role, "leader_pod": "bot-1", "admin_port": 9090, "version": "0.1.0",
-            "token": "accepted", "message": message, "waiting": 0, "held_requests": 0,
-            "bucket_count": 0, "buckets": [], "last_grants": [],
-        });
-        serde_json::from_value(state).unwrap()
-    };
     for (role, message, code, expected) in [
         ("leader", None, 0, "the queue at U is the leader"),
         (
@@ -157,7 +151,8 @@ fn a_queue_on_this_machine_reports_the_leader() {
         ("follower", Some("No response."), 10, "No response."),
         ("none", Some("No leader."), 10, "No leader."),
     ] {
-        let found = queue("U", Ok(&state(role, message)));
+        let fields = json!({"role": role, "leader_pod": "bot-1", "message": message});
+        let found = queue("U", Ok(&leader_with(fields)));
         assert_eq!(found.message, expected);
         assert_eq!(exit_code(&[found]), code);
     }

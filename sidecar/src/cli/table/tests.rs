@@ -1,20 +1,7 @@
 use serde_json::{Value, json};
 
+use super::super::remote_state::tests::leader_with;
 use super::*;
-
-/// The state of a leader, as `/state` reports it, with these fields changed.
-fn state(changes: Value) -> RemoteState {
-    let mut state = json!({
-        "role": "leader", "leader": null, "leader_pod": null, "pod": null, "admin_port": 9090,
-        "version": "0.2.0", "token": "accepted", "last_error": null, "message": null,
-        "session_starts": {"total": 1000, "remaining": 993, "reset_time": "2026-11-25T02:00:00Z"},
-        "waiting": 0, "held_requests": 0, "bucket_count": 1, "buckets": [], "last_grants": [],
-    });
-    for (name, value) in changes.as_object().unwrap() {
-        state[name] = value.clone();
-    }
-    serde_json::from_value(state).unwrap()
-}
 
 fn printed(changes: Value) -> String {
     printed_to(changes, 60, usize::MAX)
@@ -22,7 +9,11 @@ fn printed(changes: Value) -> String {
 
 fn printed_to(changes: Value, rows: usize, columns: usize) -> String {
     let now = "2026-11-24T22:48:00Z".parse().unwrap();
-    print(&table(&state(changes), now, rows), columns, Paint::None)
+    print(
+        &table(&leader_with(changes), now, rows),
+        columns,
+        Paint::None,
+    )
 }
 
 fn busy() -> Value {
