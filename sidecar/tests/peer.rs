@@ -18,7 +18,7 @@ use side_by_side::*;
 
 const ASKS: [(u64, Event); 3] = [(0, Ask(0)), (0, Ask(1)), (0, Ask(2))];
 
-/// Returns a configuration without kept places, which the peer does not have.
+/// Returns a configuration without reservations, which the peer does not have.
 fn forgetful() -> Config {
     config(Duration::ZERO)
 }
@@ -110,7 +110,7 @@ proptest! {
     }
 }
 
-/// Plays the story to both, with kept places and no limit but the spacing.
+/// Plays the story to both, with reservations and no limit but the spacing.
 fn both(buckets: u32, story: &Story) -> (Grants, Grants) {
     let end = 60 * SECOND;
     let mut config = config(Duration::from_secs(60));
@@ -179,7 +179,7 @@ fn zero_buckets_are_no_limit_to_the_peer_and_end_it_when_a_client_waits() {
 fn the_peer_refills_by_its_own_clock() {
     let first = limits(1, 1000, 60 * SECOND);
     assert_eq!(times(&peer(first, &ASKS[..2], HOUR)), [0, 60 * SECOND]);
-    // The window ends, and for whatever reason Discord opens no new one.
+    // The window ends, and Discord opens no new one.
     let used_up = limits(0, 1000, 0);
     let story = [&ASKS[..2], &[(SECOND, Discord(used_up))]].concat();
     assert_eq!(times(&ours(forgetful(), first, &story, HOUR)), [0]);

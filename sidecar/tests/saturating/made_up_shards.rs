@@ -1,4 +1,4 @@
-//! Clients that make up shard ids as fast as they can neither exceed the memory of a small pod
+//! Clients that invent shard ids as fast as they can neither exceed the memory of a small pod
 //! nor delay a grant.
 
 use std::io::{Read, Write};
@@ -12,16 +12,17 @@ use rustix::process::setpriority_process;
 use crate::alone;
 use crate::common::{PATIENCE, Server, granted, send};
 
-/// How long a place is kept: longer than it takes to fill all, so that thousands expire later.
-const KEPT: Duration = Duration::from_secs(20);
+/// How long a reservation is valid: longer than it takes to make all, so that thousands expire
+/// later.
+const RESERVATION_TTL: Duration = Duration::from_secs(20);
 
-/// More shards than places are kept for.
-const ALL_PLACES: u32 = 40_000;
+/// More shards than there are reservations.
+const ALL_RESERVATIONS: u32 = 40_000;
 
-/// How many of the kept places expire before the attack ends.
+/// How many reservations expire before the attack ends.
 const EXPIRED: u32 = 10_000;
 
-/// Between two grants: as short as it takes for hundreds of them, whose lateness is judged.
+/// The time between two grants: short, because the lateness of hundreds of them is measured.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// The memory that the process may use, in KiB.
@@ -56,21 +57,28 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
             });
         }
         let mut honest = client();
-        let (mut grants, mut kept) = (0_u64, None);
-        while grants <= 600 || kept.is_none_or(|kept| next.load(Ordering::Relaxed) < kept + EXPIRED)
+        let (mut grants, mut filled) = (0_u64, None);
+        while grants <= 600
+            || filled.is_none_or(|shards| next.load(Ordering::Relaxed) < shards + EXPIRED)
         {
-            assert!(start.elapsed() < KEPT + PATIENCE, "only {next:?} shards");
+            assert!(
+                start.elapsed() < RESERVATION_TTL + PATIENCE,
+                "only {next:?} shards"
+            );
             honest
                 .write_all(b"GET /?shard=0 HTTP/1.1\r\nhost: q\r\n\r\n")
                 .unwrap();
             granted(&mut honest);
             grants += 1;
-            if start.elapsed() > KEPT {
-                kept.get_or_insert(next.load(Ordering::Relaxed));
+            if start.elapsed() > RESERVATION_TTL {
+                filled.get_or_insert(next.load(Ordering::Relaxed));
             }
         }
         over.store(true, Ordering::Relaxed);
-        assert!(kept > Some(ALL_PLACES), "too few to fill all: {kept:?}");
+        assert!(
+            filled > Some(ALL_RESERVATIONS),
+            "too few shards: {filled:?}"
+        );
         (grants, control.join().unwrap())
     });
     let (made_up, peak) = (next.into_inner(), server.memory("VmHWM"));

@@ -10,8 +10,8 @@ use gateway_queue::queue::handle::Handle;
 use gateway_queue::queue::task::QueueTask;
 use gateway_queue_core::leadership::state::LeadershipState;
 use gateway_queue_core::lease_state::last_known::PublishedState;
-use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::scheduler::Config;
+use gateway_queue_core::testing::story;
 use tokio::sync::watch;
 
 /// A running queue task with one bucket and no token, and its channels.
@@ -27,17 +27,10 @@ pub(crate) struct Queue {
 impl Queue {
     /// Starts a queue task that does not lead.
     pub(crate) fn start(pod: &str, spacing: Duration, start_guard: bool) -> Self {
-        const MINUTE: Duration = Duration::from_secs(60);
         let config = Config {
             spacing,
             start_guard,
-            reservation_ttl: MINUTE,
-            max_concurrency: 1,
-            rules: Rules {
-                interval: spacing,
-                reserve: 0,
-                refresh: MINUTE,
-            },
+            ..story::config(Duration::from_secs(60))
         };
         let (leadership, state) = watch::channel(LeadershipState::UNKNOWN);
         let (_, tokens) = watch::channel(Current::None);

@@ -26,7 +26,7 @@ impl World {
                 if at_grant {
                     self.pods[pod].stop_at_grant = Some(length);
                 } else {
-                    self.pods[pod].stop();
+                    self.pods[pod].inbox.get_or_insert_default();
                     self.after(length, Event::Resume(pod));
                 }
             }
@@ -156,7 +156,7 @@ impl World {
         if changed && request.kind() == Some(Kind::Acquire) {
             self.last_to_acquire = Some(pod);
         }
-        if changed && self.pods[pod].request() != Some(id) {
+        if changed && self.pods[pod].request != Some(id) {
             self.saw(Rare::AppliedAfterTimeout);
         }
         self.send(
@@ -261,7 +261,7 @@ impl World {
             self.pods[pod].cut = false;
             self.pods[pod].stop_at_grant = None;
             self.after(SOON, Event::Resume(pod));
-            if let Some(id) = self.pods[pod].request() {
+            if let Some(id) = self.pods[pod].request {
                 self.after(SOON, Event::Input(pod, Input::TimedOut(id)));
             }
         }

@@ -48,7 +48,7 @@ pub(crate) struct Pod {
     /// The grants of the last term, for a broken handover.
     granted: BTreeMap<u32, Moment>,
     /// The pending request to the API server.
-    request: Option<u64>,
+    pub(crate) request: Option<u64>,
     watch: Option<u64>,
     fetch: Option<u64>,
     /// The Lease and the term whose handover is pending, and until when.
@@ -142,15 +142,6 @@ impl Pod {
 
     pub(crate) fn may_grant(&self, now: Moment) -> bool {
         !self.gone && self.right().is_some_and(|(_, until)| now < until)
-    }
-
-    pub(crate) fn stop(&mut self) {
-        self.inbox.get_or_insert_default();
-    }
-
-    /// Returns the pending request to the API server.
-    pub(crate) fn request(&self) -> Option<u64> {
-        self.request
     }
 
     /// Whether it leads and may not grant for lack of a session start.

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use gateway_queue_core::leadership::term::ReceivedHandover;
-use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::pacer::Lane;
 use gateway_queue_core::protocol::refusal::Reason;
 use gateway_queue_core::queue::snapshot::Detail;
+use gateway_queue_core::testing::story;
 use tokio::time::Instant;
 
 use super::*;
@@ -20,17 +20,9 @@ fn queue_task(most: usize) -> (QueueTask, Handle) {
 
 /// The same, with its leadership state.
 fn with_leadership(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipState>) {
-    let hour = HOUR;
     let config = Config {
-        spacing: hour,
-        start_guard: false,
-        reservation_ttl: hour,
-        max_concurrency: 1,
-        rules: Rules {
-            interval: hour,
-            reserve: 0,
-            refresh: hour,
-        },
+        spacing: HOUR,
+        ..story::config(HOUR)
     };
     let (_, tokens) = watch::channel(Current::None);
     let (lease_state, _) = watch::channel(PublishedState::new("test"));
@@ -89,30 +81,23 @@ async fn a_grant_to_a_disconnected_waiter_goes_to_the_next() {
 #[tokio::test]
 async fn a_waiter_with_no_time_left_still_gets_an_available_grant() {
     let queue_task = start(9);
-    let Some(Decision::Granted(permit)) = queue_task
-        .wait_until(Instant::now(), 1, boot_time::now())
-        .await
-    else {
+    let ask = || queue_task.wait_until(Instant::now(), 1, boot_time::now());
+    let Some(Decision::Granted(permit)) = ask().await else {
         panic!("refused");
     };
     permit.written(boot_time::now());
-    let Some(Decision::Refused(refusal)) = queue_task
-        .wait_until(Instant::now(), 1, boot_time::now())
-        .await
-    else {
+    let Some(Decision::Refused(refusal)) = ask().await else {
         panic!("granted");
     };
-    assert_eq!(
-        (refusal.reason, refusal.position),
-        (Reason::Waiting, Some(1))
-    );
-    // Half of the hour that place is kept.
+    assert_eq!(refusal.reason, Reason::Waiting);
+    assert_eq!(refusal.position, Some(1));
+    // Half of the hour for which its position is reserved.
     let half = Duration::from_secs(1800);
     assert!(refusal.retry_after.abs_diff(half) < Duration::from_secs(10));
 }
 
 #[tokio::test]
-async fn who_comes_and_gives_up_before_anybody_looks_still_has_a_turn_that_is_free() {
+async fn a_waiter_that_gives_up_before_it_is_queued_still_gets_an_available_grant() {
     let (queue_task, handle) = queue_task(9);
     let asked =
         tokio::spawn(async move { handle.wait_until(Instant::now(), 1, boot_time::now()).await });
