@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::pending;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,8 +72,8 @@ pub enum WatchFault {
 /// The server. It ends when it is dropped.
 #[derive(Debug)]
 pub struct FakeApiServer {
-    address: SocketAddr,
-    tls: bool,
+    /// Without a path.
+    url: String,
     shared: Arc<Shared>,
     _accepting: AbortOnDropHandle<()>,
 }
@@ -112,7 +112,7 @@ impl FakeApiServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a loopback port");
         let address = listener.local_addr().expect("an address");
-        let tls = certificate.is_some();
+        let scheme = certificate.as_ref().map_or("http", |_| "https");
         let state = State {
             certificate,
             ..State::default()
@@ -124,8 +124,7 @@ impl FakeApiServer {
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self {
-            address,
-            tls,
+            url: format!("{scheme}://{address}"),
             shared,
             _accepting: AbortOnDropHandle::new(accepting),
         }
@@ -133,8 +132,7 @@ impl FakeApiServer {
 
     /// Returns the URL without a path.
     pub fn url(&self) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
-        format!("{scheme}://{}", self.address)
+        self.url.clone()
     }
 
     /// Creates the Lease with a new UID. An existing one is deleted before.
