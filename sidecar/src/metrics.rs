@@ -122,10 +122,6 @@ impl Metrics {
     }
 
     /// Returns all metrics in the OpenMetrics text format.
-    ///
-    /// # Errors
-    ///
-    /// Never, with these metrics.
     pub fn page(&self, snapshot: &Snapshot) -> Result<String, fmt::Error> {
         let mut page = String::new();
         encode_registry(&mut page, &self.registry)?;

@@ -83,10 +83,6 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 }
 
 /// Runs the server with this API server, which is used only if there is a Lease.
-///
-/// # Errors
-///
-/// As [`run`].
 pub async fn run_with(
     settings: Settings,
     api_server: Result<ApiServer, Unusable>,

@@ -17,10 +17,6 @@ use crate::http_client::{self, Unusable};
 use crate::leadership::lease_client::{ApiServer, Lease};
 
 /// Prints what is wrong, and returns the exit code. Must be called within a tokio runtime.
-///
-/// # Errors
-///
-/// If the checks cannot run.
 pub async fn run(settings: Result<&Settings, &Invalid>, output: Output) -> Result<u8, Unusable> {
     let mut findings = vec![diagnose::settings(settings.err())];
     if let Ok(settings) = settings {

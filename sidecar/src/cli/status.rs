@@ -20,10 +20,6 @@ const MAX_ROWS: usize = 60;
 
 /// Prints the state of the queue whose `/state` is at `url`, and returns the exit code.
 /// Must be called within a tokio runtime.
-///
-/// # Errors
-///
-/// If there is no usable TLS or DNS configuration.
 pub async fn run(url: &Url, output: Output) -> Result<u8, Unusable> {
     let fetcher = Fetcher::new()?;
     // Outside the cluster, the addresses of pods may belong to other machines.

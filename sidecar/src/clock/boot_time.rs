@@ -63,10 +63,6 @@ impl Alarm {
     }
 
     /// Sets the alarm to `at`, which may be in the past, or unsets it.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses, which is not expected.
     pub fn set(&mut self, at: Option<Moment>) -> io::Result<()> {
         if at == self.set_to {
             return Ok(());
@@ -87,10 +83,6 @@ impl Alarm {
     }
 
     /// Waits until the alarm rings, after which it is unset. Cancel-safe.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses, which is not expected.
     pub async fn ring(&mut self) -> io::Result<()> {
         loop {
             let mut ready = self.timer.readable().await?;

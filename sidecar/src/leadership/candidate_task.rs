@@ -62,10 +62,6 @@ pub struct CandidateTask {
 
 impl CandidateTask {
     /// Returns the task, not yet running.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses a timer.
     pub fn new(candidate: Candidate, connections: Connections) -> std::io::Result<Self> {
         Ok(Self {
             candidate,
@@ -76,10 +72,6 @@ impl CandidateTask {
     }
 
     /// Runs until it is dropped.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel's timer fails.
     pub async fn run(mut self) -> std::io::Result<()> {
         loop {
             self.candidate

@@ -65,10 +65,6 @@ impl QueueTask {
     /// Returns a queue task, and a handle to it for at most `max_waiters`. It grants while
     /// `leadership` makes this process the leader, and publishes its state to `lease_state`. Must
     /// be called within a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses a timer.
     pub fn new(
         config: Config,
         max_waiters: usize,
