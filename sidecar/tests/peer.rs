@@ -197,7 +197,7 @@ fn the_peer_ignores_an_update_while_its_session_starts_are_used_up() {
 }
 
 #[test]
-fn the_peer_takes_a_whole_window_for_one_of_24_hours() {
+fn the_peer_assumes_that_each_window_has_24_hours() {
     let first = limits(2, 2, 60 * SECOND);
     let end = 25 * HOUR;
     assert_eq!(times(&peer(first, &ASKS, end)), [0, 5 * SECOND, 24 * HOUR]);

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_line_is_one_line_and_drives_no_terminal_whatever_its_fields_hold() {
+    fn a_log_line_is_one_line_without_control_characters_whatever_its_fields_contain() {
         for format in [Format::Text, Format::Json] {
             for colored in [false, true] {
                 let log = Shared::default();

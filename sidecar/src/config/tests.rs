@@ -216,7 +216,7 @@ fn an_address_that_may_hold_a_secret_is_not_repeated() {
 }
 
 #[test]
-fn a_file_takes_precedence_over_a_token_which_is_checked_all_the_same() {
+fn a_token_file_takes_precedence_but_the_token_is_still_checked() {
     let both = |token| [("DISCORD_TOKEN", token), ("DISCORD_TOKEN_FILE", "/t")];
     assert_eq!(settings(&both("a")).token, TokenSource::File("/t".into()));
     assert!(refusal(&both("not a token")).starts_with("DISCORD_TOKEN is not accepted"));

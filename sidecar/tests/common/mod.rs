@@ -21,9 +21,19 @@ pub(crate) const TOKEN: &str = "t0ken.of-the.bot";
 /// A test that waits longer has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running server, killed when dropped.
+/// A process, killed when dropped.
+pub(crate) struct Killed(pub(crate) Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running server.
 pub(crate) struct Server {
-    child: Child,
+    child: Killed,
     pub(crate) queue: SocketAddr,
     pub(crate) admin: SocketAddr,
     log: Receiver<String>,
@@ -80,7 +90,7 @@ impl Server {
         Self {
             queue: address("queue_address"),
             admin: address("admin_address"),
-            child,
+            child: Killed(child),
             log,
         }
     }
@@ -153,29 +163,23 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.child.0.id().to_string();
         let kill = Command::new("kill").args([signal, &pid]).status();
         assert!(kill.unwrap().success());
     }
 
     /// Returns the memory of the process in KiB: now (`VmRSS`), or at most (`VmHWM`).
     pub(crate) fn memory(&self, which: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).unwrap();
         let (_, rest) = status.split_once(&format!("{which}:")).unwrap();
         rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Waits until the process has ended by itself.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        let ended = || self.child.try_wait().unwrap();
+        let ended = || self.child.0.try_wait().unwrap();
         wait_for("an end of the process", ended, String::new)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -154,7 +154,7 @@ fn a_disconnect_is_noticed_immediately_after_any_request() {
 }
 
 #[test]
-fn a_client_that_closes_its_half_of_the_connection_is_gone_and_takes_no_grant() {
+fn a_client_that_closes_its_half_of_the_connection_is_disconnected_and_not_granted() {
     let spacing = Duration::from_secs(2);
     let server = Server::start(&[("IDENTIFY_INTERVAL", "2s")]);
     let start = granted(&mut server.ask(0));

@@ -6,12 +6,12 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{BINARY, GRANT, PATIENCE, Server};
+use crate::common::{BINARY, GRANT, Killed, PATIENCE, Server};
 
 /// The address of the server for clients behind the router.
 const SERVER: &str = "10.2.0.2";
@@ -118,7 +118,7 @@ impl Network {
             (&client, "left", "10.1.0.1", "10.1.0.2"),
             (&server, "right", "10.2.0.1", SERVER),
         ] {
-            let pid = end.0.id();
+            let pid = end.0.0.id();
             router.run(&format!(
                 "ip link add name {link} type veth peer name cable netns {pid} &&
                  ip addr add {gateway}/24 dev {link} && ip link set {link} up"
@@ -182,7 +182,7 @@ impl Network {
 }
 
 /// A network namespace, which ends with its process.
-struct Namespace(Child, bool);
+struct Namespace(Killed, bool);
 
 impl Namespace {
     /// The process ends with this one at the latest, because it reads a pipe of it.
@@ -195,9 +195,9 @@ impl Namespace {
         let Ok(child) = child else {
             panic!("{NEEDED}");
         };
-        let mut namespace = Self(child, root);
+        let mut namespace = Self(Killed(child), root);
         let mut made = [0; 5];
-        let stdout = namespace.0.stdout.as_mut().unwrap();
+        let stdout = namespace.0.0.stdout.as_mut().unwrap();
         assert!(stdout.read_exact(&mut made).is_ok(), "{NEEDED}");
         namespace
     }
@@ -205,7 +205,7 @@ impl Namespace {
     /// Returns a command that becomes this program, in this network.
     fn enter(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.0.id().to_string(), "-n"]);
+        command.args(["-t", &self.0.0.id().to_string(), "-n"]);
         if !self.1 {
             command.args(["-U", "--preserve-credentials"]);
         }
@@ -216,13 +216,6 @@ impl Namespace {
     fn run(&self, script: &str) {
         let status = self.enter("sh").args(["-c", script]).status();
         assert!(status.unwrap().success(), "{script}\n{NEEDED}");
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -237,7 +230,7 @@ fn ask(from: &Namespace, (host, port): (&str, SocketAddr), target: &str) -> Comm
 }
 
 struct Client {
-    process: Child,
+    _process: Killed,
     received: Arc<Mutex<String>>,
 }
 
@@ -255,7 +248,10 @@ impl Client {
                 all.lock().unwrap().push_str(&chunk);
             }
         });
-        Self { process, received }
+        Self {
+            _process: Killed(process),
+            received,
+        }
     }
 
     /// Returns everything that has arrived.
@@ -270,12 +266,5 @@ impl Client {
             assert!(start.elapsed() < most, "no grant, but {received:?}");
             thread::sleep(Duration::from_millis(5));
         }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

@@ -37,7 +37,7 @@ async fn at_the_limit_an_idle_connection_is_closed_and_a_waiting_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_leader_with_all_forwarded_requests_that_it_may_hold_answers_probes() {
+async fn a_leader_at_its_limit_of_forwarded_requests_answers_probes() {
     let pod = Pod::busy_leader().await;
     let leader = Leader {
         holder: pod.holder(),

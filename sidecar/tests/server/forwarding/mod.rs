@@ -239,7 +239,7 @@ async fn a_leader_whose_right_has_lapsed_grants_only_when_it_is_renewed() {
 }
 
 #[tokio::test]
-async fn after_a_stall_requests_are_forwarded_again_and_keep_their_place() {
+async fn after_a_stall_requests_are_forwarded_again_and_keep_their_position() {
     let (leader, follower) = Pod::busy_leader_and_follower().await;
     let _client = follower.ask("shard=1").await;
     leader.wait_for(&[1]).await;

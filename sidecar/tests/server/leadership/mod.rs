@@ -26,9 +26,9 @@ async fn server() -> FakeApiServer {
 
 /// Starts a leader and its follower.
 async fn leader_and_follower(server: &FakeApiServer) -> (Pod, Pod) {
-    let mut one = Pod::start(server, "one").await;
+    let one = Pod::start(server, "one").await;
     one.until_it_leads().await;
-    let mut two = Pod::start(server, "two").await;
+    let two = Pod::start(server, "two").await;
     two.until_it_follows(&one).await;
     (one, two)
 }
@@ -44,20 +44,20 @@ async fn renewed(server: &FakeApiServer) {
 #[tokio::test]
 async fn a_leader_that_is_cut_off_is_replaced_and_follows_when_it_returns() {
     let server = server().await;
-    let (mut one, mut two) = leader_and_follower(&server).await;
+    let (one, two) = leader_and_follower(&server).await;
     let judge = Judge::of([&one, &two]);
     server.faults(one.token(), |faults| faults.cut = true);
     two.until_it_leads().await;
     assert!(!one.may_grant());
     server.faults(one.token(), |faults| faults.cut = false);
     one.until_it_follows(&two).await;
-    judge.found_one_leader().await;
+    judge.found_one_leader();
 }
 
 #[tokio::test]
 async fn a_leader_that_resigns_is_replaced_immediately() {
     let server = server().await;
-    let (one, mut two) = leader_and_follower(&server).await;
+    let (one, two) = leader_and_follower(&server).await;
     let judge = Judge::of([&one, &two]);
     one.resign();
     let released = server.until(|lease| holder(lease).is_empty()).await;
@@ -67,7 +67,7 @@ async fn a_leader_that_resigns_is_replaced_immediately() {
     );
     two.until_it_leads().await;
     one.until_it_has_left().await;
-    judge.found_one_leader().await;
+    judge.found_one_leader();
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_slow_api_server_and_edits_of_other_clients_do_not_change_the_leader()
     }
     renewed(&server).await;
     assert_eq!(holder(&server.lease().unwrap()), held);
-    judge.found_one_leader().await;
+    judge.found_one_leader();
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_token_that_is_no_longer_accepted_is_read_again() {
 async fn answers_that_are_no_lease_are_retried() {
     let server = server().await;
     let bodies: [&[u8]; 4] = [b"", b"<html>", b"{}", &[0xff; 4 * 1024 * 1024]];
-    let (mut one, two) = leader_and_follower(&server).await;
+    let (one, two) = leader_and_follower(&server).await;
     let judge = Judge::of([&one, &two]);
     for body in bodies {
         for pod in [&one, &two] {
@@ -135,7 +135,7 @@ async fn answers_that_are_no_lease_are_retried() {
     // A 404 that is not about the Lease does not make a pod forget the leader. If the Lease
     // has expired meanwhile, either of the two may acquire it.
     until_one_leads_and_the_other_follows([&one, &two]).await;
-    judge.found_one_leader().await;
+    judge.found_one_leader();
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn a_follower_whose_watch_fails_replaces_a_silent_leader() {
     ];
     futures::future::join_all(faults.map(|fault| async move {
         let server = server().await;
-        let mut one = Pod::start(&server, "one").await;
+        let one = Pod::start(&server, "one").await;
         one.until_it_leads().await;
         let mut two = Pod::prepare(&server, "two");
         server.faults(two.token(), |faults| faults.watch = fault);
@@ -163,7 +163,7 @@ async fn a_follower_whose_watch_fails_replaces_a_silent_leader() {
         assert!(asked < 15, "{fault:?}: {asked} requests");
         server.faults(one.token(), |faults| faults.cut = true);
         two.until_it_leads().await;
-        judge.found_one_leader().await;
+        judge.found_one_leader();
     }))
     .await;
 }

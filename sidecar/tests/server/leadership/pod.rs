@@ -207,20 +207,20 @@ impl Pod {
         may_grant(&self.state.borrow())
     }
 
-    pub(crate) async fn until_it_leads(&mut self) {
+    pub(crate) async fn until_it_leads(&self) {
         self.until("leads", may_grant).await;
     }
 
-    pub(crate) async fn until_it_may_not_grant(&mut self) {
+    pub(crate) async fn until_it_may_not_grant(&self) {
         self.until("may not grant", |state| !may_grant(state)).await;
     }
 
-    pub(crate) async fn until_it_follows(&mut self, other: &Self) {
+    pub(crate) async fn until_it_follows(&self, other: &Self) {
         let pod = other.name;
         self.until("follows", |state| follows(state, pod)).await;
     }
 
-    pub(crate) async fn until_it_follows_holder(&mut self, holder: &str) {
+    pub(crate) async fn until_it_follows_holder(&self, holder: &str) {
         self.until("follows", |state| {
             let leader = state.leader.as_ref();
             leader.is_some_and(|leader| leader.holder == holder)
@@ -235,15 +235,20 @@ impl Pod {
     }
 
     /// Waits until the condition holds. It polls, because a right to grant expires silently.
-    async fn until(&mut self, what: &str, condition: impl Fn(&LeadershipState) -> bool) {
-        let satisfied = async {
-            while !condition(&self.state.borrow()) {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if timeout(PATIENCE, satisfied).await.is_err() {
-            panic!("{} {what}: not {:?}", self.name, *self.state.borrow());
+    async fn until(&self, what: &str, condition: impl Fn(&LeadershipState) -> bool) {
+        let state = || format!("{} {what}: not {:?}", self.name, *self.state.borrow());
+        until(|| condition(&self.state.borrow()), state).await;
+    }
+}
+
+async fn until(condition: impl Fn() -> bool, instead: impl Fn() -> String) {
+    let satisfied = async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
         }
+    };
+    if timeout(PATIENCE, satisfied).await.is_err() {
+        panic!("{}", instead());
     }
 }
 
@@ -256,15 +261,11 @@ pub(crate) async fn until_one_leads_and_the_other_follows([one, two]: [&Pod; 2])
     let led_by = |leader: &Pod, other: &Pod| {
         leader.may_grant() && follows(&other.state.borrow(), leader.name)
     };
-    let satisfied = async {
-        while !led_by(one, two) && !led_by(two, one) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    if timeout(PATIENCE, satisfied).await.is_err() {
+    let states = || {
         let states = [one, two].map(|pod| pod.state.borrow().clone());
-        panic!("one leads and the other follows: not {states:?}");
-    }
+        format!("one leads and the other follows: not {states:?}")
+    };
+    until(|| led_by(one, two) || led_by(two, one), states).await;
 }
 
 fn may_grant(state: &LeadershipState) -> bool {
@@ -273,35 +274,19 @@ fn may_grant(state: &LeadershipState) -> bool {
 }
 
 /// Checks continuously that no two pods may grant.
-pub(crate) struct Judge {
-    end: CancellationToken,
-    checking: AbortOnDropHandle<u64>,
-}
+pub(crate) struct Judge(AbortOnDropHandle<()>);
 
 impl Judge {
     pub(crate) fn of(pods: [&Pod; 2]) -> Self {
         let pods = pods.map(|pod| pod.state.clone());
-        let end = CancellationToken::new();
-        let ended = end.clone();
-        let checking = tokio::spawn(async move {
-            let mut checks = 0;
-            while !ended.is_cancelled() {
-                let leaders = pods.iter().filter(|pod| may_grant(&pod.borrow()));
-                assert!(leaders.count() < 2, "two may grant");
-                checks += 1;
+        Self(AbortOnDropHandle::new(tokio::spawn(async move {
+            while pods.iter().filter(|pod| may_grant(&pod.borrow())).count() < 2 {
                 sleep(Duration::from_millis(2)).await;
             }
-            checks
-        });
-        Self {
-            end,
-            checking: AbortOnDropHandle::new(checking),
-        }
+        })))
     }
 
-    pub(crate) async fn found_one_leader(self) {
-        self.end.cancel();
-        let checks = self.checking.await.expect("two may grant");
-        assert!(checks > 0);
+    pub(crate) fn found_one_leader(self) {
+        assert!(!self.0.is_finished(), "two may grant");
     }
 }
