@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, Registry};
 
-use text::{LineWriter, Lines};
+use text::LineWriter;
 
 pub use rate_limit::RateLimit;
 pub use text::{chain, escaped, escaped_json};
@@ -71,13 +71,13 @@ fn lines<W>(
 where
     W: std::io::Write + 'static,
 {
-    let escaping = match format {
-        Format::Text => Lines::Text { colored },
-        Format::Json => Lines::Json,
-    };
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(colored)
-        .with_writer(move || LineWriter::new(writer(), escaping));
+        .with_writer(move || LineWriter {
+            inner: writer(),
+            format,
+            colored,
+        });
     match format {
         Format::Text => lines.fmt_fields(debug_fn(field).delimited(" ")).boxed(),
         Format::Json => lines

@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use crate::Format;
+
 /// Returns an error and its causes on one line: `cannot connect: Connection refused`.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -67,41 +69,26 @@ fn controls_a_terminal(c: char) -> bool {
     c.is_control() || turns_text
 }
 
-/// The kind of escaping of log lines.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Lines {
-    /// For people. Escape characters in colored lines are those of the colors: the formatter
-    /// has escaped all others.
-    Text {
-        /// Whether the lines are colored.
-        colored: bool,
-    },
-    /// One JSON object per line.
-    Json,
-}
-
 /// Writes each event as one line, whatever its fields contain.
 #[derive(Debug)]
 pub(crate) struct LineWriter<W> {
-    inner: W,
-    lines: Lines,
+    pub(crate) inner: W,
+    pub(crate) format: Format,
+    pub(crate) colored: bool,
 }
 
 impl<W> LineWriter<W> {
-    pub(crate) fn new(inner: W, lines: Lines) -> Self {
-        Self { inner, lines }
-    }
-
     fn line(&self, event: &str) -> String {
         let event = event.strip_suffix('\n').unwrap_or(event);
-        let line = match self.lines {
-            Lines::Text { colored: true } => event
-                .split('\x1b')
-                .map(escaped)
-                .collect::<Vec<_>>()
-                .join("\x1b"),
-            Lines::Text { colored: false } => escaped(event).into_owned(),
-            Lines::Json => escaped_json(event).into_owned(),
+        let line = match self.format {
+            Format::Json => escaped_json(event).into_owned(),
+            Format::Text if self.colored => {
+                // The escape characters are those of the colors: the formatter has escaped all
+                // others.
+                let parts: Vec<_> = event.split('\x1b').map(escaped).collect();
+                parts.join("\x1b")
+            }
+            Format::Text => escaped(event).into_owned(),
         };
         line + "\n"
     }
@@ -128,7 +115,6 @@ mod tests {
     use tracing_subscriber::prelude::*;
 
     use super::*;
-    use crate::Format;
 
     const EVIL: &str = "a\x1b[31m\u{9b}2J\r\n\t\x07\u{202e}b\x7fö";
 
