@@ -14,34 +14,27 @@ pub(crate) fn limit_files(groups: &str, mounts: &str) -> Vec<PathBuf> {
         let group = groups
             .lines()
             .filter_map(Group::parse)
-            .find(|group| group.version == mount.version);
+            .find(|group| group.limit_file == mount.limit_file);
         // A group that the mount does not show is above it, as is an unknown one.
         let below = group
             .and_then(|group| group.path.strip_prefix(&mount.root).ok())
             .filter(|path| path.components().all(|c| matches!(c, Component::Normal(_))))
             .unwrap_or(Path::new(""));
-        let file = match mount.version {
-            Version::One => "memory.limit_in_bytes",
-            Version::Two => "memory.max",
-        };
-        files.extend(
-            below
-                .ancestors()
-                .map(|group| mount.point.join(group).join(file)),
-        );
+        let groups = below.ancestors();
+        files.extend(groups.map(|group| mount.point.join(group).join(mount.limit_file)));
     }
     files
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
-}
+/// The file with the limit of a group in version 1.
+const V1: &str = "memory.limit_in_bytes";
+
+/// The file with the limit of a group in version 2.
+const V2: &str = "memory.max";
 
 /// A control group of this process: `ID:CONTROLLERS:PATH`.
 struct Group<'a> {
-    version: Version,
+    limit_file: &'static str,
     path: &'a Path,
 }
 
@@ -50,20 +43,20 @@ impl<'a> Group<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let mut parts = line.splitn(3, ':');
         let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let version = match (id, controllers) {
-            ("0", "") => Version::Two,
-            (_, names) if names.split(',').any(|name| name == "memory") => Version::One,
+        let limit_file = match (id, controllers) {
+            ("0", "") => V2,
+            (_, names) if names.split(',').any(|name| name == "memory") => V1,
             _ => return None,
         };
         let path = Path::new(path);
-        Some(Self { version, path })
+        Some(Self { limit_file, path })
     }
 }
 
 /// A mount of control groups: `ID PARENT DEVICE ROOT POINT OPTIONS [TAGS] - TYPE
 /// SOURCE OPTIONS`.
 struct Mount {
-    version: Version,
+    limit_file: &'static str,
     /// The mounted group.
     root: PathBuf,
     /// The mount point.
@@ -75,14 +68,14 @@ impl Mount {
     fn parse(line: &str) -> Option<Self> {
         let (mount, system) = line.split_once(" - ")?;
         let mut system = system.split(' ');
-        let version = match (system.next()?, system.nth(1)) {
-            ("cgroup2", _) => Version::Two,
-            ("cgroup", Some(options)) if options.split(',').any(|o| o == "memory") => Version::One,
+        let limit_file = match (system.next()?, system.nth(1)) {
+            ("cgroup2", _) => V2,
+            ("cgroup", Some(options)) if options.split(',').any(|o| o == "memory") => V1,
             _ => return None,
         };
         let mut paths = mount.split(' ').skip(3);
         Some(Self {
-            version,
+            limit_file,
             root: unescape(paths.next()?).into(),
             point: unescape(paths.next()?).into(),
         })
@@ -103,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    const V2: &str =
+    const MOUNT: &str =
         "31 23 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
     fn files(groups: &str, mounts: &str) -> Vec<String> {
@@ -115,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_container_with_a_namespace_of_its_own_sees_one_group() {
-        let mounts = format!("22 1 0:20 / /proc rw - proc proc rw\n{V2}");
+        let mounts = format!("22 1 0:20 / /proc rw - proc proc rw\n{MOUNT}");
         let one = ["/sys/fs/cgroup/memory.max"];
         assert_eq!(files("0::/\n", &mounts), one);
         // Outside of its namespace, or unknown.
@@ -126,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_service_of_systemd_is_limited_by_each_slice_above_it() {
-        let files = files("0::/system.slice/bots.slice/my bot.service\n", V2);
+        let files = files("0::/system.slice/bots.slice/my bot.service\n", MOUNT);
         let expected = [
             "/sys/fs/cgroup/system.slice/bots.slice/my bot.service/memory.max",
             "/sys/fs/cgroup/system.slice/bots.slice/memory.max",
@@ -159,7 +152,7 @@ mod tests {
             mounts in "(0|/|\\.\\.| |\n|\\PC){0,40}",
         ) {
             let _ = limit_files(&groups, &mounts);
-            for file in files(&groups, V2) {
+            for file in files(&groups, MOUNT) {
                 prop_assert!(file.starts_with("/sys/fs/cgroup/") && !file.contains("/../"));
             }
         }
