@@ -76,19 +76,20 @@ pub(crate) fn discord(
             findings
         }
         Err((failed, cause)) => {
-            let reached = STAGES.iter().position(|stage| stage == failed);
-            let stages = STAGES.iter().enumerate().map(|(n, stage)| {
-                match reached.map(|reached| n.cmp(&reached)) {
-                    Some(std::cmp::Ordering::Less) => passed(api, *stage),
-                    Some(std::cmp::Ordering::Equal) => {
-                        Finding::failed(*stage, cause, remedy(*stage))
-                    }
-                    _ => Finding::skipped(*stage, "not reached"),
+            let mut has_failed = false;
+            let stages = STAGES.map(|stage| {
+                if stage == *failed {
+                    has_failed = true;
+                    Finding::failed(stage, cause, remedy(stage))
+                } else if has_failed {
+                    Finding::skipped(stage, "not reached")
+                } else {
+                    passed(api, stage)
                 }
             });
             let unknown = |subject| Finding::skipped(subject, "Discord was not reached");
             let rest = [TokenAccepted, SessionStarts].map(unknown);
-            stages.chain(rest).collect()
+            stages.into_iter().chain(rest).collect()
         }
     }
 }
