@@ -42,7 +42,7 @@ fn garbage_gets_no_byte_and_a_waiting_client_is_granted_after_it() {
     let mut memory = Vec::new();
     for batch in 0..8 {
         let seeds = first + batch * 500..first + (batch + 1) * 500;
-        throw(&server, seeds);
+        send_garbage(&server, seeds);
         memory.push(server.memory("VmRSS"));
     }
     // The first batch shows how much memory so many connections need.
@@ -64,8 +64,8 @@ fn garbage_gets_no_byte_and_a_waiting_client_is_granted_after_it() {
 }
 
 /// Sends the garbage of these seeds, on a connection each, all at the same time.
-fn throw(server: &Server, seeds: Range<u64>) {
-    let thrown: Vec<_> = seeds
+fn send_garbage(server: &Server, seeds: Range<u64>) {
+    let sent: Vec<_> = seeds
         .map(|seed| {
             let garbage = garbage(&mut fastrand::Rng::with_seed(seed));
             let stream = send(server.queue, &garbage);
@@ -76,7 +76,7 @@ fn throw(server: &Server, seeds: Range<u64>) {
     let last = server.ask(4_000_000_000);
     server.wait_for_state("4000000000");
     drop(last);
-    for (seed, garbage, stream) in thrown {
+    for (seed, garbage, stream) in sent {
         // Those that wait, or whose request is incomplete, would wait without end.
         let _ = stream.shutdown(Shutdown::Write);
         let text = garbage[..garbage.len().min(500)].escape_ascii();
@@ -216,14 +216,14 @@ fn a_client_that_never_reads_is_disconnected_and_delays_no_other() {
     granted(&mut server.ask(4095));
     let before = server.memory("VmRSS");
     thread::scope(|scope| {
-        let deaf: Vec<_> = (0..4)
+        let clients: Vec<_> = (0..4)
             .map(|n| {
                 let queue = server.queue;
                 scope.spawn(move || never_read(queue, n * 1000))
             })
             .collect();
         let mut shard = 4000;
-        while !deaf.iter().all(|client| client.is_finished()) {
+        while !clients.iter().all(|client| client.is_finished()) {
             let asked = Instant::now();
             granted(&mut server.ask(shard));
             assert!(asked.elapsed() < IN_TIME, "{:?}", asked.elapsed());

@@ -135,7 +135,7 @@ fn an_event_stream_that_is_not_read_takes_little_memory() {
     let mut reader = open(&server, "GET", "/events");
     line(&mut reader, "data: ");
     let before = server.memory("VmRSS");
-    let _deaf: Vec<_> = (0..15).map(|_| open(&server, "GET", "/events")).collect();
+    let _unread: Vec<_> = (0..15).map(|_| open(&server, "GET", "/events")).collect();
     // Each is a change, with an event of some kilobytes.
     for shard in 0..24 {
         granted(&mut server.ask(shard));

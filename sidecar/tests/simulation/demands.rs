@@ -51,27 +51,24 @@ impl World {
         }
     }
 
-    /// Returns what a pod exports now; none if it does not run.
-    fn snapshot(&mut self, pod: usize) -> Option<Snapshot> {
+    /// Returns what a pod exports now; none if it does not run, or if it may grant.
+    fn exports_without_right(&mut self, pod: usize) -> Option<Snapshot> {
         let pod = &mut self.pods[pod];
+        let now = pod.clock.at(self.now);
         let runs = !pod.gone && pod.inbox.is_none();
-        runs.then(|| pod.snapshot(pod.clock.at(self.now)))
+        let snapshot = runs.then(|| pod.snapshot(now));
+        snapshot.filter(|_| !pod.may_grant(now))
     }
 
     fn demand_no_stale_exports(&mut self, pod: usize) {
-        let may_grant = self.pods[pod].may_grant(self.pods[pod].clock.at(self.now));
-        if let Some(snapshot) = self.snapshot(pod)
-            && snapshot.leader_view.is_some()
-            && !may_grant
-        {
-            let view = snapshot.leader_view;
+        let exports = self.exports_without_right(pod);
+        if let Some(view) = exports.and_then(|snapshot| snapshot.leader_view) {
             self.violate(Rule::Exports, format!("pod {pod} exports {view:?}"));
         }
     }
 
     fn demand_no_stale_text(&mut self, pod: usize) {
-        let may_grant = self.pods[pod].may_grant(self.pods[pod].clock.at(self.now));
-        if let Some(snapshot) = self.snapshot(pod).filter(|_| !may_grant) {
+        if let Some(snapshot) = self.exports_without_right(pod) {
             let exported = exports_of_a_leader(&snapshot);
             if !exported.is_empty() {
                 self.violate(Rule::Exports, format!("pod {pod} exports {exported:?}"));
