@@ -2,7 +2,6 @@
 //! are durations since a common instant.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 /// One request.
@@ -43,11 +42,11 @@ pub struct Figures {
     /// Waiting requests.
     pub waiting: usize,
     /// The shortest time between two grants of one bucket.
-    pub earliest: Option<Duration>,
+    pub shortest_spacing: Option<Duration>,
     /// The longest time without a grant in a bucket with waiting requests.
-    pub gap: Duration,
+    pub longest_gap: Duration,
     /// The longest time without a grant in any bucket while requests waited.
-    pub silence: Duration,
+    pub longest_silence: Duration,
 }
 
 impl Figures {
@@ -67,32 +66,10 @@ impl Figures {
             closed: ended(|end| matches!(end, End::Closed(_))),
             refused: ended(|end| matches!(end, End::Refused(_))),
             waiting: waits.iter().filter(|wait| wait.end.is_none()).count(),
-            earliest: buckets
-                .values()
-                .filter_map(|bucket| shortest_spacing(bucket))
-                .min(),
-            gap: gaps.max().unwrap_or_default(),
-            silence: longest_gap(&waits.iter().collect::<Vec<_>>(), now),
+            shortest_spacing: buckets.values().filter_map(|bucket| spacing(bucket)).min(),
+            longest_gap: gaps.max().unwrap_or_default(),
+            longest_silence: longest_gap(&waits.iter().collect::<Vec<_>>(), now),
         }
-    }
-}
-
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let earliest = self
-            .earliest
-            .map_or_else(|| "none".to_owned(), |e| format!("{:.3} s", seconds(e)));
-        write!(
-            f,
-            "{} grants, shortest spacing {earliest}, longest gap in a bucket with waiting requests \
-             {:.3} s, in any bucket {:.3} s, connections closed {}, refused {}, still waiting {}",
-            self.grants,
-            seconds(self.gap),
-            seconds(self.silence),
-            self.closed,
-            self.refused,
-            self.waiting,
-        )
     }
 }
 
@@ -119,9 +96,9 @@ pub fn list(waits: &[Wait]) -> String {
             asked,
             end,
         } = wait;
-        let asked = seconds(*asked);
+        let asked = asked.as_secs_f64();
         let end = match end {
-            Some((at, end)) => format!("{:.3} {end:?}", seconds(*at)),
+            Some((at, end)) => format!("{:.3} {end:?}", at.as_secs_f64()),
             None => "waits".to_owned(),
         };
         format!("bucket {bucket} shard {shard} at {target}: {asked:.3} to {end}\n")
@@ -130,7 +107,7 @@ pub fn list(waits: &[Wait]) -> String {
 }
 
 /// The shortest time between two grants.
-fn shortest_spacing(waits: &[&Wait]) -> Option<Duration> {
+fn spacing(waits: &[&Wait]) -> Option<Duration> {
     let grants = grants(waits.iter().copied());
     grants.windows(2).map(|pair| pair[1] - pair[0]).min()
 }
@@ -180,10 +157,6 @@ fn longest_gap(waits: &[&Wait], now: Duration) -> Duration {
     }
 }
 
-fn seconds(length: Duration) -> f64 {
-    length.as_secs_f64()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,14 +189,14 @@ mod tests {
         elsewhere.target = "another".to_owned();
         let others = [15_650, 10_400].map(|at| granted(0, 0, at));
         let waits = [&others[..], &[granted(1, 0, 5300), elsewhere]].concat();
-        let earliest = |waits: &[Wait]| Figures::of(waits, ms(16_000)).earliest;
-        assert_eq!(earliest(&waits), Some(ms(5200)));
-        assert_eq!(earliest(&waits[2..]), None);
+        let shortest_spacing = |waits: &[Wait]| Figures::of(waits, ms(16_000)).shortest_spacing;
+        assert_eq!(shortest_spacing(&waits), Some(ms(5200)));
+        assert_eq!(shortest_spacing(&waits[2..]), None);
     }
 
     #[test]
     fn a_gap_begins_with_the_last_grant_or_the_first_request_and_may_not_have_ended() {
-        let gap = |waits: [Wait; 2], now| Figures::of(&waits, ms(now)).gap.as_millis();
+        let gap = |waits: [Wait; 2], now| Figures::of(&waits, ms(now)).longest_gap.as_millis();
         // No request waits from 10 to 1000.
         let idle = [granted(0, 0, 10), granted(0, 1000, 1100)];
         assert_eq!(gap(idle, 2000), 100);
@@ -242,7 +215,10 @@ mod tests {
     fn a_grant_in_another_bucket_ends_the_silence_and_not_the_gap() {
         let waits = [granted(0, 0, 3000), granted(1, 0, 2000)];
         let figures = Figures::of(&waits, ms(3000));
-        assert_eq!((figures.gap, figures.silence), (ms(3000), ms(2000)));
+        assert_eq!(
+            (figures.longest_gap, figures.longest_silence),
+            (ms(3000), ms(2000))
+        );
     }
 
     #[test]
@@ -261,6 +237,6 @@ mod tests {
             figures.grants,
             figures.waiting,
         ];
-        assert_eq!((counts, figures.gap), ([1; 4], ms(10)));
+        assert_eq!((counts, figures.longest_gap), ([1; 4], ms(10)));
     }
 }

@@ -21,7 +21,7 @@ fn queues_outlive_upgrade_rollback_and_removal(helm: Helm) {
     let definition = Definition::borrow();
     let namespace = &namespace(&helm.name("life"));
     let (chart, watch) = (chart(), watch("", namespace));
-    let uid = || namespace.field("gwq/bot", ".metadata.uid").unwrap();
+    let uid = || namespace.field("gwq/bot", ".metadata.uid");
 
     // Without `--wait`: there is no image of that time, and today's operator lacks rights.
     let first = checkout("e2e/history/gateway-queue-operator-0.1.0.tgz");

@@ -157,7 +157,7 @@ fn walk(above: &str, schema: &Value, fields: &mut BTreeSet<String>) {
 }
 
 /// The value at a place: a part of a child, and a path in it.
-fn value_at(children: &Children, name: &str, place: &str) -> Value {
+pub(crate) fn value_at(children: &Children, name: &str, place: &str) -> Value {
     let (part, within) = place.split_once(' ').unwrap();
     let template = "/spec/template";
     let container = "/spec/template/spec/containers/0";

@@ -84,19 +84,27 @@ pub(crate) struct ScaledOperator {
 
 impl ScaledOperator {
     pub(crate) fn to(replicas: u8) -> Self {
-        let path = "--output=jsonpath={.spec.replicas}";
-        let replicas_before = of_operator("get deployment", path).unwrap();
+        let path = "jsonpath={.spec.replicas}";
+        let get = format!("get deployment/{} --output={path}", OPERATOR.1);
+        let replicas_before = operator_kubectl(&get).unwrap();
         let scaled = Self { replicas_before };
-        of_operator("scale deployment", &format!("--replicas={replicas}")).unwrap();
+        scaled.scale(&replicas.to_string()).unwrap();
         scaled
+    }
+
+    fn scale(&self, replicas: &str) -> Result<String, String> {
+        operator_kubectl(&format!(
+            "scale deployment/{} --replicas={replicas}",
+            OPERATOR.1
+        ))
     }
 }
 
 impl Drop for ScaledOperator {
     fn drop(&mut self) {
-        let replicas = format!("--replicas={}", self.replicas_before);
-        let back = of_operator("scale deployment", &replicas)
-            .and_then(|_| of_operator("rollout status deployment", "--timeout=90s"));
+        let rollout = format!("rollout status deployment/{} --timeout=90s", OPERATOR.1);
+        let scaled = self.scale(&self.replicas_before);
+        let back = scaled.and_then(|_| operator_kubectl(&rollout));
         // A panic while a test fails would abort the process.
         if let Err(error) = back {
             eprintln!("cannot restart the operator: {error}");
@@ -104,12 +112,9 @@ impl Drop for ScaledOperator {
     }
 }
 
-/// Runs a command of kubectl about the operator's Deployment.
-pub(crate) fn of_operator(command: &str, options: &str) -> Result<String, String> {
-    let (namespace, name) = OPERATOR;
-    kubectl(&format!(
-        "--namespace {namespace} {command} {name} {options}"
-    ))
+/// Runs kubectl in the namespace of the operator.
+pub(crate) fn operator_kubectl(arguments: &str) -> Result<String, String> {
+    kubectl(&format!("--namespace {} {arguments}", OPERATOR.0))
 }
 
 /// The image of the operator.
@@ -123,11 +128,9 @@ pub(crate) fn shards_image() -> String {
 }
 
 fn image(namespace: &str, deployment: &str) -> String {
-    let path = "{.spec.template.spec.containers[0].image}";
-    kubectl(&format!(
-        "get deployment {deployment} --namespace {namespace} --output=jsonpath={path}"
-    ))
-    .unwrap()
+    let get = format!("get deployment/{deployment} --namespace {namespace}");
+    let path = "jsonpath={.spec.template.spec.containers[0].image}";
+    kubectl(&format!("{get} --output={path}")).unwrap()
 }
 
 /// Prints a line even if the test passes: the harness captures only what macros print.

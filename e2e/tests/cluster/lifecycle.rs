@@ -137,7 +137,7 @@ fn a_queue_without_a_token_is_ready_and_reports_its_max_concurrency() {
     namespace.wait_until_ready("plain");
     let concurrency = wait_for("the status", PATIENCE, || {
         let field = namespace.field("gwq/plain", ".status.maxConcurrency");
-        field.ok().filter(|value| !value.is_empty())
+        (!field.is_empty()).then_some(field)
     });
     assert_eq!(concurrency, "16");
 }

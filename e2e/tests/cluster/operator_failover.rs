@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::api::{Api, DEPLOYMENT, LEASE, POD, is_ready};
-use crate::kubectl::{ELECTION, Namespace, OPERATOR, ScaledOperator, kubectl, say};
+use crate::kubectl::{ELECTION, Namespace, OPERATOR, ScaledOperator, operator_kubectl, say};
 use crate::schedule::Phase;
 use crate::wait::{wait_for, wait_until};
 
@@ -53,11 +53,7 @@ fn an_operator_on_standby_takes_over_from_a_leader_that_stops_or_is_killed() {
 /// children.
 fn takeover(api: &Api, namespace: &Namespace, pod: &str, queue: &str, how: &str) -> Duration {
     let started = Instant::now();
-    kubectl(&format!(
-        "--namespace {} delete pod {pod} --wait=false {how}",
-        OPERATOR.0
-    ))
-    .unwrap();
+    operator_kubectl(&format!("delete pod {pod} --wait=false {how}")).unwrap();
     // Otherwise the stopping operator might still create the children.
     wait_until("another operator to become the leader", PATIENCE, || {
         holder(api) != pod

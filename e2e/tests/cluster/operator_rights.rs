@@ -11,7 +11,7 @@ use crate::api::{Api, BUDGET, LEASE, POD, QUEUE, SERVICE};
 use crate::children::Children;
 use crate::faults::node::api_server_was_starting;
 use crate::kubectl::{
-    Namespace, OPERATOR, ScaledOperator, discord_api, kubectl, run_started, say, variable,
+    Namespace, OPERATOR, ScaledOperator, discord_api, operator_kubectl, run_started, say, variable,
 };
 use crate::reasons::Context;
 use crate::schedule::Phase;
@@ -34,12 +34,7 @@ const FORBIDDEN: [&str; 2] = ["forbidden", "system:serviceaccount:"];
 fn no_request_of_the_operator_was_forbidden_in_any_test() {
     let namespace = Namespace::in_phase("rights", Phase::Log);
     let api = Api::new();
-    let deployment = format!("deployment/{}", OPERATOR.1);
-    let log = kubectl(&format!(
-        "logs --namespace {} {deployment} --tail=-1",
-        OPERATOR.0
-    ))
-    .unwrap();
+    let log = operator_kubectl(&format!("logs deployment/{} --tail=-1", OPERATOR.1)).unwrap();
     // A rotated log would lack its beginning.
     let first = log.lines().find_map(time);
     let whole =
@@ -79,11 +74,7 @@ fn an_operator_with_rights_in_one_namespace_serves_that_namespace_only() {
     // The operator of all namespaces would serve this one, too.
     let _stopped = ScaledOperator::to(0);
     let own = format!("--selector=app.kubernetes.io/instance={}", OPERATOR.1);
-    kubectl(&format!(
-        "wait --for=delete pod --namespace {} {own} --timeout=60s",
-        OPERATOR.0
-    ))
-    .unwrap();
+    operator_kubectl(&format!("wait --for=delete pod {own} --timeout=60s")).unwrap();
     let other = namespace.another("narrow-other");
     let _release = Release::install(namespace);
     api.apply_queue(other.name(), "my-bot", &json!({})).unwrap();

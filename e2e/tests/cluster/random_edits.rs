@@ -67,8 +67,8 @@ fn after_two_hundred_random_edits_everything_is_as_if_freshly_applied() {
     let started = Instant::now();
     for (queue, spec) in editor.specs.iter().enumerate() {
         let name = format!("fresh-{queue}");
-        api.apply_queue(editor.namespace, &name, &with_own_secret(spec, &name))
-            .unwrap();
+        let spec = with_own_secret(spec, &name);
+        api.apply_queue(editor.namespace, &name, &spec).unwrap();
     }
     settle(PATIENCE, || editor.incomplete("fresh"));
     let converged = catch_unwind(AssertUnwindSafe(|| {

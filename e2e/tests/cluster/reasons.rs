@@ -210,7 +210,7 @@ fn a_missing_secret_is_reported_and_the_queue_grants_once_it_exists() {
     context.reports("my-bot", "Granting", &[]);
     context.has_few_events("my-bot");
     let restarts = ".items[*].status.containerStatuses[*].restartCount";
-    assert_eq!(context.namespace.field("pods", restarts).unwrap(), "0");
+    assert_eq!(context.namespace.field("pods", restarts), "0");
 }
 
 #[test]

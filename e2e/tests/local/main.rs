@@ -4,13 +4,12 @@
 // clippy recognizes only the test functions themselves as tests.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod answers;
 mod fake;
-mod limits;
 mod process;
 mod program;
 #[allow(dead_code)] // The tests of the page use more of it.
 mod queue;
-mod resume;
 mod shards;
 mod specs;
 mod unpaced;

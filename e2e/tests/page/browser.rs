@@ -180,6 +180,12 @@ impl Browser {
         }
     }
 
+    /// Waits until a part of a bucket's lane contains a text.
+    pub(crate) async fn lane(&self, bucket: u32, part: &str, text: &str) {
+        let selector = format!("[data-bucket='{bucket}'] {part}");
+        self.shows(&selector, text).await;
+    }
+
     /// Presses a key in the focused element.
     pub(crate) async fn press(&self, key: &str) {
         let element = self.client.active_element().await.unwrap();

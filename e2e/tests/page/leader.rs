@@ -63,6 +63,6 @@ async fn a_lost_leader_and_its_successor_are_shown() {
     new.expire();
     browser.shows("#headline", "Nothing is granted").await;
     browser.shows("#message", "cannot renew").await;
-    browser.shows("[data-bucket='1'] .next", "blocked").await;
+    browser.lane(1, ".next", "blocked").await;
     assert_eq!(browser.console_errors().await, [""; 0]);
 }

@@ -18,7 +18,7 @@ async fn a_waiting_shard_has_a_countdown_until_its_grant() {
     browser.shows("#link", "live").await;
     browser.shows("#headline", "Ready").await;
     browser.shows("#last", "none in this term").await;
-    browser.shows("[data-bucket='0'] .next", "free").await;
+    browser.lane(0, ".next", "free").await;
     granted(request(queue.clients, 4).await).await;
     browser.shows("#token", "Accepted").await;
     browser.shows("#leader", "This process").await;
@@ -26,13 +26,11 @@ async fn a_waiting_shard_has_a_countdown_until_its_grant() {
     browser.shows("#last", "shard 4 of bucket 0").await;
 
     let waiter = request(queue.clients, 8).await;
-    browser.shows("[data-bucket='0'] .line", "8").await;
+    browser.lane(0, ".line", "8").await;
     let second = request(queue.clients, 12).await;
-    browser.shows("[data-bucket='0'] .line", "8 12").await;
-    browser.shows("[data-bucket='0'] h3", "2 waiting").await;
-    browser
-        .shows("[data-bucket='1'] .line", "none waiting")
-        .await;
+    browser.lane(0, ".line", "8 12").await;
+    browser.lane(0, "h3", "2 waiting").await;
+    browser.lane(1, ".line", "none waiting").await;
     browser.shows("#headline", "Granting").await;
     let first = countdown(&browser).await;
     let started = Instant::now();
@@ -45,10 +43,8 @@ async fn a_waiting_shard_has_a_countdown_until_its_grant() {
     }
     drop(second);
     granted(waiter).await;
-    browser
-        .shows("[data-bucket='0'] .line", "none waiting")
-        .await;
-    browser.shows("[data-bucket='0'] .next", "free in").await;
+    browser.lane(0, ".line", "none waiting").await;
+    browser.lane(0, ".next", "free in").await;
     browser.shows("#last", "shard 8 of bucket 0").await;
     browser.shows("#track b", "8").await;
     browser.shows("#starts", "998").await;
@@ -89,7 +85,7 @@ async fn used_up_session_starts_are_shown_with_the_time_of_the_reset() {
     browser.shows("#starts", "0").await;
     browser.shows("#starts-total", "of 1,000").await;
     browser.shows("#starts-note", "reset in 10 h ").await;
-    browser.shows("[data-bucket='0'] .next", "blocked").await;
+    browser.lane(0, ".next", "blocked").await;
     browser.screenshot_as("exhausted").await;
     fake.set("limits", json!({"remaining": 100})).await;
     granted(waiter).await;
@@ -137,5 +133,5 @@ async fn a_stopped_queue_is_shown_as_not_connected_until_it_is_back() {
     browser.shows("#spacing", "3 buckets").await;
     granted(request(queue.clients, 1).await).await;
     let _waiter = request(queue.clients, 4).await;
-    browser.shows("[data-bucket='1'] .line", "4").await;
+    browser.lane(1, ".line", "4").await;
 }

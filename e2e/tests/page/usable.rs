@@ -44,7 +44,7 @@ async fn the_page_fits_a_phone_and_is_readable_in_light_and_dark_mode() {
     let (queue, _waiters) = busy(&fake).await;
     let browser = Browser::open(queue.admin).await;
     browser.shows("#waiting", "27").await;
-    browser.shows("[data-bucket='0'] .line", "1 more").await;
+    browser.lane(0, ".line", "1 more").await;
     let mut grounds = Vec::new();
     for (name, width, height) in [("desk", 1200, 1000), ("phone", 360, 1300)] {
         for dark in [false, true] {
@@ -95,9 +95,7 @@ async fn the_keyboard_reaches_everything_in_order_and_the_focus_is_visible() {
         .await;
     granted(waiter).await;
     browser.shows(".lane:first-child h3", "Bucket 0").await;
-    browser
-        .shows("[data-bucket='2'] .line", "none waiting")
-        .await;
+    browser.lane(2, ".line", "none waiting").await;
     assert_eq!(browser.eval(FOCUS).await[0], "2");
     let _waiter = request(queue.clients, 10).await;
     browser.shows(".lane:first-child h3", "Bucket 2").await;

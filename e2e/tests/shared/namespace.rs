@@ -40,9 +40,10 @@ impl Namespace {
         serde_json::from_str(&object.unwrap()).unwrap()
     }
 
-    /// Returns one field of an object.
-    pub(crate) fn field(&self, object: &str, path: &str) -> Result<String, String> {
-        self.kubectl(&format!("get {object} --output=jsonpath={{{path}}}"))
+    /// Returns one field of an object; empty if it is not set.
+    pub(crate) fn field(&self, object: &str, path: &str) -> String {
+        let get = format!("get {object} --output=jsonpath={{{path}}}");
+        self.kubectl(&get).unwrap()
     }
 
     /// Applies a GatewayQueue with this spec.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::node::Outage;
 use crate::api::{Api, POD, QUEUE};
 use crate::children::Children;
+use crate::fields::value_at;
 use crate::kubectl::{Namespace, OPERATOR, say};
 use crate::schedule::Phase;
 use crate::wait::{settle, wait_for, wait_until};
@@ -83,17 +84,12 @@ fn behind(queue: &Value, children: &Children) -> Option<String> {
     let name = queue["metadata"]["name"].as_str().unwrap();
     let number: usize = name.trim_start_matches("q-").parse().unwrap();
     let count = children.named(name).count();
-    let env = "/spec/template/spec/containers/0/env";
-    let deployment = children.get("Deployment", name);
-    let env = deployment.and_then(|deployment| deployment.pointer(env)?.as_array());
-    let mut env = env.into_iter().flatten();
-    let value = env.find(|entry| entry["name"] == "SESSION_RESERVE");
-    let value = value.map(|entry| entry["value"].clone());
+    let value = value_at(children, name, "env SESSION_RESERVE");
     let wanted = json!(reserve(number, 1).to_string());
     let observed = &queue["status"]["observedGeneration"];
     let current = *observed == queue["metadata"]["generation"];
-    (count != 6 || value.as_ref() != Some(&wanted) || !current)
-        .then(|| format!("{name}: {count} children, {value:?}, status of generation {observed}"))
+    (count != 6 || value != wanted || !current)
+        .then(|| format!("{name}: {count} children, {value}, status of generation {observed}"))
 }
 
 /// The operator's running pods, and the restarts of each.

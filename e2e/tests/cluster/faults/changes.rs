@@ -26,7 +26,11 @@ fn no_slot_lost(
     let more = format!(", a new leader after {:.1} s", acquired.as_secs_f64());
     outcome.print_none_too_early(scenario, &more);
     outcome.no_connection_closed(None);
-    assert!(outcome.figures.gap <= NO_SLOT_LOST, "{}", outcome.list());
+    assert!(
+        outcome.figures.longest_gap <= NO_SLOT_LOST,
+        "{}",
+        outcome.list()
+    );
     (outcome, acquired)
 }
 

@@ -61,8 +61,11 @@ impl Outcome {
 
     /// Prints the figures of a scenario, and asserts that no grant was too early.
     fn print_none_too_early(&self, scenario: &str, more: &str) {
-        say(&format!("{scenario}: {}{more}", self.figures));
-        let earliest = self.figures.earliest.expect("no two grants in a bucket");
+        say(&format!("{scenario}: {:.3?}{more}", self.figures));
+        let earliest = self
+            .figures
+            .shortest_spacing
+            .expect("no two grants in a bucket");
         assert!(earliest >= INTERVAL, "{earliest:?}\n{}", self.list());
     }
 

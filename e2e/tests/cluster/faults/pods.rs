@@ -79,6 +79,6 @@ fn a_partitioned_leader_does_not_grant_beside_its_successor() {
     outcome.print_none_too_early("leader without API server for 40 s", &more);
     outcome.no_connection_closed(Some("other"));
     assert_eq!(successor, pair.other, "{}", outcome.list());
-    let silence = outcome.figures.silence;
+    let silence = outcome.figures.longest_silence;
     assert!(silence <= back_within(), "{}", outcome.list());
 }

@@ -112,14 +112,12 @@ impl<'a> Queue<'a> {
     /// is released.
     pub(crate) fn holder(&self) -> String {
         let lease = "lease/my-bot";
-        self.namespace.field(lease, ".spec.holderIdentity").unwrap()
+        self.namespace.field(lease, ".spec.holderIdentity")
     }
 
     /// The name of the leader in the status.
     pub(crate) fn leader_in_status(&self) -> String {
-        self.namespace
-            .field("gwq/my-bot", ".status.leader")
-            .unwrap()
+        self.namespace.field("gwq/my-bot", ".status.leader")
     }
 
     /// The status and the message of a condition.
@@ -142,22 +140,18 @@ impl<'a> Queue<'a> {
     /// When the Lease was acquired, by the clock of this machine.
     pub(crate) fn acquired(&self) -> SystemTime {
         let acquired = self.namespace.field("lease/my-bot", ".spec.acquireTime");
-        let acquired: jiff::Timestamp = acquired.unwrap().parse().unwrap();
+        let acquired: jiff::Timestamp = acquired.parse().unwrap();
         acquired.into()
     }
 
     /// The address of the Service.
     pub(crate) fn service(&self) -> Target {
         let service = self.namespace.get("service/my-bot");
-        let ip: IpAddr = service["spec"]["clusterIP"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap();
-        let port = service["spec"]["ports"][0]["port"].as_u64().unwrap();
+        let ip = service["spec"]["clusterIP"].as_str().unwrap();
+        let port = &service["spec"]["ports"][0]["port"];
         Target {
             name: "service",
-            address: (ip, port.try_into().unwrap()).into(),
+            address: format!("{ip}:{port}").parse().unwrap(),
         }
     }
 
