@@ -14,7 +14,7 @@ pub struct Wait {
     /// The test's name for the target of the request.
     pub target: String,
     /// When the request was sent.
-    pub asked: Duration,
+    pub sent: Duration,
     /// When and how it ended; none while it waits.
     pub end: Option<(Duration, End)>,
 }
@@ -93,15 +93,15 @@ pub fn list(waits: &[Wait]) -> String {
             shard,
             bucket,
             target,
-            asked,
+            sent,
             end,
         } = wait;
-        let asked = asked.as_secs_f64();
+        let sent = sent.as_secs_f64();
         let end = match end {
             Some((at, end)) => format!("{:.3} {end:?}", at.as_secs_f64()),
             None => "waits".to_owned(),
         };
-        format!("bucket {bucket} shard {shard} at {target}: {asked:.3} to {end}\n")
+        format!("bucket {bucket} shard {shard} at {target}: {sent:.3} to {end}\n")
     };
     waits.iter().map(line).collect()
 }
@@ -125,10 +125,10 @@ fn longest_gap(waits: &[&Wait], now: Duration) -> Duration {
             Some((_, End::Refused(_))) => {}
             Some((at, end)) => {
                 let granted = *end == End::Granted;
-                events.push((wait.asked, Event::Start));
+                events.push((wait.sent, Event::Start));
                 events.push((*at, Event::End { granted }));
             }
-            None => events.push((wait.asked, Event::Start)),
+            None => events.push((wait.sent, Event::Start)),
         }
     }
     // The sort is stable, and a start is pushed before its end.
@@ -165,22 +165,22 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    fn wait(bucket: u32, asked: u64, end: Option<(u64, End)>) -> Wait {
+    fn wait(bucket: u32, sent: u64, end: Option<(u64, End)>) -> Wait {
         Wait {
             shard: bucket,
             bucket,
             target: "one".to_owned(),
-            asked: ms(asked),
+            sent: ms(sent),
             end: end.map(|(at, end)| (ms(at), end)),
         }
     }
 
-    fn granted(bucket: u32, asked: u64, at: u64) -> Wait {
-        wait(bucket, asked, Some((at, End::Granted)))
+    fn granted(bucket: u32, sent: u64, at: u64) -> Wait {
+        wait(bucket, sent, Some((at, End::Granted)))
     }
 
-    fn closed(bucket: u32, asked: u64, at: u64) -> Wait {
-        wait(bucket, asked, Some((at, End::Closed("reset".to_owned()))))
+    fn closed(bucket: u32, sent: u64, at: u64) -> Wait {
+        wait(bucket, sent, Some((at, End::Closed("reset".to_owned()))))
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A real Prometheus scrapes a queue and an operator, as the chart's monitors say, and evaluates
-//! the chart's alerts and the expressions of its dashboard.
+//! A real Prometheus scrapes a queue and an operator, as the chart's monitors configure it, and
+//! evaluates the chart's alerts and the expressions of its dashboard.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -139,7 +139,7 @@ fn every_panel_shows_data_and_no_alert_fires_while_a_queue_is_well() {
     });
 }
 
-/// Creates the kinds of prometheus-operator, which stay: the chart uses them only if told to.
+/// Creates the kinds of prometheus-operator, which stay: the chart uses them only if a value enables it.
 fn create_kinds() {
     for kind in ["podmonitors", "prometheusrules", "servicemonitors"] {
         let file = format!("{}/{kind}-crd.json", variable("MONITORS"));

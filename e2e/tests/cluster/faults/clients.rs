@@ -146,7 +146,7 @@ impl Shared {
             shard,
             bucket: shard % self.buckets,
             target: target.name.to_owned(),
-            asked: self.started.elapsed(),
+            sent: self.started.elapsed(),
             end: None,
         });
         waits.len() - 1
