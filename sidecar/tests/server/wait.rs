@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 
-use crate::common::{Server, answer, closed_silently, granted};
+use crate::common::{GRANT, PATIENCE, Server, answer, closed_silently, granted};
 
 /// Returns the value of a header.
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
@@ -115,4 +115,21 @@ fn on_one_connection_only_the_request_that_opted_in_is_refused() {
         server.send(b"GET /?shard=0&wait=0 HTTP/1.1\r\nhost: q\r\n\r\nnonsense\r\n\r\n");
     refused(&mut client);
     assert!(closed_silently(client));
+}
+
+#[test]
+fn clients_that_are_refused_repeatedly_are_all_granted_in_the_end() {
+    let server = Server::start(&[("IDENTIFY_INTERVAL", "100ms")]);
+    granted(&mut server.ask(99));
+    let mut waiting: Vec<u32> = (0..5).collect();
+    let deadline = Instant::now() + PATIENCE;
+    // None is connected for longer than it takes to be refused.
+    while !waiting.is_empty() {
+        assert!(Instant::now() < deadline, "{waiting:?}");
+        waiting.retain(|shard| {
+            let (_, body) = answer(&mut server.ask_with(&format!("shard={shard}&wait=0.02")));
+            body != GRANT
+        });
+    }
+    server.has_metric("gateway_queue_grants_total 6\n");
 }
