@@ -300,10 +300,7 @@ impl RequestContext {
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response<Full<Bytes>> {
-        let json = refusal.json();
-        self.gate
-            .authorize(Pass::Refusal, self.body_bytes(json.as_bytes()));
-        let mut response = self.response(StatusCode::TOO_MANY_REQUESTS, json.into());
+        let mut response = self.refusal(StatusCode::TOO_MANY_REQUESTS, refusal.json());
         let headers = response.headers_mut();
         headers.insert(RETRY_AFTER, refusal.retry_after_seconds().into());
         headers.insert(X_RETRY_AFTER_MS, refusal.retry_after_ms().into());
@@ -312,10 +309,13 @@ impl RequestContext {
 
     fn malformed(&self, malformed: Malformed) -> Response<Full<Bytes>> {
         self.context.route.metrics.refused("malformed");
-        let json = malformed.json();
-        self.gate
-            .authorize(Pass::Refusal, self.body_bytes(json.as_bytes()));
-        self.response(StatusCode::BAD_REQUEST, json.into())
+        self.refusal(StatusCode::BAD_REQUEST, malformed.json())
+    }
+
+    fn refusal(&self, status: StatusCode, json: String) -> Response<Full<Bytes>> {
+        let body_bytes = self.body_bytes(json.as_bytes());
+        self.gate.authorize(Pass::Refusal, body_bytes);
+        self.response(status, json.into())
     }
 
     /// Returns how many bytes of the body are sent after the head.
