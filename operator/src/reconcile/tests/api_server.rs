@@ -55,57 +55,64 @@ fn conflict(query: &str, object: &Value, existing: &Value) -> Option<&'static st
 }
 
 impl ApiServer {
-    pub(super) fn answer(&mut self, parts: &Parts, mut object: Value) -> Option<(u16, Value)> {
-        let (method, path) = (&parts.method, parts.uri.path().to_owned());
-        self.calls.push((method.clone(), path.clone()));
-        if self.hang.is_some_and(|part| path.contains(part)) {
-            return None;
-        }
-        let refusals = match *method {
+    /// The code and the body of a response; none if the call is never answered.
+    pub(super) fn answer(&mut self, parts: &Parts, object: Value) -> Option<(u16, Value)> {
+        let path = parts.uri.path();
+        self.calls.push((parts.method.clone(), path.to_owned()));
+        let hangs = self.hang.is_some_and(|part| path.contains(part));
+        (!hangs).then(|| self.respond(parts, path, object))
+    }
+
+    fn respond(&mut self, parts: &Parts, path: &str, object: Value) -> (u16, Value) {
+        let refusals = match parts.method {
             Method::GET => &mut self.hide,
             _ => &mut self.refuse,
         };
-        Some(if let Some(code) = refusal(refusals, &path) {
-            failure(code, "it is forbidden here")
-        } else if *method == Method::GET {
-            self.read(&path)
-        } else if self.terminates {
-            terminating()
-        } else if *method == Method::DELETE {
-            self.delete(&path, &object["preconditions"]["uid"])
-        } else if *method == Method::POST {
-            let path = format!("{path}/my-bot");
-            match self.objects.contains_key(&path) {
-                true => failure(409, "there is one already"),
-                false => self.store(path, object, "Update"),
+        if let Some(code) = refusal(refusals, path) {
+            return failure(code, "it is forbidden here");
+        }
+        match parts.method {
+            Method::GET => self.read(path),
+            _ if self.terminates => terminating(),
+            Method::DELETE => self.delete(path, &object["preconditions"]["uid"]),
+            Method::POST => self.create(format!("{path}/my-bot"), object),
+            _ => self.patch(parts, path, object),
+        }
+    }
+
+    fn create(&mut self, path: String, object: Value) -> (u16, Value) {
+        match self.objects.contains_key(&path) {
+            true => failure(409, "there is one already"),
+            false => self.store(path, object, "Update"),
+        }
+    }
+
+    fn patch(&mut self, parts: &Parts, path: &str, mut object: Value) -> (u16, Value) {
+        let kind = parts.headers.get(http::header::CONTENT_TYPE);
+        let kind = kind.map_or("", |kind| kind.to_str().unwrap());
+        if path.ends_with("/status") {
+            return self.write_status(path, kind, &object);
+        }
+        if !kind.starts_with("application/apply-patch") {
+            return self.store(path.to_owned(), object, "Update");
+        }
+        let query = parts.uri.query().unwrap_or_default();
+        let creates = !object["metadata"]["resourceVersion"].is_null();
+        let cause = match self.objects.get(path) {
+            Some(_) if creates => Some("the object has been modified"),
+            Some(existing) => conflict(query, &object, existing),
+            // It would take over an object that another client creates at this moment.
+            None if !creates && object["metadata"]["uid"].is_null() => {
+                return failure(400, "an object cannot be created like this");
             }
-        } else {
-            let kind = parts.headers.get(http::header::CONTENT_TYPE);
-            let kind = kind.map_or("", |kind| kind.to_str().unwrap());
-            if path.ends_with("/status") {
-                return Some(self.write_status(&path, kind, &object));
-            }
-            if !kind.starts_with("application/apply-patch") {
-                return Some(self.store(path, object, "Update"));
-            }
-            let query = parts.uri.query().unwrap_or_default();
-            let creates = !object["metadata"]["resourceVersion"].is_null();
-            let cause = match self.objects.get(&path) {
-                Some(_) if creates => Some("the object has been modified"),
-                Some(existing) => conflict(query, &object, existing),
-                // It would take over an object that another client creates at this moment.
-                None if !creates && object["metadata"]["uid"].is_null() => {
-                    return Some(failure(400, "an object cannot be created like this"));
-                }
-                None => None,
-            };
-            if let Some(cause) = cause {
-                return Some(failure(409, cause));
-            }
-            object["metadata"]["resourceVersion"] = Value::Null;
-            self.apply_annotations(&path, &mut object);
-            self.store(path, object, "Apply")
-        })
+            None => None,
+        };
+        if let Some(cause) = cause {
+            return failure(409, cause);
+        }
+        object["metadata"]["resourceVersion"] = Value::Null;
+        self.apply_annotations(path, &mut object);
+        self.store(path.to_owned(), object, "Apply")
     }
 
     fn read(&self, path: &str) -> (u16, Value) {
