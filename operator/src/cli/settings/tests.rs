@@ -132,31 +132,27 @@ fn the_lease_of_the_election_depends_on_the_namespaces() {
         ("POD_NAME", "operator-1"),
         ("POD_NAMESPACE", "system"),
     ];
-    let candidacy = |namespace: &str, lease| Candidacy {
-        lease,
-        namespace: namespace.to_owned(),
-        identity: "system/operator-1".to_owned(),
-    };
-    // One Lease for all operators of all namespaces, and one in each that is watched.
-    let election = settings(&[], &all).election.unwrap();
-    assert_eq!(
-        election.candidacy(None),
-        candidacy("kube-system", "operator.gatewayqueue.dev")
+    // One Lease for all operators of all namespaces, and one in each that is watched, even if both
+    // Leases are in one namespace.
+    let (one, each) = (
+        "operator.gatewayqueue.dev",
+        "namespace.operator.gatewayqueue.dev",
     );
-    assert_eq!(
-        election.candidacy(Some("bots")),
-        candidacy("bots", "namespace.operator.gatewayqueue.dev")
-    );
-    let flags = ["--leader-election-namespace=shared"];
-    let election = settings(&flags, &all).election.unwrap();
-    // Even if both Leases are in one namespace.
-    let of_shared = candidacy("shared", "namespace.operator.gatewayqueue.dev");
-    assert_eq!(election.candidacy(Some("shared")), of_shared);
-    assert_eq!(
-        election.candidacy(None),
-        candidacy("shared", "operator.gatewayqueue.dev")
-    );
-
+    let shared = ["--leader-election-namespace=shared"].as_slice();
+    for (flags, watched, namespace, lease) in [
+        (&[][..], None, "kube-system", one),
+        (&[], Some("bots"), "bots", each),
+        (shared, None, "shared", one),
+        (shared, Some("shared"), "shared", each),
+    ] {
+        let election = settings(flags, &all).election.unwrap();
+        let expected = Candidacy {
+            lease,
+            namespace: namespace.to_owned(),
+            identity: "system/operator-1".to_owned(),
+        };
+        assert_eq!(election.candidacy(watched), expected);
+    }
     assert_eq!(settings(&["--leader-election=false"], &all).election, None);
     assert_eq!(settings(&[], &[("QUEUE_IMAGE", "q:1")]).election, None);
 }
