@@ -5,6 +5,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::cel::Validator;
 
 use super::*;
@@ -53,6 +59,35 @@ fn check(name: &str) {
 fn the_manifests_of_each_spec_are_those_of_its_file() {
     for name in ["smallest", "usual", "everything"] {
         check(name);
+    }
+}
+
+/// Reads a manifest as the type of its kind, and writes it again without empty fields: a field
+/// that the type does not have is lost.
+fn retyped<T: serde::Serialize + serde::de::DeserializeOwned>(manifest: &Value) -> Value {
+    let typed: T = serde_json::from_value(manifest.clone()).unwrap();
+    let mut written = serde_json::to_value(typed).unwrap();
+    prune(&mut written);
+    written
+}
+
+#[test]
+fn each_field_of_a_manifest_is_one_of_its_type() {
+    for name in ["smallest", "usual", "everything"] {
+        let queue = serde_json::from_value(stored(name)).unwrap();
+        for child in children(&queue, &defaults(), false).unwrap() {
+            let retyped = match child.kind {
+                Kind::ServiceAccount => retyped::<ServiceAccount>,
+                Kind::Role => retyped::<Role>,
+                Kind::RoleBinding => retyped::<RoleBinding>,
+                Kind::Lease => retyped::<Lease>,
+                Kind::Service => retyped::<Service>,
+                Kind::PodDisruptionBudget => retyped::<PodDisruptionBudget>,
+                Kind::NetworkPolicy => retyped::<NetworkPolicy>,
+                Kind::Deployment => retyped::<Deployment>,
+            };
+            assert_eq!(retyped(&child.manifest), child.manifest, "{name}");
+        }
     }
 }
 
