@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 /// The maximum number of buckets, in one process and from Discord.
@@ -67,10 +68,14 @@ impl Limits {
 /// Reads a JSON object: serde alone would accept a list for a struct, too.
 fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
     if !json.trim_ascii_start().starts_with(b"{") {
-        return Err("the response is not from Discord (no JSON object)".to_owned());
+        return Err("the response is not from Discord: it is no JSON object".to_owned());
     }
     serde_json::from_slice(json).map_err(|error| {
-        let (kind, line, column) = (error.classify(), error.line(), error.column());
-        format!("the response is not from Discord ({kind:?} at line {line}, column {column})")
+        let (line, column) = (error.line(), error.column());
+        let fault = match error.classify() {
+            Category::Data => "a field is missing or has another type",
+            _ => "it is not valid JSON",
+        };
+        format!("the response is not from Discord: {fault}, at line {line}, column {column}")
     })
 }

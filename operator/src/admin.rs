@@ -47,7 +47,7 @@ pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, registry: R
             Ok((socket, _)) => socket,
             Err(error) => {
                 if let Some(suppressed) = refused.allow(Instant::now()) {
-                    tracing::warn!(%error, suppressed, "accept failed");
+                    tracing::warn!(error = error.to_string(), suppressed, "accept failed");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -69,7 +69,7 @@ pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, registry: R
                 .header_read_timeout(HEADER_TIMEOUT)
                 .serve_connection(TokioIo::new(socket), service);
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "admin connection failed");
+                tracing::debug!(error = error.to_string(), "admin connection failed");
             }
             drop(permit);
         });

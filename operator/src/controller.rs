@@ -113,6 +113,12 @@ pub(crate) fn retry_later(stored: Arc<Stored>, error: &Error, context: Arc<Conte
     let wait = context.backoffs.failed(queue, fastrand::f64());
     let (namespace, name) = (stored.namespace(), stored.name_any());
     let retry_in_ms = ms(wait);
-    tracing::warn!(namespace, queue = name, %error, retry_in_ms, "reconcile failed");
+    tracing::warn!(
+        namespace,
+        queue = name,
+        error = error.to_string(),
+        retry_in_ms,
+        "reconcile failed"
+    );
     Action::requeue(wait)
 }

@@ -59,8 +59,19 @@ pub(crate) async fn body(
 /// Returns the innermost cause of an error. The outer ones contain the URL.
 pub fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
+    let mut is_dns = false;
     while let Some(source) = cause.source() {
         cause = source;
+        is_dns |= cause.to_string() == "dns error";
     }
-    cause.to_string()
+    let text = cause.to_string();
+    if !is_dns {
+        return text;
+    }
+    // The resolver's own text contains its query as Rust prints it.
+    match text.strip_prefix("error response: ") {
+        Some(code) => format!("the DNS server answered {code}"),
+        None if text.contains("no records found") => "DNS has no address for it".to_owned(),
+        None => format!("the DNS server did not answer: {text}"),
+    }
 }

@@ -63,6 +63,9 @@ pub(crate) fn products(mut images: Vec<Image>) -> Vec<Image> {
 pub(crate) fn push(workspace: &Workspace, images: &[Image], registry: &str) -> Result<()> {
     let progress = &workspace.progress;
     let registry = registry.trim_end_matches('/');
+    if registry.contains("://") {
+        bail!("{registry} is not accepted: a registry is HOST[:PORT][/PATH], without a scheme");
+    }
     let logs = workspace.target.join("images");
     packages::ensure(progress, PUSH, &logs.join("apt.log"))?;
     for image in images {
@@ -76,6 +79,14 @@ pub(crate) fn push(workspace: &Workspace, images: &[Image], registry: &str) -> R
         copy.arg(format!("docker-archive:{}", image.archive.display()))
             .arg(&to);
         Logged::new("pushing an image", logs.join("push.log")).run(progress, &copy)?;
+    }
+    println!("--set global.imageRegistry={registry}");
+    for image in images {
+        let value = match image.name.as_str() {
+            "gateway-queue" => "queueImage.tag",
+            _ => "image.tag",
+        };
+        println!("--set-string {value}={}", image.tag);
     }
     Ok(())
 }

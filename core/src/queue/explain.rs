@@ -51,10 +51,10 @@ fn blocked_by(snapshot: &Snapshot, about: &About) -> Option<String> {
     Some(match view.blocked_by? {
         BlockedBy::TokenMissing => {
             let remedy = match about.pod {
-                Some(_) => "Create the Secret and the key that the GatewayQueue names",
+                Some(_) => "Create or correct the Secret that the GatewayQueue names",
                 None => "Write the bot's token to the file that DISCORD_TOKEN_FILE names",
             };
-            format!("The queue has no token{cause}. {remedy}; no restart is needed.")
+            format!("The queue has no usable token{cause}. {remedy}; no restart is needed.")
         }
         BlockedBy::TokenRejected => {
             let place = match about.pod {

@@ -108,7 +108,7 @@ async fn without_a_token_the_page_shows_what_to_do() {
     let browser = Browser::open(queue.admin).await;
     browser.shows("#headline", "Nothing is granted").await;
     browser
-        .shows("#message", "The queue has no token: cannot read /")
+        .shows("#message", "The queue has no usable token: cannot read /")
         .await;
     browser.shows("#message", "DISCORD_TOKEN_FILE").await;
     browser.shows("#token", "Missing").await;

@@ -76,11 +76,12 @@ pub(super) fn session_starts_available(
     let Some(entry) = entry else {
         return unpublished(inputs, Reason::SessionStartsUnknown);
     };
-    // The last error of a missing token is about the token, and no request was sent.
-    let last_error = match entry.token {
-        TokenState::Missing => String::new(),
-        _ => last_error(entry),
-    };
+    // The last error is about the token: no request was sent.
+    if entry.token == TokenState::Missing {
+        let message = "There is no token with which to ask Discord; see the condition Ready.";
+        return ConditionValue::unknown(Reason::SessionStartsUnknown, message);
+    }
+    let last_error = last_error(entry);
     match (entry.blocked_by, entry.session_starts) {
         (Some(BlockedBy::SessionStartsExhausted), _) => ConditionValue::no(
             Reason::SessionStartsExhausted,

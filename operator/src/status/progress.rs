@@ -129,7 +129,7 @@ impl Count {
             _ if self.can_grant() => format!("{available} of {desired} pods are ready."),
             _ => format!(
                 "{updated} of {desired} pods run the current spec, and {older} an older one. \
-                 Shards are granted meanwhile if the queue has a leader (see status.leader)."
+                 The queue grants in the meantime if it has a leader (see status.leader)."
             ),
         }
     }

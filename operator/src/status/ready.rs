@@ -60,7 +60,7 @@ pub(super) fn ready(
 fn still_granting(inputs: Inputs<'_>, entry: Option<&Entry>) -> String {
     match (&inputs.observed.leader, entry) {
         (Leader::Pod { name, .. }, Some(entry)) if entry.blocked_by.is_none() => {
-            format!(" Shards are still granted, by {name}.")
+            format!(" {name} still grants.")
         }
         _ => String::new(),
     }
@@ -78,10 +78,10 @@ fn grants_blocked(inputs: Inputs<'_>, blocked_by: BlockedBy, entry: &Entry) -> (
             let last_error = entry.last_error.as_ref();
             let last_error = last_error.map_or_else(String::new, |error| format!(" ({error})"));
             let message = format!(
-                "Secret {secret} does not exist or has no token under key {key}{last_error}. Create \
+                "Secret {secret} has no usable token under key {key}{last_error}. Create or correct \
                  it from a file: `kubectl -n {namespace} create secret generic {secret} \
                  --from-file={key}=FILE --dry-run=client -o yaml | kubectl -n {namespace} apply \
-                 -f -`. {PICKED_UP}"
+                 --server-side --force-conflicts -f -`. {PICKED_UP}"
             );
             (Reason::TokenMissing, message)
         }
@@ -94,11 +94,21 @@ fn grants_blocked(inputs: Inputs<'_>, blocked_by: BlockedBy, entry: &Entry) -> (
         }
         BlockedBy::SessionStartsUnknown => match &entry.last_error {
             Some(error) => {
+                let error = period(error);
+                // The path of the URL may contain a secret.
+                let advice = match spec
+                    .discord_api
+                    .as_deref()
+                    .and_then(|api| api.split('/').nth(2))
+                {
+                    Some(host) => {
+                        format!("check spec.discordApi, and that its pods can reach {host}")
+                    }
+                    None => "check that its pods can reach discord.com".to_owned(),
+                };
                 let message = format!(
-                    "Discord has not reported the session starts yet: {} The queue retries; \
-                     check that its pods can reach {}.",
-                    period(error),
-                    spec.discord_api.as_deref().unwrap_or("discord.com")
+                    "Discord has not reported the session starts yet: {error} The queue retries; \
+                     {advice}."
                 );
                 (Reason::DiscordUnreachable, message)
             }

@@ -219,7 +219,7 @@ fn a_queue_that_grants_is_ready_and_reports_its_state() {
 #[test]
 fn a_blocked_queue_reports_why_and_what_to_do() {
     let missing: &[&str] = &[
-        "Secret discord does not exist or has no token under key bot",
+        "Secret discord has no usable token under key bot",
         "kubectl -n shop create secret generic discord",
         "If the Secret is immutable, create another one",
     ];
@@ -270,7 +270,7 @@ fn what_prevents_an_apply_is_reported_first() {
     assert_eq!(
         message,
         "The API server rejected Deployment my-bot, which is built from spec.pod, spec.image and \
-         others: bad toleration. Shards are still granted, by my-bot-7d9f."
+         others: bad toleration. my-bot-7d9f still grants."
     );
 
     let invalid = Outcome::Invalid("spec.interval is wrong".to_owned());

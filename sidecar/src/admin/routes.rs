@@ -92,7 +92,7 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &Cancellation
             Ok((stream, _)) => stream,
             Err(error) => {
                 if let Some(suppressed) = failures.allow(Instant::now()) {
-                    warn!(%error, suppressed, "accept failed");
+                    warn!(error = error.to_string(), suppressed, "accept failed");
                 }
                 sleep(Duration::from_millis(100)).await;
                 continue;

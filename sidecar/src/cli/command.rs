@@ -158,7 +158,9 @@ fn one_line(error: &clap::Error) -> Invalid {
         _ => false,
     };
     let text = match error.kind() {
-        ErrorKind::InvalidSubcommand => "only flags and commands are accepted".to_owned(),
+        ErrorKind::InvalidSubcommand => {
+            "only flags and the commands status and check are accepted".to_owned()
+        }
         ErrorKind::UnknownArgument if !flag => "too many arguments".to_owned(),
         ErrorKind::TooManyValues => "a flag has a value that it does not accept".to_owned(),
         _ => {
@@ -237,7 +239,10 @@ mod tests {
                 &["--version=hunter2"],
                 "a flag has a value that it does not accept",
             ),
-            (&["hunter2"], "only flags and commands are accepted"),
+            (
+                &["hunter2"],
+                "only flags and the commands status and check are accepted",
+            ),
             (
                 &["--port"],
                 "a value is required for '--port <PORT>' but none was supplied",

@@ -123,7 +123,10 @@ pub async fn report<F>(
             Err(Failure::Conflict) => {}
             Err(error) => {
                 if let Some(suppressed) = failures.allow(Instant::now()) {
-                    warn!(%error, suppressed, "report on the leader failed");
+                    warn!(
+                        error = error.to_string(),
+                        suppressed, "report on the leader failed"
+                    );
                 }
             }
         }

@@ -68,11 +68,13 @@ impl Trust {
                         info!(%file, "CA certificates changed");
                         current.client = client;
                     }
-                    Err(error) => warn!(%file, %error, "new CA certificates unusable"),
+                    Err(error) => {
+                        warn!(%file, error = error.to_string(), "new CA certificates unusable")
+                    }
                 }
                 current.pem = pem;
             }
-            Err(error) => debug!(%file, %error, "CA certificates unreadable"),
+            Err(error) => debug!(%file, error = error.to_string(), "CA certificates unreadable"),
         }
         current.client.clone()
     }
@@ -85,7 +87,7 @@ fn trusting(ca: &Path, pem: &[u8], limits: Limits) -> Result<Client, Unusable> {
     }
     if let Some(error) = refused.first() {
         let (file, used, refused) = (ca.display(), roots.len(), refused.len());
-        warn!(%file, used, refused, %error, "some CA certificates refused");
+        warn!(%file, used, refused, error = error.to_string(), "some CA certificates refused");
     }
     // The API server is not behind a proxy to the internet.
     http_client::client(roots, limits.response, |builder| {

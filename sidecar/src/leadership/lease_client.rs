@@ -149,7 +149,7 @@ impl Lease {
         let authorization = authorization(&self.token);
         let task = tokio::spawn(async move {
             if let Err(error) = pass_on(request, authorization, sender).await {
-                debug!(%error, "lease watch failed");
+                debug!(error = error.to_string(), "lease watch failed");
             }
         });
         Watch {

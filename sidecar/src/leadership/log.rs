@@ -30,7 +30,11 @@ pub(crate) fn write(event: Event) {
         }
         Event::Ready => info!("lease read"),
         Event::Unreachable { request, error } => {
-            warn!(%error, operation = request.as_str(), "lease request failed");
+            warn!(
+                error = error.to_string(),
+                operation = request.as_str(),
+                "lease request failed"
+            );
         }
         Event::Reachable(request) => {
             info!(

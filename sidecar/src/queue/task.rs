@@ -105,7 +105,7 @@ impl QueueTask {
     pub async fn run(mut self) -> io::Result<()> {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         if let Current::Missing(detail) = &*self.tokens.borrow() {
-            warn!(%detail, "token missing");
+            warn!(detail, "token missing");
         }
         loop {
             self.log_blocked();
@@ -287,7 +287,7 @@ impl QueueTask {
         match self.queue.token_changed(token, boot_time::now()) {
             TokenChange::Returned => info!("token found again"),
             TokenChange::New => info!("token changed"),
-            TokenChange::Missing(detail) => warn!(%detail, "token missing"),
+            TokenChange::Missing(detail) => warn!(detail, "token missing"),
             TokenChange::None => {}
         }
     }

@@ -143,7 +143,7 @@ async fn accept(listener: &TcpListener, context: &Arc<ListenerContext>) {
             Err(error) => {
                 // Usually there is no free file descriptor until a connection is closed.
                 if let Some(suppressed) = failures.allow(time::Instant::now()) {
-                    warn!(%error, suppressed, "accept failed");
+                    warn!(error = error.to_string(), suppressed, "accept failed");
                 }
                 sleep(Duration::from_millis(100)).await;
             }

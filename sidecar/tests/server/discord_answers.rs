@@ -17,7 +17,7 @@ use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
 
 use crate::common::TOKEN;
 
-const NOT_DISCORDS: &str = "the response is not from Discord (";
+const NOT_DISCORDS: &str = "the response is not from Discord: ";
 const INCOMPLETE: &str = "no complete response from Discord at 127.0.0.1: ";
 
 async fn fetch(discord: &ScriptedServer) -> Outcome {

@@ -39,7 +39,7 @@ fn without_a_usable_answer_requests_wait_until_there_is_one() {
         (None, refused),
         (
             Some(response("200 OK", TOKEN)),
-            "the response is not from Discord (",
+            "the response is not from Discord: ",
         ),
         (
             Some(response("429 Slow Down\r\nretry-after: 2", TOKEN)),
