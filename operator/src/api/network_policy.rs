@@ -17,7 +17,8 @@ use super::schema;
 pub struct NetworkPolicySettings {
     /// Whether a NetworkPolicy is created. It allows all clients to reach the admin port (9090),
     /// only the queue's own pods to reach the peer port (9091), and only the clients listed in
-    /// `from`, if any, to reach the queue port. Egress is not limited. Defaults to false.
+    /// `from` (all clients, if it is absent or empty) to reach the queue port. Egress is not
+    /// limited. Defaults to false.
     #[serde(default)]
     pub enabled: bool,
 

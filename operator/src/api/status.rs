@@ -77,7 +77,8 @@ pub struct SessionStarts {
     pub total: i64,
     /// The number of session starts left.
     pub remaining: i64,
-    /// When the period ends and Discord resets the limit. Absent until its first session start.
+    /// When the current period ends and Discord resets the limit. Absent until the first session
+    /// start of a period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub reset_time: Option<Time>,
