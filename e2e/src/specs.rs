@@ -335,4 +335,11 @@ mod tests {
         let mut again = Rng::with_seed(7);
         assert_eq!(all[0], schema().random(&mut again));
     }
+
+    #[test]
+    fn only_fields_of_kubernetes_may_be_refused_in_a_child() {
+        assert!(is_of_kubernetes("pod.resources.limits"));
+        assert!(is_of_kubernetes("pod.affinity"));
+        assert!(!is_of_kubernetes("pod.labels"));
+    }
 }

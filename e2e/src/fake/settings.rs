@@ -48,3 +48,16 @@ impl Settings {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_only_a_token_it_enforces_discords_interval_in_one_bucket() {
+        let token = |name: &str| (name == "DISCORD_TOKEN").then(|| "t".to_owned());
+        let settings = Settings::read(&Environment(&token)).unwrap();
+        assert_eq!(settings.interval, Duration::from_secs(5));
+        assert_eq!(settings.max_concurrency, NonZeroU32::MIN);
+    }
+}

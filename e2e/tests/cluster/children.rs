@@ -213,4 +213,17 @@ mod tests {
         });
         assert_eq!(owned, wanted);
     }
+
+    #[test]
+    fn differences_name_the_field_that_is_changed_or_missing() {
+        let set = |port: u16| BTreeMap::from([("Service", json!({"spec": {"port": port}}))]);
+        assert_eq!(differences("q", &set(1), &set(1)), [""; 0]);
+        let changed = differences("q", &set(1), &set(2));
+        assert_eq!(changed, ["q.Service.spec.port is 1, not 2"]);
+        let missing = differences("q", &BTreeMap::from([("Service", json!({}))]), &set(2));
+        assert!(
+            missing.contains(&"q.Service.spec.port is nothing, not 2".to_owned()),
+            "{missing:?}"
+        );
+    }
 }

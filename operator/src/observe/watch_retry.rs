@@ -172,7 +172,7 @@ mod tests {
         retry.failed(Failure::Refused, now, 1.0);
         retry.failed(Failure::Refused, now, 1.0);
         retry.succeeded();
-        assert_eq!(retry.failed(Failure::Refused, now, 1.0), FIRST_PAUSE);
+        assert_eq!(retry.failed(Failure::Refused, now, 0.0), FIRST_PAUSE / 2);
     }
 
     #[test]

@@ -64,6 +64,6 @@ mod tests {
         assert_eq!(backoffs.failed(a.clone(), 1.0), Duration::from_secs(2));
         assert_eq!(backoffs.failed(b, 1.0), Duration::from_secs(1));
         backoffs.forget(&a);
-        assert_eq!(backoffs.failed(a, 1.0), Duration::from_secs(1));
+        assert_eq!(backoffs.failed(a, 0.0), Duration::from_millis(500));
     }
 }

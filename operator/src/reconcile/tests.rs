@@ -322,6 +322,8 @@ async fn a_foreign_object_is_left_alone_and_nothing_is_created_next_to_it() {
     let action = operator.reconcile().await.unwrap();
     assert_eq!(operator.take_writes(), [STATUS]);
     assert_eq!(operator.reason(), "NameTaken");
+    let message = operator.ready("message");
+    assert!(message.contains("already exist: Service."), "{message}");
     // No watch reports its deletion.
     assert_eq!(action, Action::requeue(NAME_TAKEN_RECHECK));
 }

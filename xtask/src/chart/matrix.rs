@@ -42,6 +42,9 @@ pub(super) fn check(check: &Check<'_>) -> Result<()> {
             if text != check.render(three, &[background, case], &[])? {
                 bail!("helm 3 and helm 4 render different objects with these values:\n{case}");
             }
+            if case.contains("watchNamespaces:") && text.contains("\nkind: ClusterRole") {
+                bail!("there is a ClusterRole or ClusterRoleBinding with these values:\n{case}");
+            }
             objects.extend(text.split("---\n").map(str::to_owned));
             renderings += 1;
         }

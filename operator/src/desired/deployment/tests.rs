@@ -100,6 +100,8 @@ fn empty_resources_are_the_default() {
     }
     let asked = of(json!({"resources": {"requests": {"cpu": "1"}}}));
     assert_eq!(asked.limits, None);
+    let number = of(json!({"resources": {"limits": {"cpu": 1}}}));
+    assert_eq!(number.limits.unwrap()["cpu"].0, "1");
 }
 
 #[test]

@@ -9,6 +9,8 @@ impl Operator {
     /// GatewayQueue `listed`.
     async fn orphans(spec: Value, listed: &GatewayQueue) -> Self {
         let mut operator = Self::new(spec);
+        // So its Lease was created, not applied.
+        operator.born();
         operator.reconcile().await.unwrap();
         let mut api = operator.api();
         api.objects.remove(STATUS);
