@@ -100,6 +100,32 @@ fn known_limits_stay_in_force_while_discord_is_down() {
 }
 
 #[test]
+fn with_few_session_starts_left_a_failed_request_is_why_nothing_is_granted() {
+    let mut discord = ScriptedServer::reporting(2, 3, 60_000);
+    let server = Server::with_discord(&discord, &[]);
+    server.wait_for_state(r#""remaining":3"#);
+    discord.go_down();
+    let mut client = server.ask(0);
+    server.wait_for_state(r#""blocked_by":"session_starts_unknown""#);
+    discord.come_up();
+    granted(&mut client);
+    // They are still few.
+    server.wait_for_state(r#""remaining":2"#);
+    let state = server.wait_for_state(r#""blocked_by":null"#);
+    assert!(state.contains(r#""last_error":null"#), "{state}");
+}
+
+#[test]
+fn numbers_that_no_gauge_and_no_time_can_hold_are_accepted() {
+    let discord = ScriptedServer::reporting(1, u64::MAX, u64::MAX);
+    let server = Server::with_discord(&discord, &[]);
+    granted(&mut server.ask(0));
+    server.has_metric(&format!("session_starts_remaining {}\n", i64::MAX));
+    let state = server.wait_for_state(r#""reset_time":null"#);
+    assert!(state.contains(r#""blocked_by":null"#), "{state}");
+}
+
+#[test]
 fn used_up_session_starts_return_when_discord_reports_a_new_window() {
     const EXHAUSTED: &str = "session_starts_exhausted";
     let discord = ScriptedServer::reporting(16, 3, 1500);
@@ -116,6 +142,7 @@ fn used_up_session_starts_return_when_discord_reports_a_new_window() {
     assert!(took > Duration::from_millis(1400), "{took:?}");
     // At the start, for the first grants because few are left, and for the third.
     assert_eq!(discord.received().len(), 3);
+    server.has_metric("gateway_queue_discord_requests_total{outcome=\"success\"} 3\n");
     server.signal("-TERM");
     let reason = format!(r#""reason":"{EXHAUSTED}""#);
     let reported = server
