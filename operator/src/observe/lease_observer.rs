@@ -44,7 +44,8 @@ pub struct Seen {
 }
 
 impl LeaseObserver {
-    /// Records a Lease that a watch returned. Returns false if it was only renewed.
+    /// Records a Lease that a watch returned. Returns false if it was only renewed, and in time:
+    /// a renewal of an expired Lease ends what was reported about its leader.
     pub fn saw(&self, lease: &Lease, now: Instant) -> bool {
         let key = key_of(lease);
         let rest = without_renewal(lease);
@@ -64,6 +65,7 @@ impl LeaseObserver {
             return true;
         };
         before.deleted = false;
+        let is_change = before.rest != rest || before.has_expired(now);
         if before.spec != lease.spec || before.rest.metadata.uid != lease.metadata.uid {
             before.spec.clone_from(&lease.spec);
             before.seen = Seen {
@@ -71,7 +73,6 @@ impl LeaseObserver {
                 changed: true,
             };
         }
-        let is_change = before.rest != rest;
         before.rest = rest;
         is_change
     }
@@ -105,6 +106,17 @@ impl Observation {
         self.spec
             .as_ref()
             .is_some_and(|spec| spec.holder_identity.is_some() || spec.acquire_time.is_some())
+    }
+
+    fn has_expired(&self, now: Instant) -> bool {
+        let seconds = self
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.lease_duration_seconds);
+        let duration = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        duration.is_some_and(|seconds| {
+            now.saturating_duration_since(self.seen.since) >= Duration::from_secs(seconds)
+        })
     }
 
     fn is_recent(&self, now: Instant) -> bool {

@@ -133,8 +133,8 @@ fn own_name<K: Resource>(child: &K) -> Vec<String> {
     child.meta().name.clone().into_iter().collect()
 }
 
-/// Records an event of a Lease. Returns false for a renewal, which is no reason to reconcile:
-/// each queue has one every few seconds.
+/// Records an event of a Lease. Returns false for a renewal in time, which is no reason to
+/// reconcile: each queue has one every few seconds.
 fn is_change(lease_observer: &LeaseObserver, event: &Event<Lease>, now: Instant) -> bool {
     match event {
         Event::Apply(lease) | Event::InitApply(lease) => lease_observer.saw(lease, now),
@@ -175,11 +175,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_renewal_of_a_lease_does_not_trigger_a_reconcile() {
+    fn only_a_renewal_in_time_of_a_lease_does_not_trigger_a_reconcile() {
         let lease = |name: &str, renewed: &str| {
             serde_json::from_value::<Lease>(serde_json::json!({
                 "metadata": {"name": name, "namespace": "shop", "resourceVersion": renewed},
-                "spec": {"renewTime": format!("2026-11-23T12:00:{renewed}.000000Z")},
+                "spec": {
+                    "leaseDurationSeconds": 15,
+                    "renewTime": format!("2026-11-23T12:00:{renewed}.000000Z"),
+                },
             }))
             .unwrap()
         };
@@ -191,9 +194,12 @@ mod tests {
         assert!(change(Event::InitApply(lease("my-bot", "01")), 0));
         assert!(change(Event::InitDone, 0));
         assert!(!change(Event::Apply(lease("my-bot", "02")), 5));
-        assert!(change(Event::Delete(lease("my-bot", "02")), 9));
+        // It had expired, which the status may have reported.
+        assert!(change(Event::Apply(lease("my-bot", "03")), 20));
+        assert!(!change(Event::Apply(lease("my-bot", "04")), 25));
+        assert!(change(Event::Delete(lease("my-bot", "04")), 29));
         // A deleted Lease is forgotten after a while.
-        assert!(change(Event::Apply(lease("other", "01")), 66));
+        assert!(change(Event::Apply(lease("other", "01")), 86));
         let owner = crate::testing::owner();
         assert_eq!(lease_observer.of(&owner), None);
     }
