@@ -44,8 +44,8 @@ pub struct Seen {
 }
 
 impl LeaseObserver {
-    /// Records a Lease that a watch returned. Returns false if it was only renewed, and in time:
-    /// a renewal of an expired Lease ends what was reported about its leader.
+    /// Records a Lease that a watch returned. Returns false if it was only renewed, and in time,
+    /// and not for the first time: other renewals end a reported loss of the leader.
     pub fn saw(&self, lease: &Lease, now: Instant) -> bool {
         let key = key_of(lease);
         let rest = without_renewal(lease);
@@ -65,7 +65,8 @@ impl LeaseObserver {
             return true;
         };
         before.deleted = false;
-        let is_change = before.rest != rest || before.has_expired(now);
+        let may_be_lost = !before.seen.changed || before.has_expired(now);
+        let is_change = may_be_lost || before.rest != rest;
         if before.spec != lease.spec || before.rest.metadata.uid != lease.metadata.uid {
             before.spec.clone_from(&lease.spec);
             before.seen = Seen {
@@ -179,15 +180,16 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_is_recorded_and_is_not_a_change() {
+    fn a_renewal_is_recorded_and_only_the_first_is_a_change() {
         let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
         assert!(lease_observer.saw(&held(1), start));
         assert_eq!(lease_observer.of(&owner()), seen(start, false));
-        assert!(!lease_observer.saw(&held(2), after(start, 5)));
+        assert!(lease_observer.saw(&held(2), after(start, 1)), "the first");
+        assert!(!lease_observer.saw(&held(3), after(start, 5)));
         let renewed = seen(after(start, 5), true);
         assert_eq!(lease_observer.of(&owner()), renewed);
         // A restarted watch returns the same again.
-        assert!(!lease_observer.saw(&held(2), after(start, 9)));
+        assert!(!lease_observer.saw(&held(3), after(start, 9)));
         assert_eq!(lease_observer.of(&owner()), renewed);
     }
 

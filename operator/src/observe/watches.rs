@@ -193,6 +193,8 @@ mod tests {
         };
         assert!(change(Event::InitApply(lease("my-bot", "01")), 0));
         assert!(change(Event::InitDone, 0));
+        // The status may say that its leader is lost, from before this operator started.
+        assert!(change(Event::Apply(lease("my-bot", "00")), 4));
         assert!(!change(Event::Apply(lease("my-bot", "02")), 5));
         // It had expired, which the status may have reported.
         assert!(change(Event::Apply(lease("my-bot", "03")), 20));
