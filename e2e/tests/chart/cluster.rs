@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub(crate) use crate::shared::namespace::{Namespace, feed, kubectl, run, variable};
-use crate::shared::wait::retry;
+pub(crate) use crate::common::namespace::{Namespace, feed, kubectl, run, variable};
+use crate::common::wait::retry;
 
 /// How long a busy node may take.
 const PATIENCE: Duration = Duration::from_secs(180);

@@ -9,12 +9,12 @@
 
 mod admission;
 mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
 mod definition;
 mod election;
 mod helm;
 mod life;
 mod monitoring;
 mod notes;
-#[path = "../shared/mod.rs"]
-mod shared;
 mod subchart;

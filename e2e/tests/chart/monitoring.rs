@@ -14,10 +14,10 @@ use url::form_urlencoded::byte_serialize;
 use crate::cluster::{
     Namespace, apply_queue, kubectl, namespace, run, variable, wait_for, without_discord,
 };
+use crate::common::http::get;
+use crate::common::namespace::discord_api;
 use crate::definition::shared;
 use crate::helm::Helm;
-use crate::shared::http::get;
-use crate::shared::namespace::discord_api;
 
 /// Expressions without a result while all is well: what blocks grants, and failures.
 const EMPTY: [&str; 3] = [

@@ -5,9 +5,9 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use crate::cluster::{namespace, run, variable};
+use crate::common::namespace::{TOKEN, discord_api};
 use crate::definition::shared;
 use crate::helm::Helm;
-use crate::shared::namespace::{TOKEN, discord_api};
 
 #[test]
 fn the_commands_that_helm_prints_create_a_queue_and_show_its_state() {

@@ -8,8 +8,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::api::{Api, QUEUE};
+use crate::common::namespace::queue;
 use crate::kubectl::Namespace;
-use crate::shared::namespace::queue;
 
 /// Folders with manifests and documentation.
 const FOLDERS: [&str; 7] = [

@@ -9,7 +9,7 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::shared::namespace;
+use crate::common::namespace;
 
 /// The path of our CustomResourceDefinition.
 pub(crate) const CRD: &str =

@@ -7,9 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::common::namespace;
+pub(crate) use crate::common::namespace::{TOKEN, command, discord_api, kubectl, variable};
 use crate::schedule::{Phase, Slot};
-use crate::shared::namespace;
-pub(crate) use crate::shared::namespace::{TOKEN, command, discord_api, kubectl, variable};
 
 /// An empty namespace, deleted when dropped.
 pub(crate) struct Namespace {

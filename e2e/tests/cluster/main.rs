@@ -7,6 +7,8 @@
 mod admission;
 mod api;
 mod children;
+#[path = "../common/mod.rs"]
+mod common;
 mod faults;
 mod fields;
 mod kubectl;
@@ -20,8 +22,6 @@ mod random_edits;
 mod reasons;
 mod restricted;
 mod schedule;
-#[path = "../shared/mod.rs"]
-mod shared;
 mod specs;
 mod thousand;
 mod wait;

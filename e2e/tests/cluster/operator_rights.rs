@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, BUDGET, LEASE, POD, QUEUE, SERVICE};
 use crate::children::Children;
+use crate::common::namespace::run;
 use crate::faults::node::api_server_was_starting;
 use crate::kubectl::{
     Namespace, OPERATOR, ScaledOperator, discord_api, operator_kubectl, run_started, say, variable,
 };
 use crate::reasons::Context;
 use crate::schedule::Phase;
-use crate::shared::namespace::run;
 use crate::wait::{settle, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, POD, QUEUE};
 use crate::children::Children;
+use crate::common::namespace::queue;
 use crate::kubectl::{Namespace, say, seed};
-use crate::shared::namespace::queue;
 use crate::wait::settle;
 
 const ROUNDS: usize = 30;

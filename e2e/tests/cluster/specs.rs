@@ -11,10 +11,10 @@ use gateway_queue_e2e::specs::{OF_KUBERNETES, Schema, Single, is_of_kubernetes};
 use serde_json::{Value, json};
 
 use crate::api::{Api, CHILDREN, CRD, DEPLOYMENT, EVENT, QUEUE};
+use crate::common::namespace::queue;
 use crate::kubectl::{Namespace, OPERATOR, say, seed};
 use crate::operator_requests::Counters;
 use crate::schedule::Phase;
-use crate::shared::namespace::queue;
 use crate::wait::settle;
 
 const COMBINATIONS: usize = 40;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::api::{ACCOUNT, Api, BINDING, DEPLOYMENT, Kind, LEASE, QUEUE, ROLE, SERVICE, condition};
+use crate::common::namespace::queue;
 use crate::kubectl::{Namespace, say};
 use crate::operator_requests::{Counters, count};
 use crate::schedule::Phase;
-use crate::shared::namespace::queue;
 use crate::wait::settle;
 
 const QUEUES: usize = 1000;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::shared::wait::retry;
+use crate::common::wait::retry;
 
 /// Repeats an attempt until it returns something.
 pub(crate) fn wait_for<T>(

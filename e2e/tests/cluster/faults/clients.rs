@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use super::Outcome;
-use crate::shared::wait::retry;
+use crate::common::wait::retry;
 use crate::wait::wait_until;
 
 const GRANT: &[u8] = b"{\"message\": \"You're free to connect now! :)\"}";

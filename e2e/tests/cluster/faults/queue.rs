@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::clients::Target;
 use crate::api::{condition, is_ready};
+use crate::common::http;
 use crate::kubectl::Namespace;
-use crate::shared::http;
 use crate::wait::wait_for;
 
 const PORT: u16 = 5000;
