@@ -163,17 +163,20 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.0.id().to_string();
+        let pid = self.process().to_string();
         let kill = Command::new("kill").args([signal, &pid]).status();
         assert!(kill.unwrap().success());
     }
 
     /// Returns the memory of the process in KiB: now (`VmRSS`), or at most (`VmHWM`).
     pub(crate) fn memory(&self, which: &str) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process())).unwrap();
         let (_, rest) = status.split_once(&format!("{which}:")).unwrap();
         rest.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.child.0.id()
     }
 
     /// Waits until the process has ended by itself.

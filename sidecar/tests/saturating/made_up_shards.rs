@@ -1,13 +1,15 @@
 //! Clients that invent shard ids as fast as they can neither exceed the memory of a small pod
 //! nor delay a grant.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::setpriority_process;
+use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::alone;
 use crate::common::{PATIENCE, Server, granted, send};
@@ -22,8 +24,8 @@ const ALL_RESERVATIONS: u32 = 40_000;
 /// How many reservations expire before the attack ends.
 const EXPIRED: u32 = 10_000;
 
-/// The time between two grants: short, because the lateness of hundreds of them is measured.
-const INTERVAL: Duration = Duration::from_millis(20);
+/// How often the wait of the queue for a processor is read.
+const SAMPLE: Duration = Duration::from_millis(5);
 
 /// The memory that the process may use, in KiB.
 const MEMORY: u64 = 64 * 1024;
@@ -32,80 +34,76 @@ const MEMORY: u64 = 64 * 1024;
 fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
     let _alone = alone();
     let server = Server::start(&[
+        // Short, because the lateness of hundreds of grants is measured.
         ("IDENTIFY_INTERVAL", "20ms"),
         ("RESERVATION_TTL", "20s"),
         // Each grant with its lateness, and no other line for each request.
         ("RUST_LOG", "info,gateway_queue::queue::task=debug"),
     ]);
+    let process = server.process();
     let (next, over) = (AtomicU32::new(1), AtomicBool::new(false));
+    let queue = server.queue;
     let client = || {
-        let client = send(server.queue, b"");
+        let client = send(queue, b"");
         client.set_nodelay(true).unwrap();
         client
     };
-    let start = Instant::now();
-    let (grants, control) = thread::scope(|scope| {
-        let control = scope.spawn(|| oversleeps(&over));
+    let honest = || {
+        let mut client = client();
+        let start = Instant::now();
+        let (mut grants, mut filled) = (0_u64, None);
+        while grants <= 600
+            || filled.is_none_or(|shards| next.load(Ordering::Relaxed) < shards + EXPIRED)
+        {
+            let end = RESERVATION_TTL + PATIENCE;
+            assert!(start.elapsed() < end, "only {next:?} shards");
+            client
+                .write_all(b"GET /?shard=0 HTTP/1.1\r\nhost: q\r\n\r\n")
+                .unwrap();
+            granted(&mut client);
+            grants += 1;
+            if start.elapsed() > RESERVATION_TTL {
+                filled.get_or_insert(next.load(Ordering::Relaxed));
+            }
+        }
+        assert!(filled > Some(ALL_RESERVATIONS), "only {filled:?} shards");
+        grants
+    };
+    let (grants, samples) = thread::scope(|scope| {
+        let samples = scope.spawn(|| processor_waits(process, &over));
         for _ in 0..16 {
             scope.spawn(|| {
-                // Lowers this thread only: the queue has the processor when it needs it.
-                setpriority_process(None, 19).unwrap();
                 let mut client = client();
                 while !over.load(Ordering::Relaxed) {
                     come_and_go(&mut client, next.fetch_add(1, Ordering::Relaxed));
                 }
             });
         }
-        let mut honest = client();
-        let (mut grants, mut filled) = (0_u64, None);
-        while grants <= 600
-            || filled.is_none_or(|shards| next.load(Ordering::Relaxed) < shards + EXPIRED)
-        {
-            assert!(
-                start.elapsed() < RESERVATION_TTL + PATIENCE,
-                "only {next:?} shards"
-            );
-            honest
-                .write_all(b"GET /?shard=0 HTTP/1.1\r\nhost: q\r\n\r\n")
-                .unwrap();
-            granted(&mut honest);
-            grants += 1;
-            if start.elapsed() > RESERVATION_TTL {
-                filled.get_or_insert(next.load(Ordering::Relaxed));
-            }
-        }
+        let grants = scope.spawn(honest).join();
+        // Also after a failure, for which the scope waits.
         over.store(true, Ordering::Relaxed);
-        assert!(
-            filled > Some(ALL_RESERVATIONS),
-            "too few shards: {filled:?}"
-        );
-        (grants, control.join().unwrap())
+        (grants.unwrap(), samples.join().unwrap())
     });
     let (made_up, peak) = (next.into_inner(), server.memory("VmHWM"));
     server.signal("-TERM");
     let log = server.log_to_the_end();
-    let late: Vec<_> = log.filter_map(|line| lateness(&line)).collect();
-    let (late, control) = (Spread::of(late), Spread::of(control));
+    let (late, own): (Vec<_>, Vec<_>) = log
+        .filter_map(|line| Late::of(&line))
+        .map(|late| (late.by, late.own(&samples)))
+        .unzip();
+    let (late, own) = (Spread::of(late), Spread::of(own));
     println!("{made_up} shards, {grants} grants, {peak} KiB");
-    println!("grants late: {late:?}, a thread that does nothing else: {control:?}");
+    println!("grants late: {late:?}, without the time of other programs: {own:?}");
     assert!(peak < MEMORY, "{peak} KiB at most, of {MEMORY}");
-    assert!(late.count >= grants, "{grants} grants, {late:?}");
-    // Other programs delay any thread alike.
-    for (late_by, control) in [(late.p90, control.p90), (late.p99, control.p99)] {
-        let in_time = Duration::from_millis(5) + control;
-        assert!(late_by <= in_time, "{late:?}, {control:?}");
-    }
-    assert!(
-        late.most <= Duration::from_millis(250) + control.most,
-        "{late:?}, {control:?}"
-    );
+    assert!(own.count >= grants, "{grants} grants");
+    assert!(own.p99 <= Duration::from_millis(5), "{own:?}");
+    assert!(own.most <= Duration::from_millis(250), "{own:?}");
 }
 
 /// The distribution of delays.
 #[derive(Debug)]
 struct Spread {
     count: u64,
-    p90: Duration,
     p99: Duration,
     most: Duration,
 }
@@ -115,31 +113,74 @@ impl Spread {
         all.sort();
         Self {
             count: all.len() as u64,
-            p90: all[all.len() * 90 / 100],
             p99: all[all.len() * 99 / 100],
             most: all[all.len() - 1],
         }
     }
 }
 
-/// Returns how late a thread wakes that sleeps to exact instants like the queue: the share of
-/// the machine.
-fn oversleeps(over: &AtomicBool) -> Vec<Duration> {
-    let mut late = Vec::new();
-    let mut next = Instant::now();
-    while !over.load(Ordering::Relaxed) {
-        next += INTERVAL;
-        thread::sleep(next.saturating_duration_since(Instant::now()));
-        late.push(next.elapsed());
-    }
-    late
+/// How long the threads of the queue had been ready to run without a processor.
+struct ProcessorWait {
+    at: SystemTime,
+    total: Duration,
 }
 
-/// Returns the lateness of a grant in the log: from the instant at which it was due.
-fn lateness(line: &str) -> Option<Duration> {
-    let (_, micros) = line.split_once(r#""late_us":"#)?;
-    let digits = micros.split(|c: char| !c.is_ascii_digit()).next()?;
-    Some(Duration::from_micros(digits.parse().unwrap()))
+impl ProcessorWait {
+    fn now(process: u32) -> Self {
+        let at = SystemTime::now();
+        let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        let nanos = threads.filter_map(|thread| {
+            // A thread that has just ended has no file.
+            let stat = fs::read_to_string(thread.unwrap().path().join("schedstat")).ok()?;
+            let wait = stat.split_whitespace().nth(1).unwrap();
+            Some(wait.parse::<u64>().unwrap())
+        });
+        Self {
+            at,
+            total: Duration::from_nanos(nanos.sum()),
+        }
+    }
+}
+
+/// Reads the waits of this process until `over`.
+fn processor_waits(process: u32, over: &AtomicBool) -> Vec<ProcessorWait> {
+    let mut samples = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        samples.push(ProcessorWait::now(process));
+        thread::sleep(SAMPLE);
+    }
+    samples.push(ProcessorWait::now(process));
+    samples
+}
+
+/// A grant's delay after the instant at which it was due.
+struct Late {
+    by: Duration,
+    until: SystemTime,
+}
+
+impl Late {
+    /// Reads a line of the log, if it reports a grant.
+    fn of(line: &str) -> Option<Self> {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let micros = line["late_us"].as_u64()?;
+        let timestamp: Timestamp = line["timestamp"].as_str()?.parse().unwrap();
+        Some(Self {
+            by: Duration::from_micros(micros),
+            until: timestamp.into(),
+        })
+    }
+
+    /// Returns the delay without the time during which other programs had the processors.
+    fn own(&self, samples: &[ProcessorWait]) -> Duration {
+        let from = self.until - self.by;
+        let before = samples.partition_point(|sample| sample.at <= from);
+        let after = samples.partition_point(|sample| sample.at < self.until);
+        let total = |index: usize| samples.get(index).map(|sample| sample.total);
+        let before = total(before.saturating_sub(1)).unwrap_or_default();
+        let after = total(after).unwrap_or(before);
+        self.by.saturating_sub(after.saturating_sub(before))
+    }
 }
 
 /// Asks without waiting, and reads the answer, which ends with its JSON.
