@@ -206,8 +206,8 @@ pub struct GatewayQueueSpec {
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
 
-    /// When the node pulls the image. If absent, the default of the operator applies; if image
-    /// is set, or the operator has none, that of Kubernetes.
+    /// When the node pulls the image. If absent, the operator's default applies, or the default
+    /// of Kubernetes if image is set or the operator has no default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
 
