@@ -1,7 +1,6 @@
 //! Clients that invent shard ids as fast as they can neither exceed the memory of a small pod
 //! nor delay a grant.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -9,10 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
+use rustix::process::setpriority_process;
 use serde_json::Value;
 
 use crate::alone;
 use crate::common::{PATIENCE, Server, granted, send};
+use crate::processor;
 
 /// How long a reservation is valid: longer than it takes to make all, so that thousands expire
 /// later.
@@ -23,9 +24,6 @@ const ALL_RESERVATIONS: u32 = 40_000;
 
 /// How many reservations expire before the attack ends.
 const EXPIRED: u32 = 10_000;
-
-/// How often the wait of the queue for a processor is read.
-const SAMPLE: Duration = Duration::from_millis(5);
 
 /// The memory that the process may use, in KiB.
 const MEMORY: u64 = 64 * 1024;
@@ -48,62 +46,75 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
         client.set_nodelay(true).unwrap();
         client
     };
-    let honest = || {
-        let mut client = client();
-        let start = Instant::now();
-        let (mut grants, mut filled) = (0_u64, None);
-        while grants <= 600
-            || filled.is_none_or(|shards| next.load(Ordering::Relaxed) < shards + EXPIRED)
-        {
-            let end = RESERVATION_TTL + PATIENCE;
-            assert!(start.elapsed() < end, "only {next:?} shards");
-            client
-                .write_all(b"GET /?shard=0 HTTP/1.1\r\nhost: q\r\n\r\n")
-                .unwrap();
-            granted(&mut client);
-            grants += 1;
-            if start.elapsed() > RESERVATION_TTL {
-                filled.get_or_insert(next.load(Ordering::Relaxed));
-            }
-        }
-        assert!(filled > Some(ALL_RESERVATIONS), "only {filled:?} shards");
-        grants
-    };
+    let start = Instant::now();
     let (grants, samples) = thread::scope(|scope| {
-        let samples = scope.spawn(|| processor_waits(process, &over));
+        // Also after a failure: the scope waits for the clients, which otherwise never end.
+        let end = SetOnDrop(&over);
+        let samples = scope.spawn(|| processor::watch(process, &over));
         for _ in 0..16 {
             scope.spawn(|| {
+                // Lowers this thread only: the queue has the processor when it needs it.
+                setpriority_process(None, 19).unwrap();
                 let mut client = client();
                 while !over.load(Ordering::Relaxed) {
                     come_and_go(&mut client, next.fetch_add(1, Ordering::Relaxed));
                 }
             });
         }
-        let grants = scope.spawn(honest).join();
-        // Also after a failure, for which the scope waits.
-        over.store(true, Ordering::Relaxed);
-        (grants.unwrap(), samples.join().unwrap())
+        let mut honest = client();
+        let (mut grants, mut filled) = (0, None);
+        while grants <= 600
+            || filled.is_none_or(|shards| next.load(Ordering::Relaxed) < shards + EXPIRED)
+        {
+            assert!(
+                start.elapsed() < RESERVATION_TTL + PATIENCE,
+                "only {next:?} shards"
+            );
+            honest
+                .write_all(b"GET /?shard=0 HTTP/1.1\r\nhost: q\r\n\r\n")
+                .unwrap();
+            granted(&mut honest);
+            grants += 1;
+            if start.elapsed() > RESERVATION_TTL {
+                filled.get_or_insert(next.load(Ordering::Relaxed));
+            }
+        }
+        assert!(filled > Some(ALL_RESERVATIONS), "only {filled:?} shards");
+        drop(end);
+        (grants, samples.join().unwrap())
     });
     let (made_up, peak) = (next.into_inner(), server.memory("VmHWM"));
     server.signal("-TERM");
     let log = server.log_to_the_end();
-    let (late, own): (Vec<_>, Vec<_>) = log
+    let (late, unexplained): (Vec<_>, Vec<_>) = log
         .filter_map(|line| Late::of(&line))
-        .map(|late| (late.by, late.own(&samples)))
+        .map(|Late { by, logged }| {
+            let explained = processor::explained(&samples, logged - by, logged);
+            (by, by.saturating_sub(explained))
+        })
         .unzip();
-    let (late, own) = (Spread::of(late), Spread::of(own));
+    assert_eq!(late.len(), grants, "the log has a line for each grant");
+    let (late, unexplained) = (Spread::of(late), Spread::of(unexplained));
     println!("{made_up} shards, {grants} grants, {peak} KiB");
-    println!("grants late: {late:?}, without the time of other programs: {own:?}");
+    println!("grants late: {late:?}; not for want of a processor: {unexplained:?}");
     assert!(peak < MEMORY, "{peak} KiB at most, of {MEMORY}");
-    assert!(own.count >= grants, "{grants} grants");
-    assert!(own.p99 <= Duration::from_millis(5), "{own:?}");
-    assert!(own.most <= Duration::from_millis(250), "{own:?}");
+    for (late_by, limit_ms) in [(unexplained.p99, 5), (unexplained.most, 250)] {
+        let limit = Duration::from_millis(limit_ms);
+        assert!(late_by <= limit, "{late:?}, {unexplained:?}");
+    }
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The distribution of delays.
 #[derive(Debug)]
 struct Spread {
-    count: u64,
     p99: Duration,
     most: Duration,
 }
@@ -112,74 +123,30 @@ impl Spread {
     fn of(mut all: Vec<Duration>) -> Self {
         all.sort();
         Self {
-            count: all.len() as u64,
             p99: all[all.len() * 99 / 100],
             most: all[all.len() - 1],
         }
     }
 }
 
-/// How long the threads of the queue had been ready to run without a processor.
-struct ProcessorWait {
-    at: SystemTime,
-    total: Duration,
-}
-
-impl ProcessorWait {
-    fn now(process: u32) -> Self {
-        let at = SystemTime::now();
-        let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
-        let nanos = threads.filter_map(|thread| {
-            // A thread that has just ended has no file.
-            let stat = fs::read_to_string(thread.unwrap().path().join("schedstat")).ok()?;
-            let wait = stat.split_whitespace().nth(1).unwrap();
-            Some(wait.parse::<u64>().unwrap())
-        });
-        Self {
-            at,
-            total: Duration::from_nanos(nanos.sum()),
-        }
-    }
-}
-
-/// Reads the waits of this process until `over`.
-fn processor_waits(process: u32, over: &AtomicBool) -> Vec<ProcessorWait> {
-    let mut samples = Vec::new();
-    while !over.load(Ordering::Relaxed) {
-        samples.push(ProcessorWait::now(process));
-        thread::sleep(SAMPLE);
-    }
-    samples.push(ProcessorWait::now(process));
-    samples
-}
-
-/// A grant's delay after the instant at which it was due.
+/// A late grant of the client that invents nothing.
 struct Late {
+    /// The delay after the instant at which it was due.
     by: Duration,
-    until: SystemTime,
+    /// When it was logged, shortly after it was written.
+    logged: SystemTime,
 }
 
 impl Late {
-    /// Reads a line of the log, if it reports a grant.
+    /// Reads a line of the log, if it reports such a grant.
     fn of(line: &str) -> Option<Self> {
         let line: Value = serde_json::from_str(line).ok()?;
-        let micros = line["late_us"].as_u64()?;
+        let micros = line["late_us"].as_u64().filter(|_| line["shard"] == 0)?;
         let timestamp: Timestamp = line["timestamp"].as_str()?.parse().unwrap();
         Some(Self {
             by: Duration::from_micros(micros),
-            until: timestamp.into(),
+            logged: timestamp.into(),
         })
-    }
-
-    /// Returns the delay without the time during which other programs had the processors.
-    fn own(&self, samples: &[ProcessorWait]) -> Duration {
-        let from = self.until - self.by;
-        let before = samples.partition_point(|sample| sample.at <= from);
-        let after = samples.partition_point(|sample| sample.at < self.until);
-        let total = |index: usize| samples.get(index).map(|sample| sample.total);
-        let before = total(before.saturating_sub(1)).unwrap_or_default();
-        let after = total(after).unwrap_or(before);
-        self.by.saturating_sub(after.saturating_sub(before))
     }
 }
 
