@@ -11,12 +11,14 @@
 //! use gateway_queue_core::pacing::budget::Rules;
 //! use gateway_queue_core::pacing::pacer::WaiterId;
 //! use gateway_queue_core::pacing::scheduler::{Config, Queue};
+//! use gateway_queue_core::pacing::shard_history::ShardLimit;
 //! use gateway_queue_core::time::Moment;
 //!
 //! let config = Config {
 //!     spacing: Duration::from_millis(5250),
 //!     start_guard: false,
 //!     reservation_ttl: Duration::from_secs(60),
+//!     shard_limit: ShardLimit::NONE,
 //!     max_concurrency: 1,
 //!     rules: Rules {
 //!         interval: Duration::from_secs(5),

@@ -70,7 +70,7 @@ fn the_histories_include_every_rare_case() {
     }
     println!("{sum:?}");
     assert!(
-        sum.len() == 7 && sum.values().all(|count| *count >= 5),
+        sum.len() == 9 && sum.values().all(|count| *count >= 5),
         "{sum:?}"
     );
 }

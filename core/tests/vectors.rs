@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use gateway_queue_core::lease_state::TokenState;
+use gateway_queue_core::pacing::scheduler::Config;
+use gateway_queue_core::pacing::shard_history::ShardLimit;
 use gateway_queue_core::testing::story::{self, Event, Player, Report};
 use gateway_queue_core::time::Moment;
 
@@ -37,6 +39,14 @@ fn play_with(
     config.max_concurrency = m;
     config.start_guard = start_guard;
     config.rules.refresh = Duration::from_secs(refresh);
+    play_config(config, token, events)
+}
+
+fn play_config(
+    config: Config,
+    token: TokenState,
+    events: impl IntoIterator<Item = (f64, Event)>,
+) -> Played {
     let mut player = Player::new(config, token);
     player.counts = true;
     let events = events.into_iter().map(|(at, event)| (moment(at), event));
@@ -231,4 +241,40 @@ fn while_discord_is_unreachable_nothing_is_granted() {
     let story = play(1, TokenState::Unchecked, events);
     // The limits are fetched at 0, 1, 3, 7, 15 and 31.
     assert_eq!(story.grants, [(0, 31.0)]);
+}
+
+/// Plays with one bucket and at most this many grants of a shard within the window.
+fn limited(
+    burst: usize,
+    window: u64,
+    token: TokenState,
+    events: impl IntoIterator<Item = (f64, Event)>,
+) -> Played {
+    let mut config = story::config(Duration::from_secs(60));
+    let window = Duration::from_secs(window);
+    config.shard_limit = ShardLimit { burst, window };
+    play_config(config, token, events)
+}
+
+#[test]
+fn a_shard_that_was_granted_too_often_is_held_and_others_pass() {
+    let events = [0, 0, 0, 0, 0, 1].map(|shard| (0.0, Ask(shard)));
+    let story = limited(3, 100, TokenState::None, events);
+    let grants = [
+        (0, 0.0),
+        (0, 5.0),
+        (0, 10.0),
+        (1, 15.0),
+        (0, 100.0),
+        (0, 105.0),
+    ];
+    assert_eq!(story.grants, grants);
+}
+
+#[test]
+fn discord_is_not_asked_for_a_shard_that_is_held() {
+    let events = [reports(0.0, 1, 3, 3600), (0.0, Ask(0)), (0.0, Ask(0))];
+    let story = limited(1, 60, TokenState::Unchecked, events);
+    assert_eq!(story.grants, [(0, 0.0), (0, 60.0)]);
+    assert_eq!(story.fetches[..2], [0.0, 60.0]);
 }

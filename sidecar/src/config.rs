@@ -12,6 +12,7 @@ use clap::{Arg, ArgMatches};
 use gateway_queue_core::bot_token::BotToken;
 use gateway_queue_core::gateway_bot::MAX_BUCKETS;
 use gateway_queue_core::leadership::election::MAX_DURATION;
+use gateway_queue_core::pacing::shard_history::ShardLimit;
 use gateway_queue_core::protocol::refusal::MIN_RESERVATION_TTL;
 use gateway_queue_telemetry::Format;
 use jiff::SignedDuration;
@@ -24,6 +25,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The shortest duration of a Lease, in which a leader has time for two renewals.
 const MIN_LEASE_DURATION: Duration = Duration::from_secs(3);
+
+/// The maximum number of grants of a shard within a window.
+const MAX_SHARD_BURST: usize = 1000;
 
 /// The API server refuses a longer name of an annotation, without its prefix.
 const MAX_ANNOTATION_NAME_BYTES: usize = 63;
@@ -74,6 +78,7 @@ pub struct Settings {
     pub session_reserve: u64,
     pub refresh_interval: Duration,
     pub reservation_ttl: Duration,
+    pub shard_limit: ShardLimit,
     pub lease: Option<LeaseRef>,
     pub log_format: Format,
     pub log_filter: String,
@@ -172,6 +177,7 @@ impl Source {
             session_reserve: self.read("SESSION_RESERVE", "a whole number, 0 or more")?,
             refresh_interval,
             reservation_ttl: self.reservation_ttl()?,
+            shard_limit: self.shard_limit()?,
             lease: self.lease()?,
             log_format: match self.text("LOG_FORMAT").as_str() {
                 "text" => Format::Text,
@@ -256,6 +262,19 @@ impl Source {
             ),
             kept => Ok(kept),
         }
+    }
+
+    fn shard_limit(&self) -> Result<ShardLimit, Invalid> {
+        let accepted = format!("a whole number, 0 (no limit) to {MAX_SHARD_BURST}");
+        let burst = self.read("SHARD_BURST", &accepted)?;
+        if burst > MAX_SHARD_BURST {
+            return self.refuse("SHARD_BURST", &accepted);
+        }
+        let window = self.duration("SHARD_WINDOW")?;
+        if window.is_zero() {
+            return self.refuse("SHARD_WINDOW", "a duration above zero, such as 10m");
+        }
+        Ok(ShardLimit { burst, window })
     }
 
     fn port(&self, name: &str) -> Result<u16, Invalid> {

@@ -12,6 +12,7 @@ use gateway_queue_core::leadership::leader_health::Health;
 use gateway_queue_core::leadership::state::Role;
 use gateway_queue_core::lease_state::BlockedBy;
 use gateway_queue_core::pacing::discord_retry::Outcome;
+use gateway_queue_core::protocol::request::Report;
 use gateway_queue_core::queue::snapshot::Snapshot;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
@@ -41,6 +42,7 @@ pub struct Metrics {
     lateness: Histogram,
     fetches: Family<Labels<1>, Counter>,
     refused: Family<Labels<1>, Counter>,
+    reports: Family<Labels<1>, Counter>,
     lease: Family<Labels<2>, Counter>,
     forwarded: Family<Labels<1>, Counter>,
     pub(crate) held_requests: Gauge,
@@ -61,6 +63,7 @@ impl Metrics {
             lateness: Histogram::new(LATENESS_SECONDS),
             fetches: Family::default(),
             refused: Family::default(),
+            reports: Family::default(),
             lease: Family::default(),
             forwarded: Family::default(),
             held_requests: Gauge::default(),
@@ -79,7 +82,8 @@ impl Metrics {
             "cancelled_requests", "Waiters that disconnected before their grant", cancelled;
             "reservations_used", "Waiters that returned to their reserved position", reservations_used;
             "invalid_shards", "Accepted requests whose `shard` is missing, invalid or given twice", invalid_shards;
-            "refusals", "Responses other than a grant, to clients with `wait`, by reason", refused;
+            "refusals", "Refusals (429 and 400), to clients with `wait` or `report`, by reason", refused;
+            "reports", "Reports of clients about their shards, by report", reports;
             "lease_requests", "Requests about the Lease, by operation and outcome", lease;
             "forwarded_requests", "Requests forwarded to the leader, by outcome", forwarded;
             "held_requests", "Requests that wait on this pod, whichever pod grants them", held_requests;
@@ -104,6 +108,11 @@ impl Metrics {
 
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    pub(crate) fn reported(&self, report: Report) {
+        let labels = [("report", report.as_str())];
+        self.reports.get_or_create(&labels).inc();
     }
 
     pub(crate) fn lease_request(&self, operation: &'static str, done: bool) {
@@ -149,6 +158,11 @@ impl Metrics {
                 Health::Reachable => Some(1),
                 Health::Unreachable { .. } => Some(0),
             },
+        );
+        gauge(
+            "crash_looping_shards",
+            "Shards that are held because they were granted too often, or were a moment ago",
+            view.and_then(|view| view.crash_looping_count.try_into().ok()),
         );
         gauge(
             "max_concurrency",

@@ -98,6 +98,7 @@ pub async fn run_with(
         spacing: settings.spacing(),
         start_guard: settings.start_guard,
         reservation_ttl: settings.reservation_ttl,
+        shard_limit: settings.shard_limit,
         max_concurrency: settings.max_concurrency,
         rules: Rules {
             interval: settings.interval,

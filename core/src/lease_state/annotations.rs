@@ -26,6 +26,11 @@ const RECOMMENDED_SHARDS: &str = "gatewayqueue.dev/recommended-shards";
 const STARTS_TOTAL: &str = "gatewayqueue.dev/session-starts-total";
 const STARTS_REMAINING: &str = "gatewayqueue.dev/session-starts-remaining";
 const STARTS_RESET: &str = "gatewayqueue.dev/session-starts-reset";
+const INVALID_SESSION_SHARDS: &str = "gatewayqueue.dev/invalid-session-shards";
+const CRASH_LOOPING_SHARDS: &str = "gatewayqueue.dev/crash-looping-shards";
+
+/// The maximum number of shards in each list of an entry: the whole object must stay small.
+pub const MAX_LISTED_SHARDS: usize = 16;
 
 /// The longest error that is written, in bytes: the whole object must stay small.
 const MAX_LAST_ERROR_BYTES: usize = 512;
@@ -88,6 +93,12 @@ pub struct Entry {
     pub recommended_shards: Option<u32>,
     /// The session starts; none without a token, or while they are unknown.
     pub session_starts: Option<SessionStarts>,
+    /// The first [`MAX_LISTED_SHARDS`] shards with more than 3 invalid sessions within ten minutes,
+    /// in ascending order.
+    pub invalid_session_shards: Vec<u32>,
+    /// The first [`MAX_LISTED_SHARDS`] shards that are held because they were granted too often, or
+    /// were a moment ago, in ascending order.
+    pub crash_looping_shards: Vec<u32>,
 }
 
 impl Entry {
@@ -101,6 +112,8 @@ impl Entry {
             max_concurrency: None,
             recommended_shards: None,
             session_starts: None,
+            invalid_session_shards: Vec::new(),
+            crash_looping_shards: Vec::new(),
         }
     }
 
@@ -135,6 +148,8 @@ impl Entry {
             (STARTS_TOTAL, starts.map(|s| text(s.total))),
             (STARTS_REMAINING, starts.map(|s| text(s.remaining))),
             (STARTS_RESET, starts.and_then(|s| s.reset_time).map(text)),
+            (INVALID_SESSION_SHARDS, list(&self.invalid_session_shards)),
+            (CRASH_LOOPING_SHARDS, list(&self.crash_looping_shards)),
         ])
     }
 
@@ -145,6 +160,7 @@ impl Entry {
         let get = |key| annotations.get(key).map(String::as_str);
         let number = |key| get(key).and_then(|v| v.parse::<u64>().ok());
         let small = |key| get(key).and_then(|v| v.parse::<u32>().ok());
+        let shards = |key| get(key).map(listed).unwrap_or_default();
         Some(Self {
             holder: get(HOLDER)?.to_owned(),
             token: get(TOKEN)
@@ -162,12 +178,27 @@ impl Entry {
                     reset_time: get(STARTS_RESET).and_then(|v| v.parse().ok()),
                 },
             ),
+            invalid_session_shards: shards(INVALID_SESSION_SHARDS),
+            crash_looping_shards: shards(CRASH_LOOPING_SHARDS),
         })
     }
 }
 
 fn text(value: impl std::fmt::Display) -> String {
     value.to_string()
+}
+
+/// Returns the first shards, separated by commas; none if there are none.
+fn list(shards: &[u32]) -> Option<String> {
+    let first = shards.iter().take(MAX_LISTED_SHARDS).map(text);
+    let first: Vec<_> = first.collect();
+    (!first.is_empty()).then(|| first.join(","))
+}
+
+/// Reads what [`list`] returns. What is no shard is ignored.
+fn listed(text: &str) -> Vec<u32> {
+    let shards = text.split(',').take(MAX_LISTED_SHARDS);
+    shards.filter_map(|shard| shard.parse().ok()).collect()
 }
 
 /// Returns one line of at most [`MAX_LAST_ERROR_BYTES`] bytes, cut at a character.
@@ -200,6 +231,8 @@ mod tests {
                 remaining: 0,
                 reset_time: Some("2026-11-23T12:00:00Z".parse().unwrap()),
             }),
+            invalid_session_shards: vec![3, 7],
+            crash_looping_shards: vec![7],
         }
     }
 
@@ -229,8 +262,24 @@ mod tests {
         let mut sparse = full();
         sparse.blocked_by = None;
         sparse.session_starts = None;
+        sparse.crash_looping_shards.clear();
         assert!(sparse.annotations().keys().eq(full().annotations().keys()));
         assert_eq!(sparse.annotations()[BLOCKED_BY], None);
+        assert_eq!(sparse.annotations()[CRASH_LOOPING_SHARDS], None);
+    }
+
+    #[test]
+    fn a_list_has_the_first_shards_and_is_read_without_what_is_no_shard() {
+        let mut entry = full();
+        entry.crash_looping_shards = (0..1000).collect();
+        let mut annotations = stored(&entry);
+        let first = "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15";
+        assert_eq!(annotations[CRASH_LOOPING_SHARDS], first);
+        assert_eq!(annotations[INVALID_SESSION_SHARDS], "3,7");
+        let garbage = "4,,x,-1, 5,4294967295,4294967296";
+        annotations.insert(CRASH_LOOPING_SHARDS.to_owned(), garbage.to_owned());
+        let read = Entry::read(&annotations).unwrap();
+        assert_eq!(read.crash_looping_shards, [4, u32::MAX]);
     }
 
     #[test]
@@ -239,6 +288,9 @@ mod tests {
         after.session_starts.as_mut().unwrap().remaining = 7;
         assert!(!after.has_changed_since(&before));
         after.blocked_by = None;
+        assert!(after.has_changed_since(&before));
+        let mut after = full();
+        after.crash_looping_shards.clear();
         assert!(after.has_changed_since(&before));
     }
 

@@ -9,7 +9,8 @@ pub mod last_known;
 mod unreachable;
 
 pub use annotations::{
-    BlockedBy, Entry, HANDOVER, LEADER_ADDRESS, SessionStarts, TOKEN_FINGERPRINT, TokenState,
+    BlockedBy, Entry, HANDOVER, LEADER_ADDRESS, MAX_LISTED_SHARDS, SessionStarts,
+    TOKEN_FINGERPRINT, TokenState,
 };
 pub use handover::{Handover, HandoverRecord};
 pub use unreachable::{Unreachable, obsolete, unreachable};

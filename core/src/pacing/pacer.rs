@@ -7,16 +7,22 @@
 //! grant takes two calls: [`Pacer::grant`] picks the waiter and blocks its bucket, then
 //! [`Pacer::written`] starts the spacing, or [`Pacer::unwritten`] unblocks the bucket for the next
 //! waiter. Every call takes O(log waiters + log buckets), except for a change of the number of
-//! buckets.
+//! buckets, and for a grant with which its shard reaches its limit.
 
-use std::collections::{BTreeSet, HashMap};
+pub mod breaker;
+
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::gateway_bot::MAX_BUCKETS;
 use crate::leadership::term::ReceivedHandover;
+use crate::pacing::agenda::{Agenda, Entry};
 use crate::pacing::reservations::{Place, Reservations};
+use crate::pacing::shard_history::{ShardHistory, ShardLimit};
+use crate::pacing::shards_until::ShardsUntil;
 pub use crate::pacing::wait_list::WaiterId;
 use crate::pacing::wait_list::{WaitList, Waiting};
+use crate::protocol::request::Shard;
 use crate::time::Moment;
 
 /// The permission of a waiter to identify.
@@ -60,11 +66,15 @@ pub struct Position {
 
 #[derive(Debug)]
 struct Waiter {
-    shard: u32,
+    shard: Shard,
     place: Place,
     arrived: Moment,
+    /// When it was offered, or when its shard was released.
     offered: Moment,
 }
+
+/// The shards that are held, with all their waiters.
+type Held = ShardsUntil<BTreeMap<Place, WaiterId>>;
 
 /// A grant in flight: it is not known yet whether it was written.
 #[derive(Debug)]
@@ -83,25 +93,6 @@ struct Bucket {
     entry: Entry,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Entry {
-    /// There are no waiters, or a grant is in flight.
-    Nowhere,
-    /// The next grant is allowed at this moment.
-    Later(Moment),
-    /// The waiter at this place may be granted.
-    Now(Place),
-}
-
-/// Which bucket grants next.
-#[derive(Debug, Default)]
-struct Agenda {
-    later: BTreeSet<(Moment, u32)>,
-    /// The waiters of all buckets in one order, which matters if there are fewer session starts
-    /// than buckets.
-    now: BTreeSet<(Place, u32)>,
-}
-
 /// The waiters of all buckets, and when each bucket may grant.
 #[derive(Debug)]
 pub struct Pacer {
@@ -115,12 +106,22 @@ pub struct Pacer {
     reservations: Reservations,
     agenda: Agenda,
     seq: u64,
+    history: ShardHistory,
+    /// Its waiters are in no wait list.
+    held: Held,
+    /// The shards that are held, and those that were a moment ago.
+    crash_looping: ShardsUntil<()>,
 }
 
 impl Pacer {
     /// Returns a pacer with the buckets of the predecessor, or with one; each waits as long as
     /// the handover demands.
-    pub fn new(spacing: Duration, reservation_ttl: Duration, handover: &ReceivedHandover) -> Self {
+    pub fn new(
+        spacing: Duration,
+        reservation_ttl: Duration,
+        limit: ShardLimit,
+        handover: &ReceivedHandover,
+    ) -> Self {
         let mut buckets = handover.free_at.clone();
         if buckets.is_empty() || buckets.len() > MAX_BUCKETS as usize {
             let latest = buckets.into_iter().fold(handover.all_free_at, Moment::max);
@@ -135,6 +136,9 @@ impl Pacer {
             reservations: Reservations::new(reservation_ttl),
             agenda: Agenda::default(),
             seq: 0,
+            history: ShardHistory::new(limit),
+            held: ShardsUntil::new(),
+            crash_looping: ShardsUntil::new(),
         }
     }
 
@@ -147,14 +151,15 @@ impl Pacer {
     /// Adds a waiter of `shard` that arrives at `now`. It takes the oldest reservation of its
     /// shard. Returns whether there was one. `id` must be new.
     pub fn offer(&mut self, id: WaiterId, shard: u32, now: Moment) -> bool {
-        self.offer_from(id, shard, now, now)
+        self.offer_from(id, shard.into(), now, now)
     }
 
     /// Adds a waiter of `shard` that arrived in another process at `arrived`. Its place is that of
     /// its arrival or of its reservation, whichever is older. Returns whether there was a
     /// reservation. `id` must be new.
-    pub fn offer_from(&mut self, id: WaiterId, shard: u32, arrived: Moment, now: Moment) -> bool {
-        let kept = self.reservations.take(shard, now);
+    pub fn offer_from(&mut self, id: WaiterId, shard: Shard, arrived: Moment, now: Moment) -> bool {
+        self.advance(now);
+        let kept = self.reservations.take(shard.id, now);
         let place = match kept {
             Some(kept) => Place {
                 arrived: kept.arrived.min(arrived),
@@ -174,11 +179,7 @@ impl Pacer {
             arrived,
             offered: now,
         };
-        let bucket = self.bucket_of(shard);
-        self.buckets[bucket as usize]
-            .wait_list
-            .insert(waiter.waiting(id));
-        self.reschedule(bucket);
+        self.join(id, &waiter, now);
         self.waiters.insert(id, waiter);
         kept.is_some()
     }
@@ -188,10 +189,10 @@ impl Pacer {
         let Some(waiter) = self.waiters.remove(&id) else {
             return false;
         };
-        let bucket = self.bucket_of(waiter.shard);
-        self.buckets[bucket as usize].wait_list.remove(waiter.place);
-        self.reschedule(bucket);
-        self.reservations.leave(waiter.shard, waiter.place, now);
+        if !self.remove_held(&waiter) {
+            self.remove_waiting(&waiter);
+        }
+        self.reservations.leave(waiter.shard.id, waiter.place, now);
         true
     }
 
@@ -202,7 +203,7 @@ impl Pacer {
             return None;
         }
         self.open(now);
-        let (place, bucket) = *self.agenda.now.first()?;
+        let (place, bucket) = self.agenda.first()?;
         let lane = &mut self.buckets[bucket as usize];
         let id = lane.wait_list.remove(place)?.waiter;
         lane.writing = true;
@@ -211,7 +212,7 @@ impl Pacer {
         let waiter = self.waiters.remove(&id)?;
         let grant = Grant {
             waiter: id,
-            shard: waiter.shard,
+            shard: waiter.shard.id,
             bucket,
             arrived: waiter.arrived,
             allowed: waiter.offered.max(free_at),
@@ -233,12 +234,11 @@ impl Pacer {
             None => {
                 self.moved -= 1;
                 for bucket in 0..self.concurrency() {
-                    let lane = &mut self.buckets[bucket as usize];
-                    lane.free_at = lane.free_at.max(free_at);
-                    self.reschedule(bucket);
+                    self.block(bucket, free_at);
                 }
             }
         }
+        self.record_grant(writing.waiter.shard, at);
         true
     }
 
@@ -249,7 +249,7 @@ impl Pacer {
             return false;
         };
         let Waiter { shard, place, .. } = writing.waiter;
-        self.reservations.leave(shard, place, now);
+        self.reservations.leave(shard.id, place, now);
         match writing.bucket {
             Some(bucket) => self.settle(bucket, Moment::ZERO),
             None => self.moved -= 1,
@@ -277,9 +277,11 @@ impl Pacer {
         }
         self.moved = self.writing.len();
         for (id, waiter) in &self.waiters {
-            let bucket = waiter.shard % buckets;
-            let lane = &mut self.buckets[bucket as usize];
-            lane.wait_list.insert(waiter.waiting(*id));
+            if waiter.held_until(&self.held).is_none() {
+                let bucket = waiter.shard.id % buckets;
+                let lane = &mut self.buckets[bucket as usize];
+                lane.wait_list.insert(waiter.waiting(*id));
+            }
         }
         for bucket in 0..buckets {
             self.reschedule(bucket);
@@ -289,19 +291,16 @@ impl Pacer {
 
     /// Returns when to call [`Pacer::grant`] next, if nothing happens before.
     pub fn wake_at(&self) -> Option<Moment> {
-        if self.moved > 0 {
-            return None;
-        }
-        if !self.agenda.now.is_empty() {
-            return Some(Moment::ZERO);
-        }
-        self.agenda.later.first().map(|(at, _)| *at)
+        self.agenda.wake_at().filter(|_| self.moved == 0)
     }
 
-    /// Returns the position of a waiter; none if it is not waiting.
+    /// Returns the position of a waiter; none if it is not waiting in its bucket.
     pub fn position(&self, id: WaiterId, now: Moment) -> Option<Position> {
         let waiter = self.waiters.get(&id)?;
-        let lane = &self.buckets[self.bucket_of(waiter.shard) as usize];
+        if waiter.held_until(&self.held).is_some() {
+            return None;
+        }
+        let lane = &self.buckets[self.bucket_of(waiter.shard.id) as usize];
         let ahead = lane.wait_list.ahead_of(waiter.place);
         let free_at = match lane.writing || self.moved > 0 {
             // A grant is in flight.
@@ -346,10 +345,29 @@ impl Pacer {
         shard % self.concurrency()
     }
 
+    /// Adds a waiter to the wait list of its bucket.
+    fn insert_waiting(&mut self, waiting: Waiting) {
+        let bucket = self.bucket_of(waiting.shard);
+        self.buckets[bucket as usize].wait_list.insert(waiting);
+        self.reschedule(bucket);
+    }
+
+    /// Removes a waiter from the wait list of its bucket.
+    fn remove_waiting(&mut self, waiter: &Waiter) {
+        let bucket = self.bucket_of(waiter.shard.id);
+        self.buckets[bucket as usize].wait_list.remove(waiter.place);
+        self.reschedule(bucket);
+    }
+
     /// Ends the grant in flight of this bucket.
     fn settle(&mut self, bucket: u32, free_at: Moment) {
+        self.buckets[bucket as usize].writing = false;
+        self.block(bucket, free_at);
+    }
+
+    /// Blocks a bucket until `free_at`, or longer if it is.
+    fn block(&mut self, bucket: u32, free_at: Moment) {
         let lane = &mut self.buckets[bucket as usize];
-        lane.writing = false;
         lane.free_at = lane.free_at.max(free_at);
         self.reschedule(bucket);
     }
@@ -367,24 +385,12 @@ impl Pacer {
 
     fn set_entry(&mut self, bucket: u32, new: Entry) {
         let old = std::mem::replace(&mut self.buckets[bucket as usize].entry, new);
-        let Agenda { later, now } = &mut self.agenda;
-        match old {
-            Entry::Nowhere => false,
-            Entry::Later(at) => later.remove(&(at, bucket)),
-            Entry::Now(place) => now.remove(&(place, bucket)),
-        };
-        match new {
-            Entry::Nowhere => false,
-            Entry::Later(at) => later.insert((at, bucket)),
-            Entry::Now(place) => now.insert((place, bucket)),
-        };
+        self.agenda.replace(bucket, old, new);
     }
 
-    /// Moves the buckets that may grant at `now` from `later` to `now`.
+    /// Lets the buckets grant that may grant at `now`.
     fn open(&mut self, now: Moment) {
-        while let Some((at, bucket)) = self.agenda.later.first().copied()
-            && at <= now
-        {
+        while let Some(bucket) = self.agenda.opened(now) {
             let first = self.buckets[bucket as usize].wait_list.first();
             let entry = first.map_or(Entry::Nowhere, |first| Entry::Now(first.place));
             self.set_entry(bucket, entry);
@@ -397,8 +403,13 @@ impl Waiter {
         Waiting {
             place: self.place,
             waiter,
-            shard: self.shard,
+            shard: self.shard.id,
         }
+    }
+
+    /// Returns until when its shard is held.
+    fn held_until(&self, held: &Held) -> Option<Moment> {
+        held.until(self.shard.id).filter(|_| self.shard.is_valid)
     }
 }
 

@@ -9,8 +9,11 @@ use crate::leadership::term::ReceivedHandover;
 use crate::lease_state::{BlockedBy, Handover, TokenState};
 use crate::pacing::budget::{Budget, Rules};
 use crate::pacing::discord_retry::Outcome;
+use crate::pacing::pacer::breaker::CrashLooping;
 use crate::pacing::pacer::{Grant, Lane, Pacer, WaiterId};
-use crate::protocol::refusal::{self, Refusal};
+use crate::pacing::shard_history::{ShardLimit, ShardState};
+use crate::protocol::refusal::{self, Reason, Refusal};
+use crate::protocol::request::{Report, Shard};
 use crate::time::Moment;
 
 /// The `Retry-After` if it is unknown when grants are allowed again.
@@ -25,6 +28,8 @@ pub struct Config {
     pub start_guard: bool,
     /// How long the place of a disconnected waiter is reserved.
     pub reservation_ttl: Duration,
+    /// How often one shard may be granted.
+    pub shard_limit: ShardLimit,
     /// The number of buckets without a token; with one, Discord reports it.
     pub max_concurrency: u32,
     /// The settings of the budget.
@@ -75,7 +80,8 @@ impl Queue {
         handover: &ReceivedHandover,
         now: Moment,
     ) -> Self {
-        let mut pacer = Pacer::new(config.spacing, config.reservation_ttl, handover);
+        let (ttl, limit) = (config.reservation_ttl, config.shard_limit);
+        let mut pacer = Pacer::new(config.spacing, ttl, limit, handover);
         if token == TokenState::None {
             pacer.set_concurrency(config.max_concurrency);
         }
@@ -125,8 +131,13 @@ impl Queue {
 
     /// Adds a waiter that arrived in another process at `arrived`. Returns whether it took a
     /// reservation. `id` must be new.
-    pub fn offer_from(&mut self, id: WaiterId, shard: u32, arrived: Moment, now: Moment) -> bool {
+    pub fn offer_from(&mut self, id: WaiterId, shard: Shard, arrived: Moment, now: Moment) -> bool {
         self.pacer.offer_from(id, shard, arrived, now)
+    }
+
+    /// Takes the report of a shard, which never makes a grant earlier.
+    pub fn report(&mut self, shard: u32, report: Report, now: Moment) {
+        self.pacer.report(shard, report, now);
     }
 
     /// Removes a waiter that disconnected, and reserves its place. Returns whether it was waiting.
@@ -137,17 +148,23 @@ impl Queue {
     /// Removes a waiter whose `wait` has passed, and reserves its place. Returns none if it is not
     /// waiting, because it was granted.
     pub fn give_up(&mut self, id: WaiterId, now: Moment) -> Option<Refusal> {
-        let position = self.pacer.position(id, now)?;
-        self.pacer.cancel(id, now);
-        let blocked_by = self.blocked_by();
-        let away = match blocked_by {
-            // Half of the time, so that it returns before its grant.
-            None => position.granted_at.since(now) / 2,
-            Some(_) => self.fetch_at().map_or(NEWS_RETRY, |at| at.since(now)),
+        let (reason, position, away) = match self.pacer.released_at(id) {
+            Some(released_at) => (Reason::CrashLooping, None, released_at.since(now)),
+            None => {
+                let position = self.pacer.position(id, now)?;
+                let blocked_by = self.blocked_by();
+                let away = match blocked_by {
+                    // Half of the time, so that it returns before its grant.
+                    None => position.granted_at.since(now) / 2,
+                    Some(_) => self.fetch_at().map_or(NEWS_RETRY, |at| at.since(now)),
+                };
+                (blocked_by.into(), Some(position.ahead + 1), away)
+            }
         };
+        self.pacer.cancel(id, now);
         Some(Refusal {
-            reason: blocked_by.into(),
-            position: Some(position.ahead + 1),
+            reason,
+            position,
             retry_after: refusal::retry_after(away, self.reservation_ttl),
         })
     }
@@ -155,6 +172,7 @@ impl Queue {
     /// Returns a grant for the next waiter that may identify now. The caller writes it and reports
     /// [`Queue::written`] or [`Queue::unwritten`].
     pub fn grant(&mut self, now: Moment) -> Option<Grant> {
+        self.pacer.advance(now);
         self.budget.expire(now);
         if !self.budget.may_grant(now) {
             self.open_since = None;
@@ -232,12 +250,13 @@ impl Queue {
         self.budget.fetch_at().into_iter().chain(confirm_at).min()
     }
 
-    /// Returns when the next grant or fetch is due, if nothing happens before. Call it after
-    /// [`Queue::grant`] has returned none.
+    /// Returns when to call [`Queue::grant`] or to fetch next, if nothing happens before. Call it
+    /// after [`Queue::grant`] has returned none.
     pub fn wake_at(&self) -> Option<Moment> {
         let due = self.pacer.wake_at();
         let grant_at = due.filter(|due| self.budget.may_grant(*due));
-        grant_at.into_iter().chain(self.fetch_at()).min()
+        let times = [grant_at, self.fetch_at(), self.pacer.advance_at()];
+        times.into_iter().flatten().min()
     }
 
     /// Returns why nothing is granted; none if something may be. The time until a confirmation is
@@ -256,6 +275,37 @@ impl Queue {
     /// Returns the number of buckets; none while it is unknown.
     pub fn concurrency(&self) -> Option<u32> {
         self.concurrency_known.then(|| self.pacer.concurrency())
+    }
+
+    /// Returns when a shard that is held is released; none if it is not held.
+    pub fn released_at(&self, shard: u32) -> Option<Moment> {
+        self.pacer.shard_released_at(shard)
+    }
+
+    /// Returns whether a shard is held, or was a moment ago.
+    pub fn is_crash_looping(&self, shard: u32) -> bool {
+        self.pacer.is_crash_looping(shard)
+    }
+
+    /// Returns the number of crash-looping shards.
+    pub fn crash_looping_count(&self) -> usize {
+        self.pacer.crash_looping_count()
+    }
+
+    /// Returns the crash-looping shards in ascending order.
+    pub fn crash_looping(&self) -> impl Iterator<Item = CrashLooping> {
+        self.pacer.crash_looping()
+    }
+
+    /// Returns the shards with more than 3 invalid sessions within ten minutes, in ascending order.
+    pub fn degraded(&self) -> impl Iterator<Item = u32> {
+        self.pacer.degraded()
+    }
+
+    /// Returns what is known of at most `max` shards, in ascending order. If there are more, those
+    /// that are ready are left out first.
+    pub fn shard_states(&self, max: usize, now: Moment) -> Vec<ShardState> {
+        self.pacer.shard_states(max, now)
     }
 
     /// Returns all buckets, with at most `shards` waiting shards of each, for people.

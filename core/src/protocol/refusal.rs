@@ -1,4 +1,4 @@
-//! The responses, other than the grant, to a client that sent `wait`.
+//! The responses, other than the grant, to a client that sent `wait` or `report`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -21,6 +21,8 @@ named! {
         SessionStartsUnknown = "session_starts_unknown",
         /// Discord rejects the token.
         TokenRejected = "token_rejected",
+        /// The shard was granted too often, and is held for a while.
+        CrashLooping = "crash_looping",
         /// There is no leader, or it cannot be reached.
         NoLeader = "no_leader",
     }
@@ -44,7 +46,8 @@ impl From<Option<BlockedBy>> for Reason {
 pub struct Refusal {
     /// Why it was not granted.
     pub reason: Reason,
-    /// The position of the waiter in its bucket, from 1; none if it is unknown.
+    /// The position of the waiter in its bucket, from 1; none if it is unknown, or if its shard is
+    /// held.
     pub position: Option<usize>,
     /// When to retry: before the reservation expires.
     pub retry_after: Duration,
@@ -130,6 +133,10 @@ impl Malformed {
                 "wait",
                 "wait must be given once, in whole or decimal seconds from 0 to 3600",
             ),
+            Self::Report => (
+                "report",
+                "report must be given once, as ready, resumed, invalid_session or closed",
+            ),
         };
         json(&MalformedBody {
             reason: "malformed",
@@ -149,6 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::request::Report;
 
     /// Times of reservations, mostly a few seconds, where rounding matters.
     fn kept() -> impl Strategy<Value = Duration> {
@@ -207,5 +215,13 @@ mod tests {
     fn a_malformed_parameter_is_named() {
         assert!(Malformed::Shard.json().contains(r#""parameter":"shard""#));
         assert!(Malformed::Wait.json().contains(r#""parameter":"wait""#));
+        assert!(Malformed::Report.json().contains(r#""parameter":"report""#));
+    }
+
+    #[test]
+    fn every_report_is_named_as_accepted() {
+        for report in Report::ALL {
+            assert!(Malformed::Report.json().contains(report.as_str()));
+        }
     }
 }

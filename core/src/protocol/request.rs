@@ -1,6 +1,8 @@
-//! The query of a request: its parameters, and those of a forwarded request and of a probe.
+//! The query of a request: its parameters, and those of what a follower sends to the leader.
 
 use std::time::Duration;
+
+use crate::names::named;
 
 /// The longest `wait` that a client may send.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
@@ -8,22 +10,54 @@ const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// The parameters of a client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
-    /// The shard that will identify; 0 if it was absent or unreadable.
-    pub shard: u32,
-    /// Whether the shard was given exactly once and could be read.
-    pub is_shard_valid: bool,
+    /// The shard that will identify, or that the report is about.
+    pub shard: Shard,
     /// How long the client is willing to wait. A client that sends it accepts other responses
     /// than the grant. None waits until the grant.
     pub wait: Option<Duration>,
+    /// What the client reports. Such a request waits for no grant, and accepts other responses.
+    pub report: Option<Report>,
 }
 
-/// The parameter that a request with `wait` has wrong.
+/// The shard of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// The id of the shard; 0 if it was absent or unreadable.
+    pub id: u32,
+    /// Whether the shard was given exactly once and could be read. If not, requests of many shards
+    /// may have the same id.
+    pub is_valid: bool,
+}
+
+impl From<u32> for Shard {
+    fn from(id: u32) -> Self {
+        Self { id, is_valid: true }
+    }
+}
+
+named! {
+    /// What a client reports about the connection of a shard.
+    pub enum Report {
+        /// Discord sent READY: the shard has identified.
+        Ready = "ready",
+        /// Discord sent RESUMED.
+        Resumed = "resumed",
+        /// Discord sent Invalid Session: it refused an identify or a resume.
+        InvalidSession = "invalid_session",
+        /// The connection was closed.
+        Closed = "closed",
+    }
+}
+
+/// The parameter that a request with `wait` or `report` has wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
     /// The parameter `shard`.
     Shard,
     /// The parameter `wait`.
     Wait,
+    /// The parameter `report`.
+    Report,
 }
 
 /// One parameter as the client sent it.
@@ -35,33 +69,45 @@ enum Given<T> {
     Unreadable,
 }
 
-/// Reads `shard=N` and `wait=S`. Other parameters are ignored.
+/// Reads `shard=N`, `wait=S` and `report=NAME`. Other parameters are ignored.
 ///
-/// Without `wait` there is no error, because the only response is the grant: a shard that is
-/// absent or unreadable is 0, as in the original, and the first of two shards counts.
+/// Without `wait` and `report` there is no error, because the only response is the grant: a shard
+/// that is absent or unreadable is 0, as in the original, and the first of two shards counts.
 ///
 /// # Errors
 ///
-/// With `wait`, the parameter that is unreadable or was given twice.
+/// With `wait` or `report`, the parameter that is unreadable or was given twice; with `report`, also
+/// an absent shard.
 pub fn parse(query: Option<&str>) -> Result<Parameters, Malformed> {
     let query = query.unwrap_or_default().as_bytes();
-    let wait = match given(query, "wait", seconds) {
-        Given::Absent => None,
-        Given::Read(wait) => Some(wait),
-        Given::Twice(_) | Given::Unreadable => return Err(Malformed::Wait),
+    let wait = once(given(query, "wait", seconds), Malformed::Wait)?;
+    let report = once(given(query, "report", Report::parse), Malformed::Report)?;
+    let opted_in = wait.is_some() || report.is_some();
+    let invalid = |id| Shard {
+        id,
+        is_valid: false,
     };
-    let (shard, is_shard_valid) = match given(query, "shard", number) {
-        Given::Read(shard) => (shard, true),
-        Given::Absent => (0, false),
-        Given::Twice(_) | Given::Unreadable if wait.is_some() => return Err(Malformed::Shard),
-        Given::Twice(first) => (first.unwrap_or(0), false),
-        Given::Unreadable => (0, false),
+    let shard = match given(query, "shard", number) {
+        Given::Read(id) => Shard::from(id),
+        Given::Absent if report.is_none() => invalid(0),
+        _ if opted_in => return Err(Malformed::Shard),
+        Given::Twice(first) => invalid(first.unwrap_or(0)),
+        Given::Absent | Given::Unreadable => invalid(0),
     };
     Ok(Parameters {
         shard,
-        is_shard_valid,
         wait,
+        report,
     })
+}
+
+/// Returns a parameter that may be absent, but must be readable and given once.
+fn once<T>(given: Given<T>, malformed: Malformed) -> Result<Option<T>, Malformed> {
+    match given {
+        Given::Absent => Ok(None),
+        Given::Read(value) => Ok(Some(value)),
+        Given::Twice(_) | Given::Unreadable => Err(malformed),
+    }
 }
 
 /// The longest age of a forwarded request; a leader reduces a longer one to this.
@@ -74,7 +120,7 @@ pub struct ForwardedRequest {
     /// belong to another pod, even of another bot.
     pub leader: String,
     /// The shard that will identify.
-    pub shard: u32,
+    pub shard: Shard,
     /// How long the client has waited already.
     pub age: Duration,
     /// How much longer the client is willing to wait.
@@ -86,7 +132,10 @@ impl ForwardedRequest {
     pub fn query(&self) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("leader", &self.leader);
-        query.append_pair("shard", &self.shard.to_string());
+        query.append_pair("shard", &self.shard.id.to_string());
+        if !self.shard.is_valid {
+            query.append_pair(INVALID_SHARD, "true");
+        }
         query.append_pair("age", &self.age.as_millis().to_string());
         if let Some(wait) = self.wait {
             query.append_pair("wait", &wait.as_secs_f64().to_string());
@@ -98,18 +147,59 @@ impl ForwardedRequest {
     pub fn parse(query: Option<&str>) -> Option<Self> {
         let parameters = parse(query)
             .ok()
-            .filter(|parameters| parameters.is_shard_valid)?;
+            .filter(|parameters| parameters.shard.is_valid && parameters.report.is_none())?;
         let query = query?.as_bytes();
         let age = given(query, "age", |text| text.parse().ok());
-        let leader = given(query, "leader", |text| Some(text.to_owned()));
-        let (Given::Read(age), Given::Read(leader)) = (age, leader) else {
+        let (Given::Read(age), Some(leader)) = (age, leader(query)) else {
             return None;
         };
+        let invalid = given(query, INVALID_SHARD, |_| Some(()));
         Some(Self {
             leader,
-            shard: parameters.shard,
+            shard: Shard {
+                is_valid: matches!(invalid, Given::Absent),
+                ..parameters.shard
+            },
             age: Duration::from_millis(age).min(MAX_AGE),
             wait: parameters.wait,
+        })
+    }
+}
+
+/// Present in a forwarded request if the client sent no valid shard.
+const INVALID_SHARD: &str = "invalid_shard";
+
+/// A report that a follower passes on to the leader.
+///
+/// It has no age, so that a leader of an older version does not take it for a forwarded request,
+/// and grants nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardedReport {
+    /// The holder of the Lease to which it is addressed.
+    pub leader: String,
+    /// The shard that it is about.
+    pub shard: u32,
+    /// What the client reports.
+    pub report: Report,
+}
+
+impl ForwardedReport {
+    /// Returns the query of the forwarded report.
+    pub fn query(&self) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("leader", &self.leader);
+        query.append_pair("shard", &self.shard.to_string());
+        query.append_pair("report", self.report.as_str());
+        query.finish()
+    }
+
+    /// Reads what [`ForwardedReport::query`] returns; none if it is anything else.
+    pub fn parse(query: Option<&str>) -> Option<Self> {
+        let parameters = parse(query).ok()?;
+        Some(Self {
+            leader: leader(query?.as_bytes())?,
+            shard: parameters.shard.id,
+            report: parameters.report?,
         })
     }
 }
@@ -126,7 +216,11 @@ pub fn probe(leader: &str) -> String {
 
 /// Returns the holder that a probe names; none if the request is not a probe.
 pub fn probed(path: &str, query: Option<&str>) -> Option<String> {
-    let query = query.filter(|_| path == PROBE)?.as_bytes();
+    leader(query.filter(|_| path == PROBE)?.as_bytes())
+}
+
+/// Returns the holder to which a query is addressed.
+fn leader(query: &[u8]) -> Option<String> {
     match given(query, "leader", |text| Some(text.to_owned())) {
         Given::Read(leader) => Some(leader),
         Given::Absent | Given::Twice(_) | Given::Unreadable => None,
@@ -167,8 +261,15 @@ mod tests {
     use super::*;
 
     fn shard(query: &str) -> Option<u32> {
-        let parameters = parse(Some(query)).unwrap();
-        parameters.is_shard_valid.then_some(parameters.shard)
+        let shard = parse(Some(query)).unwrap().shard;
+        shard.is_valid.then_some(shard.id)
+    }
+
+    /// Returns the id of a shard that is not valid.
+    fn invalid(query: Option<&str>) -> u32 {
+        let shard = parse(query).unwrap().shard;
+        assert!(!shard.is_valid, "{query:?}");
+        shard.id
     }
 
     fn wait(query: &str) -> Result<Option<Duration>, Malformed> {
@@ -202,16 +303,14 @@ mod tests {
     #[test]
     fn without_wait_an_unreadable_shard_is_0_and_marked_invalid() {
         for query in UNREADABLE.into_iter().chain(["SHARD=1", "&&==", ""]) {
-            assert_eq!(shard(query), None, "{query}");
-            assert_eq!(parse(Some(query)).unwrap().shard, 0);
+            assert_eq!(invalid(Some(query)), 0, "{query}");
         }
-        assert!(!parse(None).unwrap().is_shard_valid);
+        assert_eq!(invalid(None), 0);
     }
 
     #[test]
     fn the_first_of_two_shards_counts_and_is_marked_invalid() {
-        let parameters = parse(Some("shard=3&shard=4")).unwrap();
-        assert_eq!((parameters.shard, parameters.is_shard_valid), (3, false));
+        assert_eq!(invalid(Some("shard=3&shard=4")), 3);
     }
 
     #[test]
@@ -221,7 +320,29 @@ mod tests {
             assert_eq!(parse(Some(&query)), Err(Malformed::Shard), "{query}");
         }
         // Absent is 0, as always.
-        assert_eq!(parse(Some("wait=1")).unwrap().shard, 0);
+        assert_eq!(invalid(Some("wait=1")), 0);
+    }
+
+    #[test]
+    fn a_report_is_one_of_its_names_about_one_valid_shard() {
+        for report in Report::ALL {
+            let query = format!("shard=3&report={}", report.as_str());
+            let parameters = parse(Some(&query)).unwrap();
+            assert_eq!(parameters.report, Some(report));
+            assert_eq!(parameters.shard, Shard::from(3));
+        }
+        let refused = |query: &str| parse(Some(query)).unwrap_err();
+        for report in ["", "READY", "ready ", "identified", "ready&report=ready"] {
+            let query = format!("shard=3&report={report}");
+            assert_eq!(refused(&query), Malformed::Report, "{query}");
+        }
+        for shard in UNREADABLE.into_iter().chain(["shard=1&shard=1", "x=1"]) {
+            let query = format!("{shard}&report=ready");
+            assert_eq!(refused(&query), Malformed::Shard, "{query}");
+        }
+        assert_eq!(refused("shard=3&report=ready&wait=x"), Malformed::Wait);
+        let both = parse(Some("shard=3&report=ready&wait=1")).unwrap();
+        assert_eq!(both.report, Some(Report::Ready));
     }
 
     #[test]
@@ -251,10 +372,11 @@ mod tests {
 
     #[test]
     fn a_forwarded_request_is_read_as_it_was_written() {
-        for wait in [None, Some(Duration::from_millis(1500))] {
+        let waits = [None, Some(Duration::from_millis(1500))];
+        for (wait, is_valid) in waits.into_iter().zip([true, false]) {
             let forwarded = ForwardedRequest {
                 leader: "my-bot-7d9f_0badcafe-1".to_owned(),
-                shard: 7,
+                shard: Shard { id: 7, is_valid },
                 age: Duration::from_secs(90),
                 wait,
             };
@@ -270,11 +392,38 @@ mod tests {
             "shard=1&age=1",
             "leader=a&shard=x&age=1",
             "leader=a&shard=1&age=-1",
+            "leader=a&shard=1&age=1&report=ready",
         ] {
             assert_eq!(ForwardedRequest::parse(Some(query)), None, "{query}");
         }
         let forged = format!("leader=a&shard=1&age={}", u64::MAX);
         assert_eq!(ForwardedRequest::parse(Some(&forged)).unwrap().age, MAX_AGE);
+    }
+
+    #[test]
+    fn a_forwarded_report_is_read_as_it_was_written_and_asks_for_no_grant() {
+        for report in Report::ALL {
+            let forwarded = ForwardedReport {
+                leader: "my-bot-7d9f_0bad&cafe-1".to_owned(),
+                shard: 7,
+                report,
+            };
+            let query = forwarded.query();
+            // A leader of an older version ignores `report`, and grants only a request with an age.
+            assert!(!query.contains("age="), "{query}");
+            assert_eq!(ForwardedRequest::parse(Some(&query)), None);
+            assert_eq!(ForwardedReport::parse(Some(&query)), Some(forwarded));
+        }
+        for query in [
+            "",
+            "leader=a&shard=1",
+            "leader=a&shard=1&age=1",
+            "shard=1&report=ready",
+            "leader=a&report=ready",
+            "leader=a&shard=1&report=x",
+        ] {
+            assert_eq!(ForwardedReport::parse(Some(query)), None, "{query}");
+        }
     }
 
     #[test]
@@ -291,11 +440,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_a_request_with_wait_is_refused(
-            words in prop::collection::vec("(shard|wait|Wait|=|&|%73hard|%|[0-9]|-|\\PC){1,3}", 0..12),
+        fn only_a_request_with_wait_or_report_is_refused(
+            words in prop::collection::vec("(shard|wait|Wait|report|ready|=|&|%73hard|%|[0-9]|-|\\PC){1,3}", 0..12),
         ) {
             let query = words.concat();
-            let opted_in = url::form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == "wait");
+            let mut keys = url::form_urlencoded::parse(query.as_bytes()).map(|(key, _)| key);
+            let opted_in = keys.any(|key| key == "wait" || key == "report");
             prop_assert!(parse(Some(&query)).is_ok() || opted_in);
         }
 
@@ -306,7 +456,7 @@ mod tests {
         ) {
             let query = format!("shard={shard}&wait={}", millis as f64 / 1000.0);
             let parameters = parse(Some(&query)).unwrap();
-            prop_assert_eq!((parameters.shard, parameters.is_shard_valid), (shard, true));
+            prop_assert_eq!(parameters.shard, Shard::from(shard));
             let wait = parameters.wait.unwrap();
             prop_assert!(wait.abs_diff(Duration::from_millis(millis)) < Duration::from_micros(1));
         }

@@ -11,11 +11,14 @@ use crate::leadership::leader_health::Health;
 use crate::leadership::state::Role;
 use crate::lease_state::{BlockedBy, TokenState};
 use crate::pacing::pacer::Lane;
+use crate::pacing::pacer::breaker::CrashLooping;
+use crate::pacing::shard_history::ShardState;
 use crate::time::Moment;
 
 /// The maximum number of buckets in a short snapshot; there may be thousands.
 pub const BRIEF_BUCKETS: usize = 48;
-/// The maximum number of shards of each bucket in a short snapshot.
+/// The maximum number of shards of each bucket in a short snapshot, and in each of its lists of
+/// shards.
 pub const BRIEF_SHARDS: usize = 24;
 
 /// What does not change while the process runs, for people.
@@ -66,7 +69,8 @@ pub struct Snapshot {
     /// What only a leader knows; none on a pod that may not grant, because another pod may be
     /// the leader.
     pub leader_view: Option<LeaderView>,
-    /// The number of requests that wait in all buckets, including those not in `lanes`.
+    /// The number of requests that wait in all buckets, including those not in `lanes`, but not
+    /// those of a shard that is held.
     pub waiting: usize,
     /// The number of buckets, including those not in `lanes`.
     pub buckets: usize,
@@ -91,6 +95,13 @@ pub struct LeaderView {
     pub reset_time: Option<Timestamp>,
     /// The last grants of this term, oldest first.
     pub granted: Vec<Granted>,
+    /// The number of crash-looping shards, including those not in `crash_looping`.
+    pub crash_looping_count: usize,
+    /// The shards that are held because they were granted too often, or were a moment ago, in
+    /// ascending order.
+    pub crash_looping: Vec<CrashLooping>,
+    /// What is known of each shard in this term, in ascending order.
+    pub shards: Vec<ShardState>,
 }
 
 /// The level of detail of a snapshot.
@@ -98,14 +109,15 @@ pub struct LeaderView {
 pub enum Detail {
     /// The number of waiting requests of each bucket.
     Numbers,
-    /// Also all waiting shards. This takes time if there are many.
+    /// Also all shards. This takes time if there are many.
     Shards,
-    /// Also the first [`BRIEF_SHARDS`] waiting shards of each bucket.
+    /// Also the first [`BRIEF_SHARDS`] waiting shards of each bucket, as many crash-looping ones, and
+    /// as many of all, of which those that are ready are left out first.
     Brief,
 }
 
 impl Detail {
-    /// Returns the maximum number of shards of each bucket.
+    /// Returns the maximum number of shards of each bucket, and in each list of shards.
     pub(crate) fn max_shards(self) -> usize {
         match self {
             Self::Numbers => 0,

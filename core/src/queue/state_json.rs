@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::leadership::leader_health::Health;
+use crate::pacing::pacer::breaker::CrashLooping;
+use crate::pacing::shard_history::ShardState;
 use crate::queue::explain;
 use crate::queue::snapshot::{About, Granted, LeaderView, Snapshot};
 use crate::time::Moment;
@@ -40,6 +42,9 @@ struct State<'a> {
     last_grants: Vec<LastGrant>,
     bucket_count: usize,
     buckets: Vec<Bucket<'a>>,
+    /// The shards that are held because they were granted too often, or were a moment ago.
+    crash_looping: Vec<Looping>,
+    shards: Vec<Shard>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +73,26 @@ struct Bucket<'a> {
     waiting: usize,
     /// The waiting shards, the next one first; may be shortened.
     shards: &'a [u32],
+}
+
+#[derive(Serialize)]
+struct Looping {
+    shard: u32,
+    /// The time until the shard may be granted again.
+    released_in_ms: u128,
+    /// The number of waiting requests, which are in no bucket.
+    waiting: usize,
+}
+
+/// What is known of a shard in this term.
+#[derive(Serialize)]
+struct Shard {
+    shard: u32,
+    last_grant_ms_ago: Option<u128>,
+    last_report: Option<&'static str>,
+    last_report_ms_ago: Option<u128>,
+    /// The identifies that Discord refused within the last ten minutes.
+    invalid_sessions: usize,
 }
 
 /// Returns the JSON of /state and /events. `wall` is the wall clock's time at which the snapshot
@@ -128,6 +153,8 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
                 shards: &lane.shards,
             })
             .collect(),
+        crash_looping: view.map_or_else(Vec::new, |view| view.looping(snapshot.taken)),
+        shards: view.map_or_else(Vec::new, |view| view.shards(snapshot.taken)),
     };
     serde_json::to_string(&state)
 }
@@ -153,6 +180,27 @@ impl LeaderView {
         };
         self.granted.iter().rev().map(last).collect()
     }
+
+    fn looping(&self, now: Moment) -> Vec<Looping> {
+        let looping = |looping: &CrashLooping| Looping {
+            shard: looping.shard,
+            released_in_ms: looping.released_at.since(now).as_millis(),
+            waiting: looping.waiting,
+        };
+        self.crash_looping.iter().map(looping).collect()
+    }
+
+    fn shards(&self, now: Moment) -> Vec<Shard> {
+        let ago = |at: Moment| now.since(at).as_millis();
+        let shard = |state: &ShardState| Shard {
+            shard: state.shard,
+            last_grant_ms_ago: state.last_grant.map(ago),
+            last_report: state.last_report.map(|(report, _)| report.as_str()),
+            last_report_ms_ago: state.last_report.map(|(_, at)| ago(at)),
+            invalid_sessions: state.invalid_sessions,
+        };
+        self.shards.iter().map(shard).collect()
+    }
 }
 
 #[cfg(test)]
@@ -163,6 +211,7 @@ mod tests {
     use super::*;
     use crate::gateway_bot::Limits;
     use crate::leadership::state::Role;
+    use crate::protocol::request::Report;
     use crate::queue::snapshot::{BRIEF_BUCKETS, BRIEF_SHARDS, Pod};
     use crate::testing::{about, leader, view};
 
@@ -201,6 +250,34 @@ mod tests {
         let json = json(&snapshot, &about(), Timestamp::UNIX_EPOCH).unwrap();
         let grants = r#""last_grants":[{"shard":4,"bucket":0,"granted_ms_ago":1000},{"shard":3,"bucket":0,"granted_ms_ago":7000}]"#;
         assert!(json.contains(grants), "{json}");
+    }
+
+    #[test]
+    fn crash_looping_shards_and_what_is_known_of_each_are_exported() {
+        let mut snapshot = leader(&[1]);
+        let now = snapshot.taken;
+        let ago = |millis| now - Duration::from_millis(millis);
+        let view = view(&mut snapshot);
+        view.crash_looping = vec![CrashLooping {
+            shard: 7,
+            released_at: now + Duration::from_millis(1234),
+            waiting: 1,
+        }];
+        let shard = |shard, last_grant, last_report, invalid_sessions| ShardState {
+            shard,
+            last_grant,
+            last_report,
+            invalid_sessions,
+        };
+        view.shards = vec![
+            shard(3, None, Some((Report::Resumed, ago(20))), 0),
+            shard(7, Some(ago(40)), Some((Report::InvalidSession, ago(30))), 2),
+        ];
+        let json = json(&snapshot, &about(), Timestamp::UNIX_EPOCH).unwrap();
+        let looping = r#""crash_looping":[{"shard":7,"released_in_ms":1234,"waiting":1}],"#;
+        assert!(json.contains(looping), "{json}");
+        let shards = r#""shards":[{"shard":3,"last_grant_ms_ago":null,"last_report":"resumed","last_report_ms_ago":20,"invalid_sessions":0},{"shard":7,"last_grant_ms_ago":40,"last_report":"invalid_session","last_report_ms_ago":30,"invalid_sessions":2}]"#;
+        assert!(json.contains(shards), "{json}");
     }
 
     #[test]

@@ -16,11 +16,14 @@ use crate::leadership::leader_health::Health;
 use crate::leadership::state::{Leader, LeadershipState};
 use crate::leadership::term::Term;
 use crate::lease_state::last_known::PublishedState;
-use crate::lease_state::{BlockedBy, Entry, Handover, SessionStarts, TokenState};
+use crate::lease_state::{
+    BlockedBy, Entry, Handover, MAX_LISTED_SHARDS, SessionStarts, TokenState,
+};
 use crate::pacing::discord_retry::Outcome;
 use crate::pacing::pacer::{Grant, WaiterId};
 use crate::pacing::scheduler::{Config, FetchResult, Queue};
 use crate::protocol::refusal::{Reason, Refusal};
+use crate::protocol::request::{Report, Shard};
 use crate::queue::snapshot::{Detail, Granted, LeaderView, Snapshot};
 use crate::time::Moment;
 
@@ -152,13 +155,20 @@ impl TermQueue {
     pub fn offer(
         &mut self,
         waiter: WaiterId,
-        shard: u32,
+        shard: impl Into<Shard>,
         arrived: Moment,
         now: Moment,
     ) -> Option<bool> {
         let has_term = self.has_term();
         let state = self.last_term.as_mut().filter(|_| has_term)?;
-        Some(state.queue.offer_from(waiter, shard, arrived, now))
+        Some(state.queue.offer_from(waiter, shard.into(), arrived, now))
+    }
+
+    /// Takes the report of a shard. It is dropped if this process may not grant.
+    pub fn report(&mut self, shard: u32, report: Report, now: Moment) {
+        if let Some(state) = self.granting_mut(now) {
+            state.queue.report(shard, report, now);
+        }
     }
 
     /// Removes a waiter that disconnected. Returns whether it was waiting.
@@ -279,6 +289,17 @@ impl TermQueue {
         self.term_state()?.queue.blocked_by()
     }
 
+    /// Returns whether a shard is held because it was granted too often, or was a moment ago.
+    pub fn is_crash_looping(&self, shard: u32) -> bool {
+        let state = self.term_state();
+        state.is_some_and(|state| state.queue.is_crash_looping(shard))
+    }
+
+    /// Returns when a shard that is held is released; none if it is not held.
+    pub fn released_at(&self, shard: u32) -> Option<Moment> {
+        self.term_state()?.queue.released_at(shard)
+    }
+
     /// Returns the last limits from Discord in this term.
     pub fn limits(&self) -> Option<Limits> {
         self.term_state()?.queue.budget().limits()
@@ -322,6 +343,10 @@ impl TermQueue {
                 remaining,
                 reset_time: state.reset_time,
             });
+            let degraded = state.queue.degraded();
+            entry.invalid_session_shards = degraded.take(MAX_LISTED_SHARDS).collect();
+            let looping = state.queue.crash_looping().map(|looping| looping.shard);
+            entry.crash_looping_shards = looping.take(MAX_LISTED_SHARDS).collect();
         }
         PublishedState {
             entry,
@@ -349,7 +374,7 @@ impl TermQueue {
             token: granting.map_or(self.token.state(), |state| state.queue.budget().token()),
             last_error: self.last_error_in(granting),
             held_requests,
-            leader_view: granting.map(|state| state.view(detail)),
+            leader_view: granting.map(|state| state.view(detail, now)),
             waiting: lanes.iter().map(|lane| lane.waiting).sum(),
             buckets: lanes.len(),
             lanes,
@@ -358,8 +383,9 @@ impl TermQueue {
 }
 
 impl TermState {
-    fn view(&self, detail: Detail) -> LeaderView {
+    fn view(&self, detail: Detail, now: Moment) -> LeaderView {
         let budget = self.queue.budget();
+        let max_shards = detail.max_shards();
         LeaderView {
             blocked_by: self.queue.blocked_by(),
             fetch_at: self.queue.fetch_at(),
@@ -371,6 +397,9 @@ impl TermState {
                 Detail::Numbers => Vec::new(),
                 Detail::Shards | Detail::Brief => self.granted.iter().copied().collect(),
             },
+            crash_looping_count: self.queue.crash_looping_count(),
+            crash_looping: self.queue.crash_looping().take(max_shards).collect(),
+            shards: self.queue.shard_states(max_shards, now),
         }
     }
 }

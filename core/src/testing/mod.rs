@@ -20,18 +20,25 @@ use crate::queue::snapshot::{About, LeaderView, Snapshot};
 use crate::time::Moment;
 
 /// The fields of /state that only a leader has.
-const LEADER_FIELDS: [&str; 6] = [
+const LEADER_FIELDS: [&str; 9] = [
     "blocked_by",
     "last_error",
     "max_concurrency",
     "recommended_shards",
     "session_starts",
     "next_fetch_in_ms",
+    "last_grants",
+    "crash_looping",
+    "shards",
 ];
 
 /// Returns the fields of a leader that are set in this /state.
 pub fn leader_fields(state: &Value) -> Vec<&'static str> {
-    let is_set = |field: &&str| !state[*field].is_null();
+    let is_set = |field: &&str| match &state[*field] {
+        Value::Null => false,
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
+    };
     LEADER_FIELDS.into_iter().filter(is_set).collect()
 }
 
@@ -70,6 +77,9 @@ pub fn leader(lanes: &[usize]) -> Snapshot {
             remaining: None,
             reset_time: None,
             granted: Vec::new(),
+            crash_looping_count: 0,
+            crash_looping: Vec::new(),
+            shards: Vec::new(),
         }),
         waiting: lanes.iter().sum(),
         buckets: lanes.len(),

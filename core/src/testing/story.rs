@@ -7,6 +7,7 @@ use crate::gateway_bot::Limits;
 use crate::lease_state::TokenState;
 use crate::pacing::pacer::WaiterId;
 use crate::pacing::scheduler::{Config, Queue};
+use crate::pacing::shard_history::ShardLimit;
 use crate::pacing::{budget::Rules, discord_retry::Outcome};
 use crate::time::Moment;
 
@@ -39,12 +40,14 @@ pub struct Report {
     pub resets_at: Moment,
 }
 
-/// Returns a configuration without a margin and without a start guard, with one bucket.
+/// Returns a configuration without a margin, a start guard and a limit of the grants of a shard, with
+/// one bucket.
 pub fn config(reservation_ttl: Duration) -> Config {
     Config {
         spacing: INTERVAL,
         start_guard: false,
         reservation_ttl,
+        shard_limit: ShardLimit::NONE,
         max_concurrency: 1,
         rules: Rules {
             interval: INTERVAL,

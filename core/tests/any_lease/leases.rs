@@ -70,7 +70,7 @@ pub(crate) fn with(mut lease: Value, path: &[&str], value: Option<Value>) -> Val
 }
 
 /// The paths of all fields. The first three are folders of the others.
-pub(crate) const PATHS: [&[&str]; 21] = [
+pub(crate) const PATHS: [&[&str]; 23] = [
     &["metadata"],
     &["spec"],
     &["metadata", "annotations"],
@@ -111,6 +111,16 @@ pub(crate) const PATHS: [&[&str]; 21] = [
         "metadata",
         "annotations",
         "gatewayqueue.dev/session-starts-reset",
+    ],
+    &[
+        "metadata",
+        "annotations",
+        "gatewayqueue.dev/invalid-session-shards",
+    ],
+    &[
+        "metadata",
+        "annotations",
+        "gatewayqueue.dev/crash-looping-shards",
     ],
 ];
 

@@ -7,6 +7,7 @@ use gateway_queue_core::lease_state::TokenState;
 use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::{Config, Queue};
+use gateway_queue_core::protocol::request;
 use gateway_queue_core::time::Moment;
 
 use super::rule::Rule;
@@ -31,12 +32,17 @@ pub(crate) enum Fault {
     NoGrantForAWhile,
     OldResponsesConfirm,
     AnyResponseConfirms,
+    OneGrantTooMany,
+    HeldTooLong,
+    OthersHeldToo,
+    InvalidSessionsIgnored,
+    ReportFreesItsBucket,
 }
 
 use Fault::*;
 
 /// Each fault, and the rule that it breaks.
-pub(crate) const FAULTS: [(Fault, Rule); 18] = [
+pub(crate) const FAULTS: [(Fault, Rule); 23] = [
     (SpacingShortByOneNanosecond, Rule::Spacing),
     (NoStartGuard, Rule::Spacing),
     (SpacingForgottenWhenBucketsChange, Rule::Spacing),
@@ -55,12 +61,18 @@ pub(crate) const FAULTS: [(Fault, Rule); 18] = [
     (NoGrantForAWhile, Rule::Waste),
     (OldResponsesConfirm, Rule::Budget),
     (AnyResponseConfirms, Rule::Budget),
+    (OneGrantTooMany, Rule::Burst),
+    (HeldTooLong, Rule::Waste),
+    (OthersHeldToo, Rule::Waste),
+    (InvalidSessionsIgnored, Rule::Spacing),
+    (ReportFreesItsBucket, Rule::Spacing),
 ];
 
 /// A queue, as the queue task uses it.
 pub(crate) struct FaultyQueue {
     fault: Option<Fault>,
     config: Config,
+    is_without_token: bool,
     queue: Queue,
     waiting: Vec<(WaiterId, u32)>,
     /// The number of requests so far.
@@ -84,11 +96,14 @@ impl FaultyQueue {
             Some(NoReservations) => config.reservation_ttl = Duration::ZERO,
             Some(UncountedIdentifiesForgotten) => config.rules.interval = Duration::ZERO,
             Some(ReserveForgotten) => config.rules.reserve = 0,
+            Some(OneGrantTooMany) if config.shard_limit.burst > 0 => config.shard_limit.burst += 1,
+            Some(HeldTooLong) => config.shard_limit.window *= 2,
             _ => {}
         }
         let mut queue = Self {
             fault,
             config,
+            is_without_token: token == TokenState::None,
             queue: Queue::new(&config, token, now),
             waiting: Vec::new(),
             offered: 0,
@@ -135,6 +150,25 @@ impl FaultyQueue {
         self.queue.cancel(id, now)
     }
 
+    pub(crate) fn report(&mut self, shard: u32, report: request::Report, now: Moment) {
+        match self.fault {
+            Some(InvalidSessionsIgnored) => {}
+            Some(ReportFreesItsBucket) if self.is_without_token => {
+                self.start_again(TokenState::None, now);
+            }
+            _ => self.queue.report(shard, report, now),
+        }
+    }
+
+    /// Forgets everything but the waiters.
+    fn start_again(&mut self, token: TokenState, now: Moment) {
+        self.config.start_guard = false;
+        self.queue = Queue::new(&self.config, token, now);
+        for (id, shard) in &self.waiting {
+            self.queue.offer(*id, *shard, now);
+        }
+    }
+
     pub(crate) fn grant(&mut self, now: Moment) -> Option<Grant> {
         if self.is(ReplenishedByItsOwnClock)
             && let Some((limits, _)) = self.window.take_if(|(_, at)| *at <= now)
@@ -158,6 +192,9 @@ impl FaultyQueue {
         }
         // Nothing is granted until the eighth request.
         if self.is(NoGrantForAWhile) && self.offered == 7 {
+            return None;
+        }
+        if self.is(OthersHeldToo) && self.queue.crash_looping_count() > 0 {
             return None;
         }
         let grant = self.queue.grant(now)?;
@@ -202,12 +239,8 @@ impl FaultyQueue {
                 if before != limits.max_concurrency && limits.max_concurrency.is_some() =>
             {
                 let limits = *limits;
-                self.config.start_guard = false;
-                self.queue = Queue::new(&self.config, TokenState::Unchecked, now);
+                self.start_again(TokenState::Unchecked, now);
                 self.pretend(limits, now);
-                for (id, shard) in &self.waiting {
-                    self.queue.offer(*id, *shard, now);
-                }
             }
             _ => {
                 self.queue.fetched(outcome, now, jitter);

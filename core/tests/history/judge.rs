@@ -2,12 +2,14 @@
 //!
 //! Its lists are searched from end to end. Times come from the history, never from the queue.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gateway_queue_core::lease_state::TokenState;
 use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::Config;
+use gateway_queue_core::protocol::request;
 use gateway_queue_core::testing::judge::{Spacing, Written};
 use gateway_queue_core::time::Moment;
 
@@ -63,6 +65,10 @@ pub(crate) struct Judge {
     granted: Vec<Granted>,
     /// The grants that were written to a socket.
     spacing: Spacing,
+    /// The same since the last start of the queue, by shard.
+    by_shard: Vec<(u32, Moment)>,
+    /// The shards with a grant and no report since.
+    identifying: BTreeSet<u32>,
     fetch_sent: Option<Moment>,
     /// Whether it was sent while a grant was due, so that its response confirms.
     confirms: bool,
@@ -103,6 +109,8 @@ impl Judge {
             reservations: Vec::new(),
             granted: Vec::new(),
             spacing: Spacing::default(),
+            by_shard: Vec::new(),
+            identifying: BTreeSet::new(),
             fetch_sent: None,
             confirms: false,
             confirmed_until: Moment::ZERO,
@@ -193,24 +201,53 @@ impl Judge {
         self.token == TokenState::None || is_accepted && has_session_starts
     }
 
+    /// Returns when a shard may be granted again; none if it may be.
+    pub(crate) fn released_at(&self, shard: u32, now: Moment) -> Option<Moment> {
+        let limit = self.config.shard_limit;
+        let of_shard = self.granted.iter().filter(|g| g.waiter.shard == shard);
+        let mut written: Vec<_> = of_shard.filter_map(|g| g.written).collect();
+        written.sort();
+        let counted = written.len().checked_sub(limit.burst)?;
+        let first = written.get(counted)?;
+        Some(*first + limit.window).filter(|at| *at > now)
+    }
+
+    /// A client has reported something about its shard. Returns whether Discord refused an identify.
+    pub(crate) fn shard_reported(
+        &mut self,
+        shard: u32,
+        report: request::Report,
+        now: Moment,
+    ) -> bool {
+        let is_first = self.identifying.remove(&shard);
+        let is_refused = is_first && report == request::Report::InvalidSession;
+        if is_refused {
+            let bucket = self.bucket(shard) as usize;
+            self.free_at[bucket] = self.free_at[bucket].max(now + self.config.spacing);
+        }
+        is_refused
+    }
+
     /// Returns the first waiter of each bucket without a grant in flight, and when it may go.
-    fn heads(&self) -> Vec<(Moment, Place, WaiterId)> {
+    fn heads(&self, now: Moment) -> Vec<(Moment, Place, WaiterId)> {
         if self.open() {
-            self.fronts()
+            self.fronts(now)
         } else {
             Vec::new()
         }
     }
 
     /// Returns the same even if nothing may be granted.
-    fn fronts(&self) -> Vec<(Moment, Place, WaiterId)> {
+    fn fronts(&self, now: Moment) -> Vec<(Moment, Place, WaiterId)> {
         let in_flight = || self.granted.iter().filter(|g| g.written.is_none());
         if in_flight().any(|g| g.layout != self.layout) {
             return Vec::new();
         }
+        let released = |w: &&Waiter| self.released_at(w.shard, now).is_none();
+        let waiting: Vec<_> = self.waiting.iter().filter(released).collect();
         let head = |bucket: u32| {
-            let here = |w: &&Waiter| self.bucket(w.shard) == bucket;
-            let first = self.waiting.iter().filter(here).min_by_key(|w| w.place)?;
+            let here = waiting.iter().filter(|w| self.bucket(w.shard) == bucket);
+            let first = here.min_by_key(|w| w.place)?;
             let blocked = in_flight().any(|g| g.bucket == bucket);
             let free_at = self.free_at[bucket as usize];
             (!blocked).then_some((free_at, first.place, first.id))
@@ -239,12 +276,20 @@ impl Judge {
             format!("{id:?} with {really_left:?} really left, {reported:?}")
         })?;
 
+        let released_at = self.released_at(waiter.shard, now);
+        Rule::Burst.check(released_at.is_none(), now, || {
+            format!("{grant:?} before {released_at:?}")
+        })?;
+
         let bucket = self.bucket(waiter.shard);
-        let earlier = |w: &&Waiter| self.bucket(w.shard) == bucket && w.place < waiter.place;
+        let earlier = |w: &&Waiter| {
+            let is_held = self.released_at(w.shard, now).is_some();
+            self.bucket(w.shard) == bucket && w.place < waiter.place && !is_held
+        };
         let passed = self.waiting.iter().find(earlier);
         let is_first = passed.is_none() && grant.bucket == bucket;
         Rule::Order.check(is_first, now, || format!("{grant:?} passed {passed:?}"))?;
-        let mut due = self.heads();
+        let mut due = self.heads(now);
         due.retain(|(at, ..)| *at <= now);
         let next = due.iter().min_by_key(|(_, place, _)| *place);
         let next = next.map(|(_, _, head)| *head);
@@ -281,6 +326,14 @@ impl Judge {
         });
         Rule::Spacing.check(close.is_none(), at, || {
             format!("{granted:?} is too close to {close:?}")
+        })?;
+        let shard = granted.waiter.shard;
+        self.by_shard.push((shard, at));
+        let limit = self.config.shard_limit;
+        let counts = |written: &&(u32, Moment)| written.0 == shard && written.1 + limit.window > at;
+        let count = self.by_shard.iter().filter(counts).count();
+        Rule::Burst.check(limit.burst == 0 || count <= limit.burst, at, || {
+            format!("shard {shard} was granted {count} times")
         })
     }
 
@@ -291,6 +344,7 @@ impl Judge {
         };
         granted.written = Some(at);
         let (granted, free_at) = (*granted, at + self.config.spacing);
+        self.identifying.insert(granted.waiter.shard);
         for (bucket, free) in (0..).zip(&mut self.free_at) {
             if granted.layout != self.layout || granted.bucket == bucket {
                 *free = free_at.max(*free);
@@ -312,7 +366,8 @@ impl Judge {
         fetch_at: Option<Moment>,
         now: Moment,
     ) -> Verdict {
-        let heads = self.heads().into_iter().map(|(at, _, id)| (at, id)).min();
+        let heads = self.heads(now);
+        let heads = heads.into_iter().map(|(at, _, id)| (at, id)).min();
         // Without a confirmation, the limits must be fetched by then.
         let next = heads.filter(|(at, _)| self.is_confirmed(now.max(*at)));
         let unconfirmed = heads.filter(|_| next.is_none() && !self.failed);
@@ -321,6 +376,11 @@ impl Judge {
         let wasted = next.is_some_and(|(at, _)| at <= now || sleeps_over(at));
         Rule::Waste.check(!wasted, now, || {
             format!("{next:?} may be granted, the queue sleeps until {wake_at:?}")
+        })?;
+        let held = self.waiting.iter();
+        let released_at = held.filter_map(|w| self.released_at(w.shard, now)).min();
+        Rule::Waste.check(!released_at.is_some_and(sleeps_over), now, || {
+            format!("shards are released at {released_at:?}, the queue sleeps until {wake_at:?}")
         })?;
         Rule::Waste.check(wake_at.is_none_or(|at| at > now), now, || {
             format!("wakes at {wake_at:?} with nothing to do")
@@ -355,10 +415,10 @@ impl Judge {
     pub(crate) fn fetching(&mut self, now: Moment) -> Verdict {
         let due = |(at, ..): &(Moment, Place, WaiterId)| *at <= now;
         let mut from = self.fetch_from;
-        if !self.is_confirmed(now) && self.heads().iter().any(due) {
+        if !self.is_confirmed(now) && self.heads(now).iter().any(due) {
             from = from.min(self.confirm_from);
         }
-        self.confirms = self.fronts().iter().any(due);
+        self.confirms = self.fronts(now).iter().any(due);
         if self.confirms {
             self.confirm_from = now + self.config.rules.interval;
         }

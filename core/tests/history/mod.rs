@@ -6,6 +6,7 @@ pub(crate) mod judge;
 pub(crate) mod player;
 pub(crate) mod rule;
 
+use gateway_queue_core::protocol::request;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -30,6 +31,9 @@ pub(crate) struct Setup {
     pub(crate) reserve: u64,
     pub(crate) refresh_s: u64,
     pub(crate) reservation_ttl_s: u64,
+    /// The maximum number of grants of a shard within the window; 0 for no limit.
+    pub(crate) burst: usize,
+    pub(crate) window_ms: u64,
     /// What Discord reports first.
     pub(crate) report: Report,
 }
@@ -61,6 +65,8 @@ pub(crate) enum Step {
     Leave(usize),
     /// A client that disconnected asks again.
     Return(usize),
+    /// A client reports something about its shard.
+    ShardReport(u32, request::Report),
     Report(Report),
     /// Other programs with the same token use this many session starts.
     Others(u64),
@@ -85,8 +91,22 @@ fn setup() -> impl Strategy<Value = Setup> {
         prop_oneof![2 => Just(5), 2 => Just(10), 1 => Just(30), 1 => Just(300)],
     );
     let ttl = prop_oneof![Just(5_u64), Just(60)];
-    (prop::bool::weighted(0.75), pacing, budget, ttl, report()).prop_map(
-        |(token, (buckets, margin_ms, guard), (reserve, refresh_s), reservation_ttl_s, report)| {
+    let limit = (
+        prop_oneof![3 => Just(0_usize), 4 => 1..=3_usize],
+        prop_oneof![
+            Just(1_u64),
+            Just(5000),
+            Just(5250),
+            Just(12_000),
+            Just(20_000)
+        ],
+    );
+    let token = prop::bool::weighted(0.75);
+    (token, pacing, budget, ttl, limit, report()).prop_map(
+        |(token, pacing, budget, reservation_ttl_s, limit, report)| {
+            let (buckets, margin_ms, guard) = pacing;
+            let (reserve, refresh_s) = budget;
+            let (burst, window_ms) = limit;
             Setup {
                 token,
                 buckets,
@@ -95,6 +115,8 @@ fn setup() -> impl Strategy<Value = Setup> {
                 reserve,
                 refresh_s,
                 reservation_ttl_s,
+                burst,
+                window_ms,
                 report,
             }
         },
@@ -146,12 +168,21 @@ fn mode() -> impl Strategy<Value = Mode> {
     ]
 }
 
+/// Often an invalid session, which is the only one with an effect.
+fn shard_report() -> impl Strategy<Value = request::Report> {
+    prop_oneof![
+        Just(request::Report::InvalidSession),
+        prop::sample::select(request::Report::ALL.to_vec()),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         // Few shards, so that several requests are of the same one.
         40 => (0..10_u32).prop_map(Step::Ask),
         10 => any::<prop::sample::Index>().prop_map(|i| Step::Leave(i.index(64))),
         8 => any::<prop::sample::Index>().prop_map(|i| Step::Return(i.index(64))),
+        12 => (0..10_u32, shard_report()).prop_map(|(shard, r)| Step::ShardReport(shard, r)),
         12 => report().prop_map(Step::Report),
         4 => (1..=10_u64).prop_map(Step::Others),
         4 => mode().prop_map(Step::Discord),

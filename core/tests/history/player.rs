@@ -7,6 +7,7 @@ use gateway_queue_core::lease_state::TokenState;
 use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::pacing::scheduler::Config;
+use gateway_queue_core::pacing::shard_history::ShardLimit;
 use gateway_queue_core::testing::story::{self, INTERVAL};
 use gateway_queue_core::time::Moment;
 
@@ -66,6 +67,10 @@ pub(crate) fn play(history: &History, fault: Option<Fault>) -> Result<Seen, Viol
     config.max_concurrency = setup.buckets;
     config.rules.reserve = setup.reserve;
     config.rules.refresh = Duration::from_secs(setup.refresh_s);
+    config.shard_limit = ShardLimit {
+        burst: setup.burst,
+        window: Duration::from_millis(setup.window_ms),
+    };
     let token = if setup.token {
         TokenState::Unchecked
     } else {
@@ -126,6 +131,11 @@ impl Player {
                 self.ask(shard)?;
             }
             Step::Return(_) => {}
+            Step::ShardReport(shard, report) => {
+                self.queue.report(shard, report, self.now);
+                let is_refused = self.judge.shard_reported(shard, report, self.now);
+                self.saw("refused identifies", is_refused);
+            }
             Step::Report(report) => self.discord.report(report, self.now),
             Step::Others(n) => self.discord.others_use(n, self.now),
             Step::Discord(mode) => self.discord.mode = mode,
@@ -154,6 +164,8 @@ impl Player {
         let id = WaiterId(self.last);
         let took = self.queue.offer(id, shard, self.now);
         self.saw("reservations taken", took);
+        let is_held = self.judge.released_at(shard, self.now).is_some();
+        self.saw("held waiters", is_held);
         self.judge.offered(id, shard, took, self.now)
     }
 

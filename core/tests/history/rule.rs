@@ -9,6 +9,8 @@ use gateway_queue_core::time::Moment;
 pub(crate) enum Rule {
     /// Two grants of a bucket are at least the spacing apart.
     Spacing,
+    /// No shard is granted more often than it may be.
+    Burst,
     /// No grant without a session start.
     Budget,
     /// No grant while the session starts are unknown, or without an accepted token.

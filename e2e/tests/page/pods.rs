@@ -18,6 +18,7 @@ use gateway_queue_core::leadership::term::ReceivedHandover;
 use gateway_queue_core::lease_state::last_known::PublishedState;
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::scheduler::Config;
+use gateway_queue_core::pacing::shard_history::ShardLimit;
 use gateway_queue_core::queue::snapshot::{self, About};
 use gateway_queue_core::time::Moment;
 use tokio::net::TcpListener;
@@ -40,6 +41,7 @@ impl Pod {
             spacing,
             start_guard: false,
             reservation_ttl: Duration::from_secs(60),
+            shard_limit: ShardLimit::NONE,
             max_concurrency: 2,
             rules: Rules {
                 interval: spacing,

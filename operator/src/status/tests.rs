@@ -142,7 +142,6 @@ fn available() -> Deployment {
 
 fn entry(blocked_by: Option<BlockedBy>) -> Entry {
     Entry {
-        holder: "my-bot-7d9f".to_owned(),
         token: TokenState::Accepted,
         blocked_by,
         last_error: Some("it answered 503".to_owned()),
@@ -153,6 +152,7 @@ fn entry(blocked_by: Option<BlockedBy>) -> Entry {
             remaining: 7,
             reset_time: Some(LATER.parse().unwrap()),
         }),
+        ..Entry::new("my-bot-7d9f")
     }
 }
 

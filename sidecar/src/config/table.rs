@@ -23,6 +23,8 @@ table! {
     SESSION_RESERVE, "0", "session starts that are never granted";
     REFRESH_INTERVAL, "5m", "how often to ask Discord for the limits";
     RESERVATION_TTL, "60s", "how long the position of a disconnected waiter is reserved";
+    SHARD_BURST, "10", "grants of a shard within SHARD_WINDOW, after which it is held; 0 for no limit";
+    SHARD_WINDOW, "10m", "how long a grant counts for SHARD_BURST";
     LEASE_NAME, "", "Lease of the leader election; not set outside Kubernetes";
     LEASE_NAMESPACE, "", "namespace of the Lease";
     LEASE_DURATION, "15s", "how long a leader's last renewal is valid";

@@ -38,6 +38,8 @@ fn the_defaults_are_those_of_the_original_and_of_discord() {
     assert_eq!(settings.spacing(), Duration::from_millis(5250));
     assert_eq!(settings.refresh_interval, Duration::from_secs(300));
     assert_eq!(settings.token, TokenSource::None);
+    let ShardLimit { burst, window } = settings.shard_limit;
+    assert_eq!((burst, window), (10, Duration::from_secs(600)));
     assert!(settings.start_guard && settings.lease.is_none());
 }
 
@@ -71,6 +73,9 @@ fn the_error_names_the_value_and_states_what_is_accepted() {
         ("SESSION_RESERVE", "-1", "0 or more"),
         ("REFRESH_INTERVAL", "0s", "above zero"),
         ("RESERVATION_TTL", "x", "a duration"),
+        ("SHARD_BURST", "-1", "0 (no limit) to 1000"),
+        ("SHARD_BURST", "1001", "0 (no limit) to 1000"),
+        ("SHARD_WINDOW", "0s", "above zero"),
         ("DISCORD_API", "discord.com", "http:// or https://"),
         ("LOG_FORMAT", "xml", "text or json"),
         ("RUST_LOG", "loud", "a level"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use gateway_queue_core::leadership::state::Leader;
 use gateway_queue_core::protocol::GRANT;
 use gateway_queue_core::protocol::refusal::Refusal;
-use gateway_queue_core::protocol::request::{self, ForwardedRequest};
+use gateway_queue_core::protocol::request::{self, ForwardedReport, ForwardedRequest};
 use gateway_queue_telemetry::chain;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -86,8 +86,17 @@ pub async fn forward(
 /// Returns whether the leader responds on its peer port. A connection alone proves nothing: a
 /// proxy may have accepted it.
 pub async fn probe(leader: &Leader, limit: Duration) -> bool {
-    let target = request::probe(&leader.holder);
-    let exchanged = timeout(limit, exchange(leader.address, &target)).await;
+    is_taken(leader.address, &request::probe(&leader.holder), limit).await
+}
+
+/// Passes a report on to the leader at `address`. Returns whether the leader has taken it.
+pub async fn report(address: SocketAddr, report: &ForwardedReport, limit: Duration) -> bool {
+    is_taken(address, &format!("/?{}", report.query()), limit).await
+}
+
+/// Returns whether the leader responds with 204 in time.
+async fn is_taken(address: SocketAddr, target: &str, limit: Duration) -> bool {
+    let exchanged = timeout(limit, exchange(address, target)).await;
     matches!(exchanged, Ok(Ok((StatusCode::NO_CONTENT, _))))
 }
 

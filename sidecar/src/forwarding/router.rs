@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::protocol::refusal::{Reason, Refusal};
-use gateway_queue_core::protocol::request::ForwardedRequest;
+use gateway_queue_core::protocol::request::{ForwardedReport, ForwardedRequest, Report, Shard};
 use gateway_queue_core::time::Moment;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::clock::boot_time;
 use crate::clock::stall_detector::StallDetector;
@@ -31,6 +31,9 @@ const RECEIVED_AFTER: Duration = Duration::from_secs(2);
 /// the retransmission of a packet takes at least 200 ms. A leader that resigns closes
 /// forwarded requests immediately, so this is waited for only if it cannot.
 const LAST_RESPONSE_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long to wait for the response of the leader to a report.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How much later than the client's deadline the refusal of the leader may arrive.
 const GRACE: Duration = Duration::from_secs(1);
@@ -55,10 +58,11 @@ impl Router {
     /// when the process ends.
     pub async fn wait(
         &self,
-        shard: u32,
+        shard: impl Into<Shard>,
         arrived: Moment,
         deadline: Option<Instant>,
     ) -> Option<Decision> {
+        let shard = shard.into();
         loop {
             // Most requests wait here, so the future must be small: the rest is boxed.
             if self.leadership.borrow().leads() {
@@ -102,6 +106,31 @@ impl Router {
         }
     }
 
+    /// Passes a report on to the leader, this process or another. Without a leader that responds
+    /// within a second, it is lost.
+    pub async fn report(&self, shard: u32, report: Report) {
+        let (leads, leader) = {
+            let leadership = self.leadership.borrow();
+            (leadership.leads(), leadership.leader.clone())
+        };
+        let taken = if leads {
+            self.handle.report(shard, report).await;
+            true
+        } else if let Some(Leader { holder, address }) = leader {
+            let forwarded = ForwardedReport {
+                leader: holder,
+                shard,
+                report,
+            };
+            leader_client::report(address, &forwarded, REPORT_TIMEOUT).await
+        } else {
+            false
+        };
+        if !taken {
+            debug!(shard, report = report.as_str(), "report lost");
+        }
+    }
+
     /// Returns whether this process is the leader as `holder`.
     pub fn leads_as(&self, holder: &str) -> bool {
         let leadership = self.leadership.borrow();
@@ -115,7 +144,7 @@ impl Router {
     /// [`Decision::Moved`] if the leader is reachable from other pods, but not from here.
     async fn elsewhere(
         &self,
-        shard: u32,
+        shard: Shard,
         arrived: Moment,
         deadline: Option<Instant>,
     ) -> Option<Decision> {

@@ -10,6 +10,7 @@ use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::Handover;
 use gateway_queue_core::pacing::pacer::WaiterId;
 use gateway_queue_core::protocol::refusal::Refusal;
+use gateway_queue_core::protocol::request::{Report, Shard};
 use gateway_queue_core::queue::snapshot::{Detail, Snapshot};
 use gateway_queue_core::time::Moment;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -37,7 +38,7 @@ impl From<Option<Permit>> for Decision {
 
 /// A handle to the queue task. Its channel is unbounded, because a destructor must be able
 /// to send. The waiters are bounded: each holds a connection permit until the queue task has
-/// granted it or has handled its end, and has only a few events in the channel.
+/// granted it or has handled its end, and has only a few events in the channel. So does each report.
 #[derive(Clone, Debug)]
 pub struct Handle {
     events: UnboundedSender<Event>,
@@ -70,7 +71,8 @@ impl Handle {
     }
 
     /// Joins the queue, as soon as a connection permit is free. Returns none if the queue task has ended.
-    pub async fn enqueue(&self, shard: u32, arrived: Moment) -> Option<Waiting> {
+    pub async fn enqueue(&self, shard: impl Into<Shard>, arrived: Moment) -> Option<Waiting> {
+        let shard = shard.into();
         let connection_permit = match Arc::clone(&self.connection_permits).try_acquire_owned() {
             Ok(permit) => permit,
             // Rare, and boxed because it would enlarge the future of every waiter.
@@ -97,7 +99,7 @@ impl Handle {
     }
 
     /// Joins the queue and waits for the grant. Returns none if the queue task has ended.
-    pub async fn wait(&self, shard: u32, arrived: Moment) -> Option<Decision> {
+    pub async fn wait(&self, shard: impl Into<Shard>, arrived: Moment) -> Option<Decision> {
         let waiting = self.enqueue(shard, arrived).await?;
         Some(Decision::from(waiting.await))
     }
@@ -107,7 +109,7 @@ impl Handle {
     pub async fn wait_until(
         &self,
         deadline: Instant,
-        shard: u32,
+        shard: impl Into<Shard>,
         arrived: Moment,
     ) -> Option<Decision> {
         // A permit is free, unless the queue task is far behind.
@@ -123,6 +125,19 @@ impl Handle {
                 Some(Decision::Refused(refusal))
             }
             Err(_) => Some(Decision::from(waiting.await)),
+        }
+    }
+
+    /// Passes on the report of a shard, as soon as a connection permit is free.
+    pub async fn report(&self, shard: u32, report: Report) {
+        let permits = Arc::clone(&self.connection_permits);
+        if let Ok(connection_permit) = permits.acquire_owned().await {
+            // Without a queue task, the process ends.
+            let _ = self.events.send(Event::Report {
+                shard,
+                report,
+                _connection_permit: connection_permit,
+            });
         }
     }
 

@@ -4,6 +4,7 @@ use gateway_queue_core::leadership::term::Term;
 use gateway_queue_core::lease_state::Handover;
 use gateway_queue_core::pacing::pacer::{Grant, WaiterId};
 use gateway_queue_core::protocol::refusal::Refusal;
+use gateway_queue_core::protocol::request::{Report, Shard};
 use gateway_queue_core::queue::snapshot::{Detail, Snapshot};
 use gateway_queue_core::time::Moment;
 use tokio::sync::mpsc::UnboundedSender;
@@ -16,7 +17,7 @@ use crate::clock::stall_detector::HeldRequest;
 pub(crate) enum Event {
     Offer {
         waiter: WaiterId,
-        shard: u32,
+        shard: Shard,
         /// When the request arrived, at this process or at the pod that forwards it.
         arrived: Moment,
         permit: oneshot::Sender<Permit>,
@@ -31,6 +32,13 @@ pub(crate) enum Event {
         at: Moment,
     },
     Unwritten(WaiterId),
+    /// A client reports something about its shard.
+    Report {
+        shard: u32,
+        report: Report,
+        /// Released when the report has been handled.
+        _connection_permit: OwnedSemaphorePermit,
+    },
     Look(Detail, oneshot::Sender<Snapshot>),
     /// Asks for the handover to the next leader of this Lease, once no grant is in flight.
     Handover(String, Term, oneshot::Sender<Handover>),

@@ -161,6 +161,7 @@ impl QueueTask {
                 permit,
                 _connection_permit,
             } => {
+                let was_looping = self.queue.is_crash_looping(shard.id);
                 // Without a term the sender is dropped: the request goes to the leader.
                 if let Some(reserved) = self.queue.offer(waiter, shard, arrived, now) {
                     self.metrics.reservations_used.inc_by(reserved.into());
@@ -172,6 +173,7 @@ impl QueueTask {
                         },
                     );
                 }
+                self.log_crash_loop(shard.id, was_looping, now);
             }
             Event::Disconnected(waiter) => {
                 self.waiters.remove(&waiter);
@@ -189,17 +191,20 @@ impl QueueTask {
                 }
             }
             Event::Written { grant, at } => {
+                let was_looping = self.queue.is_crash_looping(grant.shard);
                 self.queue.written(&grant, at);
                 let (waited, late) = (at.since(grant.arrived), at.since(grant.allowed));
                 self.metrics.granted(waited, late);
                 let Grant { shard, bucket, .. } = grant;
                 let (waited_ms, late_us) = (ms(waited), us(late));
                 debug!(shard, bucket, waited_ms, late_us, "granted");
+                self.log_crash_loop(shard, was_looping, now);
             }
             Event::Unwritten(waiter) => {
                 self.queue.unwritten(waiter, now);
                 self.metrics.cancelled.inc();
             }
+            Event::Report { shard, report, .. } => self.queue.report(shard, report, now),
             Event::Look(detail, sender) => {
                 let held = u64::try_from(self.metrics.held()).unwrap_or(0);
                 let _ = sender.send(self.queue.snapshot(detail, held, now));
@@ -303,6 +308,14 @@ impl QueueTask {
             None => info!("grants unblocked"),
         }
         self.logged = Some(blocked_by);
+    }
+
+    /// Logs that a shard is held from now on, because it was granted too often.
+    fn log_crash_loop(&self, shard: u32, was_looping: bool, now: Moment) {
+        if let Some(released_at) = self.queue.released_at(shard).filter(|_| !was_looping) {
+            let released_in_ms = ms(released_at.since(now));
+            warn!(shard, released_in_ms, "shard crash-looping");
+        }
     }
 
     /// Passes the state to the candidate, which writes it to the Lease.

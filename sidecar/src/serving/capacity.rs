@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use gateway_queue_core::pacing::reservations;
+use gateway_queue_core::pacing::{reservations, shard_history};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::serving::cgroup;
@@ -12,12 +12,13 @@ use crate::serving::cgroup;
 /// File descriptors reserved for other purposes than clients.
 const OTHER_FILES: u64 = 128;
 
-/// Memory reserved for other purposes than clients and reservations.
+/// Memory reserved for other purposes than clients and what is remembered of shards.
 const OTHER_MEMORY_BYTES: u64 = 32 << 20;
 
-/// Memory reserved for reservations.
-const RESERVATIONS_MEMORY_BYTES: u64 =
-    reservations::MAX_RESERVATIONS as u64 * reservations::RESERVATION_BYTES;
+/// Memory reserved for reservations and the history of shards.
+const SHARDS_MEMORY_BYTES: u64 = reservations::MAX_RESERVATIONS as u64
+    * reservations::RESERVATION_BYTES
+    + shard_history::HISTORY_BYTES;
 
 /// Memory of this process and the kernel per client: the longest head and the longest data
 /// sent ahead. A usual client takes a third of it.
@@ -51,7 +52,7 @@ impl SystemLimits {
         let files = self.open_files.unwrap_or(1 << 20);
         let files = files.saturating_sub(OTHER_FILES);
         let memory = self.memory_bytes.unwrap_or(u64::MAX);
-        let memory = memory.saturating_sub(OTHER_MEMORY_BYTES + RESERVATIONS_MEMORY_BYTES);
+        let memory = memory.saturating_sub(OTHER_MEMORY_BYTES + SHARDS_MEMORY_BYTES);
         let most = files.min(memory / CLIENT_MEMORY_BYTES);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         most.clamp(1, tokio::sync::Semaphore::MAX_PERMITS)
@@ -103,9 +104,9 @@ mod tests {
         let gib = 1 << 30;
         assert_eq!(clients(Some(1024), Some(gib)), 896);
         assert_eq!(clients(Some(1024), None), 896);
-        // 256 MiB, less 32 for other purposes and 8 for reservations.
-        assert_eq!(clients(Some(1 << 20), Some(256 << 20)), 6912);
-        assert_eq!(clients(Some(1 << 20), Some(64 << 20)), 768);
+        // 256 MiB, less 32 for other purposes, 8 for reservations and 16 for the history.
+        assert_eq!(clients(Some(1 << 20), Some(256 << 20)), 6400);
+        assert_eq!(clients(Some(1 << 20), Some(64 << 20)), 256);
         assert_eq!(clients(None, None), (1 << 20) - 128);
         assert_eq!(clients(Some(10), Some(gib)), 1);
         assert_eq!(clients(None, Some(1)), 1);
@@ -113,10 +114,10 @@ mod tests {
 
     #[test]
     fn each_port_accepts_a_client_however_small_the_limit_is() {
-        let least = clients(None, Some(OTHER_MEMORY_BYTES + RESERVATIONS_MEMORY_BYTES));
+        let least = clients(None, Some(OTHER_MEMORY_BYTES + SHARDS_MEMORY_BYTES));
         assert_eq!(per_port(least, true), 1);
         assert_eq!(per_port(least, false), 1);
-        assert_eq!(per_port(6912, true), 3456);
+        assert_eq!(per_port(6400, true), 3200);
     }
 
     /// A system with these files in it.

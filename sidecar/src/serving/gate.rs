@@ -65,10 +65,10 @@ struct Inner {
 pub(crate) enum Pass {
     /// A grant.
     Grant(Permit),
-    /// A refusal, to a client with `wait`.
+    /// A refusal, to a client with `wait` or `report`.
     Refusal,
-    /// A response to a probe that names this leader.
-    Presence,
+    /// A response without content, to a report or to another pod.
+    NoContent,
 }
 
 impl Pass {
@@ -76,7 +76,7 @@ impl Pass {
         match self {
             Self::Grant(_) => &status == b"200",
             Self::Refusal => &status == b"429" || &status == b"400",
-            Self::Presence => &status == b"204",
+            Self::NoContent => &status == b"204",
         }
     }
 }

@@ -3,8 +3,9 @@
 //! Whatever its method, path, headers or body, a request waits for its grant. The response
 //! is the grant; if there cannot be one, the connection is closed without a response. Only a
 //! client that sends `wait` is refused, when that time is over or the process ends before.
-//! Only the shard and `wait` of a request are kept or logged, because some clients put the
-//! bot's token into bodies and URLs.
+//! A request with `report` waits for no grant, and is answered with 204. Only the shard, `wait`
+//! and `report` of a request are kept or logged, because some clients put the bot's token into
+//! bodies and URLs.
 
 use std::future::{self, Future};
 use std::io;
@@ -15,7 +16,9 @@ use std::time::{self, Duration};
 use futures::FutureExt as _;
 use gateway_queue_core::protocol::GRANT;
 use gateway_queue_core::protocol::refusal::Refusal;
-use gateway_queue_core::protocol::request::{self, ForwardedRequest, Malformed, Parameters};
+use gateway_queue_core::protocol::request::{
+    self, ForwardedReport, ForwardedRequest, Malformed, Parameters, Report, Shard,
+};
 use gateway_queue_core::time::Moment;
 use gateway_queue_telemetry::RateLimit;
 use http_body_util::{BodyExt, Full};
@@ -30,7 +33,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::clock::boot_time;
 use crate::forwarding::router::Router;
@@ -197,11 +200,14 @@ impl RequestContext {
             if let Some(leader) = request::probed(uri.path(), uri.query()) {
                 return Box::pin(future::ready(self.probe(&leader)));
             }
+            if let Some(report) = ForwardedReport::parse(uri.query()) {
+                return Box::pin(self.forwarded_report(report));
+            }
             let forwarded = ForwardedRequest::parse(uri.query());
             return Box::pin(self.forwarded(forwarded));
         }
         let parameters = request::parse(request.uri().query());
-        if parameters.is_ok_and(|parameters| !parameters.is_shard_valid) {
+        if parameters.is_ok_and(|parameters| !parameters.shard.is_valid) {
             self.context.count_invalid_shard();
         }
         // A response to CONNECT has no body, so it could not be the grant.
@@ -209,8 +215,16 @@ impl RequestContext {
             return Box::pin(future::ready(Err(Close)));
         }
         let arrived = boot_time::now();
-        let held = HeldRequest::new(&self.context);
         let body = request.into_body();
+        if let Ok(Parameters {
+            shard,
+            report: Some(report),
+            ..
+        }) = parameters
+        {
+            return Box::pin(self.report(shard.id, report, body));
+        }
+        let held = HeldRequest::new(&self.context);
         match parameters {
             Ok(Parameters {
                 shard, wait: None, ..
@@ -239,10 +253,26 @@ impl RequestContext {
         self.wait(held, shard, arrived, deadline).await
     }
 
+    /// Responds to a report, also while the process ends.
+    async fn report(self, shard: u32, report: Report, body: Incoming) -> ResponseOrClose {
+        let _waiting = self.context.waiting.token();
+        debug!(shard, report = report.as_str(), "report received");
+        self.context.route.metrics.reported(report);
+        let passed_on = async {
+            let discarded = discard(body).await;
+            if discarded.is_ok() {
+                self.context.route.report(shard, report).await;
+            }
+            discarded
+        };
+        let passed_on = self.context.end.run_until_cancelled(passed_on).await;
+        passed_on.unwrap_or(Ok(())).map(|()| self.no_content())
+    }
+
     async fn wait(
         self,
         _held: HeldRequest,
-        shard: u32,
+        shard: Shard,
         arrived: Moment,
         deadline: Option<Instant>,
     ) -> ResponseOrClose {
@@ -276,13 +306,19 @@ impl RequestContext {
         self.decided(decision)
     }
 
+    /// Takes a report that another pod passes on, if this process is this leader.
+    async fn forwarded_report(self, forwarded: ForwardedReport) -> ResponseOrClose {
+        if self.context.route.leads_as(&forwarded.leader) {
+            let ForwardedReport { shard, report, .. } = forwarded;
+            self.context.route.handle.report(shard, report).await;
+        }
+        self.probe(&forwarded.leader)
+    }
+
     /// Responds to the probe of another pod if this process is this leader.
     fn probe(&self, leader: &str) -> ResponseOrClose {
-        if !self.context.route.leads_as(leader) {
-            return Err(Close);
-        }
-        self.gate.authorize(Pass::Presence, 0);
-        Ok(self.response(StatusCode::NO_CONTENT, Bytes::new()))
+        let leads = self.context.route.leads_as(leader);
+        leads.then(|| self.no_content()).ok_or(Close)
     }
 
     fn decided(&self, decision: Option<Decision>) -> ResponseOrClose {
@@ -321,6 +357,13 @@ impl RequestContext {
     /// Returns how many bytes of the body are sent after the head.
     fn body_bytes(&self, body: &[u8]) -> usize {
         if self.is_head { 0 } else { body.len() }
+    }
+
+    fn no_content(&self) -> Response<Full<Bytes>> {
+        self.gate.authorize(Pass::NoContent, 0);
+        let mut response = self.response(StatusCode::NO_CONTENT, Bytes::new());
+        response.headers_mut().remove(CONTENT_TYPE);
+        response
     }
 
     fn response(&self, status: StatusCode, json: Bytes) -> Response<Full<Bytes>> {

@@ -22,6 +22,9 @@ const RESERVATION_TTL: Duration = Duration::from_secs(20);
 /// More shards than there are reservations.
 const ALL_RESERVATIONS: u32 = 40_000;
 
+/// More shards than are remembered.
+const ALL_SHARDS: u32 = 40_000;
+
 /// How many reservations expire before the attack ends.
 const EXPIRED: u32 = 10_000;
 
@@ -35,11 +38,14 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
         // Short, because the lateness of hundreds of grants is measured.
         ("IDENTIFY_INTERVAL", "20ms"),
         ("RESERVATION_TTL", "20s"),
+        // The honest client would be held.
+        ("SHARD_BURST", "0"),
         // Each grant with its lateness, and no other line for each request.
         ("RUST_LOG", "info,gateway_queue::queue::task=debug"),
     ]);
     let process = server.process();
     let (next, over) = (AtomicU32::new(1), AtomicBool::new(false));
+    let reported = AtomicU32::new(1);
     let queue = server.queue;
     let client = || {
         let client = send(queue, b"");
@@ -61,6 +67,13 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
                 }
             });
         }
+        scope.spawn(|| {
+            setpriority_process(None, 19).unwrap();
+            let mut client = client();
+            while !over.load(Ordering::Relaxed) {
+                report(&mut client, reported.fetch_add(1, Ordering::Relaxed));
+            }
+        });
         let mut honest = client();
         let (mut grants, mut filled) = (0, None);
         while grants <= 600
@@ -84,6 +97,7 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
         (grants, samples.join().unwrap())
     });
     let (made_up, peak) = (next.into_inner(), server.memory("VmHWM"));
+    let reported = reported.into_inner();
     server.signal("-TERM");
     let log = server.log_to_the_end();
     let (late, unexplained): (Vec<_>, Vec<_>) = log
@@ -95,7 +109,8 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
         .unzip();
     assert_eq!(late.len(), grants, "the log has a line for each grant");
     let (late, unexplained) = (Spread::of(late), Spread::of(unexplained));
-    println!("{made_up} shards, {grants} grants, {peak} KiB");
+    println!("{made_up} shards, {reported} reports, {grants} grants, {peak} KiB");
+    assert!(reported > ALL_SHARDS, "only {reported} reports");
     println!("grants late: {late:?}; not for want of a processor: {unexplained:?}");
     assert!(peak < MEMORY, "{peak} KiB at most, of {MEMORY}");
     for (late_by, limit_ms) in [(unexplained.p99, 5), (unexplained.most, 250)] {
@@ -152,11 +167,21 @@ impl Late {
 
 /// Asks without waiting, and reads the answer, which ends with its JSON.
 fn come_and_go(client: &mut TcpStream, shard: u32) {
-    let ask = format!("GET /?shard={shard}&wait=0 HTTP/1.1\r\nhost: q\r\n\r\n");
-    client.write_all(ask.as_bytes()).unwrap();
+    exchange(client, &format!("shard={shard}&wait=0"), b"}");
+}
+
+/// Reports something, and reads the answer, which has no body.
+fn report(client: &mut TcpStream, shard: u32) {
+    exchange(client, &format!("shard={shard}&report=closed"), b"\r\n\r\n");
+}
+
+/// Sends a request, and reads the answer, which ends with these bytes.
+fn exchange(client: &mut TcpStream, query: &str, end: &[u8]) {
+    let request = format!("GET /?{query} HTTP/1.1\r\nhost: q\r\n\r\n");
+    client.write_all(request.as_bytes()).unwrap();
     let mut answer = [0; 1024];
     let mut length = 0;
-    while length == 0 || answer[length - 1] != b'}' {
+    while !answer[..length].ends_with(end) {
         let read = client.read(&mut answer[length..]).unwrap();
         assert_ne!(read, 0, "closed");
         length += read;

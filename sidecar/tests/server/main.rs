@@ -17,6 +17,7 @@ mod leadership;
 mod logs;
 mod page;
 mod queue;
+mod reports;
 mod session_starts;
 mod start;
 mod status;

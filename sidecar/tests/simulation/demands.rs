@@ -7,7 +7,9 @@ use gateway_queue_core::leadership::election::MAX_DURATION;
 use gateway_queue_core::lease_state::HandoverRecord;
 use gateway_queue_core::queue::snapshot::Snapshot;
 use gateway_queue_core::queue::state_json;
+use gateway_queue_core::testing::judge::Written;
 use gateway_queue_core::testing::{about, leader_fields};
+use gateway_queue_core::time::Moment;
 use jiff::Timestamp;
 
 use crate::clock::{SECOND, True};
@@ -18,8 +20,9 @@ use crate::world::{Event, Rare, World};
 const REFRESH: True = 80 * SECOND;
 
 /// The gauges that only a leader has.
-const LEADER_GAUGES: [&str; 4] = [
+const LEADER_GAUGES: [&str; 5] = [
     "gateway_queue_blocked{",
+    "gateway_queue_crash_looping_shards ",
     "gateway_queue_max_concurrency ",
     "gateway_queue_recommended_shards ",
     "gateway_queue_session_starts_",
@@ -83,6 +86,24 @@ impl World {
             let other = other.number;
             let what = format!("pod {pod} may grant or does, and so may pod {other}");
             self.violate(Rule::TwoLeaders, what);
+        }
+    }
+
+    /// No leader grants a shard more often than it may, by its own clock.
+    pub(crate) fn demand_few_grants(&mut self, pod: usize, shard: u32, written: &Written) {
+        let (term, shown) = (written.term, written.shown);
+        self.by_shard.push((term, shard, shown));
+        let limit = self.pods[pod].settings.shard_limit;
+        let counts = |grant: &&(u64, u32, Moment)| {
+            (grant.0, grant.1) == (term, shard) && grant.2 + limit.window > shown
+        };
+        let count = self.by_shard.iter().filter(counts).count();
+        if limit.burst > 0 && count > limit.burst {
+            let what = format!("pod {pod} has granted shard {shard} {count} times");
+            self.violate(Rule::Burst, what);
+        }
+        if self.pods[pod].holds_a_shard() {
+            self.saw(Rare::GrantWhileAnotherIsHeld);
         }
     }
 

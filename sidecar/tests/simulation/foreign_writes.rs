@@ -42,7 +42,7 @@ const TEXTS: [&str; 14] = [
     "[10.0.0.1]:99999",
 ];
 
-const ANNOTATIONS: [&str; 12] = [
+const ANNOTATIONS: [&str; 14] = [
     "handover",
     "token-fingerprint",
     "leader-address",
@@ -55,6 +55,8 @@ const ANNOTATIONS: [&str; 12] = [
     "session-starts-total",
     "session-starts-remaining",
     "session-starts-reset",
+    "invalid-session-shards",
+    "crash-looping-shards",
 ];
 
 /// Draws a write, as a merge patch.

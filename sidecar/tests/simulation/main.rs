@@ -109,6 +109,7 @@ fn each_broken_part_violates_the_rule_that_it_breaks() {
         (Broken::NeverAcquires, Rule::Silence),
         (Broken::StaleExports, Rule::Exports),
         (Broken::DatesOverflow, Rule::Panic),
+        (Broken::NoBreaker, Rule::Burst),
     ] {
         let mut others = Vec::new();
         let violates = |seed: &u64| match play(*seed, broken, false).violation {

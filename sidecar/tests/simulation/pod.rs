@@ -15,6 +15,7 @@ use gateway_queue_core::lease_state::last_known::{LastKnown, PublishedState};
 use gateway_queue_core::pacing::budget::Rules;
 use gateway_queue_core::pacing::pacer::WaiterId;
 use gateway_queue_core::pacing::scheduler::Config as QueueConfig;
+use gateway_queue_core::pacing::shard_history::ShardLimit;
 use gateway_queue_core::queue::snapshot::{Detail, LeaderView, Snapshot};
 use gateway_queue_core::queue::term_queue::TermQueue;
 use gateway_queue_core::testing::judge::Written;
@@ -29,7 +30,7 @@ use crate::story::{Broken, Settings};
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Two for each bucket of a story. They always return.
-const SHARDS: u32 = 8;
+pub(crate) const SHARDS: u32 = 8;
 
 /// How long the candidate task waits until the grants of a term are written.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -92,6 +93,10 @@ impl Pod {
             spacing: settings.spacing,
             start_guard: true,
             reservation_ttl: Duration::from_secs(60),
+            shard_limit: match broken {
+                Broken::NoBreaker => ShardLimit::NONE,
+                _ => settings.shard_limit,
+            },
             max_concurrency: settings.buckets,
             rules: Rules {
                 interval: INTERVAL,
@@ -149,6 +154,11 @@ impl Pod {
         self.queue.blocked_by().is_some()
     }
 
+    /// Whether it holds a shard that was granted too often.
+    pub(crate) fn holds_a_shard(&self) -> bool {
+        (0..SHARDS).any(|shard| self.queue.released_at(shard).is_some())
+    }
+
     /// Whether it has granted nothing in its last term.
     pub(crate) fn has_only_inherited(&self) -> bool {
         self.granted.is_empty()
@@ -186,6 +196,7 @@ impl Pod {
                 self.queue.fetched(outcome, now, wall, 0.5);
             }
             Input::Client(shard) => self.offer(shard, now),
+            Input::Report(shard, report) => self.queue.report(shard, report, now),
             Input::Write(held) => self.write(&held, now, out),
             Input::Terminate => self.candidate.resign(now),
             // Of something that has ended.

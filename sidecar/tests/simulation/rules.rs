@@ -11,6 +11,8 @@ pub(crate) enum Rule {
     Spacing,
     /// No two pods may grant at one instant.
     TwoLeaders,
+    /// No leader grants a shard more often than it may.
+    Burst,
     /// No grant without a session start.
     Budget,
     /// A pod grants soon after the last fault.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use gateway_queue_core::pacing::discord_retry::Outcome;
 use gateway_queue_core::pacing::pacer::Grant;
+use gateway_queue_core::protocol::request::Report;
 use gateway_queue_core::testing::judge::Written;
 use gateway_queue_core::time::Moment;
 
@@ -27,6 +28,8 @@ pub(crate) enum Input {
     Fetched(u64, Outcome),
     /// A shard asks for a grant.
     Client(u32),
+    /// A client reports something about its shard.
+    Report(u32, Report),
     /// A grant is about to be written.
     Write(Held),
     /// SIGTERM.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use gateway_queue_core::pacing::shard_history::ShardLimit;
 
 use crate::clock::{Clock, MILLI, RATES, SECOND, True};
 use crate::pod::INTERVAL;
@@ -31,6 +32,8 @@ pub(crate) enum Broken {
     StaleExports,
     /// Five minutes are added to any time on the Lease.
     DatesOverflow,
+    /// No shard is held.
+    NoBreaker,
 }
 
 /// The settings of a pod.
@@ -43,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) buckets: u32,
     pub(crate) reserve: u64,
     pub(crate) refresh: Duration,
+    pub(crate) shard_limit: ShardLimit,
 }
 
 /// The faults of the network: chances in a thousand.
@@ -135,6 +139,14 @@ const NETWORKS: [Network; 9] = [
     network(100, 400, 800, 100),
 ];
 
+const fn limit(burst: usize, seconds: u64) -> ShardLimit {
+    let window = Duration::from_secs(seconds);
+    ShardLimit { burst, window }
+}
+
+/// Short enough that some shard is granted soon after the last fault.
+const LIMITS: [ShardLimit; 4] = [ShardLimit::NONE, limit(1, 15), limit(2, 20), limit(3, 25)];
+
 #[derive(Debug)]
 pub(crate) struct Story {
     pub(crate) pods: usize,
@@ -212,6 +224,7 @@ fn settings(token: bool, dice: &mut Rng) -> Settings {
         buckets: dice.u32(1..=4),
         reserve: dice.u64(0..3),
         refresh: Duration::from_secs(dice.u64(10..60)),
+        shard_limit: pick(&LIMITS, dice),
     }
 }
 

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fastrand::Rng;
+use gateway_queue_core::protocol::request::Report;
 use gateway_queue_core::testing::judge::{Spacing, Written};
 use gateway_queue_core::time::Moment;
 use serde_json::Value;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use crate::api::{Kind, Request, Server};
 use crate::clock::{MILLI, SECOND, True};
 use crate::discord::{Discord, Health};
-use crate::pod::Pod;
+use crate::pod::{Pod, SHARDS};
 use crate::rules::{Rule, Violation};
 use crate::signals::{Effect, Input};
 use crate::story::{self, Broken, Fault, First, How, Network, Settings, Story};
@@ -71,6 +72,7 @@ pub(crate) enum Rare {
     AppliedAfterTimeout,
     ReleasedBeforeAnyGrant,
     WithoutSessionStarts,
+    GrantWhileAnotherIsHeld,
     LeaseRecreated,
     BudgetAdopted,
     Garbage,
@@ -115,6 +117,8 @@ pub(crate) struct World {
     pub(crate) last_to_acquire: Option<usize>,
     order: u64,
     spacing: Spacing,
+    /// The term, the shard and the time of each grant, by the clock of its leader.
+    pub(crate) by_shard: Vec<(u64, u32, Moment)>,
     pub(crate) violation: Option<Violation>,
     effects: Vec<Effect>,
     trace: Option<Vec<String>>,
@@ -142,6 +146,7 @@ pub(crate) fn play(seed: u64, broken: Broken, trace: bool) -> End {
         last_to_acquire: None,
         order: 0,
         spacing: Spacing::default(),
+        by_shard: Vec::new(),
         violation: None,
         effects: Vec::new(),
         trace: trace.then(Vec::new),
@@ -306,6 +311,16 @@ impl World {
         self.check_right(pod);
     }
 
+    /// The client of a shard that was granted reports what happened to it, and another client
+    /// something else.
+    fn report_something(&mut self, pod: usize, granted: u32) {
+        for shard in [granted, self.dice.u32(0..SHARDS)] {
+            let report = Report::ALL[self.dice.usize(..Report::ALL.len())];
+            let delay = self.dice.u64(0..4 * SECOND);
+            self.after(delay, Event::Input(pod, Input::Report(shard, report)));
+        }
+    }
+
     fn effect(&mut self, pod: usize, effect: Effect) {
         match effect {
             Effect::Send(id, request) => {
@@ -340,6 +355,8 @@ impl World {
                     self.violate(Rule::Spacing, format!("{written:?} after {earlier:?}"));
                 }
                 self.demand_one_leader(pod);
+                self.demand_few_grants(pod, shard, &written);
+                self.report_something(pod, shard);
                 if self.pods[pod].settings.token {
                     let left = self.discord.identify(self.now, &mut self.dice);
                     if left < self.pods[pod].settings.reserve as i64 {

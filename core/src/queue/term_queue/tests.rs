@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::leadership::term::ReceivedHandover;
+use crate::pacing::shard_history::ShardLimit;
 use crate::queue::state_json;
 use crate::testing::{self, story};
 
@@ -83,7 +84,6 @@ fn state(queue: &TermQueue, now: Moment) -> Value {
 fn assert_nothing_of_a_leader(queue: &TermQueue, now: Moment) {
     let state = state(queue, now);
     assert!(testing::leader_fields(&state).is_empty(), "{state}");
-    assert_eq!(state["last_grants"], json!([]), "{state}");
     assert_eq!(state["token"], "unchecked", "{state}");
 }
 
@@ -178,4 +178,89 @@ fn a_process_without_the_right_to_grant_neither_grants_nor_fetches() {
     assert_eq!(refusal.reason, Reason::NoLeader);
     queue.set_leadership(follows(), at(UNTIL));
     assert_eq!(queue.offer(WaiterId(3), 9, at(UNTIL), at(UNTIL)), None);
+}
+
+/// Returns a leader without a token that has granted shard 7 at 1 s, as often as it may within 10 s.
+fn leader_with_a_limit() -> TermQueue {
+    let mut config = config();
+    config.shard_limit = ShardLimit {
+        burst: 1,
+        window: Duration::from_secs(10),
+    };
+    let mut queue = TermQueue::new(config, leads(1, at(UNTIL)), Current::None, at(0));
+    queue.offer(WaiterId(1), 7, at(1), at(1));
+    let (grant, _) = queue.grant(at(1)).unwrap();
+    queue.written(&grant, at(1));
+    queue
+}
+
+#[test]
+fn a_shard_is_published_as_crash_looping_from_its_next_request_on() {
+    let mut queue = leader_with_a_limit();
+    let published = |queue: &TermQueue| queue.published_state("a").entry.crash_looping_shards;
+    assert!(published(&queue).is_empty());
+    assert_eq!(queue.wake_at(at(2)), None);
+    queue.offer(WaiterId(2), 7, at(2), at(2));
+    assert_eq!(published(&queue), [7]);
+    assert_eq!(queue.released_at(7), Some(at(11)));
+    let held = json!([{"shard": 7, "released_in_ms": 9000, "waiting": 1}]);
+    assert_eq!(state(&queue, at(2))["crash_looping"], held);
+    assert_eq!(queue.wake_at(at(2)), Some(at(11)));
+
+    let refusal = queue.give_up(WaiterId(2), at(3)).unwrap();
+    assert_eq!(refusal.reason, Reason::CrashLooping);
+    assert_eq!(refusal.position, None);
+    assert_eq!(refusal.retry_after, Duration::from_secs(8));
+    assert_eq!(queue.grant(at(11)), None);
+    assert_eq!((queue.released_at(7), published(&queue)), (None, vec![7]));
+    let released = json!([{"shard": 7, "released_in_ms": 0, "waiting": 0}]);
+    assert_eq!(state(&queue, at(11))["crash_looping"], released);
+    assert_eq!(queue.wake_at(at(11)), Some(at(21)));
+    assert_eq!(queue.grant(at(21)), None);
+    assert!(published(&queue).is_empty() && queue.wake_at(at(21)).is_none());
+}
+
+#[test]
+fn a_report_is_exported_by_a_leader_and_dropped_without_the_right_to_grant() {
+    let mut queue = leader_with_a_limit();
+    queue.report(7, Report::Ready, at(2));
+    queue.report(9, Report::Closed, at(UNTIL));
+    let shard = json!([{"shard": 7, "last_grant_ms_ago": 2000, "last_report": "ready",
+        "last_report_ms_ago": 1000, "invalid_sessions": 0}]);
+    assert_eq!(state(&queue, at(3))["shards"], shard);
+    queue.set_leadership(follows(), at(4));
+    assert!(testing::leader_fields(&state(&queue, at(4))).is_empty());
+    queue.report(7, Report::Closed, at(4));
+    queue.set_leadership(leads(2, at(UNTIL)), at(5));
+    assert_eq!(state(&queue, at(5))["shards"], json!([]));
+}
+
+#[test]
+fn shards_with_many_invalid_sessions_are_published_for_as_long_as_they_count() {
+    let mut queue = TermQueue::new(config(), leads(1, at(3600)), Current::None, at(0));
+    for n in 0..4 {
+        let now = at(n * 60);
+        assert!(
+            queue
+                .published_state("a")
+                .entry
+                .invalid_session_shards
+                .is_empty()
+        );
+        queue.offer(WaiterId(n), 7, now, now);
+        let (grant, _) = queue.grant(now).unwrap();
+        queue.written(&grant, now);
+        queue.report(7, Report::InvalidSession, now);
+    }
+    assert_eq!(queue.published_state("a").entry.invalid_session_shards, [7]);
+    assert_eq!(queue.wake_at(at(180)), Some(at(600)));
+    assert_eq!(queue.grant(at(600)), None);
+    assert!(
+        queue
+            .published_state("a")
+            .entry
+            .invalid_session_shards
+            .is_empty()
+    );
+    assert_eq!(queue.wake_at(at(600)), None);
 }

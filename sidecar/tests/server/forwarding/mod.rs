@@ -3,6 +3,7 @@
 
 mod limit;
 pub(crate) mod pod;
+mod reports;
 mod unreachable;
 
 use std::time::Duration;
