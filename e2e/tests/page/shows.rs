@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::browser::Browser;
 use crate::fake::Fake;
 use crate::process::PATIENCE;
-use crate::queues::{granted, request, start, start_with_token};
+use crate::queues::{granted, report, request, start, start_with_token};
 
 #[tokio::test]
 async fn a_waiting_shard_has_a_countdown_until_its_grant() {
@@ -98,6 +98,31 @@ async fn used_up_session_starts_are_shown_with_the_time_of_the_reset() {
         .shows("#token-note", "last error: Discord answered 503")
         .await;
     browser.shows("#headline", "Ready").await;
+}
+
+#[tokio::test]
+async fn crash_looping_shards_and_those_that_are_not_ready_are_shown() {
+    let queue = start(&[("SHARD_BURST", "1"), ("IDENTIFY_INTERVAL", "20s")]).await;
+    let browser = Browser::open(queue.admin).await;
+    browser.shows("#headline", "Ready").await;
+    granted(request(queue.clients, 4).await).await;
+    browser.shows("#last", "shard 4 of bucket 0").await;
+    assert_eq!(browser.text("#crash-loop").await, "");
+    let _waiter = request(queue.clients, 4).await;
+    let crash_loop = "Crash loop: shard 4, next grant in 10 min";
+    browser.shows("#crash-loop", crash_loop).await;
+    report(queue.clients, 5, "ready").await;
+    browser
+        .shows("#not-ready", "Not ready: shard 4 granted")
+        .await;
+    report(queue.clients, 4, "closed").await;
+    browser.shows("#not-ready", "shard 4 closed").await;
+    report(queue.clients, 4, "ready").await;
+    report(queue.clients, 5, "closed").await;
+    browser
+        .shows("#not-ready", "Not ready: shard 5 closed")
+        .await;
+    assert_eq!(browser.console_errors().await, [""; 0]);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::http_client::{self, Unusable};
 /// A user is waiting for the output.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// 4096 buckets with thousands of shards take less than one MiB.
+/// As many shards as a queue remembers take 5 MiB, and 4096 buckets less than one.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// The leader may be unreachable from here.

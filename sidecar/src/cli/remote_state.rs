@@ -24,6 +24,11 @@ pub(crate) struct RemoteState {
     pub(crate) bucket_count: u32,
     pub(crate) buckets: Vec<Bucket>,
     pub(crate) last_grants: Vec<LastGrant>,
+    // Older versions do not have the next two.
+    #[serde(default)]
+    pub(crate) crash_looping: Vec<CrashLooping>,
+    #[serde(default)]
+    pub(crate) shards: Vec<Shard>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -46,7 +51,50 @@ pub(crate) struct LastGrant {
     pub(crate) granted_ms_ago: u64,
 }
 
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct CrashLooping {
+    pub(crate) shard: u32,
+    pub(crate) released_in_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct Shard {
+    pub(crate) shard: u32,
+    pub(crate) last_grant_ms_ago: Option<u64>,
+    pub(crate) last_report: Option<String>,
+    pub(crate) last_report_ms_ago: Option<u64>,
+}
+
+impl Shard {
+    /// Returns what happened last, and how long ago, unless the shard is connected.
+    fn not_ready(&self) -> Option<(&str, Duration)> {
+        let granted = self.last_grant_ms_ago.map(|ago| ("granted", ago));
+        let reported = self.last_report.as_deref().zip(self.last_report_ms_ago);
+        // At the same time, the report is a response to the grant.
+        let last = match (granted, reported) {
+            (Some(granted), Some(reported)) if granted.1 < reported.1 => granted,
+            (granted, reported) => reported.or(granted)?,
+        };
+        let (what, ago) = last;
+        let is_ready = matches!(what, "ready" | "resumed");
+        (!is_ready).then_some((what, Duration::from_millis(ago)))
+    }
+}
+
 impl RemoteState {
+    /// Returns the shards that are not connected, each with what happened last and how long ago;
+    /// none if no client reports.
+    pub(crate) fn not_ready(&self) -> Vec<(u32, &str, Duration)> {
+        if self.shards.iter().all(|shard| shard.last_report.is_none()) {
+            return Vec::new();
+        }
+        let not_ready = self.shards.iter().filter_map(|shard| {
+            let (what, ago) = shard.not_ready()?;
+            Some((shard.shard, what, ago))
+        });
+        not_ready.collect()
+    }
+
     /// Returns the address of the leader's admin port if this pod follows that leader: all
     /// pods of a queue have the same settings.
     pub(crate) fn leader_admin(&self) -> Option<SocketAddr> {

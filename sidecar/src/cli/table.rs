@@ -15,6 +15,9 @@ const MAX_SHARDS: usize = 8;
 /// How many of the last grants are shown.
 const MAX_GRANTS: usize = 3;
 
+/// How many crash-looping shards, and how many that are not ready, are shown.
+const MAX_LISTED: usize = 4;
+
 /// A line, which is colored after it has been cut to the width of the terminal.
 pub(crate) struct Line(Tone, String);
 
@@ -63,6 +66,19 @@ pub(crate) fn table(state: &RemoteState, now: Timestamp, rows: usize) -> Vec<Lin
     if !state.last_grants.is_empty() {
         lines.push(Line::field(Tone::Plain, "last grants", &last_grants(state)));
     }
+    let crash_looping = state.crash_looping.iter().map(|looping| {
+        let when = match looping.released_in_ms {
+            0 => "now".to_owned(),
+            ms => format!("in {}", human(Duration::from_millis(ms))),
+        };
+        format!("shard {}, next grant {when}", looping.shard)
+    });
+    lines.extend(listed(Tone::Bad, "crash loop", "; ", crash_looping));
+    let not_ready = state.not_ready().into_iter().map(|(shard, what, ago)| {
+        let ago = human(ago);
+        format!("shard {shard} {what} {ago} ago")
+    });
+    lines.extend(listed(Tone::Plain, "not ready", ", ", not_ready));
     let is_busy = |bucket: &&Bucket| !bucket.shards.is_empty();
     let busy: Vec<_> = state.buckets.iter().filter(is_busy).collect();
     if busy.is_empty() {
@@ -87,6 +103,22 @@ pub(crate) fn table(state: &RemoteState, now: Timestamp, rows: usize) -> Vec<Lin
         lines.push(Line::new(Tone::Faint, more));
     }
     lines
+}
+
+/// Returns a line with the first entries of a list; none if it is empty.
+fn listed(
+    tone: Tone,
+    name: &str,
+    separator: &str,
+    mut entries: impl ExactSizeIterator<Item = String>,
+) -> Option<Line> {
+    let shown: Vec<_> = entries.by_ref().take(MAX_LISTED).collect();
+    let more = match entries.len() {
+        0 => String::new(),
+        more => format!("{separator}and {more} more"),
+    };
+    let list = shown.join(separator) + &more;
+    (!shown.is_empty()).then(|| Line::field(tone, name, &list))
 }
 
 fn row(bucket: &Bucket) -> Line {

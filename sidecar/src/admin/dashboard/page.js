@@ -2,7 +2,7 @@
 "use strict";
 
 const TIMELINE_MS = 60_000;
-const MAX_SHARDS = 12; // shown per bucket
+const MAX_SHARDS = 12; // shown per bucket and list
 const MAX_LABELLED = 8; // with more buckets, the timeline has marks without numbers
 const DENSE_ROWS = 16; // of the timeline then
 const TIMEOUT_MS = 25_000; // the server sends an event every ten seconds
@@ -230,6 +230,18 @@ function marks() {
   );
 }
 
+// What happened last to a shard, and when; null if it is connected.
+function notReady(shard) {
+  const { last_grant_ms_ago: granted, last_report: report, last_report_ms_ago: reported } = shard;
+  if (reported === null || (granted !== null && granted < reported)) return ["granted", granted];
+  return report === "ready" || report === "resumed" ? null : [report, reported];
+}
+
+function list(id, name, all) {
+  const more = all.length > MAX_SHARDS ? "; …" : "";
+  setText(id, all.length ? `${name}: ${all.slice(0, MAX_SHARDS).join("; ")}${more}` : "");
+}
+
 // ---- what changes with time
 
 function tick() {
@@ -263,6 +275,20 @@ function tick() {
   }
   const [last] = state.last_grants;
   setText("last", last ? `shard ${last.shard} of bucket ${last.bucket}, ${span(last.granted_ms_ago + passed)} ago` : "none in this term");
+
+  const looping = state.crash_looping.map(({ shard, released_in_ms }) => {
+    const left = until(released_in_ms);
+    return `shard ${shard}, next grant ${left === 0 ? "now" : `in ${span(left)}`}`;
+  });
+  // Without any report, nothing is known.
+  const known = state.shards.some((shard) => shard.last_report) ? state.shards : [];
+  const unready = known.flatMap((shard) => {
+    const last = notReady(shard);
+    return last ? [`shard ${shard.shard} ${last[0]} ${span(last[1] + passed)} ago`] : [];
+  });
+  list("crash-loop", "Crash loop", looping);
+  list("not-ready", "Not ready", unready);
+  at("shards").hidden = !looping.length && !unready.length;
 
   const starts = isLeader ? state.session_starts : null;
   const reserve = starts && starts.reserve ? `, ${count(starts.reserve)} in reserve` : "";

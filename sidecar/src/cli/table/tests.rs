@@ -78,6 +78,45 @@ fn the_start_guard_is_shown_until_the_first_grant_is_due() {
 }
 
 #[test]
+fn crash_looping_shards_and_those_that_are_not_ready_are_shown() {
+    let shard = |shard: u32, granted: Value, report: Value, reported: Value| {
+        json!({"shard": shard, "last_grant_ms_ago": granted, "last_report": report,
+            "last_report_ms_ago": reported, "invalid_sessions": 0})
+    };
+    let none = Value::Null;
+    let mut changes = json!({"crash_looping": [
+        {"shard": 7, "released_in_ms": 240_000, "waiting": 1},
+        {"shard": 9, "released_in_ms": 0, "waiting": 0},
+    ], "shards": [
+        shard(1, json!(90_000), json!("ready"), json!(88_000)),
+        shard(3, json!(40_000), json!("ready"), json!(90_000)),
+        shard(4, json!(12_000), none.clone(), none.clone()),
+        shard(5, json!(5000), json!("invalid_session"), json!(2000)),
+        shard(6, none.clone(), json!("resumed"), json!(2000)),
+        shard(8, json!(2000), json!("closed"), json!(2000)),
+    ]});
+    let shown = printed(changes.clone());
+    let crash_loop = "crash loop      shard 7, next grant in 4 min; shard 9, next grant now\n";
+    assert!(shown.contains(crash_loop), "{shown}");
+    let not_ready = "not ready       shard 3 granted 40 s ago, shard 4 granted 12 s ago, \
+        shard 5 invalid_session 2.0 s ago, shard 8 closed 2.0 s ago\n";
+    assert!(shown.contains(not_ready), "{shown}");
+
+    // Without any report, nothing is known.
+    changes["shards"] = json!([shard(3, json!(40_000), none.clone(), none.clone())]);
+    let shown = printed(changes.clone());
+    assert!(!shown.contains("not ready"), "{shown}");
+
+    let closed = |id| shard(id, none.clone(), json!("closed"), json!(2000));
+    changes["shards"] = (0..100).map(closed).collect();
+    let shown = printed(changes);
+    assert!(
+        shown.contains("shard 3 closed 2.0 s ago, and 96 more\n"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_queue_that_does_not_grant_shows_the_servers_message() {
     let expected = "\
 leader          this queue (0.2.0)
