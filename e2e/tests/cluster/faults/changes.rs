@@ -52,7 +52,8 @@ fn a_rollout_with_forty_waiting_clients_closes_no_connection_and_loses_no_slot()
     let granted = outcome.waits.iter();
     let granted = granted.filter(|wait| matches!(wait.end, Some((_, End::Granted))));
     let granted: BTreeSet<u32> = granted.map(|wait| wait.shard).collect();
-    assert_eq!(granted.len(), 40, "{}", outcome.list());
+    let all = (0..40).all(|shard| granted.contains(&shard));
+    assert!(all, "{}", outcome.list());
     let by_the_new_leader = outcome.grants().iter().any(|at| *at > acquired);
     assert!(by_the_new_leader, "{}", outcome.list());
 }

@@ -125,7 +125,7 @@ impl Clients {
 }
 
 impl Shared {
-    async fn client(&self, shard: u32, mut target: Target, grants: Grants) {
+    async fn client(&self, mut shard: u32, mut target: Target, grants: Grants) {
         loop {
             let index = self.log(shard, &target);
             let end = request(target.address, shard).await;
@@ -136,6 +136,9 @@ impl Shared {
                 target = self.fallback.clone();
             } else if grants == Grants::One || self.finishing.load(Ordering::SeqCst) {
                 return;
+            } else {
+                // Another one of the bucket: a shard that is granted again and again is held.
+                shard += 100 * self.buckets;
             }
         }
     }
