@@ -1,17 +1,28 @@
-//! The body of Discord's response to `GET /gateway/bot`.
+//! The body of the response to `GET /gateway/bot`: Discord's, and that of the queue to clients
+//! which ask it instead.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
+use url::Url;
+
+use crate::time::millis_rounded_up;
 
 /// The maximum number of buckets, in one process and from Discord.
 pub const MAX_BUCKETS: u32 = 4096;
 
+/// The maximum length of the gateway's URL.
+const MAX_URL_BYTES: usize = 512;
+
 /// The limits of one bot, as Discord reported them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// The URL of the gateway; none if Discord reported none that is a `ws://` or `wss://` URL of
+    /// at most 512 bytes. The queue itself does not use it.
+    pub url: Option<Arc<str>>,
     /// The number of shards that Discord recommends.
     pub shards: u32,
     /// The number of session starts of a whole window.
@@ -26,12 +37,21 @@ pub struct Limits {
 
 #[derive(Deserialize)]
 struct GatewayBot<'a> {
+    #[serde(borrow)]
+    url: Option<&'a RawValue>,
     shards: u32,
     #[serde(borrow)]
     session_start_limit: &'a RawValue,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize)]
+struct Response<'a> {
+    url: &'a str,
+    shards: u32,
+    session_start_limit: SessionStartLimit,
+}
+
+#[derive(Deserialize, Serialize)]
 struct SessionStartLimit {
     total: u64,
     remaining: u64,
@@ -49,11 +69,13 @@ impl Limits {
     /// request with the token.
     pub fn parse(body: &[u8]) -> Result<Self, String> {
         let GatewayBot {
+            url,
             shards,
             session_start_limit: limit,
         } = object(body)?;
         let limit: SessionStartLimit = object(limit.get().as_bytes())?;
         Ok(Self {
+            url: url.and_then(gateway_url),
             shards,
             total: limit.total,
             remaining: limit.remaining,
@@ -63,6 +85,50 @@ impl Limits {
                 .filter(|m| (1..=MAX_BUCKETS).contains(m)),
         })
     }
+
+    /// Returns the limits as Discord reports them; none without a URL or a number of buckets.
+    pub fn json(&self) -> Option<String> {
+        let response = Response {
+            url: self.url.as_deref()?,
+            shards: self.shards,
+            session_start_limit: SessionStartLimit {
+                total: self.total,
+                remaining: self.remaining,
+                reset_after: millis_rounded_up(self.reset_after),
+                max_concurrency: self.max_concurrency?.into(),
+            },
+        };
+        serde_json::to_string(&response).ok()
+    }
+}
+
+/// Why the limits are unknown. Its JSON is like that of Discord's errors.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Unknown {
+    /// What is wrong, for people.
+    pub message: String,
+}
+
+impl Unknown {
+    /// Returns the body of the response 503.
+    pub fn json(&self) -> String {
+        // A string: nothing can fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`Unknown::json`] returns; none if it is anything else.
+    pub fn parse(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
+    }
+}
+
+/// Returns the URL if it is one of a gateway. It becomes a part of other responses, so its
+/// length in JSON is limited, too.
+fn gateway_url(json: &RawValue) -> Option<Arc<str>> {
+    let text: String = serde_json::from_str(json.get()).ok()?;
+    let is_short = text.len() <= MAX_URL_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let url = Url::parse(&text).ok().filter(|_| is_short)?;
+    matches!(url.scheme(), "ws" | "wss").then(|| text.into())
 }
 
 /// Reads a JSON object: serde alone would accept a list for a struct, too.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use gateway_queue_core::gateway_bot::Limits;
+use gateway_queue_core::gateway_bot::{Limits, Unknown};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -98,7 +98,9 @@ fn nearly_good() -> impl Strategy<Value = Value> {
 fn expected(response: &Value) -> Option<Limits> {
     let limit = response.get("session_start_limit")?;
     let number = |key: &str| limit.get(key)?.as_u64();
+    let url = response.get("url").and_then(Value::as_str);
     Some(Limits {
+        url: url.filter(|url| url.starts_with("ws")).map(Into::into),
         shards: response.get("shards")?.as_u64()?.try_into().ok()?,
         total: number("total")?,
         remaining: number("remaining")?,
@@ -121,6 +123,58 @@ proptest! {
         let parsed = Limits::parse(response.to_string().as_bytes());
         prop_assert_eq!(parsed.ok(), expected(&response));
     }
+}
+
+#[test]
+fn limits_are_written_as_discord_reports_them() {
+    let text = r#"{"url":"wss://x?a=\"1\"","shards":9,"session_start_limit":{"total":1000,"remaining":7,"reset_after":1234,"max_concurrency":16}}"#;
+    let mut limits = Limits::parse(text.as_bytes()).unwrap();
+    assert_eq!(limits.json().unwrap(), text);
+    // A client that waits for the reset is not too early.
+    limits.reset_after += Duration::from_nanos(1);
+    assert!(limits.json().unwrap().contains(r#""reset_after":1235,"#));
+    limits.max_concurrency = None;
+    assert_eq!(limits.json(), None);
+    let unknown = Unknown {
+        message: "not \"yet\"".to_owned(),
+    };
+    assert_eq!(unknown.json(), r#"{"message":"not \"yet\""}"#);
+    assert_eq!(Unknown::parse(unknown.json().as_bytes()), Some(unknown));
+    assert_eq!(Unknown::parse(text.as_bytes()), None);
+}
+
+#[test]
+fn only_a_short_websocket_url_is_kept_and_any_other_leaves_the_rest_valid() {
+    let url = |json: &str| {
+        let body = GOOD.replace(r#""t0ken""#, json);
+        let url = Limits::parse(body.as_bytes()).unwrap().url;
+        url.as_deref().map(str::to_owned)
+    };
+    let path = |bytes| format!("wss://x/{}", "p".repeat(bytes));
+    for text in [
+        "wss://gateway.discord.gg",
+        "ws://127.0.0.1:8080/a?b",
+        &path(504),
+    ] {
+        assert_eq!(url(&format!("{text:?}")).as_deref(), Some(text));
+    }
+    for json in [
+        "null",
+        "7",
+        "{}",
+        "\"\"",
+        r#""https://x""#,
+        r#""gateway.discord.gg""#,
+        r#""wss://""#,
+        r#""wss://x\n""#,
+        r#""wss://x/ y""#,
+        r#""wss://\u00e9.example""#,
+        &format!("{:?}", path(505)),
+    ] {
+        assert_eq!(url(json), None, "{json}");
+    }
+    let without = GOOD.replace(r#""url":"t0ken","#, "");
+    assert_eq!(Limits::parse(without.as_bytes()).unwrap().url, None);
 }
 
 #[test]

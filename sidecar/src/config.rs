@@ -1,6 +1,7 @@
 //! The settings, from flags and the environment. Pure: both are parameters.
 
 mod table;
+mod upstream;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ use jiff::SignedDuration;
 use url::Url;
 
 pub(crate) use self::table::TABLE;
+pub use self::upstream::UpstreamRef;
 
 /// Discord's interval between two identifies of one bucket.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -80,6 +82,7 @@ pub struct Settings {
     pub reservation_ttl: Duration,
     pub shard_limit: ShardLimit,
     pub lease: Option<LeaseRef>,
+    pub upstream: Option<UpstreamRef>,
     pub log_format: Format,
     pub log_filter: String,
 }
@@ -179,6 +182,7 @@ impl Source {
             reservation_ttl: self.reservation_ttl()?,
             shard_limit: self.shard_limit()?,
             lease: self.lease()?,
+            upstream: self.upstream()?,
             log_format: match self.text("LOG_FORMAT").as_str() {
                 "text" => Format::Text,
                 "json" => Format::Json,

@@ -85,7 +85,7 @@ impl Metrics {
             "refusals", "Refusals (429 and 400), to clients with `wait` or `report`, by reason", refused;
             "reports", "Reports of clients about their shards, by report", reports;
             "lease_requests", "Requests about the Lease, by operation and outcome", lease;
-            "forwarded_requests", "Requests forwarded to the leader, by outcome", forwarded;
+            "forwarded_requests", "Requests forwarded to the leader or the upstream, by outcome", forwarded;
             "held_requests", "Requests that wait on this pod, whichever pod grants them", held_requests;
             "invalid_max_concurrency", "Responses from Discord with an impossible max_concurrency", invalid_max_concurrency;
             "wait_seconds", "Time from a request to its grant, in seconds", wait;
@@ -142,7 +142,7 @@ impl Metrics {
     fn gauges(&self, snapshot: &Snapshot) -> Registry {
         let mut registry = Registry::with_prefix("gateway_queue");
         let view = snapshot.leader_view.as_ref();
-        let limits = view.and_then(|view| view.limits);
+        let limits = view.and_then(|view| view.limits.as_ref());
         let mut gauge = |name: &str, help: &str, value: Option<u64>| {
             if let Some(value) = value {
                 let gauge = Gauge::<i64>::default();

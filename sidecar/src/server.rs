@@ -27,6 +27,7 @@ use crate::clock::stall_detector::StallDetector;
 use crate::config::{LeaseRef, Settings};
 use crate::discord::api::Discord;
 use crate::discord::token_source;
+use crate::forwarding::destination::Upstream;
 use crate::forwarding::leader_monitor;
 use crate::forwarding::router::Router;
 use crate::http_client::Unusable;
@@ -111,7 +112,10 @@ pub async fn run_with(
     let metrics = Arc::new(Metrics::new(reserve));
     let limits = SystemLimits::detect()?;
     let clients = limits.clients();
-    let max_clients = capacity::per_port(clients, settings.lease.is_some());
+    let upstream = settings.upstream.as_ref();
+    let upstream = upstream.map(|settings| Arc::new(Upstream::from(settings)));
+    let forwards = settings.lease.is_some() || upstream.is_some();
+    let max_clients = capacity::per_port(clients, forwards);
     if max_clients < capacity::FEW {
         warn!(
             max_clients,
@@ -127,6 +131,7 @@ pub async fn run_with(
         queue = lease.map(|lease| lease.name.as_str()),
         namespace = lease.map(|lease| lease.namespace.as_str()),
         pod = lease.map(|lease| lease.pod.as_str()),
+        upstream = upstream.as_ref().map(|upstream| upstream.queue.as_str()),
         queue_address = %queue_port.local_addr()?,
         admin_address = %admin_port.local_addr()?,
         spacing_ms = ms(config.spacing),
@@ -136,10 +141,13 @@ pub async fn run_with(
         "listening"
     );
 
-    let first = match (&settings.lease, config.start_guard) {
-        (Some(_), _) => LeadershipState::UNKNOWN,
-        (None, true) => LeadershipState::alone(ReceivedHandover::unknown(started + config.spacing)),
-        (None, false) => LeadershipState::alone(ReceivedHandover::NONE),
+    let first = if forwards {
+        // An agent never leads, so its queue stays empty.
+        LeadershipState::UNKNOWN
+    } else if config.start_guard {
+        LeadershipState::alone(ReceivedHandover::unknown(started + config.spacing))
+    } else {
+        LeadershipState::alone(ReceivedHandover::NONE)
     };
     let (leadership, leadership_changes) = watch::channel(first);
     let leadership = Arc::new(leadership);
@@ -156,9 +164,21 @@ pub async fn run_with(
         counted,
     )?;
     let ready = Arc::new(AtomicBool::new(settings.lease.is_none()));
+    let about = About {
+        pod: settings.lease.as_ref().map(|lease| Pod {
+            namespace: lease.namespace.clone(),
+            name: lease.pod.clone(),
+        }),
+        admin_port: admin_port.local_addr()?.port(),
+        spacing: config.spacing,
+        reserve,
+        upstream: upstream.as_ref().map(|upstream| upstream.queue.clone()),
+    };
     let route = Router {
         handle: handle.clone(),
         leadership: Arc::clone(&leadership),
+        upstream,
+        about: Arc::new(about),
         stall_detector: Arc::new(StallDetector::new(settings.margin)),
         reach: Arc::default(),
         metrics: Arc::clone(&metrics),
@@ -197,7 +217,7 @@ pub async fn run_with(
         let connections = Connections {
             lease: client,
             renewals,
-            queue_task: handle.clone(),
+            queue_task: handle,
             published,
             leadership,
             ready: Arc::clone(&ready),
@@ -215,18 +235,7 @@ pub async fn run_with(
     }
     tasks.spawn("queue", async { Ok(queue_task.run().await?) });
     let admin = Admin {
-        about: Arc::new(About {
-            pod: settings.lease.as_ref().map(|lease| Pod {
-                namespace: lease.namespace.clone(),
-                name: lease.pod.clone(),
-            }),
-            admin_port: admin_port.local_addr()?.port(),
-            spacing: config.spacing,
-            reserve,
-        }),
-        handle,
-        reach: Arc::clone(&route.reach),
-        metrics: Arc::clone(&metrics),
+        route: route.clone(),
         ready,
     };
     let serving = routes::serve(admin_port, admin, end.clone());

@@ -90,6 +90,8 @@ named! {
         Follower = "follower",
         /// It holds them, because no leader is known.
         None = "none",
+        /// It forwards them to the queue whose agent it is, and takes no part in an election.
+        Agent = "agent",
     }
 }
 

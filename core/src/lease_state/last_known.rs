@@ -56,10 +56,11 @@ impl LastKnown {
         Some(Self {
             token_fingerprint: annotations.get(TOKEN_FINGERPRINT)?.clone(),
             limits: Limits {
+                // The first fetch is due immediately.
+                url: None,
                 shards: entry.recommended_shards?,
                 total: starts.total,
                 remaining: starts.remaining,
-                // The first fetch is due immediately.
                 reset_after: Duration::ZERO,
                 max_concurrency: Some(entry.max_concurrency?),
             },

@@ -31,7 +31,7 @@ pub struct Rules {
 }
 
 /// The last limits from Discord, and the grants since.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     limits: Limits,
     /// Grants since the request was sent.
@@ -163,13 +163,13 @@ impl Budget {
     }
 
     /// Returns the last limits from Discord.
-    pub fn limits(&self) -> Option<Limits> {
-        self.known.map(|known| known.limits)
+    pub fn limits(&self) -> Option<&Limits> {
+        self.known.as_ref().map(|known| &known.limits)
     }
 
     /// Returns the session starts that are left, including the reserve.
     pub fn remaining(&self) -> Option<u64> {
-        self.known.map(|known| self.available(&known))
+        self.known.as_ref().map(|known| self.available(known))
     }
 
     /// Returns the error of the last fetch; none after a success.
@@ -228,7 +228,7 @@ impl Budget {
             return None;
         }
         let is_exhausted = self.blocked_by() == Some(BlockedBy::SessionStartsExhausted);
-        let Some(known) = self.known.filter(|_| is_exhausted) else {
+        let Some(known) = self.known.as_ref().filter(|_| is_exhausted) else {
             return self.schedule.fetch_at();
         };
         // If grants that Discord may not have counted are the only reason, fetch again once it
@@ -255,8 +255,9 @@ impl Budget {
                 let known = self.count(limits, fetch.sent, now);
                 let is_exhausted = self.above_reserve(&known) == 0;
                 self.token = TokenState::Accepted;
+                self.schedule
+                    .succeeded(fetch, &known.limits, is_exhausted, now);
                 self.known = Some(known);
-                self.schedule.succeeded(fetch, &limits, is_exhausted, now);
             }
             Outcome::Rejected => {
                 self.token = TokenState::Rejected;

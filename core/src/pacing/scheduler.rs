@@ -236,7 +236,8 @@ impl Queue {
         let buckets = *limits.max_concurrency.get_or_insert(was);
         self.pacer.set_concurrency(buckets);
         self.concurrency_known = true;
-        self.budget.fetched(Outcome::Limits(limits), now, jitter);
+        self.budget
+            .fetched(Outcome::Limits(limits.clone()), now, jitter);
         FetchResult::Limits {
             limits,
             concurrency_was: (was != buckets).then_some(was),

@@ -1,5 +1,6 @@
-//! What clients send and receive.
+//! What clients and other pods send and receive.
 
+pub mod peer;
 pub mod refusal;
 pub mod request;
 

@@ -1,4 +1,4 @@
-//! The query of a request: its parameters, and those of what a follower sends to the leader.
+//! The query of a client's request.
 
 use std::time::Duration;
 
@@ -49,6 +49,23 @@ named! {
     }
 }
 
+impl Parameters {
+    /// Returns the query of this request, with which an agent sends it to its upstream.
+    pub fn query(&self) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        if self.shard.is_valid {
+            query.append_pair("shard", &self.shard.id.to_string());
+        }
+        if let Some(wait) = self.wait {
+            query.append_pair("wait", &wait.as_secs_f64().to_string());
+        }
+        if let Some(report) = self.report {
+            query.append_pair("report", report.as_str());
+        }
+        query.finish()
+    }
+}
+
 /// The parameter that a request with `wait` or `report` has wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
@@ -60,8 +77,8 @@ pub enum Malformed {
     Report,
 }
 
-/// One parameter as the client sent it.
-enum Given<T> {
+/// One parameter as it was sent.
+pub(super) enum Given<T> {
     Absent,
     Read(T),
     /// More than once; with the first value, if it can be read.
@@ -110,124 +127,8 @@ fn once<T>(given: Given<T>, malformed: Malformed) -> Result<Option<T>, Malformed
     }
 }
 
-/// The longest age of a forwarded request; a leader reduces a longer one to this.
-pub const MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
-
-/// A request that a follower forwards to the leader for a waiting client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForwardedRequest {
-    /// The holder of the Lease to which it is addressed. By the time it arrives, the address may
-    /// belong to another pod, even of another bot.
-    pub leader: String,
-    /// The shard that will identify.
-    pub shard: Shard,
-    /// How long the client has waited already.
-    pub age: Duration,
-    /// How much longer the client is willing to wait.
-    pub wait: Option<Duration>,
-}
-
-impl ForwardedRequest {
-    /// Returns the query of the forwarded request.
-    pub fn query(&self) -> String {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("leader", &self.leader);
-        query.append_pair("shard", &self.shard.id.to_string());
-        if !self.shard.is_valid {
-            query.append_pair(INVALID_SHARD, "true");
-        }
-        query.append_pair("age", &self.age.as_millis().to_string());
-        if let Some(wait) = self.wait {
-            query.append_pair("wait", &wait.as_secs_f64().to_string());
-        }
-        query.finish()
-    }
-
-    /// Reads what [`ForwardedRequest::query`] returns; none if it is anything else.
-    pub fn parse(query: Option<&str>) -> Option<Self> {
-        let parameters = parse(query)
-            .ok()
-            .filter(|parameters| parameters.shard.is_valid && parameters.report.is_none())?;
-        let query = query?.as_bytes();
-        let age = given(query, "age", |text| text.parse().ok());
-        let (Given::Read(age), Some(leader)) = (age, leader(query)) else {
-            return None;
-        };
-        let invalid = given(query, INVALID_SHARD, |_| Some(()));
-        Some(Self {
-            leader,
-            shard: Shard {
-                is_valid: matches!(invalid, Given::Absent),
-                ..parameters.shard
-            },
-            age: Duration::from_millis(age).min(MAX_AGE),
-            wait: parameters.wait,
-        })
-    }
-}
-
-/// Present in a forwarded request if the client sent no valid shard.
-const INVALID_SHARD: &str = "invalid_shard";
-
-/// A report that a follower passes on to the leader.
-///
-/// It has no age, so that a leader of an older version does not take it for a forwarded request,
-/// and grants nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForwardedReport {
-    /// The holder of the Lease to which it is addressed.
-    pub leader: String,
-    /// The shard that it is about.
-    pub shard: u32,
-    /// What the client reports.
-    pub report: Report,
-}
-
-impl ForwardedReport {
-    /// Returns the query of the forwarded report.
-    pub fn query(&self) -> String {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("leader", &self.leader);
-        query.append_pair("shard", &self.shard.to_string());
-        query.append_pair("report", self.report.as_str());
-        query.finish()
-    }
-
-    /// Reads what [`ForwardedReport::query`] returns; none if it is anything else.
-    pub fn parse(query: Option<&str>) -> Option<Self> {
-        let parameters = parse(query).ok()?;
-        Some(Self {
-            leader: leader(query?.as_bytes())?,
-            shard: parameters.shard.id,
-            report: parameters.report?,
-        })
-    }
-}
-
-/// The path of a probe: a follower asks whether the process is still the leader.
-const PROBE: &str = "/probe";
-
-/// Returns the path and query of a probe of this holder.
-pub fn probe(leader: &str) -> String {
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("leader", leader);
-    format!("{PROBE}?{}", query.finish())
-}
-
-/// Returns the holder that a probe names; none if the request is not a probe.
-pub fn probed(path: &str, query: Option<&str>) -> Option<String> {
-    leader(query.filter(|_| path == PROBE)?.as_bytes())
-}
-
-/// Returns the holder to which a query is addressed.
-fn leader(query: &[u8]) -> Option<String> {
-    match given(query, "leader", |text| Some(text.to_owned())) {
-        Given::Read(leader) => Some(leader),
-        Given::Absent | Given::Twice(_) | Given::Unreadable => None,
-    }
-}
-
-fn given<T>(query: &[u8], name: &str, read: impl Fn(&str) -> Option<T>) -> Given<T> {
+/// Reads a parameter of a query.
+pub(super) fn given<T>(query: &[u8], name: &str, read: impl Fn(&str) -> Option<T>) -> Given<T> {
     // Some clients percent-encode everything.
     let mut values = url::form_urlencoded::parse(query)
         .filter(|(key, _)| key == name)
@@ -371,71 +272,20 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_request_is_read_as_it_was_written() {
-        let waits = [None, Some(Duration::from_millis(1500))];
-        for (wait, is_valid) in waits.into_iter().zip([true, false]) {
-            let forwarded = ForwardedRequest {
-                leader: "my-bot-7d9f_0badcafe-1".to_owned(),
-                shard: Shard { id: 7, is_valid },
-                age: Duration::from_secs(90),
-                wait,
-            };
-            assert_eq!(
-                ForwardedRequest::parse(Some(&forwarded.query())),
-                Some(forwarded)
-            );
+    fn the_request_of_an_agent_is_read_as_it_was_written() {
+        for wait in [None, Some(0), Some(1), Some(250), Some(45_000)] {
+            for report in [None, Some(Report::Ready)] {
+                let parameters = Parameters {
+                    shard: Shard::from(7),
+                    wait: wait.map(Duration::from_millis),
+                    report,
+                };
+                assert_eq!(parse(Some(&parameters.query())), Ok(parameters));
+            }
         }
-        for query in [
-            "",
-            "leader=a&shard=1",
-            "leader=a&age=1",
-            "shard=1&age=1",
-            "leader=a&shard=x&age=1",
-            "leader=a&shard=1&age=-1",
-            "leader=a&shard=1&age=1&report=ready",
-        ] {
-            assert_eq!(ForwardedRequest::parse(Some(query)), None, "{query}");
+        for query in ["shard=1&wait=45", "shard=1", "wait=0.25"] {
+            assert_eq!(parse(Some(query)).unwrap().query(), query);
         }
-        let forged = format!("leader=a&shard=1&age={}", u64::MAX);
-        assert_eq!(ForwardedRequest::parse(Some(&forged)).unwrap().age, MAX_AGE);
-    }
-
-    #[test]
-    fn a_forwarded_report_is_read_as_it_was_written_and_asks_for_no_grant() {
-        for report in Report::ALL {
-            let forwarded = ForwardedReport {
-                leader: "my-bot-7d9f_0bad&cafe-1".to_owned(),
-                shard: 7,
-                report,
-            };
-            let query = forwarded.query();
-            // A leader of an older version ignores `report`, and grants only a request with an age.
-            assert!(!query.contains("age="), "{query}");
-            assert_eq!(ForwardedRequest::parse(Some(&query)), None);
-            assert_eq!(ForwardedReport::parse(Some(&query)), Some(forwarded));
-        }
-        for query in [
-            "",
-            "leader=a&shard=1",
-            "leader=a&shard=1&age=1",
-            "shard=1&report=ready",
-            "leader=a&report=ready",
-            "leader=a&shard=1&report=x",
-        ] {
-            assert_eq!(ForwardedReport::parse(Some(query)), None, "{query}");
-        }
-    }
-
-    #[test]
-    fn a_probe_is_read_as_it_was_written_and_nothing_else_is_one() {
-        let target = probe("my-bot-7d9f_0bad&cafe-1");
-        let (path, query) = target.split_once('?').unwrap();
-        let leader = probed(path, Some(query));
-        assert_eq!(leader.as_deref(), Some("my-bot-7d9f_0bad&cafe-1"));
-        assert_eq!(ForwardedRequest::parse(Some(query)), None);
-        assert_eq!(probed("/", Some(query)), None);
-        assert_eq!(probed(path, None), None);
-        assert_eq!(probed(path, Some("leader=a&leader=b")), None);
     }
 
     proptest! {

@@ -30,7 +30,14 @@ pub fn message(snapshot: &Snapshot, about: &About) -> Option<String> {
              when its Lease expires; if it runs, check the network between the pods.",
             leader_pod(snapshot)
         )),
-        Role::Follower => None,
+        Role::Agent if snapshot.leader_silent => {
+            let upstream = about.upstream.as_deref().unwrap_or_default();
+            Some(format!(
+                "The queue at {upstream} does not answer this agent, so requests wait. Check that it \
+                 runs, the name and port in UPSTREAM, and NetworkPolicies."
+            ))
+        }
+        Role::Follower | Role::Agent => None,
         Role::None => Some(
             "No leader is known, so requests wait. If this lasts longer than 30 s, check that the \
              queue's pods run and can reach the API server."
@@ -182,5 +189,20 @@ mod tests {
         let address = "cannot reach the leader other at 10.0.0.1:9091, although";
         assert_message(&snapshot, &about(), address);
         assert_message(&snapshot, &about(), "NetworkPolicies");
+    }
+
+    #[test]
+    fn an_agent_names_an_upstream_that_does_not_answer() {
+        let mut snapshot = leader(&[]);
+        (snapshot.role, snapshot.leader_view) = (Role::Agent, None);
+        let mut about = about();
+        about.upstream = Some("my-bot.bots.svc:80".to_owned());
+        assert_eq!(message(&snapshot, &about), None);
+        snapshot.leader_silent = true;
+        assert_message(
+            &snapshot,
+            &about,
+            "The queue at my-bot.bots.svc:80 does not",
+        );
     }
 }

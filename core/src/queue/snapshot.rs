@@ -32,6 +32,8 @@ pub struct About {
     pub spacing: Duration,
     /// The number of session starts that are not granted.
     pub reserve: u64,
+    /// The queue whose agent this process is, as `host:port`.
+    pub upstream: Option<String>,
 }
 
 /// The name of a pod of this queue.
@@ -54,7 +56,7 @@ pub struct Snapshot {
     pub leader: Option<SocketAddr>,
     /// The pod of a leader in another pod.
     pub leader_pod: Option<String>,
-    /// Whether the leader in another pod did not answer the last request.
+    /// Whether the leader in another pod, or the upstream, did not answer the last request.
     pub leader_silent: bool,
     /// Whether the leader in another pod can be reached.
     pub leader_health: Health,
@@ -102,6 +104,15 @@ pub struct LeaderView {
     pub crash_looping: Vec<CrashLooping>,
     /// What is known of each shard in this term, in ascending order.
     pub shards: Vec<ShardState>,
+}
+
+impl LeaderView {
+    /// Returns the milliseconds until the reset if it is `wall` on the wall clock; none if no window
+    /// is open.
+    pub(crate) fn reset_in_ms(&self, wall: Timestamp) -> Option<u64> {
+        let left = self.reset_time?.as_millisecond() - wall.as_millisecond();
+        Some(u64::try_from(left).unwrap_or(0))
+    }
 }
 
 /// The level of detail of a snapshot.

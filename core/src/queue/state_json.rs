@@ -34,6 +34,8 @@ struct State<'a> {
     namespace: Option<&'a str>,
     /// The pod of the leader, this one or another.
     leader_pod: Option<&'a str>,
+    /// The queue whose agent this process is.
+    upstream: Option<&'a str>,
     version: &'static str,
     admin_port: u16,
     spacing_ms: u128,
@@ -53,7 +55,7 @@ struct SessionStarts {
     remaining: u64,
     /// RFC 3339; null while no window is open.
     reset_time: Option<String>,
-    reset_in_ms: Option<i64>,
+    reset_in_ms: Option<u64>,
     reserve: u64,
 }
 
@@ -116,12 +118,15 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
             Health::Unreachable { lives: true, .. } => {
                 Some("this pod cannot reach the leader, although it renews its Lease")
             }
+            _ if snapshot.leader_silent && about.upstream.is_some() => {
+                Some("the upstream does not answer this agent")
+            }
             _ if snapshot.leader_silent => Some("the leader does not answer this pod"),
             _ => snapshot.last_error.as_deref(),
         },
         max_concurrency: view.and_then(|view| view.max_concurrency),
         recommended_shards: view
-            .and_then(|view| view.limits)
+            .and_then(|view| view.limits.as_ref())
             .map(|limits| limits.shards),
         session_starts: view.and_then(|view| view.session_starts(about.reserve, wall)),
         waiting: snapshot.waiting,
@@ -133,6 +138,7 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
             Some(_) => name,
             None => snapshot.leader_pod.as_deref(),
         },
+        upstream: about.upstream.as_deref(),
         version: env!("CARGO_PKG_VERSION"),
         admin_port: about.admin_port,
         spacing_ms: about.spacing.as_millis(),
@@ -161,13 +167,12 @@ pub fn json(snapshot: &Snapshot, about: &About, wall: Timestamp) -> serde_json::
 
 impl LeaderView {
     fn session_starts(&self, reserve: u64, wall: Timestamp) -> Option<SessionStarts> {
-        let (limits, remaining) = self.limits.zip(self.remaining)?;
-        let left = |time: Timestamp| (time.as_millisecond() - wall.as_millisecond()).max(0);
+        let (limits, remaining) = self.limits.as_ref().zip(self.remaining)?;
         Some(SessionStarts {
             total: limits.total,
             remaining,
             reset_time: self.reset_time.map(|time| time.to_string()),
-            reset_in_ms: self.reset_time.map(left),
+            reset_in_ms: self.reset_in_ms(wall),
             reserve,
         })
     }
@@ -305,6 +310,7 @@ mod tests {
         let view = view(&mut snapshot);
         view.remaining = Some(3);
         view.limits = Some(Limits {
+            url: None,
             shards: 1,
             total: 1000,
             remaining: 3,

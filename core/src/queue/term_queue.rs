@@ -302,7 +302,7 @@ impl TermQueue {
 
     /// Returns the last limits from Discord in this term.
     pub fn limits(&self) -> Option<Limits> {
-        self.term_state()?.queue.budget().limits()
+        self.term_state()?.queue.budget().limits().cloned()
     }
 
     /// Returns when to fetch the limits next.
@@ -390,7 +390,7 @@ impl TermState {
             blocked_by: self.queue.blocked_by(),
             fetch_at: self.queue.fetch_at(),
             max_concurrency: self.queue.concurrency(),
-            limits: budget.limits(),
+            limits: budget.limits().cloned(),
             remaining: budget.remaining(),
             reset_time: self.reset_time,
             granted: match detail {

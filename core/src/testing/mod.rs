@@ -48,6 +48,7 @@ pub fn about() -> About {
         admin_port: 9090,
         spacing: Duration::from_millis(5250),
         reserve: 0,
+        upstream: None,
     }
 }
 

@@ -164,6 +164,7 @@ impl Player {
 impl Report {
     fn at(self, now: Moment) -> Limits {
         Limits {
+            url: None,
             shards: 1,
             total: self.total,
             remaining: self.remaining,

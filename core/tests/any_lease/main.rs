@@ -109,7 +109,7 @@ fn grants(candidate: &Candidate, token: TokenState, from: Moment) -> Vec<(u32, M
     let term = leadership.term.as_ref().unwrap();
     let mut queue = Queue::taking_over(&config, token, &term.handover, from);
     if let (TokenState::Unchecked, Some(known)) = (token, &leadership.known) {
-        queue.adopt(known.limits, from);
+        queue.adopt(known.limits.clone(), from);
     }
     for shard in 0..4 {
         queue.offer(WaiterId(shard.into()), shard, from);

@@ -90,6 +90,7 @@ impl Discord {
         self.starts.advance(now);
         match self.mode {
             Mode::Normal => Outcome::Limits(Limits {
+                url: None,
                 shards: 1,
                 total: TOTAL as u64,
                 remaining: self.starts.remaining.max(0) as u64,

@@ -171,11 +171,10 @@ impl FaultyQueue {
 
     pub(crate) fn grant(&mut self, now: Moment) -> Option<Grant> {
         if self.is(ReplenishedByItsOwnClock)
-            && let Some((limits, _)) = self.window.take_if(|(_, at)| *at <= now)
+            && let Some((mut full, _)) = self.window.take_if(|(_, at)| *at <= now)
             && self.queue.fetch_at().is_some()
         {
-            let mut full = limits;
-            (full.remaining, full.reset_after) = (limits.total, Duration::ZERO);
+            (full.remaining, full.reset_after) = (full.total, Duration::ZERO);
             self.pretend(full, now);
         }
         let again = match self.fault {
@@ -186,7 +185,7 @@ impl FaultyQueue {
         if again
             && self.queue.budget().is_low()
             && self.queue.fetch_at().is_some()
-            && let Some(limits) = self.last_answer
+            && let Some(limits) = self.last_answer.clone()
         {
             self.pretend(limits, now);
         }
@@ -227,8 +226,8 @@ impl FaultyQueue {
         let before = self.queue.concurrency();
         if let Outcome::Limits(limits) = &outcome {
             let window = limits.reset_after;
-            self.window = (!window.is_zero()).then_some((*limits, now + window));
-            self.last_answer = limits.max_concurrency.map(|_| *limits);
+            self.window = (!window.is_zero()).then(|| (limits.clone(), now + window));
+            self.last_answer = limits.max_concurrency.map(|_| limits.clone());
         }
         match (self.fault, &outcome) {
             (Some(OpenWhenAFetchFails), Outcome::Unreachable(_) | Outcome::Invalid(_)) => {
@@ -238,7 +237,7 @@ impl FaultyQueue {
             (Some(SpacingForgottenWhenBucketsChange), Outcome::Limits(limits))
                 if before != limits.max_concurrency && limits.max_concurrency.is_some() =>
             {
-                let limits = *limits;
+                let limits = limits.clone();
                 self.start_again(TokenState::Unchecked, now);
                 self.pretend(limits, now);
             }
@@ -275,6 +274,7 @@ impl FaultyQueue {
 
 fn plenty(buckets: u32) -> Limits {
     Limits {
+        url: None,
         shards: 1,
         total: 1000,
         remaining: 1000,

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::browser::{Browser, DESKTOP};
 use crate::pods::Pod;
-use crate::queues::{granted, request};
+use crate::queues::{granted, request, start};
 use crate::usable::{PHONE, TOO_WIDE};
 
 /// As long as the name of a pod can be.
@@ -37,6 +37,32 @@ async fn a_follower_names_the_leader_and_the_command_that_opens_its_page() {
     browser
         .shows("#waiting-note", "connected to this pod")
         .await;
+    assert_eq!(browser.console_errors().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_agent_shows_its_upstream_its_waiting_clients_and_whether_it_responds() {
+    let upstream = start(&[("IDENTIFY_INTERVAL", "1h")]).await;
+    granted(request(upstream.clients, 0).await).await;
+    let (queue, admin) = (upstream.clients, upstream.admin.port().to_string());
+    let url = format!("http://{queue}");
+    let variables = [("UPSTREAM", &*url), ("UPSTREAM_ADMIN_PORT", &*admin)];
+    let agent = start(&variables).await;
+    let browser = Browser::open(agent.admin).await;
+    browser.shows("#headline", "This is an agent").await;
+    browser.shows("#leader-title", "Upstream").await;
+    browser.shows("#leader", &queue.to_string()).await;
+    browser.shows("#spacing", "Only the upstream has").await;
+    let _waiter = request(agent.clients, 3).await;
+    browser.shows("#waiting", "1").await;
+    browser
+        .shows("#waiting-note", "connected to this agent")
+        .await;
+    upstream.end().await;
+    browser
+        .shows("#headline", "The upstream does not respond")
+        .await;
+    browser.shows("#message", &format!("at {queue} ")).await;
     assert_eq!(browser.console_errors().await, [""; 0]);
 }
 

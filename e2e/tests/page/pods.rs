@@ -59,30 +59,31 @@ impl Pod {
         let (queue_task, handle) =
             QueueTask::new(config, 100, watched, tokens, discord, lease_state, counted).unwrap();
         tokio::spawn(queue_task.run());
+        let about = About {
+            pod: Some(snapshot::Pod {
+                namespace: "bots".to_owned(),
+                name: name.to_owned(),
+            }),
+            admin_port: 9090,
+            spacing,
+            reserve: 0,
+            upstream: None,
+        };
         let route = Router {
-            handle: handle.clone(),
+            handle,
             leadership: Arc::clone(&state),
+            upstream: None,
+            about: Arc::new(about),
             stall_detector: Arc::new(StallDetector::new(Duration::from_millis(250))),
             reach: Arc::default(),
-            metrics: Arc::clone(&metrics),
+            metrics,
         };
         let end = CancellationToken::new();
         let (clients, for_clients) = listen().await;
         let (peers, for_peers) = listen().await;
         let (admin, for_admin) = listen().await;
         let admin_port = Admin {
-            about: Arc::new(About {
-                pod: Some(snapshot::Pod {
-                    namespace: "bots".to_owned(),
-                    name: name.to_owned(),
-                }),
-                admin_port: 9090,
-                spacing,
-                reserve: 0,
-            }),
-            handle,
-            reach: Arc::clone(&route.reach),
-            metrics,
+            route: route.clone(),
             ready: Arc::new(AtomicBool::new(true)),
         };
         tokio::spawn(routes::serve(for_admin, admin_port, end.clone()));

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use gateway_queue_core::leadership::leader_health::Health;
 use gateway_queue_core::leadership::state::Role;
-use gateway_queue_core::queue::snapshot::{About, Detail, Snapshot};
+use gateway_queue_core::queue::snapshot::{Detail, Snapshot};
 use gateway_queue_core::queue::state_json;
 use gateway_queue_telemetry::RateLimit;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -29,9 +29,8 @@ use tracing::warn;
 use crate::admin::dashboard;
 use crate::admin::event_stream::Feed;
 use crate::clock::boot_time;
-use crate::forwarding::reach::Reach;
-use crate::metrics::Metrics;
-use crate::queue::handle::Handle;
+use crate::forwarding::limits;
+use crate::forwarding::router::Router;
 
 /// One more connection closes the oldest.
 const MAX_CONNECTIONS: usize = 64;
@@ -50,14 +49,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// What the admin port reports.
 #[derive(Debug)]
 pub struct Admin {
-    /// What does not change.
-    pub about: Arc<About>,
-    /// The handle to the queue task.
-    pub handle: Handle,
-    /// Whether the leader responds.
-    pub reach: Arc<Reach>,
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
+    /// The queue of this process, and where it forwards requests to.
+    pub route: Router,
     /// Whether the Lease was read. Readiness does not depend on whether the pod can grant, or
     /// rollouts would block and the Service would be empty.
     pub ready: Arc<AtomicBool>,
@@ -172,31 +165,48 @@ impl Port {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.admin.readiness(),
             "/metrics" => {
-                let metrics = &self.admin.metrics;
+                let metrics = &self.admin.route.metrics;
                 let write = |snapshot: &Snapshot| metrics.page(snapshot).ok();
                 self.snapshot(Detail::Numbers, OPENMETRICS, write).await
             }
             "/state" => {
                 let write = |snapshot: &Snapshot| {
-                    let json = state_json::json(snapshot, &self.admin.about, Timestamp::now());
+                    let json =
+                        state_json::json(snapshot, &self.admin.route.about, Timestamp::now());
                     json.ok().map(|json| json + "\n")
                 };
                 self.snapshot(Detail::Shards, JSON, write).await
             }
             "/events" if request.method() == Method::HEAD => full(StatusCode::OK, EVENTS, ""),
             "/events" => {
-                let events = StreamBody::new(self.feed.watch(Arc::clone(&self.admin.about)));
+                let about = Arc::clone(&self.admin.route.about);
+                let events = StreamBody::new(self.feed.watch(about));
                 let mut response = response(StatusCode::OK, EVENTS, events.boxed_unsync());
                 // A stream that was ended must free its connection.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
                 response
             }
+            // Clients that would otherwise ask Discord have one of its base URLs.
+            "/gateway/bot" | "/api/v10/gateway/bot" => self.limits().await,
             _ => text(
                 StatusCode::NOT_FOUND,
-                "not found: there are / (a page), /livez, /readyz, /metrics, /state and /events\n",
+                "not found: there are / (a page), /livez, /readyz, /metrics, /state, /events and \
+                 /gateway/bot\n",
             ),
         }
+    }
+
+    async fn limits(&self) -> Response<Body> {
+        let (status, json) = limits::answer(&self.admin.route).await;
+        let mut response = full(status, JSON, json);
+        let headers = response.headers_mut();
+        // All shards of a bot may ask at the same time, and none asks again.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 
     async fn snapshot(
@@ -220,11 +230,20 @@ impl Port {
 
 impl Admin {
     async fn snapshot(&self, detail: Detail) -> Option<Snapshot> {
-        let taken = timeout(TIMEOUT, self.handle.look(detail)).await;
+        let Router {
+            handle,
+            reach,
+            upstream,
+            ..
+        } = &self.route;
+        let taken = timeout(TIMEOUT, handle.look(detail)).await;
         let mut snapshot = taken.ok()??;
-        if snapshot.role == Role::Follower {
-            snapshot.leader_silent = self.reach.is_silent(boot_time::now());
-            snapshot.leader_health = self.reach.health();
+        if upstream.is_some() {
+            snapshot.role = Role::Agent;
+        }
+        if matches!(snapshot.role, Role::Follower | Role::Agent) {
+            snapshot.leader_silent = reach.is_silent(boot_time::now());
+            snapshot.leader_health = reach.health();
         }
         Some(snapshot)
     }
@@ -234,7 +253,7 @@ impl Admin {
         if !self.ready.load(Ordering::Relaxed) {
             return unavailable("the Lease has not been read yet\n");
         }
-        match self.reach.health() {
+        match self.route.reach.health() {
             Health::Unreachable {
                 leader,
                 lives: true,

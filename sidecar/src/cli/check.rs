@@ -31,6 +31,9 @@ pub async fn run(settings: Result<&Settings, &Invalid>, output: Output) -> Resul
 }
 
 async fn token_and_discord(settings: &Settings) -> Result<Vec<Finding>, Unusable> {
+    if settings.upstream.is_some() {
+        return Ok(diagnose::of_agent());
+    }
     let current = token_source::watch(&settings.token)?.borrow().clone();
     let mut findings = vec![diagnose::token(&settings.token, &current)];
     let Current::Token(token) = &current else {

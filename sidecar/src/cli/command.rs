@@ -17,7 +17,7 @@ the waiting shards, and, if nothing is granted, the reason.";
 
 const STATUS_EXIT_CODES: &str = "\
 Exit codes:
-  0  the queue grants, or follows a leader that responds
+  0  the queue grants, or forwards to a leader or an upstream that responds
   1  it does not: there is no leader, or it holds requests; the line `granting` says why
   2  the command line is invalid
   3  the state of a queue cannot be read at the URL

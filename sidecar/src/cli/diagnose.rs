@@ -54,6 +54,13 @@ pub(crate) fn token(source: &TokenSource, current: &Current) -> Finding {
     }
 }
 
+/// The findings about the token and Discord in an agent.
+pub(crate) fn of_agent() -> Vec<Finding> {
+    let skipped = |subject| Finding::skipped(subject, "UPSTREAM is set: its queue has the token");
+    let rest = STAGES.into_iter().chain([TokenAccepted, SessionStarts]);
+    std::iter::once(Token).chain(rest).map(skipped).collect()
+}
+
 /// The findings about Discord without a token.
 pub(crate) fn without_token() -> Vec<Finding> {
     let subjects = STAGES.into_iter().chain([TokenAccepted, SessionStarts]);
@@ -226,6 +233,11 @@ pub(crate) fn queue(url: &str, fetched: Result<&RemoteState, &str>) -> Finding {
         ("follower", None) => {
             let pod = state.leader_pod.as_deref().unwrap_or("another pod");
             Finding::ok(Leader, format!("{pod} is the leader"))
+        }
+        ("agent", None) => {
+            let upstream = state.upstream.as_deref().unwrap_or("a queue");
+            let text = format!("the process at {url} forwards requests to {upstream}");
+            Finding::ok(Leader, text)
         }
         (role, message) => Finding {
             message: message.clone().unwrap_or_else(|| role.to_owned()),

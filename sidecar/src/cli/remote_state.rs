@@ -11,6 +11,8 @@ pub(crate) struct RemoteState {
     pub(crate) role: String,
     pub(crate) leader: Option<SocketAddr>,
     pub(crate) leader_pod: Option<String>,
+    /// The queue whose agent this process is.
+    pub(crate) upstream: Option<String>,
     pub(crate) pod: Option<String>,
     pub(crate) admin_port: u16,
     pub(crate) version: String,

@@ -52,13 +52,21 @@ pub(crate) fn print(lines: &[Line], columns: usize, paint: Paint) -> String {
 
 /// Returns the state as at most `rows` lines, with at least one bucket.
 pub(crate) fn table(state: &RemoteState, now: Timestamp, rows: usize) -> Vec<Line> {
-    let mut lines = vec![
-        Line::field(Tone::Plain, "leader", &leader(state)),
-        Line::field(Tone::Plain, "token", token(&state.token)),
-        Line::field(Tone::Plain, "session starts", &session_starts(state, now)),
+    let mut lines = match &state.upstream {
+        Some(upstream) => {
+            let text = format!("{upstream}; this is its agent ({})", state.version);
+            vec![Line::field(Tone::Plain, "upstream", &text)]
+        }
+        None => vec![
+            Line::field(Tone::Plain, "leader", &leader(state)),
+            Line::field(Tone::Plain, "token", token(&state.token)),
+            Line::field(Tone::Plain, "session starts", &session_starts(state, now)),
+        ],
+    };
+    lines.extend([
         granting(state),
         Line::field(Tone::Plain, "waiting", &waiting(state)),
-    ];
+    ]);
     // Session starts that are known are granted, even if Discord is unreachable.
     if let (None, Some(last_error)) = (&state.message, &state.last_error) {
         lines.push(Line::field(Tone::Bad, "last error", last_error));
@@ -145,6 +153,10 @@ fn row(bucket: &Bucket) -> Line {
 fn granting(state: &RemoteState) -> Line {
     let (tone, text) = match &state.message {
         Some(message) => (Tone::Bad, format!("NO: {message}")),
+        None if state.role == "agent" => (
+            Tone::Plain,
+            "by the upstream, which has the buckets".to_owned(),
+        ),
         None if state.role == "follower" => (
             Tone::Plain,
             "by the leader, which has the buckets".to_owned(),
@@ -206,6 +218,7 @@ fn waiting(state: &RemoteState) -> String {
     match (state.role.as_str(), state.bucket_count) {
         ("leader", 1) => format!("{waiting} in 1 bucket; this pod holds {held}"),
         ("leader", buckets) => format!("{waiting} in {buckets} buckets; this pod holds {held}"),
+        ("agent", _) => format!("this agent holds {held}"),
         _ => format!("this pod holds {held}"),
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
-use gateway_queue_core::protocol::request;
+use gateway_queue_core::protocol::peer;
 use gateway_queue_core::time::Moment;
 use jiff::Timestamp;
 use rustix::time::{
@@ -21,7 +21,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// The time on this clock when the machine boots. A forwarded request may have arrived at
 /// another pod before that.
-const BOOT: u64 = request::MAX_AGE.as_secs() * SECOND;
+const BOOT: u64 = peer::MAX_AGE.as_secs() * SECOND;
 
 /// Returns the current time.
 pub fn now() -> Moment {

@@ -32,6 +32,8 @@ table! {
     POD_IP, "", "IP address of this pod, for the other pods";
     PEER_PORT, "9091", "port for requests that other pods forward, in the cluster";
     SHUTDOWN_GRACE, "10m", "how long to forward waiting clients after SIGTERM, in the cluster";
+    UPSTREAM, "", "http:// URL of a queue; forward requests to it as its agent, with no queue here";
+    UPSTREAM_ADMIN_PORT, "9090", "admin port of that queue, for /gateway/bot";
     LOG_FORMAT, "text", "format of the log: text or json";
     RUST_LOG, "info", "level of the log, such as debug or gateway_queue=debug";
 }

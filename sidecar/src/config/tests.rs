@@ -93,6 +93,12 @@ fn the_error_names_the_value_and_states_what_is_accepted() {
         ("ALLOW_UNSAFE_INTERVAL", "perhaps", "true or false"),
         ("RESERVATION_TTL", "1s", "2s to a day"),
         ("RESERVATION_TTL", "1999ms", "2s to a day"),
+        ("UPSTREAM", "my-bot.bots.svc:80", "http://HOST"),
+        ("UPSTREAM", "https://my-bot", "https is not supported"),
+        ("UPSTREAM", "http://my-bot:0", "http://HOST"),
+        ("UPSTREAM", "http://my-bot/queue", "http://HOST"),
+        ("UPSTREAM_ADMIN_PORT", "0", "1 to 65535"),
+        ("UPSTREAM_ADMIN_PORT", "x", "a port"),
         ("IDENTIFY_MARGIN", "18446744073709551615s", "a duration"),
         ("IDENTIFY_INTERVAL", "18446744073709551615s", "a duration"),
         ("REFRESH_INTERVAL", "9223372036854775807s", "a duration"),
@@ -121,6 +127,43 @@ fn a_lease_requires_its_other_settings_and_a_port_of_its_own() {
     for port in ["80", "9090"] {
         let line = refusal(&[&POD[..], &[("PEER_PORT", port)]].concat());
         assert!(line.contains("other than PORT and ADMIN_PORT"), "{line}");
+    }
+}
+
+#[test]
+fn an_upstream_is_a_host_and_a_port() {
+    for (url, host, port) in [
+        ("http://my-bot.bots.svc", "my-bot.bots.svc", 80),
+        ("http://my-bot:8080/", "my-bot", 8080),
+        ("http://10.0.0.1:5000", "10.0.0.1", 5000),
+        ("http://[fd00::1]", "[fd00::1]", 80),
+    ] {
+        let environment = [("UPSTREAM", url), ("UPSTREAM_ADMIN_PORT", "9191")];
+        let expected = UpstreamRef {
+            host: host.to_owned(),
+            port,
+            admin_port: 9191,
+        };
+        assert_eq!(settings(&environment).upstream, Some(expected), "{url}");
+    }
+    assert_eq!(settings(&[]).upstream, None);
+}
+
+#[test]
+fn an_agent_is_refused_the_settings_of_a_queue() {
+    let upstream = ("UPSTREAM", "http://my-bot");
+    for more in [
+        &[("DISCORD_TOKEN", "sup3r.secret")][..],
+        &[("DISCORD_TOKEN_FILE", "/t")],
+        &[("MAX_CONCURRENCY", "16")],
+        &[("SESSION_RESERVE", "5")],
+        &POD,
+    ] {
+        let line = refusal(&[&[upstream][..], more].concat());
+        let name = more[0].0;
+        let expected = format!("UPSTREAM is not accepted together with {name}: ");
+        assert!(line.starts_with(&expected), "{line}");
+        assert!(!line.contains("sup3r"), "{line}");
     }
 }
 

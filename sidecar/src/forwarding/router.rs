@@ -1,14 +1,16 @@
 //! Routes a request to the queue of this process while it is the leader, or forwards it
 //! to the leader. When the leader changes, the request goes to the next one, which orders it by
-//! the time that it has waited.
+//! the time that it has waited. An agent never leads, and forwards each request to its upstream.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_queue_core::leadership::state::{Leader, LeadershipState};
+use gateway_queue_core::leadership::state::LeadershipState;
+use gateway_queue_core::protocol::peer::ForwardedRequest;
 use gateway_queue_core::protocol::refusal::{Reason, Refusal};
-use gateway_queue_core::protocol::request::{ForwardedReport, ForwardedRequest, Report, Shard};
+use gateway_queue_core::protocol::request::{Parameters, Report, Shard};
+use gateway_queue_core::queue::snapshot::About;
 use gateway_queue_core::time::Moment;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -16,6 +18,7 @@ use tracing::{debug, warn};
 
 use crate::clock::boot_time;
 use crate::clock::stall_detector::StallDetector;
+use crate::forwarding::destination::{Destination, Upstream};
 use crate::forwarding::leader_client::{self, Response};
 use crate::forwarding::reach::Reach;
 use crate::metrics::Metrics;
@@ -45,9 +48,13 @@ pub struct Router {
     pub handle: Handle,
     /// The leadership state of this process.
     pub leadership: Arc<watch::Sender<LeadershipState>>,
+    /// The queue whose agent this process is; then it never leads.
+    pub upstream: Option<Arc<Upstream>>,
+    /// What does not change, for people.
+    pub about: Arc<About>,
     /// Detects that this process was suspended.
     pub stall_detector: Arc<StallDetector>,
-    /// Whether the leader responds.
+    /// Whether the leader or the upstream responds.
     pub reach: Arc<Reach>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
@@ -106,25 +113,23 @@ impl Router {
         }
     }
 
-    /// Passes a report on to the leader, this process or another. Without a leader that responds
-    /// within a second, it is lost.
+    /// Passes a report on to the leader, this process or another, or to the upstream. If that does
+    /// not respond within a second, it is lost.
     pub async fn report(&self, shard: u32, report: Report) {
-        let (leads, leader) = {
-            let leadership = self.leadership.borrow();
-            (leadership.leads(), leadership.leader.clone())
+        let request = Parameters {
+            shard: shard.into(),
+            wait: None,
+            report: Some(report),
         };
-        let taken = if leads {
-            self.handle.report(shard, report).await;
-            true
-        } else if let Some(Leader { holder, address }) = leader {
-            let forwarded = ForwardedReport {
-                leader: holder,
-                shard,
-                report,
-            };
-            leader_client::report(address, &forwarded, REPORT_TIMEOUT).await
-        } else {
-            false
+        let taken = match self.destination() {
+            Some(destination) => {
+                leader_client::report(&destination, &request, REPORT_TIMEOUT).await
+            }
+            None if self.leadership.borrow().leads() => {
+                self.handle.report(shard, report).await;
+                true
+            }
+            None => false,
         };
         if !taken {
             debug!(shard, report = report.as_str(), "report lost");
@@ -140,8 +145,22 @@ impl Router {
             .is_some_and(|term| term.holder == holder)
     }
 
-    /// Waits at other leaders. Returns none when this process becomes the leader, and
-    /// [`Decision::Moved`] if the leader is reachable from other pods, but not from here.
+    /// Returns where requests are forwarded to; none if this process leads, or knows no leader.
+    pub fn destination(&self) -> Option<Destination> {
+        self.destination_in(&self.leadership.borrow())
+    }
+
+    fn destination_in(&self, leadership: &LeadershipState) -> Option<Destination> {
+        match &self.upstream {
+            _ if leadership.leads() => None,
+            Some(upstream) => Some(Destination::Upstream(Arc::clone(upstream))),
+            None => leadership.leader.clone().map(Destination::Leader),
+        }
+    }
+
+    /// Waits at other leaders, or at the upstream. Returns none when this process becomes the
+    /// leader, and [`Decision::Moved`] if the leader is reachable from other pods, but not from
+    /// here.
     async fn elsewhere(
         &self,
         shard: Shard,
@@ -150,12 +169,14 @@ impl Router {
     ) -> Option<Decision> {
         let mut leadership = self.leadership.subscribe();
         let mut pause = BACKOFF.0;
+        // Of the last response, unless that was no usable one.
+        let mut last_refusal = None;
         let drained = self.reach.drained();
         tokio::pin!(drained);
         loop {
-            let (leads, leader) = {
+            let (leads, destination) = {
                 let leadership = leadership.borrow_and_update();
-                (leadership.leads(), leadership.leader.clone())
+                (leadership.leads(), self.destination_in(&leadership))
             };
             if leads {
                 return None;
@@ -163,55 +184,69 @@ impl Router {
             let changed = async {
                 // The sender is in `self`, so this cannot fail.
                 let _ = leadership
-                    .wait_for(|s| s.leads() || s.leader != leader)
+                    .wait_for(|s| s.leads() || self.destination_in(s) != destination)
                     .await;
             };
-            let grace = leader.as_ref().map_or(Duration::ZERO, |_| GRACE);
+            let grace = destination.as_ref().map_or(Duration::ZERO, |_| GRACE);
             let overdue = deadline.map(|deadline| deadline + grace);
             let step = async {
                 tokio::pin!(changed);
-                let Some(Leader { holder, address }) = leader.clone() else {
+                let Some(destination) = &destination else {
                     changed.await;
                     return None;
                 };
-                let request = ForwardedRequest {
-                    leader: holder,
+                let request = Parameters {
                     shard,
-                    age: boot_time::now().since(arrived),
-                    wait: left(deadline),
+                    wait: destination.wait(left(deadline)),
+                    report: None,
                 };
                 let forwarded_at = boot_time::now();
-                let forwarded = leader_client::forward(address, &request, &self.stall_detector);
+                let age = forwarded_at.since(arrived);
+                let forwarded =
+                    leader_client::forward(destination, &request, age, &self.stall_detector);
                 let (response, moved) = first(forwarded, changed.as_mut()).await;
-                if !matches!(response, Response::None) {
+                let held = boot_time::now().since(forwarded_at);
+                if !matches!(response, Response::None(_)) {
                     self.reach.answered(boot_time::now());
                 }
-                match response {
+                let retry_after = match response {
                     Response::Granted(permit) => {
                         self.metrics.forwarded("granted");
                         return Some(Decision::Granted(permit));
                     }
                     Response::Refused(refusal) => {
                         self.metrics.forwarded("refused");
-                        return Some(Decision::Refused(refusal));
+                        let was_held = request.wait.is_none_or(|wait| held >= wait / 2);
+                        let retry_after = destination.retry_after(&refusal, was_held);
+                        if left(deadline).is_some_and(|left| left <= retry_after) {
+                            return Some(Decision::Refused(refusal));
+                        }
+                        last_refusal = Some(refusal);
+                        pause = BACKOFF.0;
+                        retry_after
                     }
-                    Response::None | Response::Busy if moved => {
+                    _ if moved => {
                         pause = BACKOFF.0;
                         return None;
                     }
-                    Response::Busy => self.metrics.forwarded("busy"),
-                    Response::None => {
+                    Response::Busy => {
+                        self.metrics.forwarded("busy");
+                        backed_off(&mut pause)
+                    }
+                    Response::None(error) => {
                         self.metrics.forwarded("failed");
-                        if boot_time::now().since(forwarded_at) > RECEIVED_AFTER {
+                        last_refusal = None;
+                        if held > RECEIVED_AFTER {
                             pause = BACKOFF.0;
                         }
                         if pause > BACKOFF.0 && self.reach.silent(boot_time::now()) {
-                            warn!(leader = %address, "no response from the leader");
+                            log_silent(destination, &error);
                         }
+                        backed_off(&mut pause)
                     }
-                }
+                };
                 tokio::select! {
-                    () = sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
+                    () = sleep(retry_after) => {}
                     () = changed => pause = BACKOFF.0,
                 }
                 None
@@ -236,7 +271,10 @@ impl Router {
             match step {
                 Ok(Some(decision)) => return Some(decision),
                 Ok(None) => {}
-                Err(_) => return Some(self.no_leader()),
+                Err(_) => {
+                    let refusal = last_refusal.map(Decision::Refused);
+                    return Some(refusal.unwrap_or_else(|| self.no_leader()));
+                }
             }
         }
     }
@@ -245,6 +283,26 @@ impl Router {
     pub fn no_leader(&self) -> Decision {
         self.metrics.refused(Reason::NoLeader.as_str());
         Decision::Refused(Refusal::NO_LEADER)
+    }
+}
+
+/// Returns the pause, and doubles the next one.
+fn backed_off(pause: &mut Duration) -> Duration {
+    let next = (*pause * 2).min(BACKOFF.1);
+    std::mem::replace(pause, next)
+}
+
+fn log_silent(destination: &Destination, error: &str) {
+    match destination {
+        Destination::Leader(leader) => {
+            warn!(leader = %leader.address, error, "no response from the leader");
+        }
+        Destination::Upstream(upstream) => {
+            warn!(
+                upstream = upstream.queue,
+                error, "no response from the upstream"
+            );
+        }
     }
 }
 
@@ -261,7 +319,8 @@ async fn first(
         () = changed => {}
     }
     let response = timeout(LAST_RESPONSE_TIMEOUT, forwarded).await;
-    (response.unwrap_or(Response::None), true)
+    let response = response.unwrap_or_else(|_| Response::None("the leader changed".to_owned()));
+    (response, true)
 }
 
 /// The time until the deadline.

@@ -242,7 +242,7 @@ impl QueueTask {
     fn fetched(&mut self, outcome: Outcome) {
         self.fetch = None;
         self.metrics.fetched(&outcome);
-        if let Outcome::Limits(limits) = outcome
+        if let Outcome::Limits(limits) = &outcome
             && limits.max_concurrency.is_none()
         {
             self.metrics.invalid_max_concurrency.inc();

@@ -78,9 +78,9 @@ fn memory_limit(root: &Path) -> Option<u64> {
 pub(crate) const FEW: usize = 100;
 
 /// Returns how many connections each port accepts. In the cluster there are two ports, and a
-/// forwarded client takes two connections.
-pub(crate) fn per_port(clients: usize, in_cluster: bool) -> usize {
-    if in_cluster {
+/// client whose request the process `forwards` takes two connections.
+pub(crate) fn per_port(clients: usize, forwards: bool) -> usize {
+    if forwards {
         (clients / 2).max(1)
     } else {
         clients

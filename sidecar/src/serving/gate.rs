@@ -69,6 +69,8 @@ pub(crate) enum Pass {
     Refusal,
     /// A response without content, to a report or to another pod.
     NoContent,
+    /// The limits, or why they are unknown, to a follower that names this leader.
+    Limits,
 }
 
 impl Pass {
@@ -77,6 +79,7 @@ impl Pass {
             Self::Grant(_) => &status == b"200",
             Self::Refusal => &status == b"429" || &status == b"400",
             Self::NoContent => &status == b"204",
+            Self::Limits => &status == b"200" || &status == b"503",
         }
     }
 }

@@ -15,10 +15,9 @@ use std::time::{self, Duration};
 
 use futures::FutureExt as _;
 use gateway_queue_core::protocol::GRANT;
+use gateway_queue_core::protocol::peer::{ForwardedReport, ForwardedRequest, Question};
 use gateway_queue_core::protocol::refusal::Refusal;
-use gateway_queue_core::protocol::request::{
-    self, ForwardedReport, ForwardedRequest, Malformed, Parameters, Report, Shard,
-};
+use gateway_queue_core::protocol::request::{self, Malformed, Parameters, Report, Shard};
 use gateway_queue_core::time::Moment;
 use gateway_queue_telemetry::RateLimit;
 use http_body_util::{BodyExt, Full};
@@ -36,6 +35,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, warn};
 
 use crate::clock::boot_time;
+use crate::forwarding::limits;
 use crate::forwarding::router::Router;
 use crate::metrics::Metrics;
 use crate::queue::handle::Decision;
@@ -70,7 +70,7 @@ struct Close;
 /// The kind of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// For clients, whose requests are served or forwarded to the leader.
+    /// For clients, whose requests are served or forwarded.
     Clients,
     /// For other pods, whose requests are never forwarded again, so that no request can go
     /// in a circle.
@@ -197,8 +197,11 @@ impl RequestContext {
         self.is_head = request.method() == Method::HEAD;
         if self.context.listener == Listener::Peers {
             let uri = request.uri();
-            if let Some(leader) = request::probed(uri.path(), uri.query()) {
-                return Box::pin(future::ready(self.probe(&leader)));
+            if let Some((question, leader)) = Question::read(uri.path(), uri.query()) {
+                return match question {
+                    Question::Probe => Box::pin(future::ready(self.probe(&leader))),
+                    Question::Limits => Box::pin(self.limits(leader)),
+                };
             }
             if let Some(report) = ForwardedReport::parse(uri.query()) {
                 return Box::pin(self.forwarded_report(report));
@@ -319,6 +322,17 @@ impl RequestContext {
     fn probe(&self, leader: &str) -> ResponseOrClose {
         let leads = self.context.route.leads_as(leader);
         leads.then(|| self.no_content()).ok_or(Close)
+    }
+
+    /// Responds to a follower with the limits if this process is this leader.
+    async fn limits(self, leader: String) -> ResponseOrClose {
+        if !self.context.route.leads_as(&leader) {
+            return Err(Close);
+        }
+        let (status, json) = limits::answer_as_leader(&self.context.route).await;
+        self.gate
+            .authorize(Pass::Limits, self.body_bytes(json.as_bytes()));
+        Ok(self.response(status, json.into()))
     }
 
     fn decided(&self, decision: Option<Decision>) -> ResponseOrClose {

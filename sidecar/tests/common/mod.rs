@@ -95,6 +95,13 @@ impl Server {
         }
     }
 
+    /// Starts an agent of this queue.
+    pub(crate) fn agent(upstream: &Self) -> Self {
+        let url = format!("http://{}", upstream.queue);
+        let admin_port = upstream.admin.port().to_string();
+        Self::start(&[("UPSTREAM", &url), ("UPSTREAM_ADMIN_PORT", &admin_port)])
+    }
+
     /// Waits until a line of the log contains this text, and returns the line.
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         wait_for_line(&self.log, text)

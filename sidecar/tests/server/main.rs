@@ -6,6 +6,7 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod agent;
 mod check;
 mod clients;
 #[path = "../common/mod.rs"]
@@ -14,6 +15,7 @@ mod cut_network;
 mod discord_answers;
 mod forwarding;
 mod leadership;
+mod limits;
 mod logs;
 mod page;
 mod queue;

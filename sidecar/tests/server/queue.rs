@@ -14,7 +14,7 @@ use gateway_queue_core::pacing::scheduler::Config;
 use gateway_queue_core::testing::story;
 use tokio::sync::watch;
 
-/// A running queue task with one bucket and no token, and its channels.
+/// A running queue task, and its channels.
 pub(crate) struct Queue {
     pub(crate) handle: Handle,
     pub(crate) metrics: Arc<Metrics>,
@@ -25,17 +25,29 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Starts a queue task that does not lead.
+    /// Starts a queue task with one bucket and no token, that does not lead.
     pub(crate) fn start(pod: &str, spacing: Duration, start_guard: bool) -> Self {
+        let nothing = "http://127.0.0.1:1";
+        Self::start_with(pod, spacing, start_guard, Current::None, nothing)
+    }
+
+    /// The same, with this token and API of Discord.
+    pub(crate) fn start_with(
+        pod: &str,
+        spacing: Duration,
+        start_guard: bool,
+        token: Current,
+        discord_api: &str,
+    ) -> Self {
         let config = Config {
             spacing,
             start_guard,
             ..story::config(Duration::from_secs(60))
         };
         let (leadership, state) = watch::channel(LeadershipState::UNKNOWN);
-        let (_, tokens) = watch::channel(Current::None);
+        let (_, tokens) = watch::channel(token);
         let (publisher, published) = watch::channel(PublishedState::new(pod));
-        let discord = Discord::new("http://127.0.0.1:1").unwrap();
+        let discord = Discord::new(discord_api).unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
         let (task, handle) =

@@ -14,6 +14,7 @@ pub(in crate::pacing) fn at(seconds: u64) -> Moment {
 
 pub(in crate::pacing) fn reported(remaining: u64, reset_after: u64, m: u32) -> Outcome {
     Outcome::Limits(Limits {
+        url: None,
         shards: 1,
         total: 1000,
         remaining,
@@ -249,6 +250,7 @@ fn extreme_outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         3 => limits.prop_map(|(total, remaining, ms, max_concurrency)| {
             Outcome::Limits(Limits {
+                url: None,
                 shards: u32::MAX,
                 total,
                 remaining,

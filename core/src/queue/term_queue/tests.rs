@@ -47,6 +47,7 @@ fn follows() -> LeadershipState {
 
 fn limits(remaining: u64) -> Outcome {
     Outcome::Limits(Limits {
+        url: None,
         shards: 3,
         total: 1000,
         remaining,

@@ -40,6 +40,11 @@ function span(ms) {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+// Where the buckets are, if not here.
+function elsewhere() {
+  return state.role === "agent" ? "upstream" : "leader";
+}
+
 // ---- the connection
 
 function connect() {
@@ -92,7 +97,8 @@ function summary() {
   if (!state) return ["none", "Connecting", "Waiting for the queue's first status report."];
   if (state.message) {
     const passes = state.blocked_by && state.blocked_by.startsWith("session_starts");
-    const headline = state.role === "follower" ? "The leader does not respond" : "Nothing is granted";
+    const silent = { follower: "The leader does not respond", agent: "The upstream does not respond" };
+    const headline = silent[state.role] ?? "Nothing is granted";
     return [passes ? "warn" : "bad", headline, state.message];
   }
   if (state.role === "follower") {
@@ -102,6 +108,9 @@ function summary() {
     const command = pod && `kubectl ${namespace}port-forward pod/${pod} ${state.admin_port}`;
     const where = command ? " To see the buckets, open its page:" : "";
     return ["none", "This pod is a follower", `${leader} is the leader and has the buckets. This pod forwards requests to it.${where}`, command];
+  }
+  if (state.role === "agent") {
+    return ["none", "This is an agent", `It forwards requests to the queue at ${state.upstream}, which has the buckets.`];
   }
   if (state.waiting === 0) return ["good", "Ready", "No requests are waiting. A request is granted as soon as its bucket is free."];
   return ["good", "Granting", `In each bucket, one shard every ${state.spacing_ms / 1000} s.`];
@@ -116,13 +125,22 @@ function show() {
   setText("version", `gateway-queue ${state.version}`);
   document.title = state.waiting ? `(${count(state.waiting)}) gateway-queue` : "gateway-queue";
 
-  const names = { leader: state.pod ?? "This process", expired: "Unknown", follower: state.leader_pod ?? state.leader, none: "None" };
+  const isAgent = state.role === "agent";
+  const names = {
+    leader: state.pod ?? "This process",
+    expired: "Unknown",
+    follower: state.leader_pod ?? state.leader,
+    none: "None",
+    agent: state.upstream,
+  };
   const notes = {
     leader: state.pod ? "this pod" : "there are no other pods",
     expired: "this pod could not renew its Lease",
     follower: "this pod is a follower",
     none: "or unknown to this pod",
+    agent: "this process is its agent",
   };
+  setText("leader-title", isAgent ? "Upstream" : "Leader");
   setText("leader", names[state.role]);
   at("leader").classList.toggle("long", names[state.role].length > 14);
   setText("leader-note", notes[state.role]);
@@ -143,7 +161,7 @@ function show() {
   at("token-dot").dataset.level = isLeader ? levels[state.token] ?? "none" : "none";
 
   setText("waiting", count(isLeader ? state.waiting : state.held_requests));
-  setText("waiting-note", isLeader ? `${count(state.held_requests)} connected to this ${state.pod ? "pod" : "process"}` : "connected to this pod");
+  setText("waiting-note", isLeader ? `${count(state.held_requests)} connected to this ${state.pod ? "pod" : "process"}` : `connected to this ${isAgent ? "agent" : "pod"}`);
 
   lanes();
   marks();
@@ -170,7 +188,7 @@ function lanes() {
   at("more").hidden = hidden <= 0;
   setText("more", `${many(hidden, "more bucket is", "more buckets are")} not shown, with ${many(state.waiting - seen, "waiting request", "waiting requests")}.`);
   const busy = `${many(state.bucket_count, "bucket", "buckets")}, each with one grant every ${state.spacing_ms / 1000} s`;
-  setText("spacing", state.bucket_count ? busy : "Only the leader has buckets.");
+  setText("spacing", state.bucket_count ? busy : `Only the ${elsewhere()} has buckets.`);
 }
 
 function newLane(key) {
@@ -293,10 +311,10 @@ function tick() {
   const starts = isLeader ? state.session_starts : null;
   const reserve = starts && starts.reserve ? `, ${count(starts.reserve)} in reserve` : "";
   const window = starts && (starts.reset_in_ms === null ? "no window is open" : `reset in ${span(until(starts.reset_in_ms))}`);
-  setText("starts-note", starts ? window + reserve : !isLeader ? "counted by the leader" : state.token === "none" ? "not counted without a token" : "not reported by Discord yet");
+  setText("starts-note", starts ? window + reserve : !isLeader ? `counted by the ${elsewhere()}` : state.token === "none" ? "not counted without a token" : "not reported by Discord yet");
   const fetching = state.next_fetch_in_ms === null ? "waiting for Discord" : `next request to Discord in ${span(until(state.next_fetch_in_ms))}`;
   const idle = { none: "no requests to Discord", missing: "no requests to Discord" }[state.token];
-  const note = isLeader ? idle ?? fetching : "checked by the leader";
+  const note = isLeader ? idle ?? fetching : `checked by the ${elsewhere()}`;
   setText("token-note", state.last_error && isLeader && !state.message ? `${note}; last error: ${state.last_error}` : note);
 }
 

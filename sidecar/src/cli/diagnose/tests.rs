@@ -19,6 +19,7 @@ fn report(api: &str, fetched: &Fetched) -> (u8, String) {
 
 fn limits(remaining: u64) -> Fetched {
     Ok(Outcome::Limits(Limits {
+        url: None,
         shards: 3,
         total: 1000,
         remaining,
@@ -150,8 +151,16 @@ fn a_queue_on_this_machine_reports_the_leader() {
         ("follower", None, 0, "bot-1 is the leader"),
         ("follower", Some("No response."), 10, "No response."),
         ("none", Some("No leader."), 10, "No leader."),
+        (
+            "agent",
+            None,
+            0,
+            "the process at U forwards requests to my-bot:80",
+        ),
+        ("agent", Some("It is gone."), 10, "It is gone."),
     ] {
-        let fields = json!({"role": role, "leader_pod": "bot-1", "message": message});
+        let fields = json!({"role": role, "leader_pod": "bot-1", "upstream": "my-bot:80",
+            "message": message});
         let found = queue("U", Ok(&leader_with(fields)));
         assert_eq!(found.message, expected);
         assert_eq!(exit_code(&[found]), code);

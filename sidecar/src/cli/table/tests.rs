@@ -170,6 +170,22 @@ fn a_pod_that_is_not_the_leader_shows_who_is() {
 }
 
 #[test]
+fn an_agent_shows_its_upstream() {
+    for (message, granting) in [
+        (None, "by the upstream, which has the buckets"),
+        (Some("It is gone."), "NO: It is gone."),
+    ] {
+        let changes = json!({"role": "agent", "upstream": "my-bot.bots.svc:80", "token": "none",
+            "session_starts": null, "held_requests": 3, "bucket_count": 0, "message": message});
+        let expected = format!(
+            "upstream        my-bot.bots.svc:80; this is its agent (0.2.0)\n\
+             granting        {granting}\nwaiting         this agent holds 3\n"
+        );
+        assert_eq!(printed(changes), expected);
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_cut_and_counted() {
     let printed = printed_to(busy(), 9, 31);
     assert!(

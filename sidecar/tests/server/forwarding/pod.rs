@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use gateway_queue::clock::boot_time;
 use gateway_queue::clock::stall_detector::StallDetector;
+use gateway_queue::discord::token_source::Current;
+use gateway_queue::forwarding::destination::Upstream;
 use gateway_queue::forwarding::reach::Reach;
 use gateway_queue::forwarding::router::Router;
 use gateway_queue::queue::handle::Decision;
 use gateway_queue::serving::http::{self, Listener};
+use gateway_queue_core::bot_token::BotToken;
 use gateway_queue_core::leadership::state::{Leader, LeadershipState};
 use gateway_queue_core::leadership::term::{ReceivedHandover, Term};
 use gateway_queue_core::protocol::GRANT;
 use gateway_queue_core::queue::snapshot::{Detail, Snapshot};
+use gateway_queue_core::testing::about;
 use gateway_queue_core::time::Moment;
 use gateway_queue_testkit::manual_server::{ManualServer, Pending};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::common::TOKEN;
 use crate::queue::Queue;
 
 pub(crate) const SPACING: Duration = Duration::from_millis(300);
@@ -56,10 +61,34 @@ impl Pod {
 
     /// Starts a pod that does not lead.
     pub(crate) async fn spaced(spacing: Duration) -> Self {
-        let queue = Queue::start("test", spacing, false);
+        Self::with(Queue::start("test", spacing, false), None).await
+    }
+
+    /// Starts a pod that does not lead, with a token and this API of Discord.
+    pub(crate) async fn with_discord(api: &str) -> Self {
+        let token = Current::Token(BotToken::parse(TOKEN).unwrap());
+        let queue = Queue::start_with("test", SPACING, false, token, api);
+        Self::with(queue, None).await
+    }
+
+    /// Starts an agent of the queue at this `host:port`, which it asks for this long at a time.
+    pub(crate) async fn agent(queue: impl ToString, max_wait: Duration) -> Self {
+        let upstream = Upstream {
+            queue: queue.to_string(),
+            // Nothing is there.
+            admin: "127.0.0.1:1".to_owned(),
+            max_wait,
+        };
+        let queue = Queue::start("test", SPACING, false);
+        Self::with(queue, Some(Arc::new(upstream))).await
+    }
+
+    async fn with(queue: Queue, upstream: Option<Arc<Upstream>>) -> Self {
         let route = Router {
             handle: queue.handle,
             leadership: queue.leadership,
+            upstream,
+            about: Arc::new(about()),
             stall_detector: Arc::new(StallDetector::new(TOLERANT)),
             reach: Arc::new(Reach::new(DRAIN_AFTER)),
             metrics: queue.metrics,

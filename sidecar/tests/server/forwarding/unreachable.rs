@@ -12,7 +12,6 @@ use gateway_queue::forwarding::leader_monitor;
 use gateway_queue_core::leadership::leader_health::{Config, Health, Renewal};
 use gateway_queue_core::leadership::lease_object::Failure;
 use gateway_queue_core::lease_state::Unreachable;
-use gateway_queue_core::testing::about;
 use gateway_queue_testkit::manual_server::ManualServer;
 use jiff::Timestamp;
 use socket2::{Domain, Socket, Type};
@@ -54,10 +53,7 @@ impl Watched {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let admin = Admin {
-            about: Arc::new(about()),
-            handle: pod.route.handle.clone(),
-            reach: Arc::clone(&pod.route.reach),
-            metrics: Arc::clone(&pod.route.metrics),
+            route: pod.route.clone(),
             ready: Arc::new(AtomicBool::new(true)),
         };
         tokio::spawn(routes::serve(listener, admin, CancellationToken::new()));
