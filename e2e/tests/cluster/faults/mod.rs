@@ -5,6 +5,7 @@
 //! checks what the clients saw. The clients run in the test, which also reaches the processes
 //! and the network of the pods: so these tests run on the machine of the node, as root.
 
+mod agent;
 mod api_server_outage;
 mod api_server_restart;
 mod changes;
