@@ -63,7 +63,7 @@ static MACHINE: [Suite; 6] = [
         description: "clippy",
         needs: &[],
         load: Load::Busy,
-        run: |run| lint(run, "lints", &["--all-targets"]),
+        run: lint_all,
     },
     Suite {
         name: "lints-by-name",
@@ -197,6 +197,15 @@ fn lint(run: &Run<'_>, suite: &str, targets: &[&str]) -> Result<Verdict> {
     let clippy = ["clippy", "--quiet", "--workspace"];
     let deny = ["--", "--deny", "warnings"];
     cargo(run, suite, &[&clippy[..], targets, &deny].concat())
+}
+
+/// Checks all crates, and the client also without TLS.
+fn lint_all(run: &Run<'_>) -> Result<Verdict> {
+    lint(run, "lints", &["--all-targets"])?;
+    let clippy = ["clippy", "--quiet", "--all-targets"];
+    let client = ["--package", "gateway-queue-client", "--no-default-features"];
+    let deny = ["--", "--deny", "warnings"];
+    cargo(run, "lints", &[&clippy[..], &client, &deny].concat())
 }
 
 /// Runs `cargo test`. All suites select tests of the whole workspace: for one package alone,
