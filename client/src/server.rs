@@ -10,9 +10,9 @@ use crate::error::Error;
 /// The time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-// A grant may take hours, so a request has no timeout. A lost server is detected within 30 s:
-// by TCP keepalive while nothing is sent, by the user timeout if the request is not
-// acknowledged.
+// A server may ignore `wait` and hold a request for hours, so a request has no timeout. A lost
+// server is detected within 30 s: by TCP keepalive while nothing is sent, by the user timeout if
+// the request is not acknowledged.
 const PROBE_AFTER: Duration = Duration::from_secs(15);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
@@ -34,11 +34,12 @@ impl Server {
         })
     }
 
-    /// Returns the request for a grant.
-    pub(crate) fn get(&self, shard: u32) -> RequestBuilder {
+    /// Returns a request about a shard, with one more parameter.
+    pub(crate) fn get(&self, shard: u32, parameter: &str, value: &str) -> RequestBuilder {
         let mut url = self.base.clone();
         url.query_pairs_mut()
-            .append_pair("shard", &shard.to_string());
+            .append_pair("shard", &shard.to_string())
+            .append_pair(parameter, value);
         self.client.get(url)
     }
 }

@@ -10,7 +10,7 @@ use gateway_queue_testkit::manual_server::ManualServer;
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use twilight_gateway_queue::Queue;
 
 const GRANT: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
@@ -43,7 +43,10 @@ async fn a_response_with_any_2xx_status_is_a_grant() {
         let mut grant = queue.enqueue(42);
         let asked = server.next().await;
         let head = &asked.head;
-        assert!(head.starts_with("GET /?shard=42 HTTP/1.1\r\n"), "{head}");
+        assert!(
+            head.starts_with("GET /?shard=42&wait=45 HTTP/1.1\r\n"),
+            "{head}"
+        );
         assert!(waits(&mut grant));
         asked.answer(response).await;
         granted(grant).await;
@@ -55,7 +58,7 @@ async fn a_request_without_a_grant_is_retried() {
     let half = GRANT.len() - 10;
     for refusal in [
         "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
-        "HTTP/1.1 429 Too Many Requests\r\nretry-after: 900\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 429 Too Many Requests\r\nretry-after: soon\r\ncontent-length: 0\r\n\r\n",
         "HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n",
         // Closed without an answer, in the head, and in the body.
         "",
@@ -67,10 +70,32 @@ async fn a_request_without_a_grant_is_retried() {
         server.next().await.answer(refusal).await;
         let again = server.next().await;
         assert!(waits(&mut grant), "{refusal:?} was treated as a grant");
-        assert!(again.head.starts_with("GET /?shard=7 "), "{}", again.head);
+        assert!(again.head.starts_with("GET /?shard=7&"), "{}", again.head);
         again.answer(GRANT).await;
         granted(grant).await;
     }
+}
+
+#[tokio::test]
+async fn a_shard_asks_again_after_the_pause_that_the_server_names() {
+    let (server, queue) = start().await;
+    let mut grant = queue.enqueue(7);
+    for (header, pause) in [("x-retry-after-ms: 700", 700), ("retry-after: 1", 1000)] {
+        let asked = server.next().await;
+        let refused = Instant::now();
+        let refusal = format!("HTTP/1.1 429 Too Many Requests\r\n{header}\r\n\r\n");
+        asked.answer(&refusal).await;
+        let again = server.next().await;
+        let paused = refused.elapsed();
+        assert!(
+            paused >= Duration::from_millis(pause),
+            "{header}: {paused:?}"
+        );
+        assert!(waits(&mut grant));
+        again.answer("").await;
+    }
+    server.next().await.answer(GRANT).await;
+    granted(grant).await;
 }
 
 #[tokio::test]
