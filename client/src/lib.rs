@@ -3,6 +3,7 @@
 mod ask;
 mod backoff;
 mod error;
+mod report;
 mod server;
 
 use tokio::sync::oneshot;
@@ -11,6 +12,7 @@ use twilight_gateway_queue::Queue;
 use server::Server;
 
 pub use error::Error;
+pub use report::Report;
 
 /// The queue of a gateway-queue server.
 ///
@@ -30,6 +32,19 @@ impl HttpQueue {
     /// cannot be created.
     pub fn new(url: &str) -> Result<Self, Error> {
         Server::new(url).map(|server| Self { server })
+    }
+
+    /// Reports to the server what became of shard `id`, in a task of its own. A report that fails
+    /// is dropped: no grant depends on it.
+    ///
+    /// twilight's own gateway-queue takes a report for the request of a shard that wants to
+    /// identify, so do not report to that server.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn report(&self, id: u32, report: Report) {
+        tokio::spawn(report::send(self.server.clone(), id, report));
     }
 }
 

@@ -1,11 +1,11 @@
-//! The queue with a server whose responses each test writes.
+//! Grants and reports, with a server whose responses each test writes.
 
 // clippy knows only the test functions themselves as tests.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::time::Duration;
 
-use gateway_queue_client::{Error, HttpQueue};
+use gateway_queue_client::{Error, HttpQueue, Report};
 use gateway_queue_testkit::manual_server::ManualServer;
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
@@ -96,6 +96,45 @@ async fn a_shard_asks_again_after_the_pause_that_the_server_names() {
     }
     server.next().await.answer(GRANT).await;
     granted(grant).await;
+}
+
+#[tokio::test]
+async fn a_report_is_one_request_whatever_the_server_answers() {
+    for (report, name) in [
+        (Report::Ready, "ready"),
+        (Report::Resumed, "resumed"),
+        (Report::InvalidSession, "invalid_session"),
+        (Report::Closed, "closed"),
+    ] {
+        for response in [
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\n\r\n",
+            "",
+        ] {
+            let (server, queue) = start().await;
+            queue.report(7, report);
+            let reported = server.next().await;
+            let line = format!("GET /?shard=7&report={name} HTTP/1.1\r\n");
+            assert!(reported.head.starts_with(&line), "{}", reported.head);
+            reported.answer(response).await;
+            // A report that is repeated would come first.
+            let grant = queue.enqueue(8);
+            let next = server.next().await;
+            assert!(next.head.starts_with("GET /?shard=8&"), "{}", next.head);
+            next.answer(GRANT).await;
+            granted(grant).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_to_a_server_that_does_not_answer_ends() {
+    let (server, queue) = start().await;
+    queue.report(7, Report::Ready);
+    let mut reported = server.next().await;
+    let read = timeout(PATIENCE, reported.stream.read(&mut [0])).await;
+    let read = read.expect("the connection is closed");
+    assert!(!matches!(read, Ok(1..)), "nothing more is sent: {read:?}");
 }
 
 #[tokio::test]
