@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,13 +10,19 @@ use super::names::names;
 use super::schema;
 
 /// Settings of the queue's Service.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(KubeSchema, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("self.type != 'ClusterIP' || self.port != 9090").message(
+        "service.port must not be 9090 if service.type is ClusterIP, because port 9090 of such a Service is the admin port: use another port"
+    )
+)]
 pub struct ServiceSettings {
-    /// The type of the Service, which determines where the queue can be reached from. Defaults
-    /// to ClusterIP.
+    /// The type of the Service, which determines where the queue can be reached from. Only with
+    /// ClusterIP, it also has the admin port (9090). Defaults to ClusterIP.
     #[serde(default, rename = "type")]
     pub type_: ServiceType,
-    /// The port that clients use, 1 to 65535. Defaults to 80.
+    /// The port that clients use, 1 to 65535, and not 9090 if the type is ClusterIP. Defaults to
+    /// 80.
     #[serde(default = "default_service_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,

@@ -153,9 +153,23 @@ fn every_valid_spec_is_accepted() {
         json!({"discordApi": "http://[2001:db8::1]:65535/api"}),
         json!({"discordApi": "http://proxy:1"}),
         json!({"networkPolicy": {"enabled": true, "from": []}}),
+        json!({"service": {"port": 9091}}),
+        json!({"service": {"port": 9090, "type": "NodePort"}}),
+        json!({"service": {"port": 9090, "type": "LoadBalancer"}}),
     ] {
         expect_accepted(&spec);
         serde_json::from_value::<GatewayQueueSpec>(spec).unwrap();
+    }
+}
+
+#[test]
+fn a_service_inside_the_cluster_cannot_have_two_ports_9090() {
+    let message = "service.port must not be 9090 if service.type is ClusterIP";
+    for service in [
+        json!({"port": 9090}),
+        json!({"port": 9090, "type": "ClusterIP"}),
+    ] {
+        expect_rejected(&json!({ "service": service }), message);
     }
 }
 
