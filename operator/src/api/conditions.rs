@@ -16,6 +16,8 @@ names! {
         SessionStartsAvailable,
         /// Whether every pod reaches the leader.
         LeaderReachable,
+        /// Whether shards have repeated invalid sessions.
+        Degraded,
     }
 }
 
@@ -33,7 +35,9 @@ names! {
         Complete,
         DiscordUnreachable,
         Granting,
+        Healthy,
         ImagePullFailed,
+        InvalidSessions,
         InvalidSpec,
         LeaderReachable,
         LeaderUnreachable,

@@ -19,6 +19,7 @@ pub struct GatewayQueueStatus {
     /// current spec; if not, the message says what to do. Progressing: pods of the current spec
     /// are starting. TokenAccepted: Discord accepts the bot's token. SessionStartsAvailable:
     /// session starts are left to grant. LeaderReachable: every pod can reach the leader.
+    /// Degraded: shards have repeated invalid sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Option<Vec<Condition>>,

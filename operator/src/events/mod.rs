@@ -4,5 +4,5 @@ mod rate_limit;
 mod record;
 mod recorder;
 
-pub use record::EventRecord;
+pub use record::{EventRecord, Fault};
 pub use recorder::{EventRecorder, Pending, publish};

@@ -22,6 +22,37 @@ pub struct EventRecord {
     pub child: Option<ObjectReference>,
 }
 
+/// A condition whose fault is one event, and whose end is another.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// The condition.
+    pub condition: ConditionType,
+    /// Its status during the fault.
+    faulty: &'static str,
+    /// The reason of the event when the fault begins.
+    begins: Reason,
+    /// The reason of the event when it ends.
+    ends: Reason,
+}
+
+impl Fault {
+    /// All faults.
+    pub const ALL: [Self; 2] = [
+        Self {
+            condition: ConditionType::LeaderReachable,
+            faulty: "False",
+            begins: Reason::LeaderUnreachable,
+            ends: Reason::LeaderReachable,
+        },
+        Self {
+            condition: ConditionType::Degraded,
+            faulty: "True",
+            begins: Reason::InvalidSessions,
+            ends: Reason::Healthy,
+        },
+    ];
+}
+
 impl EventRecord {
     /// Returns the event of a change of the status or reason of `Ready`.
     pub fn ready(before: Option<&GatewayQueueStatus>, after: &GatewayQueueStatus) -> Option<Self> {
@@ -39,22 +70,23 @@ impl EventRecord {
         })
     }
 
-    /// Returns the event if a pod no longer reaches the leader, or all pods do again.
-    pub fn reachability(
+    /// Returns the event of a fault that begins or ends.
+    pub fn fault(
+        fault: Fault,
         before: Option<&GatewayQueueStatus>,
         after: &GatewayQueueStatus,
     ) -> Option<Self> {
-        let new = after.condition(ConditionType::LeaderReachable)?;
-        let old = before.and_then(|before| before.condition(ConditionType::LeaderReachable));
-        let was_unreachable = old.is_some_and(|old| old.status == "False");
-        let (is_warning, reason) = match new.status.as_str() {
-            "False" if !was_unreachable => (true, Reason::LeaderUnreachable),
-            "True" if was_unreachable => (false, Reason::LeaderReachable),
-            _ => return None,
-        };
+        let new = after.condition(fault.condition)?;
+        let old = before.and_then(|before| before.condition(fault.condition));
+        let was_faulty = old.is_some_and(|old| old.status == fault.faulty);
+        let is_faulty = new.status == fault.faulty;
+        // While the state is unknown, a fault neither begins nor ends.
+        if is_faulty == was_faulty || new.status == "Unknown" {
+            return None;
+        }
         Some(Self {
-            is_warning,
-            reason,
+            is_warning: is_faulty,
+            reason: if is_faulty { fault.begins } else { fault.ends },
             message: new.message.clone(),
             child: None,
         })
@@ -150,34 +182,32 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_leader_is_one_event_and_so_is_its_return() {
-        let reachable = |state, reason| status("LeaderReachable", state, reason, "a sentence");
-        let [yes, no, unknown] = [
-            reachable("True", "Reachable"),
-            reachable("False", "LeaderUnreachable"),
-            reachable("Unknown", "NoLeader"),
-        ];
-        for before in [None, Some(&yes), Some(&unknown)] {
-            let event = EventRecord::reachability(before, &no).unwrap();
-            assert_eq!(
-                (event.is_warning, event.reason),
-                (true, Reason::LeaderUnreachable)
-            );
-            assert_eq!(event.message, "a sentence");
-        }
-        let event = EventRecord::reachability(Some(&no), &yes).unwrap();
-        assert_eq!(
-            (event.is_warning, event.reason),
-            (false, Reason::LeaderReachable)
-        );
-        for (before, after) in [
-            (Some(&no), &no),
-            (Some(&no), &unknown),
-            (Some(&unknown), &yes),
-            (Some(&yes), &yes),
-            (None, &yes),
+    fn a_fault_is_one_event_and_so_is_its_end() {
+        let [unreachable, degraded] = Fault::ALL;
+        let reachable = (Reason::LeaderUnreachable, Reason::LeaderReachable);
+        let healthy = (Reason::InvalidSessions, Reason::Healthy);
+        for (fault, bad, good, (begins, ends)) in [
+            (unreachable, "False", "True", reachable),
+            (degraded, "True", "False", healthy),
         ] {
-            assert_eq!(EventRecord::reachability(before, after), None);
+            let [bad, good, unknown] = [bad, good, "Unknown"]
+                .map(|state| status(fault.condition.as_str(), state, "Reason", "a sentence"));
+            for before in [None, Some(&good), Some(&unknown)] {
+                let event = EventRecord::fault(fault, before, &bad).unwrap();
+                assert_eq!((event.is_warning, event.reason), (true, begins));
+                assert_eq!(event.message, "a sentence");
+            }
+            let event = EventRecord::fault(fault, Some(&bad), &good).unwrap();
+            assert_eq!((event.is_warning, event.reason), (false, ends));
+            for (before, after) in [
+                (Some(&bad), &bad),
+                (Some(&bad), &unknown),
+                (Some(&unknown), &good),
+                (Some(&good), &good),
+                (None, &good),
+            ] {
+                assert_eq!(EventRecord::fault(fault, before, after), None);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::condition_value::ConditionValue;
-use super::discord_conditions::{session_starts_available, token_accepted};
+use super::discord_conditions::{degraded, session_starts_available, token_accepted};
 use super::leader_reachable::leader_reachable;
 use super::progress::progress;
 use super::ready::ready;
@@ -93,6 +93,7 @@ fn conditions(inputs: Inputs<'_>, entry: Option<&Entry>, now: Timestamp) -> Vec<
             session_starts_available(inputs, entry),
         ),
         (ConditionType::LeaderReachable, leader_reachable(inputs)),
+        (ConditionType::Degraded, degraded(inputs, entry)),
     ];
     let before = inputs.queue.status.as_ref();
     let generation = inputs.queue.metadata.generation;

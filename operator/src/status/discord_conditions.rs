@@ -1,11 +1,12 @@
-//! The conditions about the token and the session starts, as the leader publishes them.
+//! The conditions about the token, the session starts and the sessions of the shards, as the
+//! leader publishes them.
 
 use gateway_queue_core::lease_state::{BlockedBy, Entry, TokenState};
 
 use super::Inputs;
 use super::condition_value::ConditionValue;
 use super::spec_blocked::token_shared;
-use super::text::{last_error, place, reset};
+use super::text::{last_error, place, reset, shards};
 use crate::api::Reason;
 use crate::apply::Outcome;
 use crate::observe::leader::Leader;
@@ -64,11 +65,25 @@ pub(super) fn token_accepted(inputs: Inputs<'_>, entry: Option<&Entry>) -> Condi
     }
 }
 
-/// Whether there are session starts to grant.
+/// Whether there are session starts to grant. The message also names the crash-looping shards,
+/// which would use them up.
 pub(super) fn session_starts_available(
     inputs: Inputs<'_>,
     entry: Option<&Entry>,
 ) -> ConditionValue {
+    let mut value = session_starts(inputs, entry);
+    let held = entry.map(|entry| &entry.crash_looping_shards[..]);
+    if let Some(held) = held.filter(|held| !held.is_empty()) {
+        value.message += &format!(
+            " {} had 10 grants in 10 minutes, as in a crash loop, so further grants are delayed. \
+             Check the log of the bot.",
+            shards(held)
+        );
+    }
+    value
+}
+
+fn session_starts(inputs: Inputs<'_>, entry: Option<&Entry>) -> ConditionValue {
     if inputs.queue.spec.token_secret_ref.is_none() {
         let message = "The queue has no token and does not count session starts.";
         return ConditionValue::yes(Reason::NoToken, message);
@@ -96,4 +111,22 @@ pub(super) fn session_starts_available(
             format!("Discord has not reported how many session starts are left.{last_error}"),
         ),
     }
+}
+
+/// Whether shards have repeated invalid sessions.
+pub(super) fn degraded(inputs: Inputs<'_>, entry: Option<&Entry>) -> ConditionValue {
+    let Some(entry) = entry else {
+        return unpublished(inputs, Reason::Unchecked);
+    };
+    if entry.invalid_session_shards.is_empty() {
+        let message = "No shard has reported more than 3 invalid sessions in 10 minutes.";
+        return ConditionValue::no(Reason::Healthy, message);
+    }
+    let message = format!(
+        "{} had more than 3 invalid sessions in 10 minutes. Check that no other program identifies \
+         with this token, and that shards identify immediately after their grant. If they connect \
+         only after it, increase spec.margin, for example to 500ms.",
+        shards(&entry.invalid_session_shards)
+    );
+    ConditionValue::yes(Reason::InvalidSessions, message)
 }

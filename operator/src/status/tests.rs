@@ -395,6 +395,64 @@ fn token_and_session_starts_have_a_condition_each() {
     );
 }
 
+/// A queue that grants, with these shards that have invalid sessions and that crash-loop.
+fn troubled(invalid: &[u32], crash_looping: &[u32]) -> Case {
+    let mut entry = entry(None);
+    entry.invalid_session_shards = invalid.to_vec();
+    entry.crash_looping_shards = crash_looping.to_vec();
+    Case::granting().lease(lease(&entry))
+}
+
+fn message(case: &Case, type_: ConditionType) -> String {
+    case.status().condition(type_).unwrap().message.clone()
+}
+
+#[test]
+fn shards_with_invalid_sessions_are_named_with_what_to_check() {
+    let degraded = |case: &Case| condition(&case.status(), ConditionType::Degraded);
+    let healthy = troubled(&[], &[7]);
+    assert_eq!(degraded(&healthy), "False Healthy");
+    for (shards, named) in [
+        (&[3][..], "Shard 3 had more than 3 invalid sessions in 10"),
+        (&[3, 7], "Shards 3 and 7 had more"),
+        (&[0, 3, 7], "Shards 0, 3 and 7 had more"),
+    ] {
+        let case = troubled(shards, &[]);
+        assert_eq!(degraded(&case), "True InvalidSessions");
+        let message = message(&case, ConditionType::Degraded);
+        assert!(message.starts_with(named), "{message}");
+        assert!(message.contains("increase spec.margin"), "{message}");
+        assert_eq!(case.reason(), "Granting");
+    }
+    for (case, expected) in [
+        (troubled(&[3], &[]).leader(Leader::None), "Unknown NoLeader"),
+        (
+            Case::granting().lease(Lease::default()),
+            "Unknown Unchecked",
+        ),
+        (troubled(&[3], &[]).outcome(shared()), "Unknown TokenShared"),
+    ] {
+        assert_eq!(degraded(&case), expected);
+    }
+}
+
+#[test]
+fn crash_looping_shards_are_added_to_the_message_about_session_starts() {
+    let type_ = ConditionType::SessionStartsAvailable;
+    let before = message(&troubled(&[3], &[]), type_);
+    let case = troubled(&[3], &[7, 9]);
+    assert_eq!(condition(&case.status(), type_), "True Available");
+    let added = " Shards 7 and 9 had 10 grants in 10 minutes, as in a crash loop, so further \
+                 grants are delayed. Check the log of the bot.";
+    assert_eq!(message(&case, type_), before + added);
+    let without_token = Case::with(queue(json!({})), None).lease(lease(&Entry {
+        crash_looping_shards: vec![7],
+        ..Entry::new("my-bot-7d9f")
+    }));
+    let message = message(&without_token, type_);
+    assert!(message.contains(" Shard 7 had 10 grants"), "{message}");
+}
+
 #[test]
 fn a_shared_token_is_reported_with_its_holder() {
     let status = Case::granting().outcome(shared()).leaderless().status();
@@ -422,6 +480,6 @@ fn an_unreadable_spec_is_reported_and_the_rest_of_the_status_stays() {
     assert_eq!((ready, reason), ("False", "InvalidSpec"));
     assert!(message.starts_with("The operator cannot read the spec: spec.port: no number."));
     assert_eq!(after.url, before.url);
-    assert_eq!(after.conditions.as_ref().unwrap().len(), 5);
+    assert_eq!(after.conditions.as_ref().unwrap().len(), 6);
     assert_eq!(at(&after, NOW), after);
 }

@@ -24,6 +24,16 @@ pub(super) fn place(token: Option<&TokenSecretRef>) -> String {
     }
 }
 
+/// The names of shards: `Shard 3`, or `Shards 3, 5 and 7`.
+pub(super) fn shards(shards: &[u32]) -> String {
+    let ids: Vec<String> = shards.iter().map(u32::to_string).collect();
+    match ids.split_last() {
+        Some((last, [])) => format!("Shard {last}"),
+        Some((last, others)) => format!("Shards {} and {last}", others.join(", ")),
+        None => "No shard".to_owned(),
+    }
+}
+
 /// A quoted text with a period at its end.
 pub(super) fn period(text: &str) -> String {
     format!("{}.", text.trim_end().trim_end_matches('.'))

@@ -9,7 +9,7 @@ use super::last_written::LastWritten;
 use crate::api::{ConditionType, GatewayQueue, GatewayQueueStatus, Unreadable};
 use crate::apply::requests::{Error, Requests};
 use crate::desired::Owner;
-use crate::events::{EventRecord, EventRecorder};
+use crate::events::{EventRecord, EventRecorder, Fault};
 
 /// Writes the status of GatewayQueues.
 pub struct StatusWriter {
@@ -68,11 +68,10 @@ impl StatusWriter {
             return Ok(false);
         }
         self.requests.write_status(owner, status).await?;
-        let reachability = EventRecord::reachability(before, status);
-        for (condition, event) in [
-            (ConditionType::Ready, EventRecord::ready(before, status)),
-            (ConditionType::LeaderReachable, reachability),
-        ] {
+        let ready = (ConditionType::Ready, EventRecord::ready(before, status));
+        let faults =
+            Fault::ALL.map(|fault| (fault.condition, EventRecord::fault(fault, before, status)));
+        for (condition, event) in std::iter::once(ready).chain(faults) {
             let Some(event) = event else { continue };
             let (namespace, queue, condition) = (&owner.namespace, &owner.name, condition.as_str());
             let (reason, detail) = (event.reason.as_str(), &event.message);
