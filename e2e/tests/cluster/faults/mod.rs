@@ -10,6 +10,7 @@ mod api_server_outage;
 mod api_server_restart;
 mod changes;
 mod clients;
+mod invalid_sessions;
 pub(crate) mod node;
 mod pair;
 mod pods;
