@@ -31,7 +31,10 @@ impl Environment<'_> {
     }
 
     /// Returns the value of a variable that may be unset or empty.
-    fn optional<T: FromStr>(&self, name: &str, accepted: &str) -> anyhow::Result<Option<T>> {
+    ///
+    /// # Errors
+    /// If the variable is set to something that is not of the type.
+    pub fn optional<T: FromStr>(&self, name: &str, accepted: &str) -> anyhow::Result<Option<T>> {
         let Some(value) = (self.0)(name).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };

@@ -6,6 +6,8 @@
 //! - `POST /limits`: `{"remaining", "reset_after_ms"}`, each of them optional
 //! - `POST /outage`: `{"status": 503}` answers every new request with this status, `{}` ends
 //!   the outage; open sessions continue
+//! - `POST /cut`: `{"shard": 3}` closes the connection of this shard, which can then resume;
+//!   with `"forget": true` no session until now can be resumed
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,7 @@ pub(super) fn router(discord: Arc<Discord>) -> Router {
         .route("/record", get(record))
         .route("/limits", post(limits))
         .route("/outage", post(outage))
+        .route("/cut", post(cut))
         .with_state(discord)
 }
 
@@ -59,4 +62,20 @@ struct Outage {
 
 async fn outage(State(discord): Shared, Json(outage): Json<Outage>) {
     discord.state(|state| state.set_outage(outage.status));
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cut {
+    shard: u32,
+    #[serde(default)]
+    forget: bool,
+}
+
+async fn cut(State(discord): Shared, Json(cut): Json<Cut>) {
+    if cut.forget {
+        discord.state(|state| state.forget_sessions());
+    }
+    // An error means that there is no connection.
+    let _ = discord.cuts.send(cut.shard);
 }

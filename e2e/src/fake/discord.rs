@@ -4,15 +4,22 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::settings::Settings;
 use super::state::State;
 use crate::environment::Token;
 
+/// How many cuts a connection that is busy can have before it misses one.
+const MAX_PENDING_CUTS: usize = 16;
+
 pub(super) struct Discord {
     pub(super) token: Token,
     pub(super) shards: NonZeroU32,
+    /// The URL for connecting, if it is not that of the request.
+    pub(super) gateway_url: Option<String>,
+    /// The shards whose connections are to be cut off.
+    pub(super) cuts: broadcast::Sender<u32>,
     started: Instant,
     state: Mutex<State>,
     /// The version of the state, for readers that wait for a change.
@@ -29,6 +36,8 @@ impl Discord {
         Self {
             token: settings.token,
             shards: settings.shards,
+            gateway_url: settings.gateway_url,
+            cuts: broadcast::Sender::new(MAX_PENDING_CUTS),
             started: Instant::now(),
             version: watch::Sender::new(state.version()),
             state: Mutex::new(state),

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use serde_json::Value;
+use tokio::sync::broadcast;
 use tokio::time::timeout;
 
+use super::compression::{Format, Stream};
 use super::discord::Discord;
 use super::protocol::{self, CloseCode, Command, Identify, Resume};
 use super::record::Breach;
@@ -23,12 +25,19 @@ enum End {
 }
 
 /// Serves a connection until either side closes it. `url` is the URL for resuming.
-pub(super) async fn session(socket: WebSocket, discord: Arc<Discord>, url: String) {
+pub(super) async fn session(
+    socket: WebSocket,
+    discord: Arc<Discord>,
+    url: String,
+    compress: Option<Format>,
+) {
     let mut session = Session {
         socket,
+        compressed: compress.map(Stream::new),
+        cuts: discord.cuts.subscribe(),
         discord,
         url,
-        identified: false,
+        shard: None,
     };
     if let Err(End::Close(code)) = session.run().await {
         tracing::info!(?code, "closed a connection");
@@ -38,23 +47,38 @@ pub(super) async fn session(socket: WebSocket, discord: Arc<Discord>, url: Strin
 
 struct Session {
     socket: WebSocket,
+    compressed: Option<Stream>,
+    cuts: broadcast::Receiver<u32>,
     discord: Arc<Discord>,
     url: String,
-    identified: bool,
+    /// The shard that has identified or resumed.
+    shard: Option<u32>,
 }
 
 impl Session {
     async fn run(&mut self) -> Result<(), End> {
         self.send(&protocol::hello()).await?;
         loop {
-            let Some(Ok(message)) = self.socket.recv().await else {
+            let message = tokio::select! {
+                message = self.socket.recv() => message,
+                Ok(shard) = self.cuts.recv() => {
+                    if self.shard == Some(shard) {
+                        return Err(End::Close(CloseCode::UnknownError));
+                    }
+                    continue;
+                }
+            };
+            let Some(Ok(message)) = message else {
                 return Err(End::Gone);
             };
             // The time of arrival, before anything is done with it.
             let received = self.discord.now();
             let text = match message {
                 Message::Text(text) => text,
-                Message::Binary(_) => return Err(End::Close(CloseCode::Undecodable)),
+                // As hikari sends it.
+                Message::Binary(bytes) => {
+                    Utf8Bytes::try_from(bytes).map_err(|_| End::Close(CloseCode::Undecodable))?
+                }
                 // The library answers at the next `recv`. Leaving earlier would cut the bot off
                 // in the middle of its close.
                 Message::Close(_) | Message::Ping(_) | Message::Pong(_) => continue,
@@ -63,7 +87,7 @@ impl Session {
                 Command::Heartbeat => self.send(&protocol::heartbeat_ack()).await?,
                 Command::Identify(identify) => self.identify(received, identify).await?,
                 Command::Resume(resume) => self.resume(resume).await?,
-                Command::Other if self.identified => {}
+                Command::Other if self.shard.is_some() => {}
                 Command::Other => return Err(End::Close(CloseCode::NotIdentified)),
             }
         }
@@ -87,7 +111,7 @@ impl Session {
             }
             None => {}
         }
-        self.identified = true;
+        self.shard = Some(shard);
         let ready = protocol::ready(&session_id, &self.url, identify.shard);
         self.send(&ready).await?;
         self.discord
@@ -98,16 +122,19 @@ impl Session {
 
     async fn resume(&mut self, resume: Resume) -> Result<(), End> {
         self.admit(&resume.token)?;
-        if !self.discord.state(|state| state.resume(&resume.session_id)) {
+        let now = self.discord.now();
+        self.shard = self
+            .discord
+            .state(|state| state.resume(now, &resume.session_id));
+        if self.shard.is_none() {
             return self.send(&protocol::invalid_session()).await;
         }
-        self.identified = true;
         tracing::info!(session = resume.session_id, "resumed");
         self.send(&protocol::resumed(resume.seq)).await
     }
 
     fn admit(&self, token: &str) -> Result<(), End> {
-        if self.identified {
+        if self.shard.is_some() {
             return Err(End::Close(CloseCode::AlreadyIdentified));
         }
         // Some clients send the token with the prefix of the HTTP header.
@@ -120,7 +147,10 @@ impl Session {
     }
 
     async fn send(&mut self, payload: &Value) -> Result<(), End> {
-        let message = Message::text(payload.to_string());
+        let message = match &mut self.compressed {
+            Some(stream) => Message::binary(stream.message(&payload.to_string())),
+            None => Message::text(payload.to_string()),
+        };
         self.socket.send(message).await.map_err(|_| End::Gone)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! `state` is pure. `rest` and `gateway` serve the bots, and `control` the tests.
 
+mod compression;
 mod control;
 mod discord;
 mod gateway;

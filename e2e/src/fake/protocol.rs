@@ -9,6 +9,8 @@ const HEARTBEAT_INTERVAL_MS: u32 = 41_250;
 /// Close codes of the gateway, as Discord documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseCode {
+    /// The bot may resume.
+    UnknownError = 4000,
     UnknownOpcode = 4001,
     Undecodable = 4002,
     NotIdentified = 4003,
@@ -90,16 +92,22 @@ pub(super) fn ready(session_id: &str, resume_url: &str, shard: (u32, u32)) -> Va
         "s": 1,
         "d": {
             "v": 10,
-            "user": {
-                "id": "1", "username": "fake", "discriminator": "0", "avatar": null, "bot": true,
-                "mfa_enabled": false,
-            },
+            "user": user(),
             "guilds": [],
+            "private_channels": [],
             "session_id": session_id,
             "resume_gateway_url": resume_url,
             "shard": shard,
             "application": {"id": "1", "flags": 0},
         },
+    })
+}
+
+/// The bot, with the fields that its library requires.
+pub(super) fn user() -> Value {
+    json!({
+        "id": "1", "username": "fake", "discriminator": "0", "global_name": null, "avatar": null,
+        "bot": true, "mfa_enabled": false, "verified": true, "flags": 0,
     })
 }
 

@@ -18,6 +18,8 @@ pub struct Record {
     pub identifies: Vec<Identify>,
     /// The identifies that broke a rule.
     pub violations: Vec<Identify>,
+    /// Every resumed session.
+    pub resumes: Vec<Resume>,
     /// Every request for `/gateway/bot`.
     pub fetches: Vec<Fetch>,
 }
@@ -32,7 +34,7 @@ pub struct Totals {
     /// Identifies that broke a rule.
     pub violations: usize,
     /// Sessions resumed.
-    pub resumes: u64,
+    pub resumes: usize,
     /// Requests for `/gateway/bot`, whatever the response.
     pub fetches: usize,
 }
@@ -54,6 +56,15 @@ pub struct Identify {
     pub violation: Option<Breach>,
     /// The time at which READY had been sent.
     pub ready_t: Option<u64>,
+}
+
+/// A resumed session.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Resume {
+    /// The time of arrival.
+    pub t: u64,
+    /// The shard that resumed.
+    pub shard: u32,
 }
 
 /// A request for `/gateway/bot`.

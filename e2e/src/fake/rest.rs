@@ -13,15 +13,22 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::compression;
 use super::discord::Discord;
-use super::gateway;
+use super::{gateway, protocol};
 
 type Shared = State<Arc<Discord>>;
 
 pub(super) fn router(discord: Arc<Discord>) -> Router {
+    let api = Router::new()
+        .route("/gateway", get(url))
+        .route("/gateway/bot", get(gateway_bot))
+        .route("/users/@me", get(user))
+        .route("/oauth2/applications/@me", get(application));
     Router::new()
         .route("/", get(connect))
-        .route("/api/{version}/gateway/bot", get(gateway_bot))
+        .nest("/api/{version}", api.clone())
+        .merge(api)
         .layer(middleware::from_fn_with_state(
             Arc::clone(&discord),
             record_and_fail,
@@ -57,9 +64,27 @@ async fn gateway_bot(State(discord): Shared, headers: HeaderMap) -> Result<Json<
     authorize(&discord, &headers)?;
     let limit = discord.state(|state| state.session_start_limit(discord.now()));
     Ok(Json(json!({
-        "url": gateway_url(&headers)?,
+        "url": gateway_url(&discord, &headers)?,
         "shards": discord.shards,
         "session_start_limit": limit,
+    })))
+}
+
+async fn url(State(discord): Shared, headers: HeaderMap) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!({"url": gateway_url(&discord, &headers)?})))
+}
+
+async fn user(State(discord): Shared, headers: HeaderMap) -> Result<Json<Value>, Refusal> {
+    authorize(&discord, &headers)?;
+    Ok(Json(protocol::user()))
+}
+
+async fn application(State(discord): Shared, headers: HeaderMap) -> Result<Json<Value>, Refusal> {
+    authorize(&discord, &headers)?;
+    Ok(Json(json!({
+        "id": "1", "name": "fake", "icon": null, "description": "", "summary": "", "flags": 0,
+        "bot_public": true, "bot_require_code_grant": false, "verify_key": "", "team": null,
+        "owner": protocol::user(),
     })))
 }
 
@@ -67,7 +92,7 @@ async fn gateway_bot(State(discord): Shared, headers: HeaderMap) -> Result<Json<
 #[derive(Deserialize)]
 struct Format {
     encoding: Option<String>,
-    compress: Option<String>,
+    compress: Option<compression::Format>,
 }
 
 async fn connect(
@@ -76,15 +101,12 @@ async fn connect(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
-    let plain = format.compress.is_none() && format.encoding.is_none_or(|e| e == "json");
-    if !plain {
-        return Err(Refusal(
-            StatusCode::BAD_REQUEST,
-            "the fake speaks encoding=json without compress",
-        ));
+    if format.encoding.is_some_and(|encoding| encoding != "json") {
+        let message = "the fake speaks only encoding=json";
+        return Err(Refusal(StatusCode::BAD_REQUEST, message));
     }
-    let url = gateway_url(&headers)?;
-    Ok(upgrade.on_upgrade(|socket| gateway::session(socket, discord, url)))
+    let url = gateway_url(&discord, &headers)?;
+    Ok(upgrade.on_upgrade(move |socket| gateway::session(socket, discord, url, format.compress)))
 }
 
 fn authorize(discord: &Discord, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -101,8 +123,11 @@ fn authorize(discord: &Discord, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// The gateway's URL: the host that the bot called.
-fn gateway_url(headers: &HeaderMap) -> Result<String, Refusal> {
+/// The gateway's URL: as configured, or else the host that the bot called.
+fn gateway_url(discord: &Discord, headers: &HeaderMap) -> Result<String, Refusal> {
+    if let Some(url) = &discord.gateway_url {
+        return Ok(url.clone());
+    }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.ok_or(Refusal(StatusCode::BAD_REQUEST, "a Host is required"))?;
     Ok(format!("ws://{host}"))

@@ -13,6 +13,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// `CONTROL`, default `[::]:8081`: the record and the switches.
     pub control: SocketAddr,
+    /// `GATEWAY_URL`, default `ws://` and the host of the request: where bots connect and resume.
+    pub gateway_url: Option<String>,
     /// `DISCORD_TOKEN`: the only token that is accepted.
     pub token: Token,
     /// `SHARDS`, default 1: the recommended number of shards.
@@ -41,6 +43,7 @@ impl Settings {
         Ok(Self {
             listen: environment.or(any(8080), "LISTEN", address)?,
             control: environment.or(any(8081), "CONTROL", address)?,
+            gateway_url: environment.optional("GATEWAY_URL", "a ws:// or wss:// URL")?,
             token: environment.token()?,
             shards: environment.or(NonZeroU32::MIN, "SHARDS", count)?,
             max_concurrency: environment.or(NonZeroU32::MIN, "MAX_CONCURRENCY", count)?,

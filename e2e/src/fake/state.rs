@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::record::{Breach, Fetch, Identify, Record, SessionStartLimit, Totals};
+use super::record::{Breach, Fetch, Identify, Record, Resume, SessionStartLimit, Totals};
 
 /// How many session starts a window has.
 const TOTAL: u32 = 1000;
@@ -37,7 +37,9 @@ pub(super) struct State {
     outage: Option<u16>,
     identifies: Vec<Identify>,
     fetches: Vec<Fetch>,
-    resumes: u64,
+    resumes: Vec<Resume>,
+    /// The first identify whose session can be resumed.
+    first_resumable: usize,
 }
 
 /// A change of the limits. Absent fields keep their value.
@@ -63,7 +65,8 @@ impl State {
             outage: None,
             identifies: Vec::new(),
             fetches: Vec::new(),
-            resumes: 0,
+            resumes: Vec::new(),
+            first_resumable: 0,
         }
     }
 
@@ -122,15 +125,19 @@ impl State {
         }
     }
 
-    /// Records a resumed session. Returns false if there is no such session.
-    pub(super) fn resume(&mut self, session_id: &str) -> bool {
-        let identify = self.identify_of(session_id);
-        let is_known = identify.is_some_and(|identify| identify.ready_t.is_some());
-        if is_known {
-            self.version += 1;
-            self.resumes += 1;
-        }
-        is_known
+    /// Records a resumed session, and returns its shard, if there is such a session.
+    pub(super) fn resume(&mut self, now: Duration, session_id: &str) -> Option<u32> {
+        let t = self.unix_ms(now);
+        let identify = self.identify_of(session_id)?;
+        let shard = identify.ready_t.map(|_| identify.shard)?;
+        self.version += 1;
+        self.resumes.push(Resume { t, shard });
+        Some(shard)
+    }
+
+    /// Lets no session until now be resumed.
+    pub(super) fn forget_sessions(&mut self) {
+        self.first_resumable = self.identifies.len();
     }
 
     /// The limits at this moment.
@@ -173,12 +180,13 @@ impl State {
                 identifies: self.identifies.len(),
                 ready: self.identifies.iter().filter(ready).count(),
                 violations: violations.len(),
-                resumes: self.resumes,
+                resumes: self.resumes.len(),
                 fetches: self.fetches.len(),
             },
             session_start_limit: self.session_start_limit(now),
             identifies: self.identifies.clone(),
             violations,
+            resumes: self.resumes.clone(),
             fetches: self.fetches.clone(),
         }
     }
@@ -191,8 +199,10 @@ impl State {
     }
 
     fn identify_of(&mut self, session_id: &str) -> Option<&mut Identify> {
-        let number = session_id.strip_prefix("session-")?;
-        self.identifies.get_mut(number.parse::<usize>().ok()?)
+        let number: usize = session_id.strip_prefix("session-")?.parse().ok()?;
+        self.identifies
+            .get_mut(number)
+            .filter(|_| number >= self.first_resumable)
     }
 
     fn unix_ms(&self, at: Duration) -> u64 {
@@ -269,7 +279,13 @@ mod tests {
         let (first, _) = state.identify(s(1.0), 0);
         state.ready(s(1.0), &first);
         let (second, _) = state.identify(s(2.0), 1);
-        let resumed = [&*first, &second, "session-99", "another"].map(|id| state.resume(id));
-        assert_eq!(resumed, [true, false, false, false]);
+        let mut resume = |id| state.resume(s(3.0), id);
+        let resumed = [&*first, &second, "session-99", "another"].map(&mut resume);
+        assert_eq!(resumed, [Some(0), None, None, None]);
+        let resumes = state.record(s(3.0)).resumes;
+        let t = STARTED + 3000;
+        assert_eq!(resumes, [Resume { t, shard: 0 }]);
+        state.forget_sessions();
+        assert_eq!(state.resume(s(4.0), &first), None);
     }
 }

@@ -44,6 +44,42 @@ async fn a_resumed_session_costs_nothing() {
 }
 
 #[tokio::test]
+async fn a_shard_that_is_cut_off_resumes() {
+    let fake = Fake::start(&[]).await;
+    let config = ConfigBuilder::new(TOKEN.to_owned(), Intents::empty())
+        .proxy_url(format!("ws://{}", fake.discord))
+        .queue(HttpQueue::new(&unpaced().await).unwrap());
+    let mut shard = Shard::with_config(ShardId::ONE, config.build());
+    assert!(matches!(next(&mut shard).await, Event::Ready(_)));
+    for cut in [1, 0] {
+        fake.set("cut", json!({"shard": cut})).await;
+    }
+    assert!(matches!(next(&mut shard).await, Event::GatewayClose(_)));
+    assert!(matches!(next(&mut shard).await, Event::Resumed));
+    let record = fake.record_when(|record| record.totals.resumes == 1).await;
+    assert_eq!(record.resumes[0].shard, 0);
+    assert_eq!(record.totals.identifies, 1);
+}
+
+#[tokio::test]
+async fn what_libraries_ask_at_their_start_is_answered_with_and_without_the_version() {
+    let url = "wss://gateway.example";
+    let fake = Fake::start(&[("GATEWAY_URL", url)]).await;
+    for base in ["", "/api/v10"] {
+        let get = async |path: &str| -> Value {
+            let request = http().get(format!("http://{}{base}{path}", fake.discord));
+            let request = request.header("authorization", format!("Bot {TOKEN}"));
+            let response = request.header("user-agent", "test").send().await.unwrap();
+            response.json().await.unwrap()
+        };
+        assert_eq!(get("/gateway").await, json!({"url": url}));
+        assert_eq!(get("/gateway/bot").await["url"], url);
+        let user = get("/users/@me").await;
+        assert_eq!(get("/oauth2/applications/@me").await["owner"], user);
+    }
+}
+
+#[tokio::test]
 async fn the_limits_are_for_the_token_alone_and_unavailable_during_an_outage() {
     let fake = Fake::start(&[("MAX_CONCURRENCY", "2"), ("SHARDS", "8")]).await;
     let url = format!("{}/gateway/bot", fake.api());

@@ -10,7 +10,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-pub(crate) const TOKEN: &str = "not-a-token";
+/// Some libraries decode the bot's ID from the first part; this is 1.
+pub(crate) const TOKEN: &str = "MQ.not-a.token";
 
 /// Long enough for anything on loopback, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
