@@ -1,29 +1,17 @@
 //! Programs built from Go modules and cached for all checkouts.
-//!
-//! The cache key of a build is a hash of all its inputs. A build gets its final name only
-//! once it is complete.
 
+pub mod cache;
 mod go;
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 
 use crate::host::Workspace;
-use crate::host::files::{self, hex};
 use crate::host::process::Logged;
-
-/// How long the programs of older checkouts are kept: they take half a gigabyte each.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// How the name of an unfinished build begins.
-const UNFINISHED: &str = ".building-";
 
 /// A Go module, and the programs that are built from it.
 #[derive(Clone, Copy, Debug)]
@@ -82,57 +70,29 @@ impl Programs {
 impl Module {
     /// Returns the module's programs, and builds them if they are not cached.
     pub fn build(&self, workspace: &Workspace) -> Result<Programs> {
-        let Workspace {
-            root,
-            cache,
-            progress,
-            ..
-        } = workspace;
-        let folder = root.join(self.folder);
-        let mut sources = BTreeMap::new();
-        add_files(&folder, "", &mut sources)
-            .with_context(|| format!("reading {}", folder.display()))?;
+        let sources = cache::read_files(&workspace.root.join(self.folder))?;
         let key = self.key(&sources, std::env::consts::ARCH);
-        let programs = Programs {
-            folder: cache.join(format!("programs-{key}")),
-            key,
-        };
-        if programs.folder.is_dir() {
-            return Ok(programs);
-        }
-        let go = go::find(self.oldest_go, self.what)?;
-        files::create_folder(cache)?;
-        // Two builds at a time would only slow each other down.
-        let _lock = files::lock(progress, &cache.join("lock"), "builds programs")?;
-        if programs.folder.is_dir() {
-            return Ok(programs);
-        }
-        remove_old(cache);
-        let doing = format!("building {}", self.what);
-        progress.print(format!("{doing}: {}", self.notice));
-        let unfinished = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .tempdir_in(cache)
-            .context("creating a folder in the cache")?;
-        let mut build = Command::new(go);
-        go::isolated(&mut build)
-            .args(["build", "-v"])
-            .args(self.flags())
-            .arg("-o")
-            // With the slash it is a folder even if there is only one program.
-            .arg(unfinished.path().join(""))
-            .args(self.packages)
-            .current_dir(&folder);
-        let log = cache.join(format!("build-{}.log", self.name));
-        let logged = Logged::new(&doing, log);
-        go::with_retries(progress, || logged.run(progress, &build))?;
-        let (from, to) = self.renamed;
-        // Unlike a temporary folder, the others are readable for everyone.
-        fs::rename(unfinished.path().join(from), unfinished.path().join(to))
-            .and_then(|()| fs::set_permissions(unfinished.path(), Permissions::from_mode(0o755)))
-            .and_then(|()| fs::rename(unfinished.path(), &programs.folder))
-            .with_context(|| format!("moving the programs to {}", programs.folder.display()))?;
-        Ok(programs)
+        let folder = cache::folder(workspace, &key, |folder| {
+            let progress = &workspace.progress;
+            let go = go::find(self.oldest_go, self.what)?;
+            let doing = format!("building {}", self.what);
+            progress.print(format!("{doing}: {}", self.notice));
+            let mut build = Command::new(go);
+            go::isolated(&mut build)
+                .args(["build", "-v"])
+                .args(self.flags())
+                .arg("-o")
+                // With the slash it is a folder even if there is only one program.
+                .arg(folder.join(""))
+                .args(self.packages)
+                .current_dir(workspace.root.join(self.folder));
+            let log = workspace.cache.join(format!("build-{}.log", self.name));
+            let logged = Logged::new(&doing, log);
+            go::with_retries(progress, || logged.run(progress, &build))?;
+            let (from, to) = self.renamed;
+            fs::rename(folder.join(from), folder.join(to)).context("renaming a program")
+        })?;
+        Ok(Programs { folder, key })
     }
 
     /// Returns the folder of the sources of `dependency`, a module that this one's go.mod
@@ -156,55 +116,12 @@ impl Module {
 
     /// Returns the hash of all inputs of a build.
     fn key(&self, sources: &BTreeMap<String, Vec<u8>>, architecture: &str) -> String {
-        let mut hash = Sha256::new();
-        // Lengths are hashed, too, so that text cannot move from one part to the next.
-        let mut add = |part: &[u8]| {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        };
-        for part in self.flags().iter().chain(self.packages) {
-            add(part.as_bytes());
-        }
-        add(architecture.as_bytes());
-        for (name, content) in sources {
-            add(name.as_bytes());
-            add(content);
-        }
-        hex(&hash.finalize())[..16].to_owned()
-    }
-}
-
-/// Adds the files below `folder`, by their paths, each of which begins with `prefix`. A change to
-/// one of them causes a new build.
-fn add_files(
-    folder: &Path,
-    prefix: &str,
-    files: &mut BTreeMap<String, Vec<u8>>,
-) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().display();
-        if path.is_dir() {
-            add_files(&path, &format!("{prefix}{name}/"), files)?;
-        } else {
-            files.insert(format!("{prefix}{name}"), fs::read(&path)?);
-        }
-    }
-    Ok(())
-}
-
-/// Removes unfinished builds and programs that were built more than a month ago. What
-/// cannot be removed only takes space.
-fn remove_old(cache: &Path) {
-    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let modified = entry.metadata().and_then(|data| data.modified());
-        let age = modified.ok().and_then(|at| at.elapsed().ok());
-        let is_old = name.starts_with("programs-") && age.is_some_and(|age| age > KEPT);
-        if name.starts_with(UNFINISHED) || is_old {
-            let _ = fs::remove_dir_all(entry.path());
-        }
+        let flags = self.flags();
+        let settings = flags.iter().chain(self.packages).copied();
+        let settings = settings.chain([architecture]).map(str::as_bytes);
+        let sources = sources.iter();
+        let sources = sources.flat_map(|(name, content)| [name.as_bytes(), content.as_slice()]);
+        cache::key(settings.chain(sources))
     }
 }
 
@@ -218,9 +135,7 @@ mod tests {
         fs::create_dir(folder.path().join("pause")).unwrap();
         let sources = |text: &str| {
             fs::write(folder.path().join("pause/main.go"), text).unwrap();
-            let mut sources = BTreeMap::new();
-            add_files(folder.path(), "", &mut sources).unwrap();
-            sources
+            cache::read_files(folder.path()).unwrap()
         };
         let other = Module {
             packages: &["tool"],
