@@ -1,5 +1,7 @@
 //! A fake Discord in a process of its own, and its control port.
 
+use std::time::Duration;
+
 use gateway_queue_e2e::fake::record::Record;
 use reqwest::Client;
 use serde_json::Value;
@@ -45,8 +47,17 @@ impl Fake {
 
     /// Follows the record until `enough`.
     pub(crate) async fn record_when(&self, enough: impl Fn(&Record) -> bool) -> Record {
+        self.record_within(PATIENCE, enough).await
+    }
+
+    /// Follows the record until `enough`, for at most so long.
+    pub(crate) async fn record_within(
+        &self,
+        patience: Duration,
+        enough: impl Fn(&Record) -> bool,
+    ) -> Record {
         let mut last = None;
-        let followed = timeout(PATIENCE, async {
+        let followed = timeout(patience, async {
             let mut url = format!("http://{}/record", self.control);
             loop {
                 let record: Record = self.get(&url).await;
@@ -59,7 +70,7 @@ impl Fake {
         });
         match followed.await {
             Ok(record) => record,
-            Err(_) => panic!("not within {PATIENCE:?}; the last record: {last:#?}"),
+            Err(_) => panic!("not within {patience:?}; the last record: {last:#?}"),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod answers;
 mod fake;
+#[allow(dead_code)] // The tests of the clients use more of it.
 mod process;
 mod program;
 #[allow(dead_code)] // The tests of the page use more of it.

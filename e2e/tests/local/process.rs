@@ -33,28 +33,27 @@ pub(crate) enum Prints {
 impl Process {
     /// Starts a program with nothing but `variables` in its environment.
     pub(crate) fn start(program: &str, prints: Prints, variables: &[(&str, &str)]) -> Self {
-        let piped_if = |piped| {
-            if piped {
-                Stdio::piped()
-            } else {
-                Stdio::inherit()
-            }
-        };
-        let mut child = Command::new(program)
-            .env_clear()
-            .envs(variables.iter().copied())
+        let mut command = Command::new(program);
+        command.env_clear().envs(variables.iter().copied());
+        Self::spawn(program, &mut command, prints)
+    }
+
+    pub(crate) fn spawn(name: &str, command: &mut Command, prints: Prints) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
-            .stdout(piped_if(prints == Prints::ToStdout))
-            .stderr(piped_if(prints == Prints::ToStderr))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|e| panic!("cannot start {program}: {e}"));
+            .unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
+        let stdout = lines_of(child.stdout.take().unwrap());
+        let stderr = lines_of(child.stderr.take().unwrap());
         let lines = match prints {
-            Prints::ToStdout => lines_of(child.stdout.take().unwrap()),
-            Prints::ToStderr => lines_of(child.stderr.take().unwrap()),
+            Prints::ToStdout => stdout,
+            Prints::ToStderr => stderr,
         };
         Self {
-            name: program.to_owned(),
+            name: name.to_owned(),
             child,
             lines,
         }
@@ -80,6 +79,20 @@ impl Process {
     /// Waits for the line about `event`.
     pub(crate) async fn event(&mut self, event: &str) -> Value {
         self.line(|line| line["event"] == event).await
+    }
+
+    /// Waits for something. The program must not end before.
+    pub(crate) async fn during<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            output = wait => output,
+            status = self.child.wait() => panic!("{} ended: {status:?}", self.name),
+        }
+    }
+
+    /// Waits until the program has ended.
+    pub(crate) async fn end(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
     }
 
     /// Sends SIGTERM, and waits until the program has ended.

@@ -1,0 +1,113 @@
+//! One story for each library: it starts while the queue restarts, loses a connection and resumes,
+//! loses a session and identifies again, and starts again while no session start is left.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::examples::{
+    DISCORD_JS, DISCORD_PY, DISCORDENO, DISCORDJS_WS, DISGO, Example, HIKARI, JDA, OCEANIC,
+};
+use crate::process::PATIENCE;
+use crate::scene::{Scene, grants, wait_for_waiters};
+use crate::table;
+
+const SHARDS: usize = 4;
+
+/// Longer than a bot takes to start.
+const RESET: Duration = Duration::from_secs(15);
+
+/// Longer than the minute after which discord.py gives up waiting for anything.
+const LONG_RESET: Duration = Duration::from_secs(75);
+
+#[tokio::test]
+async fn discord_js_waits_for_the_queue() {
+    story(&DISCORD_JS, RESET).await;
+}
+
+#[tokio::test]
+async fn discordjs_ws_waits_for_the_queue() {
+    story(&DISCORDJS_WS, RESET).await;
+}
+
+#[tokio::test]
+async fn discordeno_waits_for_the_queue() {
+    story(&DISCORDENO, RESET).await;
+}
+
+#[tokio::test]
+async fn oceanic_waits_for_the_queue() {
+    story(&OCEANIC, RESET).await;
+}
+
+#[tokio::test]
+async fn discord_py_waits_for_the_queue() {
+    story(&DISCORD_PY, LONG_RESET).await;
+}
+
+#[tokio::test]
+async fn hikari_waits_for_the_queue() {
+    story(&HIKARI, RESET).await;
+}
+
+#[tokio::test]
+async fn disgo_waits_for_the_queue() {
+    story(&DISGO, RESET).await;
+}
+
+#[tokio::test]
+async fn jda_waits_for_the_queue() {
+    story(&JDA, RESET).await;
+}
+
+async fn story(example: &Example, reset: Duration) {
+    let scene = Scene::start(&example.library.replace(['/', '@'], "")).await;
+    let fake = &scene.fake;
+    let queue = scene.queue(example.margin).await;
+    let started = Instant::now();
+    let mut bot = example.start(&scene);
+    let half = fake.record_when(|record| record.totals.ready >= SHARDS / 2);
+    bot.during(half).await;
+    let mut granted = grants(&queue).await;
+    queue.end().await;
+    let queue = scene.queue(example.margin).await;
+    let all = fake.record_when(|record| record.totals.ready == SHARDS);
+    let record = bot.during(all).await;
+    let start = started.elapsed();
+    let identifies = record.totals.identifies;
+
+    fake.set("cut", json!({"shard": 3})).await;
+    let resumed = fake.record_when(|record| record.totals.resumes == 1);
+    let record = bot.during(resumed).await;
+    assert_eq!(record.resumes[0].shard, 3);
+    assert_eq!(record.totals.identifies, identifies);
+
+    fake.set("cut", json!({"shard": 3, "forget": true})).await;
+    let identified = fake.record_when(|record| record.totals.ready == SHARDS + 1);
+    bot.during(identified).await;
+    bot.during(wait_for_waiters(&queue, 0)).await;
+    bot.terminate(PATIENCE).await;
+    granted += grants(&queue).await;
+    queue.end().await;
+
+    scene.exhaust(reset).await;
+    let queue = scene.queue(example.margin).await;
+    let mut bot = example.start(&scene);
+    let again = fake.record_within(reset + PATIENCE, |record| record.totals.ready > 2 * SHARDS);
+    let record = bot.during(again).await;
+    granted += grants(&queue).await;
+    let wasted = granted.saturating_sub(record.totals.identifies);
+    table::add(example, record.totals, wasted, start);
+    assert_eq!(record.totals.violations, 0, "{:#?}", record.violations);
+    assert_eq!(granted, record.totals.identifies);
+}
+
+#[tokio::test]
+async fn disgo_ends_at_once_while_its_shards_wait() {
+    let scene = Scene::start("disgo-ends").await;
+    scene.exhaust(Duration::from_secs(3600)).await;
+    let queue = scene.queue(DISGO.margin).await;
+    let mut bot = DISGO.start(&scene);
+    bot.during(wait_for_waiters(&queue, SHARDS as u64)).await;
+    assert!(bot.terminate(Duration::from_secs(1)).await.success());
+}
