@@ -1,6 +1,7 @@
 //! The developer's commands.
 
 mod chart;
+mod clients;
 mod crd;
 mod debian;
 mod demo;

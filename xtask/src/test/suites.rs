@@ -1,6 +1,7 @@
 //! The suites: what each tests, what it needs, and how it runs.
 
 use std::ffi::OsString;
+use std::fs;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Result;
@@ -11,6 +12,7 @@ use testnode::node;
 use super::report::Verdict;
 use super::{Run, cargo};
 use crate::chart;
+use crate::clients;
 use crate::demo::Scenario;
 use crate::target::Target;
 
@@ -23,8 +25,10 @@ const BROWSER: &[Package] = &[
     ("chromium-driver", "chromedriver"),
 ];
 
-/// The tests that need a node or a browser, which a plain `cargo test` leaves out.
-const BY_NAME: [&str; 6] = ["--test", "page", "--test", "chart", "--test", "cluster"];
+/// The tests that need a node, a browser or other languages, which a plain `cargo test` leaves out.
+const BY_NAME: [&str; 8] = [
+    "--test", "page", "--test", "chart", "--test", "clients", "--test", "cluster",
+];
 
 /// A group of tests.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ pub(super) enum Load {
 }
 
 /// The suites that run on the machine, in this order.
-static MACHINE: [Suite; 6] = [
+static MACHINE: [Suite; 7] = [
     Suite {
         name: "formatting",
         description: "cargo fmt",
@@ -67,7 +71,7 @@ static MACHINE: [Suite; 6] = [
     },
     Suite {
         name: "lints-by-name",
-        description: "clippy, for the tests that need a node or a browser",
+        description: "clippy, for the tests that need a node, a browser or other languages",
         needs: &[],
         load: Load::Busy,
         run: |run| lint(run, "lints-by-name", &BY_NAME),
@@ -92,6 +96,13 @@ static MACHINE: [Suite; 6] = [
         needs: &["compile"],
         load: Load::Measures,
         run: |run| tests(run, "unit", &["--workspace"], &[threads(8)]),
+    },
+    Suite {
+        name: "clients",
+        description: "the examples of clients, with the libraries of four languages",
+        needs: &["compile"],
+        load: Load::Measures,
+        run: client_libraries,
     },
 ];
 
@@ -233,6 +244,29 @@ fn page(run: &Run<'_>) -> Result<Verdict> {
     // Each test has a browser of its own, of many processes.
     let page = ["--workspace", "--test", "page"];
     tests(run, "page", &page, &[threads(3)])
+}
+
+fn client_libraries(run: &Run<'_>) -> Result<Verdict> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Verdict::Skipped("only root can create network namespaces"));
+    }
+    let folder = clients::install(run.workspace)?;
+    let rows = run.workspace.target.join("test-logs/clients.rows");
+    let _ = fs::remove_file(&rows);
+    let variables = [
+        threads(4),
+        ("CLIENTS", folder.into()),
+        ("CLIENTS_ROWS", rows.clone().into()),
+    ];
+    let verdict = tests(
+        run,
+        "clients",
+        &["--workspace", "--test", "clients"],
+        &variables,
+    );
+    let rows = fs::read_to_string(&rows).unwrap_or_default();
+    println!("\n{}", clients::table(&rows));
+    verdict
 }
 
 fn start_node(run: &Run<'_>) -> Result<Verdict> {

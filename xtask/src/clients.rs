@@ -1,0 +1,103 @@
+//! The examples of clients, installed with the libraries that they pin.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use testnode::host::packages::{self, Package};
+use testnode::host::process::{self, Logged};
+use testnode::host::{Workspace, files};
+use testnode::programs::cache;
+
+const PACKAGES: &[Package] = &[
+    ("curl", "curl"),
+    ("default-jdk-headless", "javac"),
+    ("iproute2", "ip"),
+    ("maven", "mvn"),
+    ("nodejs", "node"),
+    ("npm", "npm"),
+    ("python3-pip", "pip3"),
+];
+
+/// What installs the libraries: a folder, a program and its arguments.
+const INSTALLERS: [(&str, &str, &[&str]); 4] = [
+    ("go", "go", &["build", "-o", "disgo", "."]),
+    (
+        "java",
+        "mvn",
+        &["--batch-mode", "package", "dependency:copy-dependencies"],
+    ),
+    (
+        "javascript",
+        "npm",
+        &["ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+    ),
+    (
+        "python",
+        "pip3",
+        &[
+            "install",
+            "--require-hashes",
+            "--target=site",
+            "--requirement=requirements.txt",
+        ],
+    ),
+];
+
+/// Returns the folder of the examples and their libraries, which are installed if they are not
+/// cached.
+pub(crate) fn install(workspace: &Workspace) -> Result<PathBuf> {
+    let progress = &workspace.progress;
+    let log = |name: &str| workspace.cache.join(format!("clients-{name}.log"));
+    packages::ensure(progress, PACKAGES, &log("apt"))?;
+    let examples = cache::read_files(&workspace.root.join("examples/clients"))?;
+    // Python's libraries are compiled for its version.
+    let python = process::output(process::command("python3").arg("--version"))?;
+    let parts = examples.iter();
+    let parts = parts.flat_map(|(name, content)| [name.as_bytes(), content.as_slice()]);
+    let key = cache::key(parts.chain([python.as_bytes()]));
+    cache::folder(workspace, &key, |folder| {
+        for (name, content) in &examples {
+            files::replace(&folder.join(name), content, 0o644)?;
+        }
+        for (language, program, arguments) in INSTALLERS {
+            let doing = format!("installing the clients in {language}");
+            progress.print(&doing);
+            let mut install = process::command(program);
+            install.args(arguments).current_dir(folder.join(language));
+            Logged::new(&doing, log(language)).run(progress, &install)?;
+        }
+        Ok(())
+    })
+}
+
+/// Returns the table of the tests' rows, whose columns are separated by tabs.
+pub(crate) fn table(rows: &str) -> String {
+    let mut rows: Vec<_> = rows.lines().collect();
+    rows.sort_unstable();
+    rows.insert(0, "library\tversion\tready\ttoo early\twasted\tseconds");
+    let row = |row: &str| {
+        let columns: Vec<_> = row.split('\t').collect();
+        let (library, rest) = columns.split_first().unwrap_or((&"", &[]));
+        let rest: String = rest.iter().map(|column| format!("{column:>11}")).collect();
+        format!("{library:<20}{rest}\n")
+    };
+    rows.into_iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_are_sorted_below_their_names() {
+        let rows = "hikari\t2.7.0\t8\t0\t0\t12.1\nJDA\t6.5.0\t8\t0\t1\t9.8\n";
+        assert_eq!(
+            table(rows),
+            "\
+library                 version      ready  too early     wasted    seconds
+JDA                       6.5.0          8          0          1        9.8
+hikari                    2.7.0          8          0          0       12.1
+"
+        );
+    }
+}
