@@ -14,9 +14,12 @@ mod plain;
 mod process;
 #[path = "../local/program.rs"]
 mod program;
+#[allow(dead_code)] // The other tests use more of it.
 #[path = "../local/queue.rs"]
 mod queue;
+mod readme;
 mod scene;
+mod shards;
 mod story;
 mod table;
 mod tls;

@@ -30,10 +30,14 @@ impl Namespace {
         namespace
     }
 
-    /// Returns a command that runs in the namespace.
+    /// Returns a command that runs in the namespace, with an environment of its own.
     pub(crate) fn command(&self, program: &str) -> tokio::process::Command {
         let mut command = tokio::process::Command::new("ip");
         command.args(["netns", "exec", &self.0, program]);
+        command.env_clear();
+        for name in ["HOME", "PATH"] {
+            command.env(name, std::env::var(name).unwrap());
+        }
         command
     }
 

@@ -1,5 +1,6 @@
 //! What surrounds the clients of a test: Discord, and queues one after the other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,17 +19,18 @@ pub(crate) struct Scene {
     variables: Vec<(&'static str, String)>,
     _authority: TempDir,
     // Last, after the programs in it.
-    namespace: Namespace,
+    pub(crate) namespace: Arc<Namespace>,
 }
 
 impl Scene {
-    /// Starts a Discord with two buckets. This thread is in a namespace of its own from now on.
-    pub(crate) async fn start(name: &str) -> Self {
+    /// Starts a Discord with two buckets, which reports this URL of its gateway. This thread is in a
+    /// namespace of its own from now on.
+    pub(crate) async fn start(name: &str, gateway_url: &str) -> Self {
         // The namespace has no network to build it in.
         program().await;
         let namespace = Namespace::enter(name);
         let fake = Fake::start(&[
-            ("GATEWAY_URL", "wss://gateway.discord.gg"),
+            ("GATEWAY_URL", gateway_url),
             ("IDENTIFY_INTERVAL", "5s"),
             ("MAX_CONCURRENCY", "2"),
             ("SHARDS", "4"),
@@ -36,14 +38,11 @@ impl Scene {
         .await;
         let (authority, mut variables) = tls::serve(fake.discord.clone()).await;
         variables.push(("DISCORD_TOKEN", TOKEN.to_owned()));
-        for name in ["HOME", "PATH"] {
-            variables.push((name, std::env::var(name).unwrap()));
-        }
         Self {
             fake,
             variables,
             _authority: authority,
-            namespace,
+            namespace: Arc::new(namespace),
         }
     }
 
@@ -70,7 +69,6 @@ impl Scene {
         let mut client = self.namespace.command(command[0]);
         client
             .args(&command[1..])
-            .env_clear()
             .envs(self.variables.iter().map(|(name, value)| (*name, value)))
             .envs(variables.iter().copied());
         Process::spawn(&command.join(" "), &mut client, Prints::ToStdout)

@@ -9,16 +9,17 @@ use gateway_queue_e2e::fake::record::Totals;
 use crate::examples::Example;
 
 /// Adds a row to the file that `CLIENTS_ROWS` names.
-pub(crate) fn add(example: &Example, totals: Totals, wasted: usize, start: Duration) {
+pub(crate) fn add(example: &Example, totals: Totals, granted: usize, start: Duration) {
     let Ok(path) = std::env::var("CLIENTS_ROWS") else {
         return;
     };
     let row = format!(
-        "{}\t{}\t{}\t{}\t{wasted}\t{:.1}\n",
+        "{}\t{}\t{}\t{}\t{}\t{:.1}\n",
         example.library,
-        example.version(),
+        example.version().unwrap_or_default(),
         totals.ready,
         totals.violations,
+        granted.saturating_sub(totals.identifies),
         start.as_secs_f64(),
     );
     let file = File::options().append(true).create(true).open(path);

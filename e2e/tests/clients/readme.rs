@@ -1,0 +1,20 @@
+//! The list of the examples.
+
+use crate::examples::LIBRARIES;
+
+const README: &str = include_str!("../../../examples/clients/README.md");
+
+/// Returns the URL for Sandwich-Daemon.
+pub(crate) fn sandwich_url() -> &'static str {
+    let (_, url) = README.split_once("NewIdentifyViaURL(\"").unwrap();
+    url.split('"').next().unwrap()
+}
+
+#[test]
+fn the_readme_lists_the_tested_versions() {
+    for library in LIBRARIES {
+        let version = library.version().unwrap();
+        let row = format!("| {} | {version} |", library.library);
+        assert!(README.contains(&row), "{row}");
+    }
+}
