@@ -52,7 +52,7 @@ pub(crate) fn install(workspace: &Workspace) -> Result<PathBuf> {
     let examples = cache::read_files(&workspace.root.join("examples/clients"))?;
     // Python's libraries are compiled for its version.
     let python = process::output(process::command("python3").arg("--version"))?;
-    let parts = examples.iter();
+    let parts = examples.iter().filter(|(name, _)| *name != "README.md");
     let parts = parts.flat_map(|(name, content)| [name.as_bytes(), content.as_slice()]);
     let key = cache::key(parts.chain([python.as_bytes()]));
     cache::folder(workspace, &key, |folder| {
@@ -74,7 +74,7 @@ pub(crate) fn install(workspace: &Workspace) -> Result<PathBuf> {
 pub(crate) fn table(rows: &str) -> String {
     let mut rows: Vec<_> = rows.lines().collect();
     rows.sort_unstable();
-    rows.insert(0, "library\tversion\tready\ttoo early\twasted\tseconds");
+    rows.insert(0, "library\tversion\tsessions\ttoo early\twasted\tseconds");
     let row = |row: &str| {
         let columns: Vec<_> = row.split('\t').collect();
         let (library, rest) = columns.split_first().unwrap_or((&"", &[]));
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(
             table(rows),
             "\
-library                 version      ready  too early     wasted    seconds
+library                 version   sessions  too early     wasted    seconds
 JDA                       6.5.0          8          0          1        9.8
 hikari                    2.7.0          8          0          0       12.1
 "
