@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod examples;
+#[allow(dead_code)] // The other tests use more of it.
 #[path = "../local/fake.rs"]
 mod fake;
 mod namespace;

@@ -254,7 +254,7 @@ fn client_libraries(run: &Run<'_>) -> Result<Verdict> {
     let rows = run.workspace.target.join("test-logs/clients.rows");
     let _ = fs::remove_file(&rows);
     let variables = [
-        threads(4),
+        threads(6),
         ("CLIENTS", folder.into()),
         ("CLIENTS_ROWS", rows.clone().into()),
     ];
