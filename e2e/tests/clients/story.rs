@@ -121,12 +121,19 @@ async fn story(example: &Example, reset: Duration) {
     assert_eq!(granted, record.totals.identifies);
 }
 
+/// A shard that reconnects ignores that the bot stops.
 #[tokio::test]
-async fn disgo_ends_at_once_while_its_shards_wait() {
+async fn disgo_ends_at_once_while_a_shard_that_reconnects_waits() {
     let scene = DISGO.scene("disgo-ends").await;
-    scene.exhaust(Duration::from_secs(3600)).await;
     let queue = scene.queue(DISGO.margin).await;
     let mut bot = DISGO.start(&scene).await;
-    bot.during(wait_for_waiters(&queue, SHARDS as u64)).await;
+    let ready = |record: &Record| record.totals.ready == SHARDS;
+    bot.during(scene.fake.record_when(ready)).await;
+    queue.end().await;
+    scene.exhaust(Duration::from_secs(3600)).await;
+    let queue = scene.queue(DISGO.margin).await;
+    let lost = json!({"shard": 3, "forget": true});
+    scene.fake.set("cut", lost).await;
+    bot.during(wait_for_waiters(&queue, 1)).await;
     assert!(bot.terminate(Duration::from_secs(1)).await.success());
 }
