@@ -90,11 +90,6 @@ impl Process {
         }
     }
 
-    /// Waits until the program has ended.
-    pub(crate) async fn end(&mut self) -> ExitStatus {
-        self.child.wait().await.unwrap()
-    }
-
     /// Sends SIGTERM, and waits until the program has ended.
     pub(crate) async fn terminate(mut self, within: Duration) -> ExitStatus {
         let pid = self
