@@ -74,11 +74,11 @@ pub(crate) fn install(workspace: &Workspace) -> Result<PathBuf> {
 pub(crate) fn table(rows: &str) -> String {
     let mut rows: Vec<_> = rows.lines().collect();
     rows.sort_unstable();
-    rows.insert(0, "library\tversion\tsessions\ttoo early\twasted\tseconds");
+    rows.insert(0, "library\tversion\tshards ready\ttoo early\tslots wasted\tseconds");
     let row = |row: &str| {
         let columns: Vec<_> = row.split('\t').collect();
         let (library, rest) = columns.split_first().unwrap_or((&"", &[]));
-        let rest: String = rest.iter().map(|column| format!("{column:>11}")).collect();
+        let rest: String = rest.iter().map(|column| format!("{column:>14}")).collect();
         format!("{library:<20}{rest}\n")
     };
     rows.into_iter().map(row).collect()
@@ -90,13 +90,13 @@ mod tests {
 
     #[test]
     fn the_rows_are_sorted_below_their_names() {
-        let rows = "hikari\t2.7.0\t8\t0\t0\t12.1\nJDA\t6.5.0\t8\t0\t1\t9.8\n";
+        let rows = "hikari\t2.7.0\t4 of 4\t0\t0\t12.1\nJDA\t6.5.0\t3 of 4\t0\t1\t9.8\n";
         assert_eq!(
             table(rows),
             "\
-library                 version   sessions  too early     wasted    seconds
-JDA                       6.5.0          8          0          1        9.8
-hikari                    2.7.0          8          0          0       12.1
+library                    version  shards ready     too early  slots wasted       seconds
+JDA                          6.5.0        3 of 4             0             1           9.8
+hikari                       2.7.0        4 of 4             0             0          12.1
 "
         );
     }

@@ -3,6 +3,7 @@
 use crate::examples::LIBRARIES;
 
 const README: &str = include_str!("../../../examples/clients/README.md");
+const README_OF_THE_PROJECT: &str = include_str!("../../../README.md");
 
 /// Returns the URL for Sandwich-Daemon.
 pub(crate) fn sandwich_url() -> &'static str {
@@ -11,10 +12,12 @@ pub(crate) fn sandwich_url() -> &'static str {
 }
 
 #[test]
-fn the_readme_lists_the_tested_versions() {
+fn the_readmes_list_the_tested_versions() {
     for library in LIBRARIES {
         let version = library.version().unwrap();
         let row = format!("| {} | {version} |", library.library);
-        assert!(README.contains(&row), "{row}");
+        for readme in [README, README_OF_THE_PROJECT] {
+            assert!(readme.contains(&row), "{row}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gateway_queue_e2e::fake::record::Totals;
 
-use crate::examples::Example;
+use crate::examples::{Example, SHARDS};
 
 /// Adds a row to the file that `CLIENTS_ROWS` names.
 pub(crate) fn add(example: &Example, totals: Totals, granted: usize, start: Duration) {
@@ -14,10 +14,10 @@ pub(crate) fn add(example: &Example, totals: Totals, granted: usize, start: Dura
         return;
     };
     let row = format!(
-        "{}\t{}\t{}\t{}\t{}\t{:.1}\n",
+        "{}\t{}\t{} of {SHARDS}\t{}\t{}\t{:.1}\n",
         example.library,
         example.version().unwrap_or_default(),
-        totals.ready,
+        totals.ready.min(SHARDS),
         totals.violations,
         granted.saturating_sub(totals.identifies),
         start.as_secs_f64(),
