@@ -1,8 +1,8 @@
 //! What is known of each shard: its last grants, and what its client has reported.
 //!
 //! Clients can invent shard ids, so the memory is bounded: at most [`MAX_SHARDS`] shards and
-//! `MAX_GRANTS` grants are remembered. Then the shard is forgotten whose last event is the oldest,
-//! but none that has reached its limit of grants.
+//! `MAX_GRANTS` grants are remembered. Then the shard is forgotten whose last event is the oldest:
+//! one that was never granted if there is one, and none that has reached its limit of grants.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -20,6 +20,9 @@ const MAX_GRANTS: usize = 8 * MAX_SHARDS;
 /// The memory of the history in bytes, if the nodes of its trees are as empty as possible: that of
 /// the shards, and of their grants.
 pub const HISTORY_BYTES: u64 = MAX_SHARDS as u64 * 384 + MAX_GRANTS as u64 * 16;
+
+/// How soon after its grant a shard identifies. A later invalid session refuses a resume.
+const IDENTIFIES_WITHIN: Duration = Duration::from_mins(1);
 
 /// How long an invalid session counts.
 const INVALID_SESSION_WINDOW: Duration = Duration::from_mins(10);
@@ -74,8 +77,8 @@ struct Known {
 pub(crate) struct ShardHistory {
     limit: ShardLimit,
     shards: BTreeMap<u32, Known>,
-    /// From when on each shard may be forgotten.
-    forgettable: BTreeSet<(Moment, u32)>,
+    /// Whether each shard was granted, and from when on it may be forgotten.
+    forgettable: BTreeSet<(bool, Moment, u32)>,
     /// The number of all grants in `shards`.
     grants: usize,
     not_ready: BTreeSet<u32>,
@@ -98,18 +101,20 @@ impl ShardHistory {
     /// Records a grant that was written at `at`.
     pub(crate) fn granted(&mut self, shard: u32, at: Moment) {
         let kept = self.limit.burst.max(1);
-        self.record(shard, at, |known| {
+        self.record(shard, at, 1, |known| {
             push(&mut known.grants, at, kept);
             known.is_identifying = true;
         });
     }
 
-    /// Records a report. Returns whether Discord refused an identify: the shard has a grant that is
-    /// later than its last report.
+    /// Records a report. Returns whether Discord refused an identify: the shard has a recent grant
+    /// that is later than its last report.
     pub(crate) fn reported(&mut self, shard: u32, report: Report, now: Moment) -> bool {
         let mut is_refused = false;
-        self.record(shard, now, |known| {
-            is_refused = known.is_identifying && report == Report::InvalidSession;
+        self.record(shard, now, 0, |known| {
+            let granted = known.grants.back().filter(|_| known.is_identifying);
+            let is_answer = granted.is_some_and(|granted| *granted + IDENTIFIES_WITHIN > now);
+            is_refused = is_answer && report == Report::InvalidSession;
             known.is_identifying = false;
             known.last_report = Some((report, now));
             if is_refused {
@@ -162,24 +167,33 @@ impl ShardHistory {
         known.map(state).collect()
     }
 
-    /// Changes what is known of a shard after an event. The event is not recorded if there is no
-    /// memory for it.
-    fn record(&mut self, shard: u32, at: Moment, change: impl FnOnce(&mut Known)) {
-        let mut known = self.forget(shard).unwrap_or_default();
-        change(&mut known);
-        while self.shards.len() >= MAX_SHARDS || self.grants + known.grants.len() > MAX_GRANTS {
+    /// Changes what is known of a shard after an event, which adds so many grants. The event is not
+    /// recorded if there is no memory for it.
+    fn record(&mut self, shard: u32, at: Moment, grants: usize, change: impl FnOnce(&mut Known)) {
+        while self.is_full(shard, grants) {
             match self.forgettable.first().copied() {
-                Some((from, oldest)) if from <= at => self.forget(oldest),
+                // A report alone, which costs nothing, does not replace what a grant was for.
+                Some((was_granted, from, oldest)) if from <= at && (grants > 0 || !was_granted) => {
+                    self.forget(oldest)
+                }
                 _ => return,
             };
         }
+        let mut known = self.forget(shard).unwrap_or_default();
+        change(&mut known);
         self.remember(shard, known, at);
+    }
+
+    /// Returns whether there is no memory for this shard, or for so many more grants.
+    fn is_full(&self, shard: u32, grants: usize) -> bool {
+        let is_new = !self.shards.contains_key(&shard);
+        is_new && self.shards.len() >= MAX_SHARDS || self.grants + grants > MAX_GRANTS
     }
 
     fn remember(&mut self, shard: u32, known: Known, now: Moment) {
         self.grants += known.grants.len();
-        self.forgettable
-            .insert((known.forgettable_from(self.limit), shard));
+        let (was_granted, from) = known.forgettable(self.limit);
+        self.forgettable.insert((was_granted, from, shard));
         if !known.is_ready() {
             self.not_ready.insert(shard);
         }
@@ -192,8 +206,8 @@ impl ShardHistory {
     fn forget(&mut self, shard: u32) -> Option<Known> {
         let known = self.shards.remove(&shard)?;
         self.grants -= known.grants.len();
-        self.forgettable
-            .remove(&(known.forgettable_from(self.limit), shard));
+        let (was_granted, from) = known.forgettable(self.limit);
+        self.forgettable.remove(&(was_granted, from, shard));
         self.not_ready.remove(&shard);
         self.degraded.remove(shard);
         Some(known)
@@ -219,12 +233,14 @@ impl Known {
         first.map(|first| *first + INVALID_SESSION_WINDOW)
     }
 
-    /// Returns the time of the last event or, if it is later, the end of the limit.
-    fn forgettable_from(&self, limit: ShardLimit) -> Moment {
+    /// Returns whether the shard was granted, and the time of the last event or, if it is later, the
+    /// end of the limit.
+    fn forgettable(&self, limit: ShardLimit) -> (bool, Moment) {
         let reported = self.last_report.map(|(_, at)| at);
         let granted = self.grants.back().copied();
         let times = [reported, granted, self.limited_until(limit)];
-        times.into_iter().flatten().max().unwrap_or_default()
+        let from = times.into_iter().flatten().max().unwrap_or_default();
+        (granted.is_some(), from)
     }
 
     fn state(&self, shard: u32, now: Moment) -> ShardState {

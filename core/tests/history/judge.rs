@@ -2,7 +2,7 @@
 //!
 //! Its lists are searched from end to end. Times come from the history, never from the queue.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gateway_queue_core::lease_state::TokenState;
@@ -68,7 +68,7 @@ pub(crate) struct Judge {
     /// The same since the last start of the queue, by shard.
     by_shard: Vec<(u32, Moment)>,
     /// The shards with a grant and no report since.
-    identifying: BTreeSet<u32>,
+    identifying: BTreeMap<u32, Moment>,
     fetch_sent: Option<Moment>,
     /// Whether it was sent while a grant was due, so that its response confirms.
     confirms: bool,
@@ -110,7 +110,7 @@ impl Judge {
             granted: Vec::new(),
             spacing: Spacing::default(),
             by_shard: Vec::new(),
-            identifying: BTreeSet::new(),
+            identifying: BTreeMap::new(),
             fetch_sent: None,
             confirms: false,
             confirmed_until: Moment::ZERO,
@@ -219,8 +219,9 @@ impl Judge {
         report: request::Report,
         now: Moment,
     ) -> bool {
-        let is_first = self.identifying.remove(&shard);
-        let is_refused = is_first && report == request::Report::InvalidSession;
+        let granted = self.identifying.remove(&shard);
+        let is_answer = granted.is_some_and(|at| at + Duration::from_secs(60) > now);
+        let is_refused = is_answer && report == request::Report::InvalidSession;
         if is_refused {
             let bucket = self.bucket(shard) as usize;
             self.free_at[bucket] = self.free_at[bucket].max(now + self.config.spacing);
@@ -344,7 +345,7 @@ impl Judge {
         };
         granted.written = Some(at);
         let (granted, free_at) = (*granted, at + self.config.spacing);
-        self.identifying.insert(granted.waiter.shard);
+        self.identifying.insert(granted.waiter.shard, at);
         for (bucket, free) in (0..).zip(&mut self.free_at) {
             if granted.layout != self.layout || granted.bucket == bucket {
                 *free = free_at.max(*free);

@@ -60,6 +60,11 @@ fn an_invalid_session_refuses_an_identify_only_after_a_grant_without_a_report() 
         // It refuses a resume.
         assert!(!refuses(7, Report::InvalidSession));
     }
+    for (seconds, expected) in [(59, true), (60, false)] {
+        history.granted(7, at(100));
+        let refused = history.reported(7, Report::InvalidSession, at(100 + seconds));
+        assert_eq!(refused, expected, "{seconds} s after the grant");
+    }
 }
 
 #[test]
@@ -155,6 +160,31 @@ fn an_event_is_dropped_if_all_shards_have_reached_their_limit() {
     assert_eq!(history.limited_until(3, at(2)), Some(at(101)));
     history.granted(newest, at(101));
     assert_eq!(history.limited_until(newest, at(101)), Some(at(201)));
+}
+
+#[test]
+fn reports_do_not_replace_shards_that_were_granted() {
+    let mut history = history(9);
+    for shard in 0..MAX_SHARDS as u32 {
+        history.granted(shard, at(1));
+    }
+    let newest = MAX_SHARDS as u32;
+    history.reported(newest, Report::Ready, at(2));
+    assert!(!history.shards.contains_key(&newest));
+    history.granted(newest, at(3));
+    assert_eq!(ids(&history, usize::MAX)[..2], [1, 2]);
+}
+
+#[test]
+fn a_shard_keeps_its_limit_if_its_next_event_is_dropped() {
+    let mut history = history(MAX_GRANTS / 2);
+    for shard in [1, 2] {
+        for _ in 0..MAX_GRANTS / 2 {
+            history.granted(shard, at(1));
+        }
+    }
+    history.granted(1, at(2));
+    assert_eq!(history.limited_until(1, at(2)), Some(at(101)));
 }
 
 #[test]
