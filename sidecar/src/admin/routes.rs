@@ -21,7 +21,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -32,8 +32,11 @@ use crate::clock::boot_time;
 use crate::forwarding::limits;
 use crate::forwarding::router::Router;
 
-/// One more connection closes the oldest.
+/// One more connection closes the oldest, unless one ends by itself within [`CROWDED`].
 const MAX_CONNECTIONS: usize = 64;
+
+/// Longer than most requests take: those of all pods of a bot may arrive at once.
+const CROWDED: Duration = Duration::from_millis(50);
 
 /// The time limit for the head of a request, for an idle connection, and for a snapshot.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,12 +77,14 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
 
 async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &CancellationToken) {
     let failures = RateLimit::per_minute();
+    let mut connections = JoinSet::new();
     let mut open = VecDeque::<AbortHandle>::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
         };
+        while connections.try_join_next().is_some() {}
         open.retain(|connection| !connection.is_finished());
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -93,13 +98,14 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &Cancellation
         };
         // Open connections must not keep out the kubelet's probes.
         if open.len() >= MAX_CONNECTIONS
+            && timeout(CROWDED, connections.join_next()).await.is_err()
             && let Some(oldest) = open.pop_front()
         {
             oldest.abort();
         }
         let port = Arc::clone(port);
         let shutdown = shutdown.clone();
-        let connection = tokio::spawn(async move {
+        let connection = connections.spawn(async move {
             let service = service_fn(|request| {
                 let port = Arc::clone(&port);
                 async move { port.respond(&request).await }
@@ -112,7 +118,7 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &Cancellation
             // An error means that the client has disconnected; not worth logging.
             let _ = shutdown.run_until_cancelled(serving).await;
         });
-        open.push_back(connection.abort_handle());
+        open.push_back(connection);
     }
 }
 

@@ -1,7 +1,9 @@
 //! `GET /gateway/bot`: the limits as the leader counts them, wherever a client asks.
 
 use std::io::Read;
-use std::thread::sleep;
+use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use gateway_queue::forwarding::limits;
@@ -14,9 +16,9 @@ use crate::common::{PATIENCE, Server, granted, send};
 use crate::forwarding::pod::{self, Pod, answer, get, until};
 
 /// Sends a request to the admin port, and returns the head in lower case and the body.
-fn request(server: &Server, method: &str, path: &str) -> (String, String) {
+fn request(admin: SocketAddr, method: &str, path: &str) -> (String, String) {
     let request = format!("{method} {path} HTTP/1.1\r\nhost: q\r\n\r\n");
-    let mut stream = send(server.admin, request.as_bytes());
+    let mut stream = send(admin, request.as_bytes());
     let mut text = String::new();
     // The server closes the connection.
     stream.read_to_string(&mut text).unwrap();
@@ -41,7 +43,7 @@ fn limits_of(remaining: u64, max_concurrency: u32) -> Value {
 
 /// Returns the message of a response without limits.
 fn unknown(server: &Server) -> String {
-    let (head, body) = request(server, "GET", "/gateway/bot");
+    let (head, body) = request(server.admin, "GET", "/gateway/bot");
     assert!(head.starts_with("http/1.1 503 "), "{head}");
     assert!(head.contains("\r\nretry-after: 1"), "{head}");
     assert!(
@@ -83,7 +85,7 @@ fn both_paths_of_discord_answer_and_nothing_else_does() {
     let server = Server::with_discord(&discord, &[]);
     server.wait_for_state(r#""remaining":900,"#);
     for path in ["/gateway/bot", "/api/v10/gateway/bot"] {
-        let (head, body) = request(&server, "GET", path);
+        let (head, body) = request(server.admin, "GET", path);
         assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
         for line in ["content-type: application/json", "connection: close"] {
             assert!(head.contains(&format!("\r\n{line}")), "no {line} in {head}");
@@ -93,7 +95,7 @@ fn both_paths_of_discord_answer_and_nothing_else_does() {
             "{body}"
         );
         let length = format!("\r\ncontent-length: {}", body.len());
-        let (head, body) = request(&server, "HEAD", path);
+        let (head, body) = request(server.admin, "HEAD", path);
         assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
         // The number of digits of the time until the reset is the same.
         assert!(head.contains(&length), "{head}");
@@ -102,6 +104,25 @@ fn both_paths_of_discord_answer_and_nothing_else_does() {
     for path in ["/gateway", "/api/v9/gateway/bot", "/gateway/bot/"] {
         assert_eq!(server.page(path).0, 404, "{path}");
     }
+}
+
+#[test]
+fn all_pods_of_a_bot_may_ask_at_once() {
+    const PODS: usize = 300;
+
+    let discord = ScriptedServer::reporting(4, 900, 60_000);
+    let server = Server::with_discord(&discord, &[]);
+    server.wait_for_state(r#""remaining":900,"#);
+    let (admin, together) = (server.admin, Barrier::new(PODS));
+    thread::scope(|scope| {
+        for _ in 0..PODS {
+            scope.spawn(|| {
+                together.wait();
+                let (head, _) = request(admin, "GET", "/gateway/bot");
+                assert!(head.starts_with("http/1.1 200 ok"), "{head}");
+            });
+        }
+    });
 }
 
 #[test]
