@@ -59,11 +59,14 @@ fn serve(settings: Settings) -> ExitCode {
         .enable_all()
         .build();
     let result = runtime.map_err(Into::into).and_then(|runtime| {
-        runtime.block_on(async {
+        let result = runtime.block_on(async {
             let shutdown = CancellationToken::new();
             shut_down_on_signals(&shutdown)?;
             server::run(settings, shutdown).await
-        })
+        });
+        // Without waiting for a name that is being resolved.
+        runtime.shutdown_background();
+        result
     });
     match result {
         Ok(()) => {

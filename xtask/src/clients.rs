@@ -74,7 +74,10 @@ pub(crate) fn install(workspace: &Workspace) -> Result<PathBuf> {
 pub(crate) fn table(rows: &str) -> String {
     let mut rows: Vec<_> = rows.lines().collect();
     rows.sort_unstable();
-    rows.insert(0, "library\tversion\tshards ready\ttoo early\tslots wasted\tseconds");
+    rows.insert(
+        0,
+        "library\tversion\tshards ready\ttoo early\tslots wasted\tseconds",
+    );
     let row = |row: &str| {
         let columns: Vec<_> = row.split('\t').collect();
         let (library, rest) = columns.split_first().unwrap_or((&"", &[]));

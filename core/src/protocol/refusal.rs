@@ -114,7 +114,8 @@ impl Refusal {
     pub fn parse(json: &[u8]) -> Option<Self> {
         let body: Body = serde_json::from_slice(json).ok()?;
         Some(Self {
-            reason: Reason::parse(&body.reason)?,
+            // A newer version may have other reasons.
+            reason: Reason::parse(&body.reason).unwrap_or(Reason::Waiting),
             position: body.position,
             retry_after: Duration::from_millis(body.retry_after_ms),
         })

@@ -53,7 +53,8 @@ impl Parameters {
     /// Returns the query of this request, with which an agent sends it to its upstream.
     pub fn query(&self) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        if self.shard.is_valid {
+        // An invalid one without a number is left out: clients of many shards may send it.
+        if self.shard.is_valid || self.shard.id != 0 {
             query.append_pair("shard", &self.shard.id.to_string());
         }
         if let Some(wait) = self.wait {

@@ -15,7 +15,7 @@ use gateway_queue_telemetry::chain;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
@@ -39,6 +39,9 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many names are resolved at a time. A lookup takes a thread until its end, also if nothing
 /// waits for it any more.
 static LOOKUPS: Semaphore = Semaphore::const_new(4);
+
+/// The user agent of the requests of one process to another.
+pub(crate) const GATEWAY_QUEUE: HeaderValue = HeaderValue::from_static("gateway-queue");
 
 /// No grant, refusal or limits are longer.
 const MAX_BODY_BYTES: usize = 4096;
@@ -128,6 +131,7 @@ pub(crate) async fn exchange(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(target)
         .header(HOST, authority)
+        .header(USER_AGENT, GATEWAY_QUEUE)
         .body(Empty::<Bytes>::new())?;
     let answer = async {
         let response = sender.send_request(request).await?;

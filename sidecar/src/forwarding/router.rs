@@ -125,11 +125,7 @@ impl Router {
             Some(destination) => {
                 leader_client::report(&destination, &request, REPORT_TIMEOUT).await
             }
-            None if self.leadership.borrow().leads() => {
-                self.handle.report(shard, report).await;
-                true
-            }
-            None => false,
+            None => self.leadership.borrow().leads() && self.handle.report(shard, report),
         };
         if !taken {
             debug!(shard, report = report.as_str(), "report lost");
@@ -171,6 +167,7 @@ impl Router {
         let mut pause = BACKOFF.0;
         // Of the last response, unless that was no usable one.
         let mut last_refusal = None;
+        let mut honors_wait = false;
         let drained = self.reach.drained();
         tokio::pin!(drained);
         loop {
@@ -204,6 +201,8 @@ impl Router {
                 let age = forwarded_at.since(arrived);
                 let forwarded =
                     leader_client::forward(destination, &request, age, &self.stall_detector);
+                let limit = request.wait.filter(|_| honors_wait);
+                let forwarded = within(limit.map(|wait| wait + GRACE), forwarded);
                 let (response, moved) = first(forwarded, changed.as_mut()).await;
                 let held = boot_time::now().since(forwarded_at);
                 if !matches!(response, Response::None(_)) {
@@ -222,6 +221,7 @@ impl Router {
                             return Some(Decision::Refused(refusal));
                         }
                         last_refusal = Some(refusal);
+                        honors_wait = true;
                         pause = BACKOFF.0;
                         retry_after
                     }
@@ -304,6 +304,15 @@ fn log_silent(destination: &Destination, error: &str) {
             );
         }
     }
+}
+
+/// Returns the response, or none that is usable after this time.
+async fn within(limit: Option<Duration>, forwarded: impl Future<Output = Response>) -> Response {
+    let Some(limit) = limit else {
+        return forwarded.await;
+    };
+    let response = timeout(limit, forwarded).await;
+    response.unwrap_or_else(|_| Response::None(format!("no response within {limit:?}")))
 }
 
 /// Returns the response of the leader, and whether the leader changed before it.

@@ -128,17 +128,18 @@ impl Handle {
         }
     }
 
-    /// Passes on the report of a shard, as soon as a connection permit is free.
-    pub async fn report(&self, shard: u32, report: Report) {
+    /// Passes on the report of a shard, if a connection permit is free. Returns whether it was.
+    pub fn report(&self, shard: u32, report: Report) -> bool {
         let permits = Arc::clone(&self.connection_permits);
-        if let Ok(connection_permit) = permits.acquire_owned().await {
-            // Without a queue task, the process ends.
-            let _ = self.events.send(Event::Report {
-                shard,
-                report,
-                _connection_permit: connection_permit,
-            });
-        }
+        let Ok(connection_permit) = permits.try_acquire_owned() else {
+            return false;
+        };
+        let event = Event::Report {
+            shard,
+            report,
+            _connection_permit: connection_permit,
+        };
+        self.events.send(event).is_ok()
     }
 
     /// Returns the handover to the next leader of this Lease, once no grant is in flight.

@@ -22,7 +22,7 @@ use gateway_queue_core::time::Moment;
 use gateway_queue_telemetry::RateLimit;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -35,8 +35,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, warn};
 
 use crate::clock::boot_time;
-use crate::forwarding::limits;
 use crate::forwarding::router::Router;
+use crate::forwarding::{leader_client, limits};
 use crate::metrics::Metrics;
 use crate::queue::handle::Decision;
 use crate::queue::messages::Permit;
@@ -204,10 +204,15 @@ impl RequestContext {
                 };
             }
             if let Some(report) = ForwardedReport::parse(uri.query()) {
-                return Box::pin(self.forwarded_report(report));
+                return Box::pin(future::ready(self.forwarded_report(report)));
             }
             let forwarded = ForwardedRequest::parse(uri.query());
             return Box::pin(self.forwarded(forwarded));
+        }
+        // Of another agent, or of itself: without this, two agents would ask each other for ever.
+        let is_forwarded = request.headers().get(USER_AGENT) == Some(&leader_client::GATEWAY_QUEUE);
+        if is_forwarded && self.context.route.upstream.is_some() {
+            return Box::pin(future::ready(Err(Close)));
         }
         let parameters = request::parse(request.uri().query());
         if parameters.is_ok_and(|parameters| !parameters.shard.is_valid) {
@@ -310,12 +315,16 @@ impl RequestContext {
     }
 
     /// Takes a report that another pod passes on, if this process is this leader.
-    async fn forwarded_report(self, forwarded: ForwardedReport) -> ResponseOrClose {
-        if self.context.route.leads_as(&forwarded.leader) {
-            let ForwardedReport { shard, report, .. } = forwarded;
-            self.context.route.handle.report(shard, report).await;
+    fn forwarded_report(&self, forwarded: ForwardedReport) -> ResponseOrClose {
+        let ForwardedReport {
+            leader,
+            shard,
+            report,
+        } = forwarded;
+        if self.context.route.leads_as(&leader) {
+            self.context.route.handle.report(shard, report);
         }
-        self.probe(&forwarded.leader)
+        self.probe(&leader)
     }
 
     /// Responds to the probe of another pod if this process is this leader.

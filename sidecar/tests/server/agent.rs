@@ -59,6 +59,7 @@ async fn the_upstream_receives_what_any_client_sends() {
         ("shard=7", "shard=7&wait=45"),
         ("shard=7&wait=3600", "shard=7&wait=45"),
         ("shard=x", "wait=45"),
+        ("shard=5&shard=6", "shard=5&wait=45"),
         ("shard=7&wait=1&report=ready", "shard=7&report=ready"),
     ] {
         let client = agent.ask(query).await;
@@ -220,6 +221,28 @@ async fn a_grant_that_arrived_while_the_agent_was_suspended_is_discarded() {
         let _again = upstream.next().await;
         waits(&mut client, Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_request_of_an_agent_is_not_forwarded_again() {
+    let nothing = ReservedPort::new();
+    let relay = Pod::agent(nothing.address, PIECE).await;
+    let agent = Pod::agent(relay.clients, PIECE).await;
+    let _client = agent.ask("shard=1").await;
+    fails(&agent, 3).await;
+    assert_eq!(counted(&relay, "failed").await, 0);
+}
+
+#[tokio::test]
+async fn an_upstream_that_honors_wait_and_then_falls_silent_is_asked_again() {
+    let upstream = ManualServer::start().await;
+    let agent = Pod::agent(upstream.address(), SHORT).await;
+    let mut client = agent.ask("shard=1").await;
+    upstream.next().await.answer(&refusal(0)).await;
+    let _unanswered = upstream.next().await;
+    let again = upstream.next().await;
+    grant(&again);
+    granted(&mut client).await;
 }
 
 #[test]
