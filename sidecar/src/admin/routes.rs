@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{self, Duration};
 
 use gateway_queue_core::leadership::leader_health::Health;
 use gateway_queue_core::leadership::state::Role;
@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -32,7 +32,7 @@ use crate::clock::boot_time;
 use crate::forwarding::limits;
 use crate::forwarding::router::Router;
 
-/// One more connection closes the oldest, unless one ends by itself within [`CROWDED`].
+/// One more connection closes the oldest, once it is older than [`CROWDED`].
 const MAX_CONNECTIONS: usize = 64;
 
 /// Longer than most requests take: those of all pods of a bot may arrive at once.
@@ -78,18 +78,18 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
 async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &CancellationToken) {
     let failures = RateLimit::per_minute();
     let mut connections = JoinSet::new();
-    let mut open = VecDeque::<AbortHandle>::new();
+    let mut open = VecDeque::<(Instant, AbortHandle)>::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
         };
         while connections.try_join_next().is_some() {}
-        open.retain(|connection| !connection.is_finished());
+        open.retain(|(_, connection)| !connection.is_finished());
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                if let Some(suppressed) = failures.allow(Instant::now()) {
+                if let Some(suppressed) = failures.allow(time::Instant::now()) {
                     warn!(error = error.to_string(), suppressed, "accept failed");
                 }
                 sleep(Duration::from_millis(100)).await;
@@ -98,8 +98,10 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &Cancellation
         };
         // Open connections must not keep out the kubelet's probes.
         if open.len() >= MAX_CONNECTIONS
-            && timeout(CROWDED, connections.join_next()).await.is_err()
-            && let Some(oldest) = open.pop_front()
+            && let Some((accepted, _)) = open.front()
+            && let ended = timeout_at(*accepted + CROWDED, connections.join_next())
+            && ended.await.is_err()
+            && let Some((_, oldest)) = open.pop_front()
         {
             oldest.abort();
         }
@@ -118,7 +120,7 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, shutdown: &Cancellation
             // An error means that the client has disconnected; not worth logging.
             let _ = shutdown.run_until_cancelled(serving).await;
         });
-        open.push_back(connection);
+        open.push_back((Instant::now(), connection));
     }
 }
 

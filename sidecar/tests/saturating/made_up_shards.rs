@@ -77,11 +77,12 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
         let mut honest = client();
         let (mut grants, mut filled) = (0, None);
         while grants <= 600
+            || reported.load(Ordering::Relaxed) <= ALL_SHARDS
             || filled.is_none_or(|shards| next.load(Ordering::Relaxed) < shards + EXPIRED)
         {
             assert!(
                 start.elapsed() < RESERVATION_TTL + PATIENCE,
-                "only {next:?} shards"
+                "only {next:?} shards, {reported:?} reports"
             );
             honest
                 .write_all(b"GET /?shard=0 HTTP/1.1\r\nhost: q\r\n\r\n")
@@ -110,7 +111,6 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
     assert_eq!(late.len(), grants, "the log has a line for each grant");
     let (late, unexplained) = (Spread::of(late), Spread::of(unexplained));
     println!("{made_up} shards, {reported} reports, {grants} grants, {peak} KiB");
-    assert!(reported > ALL_SHARDS, "only {reported} reports");
     println!("grants late: {late:?}; not for want of a processor: {unexplained:?}");
     assert!(peak < MEMORY, "{peak} KiB at most, of {MEMORY}");
     for (late_by, limit_ms) in [(unexplained.p99, 5), (unexplained.most, 250)] {
