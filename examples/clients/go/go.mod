@@ -1,6 +1,6 @@
 module bot
 
-go 1.26
+go 1.24.0
 
 require github.com/disgoorg/disgo v0.19.6
 

@@ -16,7 +16,8 @@ import (
 )
 
 func main() {
-	stopped, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	stopped, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	queue := newQueue()
 	client, err := disgo.New(os.Getenv("DISCORD_TOKEN"),
 		bot.WithShardManagerConfigOpts(

@@ -8,6 +8,11 @@ import (
 	"time"
 )
 
+var client = &http.Client{
+	Timeout:       75 * time.Second,
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
 // queue lets each shard identify when a gateway-queue server grants it.
 type queue struct {
 	ctx    context.Context
@@ -41,7 +46,7 @@ func isGranted(ctx context.Context, shardID int) bool {
 	if err != nil {
 		return false
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return false
 	}

@@ -4,9 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export async function waitForIdentify(shard, signal) {
   for (;;) {
     try {
-      const response = await fetch(`http://my-bot/?shard=${shard}&wait=60`, { signal });
+      const url = `http://my-bot/?shard=${shard}&wait=60`;
+      const response = await fetch(url, { signal, redirect: 'error' });
       await response.arrayBuffer(); // Only a complete response is a grant.
-      if (response.ok) return;
+      if (response.status === 200) return;
     } catch {
       signal?.throwIfAborted();
     }

@@ -1,6 +1,7 @@
 import os
 
 import discord
+from discord.backoff import ExponentialBackoff
 from discord.gateway import DiscordWebSocket
 
 from gateway_queue import wait_for_identify
@@ -17,6 +18,12 @@ async def connect_when_granted(cls, client, *, shard_id=None, resume=False, **op
 
 
 DiscordWebSocket.from_client = classmethod(connect_when_granted)
+
+
+# discord.py gives up a wait after a minute, and asks again after a pause that grows to 17 minutes.
+# Meanwhile the other shards do not resume.
+delay = ExponentialBackoff.delay
+ExponentialBackoff.delay = lambda self: min(delay(self), 30)
 
 
 class Bot(discord.AutoShardedClient):

@@ -8,7 +8,8 @@ async def wait_for_identify(shard: int) -> None:
     async with aiohttp.ClientSession() as session:
         while True:
             try:
-                async with session.get(f"http://my-bot/?shard={shard}&wait=60") as response:
+                url = f"http://my-bot/?shard={shard}&wait=60"
+                async with session.get(url, allow_redirects=False) as response:
                     await response.read()  # Only a complete response is a grant.
                     if response.status == 200:
                         return

@@ -35,6 +35,9 @@ final class Queue extends SessionControllerAdapter {
             while (!isGranted(node.getShardInfo().getShardId())) {
                 Thread.sleep(1000);
             }
+            if (!node.isReconnect()) {
+                Thread.sleep(2000); // as JDA itself does after the grant of a lost session
+            }
             try {
                 node.run(true); // true: return before the shard is ready
                 waiting.remove(node);
