@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use testnode::host::packages::{self, Package};
 use testnode::host::process::{self, Logged};
 use testnode::host::{Workspace, files};
@@ -33,8 +33,10 @@ const INSTALLERS: [(&str, &str, &[&str]); 4] = [
     ),
     (
         "python",
-        "pip3",
+        "python3",
         &[
+            "-m",
+            "pip",
             "install",
             "--require-hashes",
             "--target=site",
@@ -49,12 +51,15 @@ pub(crate) fn install(workspace: &Workspace) -> Result<PathBuf> {
     let progress = &workspace.progress;
     let log = |name: &str| workspace.cache.join(format!("clients-{name}.log"));
     packages::ensure(progress, PACKAGES, &log("apt"))?;
+    let node = process::output(process::command("node").arg("--version"))?;
+    check_node(&node)?;
     let examples = cache::read_files(&workspace.root.join("examples/clients"))?;
     // Python's libraries are compiled for its version.
     let python = process::output(process::command("python3").arg("--version"))?;
     let parts = examples.iter().filter(|(name, _)| *name != "README.md");
     let parts = parts.flat_map(|(name, content)| [name.as_bytes(), content.as_slice()]);
-    let key = cache::key(parts.chain([python.as_bytes()]));
+    let how = format!("{INSTALLERS:?}");
+    let key = cache::key(parts.chain([python.as_bytes(), how.as_bytes()]));
     cache::folder(workspace, &key, |folder| {
         for (name, content) in &examples {
             files::replace(&folder.join(name), content, 0o644)?;
@@ -68,6 +73,18 @@ pub(crate) fn install(workspace: &Workspace) -> Result<PathBuf> {
         }
         Ok(())
     })
+}
+
+/// Refuses a Node.js that is older than the libraries need.
+fn check_node(version: &str) -> Result<()> {
+    let major = version.trim().trim_start_matches('v').split('.').next();
+    let major: u32 = major.unwrap_or_default().parse().unwrap_or(0);
+    ensure!(
+        major >= 20,
+        "node is {}, but the clients need Node.js 20 or later. Debian 13 has it",
+        version.trim(),
+    );
+    Ok(())
 }
 
 /// Returns the table of the tests' rows, whose columns are separated by tabs.
@@ -90,6 +107,16 @@ pub(crate) fn table(rows: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_old_node_is_refused() {
+        for version in ["v20.19.4\n", "v24.0.0"] {
+            check_node(version).unwrap();
+        }
+        for version in ["v18.20.4\n", "", "node"] {
+            assert!(check_node(version).is_err(), "{version}");
+        }
+    }
 
     #[test]
     fn the_rows_are_sorted_below_their_names() {
