@@ -134,8 +134,9 @@ pub async fn run_with(
         upstream = upstream.as_ref().map(|upstream| upstream.queue.as_str()),
         queue_address = %queue_port.local_addr()?,
         admin_address = %admin_port.local_addr()?,
-        spacing_ms = ms(config.spacing),
-        start_guard = config.start_guard,
+        // An agent grants nothing.
+        spacing_ms = upstream.is_none().then(|| ms(config.spacing)),
+        start_guard = upstream.is_none().then_some(config.start_guard),
         max_clients,
         version = env!("CARGO_PKG_VERSION"),
         "listening"

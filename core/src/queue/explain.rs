@@ -34,7 +34,7 @@ pub fn message(snapshot: &Snapshot, about: &About) -> Option<String> {
             let upstream = about.upstream.as_deref().unwrap_or_default();
             Some(format!(
                 "The queue at {upstream} does not answer this agent, so requests wait. Check that it \
-                 runs, the name and port in UPSTREAM, and NetworkPolicies."
+                 runs and is not an agent itself, the name and port in UPSTREAM, and NetworkPolicies."
             ))
         }
         Role::Follower | Role::Agent => None,

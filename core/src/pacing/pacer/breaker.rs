@@ -18,7 +18,7 @@ use crate::time::Moment;
 pub struct CrashLooping {
     /// The id of the shard.
     pub shard: u32,
-    /// When it is released; a past moment if it is not held now.
+    /// When it may be granted again; a past moment if it may be granted now.
     pub released_at: Moment,
     /// The number of its waiters that are held.
     pub waiting: usize,
@@ -81,9 +81,15 @@ impl Pacer {
         let shards = self.crash_looping.iter();
         shards.map(move |(shard, ..)| CrashLooping {
             shard,
-            released_at: self.held.until(shard).unwrap_or(Moment::ZERO),
+            released_at: self.may_be_granted_at(shard),
             waiting: self.held.get(shard).map_or(0, BTreeMap::len),
         })
+    }
+
+    fn may_be_granted_at(&self, shard: u32) -> Moment {
+        let limited_until = || self.history.limited_until(shard, Moment::ZERO);
+        let until = self.held.until(shard).or_else(limited_until);
+        until.unwrap_or(Moment::ZERO)
     }
 
     /// Returns the shards with more than 3 invalid sessions within ten minutes, in ascending order.

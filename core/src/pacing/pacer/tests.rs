@@ -222,7 +222,7 @@ fn a_shard_counts_as_crash_looping_until_it_was_not_held_for_a_while() {
     };
     assert!(pacer.crash_looping().eq([held(at(100.0), 2)]));
     pacer.advance(at(100.0));
-    assert!(pacer.crash_looping().eq([held(Moment::ZERO, 0)]));
+    assert!(pacer.crash_looping().eq([held(at(100.0), 0)]));
     assert_eq!(grants(&mut pacer, at(100.0)), [7]);
     assert!(pacer.crash_looping().eq([held(at(105.0), 1)]));
     assert_eq!(grants(&mut pacer, at(105.0)), [7]);
