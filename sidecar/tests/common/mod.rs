@@ -230,15 +230,20 @@ pub(crate) fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// Reads one response with a Content-Length: its head in lower case, and its body.
-pub(crate) fn answer(stream: &mut TcpStream) -> (String, String) {
+/// Reads the head of one response, in lower case.
+pub(crate) fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).unwrap();
         head.push(byte[0]);
     }
-    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    String::from_utf8(head).unwrap().to_ascii_lowercase()
+}
+
+/// Reads one response with a Content-Length: its head in lower case, and its body.
+pub(crate) fn answer(stream: &mut TcpStream) -> (String, String) {
+    let head = head(stream);
     let (_, rest) = head.split_once("content-length: ").unwrap();
     let mut body = vec![0; rest.split_once("\r\n").unwrap().0.parse().unwrap()];
     stream.read_exact(&mut body).unwrap();

@@ -217,7 +217,7 @@ async fn a_grant_that_arrived_while_the_agent_was_suspended_is_discarded() {
         let request = upstream.next().await;
         grant(&request);
         agent.stall();
-        // The upstream is asked again, and does not answer.
+        // The agent asks again, and gets no answer.
         let _again = upstream.next().await;
         waits(&mut client, Duration::from_millis(5)).await;
     }

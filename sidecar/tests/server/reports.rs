@@ -1,22 +1,16 @@
 //! Clients that report what happened to their shards, and shards that are granted too often.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{Server, answer, closed_silently, granted, waits};
+use crate::common::{Server, answer, closed_silently, granted, head, waits};
 
 /// Reads a response without content: its head in lower case.
 fn no_content(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let head = head(stream);
     assert!(head.starts_with("http/1.1 204 no content\r\n"), "{head}");
     head
 }

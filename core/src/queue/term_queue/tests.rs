@@ -238,30 +238,19 @@ fn a_report_is_exported_by_a_leader_and_dropped_without_the_right_to_grant() {
 
 #[test]
 fn shards_with_many_invalid_sessions_are_published_for_as_long_as_they_count() {
+    let published = |queue: &TermQueue| queue.published_state("a").entry.invalid_session_shards;
     let mut queue = TermQueue::new(config(), leads(1, at(3600)), Current::None, at(0));
     for n in 0..4 {
         let now = at(n * 60);
-        assert!(
-            queue
-                .published_state("a")
-                .entry
-                .invalid_session_shards
-                .is_empty()
-        );
+        assert_eq!(published(&queue), [0; 0]);
         queue.offer(WaiterId(n), 7, now, now);
         let (grant, _) = queue.grant(now).unwrap();
         queue.written(&grant, now);
         queue.report(7, Report::InvalidSession, now);
     }
-    assert_eq!(queue.published_state("a").entry.invalid_session_shards, [7]);
+    assert_eq!(published(&queue), [7]);
     assert_eq!(queue.wake_at(at(180)), Some(at(600)));
     assert_eq!(queue.grant(at(600)), None);
-    assert!(
-        queue
-            .published_state("a")
-            .entry
-            .invalid_session_shards
-            .is_empty()
-    );
+    assert_eq!(published(&queue), [0; 0]);
     assert_eq!(queue.wake_at(at(600)), None);
 }
