@@ -57,7 +57,8 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
         // Also after a failure: the scope waits for the clients, which otherwise never end.
         let end = SetOnDrop(&over);
         let samples = scope.spawn(|| processor::watch(process, &over));
-        for _ in 0..16 {
+        // As many of each, so that neither kind is late on a slow machine.
+        for _ in 0..8 {
             scope.spawn(|| {
                 // Lowers this thread only: the queue has the processor when it needs it.
                 setpriority_process(None, 19).unwrap();
@@ -66,14 +67,14 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
                     come_and_go(&mut client, next.fetch_add(1, Ordering::Relaxed));
                 }
             });
+            scope.spawn(|| {
+                setpriority_process(None, 19).unwrap();
+                let mut client = client();
+                while !over.load(Ordering::Relaxed) {
+                    report(&mut client, reported.fetch_add(1, Ordering::Relaxed));
+                }
+            });
         }
-        scope.spawn(|| {
-            setpriority_process(None, 19).unwrap();
-            let mut client = client();
-            while !over.load(Ordering::Relaxed) {
-                report(&mut client, reported.fetch_add(1, Ordering::Relaxed));
-            }
-        });
         let mut honest = client();
         let (mut grants, mut filled) = (0, None);
         while grants <= 600
