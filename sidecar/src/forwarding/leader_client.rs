@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_queue_core::leadership::state::Leader;
-use gateway_queue_core::protocol::GRANT;
 use gateway_queue_core::protocol::peer::Question;
 use gateway_queue_core::protocol::refusal::Refusal;
 use gateway_queue_core::protocol::request::Parameters;
+use gateway_queue_core::protocol::{GRANT, USER_AGENT};
 use gateway_queue_telemetry::chain;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderValue, USER_AGENT};
-use hyper::{Request, StatusCode};
+use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::{TcpStream, lookup_host};
@@ -39,9 +38,6 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many names are resolved at a time. A lookup takes a thread until its end, also if nothing
 /// waits for it any more.
 static LOOKUPS: Semaphore = Semaphore::const_new(4);
-
-/// The user agent of the requests of one process to another.
-pub(crate) const GATEWAY_QUEUE: HeaderValue = HeaderValue::from_static("gateway-queue");
 
 /// No grant, refusal or limits are longer.
 const MAX_BODY_BYTES: usize = 4096;
@@ -130,8 +126,8 @@ pub(crate) async fn exchange(
     let stream = connect(authority).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(target)
-        .header(HOST, authority)
-        .header(USER_AGENT, GATEWAY_QUEUE)
+        .header(header::HOST, authority)
+        .header(header::USER_AGENT, USER_AGENT)
         .body(Empty::<Bytes>::new())?;
     let answer = async {
         let response = sender.send_request(request).await?;

@@ -20,8 +20,8 @@ const SHARDS_MEMORY_BYTES: u64 = reservations::MAX_RESERVATIONS as u64
     * reservations::RESERVATION_BYTES
     + shard_history::HISTORY_BYTES;
 
-/// Memory of this process and the kernel per client: the longest head and the longest data
-/// sent ahead. A usual client takes a third of it.
+/// Memory of this process and the kernel per connection. One that waits takes a tenth of it, and
+/// one that sends the longest head a third; a connection to another process takes all of it.
 const CLIENT_MEMORY_BYTES: u64 = 32 << 10;
 
 /// The limits of the system on this process; none if unlimited.

@@ -2,7 +2,9 @@
 
 pub(crate) mod capacity;
 pub(crate) mod cgroup;
-pub(crate) mod framing;
-pub(crate) mod gate;
+mod connection;
+mod handler;
 pub mod http;
 pub(crate) mod listen;
+mod response;
+mod socket;
