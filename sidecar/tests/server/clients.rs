@@ -107,7 +107,7 @@ fn a_connection_serves_successive_and_pipelined_requests() {
 }
 
 #[test]
-fn a_request_that_hyper_would_answer_by_itself_closes_the_connection() {
+fn an_invalid_request_closes_the_connection_without_a_response() {
     let server = Server::start(&[]);
     granted(&mut server.ask(0));
     let mut waiting = server.ask(1);

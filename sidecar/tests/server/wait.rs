@@ -110,7 +110,7 @@ fn a_malformed_parameter_is_named() {
 fn on_one_connection_only_the_request_that_opted_in_is_refused() {
     let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
     granted(&mut server.ask(0));
-    // Pipelined: refused, then nonsense that hyper would answer with 400.
+    // Pipelined: refused, then nonsense that other servers answer with 400.
     let mut client =
         server.send(b"GET /?shard=0&wait=0 HTTP/1.1\r\nhost: q\r\n\r\nnonsense\r\n\r\n");
     refused(&mut client);
