@@ -30,9 +30,18 @@ pub struct Applier {
     pub events: EventRecorder,
 }
 
+/// The children that were created for a new GatewayQueue: the kind and UID of each.
+type Created = Vec<(Kind, String)>;
+
 impl Applier {
     /// Applies the `children` that differ from the desired state, and deletes those that are
     /// no longer desired.
+    ///
+    /// The children of a new GatewayQueue are created without reading whether they exist: that
+    /// would double the requests, and the API server rejects what exists. Then what was created
+    /// is deleted, because nothing is created next to an object that the GatewayQueue does not
+    /// own, nor a Lease that says that there was never a leader next to a Deployment; and
+    /// everything is read.
     ///
     /// # Errors
     /// If a call fails; a rejection is part of the result.
@@ -43,7 +52,35 @@ impl Applier {
         owner: &Owner,
         now: Instant,
     ) -> Result<Applied, Error> {
-        let states = children.iter().map(|child| self.state_of(child, owner));
+        if queue.status.is_some() || !self.token_claims.is_new(queue) {
+            return self.walk(queue, children, owner, now, None).await;
+        }
+        let mut created = Created::new();
+        let new = Some(&mut created);
+        match self.walk(queue, children, owner, now, new).await {
+            Err(error) if error.is_conflict() => {}
+            result => return result,
+        }
+        for (kind, uid) in created.into_iter().rev() {
+            self.delete(kind, owner, Some(&uid)).await?;
+        }
+        self.walk(queue, children, owner, now, None).await
+    }
+
+    /// Applies and deletes children. Those that are created are added to `new`, if the
+    /// GatewayQueue is new: children that are not cached are then created without reading them.
+    async fn walk(
+        &self,
+        queue: &GatewayQueue,
+        children: &[Child],
+        owner: &Owner,
+        now: Instant,
+        mut new: Option<&mut Created>,
+    ) -> Result<Applied, Error> {
+        let is_new = new.is_some();
+        let states = children
+            .iter()
+            .map(|child| self.state_of(child, owner, now, is_new));
         let states = try_join_all(states).await?;
         let mut applied = Applied::new(Outcome::Applied);
         let with_state = |wanted: fn(&ChildState) -> bool| {
@@ -57,7 +94,12 @@ impl Applier {
             // Nothing is created next to an object that this GatewayQueue does not own. What
             // exists is still updated: a queue may have to give up its token.
             let is_ours = |state: &ChildState| {
-                matches!(state, ChildState::Drifted { .. } | ChildState::UpToDate)
+                matches!(
+                    state,
+                    ChildState::Drifted { .. }
+                        | ChildState::Unobserved { .. }
+                        | ChildState::UpToDate
+                )
             };
             if !with_state(is_ours).any(|kind| kind == Kind::Deployment) {
                 return Ok(applied);
@@ -76,9 +118,13 @@ impl Applier {
         for (child, state) in children.iter().zip(states) {
             let version = match &state {
                 ChildState::Terminating | ChildState::UpToDate | ChildState::Foreign => continue,
+                ChildState::Unobserved { until } => {
+                    applied.recheck_at(*until);
+                    continue;
+                }
                 ChildState::WrongToken { uid } => {
-                    self.delete(&mut applied, child.kind, owner, uid.as_deref())
-                        .await?;
+                    let deleted = self.delete(child.kind, owner, uid.as_deref()).await;
+                    applied.keep_rejection(deleted, child.kind)?;
                     continue;
                 }
                 ChildState::Drifted { version, .. } => version.as_deref(),
@@ -88,14 +134,18 @@ impl Applier {
                 self.drift_backoff
                     .not_before(owner, child.kind, &child.hash, version, now);
             if let Some(at) = not_before {
-                applied.revert_at(at);
+                applied.recheck_at(at);
                 continue;
             }
             let first = (never_led && child.kind == Kind::Lease).then_some(&queue.spec);
-            let written = self.write(child, owner, &state, first).await;
+            let written = self.write(child, owner, &state, first, is_new).await;
             let Some(response) = applied.keep_rejection(written, child.kind)? else {
                 continue;
             };
+            if let (ChildState::Missing, Some(created)) = (&state, new.as_deref_mut()) {
+                let uid = response.as_ref().and_then(|response| response.uid.clone());
+                created.extend(uid.map(|uid| (child.kind, uid)));
+            }
             let (namespace, name) = (&owner.namespace, &owner.name);
             let kind = child.kind.as_str();
             tracing::info!(namespace, queue = name, kind, "applied");
@@ -108,13 +158,13 @@ impl Applier {
             if children.iter().any(|child| child.kind == kind) {
                 continue;
             }
-            if let Some(leftover) = self.leftover(kind, owner).await? {
+            if let Some(leftover) = self.leftover(kind, owner, is_new).await? {
                 // A newer GatewayQueue of the name may use it.
                 if is_orphan(owner, &leftover) && !self.requests.is_current(owner).await? {
                     continue;
                 }
-                self.delete(&mut applied, kind, owner, leftover.uid.as_deref())
-                    .await?;
+                let deleted = self.delete(kind, owner, leftover.uid.as_deref()).await;
+                applied.keep_rejection(deleted, kind)?;
             }
             if applied.error.is_none() {
                 self.drift_backoff.forget(owner, kind);
@@ -123,32 +173,34 @@ impl Applier {
         Ok(applied)
     }
 
-    async fn delete(
-        &self,
-        applied: &mut Applied,
-        kind: Kind,
-        owner: &Owner,
-        uid: Option<&str>,
-    ) -> Result<(), Error> {
-        let deleted = self.requests.delete(kind, owner, uid).await;
-        if applied.keep_rejection(deleted, kind)?.is_some() {
-            // If it is created again, no other client has deleted it.
-            self.drift_backoff.forget(owner, kind);
-            self.drift_backoff.note_missing(owner, kind);
-            let (namespace, name) = (&owner.namespace, &owner.name);
-            tracing::info!(namespace, queue = name, kind = kind.as_str(), "deleted");
-        }
+    async fn delete(&self, kind: Kind, owner: &Owner, uid: Option<&str>) -> Result<(), Error> {
+        self.requests.delete(kind, owner, uid).await?;
+        // If it is created again, no other client has deleted it.
+        self.drift_backoff.forget(owner, kind);
+        self.drift_backoff.note_missing(owner, kind);
+        let (namespace, name) = (&owner.namespace, &owner.name);
+        tracing::info!(namespace, queue = name, kind = kind.as_str(), "deleted");
         Ok(())
     }
 
     /// The object of a kind that is not desired and that the operator created. If the cache
-    /// has none, the API server is asked once: it may lack the operator's label.
-    async fn leftover(&self, kind: Kind, owner: &Owner) -> Result<Option<ObjectMeta>, Error> {
+    /// has none, the API server is asked once, unless the GatewayQueue is new: the object may
+    /// lack the operator's label.
+    async fn leftover(
+        &self,
+        kind: Kind,
+        owner: &Owner,
+        is_new: bool,
+    ) -> Result<Option<ObjectMeta>, Error> {
         let cached = self.caches.metadata(kind, owner);
         if cached.is_some() || self.drift_backoff.is_missing(owner, kind) {
             return Ok(cached.filter(|cached| is_leftover(owner, cached)));
         }
-        let found = self.requests.find(kind, owner).await?;
+        let found = if is_new {
+            None
+        } else {
+            self.requests.find(kind, owner).await?
+        };
         let found = found.filter(|found| is_leftover(owner, found));
         if found.is_none() {
             self.drift_backoff.note_missing(owner, kind);
@@ -157,11 +209,25 @@ impl Applier {
     }
 
     /// The state of a child. If the cache does not have it, the API server is asked: the
-    /// cache may lag behind, and does not contain objects without the operator's label.
-    async fn state_of(&self, child: &Child, owner: &Owner) -> Result<ChildState, Error> {
-        let observed = match self.caches.metadata(child.kind, owner) {
-            Some(observed) => Some(observed),
-            None => self.requests.find(child.kind, owner).await?,
+    /// cache may lag behind, and does not contain objects without the operator's label. It is
+    /// not asked about a child that was applied a moment ago, or of a new GatewayQueue.
+    async fn state_of(
+        &self,
+        child: &Child,
+        owner: &Owner,
+        now: Instant,
+        is_new: bool,
+    ) -> Result<ChildState, Error> {
+        let Child { kind, hash, .. } = child;
+        let cached = self.caches.metadata(*kind, owner);
+        if cached.is_some() {
+            self.drift_backoff.observed(owner, *kind);
+        } else if let Some(until) = self.drift_backoff.unobserved_until(owner, *kind, hash, now) {
+            return Ok(ChildState::Unobserved { until });
+        }
+        let observed = match cached {
+            None if !is_new => self.requests.find(*kind, owner).await?,
+            cached => cached,
         };
         let state = self.state(child, owner, observed.as_ref());
         let adopts = matches!(
@@ -188,12 +254,15 @@ impl Applier {
         owner: &Owner,
         state: &ChildState,
         never_led: Option<&GatewayQueueSpec>,
+        is_new: bool,
     ) -> Result<Option<ObjectMeta>, Error> {
         let written = match (state, never_led) {
             (ChildState::Drifted { uid, .. }, _) => {
                 self.requests.revert(child, owner, uid.as_deref()).await
             }
             (_, Some(spec)) => self.requests.create_first_lease(owner, spec).await,
+            // After a conflict, `apply` reads all children.
+            (_, None) if is_new => self.requests.create(child, owner).await,
             (_, None) => match self.requests.create(child, owner).await {
                 // Another operator was faster, or an earlier call of ours that timed out.
                 Err(error) if error.is_conflict() && self.is_ours(child, owner).await? => {

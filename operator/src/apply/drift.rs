@@ -9,6 +9,7 @@
 //! again would change nothing, so it is accepted.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -42,6 +43,11 @@ pub enum ChildState {
         edited: bool,
         /// Its observed version.
         version: Option<String>,
+    },
+    /// It was applied a moment ago, and its watch has not returned it yet.
+    Unobserved {
+        /// When to read it, if the watch does not return it before.
+        until: Instant,
     },
     /// It is as desired.
     UpToDate,

@@ -47,6 +47,8 @@ struct LastApply {
     /// The reverts in a row.
     count: u32,
     at: Instant,
+    /// Whether its watch has returned the child since.
+    is_observed: bool,
     /// The fields that admission rewrote.
     rewritten: BTreeSet<Deviation>,
 }
@@ -132,10 +134,33 @@ impl DriftBackoff {
             over: version.map(str::to_owned),
             count,
             at: now,
+            is_observed: false,
             rewritten,
         };
         state.last.insert(key(owner, kind), last);
         report
+    }
+
+    /// Records that the watch of a child has returned it.
+    pub fn observed(&self, owner: &Owner, kind: Kind) {
+        if let Some(last) = lock(&self.state).last.get_mut(&key(owner, kind)) {
+            last.is_observed = true;
+        }
+    }
+
+    /// Returns until when the watch may take to return a child that was applied a moment ago; none
+    /// if it has returned it since, or takes too long.
+    pub fn unobserved_until(
+        &self,
+        owner: &Owner,
+        kind: Kind,
+        hash: &str,
+        now: Instant,
+    ) -> Option<Instant> {
+        let state = lock(&self.state);
+        let last = state.of(owner, kind, hash)?;
+        let until = last.at + WATCH_DELAY;
+        (!last.is_observed && now < until).then_some(until)
     }
 
     /// Returns the fields of a child that admission is known to rewrite: applying again changes
@@ -285,6 +310,24 @@ mod tests {
         }
         let late = after(start, 900);
         assert_eq!(drift_backoff.apply("m", EDITED, late), Report::Reverted(1));
+    }
+
+    #[test]
+    fn a_child_is_unobserved_until_its_watch_returns_it_or_takes_too_long() {
+        let (drift_backoff, start) = (DriftBackoff::default(), Instant::now());
+        let until = |hash, seconds| {
+            let now = after(start, seconds);
+            drift_backoff.unobserved_until(&owner(), Kind::Service, hash, now)
+        };
+        assert_eq!(until("m", 0), None);
+        drift_backoff.apply("m", NEW, start);
+        assert_eq!(until("m", 4), Some(after(start, 5)));
+        assert_eq!((until("m", 5), until("new", 4)), (None, None));
+        drift_backoff.observed(&owner(), Kind::Service);
+        assert_eq!(until("m", 4), None);
+        // It was deleted, and is applied again.
+        drift_backoff.apply("m", NEW, after(start, 4));
+        assert_eq!(until("m", 4), Some(after(start, 9)));
     }
 
     fn label(value: &str) -> BTreeSet<Deviation> {

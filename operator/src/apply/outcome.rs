@@ -35,8 +35,9 @@ pub struct Applied {
     pub outcome: Outcome,
     /// A rejected call, to be retried.
     pub error: Option<Error>,
-    /// When to revert a child that another client keeps changing.
-    pub revert_at: Option<Instant>,
+    /// When to recheck a child: another client keeps changing it, or its watch has not returned
+    /// it yet.
+    pub recheck_at: Option<Instant>,
     /// Whether a child got the operator's label, without which no store has it. Its watch
     /// will report it.
     pub labelled: bool,
@@ -48,7 +49,7 @@ impl Applied {
         Self {
             outcome,
             error: None,
-            revert_at: None,
+            recheck_at: None,
             labelled: false,
         }
     }
@@ -87,7 +88,7 @@ impl Applied {
         Ok(None)
     }
 
-    pub(super) fn revert_at(&mut self, at: Instant) {
-        self.revert_at = self.revert_at.into_iter().chain([at]).min();
+    pub(super) fn recheck_at(&mut self, at: Instant) {
+        self.recheck_at = self.recheck_at.into_iter().chain([at]).min();
     }
 }

@@ -99,12 +99,16 @@ impl TokenClaims {
         (oldest != own).then(|| oldest.name.clone())
     }
 
+    /// Whether the creation of this GatewayQueue was observed.
+    pub fn is_new(&self, queue: &GatewayQueue) -> bool {
+        lock(&self.state).is_new(queue)
+    }
+
     /// Whether no other queue can have granted recently with the token of this GatewayQueue: its
     /// creation was observed, no other one names the token, and none gave it up recently.
     pub fn is_fresh(&self, queue: &GatewayQueue, now: Instant) -> bool {
         let state = lock(&self.state);
-        let born = queue.metadata.uid.as_ref();
-        if !born.is_some_and(|uid| state.born.contains(uid)) {
+        if !state.is_new(queue) {
             return false;
         }
         let Some((place, _)) = state.places.get(&name_of(queue)) else {
@@ -126,6 +130,11 @@ impl TokenClaims {
 }
 
 impl State {
+    fn is_new(&self, queue: &GatewayQueue) -> bool {
+        let uid = queue.metadata.uid.as_ref();
+        uid.is_some_and(|uid| self.born.contains(uid))
+    }
+
     fn saw(&mut self, queue: &Stored, now: Instant) -> Vec<Name> {
         let name = name_of(queue);
         if let Some(listed) = &mut self.listed {

@@ -100,7 +100,7 @@ impl Context {
             (_, Leader::Pod { until, .. }) => Some(until),
             _ => None,
         };
-        let recheck = recheck.into_iter().chain(applied.revert_at).min();
+        let recheck = recheck.into_iter().chain(applied.recheck_at).min();
         Ok(recheck.map_or_else(Action::await_change, |at| {
             Action::requeue(at.saturating_duration_since(now))
         }))

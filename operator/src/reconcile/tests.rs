@@ -26,6 +26,7 @@ use api_server::{Admission, ApiServer};
 
 mod admission;
 mod api_server;
+mod creation;
 mod failures;
 mod leadership;
 mod logging;
@@ -307,11 +308,16 @@ async fn what_others_wrote_into_the_status_is_overwritten_once() {
 }
 
 #[tokio::test]
-async fn a_cache_that_lags_behind_costs_a_read_and_no_write() {
+async fn a_cache_that_lags_behind_costs_reads_after_seconds_and_no_write() {
+    let start = Instant::now();
     let mut operator = Operator::new(json!({}));
-    operator.reconcile().await.unwrap();
+    operator.reconcile_at(start).await;
     operator.take_calls();
-    operator.reconcile().await.unwrap();
+    let action = operator.reconcile_at(after(start, 1)).await;
+    assert_eq!(operator.take_calls(), []);
+    assert_eq!(action, Action::requeue(Duration::from_secs(4)));
+    operator.reconcile_at(after(start, 5)).await;
+    assert_eq!(operator.take_calls().len(), 6);
     assert_eq!(operator.take_writes(), [""; 0]);
 }
 
