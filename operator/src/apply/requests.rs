@@ -13,7 +13,7 @@ use kube::core::Status;
 use serde_json::{Value, json};
 
 use crate::MANAGER;
-use crate::api::{GatewayQueue, GatewayQueueSpec, GatewayQueueStatus};
+use crate::api::{GatewayQueue, GatewayQueueSpec, GatewayQueueStatus, Stored};
 use crate::desired::{Child, Kind, Owner, first_lease};
 use crate::metrics::{Metrics, Verb};
 
@@ -213,7 +213,8 @@ impl Requests {
         owner: &Owner,
         status: &GatewayQueueStatus,
     ) -> Result<(), Error> {
-        let api: Api<GatewayQueue> = Api::namespaced(self.client.clone(), &owner.namespace);
+        // Its spec may be unreadable.
+        let api: Api<Stored> = Api::namespaced(self.client.clone(), &owner.namespace);
         let request = || {
             format!(
                 "write the status of GatewayQueue {}/{}",

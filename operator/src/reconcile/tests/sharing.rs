@@ -191,6 +191,9 @@ async fn an_unreadable_queue_is_reported_once_and_not_changed() {
     let mut operator = Operator::new(json!({}));
     let metadata = json!({"name": "my-bot", "namespace": "shop", "uid": "0001", "generation": 7});
     let mut object = json!({"metadata": metadata, "spec": {"port": "x"}});
+    // The response to a write contains the spec.
+    let existing = object.clone();
+    operator.api().objects.insert(STATUS.to_owned(), existing);
     let broken = Arc::new(serde_json::from_value(object.clone()).unwrap());
     reconcile(broken, Arc::clone(&operator.context))
         .await
