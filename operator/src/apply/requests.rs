@@ -198,7 +198,7 @@ impl Requests {
         self.timed(
             Verb::Patch,
             request,
-            api.patch(&owner.name, parameters, patch),
+            api.patch_metadata(&owner.name, parameters, patch),
         )
         .await
         .map(|object| object.metadata)
