@@ -33,6 +33,10 @@ use crate::{BoxError, admin, leader_election};
 /// How long reconciles may run after a signal: less than the 30 s that Kubernetes gives a pod.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// By default, there is one for each CPU of the node. The allocator gives each thread memory of its
+/// own, of which a part stays unused.
+const WORKER_THREADS: usize = 2;
+
 /// Targets of kube that repeat what the operator logs with its cause: each failed call, and
 /// each failing watch once.
 const REPETITIVE: [&str; 2] = ["kube_client::client::builder", "kube_runtime::watcher"];
@@ -51,6 +55,7 @@ pub fn run(settings: Settings) -> Result<(), BoxError> {
     };
     gateway_queue_telemetry::start(format, &settings.log_filter, &REPETITIVE)?;
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()?
         .block_on(serve(settings))
