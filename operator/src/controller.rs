@@ -24,7 +24,7 @@ pub const CONCURRENCY: u16 = 8;
 
 /// A change causes several events, one for each child. One reconcile handles them together,
 /// after the caches have been updated.
-const DEBOUNCE: Duration = Duration::from_millis(100);
+const DEBOUNCE: Duration = Duration::from_millis(50);
 
 /// Returns the controller of one namespace, or of all. It ends after `stop`, when the running
 /// reconciles have finished. `listed` is called once, when the GatewayQueues have been listed:
