@@ -44,7 +44,7 @@ pub fn controller(
         .metrics
         .watch_queues(queues.clone(), context.is_leader.clone());
     let config = watcher::Config::default();
-    let changes = watch_stream(scope, scope.api(), &(), config, writer, |_| {})
+    let changes = watch_stream(scope, scope.api(), &(), config, writer)
         .inspect(move |event| {
             note_tokens(&noting.applier.token_claims, event, &trigger);
             if matches!(event, Event::InitDone)

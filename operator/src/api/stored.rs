@@ -51,6 +51,7 @@ impl From<Raw> for Stored {
             spec,
             status,
         } = raw;
+        let metadata = trimmed(metadata);
         // A status that does not fit is replaced.
         let status = serde_json::from_value(status).unwrap_or_default();
         let spec = match spec {
@@ -71,6 +72,21 @@ impl From<Raw> for Stored {
                 error: format!("spec.{}: {}", error.path(), error.inner()),
             })),
         }
+    }
+}
+
+/// The metadata without the fields that the operator does not read. The managed fields alone take
+/// more memory than the rest of the object.
+fn trimmed(metadata: ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        resource_version: metadata.resource_version,
+        generation: metadata.generation,
+        creation_timestamp: metadata.creation_timestamp,
+        deletion_timestamp: metadata.deletion_timestamp,
+        ..ObjectMeta::default()
     }
 }
 

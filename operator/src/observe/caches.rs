@@ -5,25 +5,24 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use futures::{FutureExt as _, TryFutureExt as _};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt as _;
-use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::store::{Writer, WriterDropped};
 use kube::runtime::reflector::{ObjectRef, Store, store};
 
-use crate::desired::{INSTANCE, Kind, Owner};
+use crate::desired::{Kind, Owner};
+use crate::observe::child::ObservedChild;
+use crate::observe::deployment::ObservedDeployment;
+use crate::observe::lease::ObservedLease;
 use crate::observe::lease_observer::LeaseObserver;
+use crate::observe::pod::ObservedPod;
 
 /// The observed objects. Of most kinds, only the metadata is kept.
 #[derive(Clone)]
 pub struct Caches {
-    metadata: HashMap<Kind, Store<PartialObjectMeta>>,
-    leases: Store<Lease>,
-    deployments: Store<Deployment>,
-    pods: Store<Pod>,
+    metadata: HashMap<Kind, Store<ObservedChild>>,
+    leases: Store<ObservedLease>,
+    deployments: Store<ObservedDeployment>,
+    pods: Store<ObservedPod>,
     /// When each Lease changed.
     pub lease_observer: Arc<LeaseObserver>,
 }
@@ -31,10 +30,10 @@ pub struct Caches {
 /// What fills [`Caches`].
 #[allow(missing_docs, reason = "one for each cache")]
 pub struct Writers {
-    pub metadata: HashMap<Kind, Writer<PartialObjectMeta>>,
-    pub leases: Writer<Lease>,
-    pub deployments: Writer<Deployment>,
-    pub pods: Writer<Pod>,
+    pub metadata: HashMap<Kind, Writer<ObservedChild>>,
+    pub leases: Writer<ObservedLease>,
+    pub deployments: Writer<ObservedDeployment>,
+    pub pods: Writer<ObservedPod>,
 }
 
 impl Caches {
@@ -46,7 +45,7 @@ impl Caches {
         let metadata = Kind::ALL
             .iter()
             .filter(|kind| !matches!(kind, Kind::Lease | Kind::Deployment))
-            .map(|kind| (*kind, Writer::new(kind.resource())));
+            .map(|kind| (*kind, Writer::new(*kind)));
         let writers = Writers {
             metadata: metadata.collect(),
             leases: lease_writer,
@@ -84,48 +83,46 @@ impl Caches {
     /// The metadata of a child with the operator's label.
     pub fn metadata(&self, kind: Kind, owner: &Owner) -> Option<ObjectMeta> {
         match kind {
-            Kind::Lease => self.lease(owner).map(|lease| lease.metadata.clone()),
+            Kind::Lease => self.lease(owner).map(|lease| lease.metadata.parsed()),
             Kind::Deployment => self
                 .deployment(owner)
-                .map(|deployment| deployment.metadata.clone()),
+                .map(|deployment| deployment.metadata.parsed()),
             kind => {
                 let store = self.metadata.get(&kind)?;
-                let name = ObjectRef::new_with(&owner.name, kind.resource());
+                let name = ObjectRef::new_with(&owner.name, kind);
                 let object = store.get(&name.within(&owner.namespace))?;
-                Some(object.metadata.clone())
+                Some(object.metadata.parsed())
             }
         }
     }
 
     /// The Deployment of a GatewayQueue.
-    pub fn deployment(&self, owner: &Owner) -> Option<Arc<Deployment>> {
+    pub fn deployment(&self, owner: &Owner) -> Option<Arc<ObservedDeployment>> {
         let name = ObjectRef::new(&owner.name).within(&owner.namespace);
         self.deployments.get(&name)
     }
 
     /// The Lease of a GatewayQueue.
-    pub fn lease(&self, owner: &Owner) -> Option<Arc<Lease>> {
+    pub fn lease(&self, owner: &Owner) -> Option<Arc<ObservedLease>> {
         let name = ObjectRef::new(&owner.name).within(&owner.namespace);
         self.leases.get(&name)
     }
 
     /// The pods of a GatewayQueue.
-    pub fn pods(&self, owner: &Owner) -> Vec<Arc<Pod>> {
-        let mut pods = self.pods.state();
-        pods.retain(|pod| {
+    pub fn pods(&self, owner: &Owner) -> Vec<Arc<ObservedPod>> {
+        self.pods.state_filter(|pod| {
             pod.metadata.namespace.as_ref() == Some(&owner.namespace)
-                && pod.labels().get(INSTANCE) == Some(&owner.name)
-        });
-        pods
+                && pod.instance() == Some(owner.name.as_str())
+        })
     }
 
     /// The Deployments of all GatewayQueues.
-    pub fn all_deployments(&self) -> Vec<Arc<Deployment>> {
+    pub fn all_deployments(&self) -> Vec<Arc<ObservedDeployment>> {
         self.deployments.state()
     }
 
     /// The pods of all GatewayQueues.
-    pub fn all_pods(&self) -> Vec<Arc<Pod>> {
+    pub fn all_pods(&self) -> Vec<Arc<ObservedPod>> {
         self.pods.state()
     }
 }

@@ -1,18 +1,10 @@
 //! Which pod leads a queue, according to its Lease. Pure: time is an argument.
 
-use std::time::{Duration, Instant};
-
-use k8s_openapi::api::coordination::v1::Lease;
+use std::time::Instant;
 
 use crate::api::{ConditionType, GatewayQueueStatus, Reason};
+use crate::observe::lease::ObservedLease;
 use crate::observe::lease_observer::Seen;
-
-/// The longest time without a renewal, whatever the Lease says.
-const MAX_LEASE: Duration = Duration::from_secs(30);
-
-/// The time that a follower needs to acquire a free Lease. To report a queue without a leader
-/// earlier would be out of date when it is read.
-const HANDOVER: Duration = Duration::from_secs(2);
 
 /// The leader of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +28,7 @@ pub enum Leader {
 /// Returns the leader at `now`, by a Lease that was last observed to change at `seen`, or that
 /// was first observed now. `before` is the existing status.
 pub fn leader(
-    lease: Option<&Lease>,
+    lease: Option<&ObservedLease>,
     seen: Option<Seen>,
     before: Option<&GatewayQueueStatus>,
     now: Instant,
@@ -45,30 +37,24 @@ pub fn leader(
         since: now,
         changed: false,
     });
-    let spec = lease.and_then(|lease| lease.spec.as_ref());
-    let holder = spec
-        .and_then(|spec| spec.holder_identity.as_deref())
-        .filter(|holder| !holder.is_empty());
-    let Some(holder) = holder else {
+    let Some(lease) = lease else {
+        return Leader::None;
+    };
+    let until = lease.leaderless_at(since);
+    let is_in_time = now < until;
+    let Some(holder) = lease.holder() else {
         let last = before.and_then(|status| status.leader.clone());
-        let until = since + HANDOVER;
         return match last {
-            Some(name) if lease.is_some() && changed && now < until => Leader::Pod { name, until },
+            Some(name) if changed && is_in_time => Leader::Pod { name, until },
             _ => Leader::None,
         };
     };
     // The name of a pod, and a suffix for each of its starts.
     let name = holder.rsplit_once('_').map_or(holder, |(pod, _)| pod);
     let name = name.to_owned();
-    let duration = spec
-        .and_then(|spec| spec.lease_duration_seconds)
-        .and_then(|seconds| u64::try_from(seconds).ok())
-        .map_or(MAX_LEASE, Duration::from_secs)
-        .min(MAX_LEASE);
-    let until = since + duration + HANDOVER;
     // An operator that has just started does not treat a Lease as alive that the status
     // reports as expired.
-    if now < until && (changed || !was_lost(before)) {
+    if is_in_time && (changed || !was_lost(before)) {
         Leader::Pod { name, until }
     } else {
         Leader::Lost { name }
@@ -87,11 +73,11 @@ mod tests {
     use super::*;
     use crate::testing::after;
 
-    fn lease(spec: Value) -> Lease {
+    fn lease(spec: Value) -> ObservedLease {
         serde_json::from_value(json!({"metadata": {"name": "my-bot"}, "spec": spec})).unwrap()
     }
 
-    fn held() -> Lease {
+    fn held() -> ObservedLease {
         lease(json!({"holderIdentity": "my-bot-7d9f_x1", "leaseDurationSeconds": 15}))
     }
 
@@ -132,8 +118,13 @@ mod tests {
         let start = Instant::now();
         for duration in [json!(1_000_000), json!(-1), Value::Null] {
             let spec = json!({"holderIdentity": "p", "leaseDurationSeconds": duration});
-            let leader = leader(Some(&lease(spec)), seen(start, true), None, start);
-            assert_eq!(leader, pod("p", after(start, 32)));
+            let lease = lease(spec);
+            let at = |seconds| {
+                let seen = seen(start, true);
+                leader(Some(&lease), seen, None, after(start, seconds))
+            };
+            assert_eq!(at(31), pod("p", after(start, 32)));
+            assert_ne!(at(32), pod("p", after(start, 32)));
         }
     }
 

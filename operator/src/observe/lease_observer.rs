@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::coordination::v1::LeaseSpec;
 use kube::ResourceExt as _;
 
 use crate::desired::Owner;
 use crate::lock;
+use crate::observe::lease::ObservedLease;
 
 /// A leader that was not observed for this long no longer grants, whatever happened to its Lease
 /// and its GatewayQueue.
@@ -26,9 +27,8 @@ type Key = (String, String);
 
 #[derive(Debug)]
 struct Observation {
-    /// The Lease without the fields that each renewal changes.
-    rest: Lease,
-    spec: Option<LeaseSpec>,
+    /// The Lease when it was last observed.
+    lease: ObservedLease,
     seen: Seen,
     /// Whether it was deleted and not created again.
     deleted: bool,
@@ -46,15 +46,13 @@ pub struct Seen {
 impl LeaseObserver {
     /// Records a Lease that a watch returned. Returns false if it was only renewed, and in time,
     /// and not for the first time: other renewals end a reported loss of the leader.
-    pub fn saw(&self, lease: &Lease, now: Instant) -> bool {
+    pub fn saw(&self, lease: &ObservedLease, now: Instant) -> bool {
         let key = key_of(lease);
-        let rest = without_renewal(lease);
         let mut all = lock(&self.leases);
         let Some(before) = all.get_mut(&key) else {
             all.retain(|_, observation| !observation.deleted || observation.is_recent(now));
             let observation = Observation {
-                rest,
-                spec: lease.spec.clone(),
+                lease: lease.clone(),
                 seen: Seen {
                     since: now,
                     changed: false,
@@ -66,20 +64,19 @@ impl LeaseObserver {
         };
         before.deleted = false;
         let may_be_lost = !before.seen.changed || before.has_expired(now);
-        let is_change = may_be_lost || before.rest != rest;
-        if before.spec != lease.spec || before.rest.metadata.uid != lease.metadata.uid {
-            before.spec.clone_from(&lease.spec);
+        let is_change = may_be_lost || !is_renewal(&before.lease, lease);
+        if before.lease.spec != lease.spec || before.lease.uid() != lease.uid() {
             before.seen = Seen {
                 since: now,
                 changed: true,
             };
         }
-        before.rest = rest;
+        before.lease = lease.clone();
         is_change
     }
 
     /// Records that a Lease was deleted.
-    pub fn lost(&self, lease: &Lease) {
+    pub fn lost(&self, lease: &ObservedLease) {
         if let Some(observation) = lock(&self.leases).get_mut(&key_of(lease)) {
             observation.deleted = true;
         }
@@ -104,16 +101,13 @@ impl LeaseObserver {
 impl Observation {
     /// A released Lease still has the time at which its leader acquired it.
     fn was_led(&self) -> bool {
-        self.spec
-            .as_ref()
-            .is_some_and(|spec| spec.holder_identity.is_some() || spec.acquire_time.is_some())
+        let spec = self.lease.spec.as_ref();
+        spec.is_some_and(|spec| spec.holder_identity.is_some() || spec.acquire_time.is_some())
     }
 
     fn has_expired(&self, now: Instant) -> bool {
-        let seconds = self
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.lease_duration_seconds);
+        let spec = self.lease.spec.as_ref();
+        let seconds = spec.and_then(|spec| spec.lease_duration_seconds);
         let duration = seconds.and_then(|seconds| u64::try_from(seconds).ok());
         duration.is_some_and(|seconds| {
             now.saturating_duration_since(self.seen.since) >= Duration::from_secs(seconds)
@@ -129,20 +123,20 @@ fn key(owner: &Owner) -> Key {
     (owner.namespace.clone(), owner.name.clone())
 }
 
-fn key_of(lease: &Lease) -> Key {
+fn key_of(lease: &ObservedLease) -> Key {
     (lease.namespace().unwrap_or_default(), lease.name_any())
 }
 
-fn without_renewal(lease: &Lease) -> Lease {
-    let mut rest = lease.clone();
-    rest.metadata.resource_version = None;
-    for entry in rest.metadata.managed_fields.iter_mut().flatten() {
-        entry.time = None;
-    }
-    if let Some(spec) = &mut rest.spec {
-        spec.renew_time = None;
-    }
-    rest
+/// Whether a Lease differs from `before` only in the fields that each renewal changes.
+fn is_renewal(before: &ObservedLease, lease: &ObservedLease) -> bool {
+    let lasting = |lease: &ObservedLease| {
+        let spec = lease.spec.clone();
+        spec.map(|spec| LeaseSpec {
+            renew_time: None,
+            ..spec
+        })
+    };
+    !lease.metadata.differs(&before.metadata) && lasting(lease) == lasting(before)
 }
 
 #[cfg(test)]
@@ -152,11 +146,15 @@ mod tests {
     use super::*;
     use crate::testing::{after, owner};
 
-    fn lease(version: u32, spec: &Value) -> Lease {
+    fn lease(version: u32, spec: &Value) -> ObservedLease {
+        annotated(version, spec, &json!({}))
+    }
+
+    fn annotated(version: u32, spec: &Value, annotations: &Value) -> ObservedLease {
         serde_json::from_value(json!({
             "metadata": {
                 "name": "my-bot", "namespace": "shop", "uid": "0042",
-                "resourceVersion": version.to_string(),
+                "resourceVersion": version.to_string(), "annotations": annotations,
                 "managedFields": [{
                     "manager": "gateway-queue", "operation": "Update",
                     "time": format!("2026-11-23T12:00:{version:02}Z"),
@@ -167,7 +165,7 @@ mod tests {
         .unwrap()
     }
 
-    fn held(version: u32) -> Lease {
+    fn held(version: u32) -> ObservedLease {
         let renewed = format!("2026-11-23T12:00:{version:02}.000000Z");
         lease(
             version,
@@ -197,12 +195,9 @@ mod tests {
     fn any_other_change_is_a_change_and_not_a_renewal() {
         let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
         lease_observer.saw(&held(1), start);
-        let mut reported = held(1);
-        reported.metadata.resource_version = Some("2".to_owned());
-        reported.annotations_mut().insert(
-            "gatewayqueue.dev/token-ref-hash".to_owned(),
-            "none".to_owned(),
-        );
+        let spec = json!(held(1).spec);
+        let hash = json!({"gatewayqueue.dev/token-ref-hash": "none"});
+        let reported = annotated(2, &spec, &hash);
         assert!(lease_observer.saw(&reported, after(start, 5)));
         assert_eq!(lease_observer.of(&owner()), seen(start, false));
     }
@@ -214,7 +209,7 @@ mod tests {
         let free = lease(2, &json!({"holderIdentity": ""}));
         assert!(lease_observer.saw(&free, after(start, 1)));
         let mut another = lease(3, &json!({"holderIdentity": ""}));
-        another.metadata.uid = Some("0043".to_owned());
+        another.metadata.identity.uid = Some("0043".to_owned());
         assert!(lease_observer.saw(&another, after(start, 2)));
         assert_eq!(lease_observer.of(&owner()), seen(after(start, 2), true));
     }
@@ -228,7 +223,7 @@ mod tests {
         lease_observer.lost(&held(1));
         let another = |name: &str, seconds| {
             let mut another = held(1);
-            another.metadata.name = Some(name.to_owned());
+            another.metadata.identity.name = Some(name.to_owned());
             lease_observer.saw(&another, after(start, seconds));
         };
         another("a", 30);

@@ -3,24 +3,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::api::GatewayQueueStatus;
 use crate::desired::Owner;
 use crate::observe::caches::Caches;
+use crate::observe::deployment::ObservedDeployment;
 use crate::observe::leader::{Leader, leader};
+use crate::observe::lease::ObservedLease;
+use crate::observe::pod::ObservedPod;
 
 /// What the status of a GatewayQueue depends on.
 #[derive(Clone, Debug)]
 pub struct Observed {
     /// The Deployment.
-    pub deployment: Option<Arc<Deployment>>,
+    pub deployment: Option<Arc<ObservedDeployment>>,
     /// Its pods.
-    pub pods: Vec<Arc<Pod>>,
+    pub pods: Vec<Arc<ObservedPod>>,
     /// The Lease.
-    pub lease: Option<Arc<Lease>>,
+    pub lease: Option<Arc<ObservedLease>>,
     /// The leader of the queue.
     pub leader: Leader,
 }

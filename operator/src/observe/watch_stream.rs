@@ -17,6 +17,10 @@ use serde::de::DeserializeOwned;
 use crate::observe::watch_health::WatchHealth;
 use crate::observe::watch_retry::{Failure, WatchRetry};
 
+/// The number of objects in a page of a list. kube parses a page as a whole, from a copy of its
+/// text, and all kinds may be listed at the same time.
+const PAGE_SIZE: u32 = 100;
+
 /// The watched namespaces: one, or all of them.
 #[derive(Clone)]
 pub struct Scope {
@@ -55,7 +59,6 @@ pub fn watch_stream<K>(
     dynamic: &K::DynamicType,
     config: watcher::Config,
     writer: Writer<K>,
-    modify: fn(&mut K),
 ) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: Resource + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
@@ -63,8 +66,7 @@ where
 {
     let path = K::url_path(dynamic, scope.namespace.as_deref());
     let kind = K::kind(dynamic).into_owned();
-    retried(scope, api, path, kind, config)
-        .modify(modify)
+    retried(scope, api, path, kind, config.page_size(PAGE_SIZE))
         .reflect(writer)
         .filter_map(|event| std::future::ready(event.ok()))
 }

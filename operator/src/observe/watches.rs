@@ -5,9 +5,6 @@ use std::time::Instant;
 
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures::{Stream, StreamExt as _, pin_mut};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt as _};
@@ -16,9 +13,11 @@ use tokio_util::task::JoinMap;
 use crate::api::Stored;
 use crate::desired::{NAME, POD_SELECTOR};
 use crate::observe::caches::{Caches, Writers};
+use crate::observe::deployment::ObservedDeployment;
+use crate::observe::lease::ObservedLease;
 use crate::observe::lease_observer::LeaseObserver;
+use crate::observe::pod::ObservedPod;
 use crate::observe::token_claims::TokenClaims;
-use crate::observe::token_holder::{instance, token};
 use crate::observe::watch_stream::{Scope, watch_stream};
 
 /// Triggers reconciles. The receiver is dropped only when the operator stops.
@@ -70,43 +69,44 @@ pub fn watch_children(
     let name = |kind: &str| format!("watch of {kind} in {}", scope.name());
     let labelled = || watcher::Config::default().labels(NAME);
     for (kind, writer) in metadata {
-        let resource = kind.resource();
         let client = scope.client.clone();
         let api = match &scope.namespace {
-            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-            None => Api::all_with(client, &resource),
+            Some(namespace) => Api::namespaced_with(client, namespace, &kind),
+            None => Api::all_with(client, &kind),
         };
-        let events = watch_stream(scope, api, &resource, labelled(), writer, |_| {});
+        let events = watch_stream(scope, api, &kind, labelled(), writer);
         tasks.spawn(
             name(kind.as_str()),
             forward(events, own_name, trigger.clone()),
         );
     }
-    let api = scope.api::<Deployment>();
-    let deployments = watch_stream(scope, api, &(), labelled(), deployments, |_| {});
+    let api = scope.api::<ObservedDeployment>();
+    let deployments = watch_stream(scope, api, &(), labelled(), deployments);
     tasks.spawn(
         name("Deployment"),
         forward(deployments, own_name, trigger.clone()),
     );
 
     let lease_observer = Arc::clone(&caches.lease_observer);
-    let leases = watch_stream(scope, scope.api::<Lease>(), &(), labelled(), leases, |_| {})
+    let api = scope.api::<ObservedLease>();
+    let leases = watch_stream(scope, api, &(), labelled(), leases)
         .filter(move |event| std::future::ready(is_change(&lease_observer, event, Instant::now())));
     tasks.spawn(name("Lease"), forward(leases, own_name, trigger.clone()));
 
     let selected = watcher::Config::default().labels(POD_SELECTOR);
-    let pods = watch_stream(scope, scope.api::<Pod>(), &(), selected, pods, strip);
+    let pods = watch_stream(scope, scope.api(), &(), selected, pods);
     let token_claims = Arc::clone(token_claims);
-    let queues = move |pod: &Pod| {
+    let queues = move |pod: &ObservedPod| {
         let namespace = pod.namespace().unwrap_or_default();
         // Also the queues that wait until no pod uses the token.
-        let mut queues: Vec<String> = token(pod)
+        let mut queues: Vec<String> = pod
+            .token()
             .map(|hash| token_claims.claimants(&namespace, hash))
             .into_iter()
             .flatten()
             .map(|(_, name)| name)
             .collect();
-        queues.extend(instance(pod).map(str::to_owned));
+        queues.extend(pod.instance().map(str::to_owned));
         queues.sort();
         queues.dedup();
         queues
@@ -120,13 +120,6 @@ pub fn watch_children(
     (caches, triggered)
 }
 
-/// Removes what is not used: there may be many pods.
-fn strip(pod: &mut Pod) {
-    pod.metadata.managed_fields = None;
-    pod.metadata.annotations = None;
-    pod.spec = None;
-}
-
 /// The GatewayQueue of a child, by name rather than by owner: a child that lost its owner
 /// still takes the name.
 fn own_name<K: Resource>(child: &K) -> Vec<String> {
@@ -135,7 +128,7 @@ fn own_name<K: Resource>(child: &K) -> Vec<String> {
 
 /// Records an event of a Lease. Returns false for a renewal in time, which is no reason to
 /// reconcile: each queue has one every few seconds.
-fn is_change(lease_observer: &LeaseObserver, event: &Event<Lease>, now: Instant) -> bool {
+fn is_change(lease_observer: &LeaseObserver, event: &Event<ObservedLease>, now: Instant) -> bool {
     match event {
         Event::Apply(lease) | Event::InitApply(lease) => lease_observer.saw(lease, now),
         Event::Delete(lease) => {
@@ -177,7 +170,7 @@ mod tests {
     #[test]
     fn only_a_renewal_in_time_of_a_lease_does_not_trigger_a_reconcile() {
         let lease = |name: &str, renewed: &str| {
-            serde_json::from_value::<Lease>(serde_json::json!({
+            serde_json::from_value::<ObservedLease>(serde_json::json!({
                 "metadata": {"name": name, "namespace": "shop", "resourceVersion": renewed},
                 "spec": {
                     "leaseDurationSeconds": 15,

@@ -46,7 +46,7 @@ pub fn compute(inputs: Inputs<'_>, now: Timestamp) -> GatewayQueueStatus {
     let (leader, entry) = match &observed.leader {
         Leader::Pod { name, .. } if !matches!(outcome, Outcome::TokenShared(_)) => {
             let lease = observed.lease.as_deref();
-            let entry = lease.and_then(|lease| Entry::read(lease.metadata.annotations.as_ref()?));
+            let entry = lease.and_then(|lease| Entry::read(&lease.metadata.annotations()));
             (Some(name.clone()), entry)
         }
         _ => (None, None),
@@ -60,7 +60,7 @@ pub fn compute(inputs: Inputs<'_>, now: Timestamp) -> GatewayQueueStatus {
         status.url = Some(url(owner, queue.spec.service.port));
         status.selector = Some(owner.selector_text());
         let deployment = observed.deployment.as_ref();
-        let replicas = deployment.and_then(|deployment| deployment.status.as_ref()?.replicas);
+        let replicas = deployment.and_then(|deployment| deployment.status.replicas);
         status.replicas = Some(replicas.unwrap_or(0));
     }
     if let Some(entry) = &entry {

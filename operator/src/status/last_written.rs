@@ -37,19 +37,22 @@ impl LastWritten {
 
     /// Returns the GatewayQueue with its last written status, if no newer version was observed.
     pub fn newest<'a>(&self, queue: &'a GatewayQueue) -> Cow<'a, GatewayQueue> {
-        let all = lock(&self.last);
-        let last = all.get(&reference(queue)).filter(|last| {
-            let metadata = &queue.metadata;
-            last.version.is_some()
-                && (&last.uid, &last.version) == (&metadata.uid, &metadata.resource_version)
-        });
-        match last {
-            None => Cow::Borrowed(queue),
-            Some(last) => {
-                let mut newest = queue.clone();
-                newest.status = Some(last.status.clone());
-                Cow::Owned(newest)
-            }
+        let mut all = lock(&self.last);
+        let reference = reference(queue);
+        let Some(last) = all.get(&reference) else {
+            return Cow::Borrowed(queue);
+        };
+        let metadata = &queue.metadata;
+        let is_newest = last.version.is_some()
+            && (&last.uid, &last.version) == (&metadata.uid, &metadata.resource_version);
+        if is_newest {
+            let mut newest = queue.clone();
+            newest.status = Some(last.status.clone());
+            Cow::Owned(newest)
+        } else {
+            // From now on, the watch returns what was written.
+            all.remove(&reference);
+            Cow::Borrowed(queue)
         }
     }
 

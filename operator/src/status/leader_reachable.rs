@@ -49,15 +49,16 @@ fn reports(observed: &Observed) -> Vec<(String, Unreachable)> {
     let Some(lease) = &observed.lease else {
         return Vec::new();
     };
-    let spec = lease.spec.as_ref();
-    let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
     let exists = |name: &str| {
         let mut pods = observed.pods.iter();
         pods.any(|pod| pod.name_any() == name && pod.metadata.deletion_timestamp.is_none())
     };
-    unreachable(lease.annotations(), holder.unwrap_or_default())
-        .into_iter()
-        .filter(|(pod, _)| exists(pod))
-        .map(|(pod, report)| (pod.to_owned(), report))
-        .collect()
+    unreachable(
+        &lease.metadata.annotations(),
+        lease.holder().unwrap_or_default(),
+    )
+    .into_iter()
+    .filter(|(pod, _)| exists(pod))
+    .map(|(pod, report)| (pod.to_owned(), report))
+    .collect()
 }

@@ -4,11 +4,12 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodStatus};
 use kube::ResourceExt as _;
 
 use super::text::period;
 use crate::api::Reason;
+use crate::observe::pod::ObservedPod;
 
 /// The length of the quoted last line of a crashed container.
 const MAX_LINE_CHARS: usize = 300;
@@ -18,8 +19,8 @@ const NO_REASON: &str = "no reason given";
 /// Returns reason and message for the newest pod that has failed: an older one may be of a
 /// previous spec. Pods in phase Failed come last: they stay until they are deleted, long after
 /// others have replaced them. Terminating pods do not count.
-pub(super) fn pod_failure(pods: &[Arc<Pod>]) -> Option<(Reason, String)> {
-    let mut staying: Vec<&Arc<Pod>> = pods
+pub(super) fn pod_failure(pods: &[Arc<ObservedPod>]) -> Option<(Reason, String)> {
+    let mut staying: Vec<&Arc<ObservedPod>> = pods
         .iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .collect();
@@ -30,12 +31,12 @@ pub(super) fn pod_failure(pods: &[Arc<Pod>]) -> Option<(Reason, String)> {
     staying.into_iter().find_map(|pod| failure_of(pod))
 }
 
-fn has_failed(pod: &Pod) -> bool {
+fn has_failed(pod: &ObservedPod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     phase == Some("Failed")
 }
 
-fn failure_of(pod: &Pod) -> Option<(Reason, String)> {
+fn failure_of(pod: &ObservedPod) -> Option<(Reason, String)> {
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
     if has_failed(pod) {
@@ -129,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(name: &str, status: Value) -> Arc<Pod> {
+    fn pod(name: &str, status: Value) -> Arc<ObservedPod> {
         let pod = json!({"metadata": {"name": name}, "status": status});
         Arc::new(serde_json::from_value(pod).unwrap())
     }
@@ -207,7 +208,7 @@ mod tests {
                 json!({}),
             )
         };
-        let created = |mut pod: Arc<Pod>, day: u8| {
+        let created = |mut pod: Arc<ObservedPod>, day: u8| {
             let time = json!(format!("2026-11-{day:02}T12:00:00Z"));
             let metadata = &mut Arc::get_mut(&mut pod).unwrap().metadata;
             metadata.creation_timestamp = serde_json::from_value(time).unwrap();
@@ -217,7 +218,7 @@ mod tests {
         let evicted = created(pod("my-bot-1", evicted), 23);
         let older = created(pod("my-bot-2", waiting("CreateContainerConfigError")), 16);
         let newest = created(pod("my-bot-3", waiting("ImagePullBackOff")), 22);
-        let message = |pods: &[Arc<Pod>]| pod_failure(pods).unwrap().1;
+        let message = |pods: &[Arc<ObservedPod>]| pod_failure(pods).unwrap().1;
         let all = [evicted.clone(), older.clone(), newest];
         assert!(message(&all).contains("pod my-bot-3"), "{}", message(&all));
         let two = [evicted.clone(), older];

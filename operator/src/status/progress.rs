@@ -1,15 +1,11 @@
 //! The condition `Progressing`: how many pods run the current spec and are ready, or what
 //! prevents it.
 
-use k8s_openapi::api::apps::v1::DeploymentStatus;
-use kube::ResourceExt as _;
-
 use super::Inputs;
 use super::condition_value::ConditionValue;
 use super::pod_failure::pod_failure;
 use super::text::{kubectl, period, sentence};
 use crate::api::Reason;
-use crate::desired::APPLIED;
 
 /// The progress of a rollout.
 pub(super) struct Progress {
@@ -29,19 +25,17 @@ pub(super) fn progress(inputs: Inputs<'_>) -> Progress {
     let Some(deployment) = &inputs.observed.deployment else {
         return waiting("The Deployment is being created.");
     };
-    let default = DeploymentStatus::default();
-    let status = deployment.status.as_ref().unwrap_or(&default);
-    let hash = deployment.annotations().get(APPLIED).map(String::as_str);
+    let status = &deployment.status;
+    let hash = deployment.applied_hash();
     // The cache may still have the Deployment of the previous spec, with all pods ready.
-    if inputs.deployment_hash.is_some() && inputs.deployment_hash != hash {
+    if inputs.deployment_hash.is_some() && inputs.deployment_hash != hash.as_deref() {
         return waiting("Waiting for the watch of the new Deployment.");
     }
-    if status.observed_generation < deployment.metadata.generation {
+    if status.observed_generation < deployment.metadata.identity.generation {
         return waiting("Waiting for Kubernetes to process the new Deployment.");
     }
-    let spec = deployment.spec.as_ref();
     let count = Count {
-        desired: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        desired: deployment.replicas,
         updated: status.updated_replicas.unwrap_or(0),
         all: status.replicas.unwrap_or(0),
         available: status.available_replicas.unwrap_or(0),

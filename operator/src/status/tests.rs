@@ -3,18 +3,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gateway_queue_core::lease_state::{BlockedBy, Entry, SessionStarts, TokenState};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{ConditionType, GatewayQueue, GatewayQueueStatus};
 use crate::apply::Outcome;
 use crate::desired::{Kind, Owner};
+use crate::observe::deployment::ObservedDeployment;
 use crate::observe::leader::Leader;
+use crate::observe::lease::ObservedLease;
 use crate::observe::observed::Observed;
 use crate::observe::token_holder::Holder;
 use crate::testing::queue;
@@ -69,12 +67,12 @@ impl Case {
         self
     }
 
-    fn deployment(mut self, deployment: Option<Deployment>) -> Self {
+    fn deployment(mut self, deployment: Option<ObservedDeployment>) -> Self {
         self.observed.deployment = deployment.map(Arc::new);
         self
     }
 
-    fn lease(mut self, lease: Lease) -> Self {
+    fn lease(mut self, lease: ObservedLease) -> Self {
         self.observed.lease = Some(Arc::new(lease));
         self
     }
@@ -119,7 +117,7 @@ impl Case {
 }
 
 /// A Deployment of one pod with this status.
-fn deployment(status: Value) -> Deployment {
+fn deployment(status: Value) -> ObservedDeployment {
     serde_json::from_value(json!({
         "metadata": {"name": "my-bot", "generation": 2},
         "spec": {"replicas": 1, "selector": {}, "template": {}},
@@ -136,7 +134,7 @@ fn counts(all: i32, updated: i32, available: i32) -> Value {
     })
 }
 
-fn available() -> Deployment {
+fn available() -> ObservedDeployment {
     deployment(counts(1, 1, 1))
 }
 
@@ -156,15 +154,20 @@ fn entry(blocked_by: Option<BlockedBy>) -> Entry {
     }
 }
 
-fn lease(entry: &Entry) -> Lease {
-    let annotations: BTreeMap<String, String> = entry
-        .annotations()
-        .into_iter()
+fn lease(entry: &Entry) -> ObservedLease {
+    lease_with(&annotations(entry), &Value::Null)
+}
+
+fn annotations(entry: &Entry) -> BTreeMap<String, String> {
+    let annotations = entry.annotations().into_iter();
+    annotations
         .filter_map(|(k, v)| Some((k.to_owned(), v?)))
-        .collect();
-    let mut lease = Lease::default();
-    lease.metadata.annotations = Some(annotations);
-    lease
+        .collect()
+}
+
+fn lease_with(annotations: &BTreeMap<String, String>, spec: &Value) -> ObservedLease {
+    let lease = json!({"metadata": {"annotations": annotations}, "spec": spec});
+    serde_json::from_value(lease).unwrap()
 }
 
 /// Status, reason and message of the condition `Ready`.
@@ -296,7 +299,7 @@ fn the_leader_is_reported_while_the_spec_cannot_be_applied() {
         assert!(led.session_starts.is_some(), "{outcome:?}");
         assert_eq!(condition(&led, token), "True Accepted", "{outcome:?}");
         // A leader that has not published anything.
-        let case = case.lease(Lease::default());
+        let case = case.lease(ObservedLease::default());
         let silent = case.status();
         assert_eq!(condition(&silent, starts), "Unknown SessionStartsUnknown");
         assert_eq!(condition(&silent, token), "Unknown Unchecked");
@@ -427,7 +430,7 @@ fn shards_with_invalid_sessions_are_named_with_what_to_check() {
     for (case, expected) in [
         (troubled(&[3], &[]).leader(Leader::None), "Unknown NoLeader"),
         (
-            Case::granting().lease(Lease::default()),
+            Case::granting().lease(ObservedLease::default()),
             "Unknown Unchecked",
         ),
         (troubled(&[3], &[]).outcome(shared()), "Unknown TokenShared"),

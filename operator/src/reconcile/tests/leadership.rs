@@ -1,10 +1,9 @@
 //! The leader of the queue: its Lease and the status.
 
-use k8s_openapi::api::coordination::v1::Lease;
-
 use super::*;
 use crate::api::GatewayQueueStatus;
 use crate::desired::first_lease;
+use crate::observe::lease::ObservedLease;
 use gateway_queue_core::lease_state::{HANDOVER, HandoverRecord};
 
 impl Operator {
@@ -18,7 +17,7 @@ impl Operator {
     /// The watch returns this Lease. Returns whether it is a change.
     fn observe_lease(&mut self, lease: &Value, now: Instant) -> bool {
         put(&mut self.writers.leases, lease.clone());
-        let lease: Lease = serde_json::from_value(lease.clone()).unwrap();
+        let lease: ObservedLease = serde_json::from_value(lease.clone()).unwrap();
         self.context.applier.caches.lease_observer.saw(&lease, now)
     }
 
@@ -220,6 +219,8 @@ async fn a_lease_that_may_have_had_a_leader_is_created_blank() {
             let mut lease = first_lease(&owner, &operator.queue.spec);
             let spec = json!({"holderIdentity": "my-bot-7d9f_1"});
             lease.spec = serde_json::from_value(spec).unwrap();
+            let lease: ObservedLease =
+                serde_json::from_value(serde_json::to_value(lease).unwrap()).unwrap();
             let observer = &operator.context.applier.caches.lease_observer;
             observer.saw(&lease, Instant::now());
             observer.lost(&lease);

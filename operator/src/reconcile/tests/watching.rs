@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt as _;
 use http::{Request, Response};
-use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
 use kube::client::Body;
 use kube::runtime::reflector::store;
@@ -13,6 +12,7 @@ use tokio_util::task::JoinMap;
 use url::form_urlencoded;
 
 use super::*;
+use crate::observe::lease::ObservedLease;
 use crate::observe::watch_stream::watch_stream;
 use crate::observe::watches::watch_children;
 
@@ -109,9 +109,9 @@ async fn attempts_in_ten_minutes(answers: [(u16, Value); 2]) -> (usize, bool) {
     let scope = scope(mock_client(move |_, _| {
         Some(answers[counter.fetch_add(1, Ordering::Relaxed) % 2].clone())
     }));
-    let leases = store::<Lease>().1;
+    let leases = store::<ObservedLease>().1;
     let config = watcher::Config::default();
-    let events = watch_stream(&scope, scope.api(), &(), config, leases, |_| {});
+    let events = watch_stream(&scope, scope.api(), &(), config, leases);
     let events = events.for_each(|_| std::future::ready(()));
     let _ = tokio::time::timeout(Duration::from_secs(600), events).await;
     let is_failing = scope.health.longest_failure("*", Instant::now()).is_some();

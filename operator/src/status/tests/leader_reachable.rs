@@ -11,13 +11,12 @@ fn report(leader: &str) -> String {
 /// A queue with three pods, of which `my-bot-b` is terminating, and with these reports of pods in
 /// its Lease.
 fn case(reports: &[(&str, &str)]) -> Case {
-    let mut led = lease(&entry(None));
-    let annotations = led.metadata.annotations.as_mut().unwrap();
+    let mut annotations = annotations(&entry(None));
     annotations.extend(reports.iter().map(|(pod, report)| {
         let key = format!("unreachable.gatewayqueue.dev/{pod}");
         (key, (*report).to_owned())
     }));
-    led.spec = serde_json::from_value(json!({"holderIdentity": HOLDER})).unwrap();
+    let led = lease_with(&annotations, &json!({"holderIdentity": HOLDER}));
     let mut case = Case::granting().lease(led);
     case.observed.pods = [
         ("my-bot-7d9f", None),

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::desired::APPLIED;
+use crate::observe::pod::ObservedPod;
 
 /// A queue with this number of replicas that has a leader, and the status of its Deployment.
 fn replicas(replicas: i32, status: Value) -> Case {
     let mut deployment = deployment(status);
-    deployment.spec.as_mut().unwrap().replicas = Some(replicas);
+    deployment.replicas = replicas;
     Case::with(queue(json!({ "replicas": replicas })), None).deployment(Some(deployment))
 }
 
@@ -122,14 +123,14 @@ fn a_rollout_is_distinguished_from_a_pod_that_cannot_start() {
         "{message}"
     );
     assert_eq!(case(Some(available())).reason(), "NoLeader");
-    let silent = Case::granting().lease(Lease::default()).status();
+    let silent = Case::granting().lease(ObservedLease::default()).status();
     assert_eq!(ready(&silent).1, "RolloutInProgress");
     assert_eq!(silent.leader.as_deref(), Some("my-bot-7d9f"));
 }
 
 #[test]
 fn a_failing_pod_is_reported_in_place_of_a_rollout() {
-    let pod: Pod = serde_json::from_value(json!({
+    let pod: ObservedPod = serde_json::from_value(json!({
         "metadata": {"name": "my-bot-1"},
         "status": {"containerStatuses": [{
             "name": "queue", "image": "q:1", "imageID": "", "ready": false, "restartCount": 0,
@@ -155,8 +156,8 @@ fn a_failing_pod_is_reported_in_place_of_a_rollout() {
 #[test]
 fn the_deployment_of_the_previous_spec_does_not_count() {
     let mut deployment = available();
-    let annotations = deployment.annotations_mut();
-    annotations.insert(APPLIED.to_owned(), "old".to_owned());
+    let annotated = json!({"generation": 2, "annotations": {APPLIED: "old"}});
+    deployment.metadata = serde_json::from_value(annotated).unwrap();
     let mut case = Case::granting().deployment(Some(deployment));
     for (hash, expected) in [("new", "RolloutInProgress"), ("old", "Granting")] {
         case.deployment_hash = Some(hash);
