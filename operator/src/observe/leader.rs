@@ -13,8 +13,6 @@ pub enum Leader {
     Pod {
         /// Its name.
         name: String,
-        /// When to recheck, if the Lease does not change before.
-        until: Instant,
     },
     /// This pod has not renewed the Lease in time.
     Lost {
@@ -40,12 +38,11 @@ pub fn leader(
     let Some(lease) = lease else {
         return Leader::None;
     };
-    let until = lease.leaderless_at(since);
-    let is_in_time = now < until;
+    let is_in_time = now < lease.leaderless_at(since);
     let Some(holder) = lease.holder() else {
         let last = before.and_then(|status| status.leader.clone());
         return match last {
-            Some(name) if changed && is_in_time => Leader::Pod { name, until },
+            Some(name) if changed && is_in_time => Leader::Pod { name },
             _ => Leader::None,
         };
     };
@@ -55,7 +52,7 @@ pub fn leader(
     // An operator that has just started does not treat a Lease as alive that the status
     // reports as expired.
     if is_in_time && (changed || !was_lost(before)) {
-        Leader::Pod { name, until }
+        Leader::Pod { name }
     } else {
         Leader::Lost { name }
     }
@@ -85,10 +82,9 @@ mod tests {
         Some(Seen { since, changed })
     }
 
-    fn pod(name: &str, until: Instant) -> Leader {
+    fn pod(name: &str) -> Leader {
         Leader::Pod {
             name: name.to_owned(),
-            until,
         }
     }
 
@@ -105,12 +101,12 @@ mod tests {
             let seen = seen(start, true);
             leader(Some(&lease), seen, None, after(start, seconds))
         };
-        assert_eq!(at(0), pod("my-bot-7d9f", after(start, 17)));
-        assert_eq!(at(16), pod("my-bot-7d9f", after(start, 17)));
+        assert_eq!(at(0), pod("my-bot-7d9f"));
+        assert_eq!(at(16), pod("my-bot-7d9f"));
         assert_eq!(at(17), lost());
         // First observed now.
         let found = leader(Some(&lease), None, None, start);
-        assert_eq!(found, pod("my-bot-7d9f", after(start, 17)));
+        assert_eq!(found, pod("my-bot-7d9f"));
     }
 
     #[test]
@@ -123,8 +119,8 @@ mod tests {
                 let seen = seen(start, true);
                 leader(Some(&lease), seen, None, after(start, seconds))
             };
-            assert_eq!(at(31), pod("p", after(start, 32)));
-            assert_ne!(at(32), pod("p", after(start, 32)));
+            assert_eq!(at(31), pod("p"));
+            assert_ne!(at(32), pod("p"));
         }
     }
 
@@ -139,7 +135,7 @@ mod tests {
         let lease = held();
         let of = |changed| leader(Some(&lease), seen(start, changed), Some(&reported), start);
         assert_eq!(of(false), lost());
-        assert_eq!(of(true), pod("my-bot-7d9f", after(start, 17)));
+        assert_eq!(of(true), pod("my-bot-7d9f"));
     }
 
     /// A status that reports a leader.
@@ -159,10 +155,7 @@ mod tests {
             let seen = seen(start, changed);
             leader(Some(&free), seen, before, after(start, seconds))
         };
-        assert_eq!(
-            at(Some(&reported), true, 1),
-            pod("my-bot-7d9f", after(start, 2))
-        );
+        assert_eq!(at(Some(&reported), true, 1), pod("my-bot-7d9f"));
         assert_eq!(at(Some(&reported), true, 2), Leader::None);
         // It may have been free for a long time.
         assert_eq!(at(Some(&reported), false, 1), Leader::None);

@@ -13,7 +13,7 @@ const MAX_LEASE: Duration = Duration::from_secs(30);
 
 /// The time that a follower needs to acquire a free Lease. To report a queue without a leader
 /// earlier would be out of date when it is read.
-const HANDOVER: Duration = Duration::from_secs(2);
+pub const HANDOVER: Duration = Duration::from_secs(2);
 
 /// The Lease of a queue.
 #[derive(Clone, Debug, Default, Deserialize)]

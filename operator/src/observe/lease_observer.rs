@@ -23,13 +23,15 @@ pub struct LeaseObserver {
 }
 
 /// Namespace and name.
-type Key = (String, String);
+pub type Key = (String, String);
 
 #[derive(Debug)]
 struct Observation {
     /// The Lease when it was last observed.
     lease: ObservedLease,
     seen: Seen,
+    /// When it has no leader, unless it changes before; none if that is known.
+    leaderless_at: Option<Instant>,
     /// Whether it was deleted and not created again.
     deleted: bool,
 }
@@ -57,6 +59,8 @@ impl LeaseObserver {
                     since: now,
                     changed: false,
                 },
+                // A free one may have been free for a long time.
+                leaderless_at: lease.holder().map(|_| lease.leaderless_at(now)),
                 deleted: false,
             };
             all.insert(key, observation);
@@ -70,6 +74,7 @@ impl LeaseObserver {
                 since: now,
                 changed: true,
             };
+            before.leaderless_at = Some(lease.leaderless_at(now));
         }
         before.lease = lease.clone();
         is_change
@@ -87,6 +92,28 @@ impl LeaseObserver {
         lock(&self.leases)
             .get(&key(owner))
             .map(|observation| observation.seen)
+    }
+
+    /// Returns the Leases that have no leader since the last call, because they were not renewed or
+    /// acquired in time, and when to call this again.
+    pub fn take_expired(&self, now: Instant) -> (Vec<Key>, Option<Instant>) {
+        let mut all = lock(&self.leases);
+        let (mut expired, mut next) = (Vec::new(), None);
+        for (key, observation) in all
+            .iter_mut()
+            .filter(|(_, observation)| !observation.deleted)
+        {
+            let Some(at) = observation.leaderless_at else {
+                continue;
+            };
+            if at <= now {
+                observation.leaderless_at = None;
+                expired.push(key.clone());
+            } else {
+                next = next.into_iter().chain([at]).min();
+            }
+        }
+        (expired, next)
     }
 
     /// Whether a Lease of this name was held recently. Its leader may have granted until now, even
@@ -212,6 +239,39 @@ mod tests {
         another.metadata.identity.uid = Some("0043".to_owned());
         assert!(lease_observer.saw(&another, after(start, 2)));
         assert_eq!(lease_observer.of(&owner()), seen(after(start, 2), true));
+    }
+
+    #[test]
+    fn a_lease_expires_once_after_its_last_renewal_and_a_handover_after_its_release() {
+        let (lease_observer, start) = (LeaseObserver::default(), Instant::now());
+        let expired = |seconds| {
+            let (expired, next) = lease_observer.take_expired(after(start, seconds));
+            (expired.len(), next)
+        };
+        let spec = |holder: &str, version: u32| {
+            json!({"holderIdentity": holder, "leaseDurationSeconds": 15,
+                "leaseTransitions": version})
+        };
+        let saw = |holder: &str, version| {
+            let now = after(start, u64::from(version));
+            lease_observer.saw(&lease(version, &spec(holder, version)), now)
+        };
+        // It may have been free for long.
+        saw("", 0);
+        assert_eq!(expired(0), (0, None));
+        saw("my-bot-1", 1);
+        saw("my-bot-1", 6);
+        assert_eq!(expired(22), (0, Some(after(start, 23))));
+        assert_eq!(expired(23), (1, None));
+        assert_eq!(expired(24), (0, None));
+        saw("my-bot-2", 30);
+        saw("", 31);
+        assert_eq!(expired(32), (0, Some(after(start, 33))));
+        assert_eq!(expired(33), (1, None));
+        // The deletion of a Lease is an event of its own.
+        saw("my-bot-2", 40);
+        lease_observer.lost(&lease(40, &spec("my-bot-2", 40)));
+        assert_eq!(expired(60), (0, None));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::api::Stored;
 use crate::desired::{NAME, POD_SELECTOR};
 use crate::observe::caches::{Caches, Writers};
 use crate::observe::deployment::ObservedDeployment;
-use crate::observe::lease::ObservedLease;
+use crate::observe::lease::{HANDOVER, ObservedLease};
 use crate::observe::lease_observer::LeaseObserver;
 use crate::observe::pod::ObservedPod;
 use crate::observe::token_claims::TokenClaims;
@@ -92,6 +92,10 @@ pub fn watch_children(
     let leases = watch_stream(scope, api, &(), labelled(), leases)
         .filter(move |event| std::future::ready(is_change(&lease_observer, event, Instant::now())));
     tasks.spawn(name("Lease"), forward(leases, own_name, trigger.clone()));
+    tasks.spawn(
+        format!("timer of Leases in {}", scope.name()),
+        forward_expired(Arc::clone(&caches.lease_observer), trigger.clone()),
+    );
 
     let selected = watcher::Config::default().labels(POD_SELECTOR);
     let pods = watch_stream(scope, scope.api(), &(), selected, pods);
@@ -136,6 +140,21 @@ fn is_change(lease_observer: &LeaseObserver, event: &Event<ObservedLease>, now: 
             true
         }
         Event::Init | Event::InitDone => true,
+    }
+}
+
+/// Triggers the reconcile of each GatewayQueue whose Lease expires. A leader that stops renewing its
+/// Lease causes no event.
+async fn forward_expired(lease_observer: Arc<LeaseObserver>, trigger: Trigger) {
+    loop {
+        let now = Instant::now();
+        let (expired, next) = lease_observer.take_expired(now);
+        for (namespace, name) in expired {
+            trigger.one(&namespace, &name);
+        }
+        let pause = next.map_or(HANDOVER, |at| at.saturating_duration_since(now));
+        // A Lease that changes meanwhile does not expire within this time.
+        tokio::time::sleep(pause.min(HANDOVER)).await;
     }
 }
 

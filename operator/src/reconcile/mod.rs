@@ -13,7 +13,6 @@ use kube::runtime::reflector::ObjectRef;
 use crate::api::{GatewayQueue, Stored, Unreadable, reference};
 use crate::apply::{Applied, Outcome, requests};
 use crate::desired::{self, Child, Owner};
-use crate::observe::leader::Leader;
 use crate::observe::observed::Observed;
 use crate::observe::token_holder::token_holder;
 use crate::status::writer::wall_clock;
@@ -94,12 +93,8 @@ impl Context {
             return Err(error.into());
         }
         children?;
-        let recheck = match (applied.outcome, observed.leader) {
-            (Outcome::NameTaken(_), _) => Some(now + NAME_TAKEN_RECHECK),
-            // A leader that stops renewing its Lease causes no event.
-            (_, Leader::Pod { until, .. }) => Some(until),
-            _ => None,
-        };
+        let is_taken = matches!(applied.outcome, Outcome::NameTaken(_));
+        let recheck = is_taken.then(|| now + NAME_TAKEN_RECHECK);
         let recheck = recheck.into_iter().chain(applied.recheck_at).min();
         Ok(recheck.map_or_else(Action::await_change, |at| {
             Action::requeue(at.saturating_duration_since(now))

@@ -44,7 +44,7 @@ pub fn compute(inputs: Inputs<'_>, now: Timestamp) -> GatewayQueueStatus {
     // the spec cannot be applied, unless another GatewayQueue has the token: then the pods of
     // this one are terminating.
     let (leader, entry) = match &observed.leader {
-        Leader::Pod { name, .. } if !matches!(outcome, Outcome::TokenShared(_)) => {
+        Leader::Pod { name } if !matches!(outcome, Outcome::TokenShared(_)) => {
             let lease = observed.lease.as_deref();
             let entry = lease.and_then(|lease| Entry::read(&lease.metadata.annotations()));
             (Some(name.clone()), entry)

@@ -19,7 +19,7 @@ fn unpublished(inputs: Inputs<'_>, silent: Reason) -> ConditionValue {
             Reason::TokenShared,
             "Unknown: this queue has no pods. See the condition Ready.".to_owned(),
         ),
-        (_, Leader::Pod { name, .. }) => (
+        (_, Leader::Pod { name }) => (
             silent,
             format!("Waiting for the first status report of the leader {name}."),
         ),

@@ -22,7 +22,7 @@ pub(super) fn leader_reachable(inputs: Inputs<'_>) -> ConditionValue {
             let message = "The queue has no leader. See the condition Ready.";
             return ConditionValue::unknown(Reason::NoLeader, message);
         }
-        (_, Leader::Pod { name, .. }) => name,
+        (_, Leader::Pod { name }) => name,
     };
     let reports = reports(inputs.observed);
     let Some((_, Unreachable { address, .. })) = reports.first() else {

@@ -59,7 +59,7 @@ pub(super) fn ready(
 /// That the queue grants nevertheless, if it does.
 fn still_granting(inputs: Inputs<'_>, entry: Option<&Entry>) -> String {
     match (&inputs.observed.leader, entry) {
-        (Leader::Pod { name, .. }, Some(entry)) if entry.blocked_by.is_none() => {
+        (Leader::Pod { name }, Some(entry)) if entry.blocked_by.is_none() => {
             format!(" {name} still grants.")
         }
         _ => String::new(),

@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use gateway_queue_core::lease_state::{BlockedBy, Entry, SessionStarts, TokenState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -44,7 +43,6 @@ impl Case {
                 lease: Some(Arc::new(lease(&entry(blocked_by)))),
                 leader: Leader::Pod {
                     name: "my-bot-7d9f".to_owned(),
-                    until: Instant::now(),
                 },
             },
         }

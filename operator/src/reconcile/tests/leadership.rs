@@ -21,6 +21,14 @@ impl Operator {
         self.context.applier.caches.lease_observer.saw(&lease, now)
     }
 
+    /// When the Lease expires, if it is not renewed.
+    fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        let observer = &self.context.applier.caches.lease_observer;
+        let (expired, next) = observer.take_expired(now);
+        assert_eq!(expired, []);
+        next
+    }
+
     /// The Lease of a leader, at its nth renewal.
     fn led(&self, pod: &str, renewal: u32) -> Value {
         let mut lease = self.object("leases");
@@ -44,7 +52,8 @@ impl Operator {
         operator.run_pod();
         let lease = operator.led("my-bot-7d9f", 1);
         assert!(operator.observe_lease(&lease, start));
-        assert_eq!(operator.reconcile_at(start).await, within(17));
+        operator.reconcile_at(start).await;
+        assert_eq!(operator.next_expiry(start), Some(after(start, 17)));
         assert_eq!(operator.take_calls(), status_write());
         operator.expect_granting("my-bot-7d9f");
         operator
@@ -74,10 +83,6 @@ fn status_write() -> [(Method, String); 1] {
     [(Method::PATCH, STATUS.to_owned())]
 }
 
-fn within(seconds: u64) -> Action {
-    Action::requeue(Duration::from_secs(seconds))
-}
-
 #[tokio::test]
 async fn a_leader_is_one_write_of_the_status_and_its_renewals_are_none() {
     let start = Instant::now();
@@ -86,10 +91,12 @@ async fn a_leader_is_one_write_of_the_status_and_its_renewals_are_none() {
     // The first one may end a loss that an earlier operator reported.
     assert!(operator.observe_lease(&renewed[0], after(start, 1)));
     assert!(!operator.observe_lease(&renewed[1], after(start, 5)));
-    // Rechecked when the first renewal would have expired.
-    let action = operator.reconcile_at(after(start, 17)).await;
+    // Not rechecked when the first renewal would have expired, but when the last one does.
+    let expiry = operator.next_expiry(after(start, 18));
+    assert_eq!(expiry, Some(after(start, 22)));
+    let action = operator.reconcile_at(after(start, 21)).await;
     assert_eq!(operator.take_calls(), []);
-    assert_eq!(action, within(5));
+    assert_eq!(action, Action::await_change());
 }
 
 #[tokio::test]
@@ -97,6 +104,9 @@ async fn an_expired_leader_is_reported_and_so_is_its_return() {
     let start = Instant::now();
     let mut operator = Operator::granting(start).await;
 
+    let observer = &operator.context.applier.caches.lease_observer;
+    let (expired, _) = observer.take_expired(after(start, 17));
+    assert_eq!(expired, [("shop".to_owned(), "my-bot".to_owned())]);
     let action = operator.reconcile_at(after(start, 17)).await;
     assert_eq!(operator.take_calls(), status_write());
     let ready = (operator.ready("status"), operator.reason());
@@ -163,9 +173,10 @@ async fn a_handover_is_one_write_of_the_status() {
     let mut free = operator.led("my-bot-7d9f", 2);
     free["spec"]["holderIdentity"] = json!("");
     assert!(operator.observe_lease(&free, after(start, 5)));
-    let action = operator.reconcile_at(after(start, 5)).await;
+    operator.reconcile_at(after(start, 5)).await;
     assert_eq!(operator.take_calls(), []);
-    assert_eq!(action, within(2));
+    let expiry = operator.next_expiry(after(start, 5));
+    assert_eq!(expiry, Some(after(start, 7)));
 
     let next = operator.led("my-bot-x2x2", 3);
     assert!(operator.observe_lease(&next, after(start, 6)));
