@@ -26,7 +26,7 @@ pub(crate) struct Kind {
     pub(crate) plural: &'static str,
 }
 
-const fn kind(word: &'static str, version: &'static str, plural: &'static str) -> Kind {
+pub(crate) const fn kind(word: &'static str, version: &'static str, plural: &'static str) -> Kind {
     Kind {
         word,
         version,
@@ -130,9 +130,19 @@ impl Api {
 
     /// Applies a GatewayQueue with this spec by server-side apply.
     pub(crate) fn apply_queue(&self, namespace: &str, name: &str, spec: &Value) -> Response {
-        let path = QUEUE.path(namespace, name) + "?fieldManager=user&force=true";
-        let queue = namespace::queue(name, spec);
-        self.call(Method::PATCH, &path, "apply-patch+yaml", &queue)
+        self.apply(QUEUE, namespace, name, &namespace::queue(name, spec))
+    }
+
+    /// Applies an object by server-side apply.
+    pub(crate) fn apply(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        object: &Value,
+    ) -> Response {
+        let path = kind.path(namespace, name) + "?fieldManager=user&force=true";
+        self.call(Method::PATCH, &path, "apply-patch+yaml", object)
     }
 
     /// Changes an object as another client, by a merge patch or, if it is a list, a JSON patch.

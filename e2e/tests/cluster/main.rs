@@ -14,6 +14,7 @@ mod fields;
 mod kubectl;
 mod lifecycle;
 mod operator_failover;
+mod operator_process;
 mod operator_requests;
 mod operator_rights;
 mod owners;

@@ -21,7 +21,7 @@ pub(crate) enum Phase {
     Restart,
     /// Stops the API server for a minute.
     Outage,
-    /// Creates a thousand GatewayQueues.
+    /// Creates a thousand GatewayQueues, and restarts the API server.
     Load,
     /// Tests that measure times. The machine and the operator are idle otherwise.
     Timing,

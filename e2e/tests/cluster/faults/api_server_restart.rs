@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::node::Outage;
-use crate::api::{Api, POD, QUEUE};
+use crate::api::{Api, QUEUE};
 use crate::children::Children;
 use crate::fields::value_at;
-use crate::kubectl::{Namespace, OPERATOR, say};
+use crate::kubectl::{Namespace, say};
+use crate::operator_process::starts;
 use crate::schedule::Phase;
 use crate::wait::{settle, wait_for, wait_until};
 
@@ -90,20 +91,4 @@ fn behind(queue: &Value, children: &Children) -> Option<String> {
     let current = *observed == queue["metadata"]["generation"];
     (count != 6 || value != wanted || !current)
         .then(|| format!("{name}: {count} children, {value}, status of generation {observed}"))
-}
-
-/// The operator's running pods, and the restarts of each.
-fn starts(api: &Api) -> Vec<(Value, Value)> {
-    let pods = api.list(POD, OPERATOR.0).into_iter();
-    let mut starts: Vec<_> = pods
-        .filter(|pod| pod["status"]["phase"] == "Running")
-        .map(|pod| {
-            let name = pod["metadata"]["name"].clone();
-            let restarts = pod["status"]["containerStatuses"][0]["restartCount"].clone();
-            (name, restarts)
-        })
-        .collect();
-    starts.sort_by_key(|(name, _)| name.to_string());
-    assert!(!starts.is_empty(), "no operator is running");
-    starts
 }

@@ -14,7 +14,7 @@ mod invalid_sessions;
 pub(crate) mod node;
 mod pair;
 mod pods;
-mod process;
+pub(crate) mod process;
 mod queue;
 mod shards;
 mod unreachable_leader;

@@ -17,14 +17,19 @@ pub(crate) struct Process {
 impl Process {
     /// The queue server of a pod.
     pub(crate) fn of(pod: &Pod) -> Self {
+        Self::in_pod(&pod.uid, "/gateway-queue")
+    }
+
+    /// The process of a program in the pod of this UID.
+    pub(crate) fn in_pod(uid: &str, program: &str) -> Self {
         let is = |pid: i32| {
             let group = fs::read_to_string(proc(pid, "cgroup")).unwrap_or_default();
-            let program = command(pid).into_iter().next();
-            group.contains(&format!("pod{}", pod.uid))
-                && program.is_some_and(|word| word == "/gateway-queue")
+            let words = command(pid);
+            group.contains(&format!("pod{uid}")) && words.first().is_some_and(|w| w == program)
         };
-        Self::that(&is)
-            .unwrap_or_else(|| panic!("no process of {pod:?}: run the tests on the node, as root"))
+        Self::that(&is).unwrap_or_else(|| {
+            panic!("no process {program} of pod {uid}: run the tests on the node, as root")
+        })
     }
 
     /// Finds a process.
