@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::MANAGER;
+use crate::observe::json_text::JsonText;
 
 /// The metadata of an observed object, except for fields that the operator does not read.
 ///
 /// Only what identifies the object is kept parsed. The maps of an [`ObjectMeta`], above all those of
 /// `managedFields`, take many times the memory of their JSON. They are read only by reconciles, and
 /// a cache exists twice while it is filled again.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "Raw")]
 pub struct CompactMetadata {
     /// Name, namespace, UID, resource version and generation.
     pub identity: ObjectMeta,
@@ -26,7 +27,7 @@ impl CompactMetadata {
     /// Returns the parsed metadata.
     pub fn parsed(&self) -> ObjectMeta {
         let identity = self.identity.clone();
-        // It was written by `of`.
+        // It is composed of valid fields.
         let rest: ObjectMeta = serde_json::from_str(&self.rest).unwrap_or_default();
         ObjectMeta {
             labels: rest.labels,
@@ -54,42 +55,81 @@ impl CompactMetadata {
     pub fn differs(&self, other: &Self) -> bool {
         self.identity.uid != other.identity.uid || self.rest != other.rest
     }
+}
 
-    fn of(metadata: ObjectMeta) -> serde_json::Result<Self> {
-        let mut managed_fields = metadata.managed_fields.unwrap_or_default();
-        managed_fields.retain(|entry| {
-            entry.manager.as_deref() == Some(MANAGER) && entry.subresource.is_none()
-        });
-        for entry in &mut managed_fields {
-            entry.time = None;
-        }
-        let rest = ObjectMeta {
-            labels: metadata.labels,
-            annotations: metadata.annotations,
-            owner_references: metadata.owner_references,
-            deletion_timestamp: metadata.deletion_timestamp,
-            managed_fields: Some(managed_fields),
-            ..ObjectMeta::default()
-        };
+/// The metadata as it is read: without trees, because a Lease is read with each renewal.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    labels: Option<JsonText>,
+    annotations: Option<JsonText>,
+    owner_references: Option<JsonText>,
+    deletion_timestamp: Option<JsonText>,
+    managed_fields: Option<Vec<RawEntry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEntry {
+    manager: Option<String>,
+    operation: Option<JsonText>,
+    api_version: Option<JsonText>,
+    subresource: Option<String>,
+    fields_v1: Option<JsonText>,
+}
+
+impl From<Raw> for CompactMetadata {
+    fn from(raw: Raw) -> Self {
+        let entries = raw.managed_fields.unwrap_or_default().into_iter();
+        let entries = entries
+            .filter(|entry| {
+                entry.manager.as_deref() == Some(MANAGER) && entry.subresource.is_none()
+            })
+            .map(|entry| {
+                let manager = JsonText(format!("\"{MANAGER}\""));
+                object([
+                    ("manager", Some(manager)),
+                    ("operation", entry.operation),
+                    ("apiVersion", entry.api_version),
+                    ("fieldsV1", entry.fields_v1),
+                ])
+            });
+        let entries: Vec<String> = entries.collect();
+        let managed_fields = JsonText(format!("[{}]", entries.join(",")));
+        let rest = object([
+            ("labels", raw.labels),
+            ("annotations", raw.annotations),
+            ("ownerReferences", raw.owner_references),
+            ("deletionTimestamp", raw.deletion_timestamp),
+            ("managedFields", Some(managed_fields)),
+        ]);
         let identity = ObjectMeta {
-            name: metadata.name,
-            namespace: metadata.namespace,
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            generation: metadata.generation,
+            name: raw.name,
+            namespace: raw.namespace,
+            uid: raw.uid,
+            resource_version: raw.resource_version,
+            generation: raw.generation,
             ..ObjectMeta::default()
         };
-        Ok(Self {
+        Self {
             identity,
-            rest: serde_json::to_string(&rest)?.into(),
-        })
+            rest: rest.into(),
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for CompactMetadata {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::of(ObjectMeta::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
+/// The JSON of an object with those fields that are present.
+fn object<const FIELDS: usize>(fields: [(&str, Option<JsonText>); FIELDS]) -> String {
+    let present = fields
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("\"{name}\":{}", value?.0)));
+    let present: Vec<String> = present.collect();
+    format!("{{{}}}", present.join(","))
 }
 
 #[cfg(test)]
@@ -106,7 +146,7 @@ mod tests {
             "ownerReferences": [{"apiVersion": "v1", "kind": "x", "name": "x", "uid": "0001"}],
             "deletionTimestamp": "2026-11-23T12:00:00Z",
             "managedFields": [
-                {"manager": MANAGER, "operation": "Apply", "fieldsType": "FieldsV1",
+                {"manager": MANAGER, "operation": "Apply", "apiVersion": "v1",
                  "fieldsV1": {"f:spec": {"f:replicas": {}}}},
             ],
         })

@@ -4,6 +4,7 @@ pub mod caches;
 pub mod child;
 pub mod compact_metadata;
 pub mod deployment;
+mod json_text;
 pub mod leader;
 pub mod lease;
 pub mod lease_observer;
