@@ -45,7 +45,8 @@ const PUSH: &[packages::Package] = &[("skopeo", "skopeo")];
 /// Builds the binaries, and writes the images to `images` in the build folder. Without a
 /// change to the binaries, the images do not change.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<Image>> {
-    let binaries = compile(workspace)?;
+    let packages = RECIPES.map(|recipe| recipe.name);
+    let binaries = compile(workspace, "building the images' binaries", &packages)?;
     let pack = |recipe| pack(workspace, recipe, &binaries);
     RECIPES.iter().map(pack).collect()
 }
@@ -97,24 +98,23 @@ fn is_loopback(registry: &str) -> bool {
     host == "localhost" || host.starts_with("127.")
 }
 
-/// Builds the binaries and returns their folder.
-fn compile(workspace: &Workspace) -> Result<PathBuf> {
-    const DOING: &str = "building the images' binaries";
+/// Builds the static binaries of these packages and returns their folder.
+pub(crate) fn compile(workspace: &Workspace, doing: &str, packages: &[&str]) -> Result<PathBuf> {
     let progress = &workspace.progress;
     let triple = host_triple()?;
-    progress.print(DOING);
+    progress.print(doing);
     let mut cargo = cargo(workspace);
     cargo.args(["build", "--release", "--bins", "--target", &triple]);
     // Whatever cargo's configuration is, the binaries are read from this folder.
     cargo.arg("--target-dir").arg(&workspace.target);
-    for recipe in &RECIPES {
-        cargo.args(["--package", recipe.name]);
+    for package in packages {
+        cargo.args(["--package", package]);
     }
     // The explicit target keeps the flags away from build scripts and macros, which cannot
     // be static.
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
     let log = workspace.target.join("images/build.log");
-    Logged::new(DOING, log).run(progress, &cargo)?;
+    Logged::new(doing, log).run(progress, &cargo)?;
     Ok(workspace.target.join(triple).join("release"))
 }
 

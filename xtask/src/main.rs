@@ -1,5 +1,6 @@
 //! The developer's commands.
 
+mod bench;
 mod chart;
 mod clients;
 mod crd;
@@ -61,6 +62,8 @@ enum Task {
         #[arg(long, value_name = "REGISTRY")]
         push: Option<String>,
     },
+    /// Measure the queue beside its peer, and write docs/benchmarks.md
+    Bench(bench::Choice),
     /// Generate the CustomResourceDefinition from the operator's type
     Crd,
     /// Check the chart, with the API schemas of the running node
@@ -115,6 +118,7 @@ fn run(task: Task) -> Result<()> {
                 None => Ok(()),
             }
         }
+        Task::Bench(choice) => bench::run(&workspace, &choice),
         Task::Crd => crd::generate(&workspace),
         Task::Chart { write: true } => chart::write_readme(&workspace),
         Task::Chart { write: false } => chart::check(&workspace, &target::node(&workspace)?, true),
@@ -164,6 +168,7 @@ mod tests {
         let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
         assert!(parse("xtask test --only unit --only chart --kubeconfig a").is_ok());
         assert!(parse("xtask test --only nothing").is_err());
+        assert!(parse("xtask bench --only idle --rounds 1").is_ok());
         // Our own node needs no registry.
         assert!(parse("xtask demo --registry a").is_err());
     }
