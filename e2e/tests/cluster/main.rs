@@ -18,6 +18,7 @@ mod operator_process;
 mod operator_requests;
 mod operator_rights;
 mod owners;
+mod process;
 mod races;
 mod random_edits;
 mod reasons;

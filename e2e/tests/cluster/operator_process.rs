@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::api::{Api, POD};
-use crate::faults::process::{Process, proc};
 use crate::kubectl::OPERATOR;
+use crate::process::{Process, proc};
 
 /// The program, as its image starts it.
 const PROGRAM: &str = "/gateway-queue-operator";

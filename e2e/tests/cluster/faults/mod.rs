@@ -14,7 +14,6 @@ mod invalid_sessions;
 pub(crate) mod node;
 mod pair;
 mod pods;
-pub(crate) mod process;
 mod queue;
 mod shards;
 mod unreachable_leader;

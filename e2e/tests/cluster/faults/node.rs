@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::process::{Process, command, proc, words};
 use crate::common::namespace::run;
 use crate::common::wait::retry;
 use crate::kubectl::kubectl;
+use crate::process::{Process, command, proc, words};
 use crate::wait::wait_until;
 
 /// A pod that drops packets, as in a partitioned network.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::clients::Grants;
 use super::node::Partition;
 use super::pair::Pair;
-use super::process::Process;
 use super::{FAULT, back_within};
 use crate::kubectl::Namespace;
 use crate::schedule::Phase;
@@ -20,7 +19,7 @@ fn after_a_crash_of_the_leader_clients_of_another_pod_see_only_a_delay() {
     let pair = Pair::with_clients_on_both(&namespace);
     let before = pair.queue.holder();
     let fault = pair.clients.now();
-    Process::of(&pair.leader).kill();
+    pair.leader.process().kill();
     // The new holder is the other pod, or the container that replaces the killed one.
     let next = wait_for("a new holder of the Lease", PATIENCE, || {
         (pair.queue.holder() != before).then(|| pair.queue.leader_now())?
@@ -37,7 +36,7 @@ fn a_frozen_leader_does_not_grant_after_it_resumes() {
     let namespace = Namespace::in_phase("frozen-leader", Phase::Long);
     let pair = Pair::with_clients_on_both(&namespace);
     let fault = pair.clients.now();
-    let frozen = Process::of(&pair.leader).freeze();
+    let frozen = pair.leader.process().freeze();
     thread::sleep(FAULT);
     drop(frozen);
     let outcome = pair.clients.finish(PATIENCE);
@@ -55,7 +54,7 @@ fn a_frozen_forwarder_delivers_no_old_grant_after_it_resumes() {
         pair.clients.start(shard, target, Grants::Many);
     }
     pair.clients.wait_for_grants(4);
-    let frozen = Process::of(&pair.other).freeze();
+    let frozen = pair.other.process().freeze();
     thread::sleep(FAULT);
     drop(frozen);
     let outcome = pair.clients.finish(PATIENCE);
@@ -68,7 +67,7 @@ fn a_partitioned_leader_does_not_grant_beside_its_successor() {
     let namespace = Namespace::in_phase("partition", Phase::Long);
     let pair = Pair::with_clients_on_both(&namespace);
     let fault = pair.clients.now();
-    let partition = Partition::from_api_server(Process::of(&pair.leader));
+    let partition = Partition::from_api_server(pair.leader.process());
     thread::sleep(FAULT);
     let successor = pair.queue.leader();
     let acquired = pair.clients.time_of(pair.queue.acquired());

@@ -9,6 +9,7 @@ use super::clients::Target;
 use crate::api::{condition, is_ready};
 use crate::common::http;
 use crate::kubectl::Namespace;
+use crate::process::Process;
 use crate::wait::wait_for;
 
 const PORT: u16 = 5000;
@@ -169,6 +170,11 @@ impl<'a> Queue<'a> {
 }
 
 impl Pod {
+    /// The process of the queue server.
+    pub(crate) fn process(&self) -> Process {
+        Process::in_pod(&self.uid, "/gateway-queue")
+    }
+
     /// The target of clients of this pod.
     pub(crate) fn target(&self, name: &'static str) -> Target {
         Target {

@@ -8,7 +8,6 @@ use gateway_queue_e2e::waits::{End, Wait};
 use super::clients::Grants;
 use super::node::Partition;
 use super::pair::Pair;
-use super::process::Process;
 use crate::kubectl::Namespace;
 use crate::schedule::Phase;
 use crate::wait::{wait_for, wait_until};
@@ -39,7 +38,7 @@ fn clients_of_a_pod_that_cannot_reach_the_leader_reconnect_to_the_leader() {
     wait_for_condition("True");
 
     let fault = clients.now();
-    let partition = Partition::from_peers(Process::of(&leader));
+    let partition = Partition::from_peers(leader.process());
     for shard in 0..4 {
         clients.start(shard, &other.target("other"), Grants::One);
     }

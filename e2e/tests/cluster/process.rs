@@ -6,8 +6,6 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::queue::Pod;
-
 /// A process, also identified by a handle in case its PID is reused.
 pub(crate) struct Process {
     pub(crate) pid: i32,
@@ -15,11 +13,6 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The queue server of a pod.
-    pub(crate) fn of(pod: &Pod) -> Self {
-        Self::in_pod(&pod.uid, "/gateway-queue")
-    }
-
     /// The process of a program in the pod of this UID.
     pub(crate) fn in_pod(uid: &str, program: &str) -> Self {
         let is = |pid: i32| {
