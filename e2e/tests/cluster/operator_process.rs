@@ -30,12 +30,12 @@ impl OperatorProcess {
     }
 
     /// The resident memory, in MiB.
-    pub(crate) fn memory(&self) -> u64 {
+    pub(crate) fn memory(&self) -> f64 {
         self.status("VmRSS:")
     }
 
     /// The most resident memory since it started, in MiB.
-    pub(crate) fn peak_memory(&self) -> u64 {
+    pub(crate) fn peak_memory(&self) -> f64 {
         self.status("VmHWM:")
     }
 
@@ -53,11 +53,11 @@ impl OperatorProcess {
         Duration::from_millis(ticks * 1000 / TICKS)
     }
 
-    fn status(&self, field: &str) -> u64 {
+    fn status(&self, field: &str) -> f64 {
         let status = fs::read_to_string(proc(self.0.pid, "status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.unwrap().trim().trim_end_matches(" kB");
-        kib.parse::<u64>().unwrap().div_ceil(1024)
+        kib.parse::<f64>().unwrap() / 1024.0
     }
 }
 

@@ -8,31 +8,46 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::api::{Api, LEASE};
-
-/// The time between two renewals of a Lease, as in a queue.
-const PERIOD: Duration = Duration::from_secs(5);
+use crate::api::{Api, LEASE, QUEUE};
 
 const THREADS: usize = 4;
 
 /// The leaders, until this is dropped. They keep their Leases, as after a crash.
-pub(super) struct Leaders {
+pub(crate) struct Leaders {
+    namespace: String,
+    count: usize,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Leaders {
-    /// Starts a leader for each of these queues.
-    pub(super) fn start(namespace: &str, queues: &[String]) -> Self {
+    /// Starts a leader for each of these queues, which renews the Lease once in each period.
+    pub(crate) fn start(namespace: &str, queues: &[String], period: Duration) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let share = queues.len().div_ceil(THREADS);
         let threads = queues.chunks(share).map(|queues| {
             let (namespace, queues) = (namespace.to_owned(), queues.to_vec());
             let stop = Arc::clone(&stop);
-            thread::spawn(move || renew(&namespace, &queues, &stop))
+            thread::spawn(move || renew(&namespace, &queues, period, &stop))
         });
         let threads = threads.collect();
-        Self { stop, threads }
+        Self {
+            namespace: namespace.to_owned(),
+            count: queues.len(),
+            stop,
+            threads,
+        }
+    }
+
+    /// The finding that the status of some queues does not name the leader.
+    pub(crate) fn unreported(&self, api: &Api) -> Option<String> {
+        let queues = api.list(QUEUE, &self.namespace);
+        let led = queues.iter().filter(|queue| {
+            let name = queue["metadata"]["name"].as_str().unwrap();
+            queue["status"]["leader"] == leader(name)
+        });
+        let (led, all) = (led.count(), self.count);
+        (led != all).then(|| format!("{led} of {all} have a leader"))
     }
 }
 
@@ -47,14 +62,14 @@ impl Drop for Leaders {
 }
 
 /// The pod that leads a queue.
-pub(super) fn leader(queue: &str) -> String {
+fn leader(queue: &str) -> String {
     format!("{queue}-7d9f")
 }
 
 /// Renews the Leases in turn, evenly over each period.
-fn renew(namespace: &str, queues: &[String], stop: &AtomicBool) {
+fn renew(namespace: &str, queues: &[String], period: Duration, stop: &AtomicBool) {
     let api = Api::new();
-    let pause = PERIOD / u32::try_from(queues.len()).unwrap();
+    let pause = period / u32::try_from(queues.len()).unwrap();
     let mut due = Instant::now();
     for queue in queues.iter().cycle() {
         if stop.load(Ordering::Relaxed) {
