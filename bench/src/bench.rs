@@ -23,6 +23,8 @@ pub struct Programs {
     pub peer_image: Option<PathBuf>,
     /// The image of our operator.
     pub operator_image: Option<PathBuf>,
+    /// The program that measures on a node.
+    pub node: Option<PathBuf>,
 }
 
 /// How much is measured.

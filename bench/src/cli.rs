@@ -9,6 +9,7 @@ use clap::Parser;
 use crate::bench::{Bench, Programs, Scale};
 use crate::report::document::{self, Finished};
 use crate::report::machine::Machine;
+use crate::row::Row;
 use crate::rows::ROWS;
 
 /// Measures the queue beside its peer. `cargo xtask bench` builds all that it needs.
@@ -36,14 +37,17 @@ struct Arguments {
     /// The image of our operator
     #[arg(long)]
     operator_image: Option<PathBuf>,
+    /// The program that measures on a node (`e2e/benches/node`)
+    #[arg(long)]
+    node: Option<PathBuf>,
     /// Measure only this row, and write nothing; repeatable
     #[arg(long, value_name = "ROW", value_parser = ROWS.map(|row| row.name))]
     only: Vec<String>,
     /// Measure this many rounds instead of the row's own number
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// Measure so little that it takes a minute, in one round, and write nothing: the figures mean
-    /// nothing
+    /// Measure so little that it takes a minute, in one round, without a node, and write nothing:
+    /// the figures mean nothing
     #[arg(long)]
     smoke: bool,
 }
@@ -71,12 +75,16 @@ pub fn run() -> Result<()> {
         queue_image: arguments.queue_image,
         peer_image: arguments.peer_image,
         operator_image: arguments.operator_image,
+        node: arguments.node,
     };
     let bench = Bench::new(programs, scale)?;
     let only = &arguments.only;
-    let is_chosen = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
+    let is_chosen = |row: &&Row| {
+        (only.is_empty() && !(arguments.smoke && row.on_node))
+            || only.iter().any(|only| only == row.name)
+    };
     let (mut finished, mut failed) = (Vec::new(), Vec::new());
-    for row in ROWS.into_iter().filter(|row| is_chosen(row.name)) {
+    for row in ROWS.into_iter().filter(is_chosen) {
         let rounds = match arguments.rounds {
             Some(rounds) => rounds.into(),
             None if arguments.smoke => 1,

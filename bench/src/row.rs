@@ -1,6 +1,7 @@
 //! A row of the table: what is measured, how, and the aim.
 
 use anyhow::Result;
+use serde::Deserialize;
 
 use crate::bench::Bench;
 use crate::plot::Plot;
@@ -16,6 +17,8 @@ pub struct Row {
     pub method: &'static str,
     /// How often it is measured.
     pub rounds: usize,
+    /// Whether it is measured on a node of Kubernetes.
+    pub on_node: bool,
     /// What is measured.
     pub figures: &'static [Figure],
     /// Measures all figures, in the given number of rounds.
@@ -124,7 +127,7 @@ impl Aim {
 }
 
 /// The values of one figure, one per round.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Values {
     /// Ours.
     pub ours: Vec<f64>,

@@ -51,6 +51,7 @@ fn measure(name: &str) -> Vec<Values> {
         queue_image: None,
         peer_image: None,
         operator_image: None,
+        node: None,
     };
     let bench = Bench::new(programs, Scale::SMOKE).unwrap();
     let row: &Row = ROWS.into_iter().find(|row| row.name == name).unwrap();

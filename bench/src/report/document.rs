@@ -29,7 +29,8 @@ Both servers are static binaries with the release profile of the images, each a 
 measurement. They have the same settings: 5 s between two grants of a bucket, as the peer's spacing is fixed; no
 margin; no start guard; no token. All clients are one thread of another process on the same machine. In each round,
 ours and the peer are measured one after the other, and in the next round in the other order. The table has the median
-of the rounds, and the lowest and the highest value.";
+of the rounds, and the lowest and the highest value. What is measured on a node of Kubernetes has another peer, which its
+section describes.";
 
 /// Writes the document and its plots below the folder of documentation.
 pub(crate) fn write(docs: &Path, machine: &Machine, results: &[Finished]) -> Result<()> {

@@ -22,6 +22,7 @@ pub(super) const ROW: Row = Row {
         the peer. (The peer's timer fires with the first request: if it grants before the first shards of all \
         buckets have arrived, the others start 5 s later, and so do all that follow them.)",
     rounds: 3,
+    on_node: false,
     figures: &[
         Figure {
             name: "cold start of 256 shards, max_concurrency 16 (ideal: 75 s)",

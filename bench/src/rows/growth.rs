@@ -19,6 +19,7 @@ pub(super) const ROW: Row = Row {
     method: "The same as above with 10, 100, 1,000 and 10,000 clients. The exponent is log₁₀ of the ratio of the cost \
         of 10,000 clients to that of 1,000: at most 1 is linear or better (up to 1.05 counts as 1).",
     rounds: 3,
+    on_node: false,
     figures: &[
         Figure {
             name: "growth of memory, exponent",

@@ -16,6 +16,7 @@ pub(super) const ROW: Row = Row {
         voluntary context switches of all its threads (`/proc/PID/task/*/status`) in 60 s; its resident memory \
         (`VmRSS`) is read after that.",
     rounds: 3,
+    on_node: false,
     figures: &[
         Figure {
             name: "idle: resident memory",

@@ -37,6 +37,7 @@ pub(super) const ROW: Row = Row {
         logs how late it was by its own clock (`late_us`): from the instant at which a grant was allowed until it was \
         written. The line for each grant is part of its work in this measurement; the peer logs nothing.",
     rounds: 3,
+    on_node: false,
     figures: &[
         in_ms("lateness at the client, p50", Aim::NONE),
         in_ms("lateness at the client, p99", AIM),

@@ -1,10 +1,13 @@
 //! All rows, in the order of the table.
 
 mod cold_start;
+mod gateway_queues;
 mod growth;
 mod idle;
 mod lateness;
 mod load;
+mod ready;
+mod rollout;
 mod scheduler;
 mod size;
 mod staggered;
@@ -13,8 +16,8 @@ mod waiting;
 
 use crate::row::Row;
 
-/// All rows. Those of the operator will follow these.
-pub const ROWS: [&Row; 9] = [
+/// All rows. `xtask/src/bench.rs` lists those that need a node, too.
+pub const ROWS: [&Row; 12] = [
     &waiting::ROW,
     &lateness::ROW,
     &cold_start::ROW,
@@ -24,4 +27,7 @@ pub const ROWS: [&Row; 9] = [
     &start::ROW,
     &size::ROW,
     &growth::ROW,
+    &rollout::ROW,
+    &ready::ROW,
+    &gateway_queues::ROW,
 ];

@@ -50,6 +50,7 @@ pub(super) const ROW: Row = Row {
         bucket grants once (it grants at most every 5 s by the machine's clock); then `update` halves the buckets; \
         then all waiters are dropped, and removed when their bucket grants next.",
     rounds: 5,
+    on_node: false,
     figures: &[
         in_us("scheduler, 1,000,000 waiters: time per offer"),
         in_us("scheduler, 1,000,000 waiters: time per grant"),

@@ -24,6 +24,7 @@ pub(super) const ROW: Row = Row {
         what the peer does not: TLS and a DNS resolver for Discord's API and the API server of Kubernetes, leader \
         election, forwarding, a status page, metrics, and two commands for the terminal.",
     rounds: 1,
+    on_node: false,
     figures: &[
         in_mb("queue: binary", Aim::NONE),
         in_mb("queue: image", Aim::at_most(6.0)),
@@ -41,6 +42,7 @@ fn measure(bench: &Bench, _rounds: usize) -> Result<Measured> {
         queue_image,
         peer_image,
         operator_image,
+        node: _,
     } = &bench.programs;
     let of = |ours: Option<&PathBuf>, peer: Option<&PathBuf>| -> Result<Values> {
         Ok(Values {

@@ -23,6 +23,7 @@ pub(super) const ROW: Row = Row {
         the lateness before it. (The peer has one timer for all buckets, so the first shard of a bucket may wait for \
         up to 5 s.) The plot shows the last round.",
     rounds: 3,
+    on_node: false,
     figures: &[Figure {
         name: "256 shards within 10 s: mean wait beyond the ideal",
         unit: Unit::Milliseconds,

@@ -16,6 +16,7 @@ pub(super) const ROW: Row = Row {
     method: "From the start of the process until the line that says that it listens is received; that it accepts \
         connections is verified. The value of a round is the median of 20 starts.",
     rounds: 5,
+    on_node: false,
     figures: &[Figure {
         name: "process start to listening",
         unit: Unit::Milliseconds,

@@ -16,6 +16,7 @@ pub(super) const ROW: Row = Row {
         threads (`schedstat`: user and system mode). That of the cancellation is read 6 s after the last disconnect, \
         because the peer removes cancelled waiters when their bucket grants, every 5 s.",
     rounds: 5,
+    on_node: false,
     figures: &[
         Figure {
             name: "memory per waiting connection",
