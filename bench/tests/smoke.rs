@@ -13,11 +13,13 @@ use gateway_queue_bench::rows::ROWS;
 use serde_json::Value;
 
 /// Our server. Cargo passes to a test only the paths of its own package's binaries. The command is
-/// the same as that of `cargo test --workspace`, so that nothing is built twice.
+/// a part of `cargo test --workspace`, with the same features, so that nothing is built twice: the
+/// test `peer` of the server's package needs the binary, and is small.
 static QUEUE: LazyLock<PathBuf> = LazyLock::new(|| {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["test", "--quiet", "--workspace", "--no-run"])
+        .args(["--test", "peer"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit());
