@@ -1,9 +1,12 @@
 //! `cargo xtask bench`: the queue beside its peer.
 //!
 //! What is measured is in `bench/`, which has more dependencies than xtask should. This builds its
-//! programs and those that they measure, and runs them.
+//! programs and those that they measure, prepares the test node if a row needs it, and runs them.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -11,7 +14,15 @@ use testnode::host::Workspace;
 use testnode::host::process::Logged;
 use testnode::image::Image;
 
+use crate::demo::Scenario;
 use crate::image;
+use crate::target::{self, Target};
+
+/// The rows that are measured on the test node.
+const ON_NODE: [&str; 3] = ["rollout", "ready", "gateway-queues"];
+
+/// The beginning of the name of the namespace of their fake Discord.
+const NAMESPACE: &str = "gateway-queue-bench";
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -22,8 +33,8 @@ pub(crate) struct Choice {
     /// Measure this many rounds instead of each row's own number
     #[arg(long)]
     rounds: Option<u16>,
-    /// Measure so little that it takes a minute, in one round, and write nothing: the figures mean
-    /// nothing
+    /// Measure so little that it takes a minute, in one round, without a node, and write nothing:
+    /// the figures mean nothing
     #[arg(long)]
     smoke: bool,
 }
@@ -31,6 +42,49 @@ pub(crate) struct Choice {
 /// Builds the programs, measures them and prints the table. A run of all rows also writes
 /// docs/benchmarks.md.
 pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
+    let node = if choice.needs_node() {
+        Some(Node::prepare(workspace)?)
+    } else {
+        None
+    };
+    let measured = measure(workspace, choice, node.as_ref());
+    if let Some(node) = node {
+        node.scenario.remove_namespace();
+    }
+    measured
+}
+
+impl Choice {
+    fn needs_node(&self) -> bool {
+        let chosen = self.only.iter().any(|row| ON_NODE.contains(&row.as_str()));
+        chosen || (self.only.is_empty() && !self.smoke)
+    }
+}
+
+/// The test node with the operator.
+struct Node<'a> {
+    scenario: Scenario<'a>,
+    program: PathBuf,
+    variables: [(&'static str, OsString); 5],
+}
+
+impl<'a> Node<'a> {
+    fn prepare(workspace: &'a Workspace) -> Result<Self> {
+        let started = SystemTime::now();
+        let program = image::compile_benchmark(workspace, "gateway-queue-e2e", "node")?;
+        let target = Target::prepare(workspace, target::Choice::default())?;
+        let scenario = Scenario::prepare(workspace, target.clone(), NAMESPACE)?;
+        let variables = target.variables(scenario.namespace(), started);
+        Ok(Self {
+            scenario,
+            program,
+            variables,
+        })
+    }
+}
+
+/// Builds the other programs, and runs the benchmarks.
+fn measure(workspace: &Workspace, choice: &Choice, node: Option<&Node<'_>>) -> Result<()> {
     // In a build of its own: the features that the bench needs must not change our programs.
     let doing = "building the benchmarks and the peer";
     let folder = image::compile(workspace, doing, &["gateway-queue-bench"])?;
@@ -59,6 +113,10 @@ pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<()> {
     bench
         .arg("--operator-image")
         .arg(archive("gateway-queue-operator")?);
+    if let Some(node) = node {
+        bench.arg("--node").arg(&node.program);
+        bench.envs(node.variables.iter().map(|(name, value)| (name, value)));
+    }
     for row in &choice.only {
         bench.args(["--only", row]);
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use testnode::host::process::{self, Logged};
 use testnode::host::{Workspace, packages};
 use testnode::image::Image;
@@ -100,11 +101,41 @@ fn is_loopback(registry: &str) -> bool {
 
 /// Builds the static binaries of these packages and returns their folder.
 pub(crate) fn compile(workspace: &Workspace, doing: &str, packages: &[&str]) -> Result<PathBuf> {
+    build_static(workspace, doing, packages, &["--bins"])?;
+    Ok(workspace.target.join(host_triple()?).join("release"))
+}
+
+/// Builds a benchmark of a package in the same way, and returns its path.
+pub(crate) fn compile_benchmark(
+    workspace: &Workspace,
+    package: &str,
+    name: &str,
+) -> Result<PathBuf> {
+    let doing = format!("building the benchmark {name}");
+    let format = "--message-format=json-render-diagnostics";
+    let log = build_static(workspace, &doing, &[package], &["--bench", name, format])?;
+    let messages = fs::read_to_string(&log).context("reading a log")?;
+    let messages = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let executable = messages
+        .filter(|message: &Value| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    executable.with_context(|| format!("cargo reports no benchmark {name}"))
+}
+
+/// Builds static programs, and returns the path of cargo's output.
+fn build_static(
+    workspace: &Workspace,
+    doing: &str,
+    packages: &[&str],
+    arguments: &[&str],
+) -> Result<PathBuf> {
     let progress = &workspace.progress;
-    let triple = host_triple()?;
     progress.print(doing);
     let mut cargo = cargo(workspace);
-    cargo.args(["build", "--release", "--bins", "--target", &triple]);
+    cargo.args(["build", "--release", "--target", &host_triple()?]);
+    cargo.args(arguments);
     // Whatever cargo's configuration is, the binaries are read from this folder.
     cargo.arg("--target-dir").arg(&workspace.target);
     for package in packages {
@@ -114,8 +145,8 @@ pub(crate) fn compile(workspace: &Workspace, doing: &str, packages: &[&str]) -> 
     // be static.
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
     let log = workspace.target.join("images/build.log");
-    Logged::new(doing, log).run(progress, &cargo)?;
-    Ok(workspace.target.join(triple).join("release"))
+    Logged::new(doing, &log).run(progress, &cargo)?;
+    Ok(log)
 }
 
 fn host_triple() -> Result<String> {

@@ -1,7 +1,9 @@
 //! The cluster of a demo or a test: the test node, or an existing cluster.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use testnode::NetworkSettings;
@@ -59,6 +61,24 @@ impl Target {
             Some(registry) => format!("{registry}/{image}"),
             None => image,
         })
+    }
+
+    /// Returns the environment of the tests and benchmarks on the cluster: `namespace` has the
+    /// fake Discord.
+    pub(crate) fn variables(
+        &self,
+        namespace: &str,
+        started: SystemTime,
+    ) -> [(&'static str, OsString); 5] {
+        let kubernetes = &self.kubernetes;
+        let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        [
+            ("KUBECONFIG", kubernetes.kubeconfig.clone().into()),
+            ("KUBECTL", kubernetes.kubectl.clone().into()),
+            ("HELM", kubernetes.helm.clone().into()),
+            ("E2E_NAMESPACE", namespace.into()),
+            ("E2E_STARTED", started.as_secs().to_string().into()),
+        ]
     }
 
     /// Returns one of our images.

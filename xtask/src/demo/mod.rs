@@ -81,6 +81,12 @@ impl<'a> Scenario<'a> {
         self.shards().inspect_err(|_| self.explain())
     }
 
+    /// Deletes the namespace, without waiting. If this fails, the next run deletes it.
+    pub(crate) fn remove_namespace(&self) {
+        let delete = ["delete", "namespace", &self.namespace, "--wait=false"];
+        let _ = self.target.kubernetes.kubectl(&delete);
+    }
+
     fn set_up(&self, kind: &str) -> Result<()> {
         let progress = &self.workspace.progress;
         let kubernetes = &self.target.kubernetes;

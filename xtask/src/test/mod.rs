@@ -105,10 +105,8 @@ impl Run<'_> {
     }
 
     fn remove_namespace(&self) {
-        if let (Some(target), Some(scenario)) = (self.target.get(), self.scenario.get()) {
-            let delete = ["delete", "namespace", scenario.namespace(), "--wait=false"];
-            // If this fails, the next run deletes it.
-            let _ = target.kubernetes.kubectl(&delete);
+        if let Some(scenario) = self.scenario.get() {
+            scenario.remove_namespace();
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::time::UNIX_EPOCH;
 
 use anyhow::Result;
 use testnode::NetworkSettings;
@@ -306,9 +305,10 @@ fn chart_on_node(run: &Run<'_>) -> Result<Verdict> {
         ));
     }
     let of_chart = chart::variables(run.workspace, target)?;
+    let of_node = target.variables(run.scenario()?.namespace(), run.started);
     // A test that changes the CustomResourceDefinition waits for all others.
     let all_at_once = [threads(8)];
-    let variables = [&variables(run, target)?[..], &of_chart, &all_at_once].concat();
+    let variables = [&of_node[..], &of_chart, &all_at_once].concat();
     let chart = ["--workspace", "--test", "chart"];
     tests(run, "chart-on-node", &chart, &variables)
 }
@@ -320,26 +320,14 @@ fn cluster(run: &Run<'_>) -> Result<Verdict> {
         which.extend(["--", "--skip", "faults"]);
     }
     // `e2e/tests/cluster/schedule.rs` decides how many tests run at once.
-    let variables = [&variables(run, target)?[..], &[threads(64)]].concat();
+    let of_node = target.variables(run.scenario()?.namespace(), run.started);
+    let variables = [&of_node[..], &[threads(64)]].concat();
     tests(run, "cluster", &which, &variables)?;
     Ok(if run.choice.kubeconfig.is_some() {
         Verdict::PassedInPart("faults, which need the processes of the test node")
     } else {
         Verdict::Passed
     })
-}
-
-/// The environment of the tests on the node.
-fn variables(run: &Run<'_>, target: &Target) -> Result<[(&'static str, OsString); 5]> {
-    let kubernetes = &target.kubernetes;
-    let started = run.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok([
-        ("KUBECONFIG", kubernetes.kubeconfig.clone().into()),
-        ("KUBECTL", kubernetes.kubectl.clone().into()),
-        ("HELM", kubernetes.helm.clone().into()),
-        ("E2E_NAMESPACE", run.scenario()?.namespace().into()),
-        ("E2E_STARTED", started.as_secs().to_string().into()),
-    ])
 }
 
 #[cfg(test)]
