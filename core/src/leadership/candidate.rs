@@ -40,6 +40,10 @@ use crate::time::Moment;
 /// The least time between a write and one for a change of the published state.
 const PUBLISH_PAUSE: Duration = Duration::from_secs(2);
 
+/// The same after the first write of a term. It doubles with each write: a new leader knows its
+/// state a moment after it took the Lease, and until it is published, the queue is not Ready.
+const FIRST_PUBLISH_PAUSE: Duration = Duration::from_millis(100);
+
 /// The pause after a watch ended.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 
@@ -81,6 +85,8 @@ pub struct Candidate {
     /// The published state on the Lease; none unless the last write was a renewal.
     written: Option<PublishedState>,
     written_at: Moment,
+    /// The successful renewals of this term.
+    renewals: u32,
     /// The kind of request that failed last and has not succeeded since.
     failing: Option<Request>,
     /// Whether the right to grant has expired.
@@ -112,6 +118,7 @@ impl Candidate {
             published,
             written: None,
             written_at: Moment::ZERO,
+            renewals: 0,
             failing: None,
             expired: false,
             ready: false,
@@ -174,7 +181,9 @@ impl Candidate {
             None => {}
         }
         if self.has_changes_to_publish() {
-            self.election.renew_by(self.written_at + PUBLISH_PAUSE);
+            let factor = 1 << self.renewals.min(10);
+            let pause = PUBLISH_PAUSE.min(FIRST_PUBLISH_PAUSE * factor);
+            self.election.renew_by(self.written_at + pause);
         }
         match self.election.step(now) {
             Step::Read => {
@@ -194,6 +203,10 @@ impl Candidate {
         if answer.is_ok() && request != Request::Read {
             self.written = published;
             self.written_at = now;
+            self.renewals = match request {
+                Request::Renew => self.renewals.saturating_add(1),
+                _ => 0,
+            };
         }
         self.conclude(request, answer, now);
     }

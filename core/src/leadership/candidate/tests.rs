@@ -93,30 +93,44 @@ fn a_leader_takes_renews_settles_and_releases() {
     ];
     assert_eq!(candidate.events(), events);
 
-    // The new state is written after a pause.
-    waits(&mut candidate, 0.1, 2.0);
-    let lease = writes(&mut candidate, 2.0, &lease);
+    // The new state is written after a pause, which doubles with each write up to 2 s.
+    waits(&mut candidate, 0.05, 0.1);
+    let mut lease = writes(&mut candidate, 0.1, &lease);
+    let mut number = 0;
+    let mut change = |candidate: &mut Candidate| {
+        number += 1;
+        let mut published = PublishedState::new("my-bot-a");
+        published.entry.max_concurrency = Some(number);
+        candidate.publish(&published);
+    };
+    let mut now = 0.1;
+    for pause in [0.2, 0.4, 0.8, 1.6, 2.0, 2.0] {
+        change(&mut candidate);
+        waits(&mut candidate, now + 0.01, now + pause);
+        now += pause;
+        lease = writes(&mut candidate, now, &lease);
+    }
     let renewed = lease["spec"]["renewTime"].as_str();
     assert_eq!(renewed, Some("2026-11-27T03:04:05.000000Z"));
-    waits(&mut candidate, 2.1, 7.0);
+    waits(&mut candidate, 7.2, 12.1);
 
-    candidate.resign(at(3.0));
+    candidate.resign(at(8.0));
     assert!(!candidate.state().leads() && !candidate.has_left());
-    let settle = candidate.step(at(3.0), wall());
+    let settle = candidate.step(at(8.0), wall());
     let Action::Settle { lease: uid, term } = settle else {
         panic!("{settle:?}");
     };
     assert_eq!((uid.as_str(), term.number), ("u", 1));
     // Nothing else happens until the queue task answers.
-    assert_eq!(candidate.step(at(3.1), wall()), Action::Wait(None));
+    assert_eq!(candidate.step(at(8.1), wall()), Action::Wait(None));
     let left = Handover {
         lease: uid,
         waits: vec![Duration::from_secs(4)],
         spacing: Duration::from_secs(5),
         uncounted: Some(1),
     };
-    candidate.settled(Some(left.clone()), at(3.2));
-    let lease = writes(&mut candidate, 3.2, &lease);
+    candidate.settled(Some(left.clone()), at(8.2));
+    let lease = writes(&mut candidate, 8.2, &lease);
     assert_eq!(
         record(&lease).lease.handover,
         Some(HandoverRecord::Released(left))
@@ -170,7 +184,7 @@ fn a_follower_watches_and_a_leader_does_not() {
     assert_eq!(lease["spec"]["leaseTransitions"], 1);
     assert!(candidate.state().leads());
     assert_eq!(candidate.step(at(15.0), wall()), Action::Unwatch);
-    waits(&mut candidate, 15.0, 17.0);
+    waits(&mut candidate, 15.0, 15.1);
 }
 
 #[test]
