@@ -7,6 +7,8 @@ use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::tcp::KEEPALIVE;
+
 /// How many clients may connect at the same moment, as all shards do after a restart of a
 /// bot. The kernel makes more of them retry after 1 s, 3 s …, and they lose their order of
 /// arrival. (The kernel's `somaxconn` is an upper bound.)
@@ -69,6 +71,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     };
     // The port may be reused while old connections to it time out.
     socket.set_reuseaddr(true)?;
+    // The connections inherit these, which is cheaper than setting them on each.
+    socket.set_nodelay(true)?;
+    SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -85,6 +90,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::tcp::LOST_AFTER;
 
     #[tokio::test]
     async fn only_the_unspecified_ipv6_address_means_both_families() {
@@ -101,6 +107,19 @@ mod tests {
             assert_eq!(connects(Ipv4Addr::LOCALHOST.into()).await, v4, "{host}");
             assert_eq!(connects(Ipv6Addr::LOCALHOST.into()).await, v6, "{host}");
         }
+    }
+
+    #[tokio::test]
+    async fn connections_send_at_once_and_notice_a_lost_client() {
+        let listener = listen("PORT", Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (connection, _) = listener.accept().await.unwrap();
+        let socket = SockRef::from(&connection);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        let probes =
+            socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        assert_eq!(socket.tcp_keepalive_time().unwrap() + probes, LOST_AFTER);
+        drop(client);
     }
 
     #[tokio::test]

@@ -19,7 +19,6 @@ use tracing::warn;
 
 use crate::clock::boot_time;
 use crate::queue::messages::Permit;
-use crate::tcp::KEEPALIVE;
 
 /// A grant that the peer's kernel does not acknowledge within this time must not arrive
 /// later: when a partition of the network heals, old grants would arrive at the same time.
@@ -42,12 +41,9 @@ pub(crate) struct Socket {
 impl Socket {
     /// Returns the socket of a connection that has this permit.
     pub(crate) fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_keepalive(&KEEPALIVE)?;
         // While a client does not read and an older response is not sent, no new one is
         // accepted: the responses would arrive together.
-        socket.set_tcp_notsent_lowat(1)?;
+        SockRef::from(&stream).set_tcp_notsent_lowat(1)?;
         Ok(Self {
             stream,
             lift: None,
