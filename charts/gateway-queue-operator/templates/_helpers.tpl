@@ -167,7 +167,8 @@ one, which has Deployments. */}}
 # Create the children and revert changes to them. Applying a missing object needs `create`
 # as well as `patch`. Restoring an owner reference needs `delete` with the admission plugin
 # OwnerReferencesPermissionEnforcement (enabled by default on OpenShift), because the
-# garbage collector deletes an object together with its owner.
+# garbage collector deletes an object together with its owner. It also deletes what was
+# created for a new GatewayQueue before the name of a child turned out to be taken.
 - apiGroups: [""]
   resources: [serviceaccounts, services]
   verbs: [get, list, watch, create, patch, delete]

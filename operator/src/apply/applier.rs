@@ -1,7 +1,7 @@
 //! Applies the children of a GatewayQueue that differ from the desired state.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,6 +15,9 @@ use crate::desired::{Child, Kind, Owner};
 use crate::events::{EventRecord, EventRecorder};
 use crate::observe::caches::Caches;
 use crate::observe::token_claims::TokenClaims;
+
+/// No watch reports changes of a child whose label admission removes.
+const UNLABELLED_RECHECK: Duration = Duration::from_secs(60);
 
 /// Applies children.
 pub struct Applier {
@@ -30,18 +33,12 @@ pub struct Applier {
     pub events: EventRecorder,
 }
 
-/// The children that were created for a new GatewayQueue: the kind and UID of each.
-type Created = Vec<(Kind, String)>;
-
 impl Applier {
     /// Applies the `children` that differ from the desired state, and deletes those that are
     /// no longer desired.
     ///
-    /// The children of a new GatewayQueue are created without reading whether they exist: that
-    /// would double the requests, and the API server rejects what exists. Then what was created
-    /// is deleted, because nothing is created next to an object that the GatewayQueue does not
-    /// own, nor a Lease that says that there was never a leader next to a Deployment; and
-    /// everything is read.
+    /// The children of a new GatewayQueue are created without reading whether they exist, which
+    /// would double the requests. If that fails, they are read.
     ///
     /// # Errors
     /// If a call fails; a rejection is part of the result.
@@ -52,35 +49,13 @@ impl Applier {
         owner: &Owner,
         now: Instant,
     ) -> Result<Applied, Error> {
-        if queue.status.is_some() || !self.token_claims.is_new(queue) {
-            return self.walk(queue, children, owner, now, None).await;
+        let is_new = queue.status.is_none() && self.token_claims.is_new(queue);
+        if is_new && self.create(queue, children, owner, now).await? {
+            return Ok(Applied::new(Outcome::Applied));
         }
-        let mut created = Created::new();
-        let new = Some(&mut created);
-        match self.walk(queue, children, owner, now, new).await {
-            Err(error) if error.is_conflict() => {}
-            result => return result,
-        }
-        for (kind, uid) in created.into_iter().rev() {
-            self.delete(kind, owner, Some(&uid)).await?;
-        }
-        self.walk(queue, children, owner, now, None).await
-    }
-
-    /// Applies and deletes children. Those that are created are added to `new`, if the
-    /// GatewayQueue is new: children that are not cached are then created without reading them.
-    async fn walk(
-        &self,
-        queue: &GatewayQueue,
-        children: &[Child],
-        owner: &Owner,
-        now: Instant,
-        mut new: Option<&mut Created>,
-    ) -> Result<Applied, Error> {
-        let is_new = new.is_some();
         let states = children
             .iter()
-            .map(|child| self.state_of(child, owner, now, is_new));
+            .map(|child| self.state_of(child, owner, now));
         let states = try_join_all(states).await?;
         let mut applied = Applied::new(Outcome::Applied);
         let with_state = |wanted: fn(&ChildState) -> bool| {
@@ -91,8 +66,12 @@ impl Applier {
         let foreign: Vec<Kind> = with_state(|state| *state == ChildState::Foreign).collect();
         if !foreign.is_empty() {
             applied.outcome = Outcome::NameTaken(foreign);
-            // Nothing is created next to an object that this GatewayQueue does not own. What
-            // exists is still updated: a queue may have to give up its token.
+            // Nothing is created next to an object that this GatewayQueue does not own.
+            if is_new {
+                self.delete_created(children, owner).await?;
+                return Ok(applied);
+            }
+            // What exists is still updated: a queue may have to give up its token.
             let is_ours = |state: &ChildState| {
                 matches!(
                     state,
@@ -107,17 +86,18 @@ impl Applier {
         }
         let is_missing =
             |kind| with_state(|state| *state == ChildState::Missing).any(|missing| missing == kind);
-        // Not if a Lease is replaced, whose leader may have granted a moment ago, nor if
-        // another queue may have done so.
         let never_led = is_missing(Kind::Lease)
             && is_missing(Kind::Deployment)
-            && queue.status.is_none()
-            && self.token_claims.is_fresh(queue, now)
-            && self.caches.pods(owner).is_empty()
-            && !self.caches.lease_observer.led_lately(owner, now);
+            && self.may_be_first(queue, owner, now);
         for (child, state) in children.iter().zip(states) {
             let version = match &state {
-                ChildState::Terminating | ChildState::UpToDate | ChildState::Foreign => continue,
+                ChildState::Terminating | ChildState::UpToDate => {
+                    if self.caches.metadata(child.kind, owner).is_none() {
+                        applied.recheck_at(now + UNLABELLED_RECHECK);
+                    }
+                    continue;
+                }
+                ChildState::Foreign => continue,
                 ChildState::Unobserved { until } => {
                     applied.recheck_at(*until);
                     continue;
@@ -138,17 +118,10 @@ impl Applier {
                 continue;
             }
             let first = (never_led && child.kind == Kind::Lease).then_some(&queue.spec);
-            let written = self.write(child, owner, &state, first, is_new).await;
+            let written = self.write(child, owner, &state, first).await;
             let Some(response) = applied.keep_rejection(written, child.kind)? else {
                 continue;
             };
-            if let (ChildState::Missing, Some(created)) = (&state, new.as_deref_mut()) {
-                let uid = response.as_ref().and_then(|response| response.uid.clone());
-                created.extend(uid.map(|uid| (child.kind, uid)));
-            }
-            let (namespace, name) = (&owner.namespace, &owner.name);
-            let kind = child.kind.as_str();
-            tracing::info!(namespace, queue = name, kind, "applied");
             self.report(queue, child, owner, &state, response.as_ref(), now);
             let existed = matches!(state, ChildState::Drifted { .. });
             let is_cached = self.caches.metadata(child.kind, owner).is_some();
@@ -158,7 +131,7 @@ impl Applier {
             if children.iter().any(|child| child.kind == kind) {
                 continue;
             }
-            if let Some(leftover) = self.leftover(kind, owner, is_new).await? {
+            if let Some(leftover) = self.leftover(kind, owner).await? {
                 // A newer GatewayQueue of the name may use it.
                 if is_orphan(owner, &leftover) && !self.requests.is_current(owner).await? {
                     continue;
@@ -173,7 +146,22 @@ impl Applier {
         Ok(applied)
     }
 
-    async fn delete(&self, kind: Kind, owner: &Owner, uid: Option<&str>) -> Result<(), Error> {
+    /// Whether no pod can have led with the token of this GatewayQueue lately, given that it has
+    /// neither a Lease nor a Deployment. Not if a Lease is replaced, whose leader may have granted
+    /// a moment ago, nor if another queue may have done so.
+    pub(super) fn may_be_first(&self, queue: &GatewayQueue, owner: &Owner, now: Instant) -> bool {
+        queue.status.is_none()
+            && self.token_claims.is_fresh(queue, now)
+            && self.caches.pods(owner).is_empty()
+            && !self.caches.lease_observer.led_lately(owner, now)
+    }
+
+    pub(super) async fn delete(
+        &self,
+        kind: Kind,
+        owner: &Owner,
+        uid: Option<&str>,
+    ) -> Result<(), Error> {
         self.requests.delete(kind, owner, uid).await?;
         // If it is created again, no other client has deleted it.
         self.drift_backoff.forget(owner, kind);
@@ -184,23 +172,13 @@ impl Applier {
     }
 
     /// The object of a kind that is not desired and that the operator created. If the cache
-    /// has none, the API server is asked once, unless the GatewayQueue is new: the object may
-    /// lack the operator's label.
-    async fn leftover(
-        &self,
-        kind: Kind,
-        owner: &Owner,
-        is_new: bool,
-    ) -> Result<Option<ObjectMeta>, Error> {
+    /// has none, the API server is asked once: it may lack the operator's label.
+    async fn leftover(&self, kind: Kind, owner: &Owner) -> Result<Option<ObjectMeta>, Error> {
         let cached = self.caches.metadata(kind, owner);
         if cached.is_some() || self.drift_backoff.is_missing(owner, kind) {
             return Ok(cached.filter(|cached| is_leftover(owner, cached)));
         }
-        let found = if is_new {
-            None
-        } else {
-            self.requests.find(kind, owner).await?
-        };
+        let found = self.requests.find(kind, owner).await?;
         let found = found.filter(|found| is_leftover(owner, found));
         if found.is_none() {
             self.drift_backoff.note_missing(owner, kind);
@@ -210,13 +188,12 @@ impl Applier {
 
     /// The state of a child. If the cache does not have it, the API server is asked: the
     /// cache may lag behind, and does not contain objects without the operator's label. It is
-    /// not asked about a child that was applied a moment ago, or of a new GatewayQueue.
+    /// not asked about a child that was applied a moment ago.
     async fn state_of(
         &self,
         child: &Child,
         owner: &Owner,
         now: Instant,
-        is_new: bool,
     ) -> Result<ChildState, Error> {
         let Child { kind, hash, .. } = child;
         let cached = self.caches.metadata(*kind, owner);
@@ -226,7 +203,7 @@ impl Applier {
             return Ok(ChildState::Unobserved { until });
         }
         let observed = match cached {
-            None if !is_new => self.requests.find(*kind, owner).await?,
+            None => self.requests.find(*kind, owner).await?,
             cached => cached,
         };
         let state = self.state(child, owner, observed.as_ref());
@@ -254,15 +231,12 @@ impl Applier {
         owner: &Owner,
         state: &ChildState,
         never_led: Option<&GatewayQueueSpec>,
-        is_new: bool,
     ) -> Result<Option<ObjectMeta>, Error> {
         let written = match (state, never_led) {
             (ChildState::Drifted { uid, .. }, _) => {
                 self.requests.revert(child, owner, uid.as_deref()).await
             }
             (_, Some(spec)) => self.requests.create_first_lease(owner, spec).await,
-            // After a conflict, `apply` reads all children.
-            (_, None) if is_new => self.requests.create(child, owner).await,
             (_, None) => match self.requests.create(child, owner).await {
                 // Another operator was faster, or an earlier call of ours that timed out.
                 Err(error) if error.is_conflict() && self.is_ours(child, owner).await? => {
@@ -284,9 +258,9 @@ impl Applier {
         ))
     }
 
-    /// Reports a reverted change of another client, and the fields that admission rewrites:
-    /// these differ already in the `response` to the apply.
-    fn report(
+    /// Logs an apply. Reports a reverted change of another client, and the fields that admission
+    /// rewrites: these differ already in the `response` to the apply.
+    pub(super) fn report(
         &self,
         queue: &GatewayQueue,
         child: &Child,
@@ -295,6 +269,13 @@ impl Applier {
         response: Option<&ObjectMeta>,
         now: Instant,
     ) {
+        let (namespace, name) = (&owner.namespace, &owner.name);
+        tracing::info!(
+            namespace,
+            queue = name,
+            kind = child.kind.as_str(),
+            "applied"
+        );
         let over = match state {
             ChildState::Drifted {
                 version, edited, ..
@@ -329,8 +310,7 @@ impl Applier {
                 }
             }
             Report::Rewritten => {
-                let (namespace, name, detail) = (&owner.namespace, &owner.name, &event.message);
-                let kind = kind.as_str();
+                let (kind, detail) = (kind.as_str(), &event.message);
                 tracing::warn!(
                     namespace,
                     queue = name,

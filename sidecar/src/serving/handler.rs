@@ -130,7 +130,9 @@ impl Handler {
             return Ok(false);
         };
         // A client that reuses its connection would never reach another pod.
-        let stays = !self.shutdown.is_cancelled() && self.route.reach.health().is_ready();
+        let stays = !self.shutdown.is_cancelled()
+            && !self.end.is_cancelled()
+            && self.route.reach.health().is_ready();
         form.keep_alive &= stays;
         connection.send(response, form)?;
         Ok(form.keep_alive)

@@ -67,6 +67,56 @@ async fn nothing_remains_next_to_a_foreign_object_of_a_new_queue() {
 }
 
 #[tokio::test]
+async fn nothing_remains_next_to_a_foreign_object_if_a_call_fails_before() {
+    for (place, path) in [("/services/", DEPLOYMENT), ("/roles/", LEASE)] {
+        let mut operator = new();
+        operator.create_foreign(path);
+        // At the creation or, with two, at the deletion.
+        for code in [404, 500] {
+            operator.api().refuse = Some((place, code, 1));
+            let _ = operator.reconcile().await;
+        }
+        operator.reconcile().await.unwrap();
+        assert_eq!(children(&operator), [path]);
+        assert_eq!(operator.reason(), "NameTaken", "{path}");
+        assert_eq!(operator.take_events(), ["NameTaken"], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_without_an_object_deletes_nothing() {
+    // Such as that of a ResourceQuota.
+    let mut operator = new();
+    operator.api().refuse = Some(("/services/", 409, 2));
+    operator.reconcile().await.unwrap_err();
+    let is_delete = |(method, _): &(Method, String)| *method == Method::DELETE;
+    operator.reconcile().await.unwrap();
+    assert!(!operator.take_calls().iter().any(is_delete));
+    assert_eq!(children(&operator).len(), 6);
+    assert_eq!(operator.reason(), "RolloutInProgress");
+}
+
+#[tokio::test]
+async fn a_lease_says_that_there_was_no_leader_only_after_the_deployment_is_created() {
+    let mut operator = new();
+    operator.reconcile().await.unwrap();
+    let calls = operator.take_calls();
+    let paths: Vec<_> = calls.iter().map(|(_, path)| &**path).collect();
+    let leases = LEASE.strip_suffix("/my-bot").unwrap();
+    assert_eq!(paths[4..6], [DEPLOYMENT, leases]);
+}
+
+#[tokio::test]
+async fn a_child_without_the_operators_label_is_rechecked() {
+    let mut operator = Operator::applied().await;
+    let metadata = operator.writers.metadata.get_mut(&Kind::Service).unwrap();
+    let service = serde_json::from_value(operator.api.lock().unwrap().object("services")).unwrap();
+    metadata.apply_watcher_event(&Event::Delete(service));
+    let action = operator.reconcile_at(after(Instant::now(), 60)).await;
+    assert_eq!(action, Action::requeue(Duration::from_secs(60)));
+}
+
+#[tokio::test]
 async fn what_an_earlier_attempt_created_is_kept() {
     let mut first = new();
     first.reconcile().await.unwrap();
