@@ -31,8 +31,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// the client must close it first, or its next request is lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A client that sends more than this while it waits is disconnected.
-const MAX_AHEAD_BYTES: usize = 4 * 1024;
+/// A client that sends more than this while it waits is disconnected: more than one head.
+const MAX_AHEAD_BYTES: usize = MAX_HEAD_BYTES;
 
 /// A connection of a client. It is closed when it is dropped, which follows any error.
 #[derive(Debug)]
@@ -167,14 +167,18 @@ impl Connection {
 /// Returns the next head, if `ahead` and what was received now contain it. What follows it, or
 /// else all, is in `ahead` then.
 fn take_head(ahead: &mut Vec<u8>, received: &[u8]) -> io::Result<Option<Head>> {
-    let mut kept = mem::take(ahead);
     // Usually a head arrives as a whole, and needs no memory.
-    let bytes = if kept.is_empty() {
-        received
-    } else {
-        kept.extend_from_slice(received);
-        kept.as_slice()
-    };
+    let is_part = !ahead.is_empty();
+    if is_part {
+        ahead.extend_from_slice(received);
+        // Only a line feed ends a head. A client that sends byte by byte would cost much.
+        let is_new = received.contains(&b'\n') || received.is_empty();
+        if !is_new && ahead.len() < MAX_HEAD_BYTES {
+            return Ok(None);
+        }
+    }
+    let kept = mem::take(ahead);
+    let bytes = if is_part { kept.as_slice() } else { received };
     let head = head::parse(bytes)?;
     let used = head.as_ref().map_or(0, |head| head.bytes);
     *ahead = bytes[used..].to_vec();

@@ -126,7 +126,7 @@ async fn what_arrives_while_a_client_waits_is_read_later() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_more_than_4_kib_while_it_waits_is_disconnected() {
+async fn a_client_that_sends_more_than_8_kib_while_it_waits_is_disconnected() {
     let (mut connection, mut client) = pair().await;
     client.write_all(&[b'x'; MAX_AHEAD_BYTES]).await.unwrap();
     let gone = timeout(Duration::from_millis(50), connection.disconnected()).await;
