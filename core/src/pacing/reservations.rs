@@ -67,16 +67,19 @@ impl Reservations {
     /// Reserves the place of a waiter of `shard` that disconnected.
     pub(crate) fn leave(&mut self, shard: u32, place: Place, now: Moment) {
         self.forget_expired(now);
+        // The last place is the least valuable.
+        if self.empty.len() >= MAX_RESERVATIONS
+            && let Some((&last, _)) = self.empty.last_key_value()
+        {
+            if place > last {
+                return;
+            }
+            self.forget(last);
+        }
         let until = now + self.ttl;
         self.empty.insert(place, shard);
         self.by_shard.insert((shard, place), until);
         self.expiring.insert((until, place));
-        // The last place is the least valuable.
-        if self.empty.len() > MAX_RESERVATIONS
-            && let Some((last, _)) = self.empty.last_key_value()
-        {
-            self.forget(*last);
-        }
     }
 
     /// Removes and returns the oldest reserved place of `shard`.
