@@ -6,7 +6,7 @@ use crate::pacing::reservations::Place;
 use crate::time::Moment;
 
 /// The entry of a bucket in the agenda.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// There are no waiters, or a grant is in flight.
     Nowhere,
@@ -40,9 +40,9 @@ impl Agenda {
         };
     }
 
-    /// Returns the first waiter that may be granted, and its bucket.
-    pub(crate) fn first(&self) -> Option<(Place, u32)> {
-        self.now.first().copied()
+    /// Returns the bucket of the first waiter that may be granted.
+    pub(crate) fn first(&self) -> Option<u32> {
+        self.now.first().map(|(_, bucket)| *bucket)
     }
 
     /// Returns a bucket whose moment has come, but whose entry is still [`Entry::Later`].

@@ -6,8 +6,8 @@
 //! The spacing counts from the time at which a grant is *written* to the client's socket. So a
 //! grant takes two calls: [`Pacer::grant`] picks the waiter and blocks its bucket, then
 //! [`Pacer::written`] starts the spacing, or [`Pacer::unwritten`] unblocks the bucket for the next
-//! waiter. Every call takes O(log waiters + log buckets), except for a change of the number of
-//! buckets, and for a grant with which its shard reaches its limit.
+//! waiter. The time of a call hardly depends on the number of waiters, except for a change of the
+//! number of buckets, and for a grant with which its shard reaches its limit.
 
 pub mod breaker;
 
@@ -203,9 +203,9 @@ impl Pacer {
             return None;
         }
         self.open(now);
-        let (place, bucket) = self.agenda.first()?;
+        let bucket = self.agenda.first()?;
         let lane = &mut self.buckets[bucket as usize];
-        let id = lane.wait_list.remove(place)?.waiter;
+        let id = lane.wait_list.pop_first()?.waiter;
         lane.writing = true;
         let free_at = lane.free_at;
         self.reschedule(bucket);
@@ -270,18 +270,19 @@ impl Pacer {
         }
         let latest = self.buckets.iter().map(|b| b.free_at).max();
         let free_at = latest.unwrap_or(Moment::ZERO);
-        self.buckets = (0..buckets).map(|_| Bucket::new(free_at)).collect();
+        let new = (0..buckets).map(|_| Bucket::new(free_at)).collect();
+        let old = std::mem::replace(&mut self.buckets, new);
         self.agenda = Agenda::default();
         for writing in self.writing.values_mut() {
             writing.bucket = None;
         }
         self.moved = self.writing.len();
-        for (id, waiter) in &self.waiters {
-            if waiter.held_until(&self.held).is_none() {
-                let bucket = waiter.shard.id % buckets;
-                let lane = &mut self.buckets[bucket as usize];
-                lane.wait_list.insert(waiter.waiting(*id));
-            }
+        let waiting = old.iter().flat_map(|bucket| bucket.wait_list.iter());
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_unstable_by_key(|waiting| waiting.place);
+        for waiting in waiting {
+            let bucket = self.bucket_of(waiting.shard);
+            self.buckets[bucket as usize].wait_list.insert(waiting);
         }
         for bucket in 0..buckets {
             self.reschedule(bucket);
@@ -375,7 +376,7 @@ impl Pacer {
     /// Updates the entry of a bucket in the agenda after a change of the bucket.
     fn reschedule(&mut self, bucket: u32) {
         let lane = &self.buckets[bucket as usize];
-        let entry = if lane.writing || lane.wait_list.len() == 0 {
+        let entry = if lane.writing || lane.wait_list.is_empty() {
             Entry::Nowhere
         } else {
             Entry::Later(lane.free_at)
@@ -385,7 +386,9 @@ impl Pacer {
 
     fn set_entry(&mut self, bucket: u32, new: Entry) {
         let old = std::mem::replace(&mut self.buckets[bucket as usize].entry, new);
-        self.agenda.replace(bucket, old, new);
+        if old != new {
+            self.agenda.replace(bucket, old, new);
+        }
     }
 
     /// Lets the buckets grant that may grant at `now`.
