@@ -9,3 +9,4 @@ pub mod scheduler;
 pub mod shard_history;
 mod shards_until;
 mod wait_list;
+mod waiter_map;

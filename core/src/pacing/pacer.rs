@@ -22,6 +22,7 @@ use crate::pacing::shard_history::{ShardHistory, ShardLimit};
 use crate::pacing::shards_until::ShardsUntil;
 pub use crate::pacing::wait_list::WaiterId;
 use crate::pacing::wait_list::{WaitList, Waiting};
+use crate::pacing::waiter_map::WaiterMap;
 use crate::protocol::request::Shard;
 use crate::time::Moment;
 
@@ -98,7 +99,7 @@ struct Bucket {
 pub struct Pacer {
     spacing: Duration,
     buckets: Vec<Bucket>,
-    waiters: HashMap<WaiterId, Waiter>,
+    waiters: WaiterMap<Waiter>,
     writing: HashMap<WaiterId, Writing>,
     /// The number of grants in `writing` from before a change of the number of buckets. Each counts
     /// for every bucket, so nothing is granted while there are any.
@@ -130,7 +131,7 @@ impl Pacer {
         Self {
             spacing,
             buckets: buckets.into_iter().map(Bucket::new).collect(),
-            waiters: HashMap::new(),
+            waiters: WaiterMap::new(),
             writing: HashMap::new(),
             moved: 0,
             reservations: Reservations::new(reservation_ttl),
@@ -186,7 +187,7 @@ impl Pacer {
 
     /// Removes a waiter that disconnected, and reserves its place. Returns whether it was waiting.
     pub fn cancel(&mut self, id: WaiterId, now: Moment) -> bool {
-        let Some(waiter) = self.waiters.remove(&id) else {
+        let Some(waiter) = self.waiters.remove(id) else {
             return false;
         };
         if !self.remove_held(&waiter) {
@@ -209,7 +210,7 @@ impl Pacer {
         lane.writing = true;
         let free_at = lane.free_at;
         self.reschedule(bucket);
-        let waiter = self.waiters.remove(&id)?;
+        let waiter = self.waiters.remove(id)?;
         let grant = Grant {
             waiter: id,
             shard: waiter.shard.id,
@@ -297,7 +298,7 @@ impl Pacer {
 
     /// Returns the position of a waiter; none if it is not waiting in its bucket.
     pub fn position(&self, id: WaiterId, now: Moment) -> Option<Position> {
-        let waiter = self.waiters.get(&id)?;
+        let waiter = self.waiters.get(id)?;
         if waiter.held_until(&self.held).is_some() {
             return None;
         }

@@ -29,7 +29,7 @@ impl Pacer {
     pub fn advance(&mut self, now: Moment) {
         while let Some((_, released_at, waiters)) = self.held.ended(now) {
             for id in waiters.into_values() {
-                let Some(waiter) = self.waiters.get_mut(&id) else {
+                let Some(waiter) = self.waiters.get_mut(id) else {
                     continue;
                 };
                 waiter.offered = waiter.offered.max(released_at);
@@ -58,7 +58,7 @@ impl Pacer {
 
     /// Returns when a waiter that is held is released; none if it is not held.
     pub fn released_at(&self, id: WaiterId) -> Option<Moment> {
-        self.waiters.get(&id)?.held_until(&self.held)
+        self.waiters.get(id)?.held_until(&self.held)
     }
 
     /// Returns when a shard that is held is released; none if it is not held.
@@ -135,7 +135,7 @@ impl Pacer {
         let bucket = self.bucket_of(shard.id);
         let list = &mut self.buckets[bucket as usize].wait_list;
         let is_of_shard = |id: &WaiterId| {
-            let waiter = self.waiters.get(id);
+            let waiter = self.waiters.get(*id);
             waiter.is_some_and(|waiter| waiter.shard == shard)
         };
         let others = list.iter().filter(|waiting| is_of_shard(&waiting.waiter));
