@@ -125,11 +125,18 @@ impl From<Raw> for CompactMetadata {
 
 /// The JSON of an object with those fields that are present.
 fn object<const FIELDS: usize>(fields: [(&str, Option<JsonText>); FIELDS]) -> String {
-    let present = fields
-        .into_iter()
-        .filter_map(|(name, value)| Some(format!("\"{name}\":{}", value?.0)));
-    let present: Vec<String> = present.collect();
-    format!("{{{}}}", present.join(","))
+    let mut text = String::with_capacity(1024);
+    for (name, value) in fields {
+        if let Some(JsonText(value)) = value {
+            text.push(if text.is_empty() { '{' } else { ',' });
+            text.extend(["\"", name, "\":", &value]);
+        }
+    }
+    if text.is_empty() {
+        text.push('{');
+    }
+    text.push('}');
+    text
 }
 
 #[cfg(test)]

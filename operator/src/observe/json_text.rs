@@ -11,7 +11,8 @@ pub(super) struct JsonText(pub(super) String);
 
 impl<'de> Deserialize<'de> for JsonText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut text = String::new();
+        // Enough for the metadata of a child, and only for a moment.
+        let mut text = String::with_capacity(512);
         Copy(&mut text).deserialize(deserializer)?;
         Ok(Self(text))
     }
