@@ -21,7 +21,7 @@ pub(super) const ROW: Row = Row {
         first shard starts at once and 15 others follow, 5 s apart. The aim is within 0.1 % of that, and not above \
         the peer. (The peer's timer fires with the first request: if it grants before the first shards of all \
         buckets have arrived, the others start 5 s later, and so do all that follow them.)",
-    rounds: 3,
+    rounds: 2,
     on_node: false,
     figures: &[
         Figure {

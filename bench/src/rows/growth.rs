@@ -18,7 +18,7 @@ pub(super) const ROW: Row = Row {
     title: "Growth with the number of waiting clients",
     method: "The same as above with 10, 100, 1,000 and 10,000 clients. The exponent is log₁₀ of the ratio of the cost \
         of 10,000 clients to that of 1,000: at most 1 is linear or better (up to 1.05 counts as 1).",
-    rounds: 3,
+    rounds: 2,
     on_node: false,
     figures: &[
         Figure {

@@ -15,7 +15,7 @@ pub(super) const ROW: Row = Row {
     method: "A new server without clients, without a token and without a Lease, at rest. Its wake-ups are the \
         voluntary context switches of all its threads (`/proc/PID/task/*/status`) in 60 s; its resident memory \
         (`VmRSS`) is read after that.",
-    rounds: 3,
+    rounds: 2,
     on_node: false,
     figures: &[
         Figure {

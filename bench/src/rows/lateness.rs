@@ -36,7 +36,7 @@ pub(super) const ROW: Row = Row {
         negative. Buckets may be due in the same instant, and then one grant waits for the others. Our server also \
         logs how late it was by its own clock (`late_us`): from the instant at which a grant was allowed until it was \
         written. The line for each grant is part of its work in this measurement; the peer logs nothing.",
-    rounds: 3,
+    rounds: 2,
     on_node: false,
     figures: &[
         in_ms("lateness at the client, p50", Aim::NONE),

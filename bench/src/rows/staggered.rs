@@ -22,7 +22,7 @@ pub(super) const ROW: Row = Row {
         The figure is the mean of what the shards wait beyond that. It adds up: a bucket's 16th grant is late by all \
         the lateness before it. (The peer has one timer for all buckets, so the first shard of a bucket may wait for \
         up to 5 s.) The plot shows the last round.",
-    rounds: 3,
+    rounds: 2,
     on_node: false,
     figures: &[Figure {
         name: "256 shards within 10 s: mean wait beyond the ideal",
