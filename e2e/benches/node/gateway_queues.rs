@@ -2,12 +2,13 @@
 //! creates the same objects, and what it costs.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, CONFIG, DEPLOYMENT, QUEUE, condition};
+use crate::api::{Api, DEPLOYMENT, Kind, QUEUE, condition, kind};
 use crate::bare::Children;
 use crate::common::namespace::queue;
 use crate::figures::{document, percentile};
@@ -16,11 +17,15 @@ use crate::leaders::Leaders;
 use crate::lines::Lines;
 use crate::operator_process::OperatorProcess;
 use crate::operator_requests::Counters;
+use crate::process::{Process, proc};
 use crate::schedule::Phase;
 use crate::wait::settle;
 
 /// The numbers of GatewayQueues, each with those before it.
 const SIZES: [usize; 4] = [10, 100, 1000, 2000];
+
+/// In place of a GatewayQueue, for which the operator would create children.
+const CONFIG: Kind = kind("ConfigMap", "v1", "configmaps");
 
 /// How many of them have leaders and are edited.
 const QUEUES: usize = 1000;
@@ -33,6 +38,9 @@ const EDITS: usize = 100;
 
 /// The time between two renewals of a Lease, as in a queue.
 const RENEWAL: Duration = Duration::from_secs(5);
+
+/// The clock ticks per second in `/proc`, on every architecture.
+const TICKS: u64 = 100;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -186,7 +194,6 @@ fn converge(namespace: &str, queues: &[String], events: &Lines) -> Duration {
 fn create_bare(children: &Children, namespace: &str, queues: &[String]) -> Duration {
     let started = Instant::now();
     for_each(queues, |api, name| {
-        // In place of a GatewayQueue, for which the operator would create children.
         let config = json!({
             "apiVersion": CONFIG.version, "kind": CONFIG.word, "metadata": {"name": name},
         });
@@ -240,9 +247,9 @@ fn with_leaders(
     counters.wait_for_silence(api, SILENCE, || ());
     wait_for_deployments(api, &[namespace]);
     let operator = OperatorProcess::find(api);
-    let before = operator.cpu_time();
+    let before = cpu_time(&operator.0);
     thread::sleep(MINUTE);
-    let cpu_time = operator.cpu_time() - before;
+    let cpu_time = cpu_time(&operator.0) - before;
     let figures = Figures {
         requests,
         cpu_time: cpu_time.as_secs_f64(),
@@ -252,6 +259,16 @@ fn with_leaders(
     };
     say(&format!("{figures:.3?}"));
     figures
+}
+
+/// Returns the processor time of a process since it started.
+fn cpu_time(process: &Process) -> Duration {
+    let stat = fs::read_to_string(proc(process.pid, "stat")).unwrap();
+    // The name of the program, in parentheses, may contain spaces.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = fields.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
 }
 
 /// Returns the time from the response to an edit to the change of the Deployment, in milliseconds.

@@ -48,7 +48,6 @@ pub(crate) const BINDING: Kind = kind(
 pub(crate) const BUDGET: Kind = kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets");
 pub(crate) const POLICY: Kind = kind("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies");
 pub(crate) const POD: Kind = kind("Pod", "v1", "pods");
-pub(crate) const CONFIG: Kind = kind("ConfigMap", "v1", "configmaps");
 pub(crate) const EVENT: Kind = kind("Event", "events.k8s.io/v1", "events");
 
 /// The kinds of the children of a GatewayQueue.

@@ -1,7 +1,6 @@
-//! The operator's process, on the node's machine: its restarts, its memory and its CPU time.
+//! The operator's process, on the node's machine: its restarts and its memory.
 
 use std::fs;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,11 +11,8 @@ use crate::process::{Process, proc};
 /// The program, as its image starts it.
 const PROGRAM: &str = "/gateway-queue-operator";
 
-/// The clock ticks per second in `/proc`, on every architecture.
-const TICKS: u64 = 100;
-
 /// The process of the operator.
-pub(crate) struct OperatorProcess(Process);
+pub(crate) struct OperatorProcess(pub(crate) Process);
 
 impl OperatorProcess {
     /// Finds the process of the only operator.
@@ -37,20 +33,6 @@ impl OperatorProcess {
     /// The most resident memory since it started, in MiB.
     pub(crate) fn peak_memory(&self) -> f64 {
         self.status("VmHWM:")
-    }
-
-    /// The CPU time since it started.
-    pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(proc(self.0.pid, "stat")).unwrap();
-        // The name of the program, in parentheses, may contain spaces.
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        let fields = fields.split_whitespace();
-        let ticks: u64 = fields
-            .skip(11)
-            .take(2)
-            .map(|ticks| ticks.parse::<u64>().unwrap())
-            .sum();
-        Duration::from_millis(ticks * 1000 / TICKS)
     }
 
     fn status(&self, field: &str) -> f64 {
