@@ -65,10 +65,14 @@ impl Applier {
         };
         let foreign: Vec<Kind> = with_state(|state| *state == ChildState::Foreign).collect();
         if !foreign.is_empty() {
+            let is_lease_foreign = foreign.contains(&Kind::Lease);
             applied.outcome = Outcome::NameTaken(foreign);
-            // Nothing is created next to an object that this GatewayQueue does not own.
-            if is_new {
-                self.delete_created(children, owner).await?;
+            // Nothing is created next to an object that this GatewayQueue does not own, and its
+            // pods must not write the Lease of another owner.
+            if is_new || is_lease_foreign {
+                let is_kept = |kind| !is_new && kind != Kind::Deployment;
+                let deleted = children.iter().filter(|child| !is_kept(child.kind));
+                self.delete_created(deleted, owner).await?;
                 return Ok(applied);
             }
             // What exists is still updated: a queue may have to give up its token.

@@ -63,17 +63,17 @@ impl Applier {
         Ok(true)
     }
 
-    /// Deletes what was created for a new GatewayQueue before a child was rejected whose name an
-    /// object of another owner has.
+    /// Deletes those `children` that exist and that this GatewayQueue owns, because an object of
+    /// another owner has the name of another child.
     ///
     /// # Errors
-    /// If a call fails. The next reconcile repeats it, because the GatewayQueue has no status yet.
+    /// If a call fails.
     pub(super) async fn delete_created(
         &self,
-        children: &[Child],
+        children: impl DoubleEndedIterator<Item = &Child>,
         owner: &Owner,
     ) -> Result<(), Error> {
-        for child in children.iter().rev() {
+        for child in children.rev() {
             // The cache may lag behind.
             let found = self.requests.find(child.kind, owner).await?;
             let created =

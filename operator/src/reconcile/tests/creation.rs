@@ -84,6 +84,18 @@ async fn nothing_remains_next_to_a_foreign_object_if_a_call_fails_before() {
 }
 
 #[tokio::test]
+async fn pods_do_not_run_on_a_foreign_lease() {
+    let mut operator = Operator::applied().await;
+    let lease = operator.create_foreign(LEASE);
+    put(&mut operator.writers.leases, lease);
+    for _ in 0..2 {
+        operator.reconcile().await.unwrap();
+        assert!(!operator.has(DEPLOYMENT) && operator.has(SERVICE));
+        assert_eq!(operator.reason(), "NameTaken");
+    }
+}
+
+#[tokio::test]
 async fn a_conflict_without_an_object_deletes_nothing() {
     // Such as that of a ResourceQuota.
     let mut operator = new();
