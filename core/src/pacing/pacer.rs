@@ -7,7 +7,8 @@
 //! grant takes two calls: [`Pacer::grant`] picks the waiter and blocks its bucket, then
 //! [`Pacer::written`] starts the spacing, or [`Pacer::unwritten`] unblocks the bucket for the next
 //! waiter. The time of a call hardly depends on the number of waiters, except for a change of the
-//! number of buckets, and for a grant with which its shard reaches its limit.
+//! number of buckets, for a grant with which its shard reaches its limit, and for the position of a
+//! waiter.
 
 pub mod breaker;
 
@@ -328,7 +329,7 @@ impl Pacer {
     }
 
     /// Returns all buckets, with at most `shards` waiting shards of each, for people. It takes
-    /// O(buckets + returned shards).
+    /// O(buckets + blocks of waiters + returned shards).
     pub fn lanes(&self, shards: usize) -> impl Iterator<Item = Lane> {
         (0..).zip(&self.buckets).map(move |(bucket, lane)| Lane {
             bucket,

@@ -33,11 +33,12 @@ use crate::forwarding::limits;
 use crate::forwarding::router::Router;
 
 /// One more connection closes the oldest, once it is older than [`CROWDED`].
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 192;
 
 /// Longer than a request takes on a busy machine, because those of all pods of a bot may arrive at
-/// once; and shorter than the kubelet waits for the response to a probe, which is 1 s.
-const CROWDED: Duration = Duration::from_millis(200);
+/// once. As many as [`MAX_CONNECTIONS`] are accepted in this time, so even a thousand idle
+/// connections a second do not keep the kubelet's probes waiting.
+const CROWDED: Duration = Duration::from_millis(150);
 
 /// The time limit for the head of a request, for an idle connection, and for a snapshot.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -170,6 +170,11 @@ fn take_head(ahead: &mut Vec<u8>, received: &[u8]) -> io::Result<Option<Head>> {
     // Usually a head arrives as a whole, and needs no memory.
     let is_part = !ahead.is_empty();
     if is_part {
+        ahead.reserve_exact(
+            received
+                .len()
+                .max(MAX_HEAD_BYTES.saturating_sub(ahead.len())),
+        );
         ahead.extend_from_slice(received);
         // Only a line feed ends a head. A client that sends byte by byte would cost much.
         let is_new = received.contains(&b'\n') || received.is_empty();
