@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -95,6 +95,22 @@ impl Clients {
             }
             self.read(left, received)?;
         }
+        Ok(())
+    }
+
+    /// Receives the grants of the first `shards`, also those that `received` has already.
+    pub(crate) fn receive_all(
+        &mut self,
+        until: Instant,
+        shards: u32,
+        received: &mut Vec<Received>,
+    ) -> Result<()> {
+        self.receive(until, shards as usize, received)?;
+        let granted = received.len();
+        ensure!(
+            granted == shards as usize,
+            "only {granted} of {shards} shards were granted"
+        );
         Ok(())
     }
 

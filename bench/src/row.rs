@@ -144,6 +144,16 @@ pub struct Measured {
     pub(crate) plots: Vec<Plot>,
 }
 
+impl Measured {
+    /// Returns a result that needs no plot.
+    pub(crate) fn without_plots(values: Vec<Values>) -> Self {
+        Self {
+            values,
+            plots: Vec::new(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

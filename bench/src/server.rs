@@ -35,6 +35,16 @@ pub(crate) struct Settings {
     pub(crate) logs_grants: bool,
 }
 
+impl Settings {
+    /// Returns settings with this many buckets, and without logs of grants.
+    pub(crate) fn buckets(max_concurrency: u32) -> Self {
+        Self {
+            max_concurrency,
+            logs_grants: false,
+        }
+    }
+}
+
 /// A server, killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::bench::Bench;
 use crate::clients::Clients;
@@ -51,22 +51,13 @@ fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
         let took = start_all(bench, side, ideal)?.as_secs_f64();
         Ok([took, (took - ideal.as_secs_f64()) * 1000.0].map(Some))
     })?;
-    Ok(Measured {
-        values,
-        plots: Vec::new(),
-    })
+    Ok(Measured::without_plots(values))
 }
 
 /// Returns the time from the first request to the last grant.
 fn start_all(bench: &Bench, side: Side, ideal: Duration) -> Result<Duration> {
     let shards = bench.scale.shards;
-    let server = bench.start(
-        side,
-        Settings {
-            max_concurrency: bench.scale.max_concurrency,
-            logs_grants: false,
-        },
-    )?;
+    let server = bench.start(side, Settings::buckets(bench.scale.max_concurrency))?;
     let mut clients = Clients::new(server.address)?;
     clients.connect(shards)?;
     server.process().wait_for_rest()?;
@@ -75,12 +66,7 @@ fn start_all(bench: &Bench, side: Side, ideal: Duration) -> Result<Duration> {
         clients.ask(shard)?;
     }
     let mut received = Vec::new();
-    clients.receive(started + ideal + PATIENCE, shards as usize, &mut received)?;
-    ensure!(
-        received.len() == shards as usize,
-        "only {} of {shards} shards were granted",
-        received.len()
-    );
+    clients.receive_all(started + ideal + PATIENCE, shards, &mut received)?;
     let last = received.iter().map(|grant| grant.at).max();
     Ok(last.unwrap_or(started).duration_since(started))
 }

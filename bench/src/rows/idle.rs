@@ -34,13 +34,7 @@ pub(super) const ROW: Row = Row {
 
 fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
     let values = alternate(rounds, |side| {
-        let server = bench.start(
-            side,
-            Settings {
-                max_concurrency: 1,
-                logs_grants: false,
-            },
-        )?;
+        let server = bench.start(side, Settings::buckets(1))?;
         let process = server.process();
         process.wait_for_rest()?;
         let before = process.wake_ups()?;
@@ -49,8 +43,5 @@ fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
         let memory = process.rss_kib()? as f64 / 1024.0;
         Ok([Some(memory), Some(wake_ups as f64)])
     })?;
-    Ok(Measured {
-        values,
-        plots: Vec::new(),
-    })
+    Ok(Measured::without_plots(values))
 }

@@ -26,13 +26,7 @@ pub(super) struct Load {
 impl Load {
     /// Lets this many clients wait at a new server with one bucket, and then disconnect.
     pub(super) fn measure(bench: &Bench, side: Side, clients: u32) -> Result<Self> {
-        let server = bench.start(
-            side,
-            Settings {
-                max_concurrency: 1,
-                logs_grants: false,
-            },
-        )?;
+        let server = bench.start(side, Settings::buckets(1))?;
         let process = server.process();
         process.wait_for_rest()?;
         let idle_files = process.open_files()?;

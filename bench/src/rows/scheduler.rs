@@ -87,10 +87,7 @@ fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
         let [offer, grant, cancel] = each.map(Some);
         Ok([offer, grant, cancel, Some(steps.change.as_secs_f64())])
     })?;
-    Ok(Measured {
-        values,
-        plots: Vec::new(),
-    })
+    Ok(Measured::without_plots(values))
 }
 
 fn ours(waiters: u32, buckets: u32) -> Steps {

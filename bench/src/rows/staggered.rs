@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::bench::Bench;
 use crate::clients::Clients;
@@ -75,13 +75,7 @@ fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
 /// Returns how long each shard waited beyond the ideal, in milliseconds.
 fn observe(bench: &Bench, side: Side) -> Result<Vec<f64>> {
     let shards = bench.scale.shards;
-    let server = bench.start(
-        side,
-        Settings {
-            max_concurrency: bench.scale.max_concurrency,
-            logs_grants: false,
-        },
-    )?;
+    let server = bench.start(side, Settings::buckets(bench.scale.max_concurrency))?;
     let mut clients = Clients::new(server.address)?;
     clients.connect(shards)?;
     server.process().wait_for_rest()?;
@@ -94,12 +88,7 @@ fn observe(bench: &Bench, side: Side) -> Result<Vec<f64>> {
     }
     let ideal = ideal(&asked, bench.scale.max_concurrency);
     let last = ideal.iter().max().copied().unwrap_or(started);
-    clients.receive(last + PATIENCE, shards as usize, &mut received)?;
-    ensure!(
-        received.len() == shards as usize,
-        "only {} of {shards} shards were granted",
-        received.len()
-    );
+    clients.receive_all(last + PATIENCE, shards, &mut received)?;
     received.sort_by_key(|grant| grant.shard);
     let beyond = received.iter().zip(ideal);
     Ok(beyond

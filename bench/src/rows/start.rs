@@ -29,20 +29,11 @@ fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
     let values = alternate(rounds, |side| {
         let mut times = Vec::new();
         for _ in 0..bench.scale.starts {
-            let server = bench.start(
-                side,
-                Settings {
-                    max_concurrency: 1,
-                    logs_grants: false,
-                },
-            )?;
+            let server = bench.start(side, Settings::buckets(1))?;
             TcpStream::connect(server.address).context("connecting to a server that listens")?;
             times.push(server.started_within.as_secs_f64() * 1000.0);
         }
         Ok([Spread::of(&times).map(|spread| spread.median)])
     })?;
-    Ok(Measured {
-        values,
-        plots: Vec::new(),
-    })
+    Ok(Measured::without_plots(values))
 }

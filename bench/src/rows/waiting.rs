@@ -53,8 +53,5 @@ fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
         let per_client = load.memory_kib / f64::from(clients);
         Ok([per_client, accept, cancel, accept + cancel].map(Some))
     })?;
-    Ok(Measured {
-        values,
-        plots: Vec::new(),
-    })
+    Ok(Measured::without_plots(values))
 }

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::applier::Applier;
-use super::drift::{ChildState, is_leftover, is_orphan};
+use super::drift::{ChildState, is_ours};
 use super::requests::Error;
 use crate::api::GatewayQueue;
 use crate::desired::{Child, Kind, Owner};
@@ -76,9 +76,7 @@ impl Applier {
         for child in children.rev() {
             // The cache may lag behind.
             let found = self.requests.find(child.kind, owner).await?;
-            let created =
-                found.filter(|found| is_leftover(owner, found) && !is_orphan(owner, found));
-            if let Some(created) = created {
+            if let Some(created) = found.filter(|found| is_ours(owner, found)) {
                 self.delete(child.kind, owner, created.uid.as_deref())
                     .await?;
             }

@@ -201,6 +201,11 @@ pub fn is_orphan(owner: &Owner, observed: &ObjectMeta) -> bool {
     origin(owner, observed) == Origin::Orphan
 }
 
+/// Whether this GatewayQueue owns `observed`, which is not being deleted.
+pub fn is_ours(owner: &Owner, observed: &ObjectMeta) -> bool {
+    origin(owner, observed) == Origin::Ours && observed.deletion_timestamp.is_none()
+}
+
 /// Whether `observed`, of a kind that is not desired, is ours and is not being deleted.
 pub fn is_leftover(owner: &Owner, observed: &ObjectMeta) -> bool {
     matches!(origin(owner, observed), Origin::Ours | Origin::Orphan)
