@@ -139,6 +139,7 @@ impl Connection {
 
     fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { socket, ahead, .. } = self;
+        socket.poll_lift(cx);
         while ahead.len() <= MAX_AHEAD_BYTES {
             let max = MAX_AHEAD_BYTES + 1 - ahead.len();
             let read = socket.poll_read(cx, max, |received| {

@@ -60,7 +60,6 @@ impl Socket {
         max: usize,
         take: impl FnOnce(&[u8]) -> T,
     ) -> Poll<io::Result<T>> {
-        self.poll_lift(cx);
         let mut memory = [const { MaybeUninit::uninit() }; READ_BYTES];
         let mut received = ReadBuf::uninit(&mut memory[..max.min(READ_BYTES)]);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut received))?;
@@ -68,12 +67,15 @@ impl Socket {
     }
 
     /// Removes the acknowledgement timeout once the last grant must have been acknowledged.
-    fn poll_lift(&mut self, cx: &mut Context<'_>) {
+    /// Called while the next request waits: an idle connection needs no timer.
+    pub(crate) fn poll_lift(&mut self, cx: &mut Context<'_>) {
         if let Some(lift) = &mut self.lift
             && lift.as_mut().poll(cx).is_ready()
         {
             // If it was not, the kernel has closed the connection.
-            let _ = SockRef::from(&self.stream).set_tcp_user_timeout(None);
+            let socket = SockRef::from(&self.stream);
+            let _ = socket.set_tcp_user_timeout(None);
+            let _ = socket.set_keepalive(true);
             self.lift = None;
         }
     }
@@ -91,7 +93,10 @@ impl Socket {
         if self.has_disconnected() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        SockRef::from(&self.stream).set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT))?;
+        let socket = SockRef::from(&self.stream);
+        // With this timeout, the first keepalive probe that is lost would close the connection.
+        socket.set_keepalive(false)?;
+        socket.set_tcp_user_timeout(Some(ACKNOWLEDGE_TIMEOUT))?;
         if !permit.is_valid(boot_time::now()) {
             return Err(io::Error::other("the right to grant has ended"));
         }

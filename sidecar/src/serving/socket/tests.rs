@@ -111,8 +111,13 @@ async fn a_grant_must_be_acknowledged_within_a_second_and_the_limit_ends_then() 
     socket.write_grant(permit, GRANT).unwrap();
     let limit = |socket: &Socket| SockRef::from(&socket.stream).tcp_user_timeout().unwrap();
     assert_eq!(limit(&socket), Some(ACKNOWLEDGE_TIMEOUT));
-    let reading = poll_fn(|cx| socket.poll_read(cx, 1, <[u8]>::len));
-    let idle = timeout(ACKNOWLEDGE_TIMEOUT * 3, reading).await;
-    assert!(idle.is_err(), "closed");
+    assert!(!SockRef::from(&socket.stream).keepalive().unwrap());
+    let waiting = poll_fn(|cx| {
+        socket.poll_lift(cx);
+        socket.poll_read(cx, 1, <[u8]>::len)
+    });
+    let waited = timeout(ACKNOWLEDGE_TIMEOUT * 3, waiting).await;
+    assert!(waited.is_err(), "closed");
     assert_eq!(limit(&socket), None);
+    assert!(SockRef::from(&socket.stream).keepalive().unwrap());
 }
