@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use gateway_queue_core::leadership::candidate::Candidate;
@@ -164,7 +163,10 @@ pub async fn run_with(
         lease_state,
         counted,
     )?;
-    let ready = Arc::new(AtomicBool::new(settings.lease.is_none()));
+    let ready = CancellationToken::new();
+    if settings.lease.is_none() {
+        ready.cancel();
+    }
     let about = About {
         pod: settings.lease.as_ref().map(|lease| Pod {
             namespace: lease.namespace.clone(),
@@ -221,7 +223,7 @@ pub async fn run_with(
             queue_task: handle,
             published,
             leadership,
-            ready: Arc::clone(&ready),
+            ready: ready.clone(),
             metrics: Arc::clone(&metrics),
             resign: shutdown.clone(),
             released: released.clone(),

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use gateway_queue::admin::routes::{self, Admin};
@@ -82,9 +81,11 @@ impl Pod {
         let (clients, for_clients) = listen().await;
         let (peers, for_peers) = listen().await;
         let (admin, for_admin) = listen().await;
+        let ready = CancellationToken::new();
+        ready.cancel();
         let admin_port = Admin {
             route: route.clone(),
-            ready: Arc::new(AtomicBool::new(true)),
+            ready,
         };
         tokio::spawn(routes::serve(for_admin, admin_port, end.clone()));
         for (listener, from) in [

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{self, Duration};
 
 use gateway_queue_core::leadership::leader_health::Health;
@@ -43,6 +42,10 @@ const CROWDED: Duration = Duration::from_millis(150);
 /// The time limit for the head of a request, for an idle connection, and for a snapshot.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the readiness of a pod that starts is awaited: the kubelet waits 2 s for the response,
+/// and may ask again only after 2 s more.
+const READY_TIMEOUT: Duration = Duration::from_millis(1500);
+
 /// The size of the buffer for a watcher that does not read.
 const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
@@ -56,9 +59,9 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub struct Admin {
     /// The queue of this process, and where it forwards requests to.
     pub route: Router,
-    /// Whether the Lease was read. Readiness does not depend on whether the pod can grant, or
-    /// rollouts would block and the Service would be empty.
-    pub ready: Arc<AtomicBool>,
+    /// Cancelled when the Lease was read. Readiness does not depend on whether the pod can grant,
+    /// or rollouts would block and the Service would be empty.
+    pub ready: CancellationToken,
 }
 
 /// Serves the admin port until `shutdown`.
@@ -173,7 +176,7 @@ impl Port {
         }
         match path {
             "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.admin.readiness(),
+            "/readyz" => self.admin.readiness().await,
             "/metrics" => {
                 let metrics = &self.admin.route.metrics;
                 let write = |snapshot: &Snapshot| metrics.page(snapshot).ok();
@@ -259,8 +262,11 @@ impl Admin {
     }
 
     /// Returns 200 if this pod can hold requests and reaches the leader.
-    fn readiness(&self) -> Response<Body> {
-        if !self.ready.load(Ordering::Relaxed) {
+    async fn readiness(&self) -> Response<Body> {
+        if timeout(READY_TIMEOUT, self.ready.cancelled())
+            .await
+            .is_err()
+        {
             return unavailable("the Lease has not been read yet\n");
         }
         match self.route.reach.health() {

@@ -2,7 +2,6 @@
 //! and publishes its leadership state.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gateway_queue_core::leadership::candidate::{Action, Candidate, Event};
@@ -38,8 +37,8 @@ pub struct Connections {
     pub leadership: Arc<watch::Sender<LeadershipState>>,
     /// The last renewal by another pod.
     pub renewals: watch::Sender<Option<Renewal>>,
-    /// Set when the Lease was read for the first time.
-    pub ready: Arc<AtomicBool>,
+    /// Cancelled when the Lease was read for the first time.
+    pub ready: CancellationToken,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The candidate resigns when this is cancelled.
@@ -166,7 +165,7 @@ impl CandidateTask {
                     .metrics
                     .lease_request(operation, *succeeded);
             }
-            Event::Ready => self.connections.ready.store(true, Ordering::Relaxed),
+            Event::Ready => self.connections.ready.cancel(),
             _ => {}
         }
         log::write(event);

@@ -40,11 +40,19 @@ const CONFIG: Config = Config {
 struct Watched {
     pod: Pod,
     admin: SocketAddr,
+    ready: CancellationToken,
     renewals: watch::Sender<Option<Renewal>>,
 }
 
 impl Watched {
     async fn start() -> Self {
+        let watched = Self::starting().await;
+        watched.ready.cancel();
+        watched
+    }
+
+    /// Returns a pod that has not read its Lease yet.
+    async fn starting() -> Self {
         let pod = Pod::start().await;
         let (renewals, seen) = watch::channel(None);
         let leadership = pod.route.leadership.subscribe();
@@ -52,14 +60,16 @@ impl Watched {
         tokio::spawn(leader_monitor::run(CONFIG, leadership, seen, reach));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let ready = CancellationToken::new();
         let admin = Admin {
             route: pod.route.clone(),
-            ready: Arc::new(AtomicBool::new(true)),
+            ready: ready.clone(),
         };
         tokio::spawn(routes::serve(listener, admin, CancellationToken::new()));
         Self {
             pod,
             admin: address,
+            ready,
             renewals,
         }
     }
@@ -185,6 +195,20 @@ impl BlackHole {
             address: address.as_socket().unwrap(),
         }
     }
+}
+
+/// The kubelet probes a new pod once, and perhaps not again for two seconds.
+#[tokio::test]
+async fn the_probe_of_a_new_pod_is_answered_when_the_pod_has_read_its_lease() {
+    let watched = Watched::starting().await;
+    let mut probe = get(watched.admin, "/readyz").await;
+    let early = timeout(Duration::from_millis(50), answer(&mut probe)).await;
+    assert!(early.is_err(), "{early:?}");
+    watched.ready.cancel();
+    assert!(answer(&mut probe).await.contains(" 200 "));
+
+    let never_ready = Watched::starting().await;
+    never_ready.shows("/readyz", " 503 ").await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gateway_queue::clock::boot_time;
@@ -125,7 +125,7 @@ impl Pod {
             queue_task: queue.handle,
             published: queue.published,
             leadership: queue.leadership,
-            ready: Arc::new(AtomicBool::new(false)),
+            ready: CancellationToken::new(),
             metrics: queue.metrics,
             resign: resign.clone(),
             released: left.clone(),
