@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::server::{Server, Settings, Side};
+use crate::server::{Server, Side};
 
 /// The files that are measured.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct Scale {
     pub removal: Duration,
     /// How long grants are timed.
     pub grants: Duration,
+    /// How often the machine's own lateness is measured.
+    pub sleeps: u32,
     /// The shards of a cold start.
     pub shards: u32,
     /// The buckets of a cold start.
@@ -61,6 +63,7 @@ impl Scale {
         growth: [10, 100, 1000, 10_000],
         removal: Duration::from_secs(6),
         grants: Duration::from_secs(61),
+        sleeps: 1000,
         shards: 256,
         max_concurrency: 16,
         arrivals: Duration::from_secs(10),
@@ -77,6 +80,7 @@ impl Scale {
         removal: Duration::from_millis(50),
         // Two grants of a bucket.
         grants: Duration::from_secs(11),
+        sleeps: 10,
         shards: 8,
         max_concurrency: 4,
         arrivals: Duration::from_millis(300),
@@ -107,13 +111,13 @@ impl Bench {
         Ok(Self { programs, scale })
     }
 
-    /// Starts the server of this side.
-    pub(crate) fn start(&self, side: Side, settings: Settings) -> Result<Server> {
+    /// Starts the server of this side, with this many buckets.
+    pub(crate) fn start(&self, side: Side, max_concurrency: u32) -> Result<Server> {
         let program = match side {
             Side::Ours => &self.programs.queue,
             Side::Peer => &self.programs.peer,
         };
-        Server::start(side, program, settings)
+        Server::start(side, program, max_concurrency)
     }
 }
 

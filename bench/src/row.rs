@@ -51,6 +51,8 @@ pub enum Unit {
     Milliseconds,
     /// Microseconds.
     Microseconds,
+    /// Hundredths.
+    Percent,
     /// A number.
     Count,
     /// A number with decimals.
@@ -67,6 +69,7 @@ impl Unit {
             Self::Seconds => "s",
             Self::Milliseconds => "ms",
             Self::Microseconds => "µs",
+            Self::Percent => "%",
             Self::Count | Self::Exponent => "",
         }
     }
@@ -76,7 +79,11 @@ impl Unit {
         match self {
             Self::Count => 0,
             Self::Seconds | Self::Milliseconds | Self::Microseconds => 3,
-            Self::Kibibytes | Self::Mebibytes | Self::Megabytes | Self::Exponent => 2,
+            Self::Kibibytes
+            | Self::Mebibytes
+            | Self::Megabytes
+            | Self::Percent
+            | Self::Exponent => 2,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A running server, ours or the peer's, in a process of its own.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -26,45 +26,35 @@ pub(crate) enum Side {
     Peer,
 }
 
-/// How to start a server.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    /// The number of buckets.
-    pub(crate) max_concurrency: u32,
-    /// Whether our server logs each grant. The peer never does.
-    pub(crate) logs_grants: bool,
-}
-
-impl Settings {
-    /// Returns settings with this many buckets, and without logs of grants.
-    pub(crate) fn buckets(max_concurrency: u32) -> Self {
-        Self {
-            max_concurrency,
-            logs_grants: false,
-        }
-    }
-}
-
 /// A server, killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// That of our server's metrics.
+    admin_address: Option<SocketAddr>,
     /// The time from the start of the process to the line that says that it listens.
     pub(crate) started_within: Duration,
     lines: Receiver<(Instant, String)>,
 }
 
+/// The grants of our server, by its own clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grants {
+    pub(crate) all: f64,
+    /// Those at most 0.5 ms late.
+    pub(crate) in_time: f64,
+}
+
 impl Server {
-    /// Starts a server on loopback, on ports that the system chooses.
-    pub(crate) fn start(side: Side, program: &Path, settings: Settings) -> Result<Self> {
-        let max_concurrency = settings.max_concurrency.to_string();
+    /// Starts a server with this many buckets on loopback, on ports that the system chooses.
+    pub(crate) fn start(side: Side, program: &Path, max_concurrency: u32) -> Result<Self> {
         let mut command = Command::new(program);
         command
             .env_clear()
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
-            .env("MAX_CONCURRENCY", max_concurrency)
+            .env("MAX_CONCURRENCY", max_concurrency.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -76,12 +66,6 @@ impl Server {
                 .env("ALLOW_UNSAFE_INTERVAL", "true");
             command.env("IDENTIFY_INTERVAL", format!("{}s", SPACING.as_secs()));
             command.env("LOG_FORMAT", "json");
-            let level = if settings.logs_grants {
-                "info,gateway_queue::queue::task=debug"
-            } else {
-                "info"
-            };
-            command.env("RUST_LOG", level);
         }
         let started = Instant::now();
         let child = command.spawn();
@@ -100,11 +84,11 @@ impl Server {
         let mut server = Self {
             child,
             address: ([127, 0, 0, 1], 0).into(),
+            admin_address: None,
             started_within: Duration::ZERO,
             lines,
         };
-        let (at, address) = server.listening()?;
-        server.address = address;
+        let at = server.listening()?;
         server.started_within = at.duration_since(started);
         Ok(server)
     }
@@ -113,19 +97,31 @@ impl Server {
         Process(self.child.id())
     }
 
-    /// Returns how late our server says that its grants since `since` were, in milliseconds. A
-    /// grant is logged after it is written, so the last ones may be missing.
-    pub(crate) fn logged_lateness(&self, since: Instant) -> Vec<f64> {
-        let late = |(at, line): (Instant, String)| {
-            let line: Value = serde_json::from_str(&line).ok()?;
-            let late_us = line["late_us"].as_f64()?;
-            (at >= since).then_some(late_us / 1000.0)
+    /// Returns the grants so far from the metrics of our server; none for the peer's.
+    pub(crate) fn grants(&self) -> Result<Option<Grants>> {
+        let Some(address) = self.admin_address else {
+            return Ok(None);
         };
-        self.lines.try_iter().filter_map(late).collect()
+        let mut metrics = String::new();
+        let mut stream = TcpStream::connect(address).context("connecting to the admin port")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
+        stream
+            .read_to_string(&mut metrics)
+            .context("reading the metrics")?;
+        let value = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse().ok())
+                .with_context(|| format!("no number {name}"))
+        };
+        Ok(Some(Grants {
+            all: value("gateway_queue_grant_lateness_seconds_count")?,
+            in_time: value("gateway_queue_grant_lateness_seconds_bucket{le=\"0.0005\"}")?,
+        }))
     }
 
-    /// Waits for the line that says where the server listens.
-    fn listening(&self) -> Result<(Instant, SocketAddr)> {
+    /// Waits for the line that says where the server listens. Returns when it came.
+    fn listening(&mut self) -> Result<Instant> {
         let started = Instant::now();
         let mut last = String::new();
         loop {
@@ -134,8 +130,13 @@ impl Server {
             let (at, line) = line.with_context(|| format!("the server does not listen: {last}"))?;
             let value: Value = serde_json::from_str(&line).unwrap_or_default();
             if value["message"] == "listening" {
-                let address = value["queue_address"].as_str().context("no address")?;
-                return Ok((at, address.parse().context("reading the address")?));
+                let address = |name: &str| -> Result<SocketAddr> {
+                    let address = value[name].as_str().context("no address")?;
+                    address.parse().context("reading the address")
+                };
+                self.address = address("queue_address")?;
+                self.admin_address = address("admin_address").ok();
+                return Ok(at);
             }
             last = line;
         }

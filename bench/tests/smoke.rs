@@ -114,7 +114,7 @@ fn the_start_of_a_process() {
 }
 
 #[test]
-fn only_our_server_logs_how_late_it_is() {
+fn only_our_server_counts_late_grants() {
     let values = measure("lateness");
     assert_eq!(
         counts(&values),

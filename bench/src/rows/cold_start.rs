@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::bench::Bench;
 use crate::clients::Clients;
 use crate::row::{Aim, Figure, Measured, Row, Unit};
-use crate::server::{SPACING, Settings, Side};
+use crate::server::{SPACING, Side};
 use crate::turns::alternate;
 
 /// How much longer than the ideal may take before it has failed.
@@ -57,7 +57,7 @@ fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
 /// Returns the time from the first request to the last grant.
 fn start_all(bench: &Bench, side: Side, ideal: Duration) -> Result<Duration> {
     let shards = bench.scale.shards;
-    let server = bench.start(side, Settings::buckets(bench.scale.max_concurrency))?;
+    let server = bench.start(side, bench.scale.max_concurrency)?;
     let mut clients = Clients::new(server.address)?;
     clients.connect(shards)?;
     server.process().wait_for_rest()?;

@@ -6,7 +6,6 @@ use anyhow::Result;
 
 use crate::bench::Bench;
 use crate::row::{Aim, Figure, Measured, Row, Unit};
-use crate::server::Settings;
 use crate::turns::alternate;
 
 pub(super) const ROW: Row = Row {
@@ -34,7 +33,7 @@ pub(super) const ROW: Row = Row {
 
 fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
     let values = alternate(rounds, |side| {
-        let server = bench.start(side, Settings::buckets(1))?;
+        let server = bench.start(side, 1)?;
         let process = server.process();
         process.wait_for_rest()?;
         let before = process.wake_ups()?;

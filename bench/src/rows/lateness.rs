@@ -1,7 +1,8 @@
 //! How late grants are while many clients wait.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -9,11 +10,14 @@ use crate::bench::Bench;
 use crate::clients::{Clients, Received};
 use crate::plot::{Axis, Line, Plot, Scale};
 use crate::row::{Aim, Figure, Measured, Row, Unit};
-use crate::server::{SPACING, Settings, Side};
+use crate::server::{SPACING, Side};
 use crate::stats::{quantile, sorted};
 use crate::turns::alternate;
 
 const BUCKETS: u32 = 64;
+
+/// Long enough for a processor to become idle.
+const SLEEP: Duration = Duration::from_millis(5);
 
 /// The aim for the 99th percentile, in milliseconds.
 const AIM: Aim = Aim::at_most(0.5);
@@ -33,18 +37,23 @@ pub(super) const ROW: Row = Row {
         previous grant of its bucket; what it comes later is its lateness. It is measured at the client, so it \
         contains the delays of the kernel and of the measuring program, which runs on the same processors. As both \
         instants are the client's, a grant that was received late makes the next one early: lateness can be \
-        negative. Buckets may be due in the same instant, and then one grant waits for the others. Our server also \
-        logs how late it was by its own clock (`late_us`): from the instant at which a grant was allowed until it was \
-        written. The line for each grant is part of its work in this measurement; the peer logs nothing.",
+        negative. Buckets may be due in the same instant, and then one grant waits for the others. By our server's \
+        clock (`gateway_queue_grant_lateness_seconds` of its metrics), a grant is late from the instant at which it \
+        was allowed until it was written. How late the machine itself is: a thread sleeps for 5 ms a thousand times, \
+        with a timer of the kernel, while nothing else runs.",
     rounds: 2,
     on_node: false,
     figures: &[
         in_ms("lateness at the client, p50", Aim::NONE),
         in_ms("lateness at the client, p99", AIM),
         in_ms("lateness at the client, maximum", Aim::NONE),
-        in_ms("lateness by the server's clock, p50", Aim::NONE),
-        in_ms("lateness by the server's clock, p99", AIM),
-        in_ms("lateness by the server's clock, maximum", Aim::NONE),
+        Figure {
+            name: "grants later than 0.5 ms by the server's clock",
+            unit: Unit::Percent,
+            aim: Aim::at_most(1.0),
+        },
+        in_ms("lateness of a sleep on this machine, p50", Aim::NONE),
+        in_ms("lateness of a sleep on this machine, p99", Aim::NONE),
     ],
     measure,
 };
@@ -52,16 +61,19 @@ pub(super) const ROW: Row = Row {
 fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     let values = alternate(rounds, |side| {
-        let (at_client, logged) = observe(bench, side)?;
-        let of = |values: &[f64], share| quantile(&sorted(values), share);
-        let figures =
-            [&at_client, &logged].map(|values| [0.5, 0.99, 1.0].map(|share| of(values, share)));
+        let (at_client, later) = observe(bench, side)?;
+        let values = sorted(&at_client);
+        let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| quantile(&values, share));
+        let sleeps = match side {
+            Side::Ours => sorted(&sleeps(bench.scale.sleeps)),
+            Side::Peer => Vec::new(),
+        };
+        let [sleep_p50, sleep_p99] = [0.5, 0.99].map(|share| quantile(&sleeps, share));
         match side {
             Side::Ours => ours.extend(at_client),
             Side::Peer => peer.extend(at_client),
         }
-        let [[a, b, c], [d, e, f]] = figures;
-        Ok([a, b, c, d, e, f])
+        Ok([p50, p99, max, later, sleep_p50, sleep_p99])
     })?;
     let line = |name, values: &[f64]| Line {
         name,
@@ -86,21 +98,17 @@ fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
     })
 }
 
-/// Returns the lateness of grants at the client and by the server's log, in milliseconds.
-fn observe(bench: &Bench, side: Side) -> Result<(Vec<f64>, Vec<f64>)> {
+/// Returns the lateness of grants at the client, in milliseconds, and the percentage of those later
+/// than 0.5 ms by the server's clock.
+fn observe(bench: &Bench, side: Side) -> Result<(Vec<f64>, Option<f64>)> {
     // With few clients, fewer buckets: each must grant three times.
     let buckets = BUCKETS.min(bench.scale.clients / 4);
-    let server = bench.start(
-        side,
-        Settings {
-            max_concurrency: buckets,
-            logs_grants: true,
-        },
-    )?;
+    let server = bench.start(side, buckets)?;
     let mut clients = Clients::new(server.address)?;
     clients.connect_and_ask(bench.scale.clients)?;
     // The grants so far were received while others connected: it is not known when.
     clients.received()?;
+    let before = server.grants()?;
     let started = Instant::now();
     let mut received = Vec::new();
     clients.receive(started + bench.scale.grants, usize::MAX, &mut received)?;
@@ -108,7 +116,21 @@ fn observe(bench: &Bench, side: Side) -> Result<(Vec<f64>, Vec<f64>)> {
     if at_client.is_empty() {
         bail!("no bucket had two grants");
     }
-    Ok((at_client, server.logged_lateness(started)))
+    let later = before.zip(server.grants()?).map(|(before, after)| {
+        let in_time = (after.in_time - before.in_time) / (after.all - before.all);
+        100.0 * (1.0 - in_time)
+    });
+    Ok((at_client, later))
+}
+
+/// Returns how late this thread wakes from sleeps, in milliseconds.
+fn sleeps(count: u32) -> Vec<f64> {
+    let late = |_| {
+        let due = Instant::now() + SLEEP;
+        thread::sleep(SLEEP);
+        due.elapsed().as_secs_f64() * 1000.0
+    };
+    (0..count).map(late).collect()
 }
 
 /// Returns the lateness of each grant that follows another one of its bucket, in milliseconds.
@@ -137,8 +159,6 @@ fn curve(values: &[f64]) -> Vec<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

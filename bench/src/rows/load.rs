@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::bench::Bench;
 use crate::clients::Clients;
-use crate::server::{Settings, Side};
+use crate::server::Side;
 
 /// How many clients wait and disconnect before anything is measured.
 const WARM_UP: u32 = 64;
@@ -26,7 +26,7 @@ pub(super) struct Load {
 impl Load {
     /// Lets this many clients wait at a new server with one bucket, and then disconnect.
     pub(super) fn measure(bench: &Bench, side: Side, clients: u32) -> Result<Self> {
-        let server = bench.start(side, Settings::buckets(1))?;
+        let server = bench.start(side, 1)?;
         let process = server.process();
         process.wait_for_rest()?;
         let idle_files = process.open_files()?;

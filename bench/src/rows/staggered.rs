@@ -8,7 +8,7 @@ use crate::bench::Bench;
 use crate::clients::Clients;
 use crate::plot::{Axis, Line, Plot, Scale};
 use crate::row::{Aim, Figure, Measured, Row, Unit};
-use crate::server::{SPACING, Settings, Side};
+use crate::server::{SPACING, Side};
 use crate::turns::alternate;
 
 /// How much longer than the ideal the last grant may take before it has failed.
@@ -75,7 +75,7 @@ fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
 /// Returns how long each shard waited beyond the ideal, in milliseconds.
 fn observe(bench: &Bench, side: Side) -> Result<Vec<f64>> {
     let shards = bench.scale.shards;
-    let server = bench.start(side, Settings::buckets(bench.scale.max_concurrency))?;
+    let server = bench.start(side, bench.scale.max_concurrency)?;
     let mut clients = Clients::new(server.address)?;
     clients.connect(shards)?;
     server.process().wait_for_rest()?;

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 
 use crate::bench::Bench;
 use crate::row::{Aim, Figure, Measured, Row, Unit};
-use crate::server::Settings;
 use crate::stats::Spread;
 use crate::turns::alternate;
 
@@ -29,7 +28,7 @@ fn measure(bench: &Bench, rounds: usize) -> Result<Measured> {
     let values = alternate(rounds, |side| {
         let mut times = Vec::new();
         for _ in 0..bench.scale.starts {
-            let server = bench.start(side, Settings::buckets(1))?;
+            let server = bench.start(side, 1)?;
             TcpStream::connect(server.address).context("connecting to a server that listens")?;
             times.push(server.started_within.as_secs_f64() * 1000.0);
         }
