@@ -124,6 +124,9 @@ pub(crate) fn compile_benchmark(
     executable.with_context(|| format!("cargo reports no benchmark {name}"))
 }
 
+/// Static and, with packed relocations, 0.2 MB smaller.
+const STATIC: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
+
 /// Builds static programs, and returns the path of cargo's output.
 fn build_static(
     workspace: &Workspace,
@@ -143,7 +146,7 @@ fn build_static(
     }
     // The explicit target keeps the flags away from build scripts and macros, which cannot
     // be static.
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo.env("RUSTFLAGS", STATIC);
     let log = workspace.target.join("images/build.log");
     Logged::new(doing, &log).run(progress, &cargo)?;
     Ok(log)
