@@ -1,6 +1,7 @@
 //! The time from the apply of a GatewayQueue to its condition Ready, and the same for its children
 //! applied by hand.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -19,6 +20,13 @@ const MODEL: &str = "model-queue";
 /// A pod without waiting clients ends within seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The kubelet looks for containers that have started once in this time, and a pod that ends is
+/// seen at such an instant. The pauses spread the measurements evenly over it.
+const PHASES: Duration = Duration::from_secs(1);
+
+/// Its multiples, without their integers, are evenly spread.
+const GOLDEN_RATIO: f64 = 0.618;
+
 /// The namespace, observed in the same way for both sides.
 struct Scene {
     namespace: Namespace,
@@ -34,13 +42,14 @@ pub(crate) fn measure(rounds: usize) -> Value {
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     // The first round is not measured: it loads the image and starts the watches.
     for round in 0..=rounds {
+        let pause = PHASES.mul_f64(round as f64 * GOLDEN_RATIO % 1.0);
         let (operator, hand) = (format!("operator-{round}"), format!("hand-{round}"));
         let (first, second) = if round % 2 == 1 {
-            let first = scene.by_operator(&operator);
-            (first, scene.by_hand(&hand))
+            let first = scene.by_operator(&operator, pause);
+            (first, scene.by_hand(&hand, pause))
         } else {
-            let second = scene.by_hand(&hand);
-            (scene.by_operator(&operator), second)
+            let second = scene.by_hand(&hand, pause);
+            (scene.by_operator(&operator, pause), second)
         };
         if round > 0 {
             ours.push(first.as_secs_f64());
@@ -71,8 +80,9 @@ impl Scene {
         }
     }
 
-    fn by_operator(&self, name: &str) -> Duration {
+    fn by_operator(&self, name: &str, pause: Duration) -> Duration {
         let (api, namespace) = (&self.api, self.namespace.name());
+        thread::sleep(pause);
         let started = Instant::now();
         api.apply_queue(namespace, name, &spec(1)).unwrap();
         let at = self.queues.find(|queue| is(queue, name, "Ready"));
@@ -81,12 +91,13 @@ impl Scene {
         at - started
     }
 
-    fn by_hand(&self, name: &str) -> Duration {
+    fn by_hand(&self, name: &str, pause: Duration) -> Duration {
         let (api, namespace) = (&self.api, self.namespace.name());
         let mut children: Vec<_> = self.children.named(name).collect();
         for (_, child) in children.iter_mut().filter(|(kind, _)| *kind == DEPLOYMENT) {
             child["spec"]["replicas"] = json!(1);
         }
+        thread::sleep(pause);
         let started = Instant::now();
         for (kind, child) in &children {
             api.apply(*kind, namespace, name, child).unwrap();
