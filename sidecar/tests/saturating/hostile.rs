@@ -257,20 +257,3 @@ fn never_read(queue: SocketAddr, first: u32) {
         thread::sleep(Duration::from_millis(5));
     }
 }
-
-#[test]
-fn a_thousand_clients_may_connect_at_the_same_moment() {
-    let _alone = alone();
-    let server = Server::start(&[("IDENTIFY_INTERVAL", "1h")]);
-    // It cannot accept them one by one.
-    server.signal("-STOP");
-    let clients: Vec<_> = (0..1000)
-        .map(|n| {
-            let at_once = Duration::from_millis(500);
-            TcpStream::connect_timeout(&server.queue, at_once)
-                .unwrap_or_else(|error| panic!("client {n}: {error}"))
-        })
-        .collect();
-    server.signal("-CONT");
-    drop(clients);
-}

@@ -11,6 +11,7 @@
 mod common;
 mod hostile;
 mod made_up_shards;
+mod many_clients;
 mod processor;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
