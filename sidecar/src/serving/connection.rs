@@ -63,6 +63,18 @@ impl Connection {
 
     /// Reads the head of the next request.
     pub(crate) async fn head(&mut self) -> io::Result<Head> {
+        let head = self.next_head().await;
+        // Only a grant must be acknowledged within a second: not another response, nor the end of
+        // the connection.
+        poll_fn(|cx| {
+            self.socket.poll_lift(cx);
+            Poll::Ready(())
+        })
+        .await;
+        head
+    }
+
+    async fn next_head(&mut self) -> io::Result<Head> {
         // Clients may send requests without waiting for the responses.
         if let Some(head) = take_head(&mut self.ahead, &[])? {
             return Ok(head);

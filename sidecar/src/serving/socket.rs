@@ -31,8 +31,8 @@ const READ_BYTES: usize = 8 * 1024;
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
-    /// When to remove the acknowledgement timeout of the last grant. A next request proves
-    /// no acknowledgement: it may have been sent before.
+    /// When to end the acknowledgement timeout of the last grant and turn keepalive on again. A
+    /// next request proves no acknowledgement: it may have been sent before.
     lift: Option<Pin<Box<Sleep>>>,
     /// Released when the connection ends.
     _permit: OwnedSemaphorePermit,
@@ -66,8 +66,9 @@ impl Socket {
         Poll::Ready(Ok(take(received.filled())))
     }
 
-    /// Removes the acknowledgement timeout once the last grant must have been acknowledged.
-    /// Called while the next request waits: an idle connection needs no timer.
+    /// Ends the acknowledgement timeout once the last grant must have been acknowledged, and turns
+    /// keepalive on again. Must be polled while a request waits, or a lost client is not noticed;
+    /// not while the connection is idle, because a timer for each grant would cost too much.
     pub(crate) fn poll_lift(&mut self, cx: &mut Context<'_>) {
         if let Some(lift) = &mut self.lift
             && lift.as_mut().poll(cx).is_ready()

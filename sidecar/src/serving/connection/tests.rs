@@ -1,9 +1,12 @@
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, pause, resume};
 
 use super::*;
+use crate::serving::socket::tests::{FOR_EVER, awaits_acknowledgement, permit};
+use crate::tcp::KEEPALIVE;
 
 /// Returns a connection and its client.
 pub(crate) async fn pair() -> (Connection, TcpStream) {
@@ -14,6 +17,9 @@ async fn pair_of(crowded: Arc<Notify>) -> (Connection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await;
     let (server, _) = listener.accept().await.unwrap();
+    SockRef::from(&server)
+        .set_tcp_keepalive(&KEEPALIVE)
+        .unwrap();
     server.writable().await.unwrap();
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     (
@@ -34,6 +40,43 @@ async fn served(connection: &mut Connection, client: &mut TcpStream) {
     client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let form = connection.head().await.unwrap().form;
     connection.send(Response::NoContent, form).unwrap();
+}
+
+/// Lets the time of this pass at once. With a paused clock, what is sent may be read too late.
+async fn skip<T>(waiting: impl Future<Output = T>) -> T {
+    pause();
+    let result = waiting.await;
+    resume();
+    result
+}
+
+/// Serves a request by a grant, and returns whether the grant still awaits its acknowledgement
+/// when the head of the next request was read, this long after it.
+async fn awaits_after(time: Duration, connection: &mut Connection, client: &mut TcpStream) -> bool {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    client.write_all(REQUEST).await.unwrap();
+    let form = connection.head().await.unwrap().form;
+    let (permit, _reports) = permit(FOR_EVER);
+    connection.send(Response::Grant(permit), form).unwrap();
+    skip(sleep(time)).await;
+    assert!(awaits_acknowledgement(&connection.socket));
+    client.write_all(REQUEST).await.unwrap();
+    connection.head().await.unwrap();
+    awaits_acknowledgement(&connection.socket)
+}
+
+#[tokio::test]
+async fn the_next_request_ends_the_acknowledgement_timeout_of_a_grant() {
+    let (mut connection, mut client) = pair().await;
+    let late = Duration::from_secs(3);
+    assert!(!awaits_after(late, &mut connection, &mut client).await);
+
+    // It may have been sent before the grant arrived.
+    let early = Duration::from_millis(500);
+    assert!(awaits_after(early, &mut connection, &mut client).await);
+    let waited = skip(timeout(late, connection.disconnected())).await;
+    assert!(waited.is_err(), "closed");
+    assert!(!awaits_acknowledgement(&connection.socket));
 }
 
 const REQUESTS: &str = "GET /a HTTP/1.1\r\nhost: q\r\n\r\n\r\n\

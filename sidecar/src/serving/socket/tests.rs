@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::clock::stall_detector::StallDetector;
 use crate::queue::messages::Event;
+use crate::tcp::KEEPALIVE;
 
 const GRANT: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
@@ -20,6 +21,9 @@ async fn pair() -> (Socket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await;
     let (server, _) = listener.accept().await.unwrap();
+    SockRef::from(&server)
+        .set_tcp_keepalive(&KEEPALIVE)
+        .unwrap();
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let socket = Socket::new(server, permit).unwrap();
     // A socket is known to be writable once the runtime has seen its first event.
@@ -40,7 +44,16 @@ pub(crate) fn permit(until: Moment) -> (Permit, UnboundedReceiver<Event>) {
     (Permit::own(grant, until, events), reports)
 }
 
-const FOR_EVER: Moment = Moment::from_nanos(u64::MAX);
+pub(crate) const FOR_EVER: Moment = Moment::from_nanos(u64::MAX);
+
+/// Whether a grant must be acknowledged within a second. Then there is no keepalive.
+pub(crate) fn awaits_acknowledgement(socket: &Socket) -> bool {
+    let socket = SockRef::from(&socket.stream);
+    let limit = socket.tcp_user_timeout().unwrap();
+    assert!(limit.is_none_or(|limit| limit == ACKNOWLEDGE_TIMEOUT));
+    assert_eq!(socket.keepalive().unwrap(), limit.is_none());
+    limit.is_some()
+}
 
 async fn is_unwritten(mut reports: UnboundedReceiver<Event>) -> bool {
     matches!(reports.recv().await, Some(Event::Unwritten(WaiterId(7))))
@@ -109,15 +122,12 @@ async fn a_grant_must_be_acknowledged_within_a_second_and_the_limit_ends_then() 
     let (mut socket, _client) = pair().await;
     let (permit, _reports) = permit(FOR_EVER);
     socket.write_grant(permit, GRANT).unwrap();
-    let limit = |socket: &Socket| SockRef::from(&socket.stream).tcp_user_timeout().unwrap();
-    assert_eq!(limit(&socket), Some(ACKNOWLEDGE_TIMEOUT));
-    assert!(!SockRef::from(&socket.stream).keepalive().unwrap());
+    assert!(awaits_acknowledgement(&socket));
     let waiting = poll_fn(|cx| {
         socket.poll_lift(cx);
         socket.poll_read(cx, 1, <[u8]>::len)
     });
     let waited = timeout(ACKNOWLEDGE_TIMEOUT * 3, waiting).await;
     assert!(waited.is_err(), "closed");
-    assert_eq!(limit(&socket), None);
-    assert!(SockRef::from(&socket.stream).keepalive().unwrap());
+    assert!(!awaits_acknowledgement(&socket));
 }
