@@ -163,9 +163,9 @@ pub async fn run_with(
         lease_state,
         counted,
     )?;
-    let ready = CancellationToken::new();
+    let lease_read = CancellationToken::new();
     if settings.lease.is_none() {
-        ready.cancel();
+        lease_read.cancel();
     }
     let about = About {
         pod: settings.lease.as_ref().map(|lease| Pod {
@@ -223,7 +223,7 @@ pub async fn run_with(
             queue_task: handle,
             published,
             leadership,
-            ready: ready.clone(),
+            lease_read: lease_read.clone(),
             metrics: Arc::clone(&metrics),
             resign: shutdown.clone(),
             released: released.clone(),
@@ -239,7 +239,7 @@ pub async fn run_with(
     tasks.spawn("queue", async { Ok(queue_task.run().await?) });
     let admin = Admin {
         route: route.clone(),
-        ready,
+        lease_read,
     };
     let serving = routes::serve(admin_port, admin, end.clone());
     tasks.run("admin port", serving);

@@ -81,11 +81,11 @@ impl Pod {
         let (clients, for_clients) = listen().await;
         let (peers, for_peers) = listen().await;
         let (admin, for_admin) = listen().await;
-        let ready = CancellationToken::new();
-        ready.cancel();
+        let lease_read = CancellationToken::new();
+        lease_read.cancel();
         let admin_port = Admin {
             route: route.clone(),
-            ready,
+            lease_read,
         };
         tokio::spawn(routes::serve(for_admin, admin_port, end.clone()));
         for (listener, from) in [

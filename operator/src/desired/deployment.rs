@@ -258,6 +258,7 @@ fn probe(path: &str, period_seconds: i32) -> Value {
     json!({
         "httpGet": {"path": path, "port": ADMIN},
         "periodSeconds": period_seconds,
+        // The queue's /readyz waits up to 1.5 s for the Lease to be read.
         "timeoutSeconds": 2,
     })
 }

@@ -42,8 +42,8 @@ const CROWDED: Duration = Duration::from_millis(150);
 /// The time limit for the head of a request, for an idle connection, and for a snapshot.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the readiness of a pod that starts is awaited: the kubelet waits 2 s for the response,
-/// and may ask again only after 2 s more.
+/// How long `/readyz` waits for the Lease to be read. The kubelet probes a container once at its
+/// start and then every 2 s, so a 503 would delay the pod. The probe's timeout is 2 s.
 const READY_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The size of the buffer for a watcher that does not read.
@@ -59,9 +59,9 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub struct Admin {
     /// The queue of this process, and where it forwards requests to.
     pub route: Router,
-    /// Cancelled when the Lease was read. Readiness does not depend on whether the pod can grant,
+    /// Cancelled once the Lease has been read. Readiness does not depend on whether the pod can grant,
     /// or rollouts would block and the Service would be empty.
-    pub ready: CancellationToken,
+    pub lease_read: CancellationToken,
 }
 
 /// Serves the admin port until `shutdown`.
@@ -263,7 +263,7 @@ impl Admin {
 
     /// Returns 200 if this pod can hold requests and reaches the leader.
     async fn readiness(&self) -> Response<Body> {
-        if timeout(READY_TIMEOUT, self.ready.cancelled())
+        if timeout(READY_TIMEOUT, self.lease_read.cancelled())
             .await
             .is_err()
         {

@@ -37,8 +37,8 @@ pub struct Connections {
     pub leadership: Arc<watch::Sender<LeadershipState>>,
     /// The last renewal by another pod.
     pub renewals: watch::Sender<Option<Renewal>>,
-    /// Cancelled when the Lease was read for the first time.
-    pub ready: CancellationToken,
+    /// Cancelled once the Lease has been read.
+    pub lease_read: CancellationToken,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The candidate resigns when this is cancelled.
@@ -165,7 +165,7 @@ impl CandidateTask {
                     .metrics
                     .lease_request(operation, *succeeded);
             }
-            Event::Ready => self.connections.ready.cancel(),
+            Event::Ready => self.connections.lease_read.cancel(),
             _ => {}
         }
         log::write(event);

@@ -40,14 +40,14 @@ const CONFIG: Config = Config {
 struct Watched {
     pod: Pod,
     admin: SocketAddr,
-    ready: CancellationToken,
+    lease_read: CancellationToken,
     renewals: watch::Sender<Option<Renewal>>,
 }
 
 impl Watched {
     async fn start() -> Self {
         let watched = Self::starting().await;
-        watched.ready.cancel();
+        watched.lease_read.cancel();
         watched
     }
 
@@ -60,16 +60,16 @@ impl Watched {
         tokio::spawn(leader_monitor::run(CONFIG, leadership, seen, reach));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let ready = CancellationToken::new();
+        let lease_read = CancellationToken::new();
         let admin = Admin {
             route: pod.route.clone(),
-            ready: ready.clone(),
+            lease_read: lease_read.clone(),
         };
         tokio::spawn(routes::serve(listener, admin, CancellationToken::new()));
         Self {
             pod,
             admin: address,
-            ready,
+            lease_read,
             renewals,
         }
     }
@@ -204,7 +204,7 @@ async fn the_probe_of_a_new_pod_is_answered_when_the_pod_has_read_its_lease() {
     let mut probe = get(watched.admin, "/readyz").await;
     let early = timeout(Duration::from_millis(50), answer(&mut probe)).await;
     assert!(early.is_err(), "{early:?}");
-    watched.ready.cancel();
+    watched.lease_read.cancel();
     assert!(answer(&mut probe).await.contains(" 200 "));
 
     let never_ready = Watched::starting().await;

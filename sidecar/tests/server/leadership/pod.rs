@@ -125,7 +125,7 @@ impl Pod {
             queue_task: queue.handle,
             published: queue.published,
             leadership: queue.leadership,
-            ready: CancellationToken::new(),
+            lease_read: CancellationToken::new(),
             metrics: queue.metrics,
             resign: resign.clone(),
             released: left.clone(),
