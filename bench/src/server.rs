@@ -29,9 +29,10 @@ pub(crate) enum Side {
 /// A server, killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
+    side: Side,
     child: Child,
     pub(crate) address: SocketAddr,
-    /// That of our server's metrics.
+    /// The admin port of our server; none for the peer's.
     admin_address: Option<SocketAddr>,
     /// The time from the start of the process to the line that says that it listens.
     pub(crate) started_within: Duration,
@@ -82,6 +83,7 @@ impl Server {
             }
         });
         let mut server = Self {
+            side,
             child,
             address: ([127, 0, 0, 1], 0).into(),
             admin_address: None,
@@ -135,7 +137,9 @@ impl Server {
                     address.parse().context("reading the address")
                 };
                 self.address = address("queue_address")?;
-                self.admin_address = address("admin_address").ok();
+                if self.side == Side::Ours {
+                    self.admin_address = Some(address("admin_address")?);
+                }
                 return Ok(at);
             }
             last = line;

@@ -120,6 +120,8 @@ fn only_our_server_counts_late_grants() {
         counts(&values),
         [(1, 1), (1, 1), (1, 1), (1, 0), (1, 0), (1, 0)]
     );
+    let late_percent = values[3].ours[0];
+    assert!((0.0..=100.0).contains(&late_percent), "{late_percent}");
 }
 
 #[test]

@@ -39,8 +39,8 @@ pub(super) const ROW: Row = Row {
         instants are the client's, a grant that was received late makes the next one early: lateness can be \
         negative. Buckets may be due in the same instant, and then one grant waits for the others. By our server's \
         clock (`gateway_queue_grant_lateness_seconds` of its metrics), a grant is late from the instant at which it \
-        was allowed until it was written. How late the machine itself is: a thread sleeps for 5 ms a thousand times, \
-        with a timer of the kernel, while nothing else runs.",
+        was allowed until it was written. How late the machine itself is: after that, a thread of the measuring \
+        program sleeps for 5 ms a thousand times, while no server runs.",
     rounds: 2,
     on_node: false,
     figures: &[
