@@ -57,21 +57,21 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
         // Also after a failure: the scope waits for the clients, which otherwise never end.
         let end = SetOnDrop(&over);
         let samples = scope.spawn(|| processor::watch(process, &over));
-        // As many of each, so that neither kind is late on a slow machine.
-        for _ in 0..8 {
+        for _ in 0..16 {
             scope.spawn(|| {
                 // Lowers this thread only: the queue has the processor when it needs it.
                 setpriority_process(None, 19).unwrap();
                 let mut client = client();
                 while !over.load(Ordering::Relaxed) {
-                    come_and_go(&mut client, next.fetch_add(1, Ordering::Relaxed));
-                }
-            });
-            scope.spawn(|| {
-                setpriority_process(None, 19).unwrap();
-                let mut client = client();
-                while !over.load(Ordering::Relaxed) {
-                    report(&mut client, reported.fetch_add(1, Ordering::Relaxed));
+                    let shard = next.fetch_add(1, Ordering::Relaxed);
+                    come_and_go(&mut client, shard);
+                    // All reservations must be made before the first expires, also on a slow
+                    // machine. Then there are more reports, which are behind.
+                    if shard > ALL_RESERVATIONS {
+                        for _ in 0..2 {
+                            report(&mut client, reported.fetch_add(1, Ordering::Relaxed));
+                        }
+                    }
                 }
             });
         }
