@@ -29,7 +29,6 @@ pub(crate) enum Side {
 /// A server, killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
-    side: Side,
     child: Child,
     pub(crate) address: SocketAddr,
     /// The admin port of our server; none for the peer's.
@@ -83,14 +82,13 @@ impl Server {
             }
         });
         let mut server = Self {
-            side,
             child,
             address: ([127, 0, 0, 1], 0).into(),
             admin_address: None,
             started_within: Duration::ZERO,
             lines,
         };
-        let at = server.listening()?;
+        let at = server.listening(side)?;
         server.started_within = at.duration_since(started);
         Ok(server)
     }
@@ -123,7 +121,7 @@ impl Server {
     }
 
     /// Waits for the line that says where the server listens. Returns when it came.
-    fn listening(&mut self) -> Result<Instant> {
+    fn listening(&mut self, side: Side) -> Result<Instant> {
         let started = Instant::now();
         let mut last = String::new();
         loop {
@@ -137,7 +135,7 @@ impl Server {
                     address.parse().context("reading the address")
                 };
                 self.address = address("queue_address")?;
-                if self.side == Side::Ours {
+                if side == Side::Ours {
                     self.admin_address = Some(address("admin_address")?);
                 }
                 return Ok(at);

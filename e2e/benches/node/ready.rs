@@ -20,11 +20,10 @@ const MODEL: &str = "model-queue";
 /// A pod without waiting clients ends within seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The kubelet looks for containers that have started once in this time, and a pod that ends is
-/// seen at such an instant. The pauses spread the measurements evenly over it.
-const PHASES: Duration = Duration::from_secs(1);
+/// The time between two looks of the kubelet at which containers have started or ended.
+const KUBELET_PERIOD: Duration = Duration::from_secs(1);
 
-/// Its multiples, without their integers, are evenly spread.
+/// The fractional parts of its multiples are evenly spread.
 const GOLDEN_RATIO: f64 = 0.618;
 
 /// The namespace, observed in the same way for both sides.
@@ -42,14 +41,12 @@ pub(crate) fn measure(rounds: usize) -> Value {
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     // The first round is not measured: it loads the image and starts the watches.
     for round in 0..=rounds {
-        let pause = PHASES.mul_f64(round as f64 * GOLDEN_RATIO % 1.0);
-        let (operator, hand) = (format!("operator-{round}"), format!("hand-{round}"));
         let (first, second) = if round % 2 == 1 {
-            let first = scene.by_operator(&operator, pause);
-            (first, scene.by_hand(&hand, pause))
+            let first = scene.by_operator(round);
+            (first, scene.by_hand(round))
         } else {
-            let second = scene.by_hand(&hand, pause);
-            (scene.by_operator(&operator, pause), second)
+            let second = scene.by_hand(round);
+            (scene.by_operator(round), second)
         };
         if round > 0 {
             ours.push(first.as_secs_f64());
@@ -80,27 +77,27 @@ impl Scene {
         }
     }
 
-    fn by_operator(&self, name: &str, pause: Duration) -> Duration {
+    fn by_operator(&self, round: usize) -> Duration {
         let (api, namespace) = (&self.api, self.namespace.name());
-        thread::sleep(pause);
-        let started = Instant::now();
-        api.apply_queue(namespace, name, &spec(1)).unwrap();
-        let at = self.queues.find(|queue| is(queue, name, "Ready"));
-        api.delete(QUEUE, namespace, name).unwrap();
+        let name = format!("operator-{round}");
+        let started = begin(round);
+        api.apply_queue(namespace, &name, &spec(1)).unwrap();
+        let at = self.queues.find(|queue| is(queue, &name, "Ready"));
+        api.delete(QUEUE, namespace, &name).unwrap();
         self.wait_for_the_end_of_pods();
         at - started
     }
 
-    fn by_hand(&self, name: &str, pause: Duration) -> Duration {
+    fn by_hand(&self, round: usize) -> Duration {
         let (api, namespace) = (&self.api, self.namespace.name());
-        let mut children: Vec<_> = self.children.named(name).collect();
+        let name = format!("hand-{round}");
+        let mut children: Vec<_> = self.children.named(&name).collect();
         for (_, child) in children.iter_mut().filter(|(kind, _)| *kind == DEPLOYMENT) {
             child["spec"]["replicas"] = json!(1);
         }
-        thread::sleep(pause);
-        let started = Instant::now();
+        let started = begin(round);
         for (kind, child) in &children {
-            api.apply(*kind, namespace, name, child).unwrap();
+            api.apply(*kind, namespace, &name, child).unwrap();
         }
         let prefix = format!("{name}-");
         let ready = self.pods.find(|pod| {
@@ -109,9 +106,9 @@ impl Scene {
         });
         let available = self
             .deployments
-            .find(|deployment| is(deployment, name, "Available"));
+            .find(|deployment| is(deployment, &name, "Available"));
         for (kind, _) in &children {
-            api.delete(*kind, namespace, name).unwrap();
+            api.delete(*kind, namespace, &name).unwrap();
         }
         self.wait_for_the_end_of_pods();
         ready.max(available) - started
@@ -123,6 +120,13 @@ impl Scene {
             (!pods.is_empty()).then(|| format!("{} pods are left", pods.len()))
         });
     }
+}
+
+/// Returns the start of a measurement. It would always follow a look of the kubelet, at the end of
+/// the last pod, so the rounds pause for different parts of the kubelet's period.
+fn begin(round: usize) -> Instant {
+    thread::sleep(KUBELET_PERIOD.mul_f64(round as f64 * GOLDEN_RATIO % 1.0));
+    Instant::now()
 }
 
 fn spec(replicas: usize) -> Value {

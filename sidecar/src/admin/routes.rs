@@ -59,8 +59,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub struct Admin {
     /// The queue of this process, and where it forwards requests to.
     pub route: Router,
-    /// Cancelled once the Lease has been read. Readiness does not depend on whether the pod can grant,
-    /// or rollouts would block and the Service would be empty.
+    /// Cancelled once the Lease has been read. Readiness does not depend on whether the pod can
+    /// grant, or rollouts would block and the Service would be empty.
     pub lease_read: CancellationToken,
 }
 

@@ -66,7 +66,7 @@ fn made_up_shards_stay_within_the_memory_and_delay_no_grant() {
                     let shard = next.fetch_add(1, Ordering::Relaxed);
                     come_and_go(&mut client, shard);
                     // All reservations must be made before the first expires, also on a slow
-                    // machine. Then there are more reports, which are behind.
+                    // machine. The reports begin only then, so there are two for each shard.
                     if shard > ALL_RESERVATIONS {
                         for _ in 0..2 {
                             report(&mut client, reported.fetch_add(1, Ordering::Relaxed));

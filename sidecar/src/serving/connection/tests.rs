@@ -42,7 +42,8 @@ async fn served(connection: &mut Connection, client: &mut TcpStream) {
     connection.send(Response::NoContent, form).unwrap();
 }
 
-/// Lets the time of this pass at once. With a paused clock, what is sent may be read too late.
+/// Lets the time that this takes pass at once. The clock is not paused for longer, because
+/// timeouts would pass before what was sent is read.
 async fn skip<T>(waiting: impl Future<Output = T>) -> T {
     pause();
     let result = waiting.await;
