@@ -23,7 +23,8 @@ pub(crate) enum Phase {
     Outage,
     /// Creates a thousand GatewayQueues, and restarts the API server.
     Load,
-    /// Tests that measure times. The machine and the operator are idle otherwise.
+    /// Tests that measure times. The machine and the operator are idle otherwise, except for
+    /// the pods that [`ChangesPods`] allows to start.
     Timing,
     /// Reads the log of the operator that served all tests before.
     Log,
@@ -115,6 +116,25 @@ impl State {
         self.running.len() < LIMIT
             && self.waiting.iter().all(|other| !other.precedes(phase))
             && self.running.iter().all(|other| phase.overlaps(*other))
+    }
+}
+
+/// The permission of one test of [`Phase::Timing`] to start or replace pods, until it is dropped.
+///
+/// These tests run side by side, but pods that start keep the machine busy, and then the API
+/// server takes hundreds of milliseconds to pass on a Lease. So no test may do that while another
+/// one measures how long a change of the leader takes.
+pub(crate) struct ChangesPods {
+    _only: MutexGuard<'static, ()>,
+}
+
+impl ChangesPods {
+    /// Waits until no other test has the permission.
+    pub(crate) fn wait() -> Self {
+        static ONE: Mutex<()> = Mutex::new(());
+        // A failed test gives its permission back while it unwinds.
+        let _only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { _only }
     }
 }
 

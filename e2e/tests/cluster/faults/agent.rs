@@ -10,7 +10,7 @@ use super::clients::{Clients, Grants, Target};
 use super::queue::Queue;
 use crate::api::is_ready;
 use crate::kubectl::{Namespace, shards_image};
-use crate::schedule::Phase;
+use crate::schedule::{ChangesPods, Phase};
 use crate::wait::wait_for;
 
 /// The port of the agent in the example.
@@ -22,8 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(90);
 fn clients_of_agents_do_not_notice_two_rollouts() {
     const BUCKETS: u32 = 4;
     let namespace = Namespace::in_phase("agent", Phase::Timing);
+    let pods = ChangesPods::wait();
     let queue = Queue::without_token(&namespace, 1, BUCKETS);
     let agents = start_agents(&namespace, 2);
+    drop(pods);
     let clients = Clients::new(BUCKETS, queue.service());
     for shard in 0..4 * BUCKETS {
         let agent = &agents[usize::try_from(shard / BUCKETS).unwrap() % agents.len()];
@@ -31,9 +33,11 @@ fn clients_of_agents_do_not_notice_two_rollouts() {
     }
     clients.wait_for_grants(4);
     for level in ["debug", "info"] {
+        let pods = ChangesPods::wait();
         let before = queue.leader();
         queue.patch(&json!({"logLevel": level}));
         queue.wait_for_another_leader(&before);
+        drop(pods);
         clients.wait_for_grants(8);
     }
     let outcome = clients.finish(Duration::from_secs(60));

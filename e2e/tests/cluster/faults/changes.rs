@@ -10,7 +10,7 @@ use super::NO_SLOT_LOST;
 use super::clients::{Clients, Grants};
 use super::queue::{Pod, Queue};
 use crate::kubectl::Namespace;
-use crate::schedule::Phase;
+use crate::schedule::{ChangesPods, Phase};
 
 /// Waits for a leader other than `before`, and asserts that no client lost its connection or a
 /// slot. Returns what the clients saw, and when the new leader began.
@@ -19,8 +19,10 @@ fn no_slot_lost(
     queue: &Queue<'_>,
     clients: &Clients,
     before: &Pod,
+    pods: ChangesPods,
 ) -> (super::Outcome, Duration) {
     queue.wait_for_another_leader(before);
+    drop(pods);
     let acquired = clients.time_of(queue.acquired());
     let outcome = clients.finish(Duration::from_secs(60));
     let more = format!(", a new leader after {:.1} s", acquired.as_secs_f64());
@@ -37,6 +39,7 @@ fn no_slot_lost(
 #[test]
 fn a_rollout_with_forty_waiting_clients_closes_no_connection_and_loses_no_slot() {
     let namespace = Namespace::in_phase("rollout", Phase::Timing);
+    let pods = ChangesPods::wait();
     let queue = Queue::without_token(&namespace, 1, 8);
     let before = queue.leader();
     let service = queue.service();
@@ -48,7 +51,7 @@ fn a_rollout_with_forty_waiting_clients_closes_no_connection_and_loses_no_slot()
         clients.start(shard, &service, grants);
     }
     queue.patch(&json!({"logLevel": "debug"}));
-    let (outcome, acquired) = no_slot_lost("rollout", &queue, &clients, &before);
+    let (outcome, acquired) = no_slot_lost("rollout", &queue, &clients, &before, pods);
     let granted = outcome.waits.iter();
     let granted = granted.filter(|wait| matches!(wait.end, Some((_, End::Granted))));
     let granted: BTreeSet<u32> = granted.map(|wait| wait.shard).collect();
@@ -61,6 +64,7 @@ fn a_rollout_with_forty_waiting_clients_closes_no_connection_and_loses_no_slot()
 #[test]
 fn scaling_from_one_to_three_to_one_closes_no_connection_and_loses_no_slot() {
     let namespace = Namespace::in_phase("scale", Phase::Timing);
+    let pods = ChangesPods::wait();
     let queue = Queue::without_token(&namespace, 1, 4);
     let before = queue.leader();
     let service = queue.service();
@@ -70,14 +74,16 @@ fn scaling_from_one_to_three_to_one_closes_no_connection_and_loses_no_slot() {
     }
     clients.wait_for_grants(4);
     queue.scale(3);
+    drop(pods);
     // By then every client has sent another request, and some wait on each pod.
     clients.wait_for_grants(16);
+    let pods = ChangesPods::wait();
     // Kubernetes would delete the youngest pods; with the annotation it deletes the leader.
     let cheap = "controller.kubernetes.io/pod-deletion-cost=-100";
     let annotate = format!("annotate pod {} {cheap}", before.name);
     namespace.kubectl(&annotate).unwrap();
     queue.scale(1);
-    let (outcome, acquired) = no_slot_lost("scaled 1, 3, 1", &queue, &clients, &before);
+    let (outcome, acquired) = no_slot_lost("scaled 1, 3, 1", &queue, &clients, &before, pods);
     let later = outcome.grants().into_iter().filter(|at| *at > acquired);
     assert!(
         later.count() >= 4,

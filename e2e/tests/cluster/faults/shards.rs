@@ -8,7 +8,7 @@ use serde_json::json;
 use super::queue::Queue;
 use super::{INTERVAL, NO_SLOT_LOST};
 use crate::kubectl::{Namespace, kubectl, say, shards_image};
-use crate::schedule::Phase;
+use crate::schedule::{ChangesPods, Phase};
 use crate::wait::{wait_for, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[test]
 fn a_rollout_under_forty_real_shards_is_invisible_to_them_and_to_discord() {
     let namespace = Namespace::in_phase("shards", Phase::Timing);
+    let pods = ChangesPods::wait();
     namespace.create_secret("my-bot");
     let fake = include_str!("../../../manifests/fake-discord.yaml");
     let fake = with(fake, "MAX_CONCURRENCY", "2", "8");
@@ -40,6 +41,7 @@ fn a_rollout_under_forty_real_shards_is_invisible_to_them_and_to_discord() {
         let leader = queue.leader_now()?;
         (leader != before).then_some(identified)
     });
+    drop(pods);
     let record = wait_for("all shards", PATIENCE, || {
         let record = record(&namespace);
         (record.totals.ready >= 40).then_some(record)

@@ -9,7 +9,7 @@ use super::clients::Grants;
 use super::node::Partition;
 use super::pair::Pair;
 use crate::kubectl::Namespace;
-use crate::schedule::Phase;
+use crate::schedule::{ChangesPods, Phase};
 use crate::wait::{wait_for, wait_until};
 
 /// 30 s until the pod is unready, 15 s until it disconnects its clients, on a busy machine.
@@ -22,12 +22,14 @@ const CONDITION: &str = "LeaderReachable";
 #[test]
 fn clients_of_a_pod_that_cannot_reach_the_leader_reconnect_to_the_leader() {
     let namespace = Namespace::in_phase("unreachable-leader", Phase::Timing);
+    let pods = ChangesPods::wait();
     let Pair {
         queue,
         leader,
         other,
         clients,
     } = Pair::start(&namespace);
+    drop(pods);
     let wait_for_condition = |status: &'static str| {
         let what = format!("the condition {CONDITION} to be {status}");
         wait_for(&what, PATIENCE, || {
