@@ -1,6 +1,6 @@
 //! The queue under test: its pods, its Lease and its addresses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -10,13 +10,16 @@ use crate::api::{condition, is_ready};
 use crate::common::http;
 use crate::kubectl::Namespace;
 use crate::process::Process;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_until};
 
 const PORT: u16 = 5000;
 const ADMIN_PORT: u16 = 9090;
 
 /// Pods start within seconds, on a busy machine within a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A connection to a pod takes less than a millisecond.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A GatewayQueue in its own namespace. Its name is in the manifest of the shards.
 pub(crate) struct Queue<'a> {
@@ -145,14 +148,18 @@ impl<'a> Queue<'a> {
         acquired.into()
     }
 
-    /// The address of the Service.
+    /// The address of the Service, once it leads to a pod: kube-proxy learns of a ready pod at the
+    /// same time as the operator, so a queue may be Ready a moment earlier.
     pub(crate) fn service(&self) -> Target {
         let service = self.namespace.get("service/my-bot");
         let ip = service["spec"]["clusterIP"].as_str().unwrap();
         let port = &service["spec"]["ports"][0]["port"];
+        let address = format!("{ip}:{port}").parse().unwrap();
+        let connect = || TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok();
+        wait_until("a connection to the Service", PATIENCE, connect);
         Target {
             name: "service",
-            address: format!("{ip}:{port}").parse().unwrap(),
+            address,
         }
     }
 
