@@ -4,6 +4,7 @@
 //! the rules of `gateway_queue_core`, until it receives a permit to write one grant.
 
 pub mod admin;
+mod ca_file;
 mod changes;
 pub mod cli;
 pub mod clock;

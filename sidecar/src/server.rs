@@ -107,7 +107,8 @@ pub async fn run_with(
         },
     };
     let tokens = token_source::watch(&settings.token)?;
-    let discord = Discord::new(&settings.discord_api).map_err(Failed::Discord)?;
+    let discord = Discord::new(&settings.discord_api, settings.discord_ca_file.clone())
+        .map_err(Failed::Discord)?;
     let metrics = Arc::new(Metrics::new(reserve));
     let limits = SystemLimits::detect()?;
     let clients = limits.clients();

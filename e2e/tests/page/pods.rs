@@ -52,7 +52,7 @@ impl Pod {
         let state = Arc::new(state);
         let (_, tokens) = watch::channel(Current::None);
         let (lease_state, _) = watch::channel(PublishedState::new(name));
-        let discord = Discord::new("http://127.0.0.1:1").unwrap();
+        let discord = Discord::new("http://127.0.0.1:1", None).unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
         let (queue_task, handle) =

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use hyper_util::client::proxy::matcher::Matcher;
 use jiff::Timestamp;
 use url::Url;
 
@@ -11,7 +12,7 @@ use super::report::{self, Finding};
 use super::screen::{Screen, write};
 use super::{diagnose, failure_stage};
 use crate::config::{Invalid, Settings};
-use crate::discord::api::Discord;
+use crate::discord::api::{Discord, Failed};
 use crate::discord::token_source::{self, Current};
 use crate::http_client::{self, Unusable};
 use crate::leadership::lease_client::{ApiServer, Lease};
@@ -40,12 +41,31 @@ async fn token_and_discord(settings: &Settings) -> Result<Vec<Finding>, Unusable
         findings.extend(diagnose::without_token());
         return Ok(findings);
     };
-    let response = Discord::new(&settings.discord_api)?.request(token).await;
-    let result = response.map_err(|error| (failure_stage::of(&error), http_client::cause(&error)));
+    let discord = Discord::new(&settings.discord_api, settings.discord_ca_file.clone())?;
+    let result = discord
+        .request(token)
+        .await
+        .map_err(|Failed { error, ca }| {
+            let cause = http_client::cause(&error) + &ca;
+            (failure_stage::of(&error), cause)
+        });
     let api = Url::parse(&settings.discord_api)?;
     let (reserve, now) = (settings.session_reserve, Timestamp::now());
-    findings.extend(diagnose::discord(&api, &result, reserve, now));
+    findings.extend(diagnose::discord(
+        &api,
+        proxy(&api).as_deref(),
+        &result,
+        reserve,
+        now,
+    ));
     Ok(findings)
+}
+
+/// The host and port of the proxy for this URL. Its credentials are not shown.
+fn proxy(url: &Url) -> Option<String> {
+    let proxy = Matcher::from_env().intercept(&url.as_str().parse().ok()?)?;
+    let (host, port) = (proxy.uri().host()?, proxy.uri().port());
+    Some(port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 async fn leader(settings: &Settings) -> Result<Finding, Unusable> {

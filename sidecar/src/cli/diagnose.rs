@@ -68,9 +68,11 @@ pub(crate) fn without_token() -> Vec<Finding> {
     subjects.map(skipped).collect()
 }
 
-/// The result of the request to Discord, or the stage at which it failed and the cause.
+/// The findings about the request to Discord: its result, or the stage at which it failed and the
+/// cause. `proxy` is the host and port of the proxy through which it was sent, if any.
 pub(crate) fn discord(
     api: &Url,
+    proxy: Option<&str>,
     result: &Result<Outcome, (Subject, String)>,
     reserve: u64,
     now: Timestamp,
@@ -78,7 +80,7 @@ pub(crate) fn discord(
     match result {
         Ok(outcome) => {
             let connected = STAGES.iter().filter(|stage| **stage != Http);
-            let mut findings: Vec<_> = connected.map(|stage| passed(api, *stage)).collect();
+            let mut findings: Vec<_> = connected.map(|stage| passed(api, proxy, *stage)).collect();
             findings.extend(response(outcome, reserve, now));
             findings
         }
@@ -91,7 +93,7 @@ pub(crate) fn discord(
                 } else if has_failed {
                     Finding::skipped(stage, "not reached")
                 } else {
-                    passed(api, stage)
+                    passed(api, proxy, stage)
                 }
             });
             let unknown = |subject| Finding::skipped(subject, "Discord was not reached");
@@ -101,14 +103,23 @@ pub(crate) fn discord(
     }
 }
 
-fn passed(api: &Url, stage: Subject) -> Finding {
+fn passed(api: &Url, proxy: Option<&str>, stage: Subject) -> Finding {
     let host = api.host_str().unwrap_or_default();
     let port = api.port_or_known_default().unwrap_or_default();
-    match stage {
-        Dns if api.domain().is_none() => Finding::skipped(stage, format!("{host} is an address")),
-        Dns => Finding::ok(stage, format!("{host} has an address")),
-        Tls if api.scheme() == "http" => Finding::skipped(stage, "DISCORD_API begins with http://"),
-        Tls => Finding::ok(stage, format!("{host} has a trusted certificate")),
+    match (stage, proxy) {
+        (Dns, Some(proxy)) => Finding::skipped(stage, format!("left to the proxy {proxy}")),
+        (Tcp, Some(proxy)) => {
+            let message = format!("the proxy {proxy} connects to {host} on port {port}");
+            Finding::ok(stage, message)
+        }
+        (Dns, None) if api.domain().is_none() => {
+            Finding::skipped(stage, format!("{host} is an address"))
+        }
+        (Dns, None) => Finding::ok(stage, format!("{host} has an address")),
+        (Tls, _) if api.scheme() == "http" => {
+            Finding::skipped(stage, "DISCORD_API begins with http://")
+        }
+        (Tls, _) => Finding::ok(stage, format!("{host} has a trusted certificate")),
         _ => Finding::ok(stage, format!("{host} accepts connections on port {port}")),
     }
 }
@@ -117,7 +128,7 @@ fn remedy(stage: Subject) -> &'static str {
     match stage {
         Dns => "check the DNS of this machine or cluster, and DISCORD_API",
         Tcp => "check NetworkPolicies, firewalls and proxies, and DISCORD_API",
-        Tls => "check for a proxy that presents its own certificate, and the clock",
+        Tls => "check the clock; if a proxy presents its own certificate, set DISCORD_CA_FILE",
         _ => "check the proxies in between, and discordstatus.com",
     }
 }

@@ -15,6 +15,7 @@ table! {
     DISCORD_TOKEN, "", "the bot's token; environment only";
     DISCORD_TOKEN_FILE, "", "file that contains the token; takes precedence over DISCORD_TOKEN";
     DISCORD_API, "https://discord.com/api/v10", "base URL of Discord's REST API";
+    DISCORD_CA_FILE, "", "file of CA certificates, in PEM, to trust for DISCORD_API and a proxy";
     MAX_CONCURRENCY, "1", "number of buckets if there is no token";
     IDENTIFY_INTERVAL, "5s", "Discord's interval between two identifies of a bucket";
     IDENTIFY_MARGIN, "250ms", "added to the interval";

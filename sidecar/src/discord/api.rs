@@ -1,6 +1,8 @@
 //! Fetches the limits of the bot from Discord.
 
 use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_queue_core::bot_token::BotToken;
@@ -9,7 +11,9 @@ use gateway_queue_core::pacing::discord_retry::Outcome;
 use reqwest::header::{AGE, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use rustls::RootCertStore;
+use tokio::task::spawn_blocking;
 
+use crate::ca_file::{CaFile, ClientSettings};
 use crate::http_client::{self, Unusable};
 
 /// The time limit of a request.
@@ -21,21 +25,31 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Discord's REST API.
 #[derive(Clone, Debug)]
 pub struct Discord {
+    ca: Option<Arc<CaFile>>,
     client: Client,
     url: String,
 }
 
 impl Discord {
-    /// Returns a client of the API at the base URL `api`.
+    /// Returns a client of the API at the base URL `api`, which trusts the certificates in the file
+    /// `ca` besides the public ones.
     ///
     /// # Errors
     ///
     /// If there is no usable TLS or DNS configuration.
-    pub fn new(api: &str) -> Result<Self, Unusable> {
-        let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        // There are minutes between two requests: a pooled connection would be stale.
-        let client = http_client::client(roots, TIMEOUT, |b| b.pool_max_idle_per_host(0))?;
+    pub fn new(api: &str, ca: Option<PathBuf>) -> Result<Self, Unusable> {
+        let settings = ClientSettings {
+            roots: RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            limit: TIMEOUT,
+            // There are minutes between two requests: a pooled connection would be stale.
+            change: |builder| builder.pool_max_idle_per_host(0),
+        };
+        let client = settings.client(RootCertStore::empty())?;
+        let ca = ca
+            .map(|path| CaFile::optional(path, settings))
+            .transpose()?;
         Ok(Self {
+            ca: ca.map(Arc::new),
             client,
             url: format!("{api}/gateway/bot"),
         })
@@ -45,31 +59,55 @@ impl Discord {
     pub fn fetch(&self, token: &BotToken) -> impl Future<Output = Outcome> + Send + use<> {
         let response = self.request(token);
         async move {
-            response
-                .await
-                .unwrap_or_else(|error| Outcome::Unreachable(reason(&error)))
+            let failed = |failed: Failed| Outcome::Unreachable(reason(&failed.error) + &failed.ca);
+            response.await.unwrap_or_else(failed)
         }
     }
 
-    /// Fetches the limits. The error, if there is no response, is that of the client.
+    /// Fetches the limits.
     pub fn request(
         &self,
         token: &BotToken,
-    ) -> impl Future<Output = reqwest::Result<Outcome>> + Send + use<> {
+    ) -> impl Future<Output = Result<Outcome, Failed>> + Send + use<> {
         let authorization = HeaderValue::try_from(token.authorization());
-        let request = self.client.get(&self.url);
+        let Self { client, ca, url } = self.clone();
         async move {
             let Ok(mut authorization) = authorization else {
                 let error = "the token is not valid in a header";
                 return Ok(Outcome::Invalid(error.to_owned()));
             };
             authorization.set_sensitive(true);
-            let request = request
+            let (client, ca_problem) = match ca {
+                // It reads a file.
+                Some(ca) => spawn_blocking(move || ca.client())
+                    .await
+                    .unwrap_or((client, None)),
+                None => (client, None),
+            };
+            let request = client
+                .get(&url)
                 .header(AUTHORIZATION, authorization)
                 .header(CACHE_CONTROL, "no-cache");
-            Ok(read(request.send().await?).await)
+            match request.send().await {
+                Ok(response) => Ok(read(response).await),
+                Err(error) => Err(Failed {
+                    error,
+                    ca: ca_problem.map_or_else(String::new, |problem| {
+                        format!("; the CA certificates cannot be used: {problem}")
+                    }),
+                }),
+            }
         }
     }
+}
+
+/// Why there was no response.
+#[derive(Debug)]
+pub struct Failed {
+    /// The error of the client.
+    pub error: reqwest::Error,
+    /// What to add to a message, if the CA file cannot be used.
+    pub ca: String,
 }
 
 async fn read(mut response: Response) -> Outcome {

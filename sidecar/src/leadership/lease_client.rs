@@ -12,7 +12,8 @@ use std::time::Duration;
 use gateway_queue_core::leadership::election;
 use gateway_queue_core::leadership::lease_object::{Failure, LeaseObject};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use rustls::RootCertStore;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -22,9 +23,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 use url::form_urlencoded::byte_serialize;
 
+use crate::ca_file::{CaFile, ClientSettings};
 use crate::config::LeaseRef;
 use crate::http_client::{self, Unusable};
-use crate::leadership::ca_bundle::{Limits, Trust};
 
 /// The files that the kubelet mounts into each pod.
 const CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -78,7 +79,7 @@ impl ApiServer {
 /// The client of one Lease.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    trust: Arc<Trust>,
+    ca: Arc<CaFile>,
     token: PathBuf,
     timeout: Duration,
     url: String,
@@ -102,12 +103,14 @@ impl Lease {
         let spare = lease.duration.saturating_sub(busy);
         let leases = format!("{url}/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
         let seconds = WATCH_DURATION.as_secs();
-        let limits = Limits {
-            connect: MAX_TIMEOUT,
-            response: WATCH_DURATION * 2,
+        let settings = ClientSettings {
+            roots: RootCertStore::empty(),
+            limit: WATCH_DURATION * 2,
+            // The API server is not behind a proxy to the internet.
+            change: |builder| builder.no_proxy().connect_timeout(MAX_TIMEOUT),
         };
         Ok(Self {
-            trust: Arc::new(Trust::new(ca, limits)?),
+            ca: Arc::new(CaFile::new(ca, settings)?),
             token,
             timeout: (spare / 3).min(MAX_TIMEOUT),
             url: format!("{leases}/{name}"),
@@ -123,7 +126,7 @@ impl Lease {
     ///
     /// If the API server does not respond within 5 s or less, or refuses.
     pub async fn read(&self) -> Result<LeaseObject, Failure> {
-        self.send(self.trust.client().get(&self.url)).await
+        self.send(self.client().get(&self.url)).await
     }
 
     /// Applies a merge patch to the Lease, and returns the result.
@@ -132,7 +135,7 @@ impl Lease {
     ///
     /// As [`Lease::read`]. Except after a conflict, the patch may have been applied.
     pub async fn patch(&self, patch: &Value) -> Result<LeaseObject, Failure> {
-        let client = self.trust.client();
+        let client = self.client();
         let request = client
             .patch(&self.url)
             .header(CONTENT_TYPE, "application/merge-patch+json")
@@ -145,7 +148,7 @@ impl Lease {
         let (sender, changes) = mpsc::channel(16);
         let version: String = byte_serialize(version.as_bytes()).collect();
         let url = format!("{}&resourceVersion={version}", self.watch_url);
-        let request = self.trust.client().get(url);
+        let request = self.client().get(url);
         let authorization = authorization(&self.token);
         let task = tokio::spawn(async move {
             if let Err(error) = pass_on(request, authorization, sender).await {
@@ -156,6 +159,10 @@ impl Lease {
             changes,
             _task: AbortOnDropHandle::new(task),
         }
+    }
+
+    fn client(&self) -> Client {
+        self.ca.client().0
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<LeaseObject, Failure> {

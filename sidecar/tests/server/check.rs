@@ -1,13 +1,16 @@
 //! `gateway-queue check`: the message and the exit code of each failure.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 
+use gateway_queue_testkit::certificates::Authority;
 use gateway_queue_testkit::discord::limits_response;
 use gateway_queue_testkit::scripted_server::{ScriptedServer, response};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::common::{BINARY, Server, TOKEN};
 
@@ -117,6 +120,56 @@ fn a_refused_connection_is_a_failure_of_tcp() {
     let down = ScriptedServer::down();
     let refused = ("tcp", "FAIL", "Connection refused");
     check_at(&down.api()).has(5, &[refused, ("http", "skipped", "")]);
+}
+
+/// Starts a proxy that opens a tunnel to a Discord with this certificate.
+fn proxy(certificate: Arc<ServerConfig>) -> ScriptedServer {
+    ScriptedServer::scripted(move |head, stream| {
+        assert!(head.starts_with("CONNECT discord.test:443 "), "{head}");
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        let connection = ServerConnection::new(Arc::clone(&certificate)).unwrap();
+        let mut tunnel = BufReader::new(StreamOwned::new(connection, stream));
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            tunnel.read_line(&mut line)?;
+        }
+        let answer = limits_response(1, 900, 60_000);
+        tunnel.get_mut().write_all(answer.as_bytes())
+    })
+}
+
+#[test]
+fn discord_is_reached_through_a_proxy_that_presents_a_certificate_of_its_own() {
+    let authority = Authority::new("company");
+    let proxy = proxy(authority.certify_as(&["discord.test"]));
+    let address = format!("http://{}", proxy.address());
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    let check_with = |more: &[(&str, &str)]| {
+        let environment = [
+            ("DISCORD_TOKEN", TOKEN),
+            ("DISCORD_API", "https://discord.test/api/v10"),
+            ("HTTPS_PROXY", &address),
+        ];
+        check(&[], &[&environment, more].concat())
+    };
+    check_with(&[]).has(6, &[("tls", "FAIL", "set DISCORD_CA_FILE")]);
+    let file = ca.path().to_str().unwrap();
+    let unusable = "the CA certificates cannot be used: ";
+    for (file, problem) in [(file, "no usable certificate"), ("/none", "No such file")] {
+        let checked = check_with(&[("DISCORD_CA_FILE", file)]);
+        checked.has(6, &[("tls", "FAIL", unusable), ("tls", "FAIL", problem)]);
+    }
+    fs::write(&ca, authority.pem()).unwrap();
+    check_with(&[("DISCORD_CA_FILE", file)]).has(
+        0,
+        &[
+            ("dns", "skipped", "left to the proxy 127.0.0.1:"),
+            ("tcp", "ok", "connects to discord.test on port 443"),
+            ("tls", "ok", "trusted"),
+            ("token_accepted", "ok", "accepts"),
+        ],
+    );
 }
 
 #[test]

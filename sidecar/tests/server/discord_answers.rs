@@ -21,7 +21,7 @@ const NOT_DISCORDS: &str = "the response is not from Discord: ";
 const INCOMPLETE: &str = "no complete response from Discord at 127.0.0.1: ";
 
 async fn fetch(discord: &ScriptedServer) -> Outcome {
-    let client = Discord::new(&discord.api()).unwrap();
+    let client = Discord::new(&discord.api(), None).unwrap();
     client.fetch(&BotToken::parse(TOKEN).unwrap()).await
 }
 

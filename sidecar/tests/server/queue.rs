@@ -47,7 +47,7 @@ impl Queue {
         let (leadership, state) = watch::channel(LeadershipState::UNKNOWN);
         let (_, tokens) = watch::channel(token);
         let (publisher, published) = watch::channel(PublishedState::new(pod));
-        let discord = Discord::new(discord_api).unwrap();
+        let discord = Discord::new(discord_api, None).unwrap();
         let metrics = Arc::new(Metrics::new(0));
         let counted = Arc::clone(&metrics);
         let (task, handle) =

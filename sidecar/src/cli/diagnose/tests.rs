@@ -13,7 +13,7 @@ fn now() -> Timestamp {
 type Fetched = Result<Outcome, (Subject, String)>;
 
 fn report(api: &str, fetched: &Fetched) -> (u8, String) {
-    let findings = discord(&Url::parse(api).unwrap(), fetched, 10, now());
+    let findings = discord(&Url::parse(api).unwrap(), None, fetched, 10, now());
     (exit_code(&findings), text(&findings, Paint::None))
 }
 

@@ -27,7 +27,7 @@ fn with_leadership(most: usize) -> (QueueTask, Handle, watch::Sender<LeadershipS
     let (_, tokens) = watch::channel(Current::None);
     let (lease_state, _) = watch::channel(PublishedState::new("test"));
     let (sender, leadership) = watch::channel(LeadershipState::alone(ReceivedHandover::NONE));
-    let discord = Discord::new("http://127.0.0.1:1").unwrap();
+    let discord = Discord::new("http://127.0.0.1:1", None).unwrap();
     let metrics = Arc::new(Metrics::new(0));
     let made = QueueTask::new(
         config,
