@@ -8,14 +8,25 @@
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
-/// The fields of Kubernetes' own types. The schema accepts some values that the API server
-/// refuses in a child, such as contradicting requirements.
-pub const OF_KUBERNETES: [&str; 5] = [
+/// The fields that Kubernetes checks. The schema accepts some values that the API server refuses in
+/// a child, such as contradicting requirements, or an IP family that the cluster does not have.
+pub const OF_KUBERNETES: [&str; 8] = [
     "networkPolicy.from",
     "pod.affinity",
     "pod.resources",
     "pod.tolerations",
     "pod.topologySpreadConstraints",
+    "service.ipFamilies",
+    "service.ipFamilyPolicy",
+    "service.nodePort",
+];
+
+/// The fields of a Service that require the type LoadBalancer or also allow NodePort.
+const OF_A_LOAD_BALANCER: [&str; 4] = [
+    "externalTrafficPolicy",
+    "loadBalancerClass",
+    "loadBalancerSourceRanges",
+    "nodePort",
 ];
 
 /// The schema of a spec.
@@ -79,10 +90,14 @@ fn singles(schema: &Value, path: &mut Vec<String>, all: &mut Vec<Single>) {
 /// A spec with this value in the field at `path`.
 fn single(path: &[String], value: Value) -> Single {
     let mut spec = json!({});
-    // A disabled policy has no other fields, and a reference needs a name.
+    // A disabled policy has no other fields, a reference needs a name, and most Services have no
+    // load balancer.
     match path {
         [outer, _, ..] if outer == "networkPolicy" => spec[outer]["enabled"] = json!(true),
-        [outer, _, ..] if outer == "tokenSecretRef" => spec[outer]["name"] = json!("discord"),
+        [outer, _, ..] if outer.ends_with("Ref") => spec[outer]["name"] = json!("discord"),
+        [outer, field] if OF_A_LOAD_BALANCER.contains(&field.as_str()) => {
+            spec[outer]["type"] = json!("LoadBalancer");
+        }
         _ => {}
     }
     *path.iter().fold(&mut spec, |place, step| &mut place[step]) = value;
@@ -138,6 +153,9 @@ fn texts(schema: &Value, name: &str) -> Vec<Value> {
         "interval" => &["5s", "5500ms", "1h", "5.5s", "1m30s", "59m60s"],
         "margin" => &["0s", "0ms", "250ms", "60s", "1m", "0.001s"],
         "discordApi" => &["http://proxy:1", "https://proxy.example:65535/api/v10"],
+        "appProtocol" => &["http", "kubernetes.io/ws"],
+        "loadBalancerClass" => &["a", "example.com/internal"],
+        "loadBalancerSourceRanges" => &["192.0.2.0/24", "2001:db8::/32"],
         "image" => &["a", "registry.example/a:1", "a@sha256:0d"],
         "operator" => &["In", "NotIn", "Exists", "DoesNotExist", "Equal", "Gt"],
         "effect" => &["NoSchedule", "PreferNoSchedule", "NoExecute"],

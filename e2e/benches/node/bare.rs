@@ -16,7 +16,8 @@ impl Children {
     /// Copies the children of a GatewayQueue that has never had a leader.
     pub(crate) fn of(api: &Api, namespace: &str, model: &str) -> Self {
         let children = CHILDREN.into_iter();
-        let children = children.filter_map(|kind| Some((kind, api.get(kind, namespace, model)?)));
+        let children = children
+            .filter_map(|kind| Some((kind, api.get(kind, namespace, &kind.child_of(model))?)));
         Self {
             model: model.to_owned(),
             objects: children

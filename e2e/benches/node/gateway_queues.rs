@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, DEPLOYMENT, Kind, QUEUE, condition, kind};
+use crate::api::{Api, CONFIG, DEPLOYMENT, QUEUE, condition};
 use crate::bare::Children;
 use crate::common::namespace::queue;
 use crate::figures::{document, percentile};
@@ -23,9 +23,6 @@ use crate::wait::settle;
 
 /// The numbers of GatewayQueues, each with those before it.
 const SIZES: [usize; 4] = [10, 100, 1000, 2000];
-
-/// In place of a GatewayQueue, for which the operator would create children.
-const CONFIG: Kind = kind("ConfigMap", "v1", "configmaps");
 
 /// How many of them have leaders and are edited.
 const QUEUES: usize = 1000;
@@ -199,7 +196,8 @@ fn create_bare(children: &Children, namespace: &str, queues: &[String]) -> Durat
         });
         api.create(CONFIG, namespace, &config).unwrap();
         for (kind, child) in children.named(name) {
-            api.apply(kind, namespace, name, &child).unwrap();
+            api.apply(kind, namespace, &kind.child_of(name), &child)
+                .unwrap();
         }
     });
     started.elapsed()
@@ -277,7 +275,9 @@ fn edit(api: &Api, namespace: &str, queue: &str) -> f64 {
     api.patch(QUEUE, namespace, queue, &patch).unwrap();
     let started = Instant::now();
     loop {
-        let deployment = api.get(DEPLOYMENT, namespace, queue).unwrap();
+        let deployment = api
+            .get(DEPLOYMENT, namespace, &DEPLOYMENT.child_of(queue))
+            .unwrap();
         if session_reserve(&deployment) == "7" {
             return started.elapsed().as_secs_f64() * 1000.0;
         }

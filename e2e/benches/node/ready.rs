@@ -97,7 +97,8 @@ impl Scene {
         }
         let started = begin(round);
         for (kind, child) in &children {
-            api.apply(*kind, namespace, &name, child).unwrap();
+            api.apply(*kind, namespace, &kind.child_of(&name), child)
+                .unwrap();
         }
         let prefix = format!("{name}-");
         let ready = self.pods.find(|pod| {
@@ -106,9 +107,9 @@ impl Scene {
         });
         let available = self
             .deployments
-            .find(|deployment| is(deployment, &name, "Available"));
+            .find(|deployment| is(deployment, &DEPLOYMENT.child_of(&name), "Available"));
         for (kind, _) in &children {
-            api.delete(*kind, namespace, &name).unwrap();
+            api.delete(*kind, namespace, &kind.child_of(&name)).unwrap();
         }
         self.wait_for_the_end_of_pods();
         ready.max(available) - started

@@ -91,8 +91,10 @@ fn unfinished(
     pods: &[String],
     changes: &[Change],
 ) -> Option<String> {
-    let deployment = api.get(DEPLOYMENT, namespace, NAME).unwrap();
-    let lease = api.get(LEASE, namespace, NAME).unwrap();
+    let deployment = api
+        .get(DEPLOYMENT, namespace, &DEPLOYMENT.child_of(NAME))
+        .unwrap();
+    let lease = api.get(LEASE, namespace, &LEASE.child_of(NAME)).unwrap();
     let status = &deployment["status"];
     let counts = ["replicas", "updatedReplicas", "availableReplicas"].map(|count| &status[count]);
     let is_new = session_reserve(&deployment) == reserve

@@ -55,10 +55,13 @@ fn with_the_policy_the_operator_writes_only_the_leases_of_queues_and_of_its_elec
     // The election and a queue work.
     apply_queue(namespace, "bot", &without_discord());
     namespace.wait_until_ready("bot");
-    let unlabel = "label lease bot gatewayqueue.dev/name-";
+    let unlabel = "label lease bot-queue gatewayqueue.dev/name-";
     namespace.kubectl(unlabel).unwrap();
     wait_for("the label to be restored", || {
-        let label = namespace.field("lease/bot", ".metadata.labels.gatewayqueue\\.dev/name");
+        let label = namespace.field(
+            "lease/bot-queue",
+            ".metadata.labels.gatewayqueue\\.dev/name",
+        );
         if label == "bot" { Ok(()) } else { Err(label) }
     });
     // The policy belongs to no namespace.

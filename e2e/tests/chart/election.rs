@@ -27,7 +27,7 @@ fn of_two_releases_that_serve_one_namespace_one_leads_and_the_other_is_on_standb
         let lease = "lease/namespace.operator.gatewayqueue.dev";
         namespace.field(lease, ".spec.holderIdentity")
     };
-    let deployment = |path| namespace.field("deployment/bot", path);
+    let deployment = |path| namespace.field("deployment/bot-queue", path);
     let generation = deployment(".metadata.generation");
     let started = Instant::now();
     while started.elapsed() < UNDISTURBED {

@@ -61,7 +61,7 @@ fn queues_outlive_upgrade_rollback_and_removal(helm: Helm) {
         }
     });
     assert_eq!(before, uid());
-    let children = "get deployment/bot service/bot lease/bot";
+    let children = "get deployment/bot-queue service/bot lease/bot-queue";
     namespace.kubectl(children).unwrap();
 
     // The CRD belongs to this release, and needs no flags.

@@ -159,7 +159,7 @@ fn start_queue(namespace: &Namespace) {
     apply_queue(namespace, "bot", &spec);
     namespace.wait_until_ready("bot");
     // A GatewayQueue is ready as soon as one pod grants.
-    let all = "rollout status deployment/bot --timeout=180s";
+    let all = "rollout status deployment/bot-queue --timeout=180s";
     namespace.kubectl(all).unwrap();
 }
 

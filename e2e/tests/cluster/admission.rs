@@ -64,7 +64,7 @@ fn an_invalid_spec_is_refused_with_what_is_accepted() {
     let refused = api.create(QUEUE, namespace.name(), &queue("my.bot", &json!({})));
     let message = refused.unwrap_err().message;
     let accepted =
-        "at most 63 characters of a-z, 0-9 and '-', starting with a letter and not ending with '-'";
+        "at most 57 characters of a-z, 0-9 and '-', starting with a letter and not ending with '-'";
     assert!(message.contains(accepted), "{message}");
 }
 
@@ -74,7 +74,7 @@ fn an_unknown_field_is_refused_by_its_name() {
     let namespace = Namespace::new("unknown-fields");
     for (spec, field) in [
         (json!({"ports": 80}), "spec.ports"),
-        (json!({"pod": {"env": []}}), "spec.pod.env"),
+        (json!({"pod": {"envs": []}}), "spec.pod.envs"),
     ] {
         let refusal = namespace.apply_queue("wrong", &spec).unwrap_err();
         let unknown = format!(r#"unknown field "{field}""#);

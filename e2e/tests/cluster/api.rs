@@ -47,6 +47,7 @@ pub(crate) const BINDING: Kind = kind(
 );
 pub(crate) const BUDGET: Kind = kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets");
 pub(crate) const POLICY: Kind = kind("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies");
+pub(crate) const CONFIG: Kind = kind("ConfigMap", "v1", "configmaps");
 pub(crate) const POD: Kind = kind("Pod", "v1", "pods");
 pub(crate) const EVENT: Kind = kind("Event", "events.k8s.io/v1", "events");
 
@@ -56,6 +57,14 @@ pub(crate) const CHILDREN: [Kind; 8] = [
 ];
 
 impl Kind {
+    /// The name of the child of a GatewayQueue.
+    pub(crate) fn child_of(self, queue: &str) -> String {
+        match self {
+            SERVICE => queue.to_owned(),
+            _ => format!("{queue}-queue"),
+        }
+    }
+
     /// The path of an object; with an empty name, of all objects of the kind.
     pub(crate) fn path(self, namespace: &str, name: &str) -> String {
         let root = if self.version.contains('/') {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{Api, CHILDREN, LEASE};
+use crate::api::{Api, CHILDREN, LEASE, SERVICE};
 
 /// The field manager of the operator.
 const OPERATOR: &str = "gateway-queue-operator";
@@ -15,7 +15,7 @@ const HASH: &str = "gatewayqueue.dev/applied-hash";
 /// The hash of the token's Secret.
 const TOKEN: &str = "gatewayqueue.dev/token-ref-hash";
 
-/// All children in a namespace, by kind and name.
+/// All children in a namespace, by their kinds and the names of their GatewayQueues.
 pub(crate) struct Children(BTreeMap<(&'static str, String), Value>);
 
 impl Children {
@@ -23,8 +23,14 @@ impl Children {
         let mut all = BTreeMap::new();
         for kind in CHILDREN {
             for object in api.list(kind, namespace) {
-                let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-                all.insert((kind.word, name), object);
+                let name = object["metadata"]["name"].as_str().unwrap();
+                let queue = match kind {
+                    SERVICE => Some(name),
+                    _ => name.strip_suffix("-queue"),
+                };
+                if let Some(queue) = queue.map(str::to_owned) {
+                    all.insert((kind.word, queue), object);
+                }
             }
         }
         Self(all)
@@ -157,6 +163,9 @@ fn has(item: &Value, keys: &str) -> bool {
 fn anonymize(value: &mut Value, name: &str) {
     match value {
         Value::String(text) if text == name => "NAME".clone_into(text),
+        Value::String(text) if text.strip_suffix("-queue") == Some(name) => {
+            "NAME-queue".clone_into(text);
+        }
         Value::Array(items) => items.iter_mut().for_each(|item| anonymize(item, name)),
         Value::Object(fields) => {
             for (key, value) in fields {

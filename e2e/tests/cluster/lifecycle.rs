@@ -119,7 +119,11 @@ fn cannot_be_created_again(namespace: &Namespace, kind: Kind) {
     let create = json!({
         "apiVersion": kind.version,
         "kind": kind.word,
-        "metadata": {"name": "my-bot", "resourceVersion": "1", "labels": {"owner": "another-client"}},
+        "metadata": {
+            "name": kind.child_of("my-bot"),
+            "resourceVersion": "1",
+            "labels": {"owner": "another-client"},
+        },
     });
     let apply = "apply --server-side --field-manager=another-client --filename -";
     let refused = namespace.feed(apply, &create.to_string()).unwrap_err();

@@ -61,7 +61,7 @@ fn takeover(api: &Api, namespace: &Namespace, pod: &str, queue: &str, how: &str)
     let spec = json!({"replicas": 0});
     api.apply_queue(namespace.name(), queue, &spec).unwrap();
     wait_for("the children of the new GatewayQueue", PATIENCE, || {
-        api.get(DEPLOYMENT, namespace.name(), queue)
+        api.get(DEPLOYMENT, namespace.name(), &DEPLOYMENT.child_of(queue))
     });
     started.elapsed()
 }

@@ -106,7 +106,7 @@ fn every_request(context: &Context) {
     let (api, name) = (&context.api, context.namespace.name());
     let budget = |exists: bool| {
         settle(PATIENCE, || {
-            let found = api.get(BUDGET, name, "my-bot").is_some();
+            let found = api.get(BUDGET, name, &BUDGET.child_of("my-bot")).is_some();
             (found != exists).then(|| format!("a PodDisruptionBudget exists: {found}"))
         });
     };
@@ -141,7 +141,7 @@ fn every_request(context: &Context) {
     apply("younger", with("shared"));
     context.reports("younger", "TokenShared", &[]);
     settle(PATIENCE, || {
-        let lease = api.get(LEASE, name, "younger");
+        let lease = api.get(LEASE, name, &LEASE.child_of("younger"));
         lease.map(|lease| format!("{lease:#}"))
     });
     for queue in ["my-bot", "taken", "older", "younger"] {

@@ -27,16 +27,17 @@ fn uid(object: &Value) -> String {
 
 /// The UIDs of all children, by their kinds.
 fn uids(api: &Api, namespace: &str) -> BTreeMap<&'static str, String> {
-    let children = CHILDREN.iter();
-    let found =
-        children.filter_map(|kind| Some((kind.word, uid(&api.get(*kind, namespace, "my-bot")?))));
+    let child = |kind: &Kind| api.get(*kind, namespace, &kind.child_of("my-bot"));
+    let found = CHILDREN
+        .iter()
+        .filter_map(|kind| Some((kind.word, uid(&child(kind)?))));
     found.collect()
 }
 
 /// The children that the GatewayQueue with this UID does not control.
 fn not_owned(api: &Api, namespace: &str, owner: &str) -> Vec<String> {
     let not_owned = |kind: &Kind| {
-        let owners = match api.get(*kind, namespace, "my-bot") {
+        let owners = match api.get(*kind, namespace, &kind.child_of("my-bot")) {
             None => Value::Null,
             Some(child) => child["metadata"]["ownerReferences"].clone(),
         };
@@ -93,7 +94,8 @@ fn a_removed_or_changed_owner_reference_is_restored_on_every_child() {
     ] {
         let children = uids(&api, name);
         for kind in CHILDREN {
-            api.patch(kind, name, "my-bot", &patch).unwrap();
+            api.patch(kind, name, &kind.child_of("my-bot"), &patch)
+                .unwrap();
         }
         settle(PATIENCE, || not_owned(&api, name, &owner));
         assert_eq!(uids(&api, name), children, "a child was recreated");

@@ -146,7 +146,7 @@ impl Editor<'_> {
         let (kind, patch) = match random.u8(..6) {
             0 => {
                 let edit = format!("delete the {}", any.word);
-                return (edit, api.delete(any, namespace, &name));
+                return (edit, api.delete(any, namespace, &any.child_of(&name)));
             }
             1 => {
                 let metadata = random.choice(&self.edits.metadata).unwrap();
@@ -163,7 +163,10 @@ impl Editor<'_> {
             }
         };
         let edit = format!("{}: {patch}", kind.word);
-        (edit, api.patch(kind, namespace, &name, &patch))
+        (
+            edit,
+            api.patch(kind, namespace, &kind.child_of(&name), &patch),
+        )
     }
 
     /// A random spec whose pods fit on no node.

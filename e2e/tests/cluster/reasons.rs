@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, CHILDREN, EVENT, POD, QUEUE, SERVICE, condition};
+use crate::api::{
+    ACCOUNT, Api, CHILDREN, CONFIG, DEPLOYMENT, EVENT, POD, QUEUE, SERVICE, condition,
+};
 use crate::children::Children;
 use crate::kubectl::{Namespace, TOKEN, discord_api, operator_image, shards_image};
 use crate::wait::settle;
@@ -174,7 +176,7 @@ fn a_quota_of_zero_pods_is_reported_and_its_end_is_noticed() {
 #[test]
 fn a_queue_with_the_longest_name_grants() {
     let context = Context::new("longest");
-    let longest = "n".repeat(63);
+    let longest = "n".repeat(57);
     context.apply(&longest, &json!({"replicas": 2}));
     context.reports(&longest, "Granting", &[]);
     let name = context.namespace.name();
@@ -229,6 +231,48 @@ fn a_foreign_service_is_left_alone_and_its_name_is_used_once_it_is_free() {
     let children = Children::of(&context.api, name);
     assert!(children.get("Service", "my-bot").is_some());
     context.has_few_events("my-bot");
+}
+
+/// People name their bot's own objects like its queue.
+#[test]
+fn objects_of_a_bot_may_have_the_name_of_its_queue() {
+    let context = Context::new("same-name");
+    let (api, name) = (&context.api, context.namespace.name());
+    let labels = json!({"app": "my-bot"});
+    let deployment = json!({
+        "selector": {"matchLabels": labels},
+        "replicas": 0,
+        "template": {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "bot", "image": "bot"}]},
+        },
+    });
+    let bot = [
+        (DEPLOYMENT, json!({ "spec": deployment })),
+        (ACCOUNT, json!({})),
+        (CONFIG, json!({"data": {"shards": "16"}})),
+    ];
+    for (kind, fields) in &bot {
+        let mut object = fields.clone();
+        object["apiVersion"] = kind.version.into();
+        object["kind"] = kind.word.into();
+        object["metadata"] = json!({"name": "my-bot"});
+        api.create(*kind, name, &object).unwrap();
+    }
+    context.apply("my-bot", &json!({}));
+    context.reports("my-bot", "Granting", &[]);
+    context.api.delete(QUEUE, name, "my-bot").unwrap();
+    settle(PATIENCE, || {
+        let left = Children::of(api, name);
+        let left: Vec<_> = left.named("my-bot").map(|(word, _)| word).collect();
+        (!left.is_empty()).then(|| format!("{left:?}"))
+    });
+    for (kind, _) in bot {
+        let object = api.get(kind, name, "my-bot").unwrap();
+        let metadata = &object["metadata"];
+        assert!(metadata["ownerReferences"].is_null(), "{metadata:#}");
+        assert!(metadata["labels"].is_null(), "{metadata:#}");
+    }
 }
 
 #[test]

@@ -183,9 +183,15 @@ fn unobserved(api: &Api, namespace: &Namespace, deleted: &BTreeSet<&str>) -> Vec
             && status["replicas"].as_u64().unwrap_or(0) == spec["replicas"].as_u64().unwrap_or(0)
     };
     let left = deployments
-        .filter(|deployment| !deleted.contains(name(deployment)) && !is_done(deployment));
+        .filter(|deployment| !deleted.contains(queue_of(deployment)) && !is_done(deployment));
     left.map(|deployment| format!("{} is not observed", name(&deployment)))
         .collect()
+}
+
+/// The name of the GatewayQueue of a child.
+fn queue_of(child: &Value) -> &str {
+    let label = &child["metadata"]["labels"]["gatewayqueue.dev/name"];
+    label.as_str().unwrap_or_default()
 }
 
 /// The operator's entries in the `managedFields` of each child, without the children that the
@@ -199,7 +205,7 @@ fn written(
     for kind in CHILDREN {
         for object in api.list(kind, namespace.name()) {
             // Each namespace has a ServiceAccount of its own.
-            if name(&object) == "default" || deleted.contains(name(&object)) {
+            if name(&object) == "default" || deleted.contains(queue_of(&object)) {
                 continue;
             }
             let entries = object["metadata"]["managedFields"].as_array();

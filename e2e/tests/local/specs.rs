@@ -1,5 +1,7 @@
 //! The operator computes the children of every GatewayQueue that the schema accepts.
 
+use std::collections::BTreeSet;
+
 use fastrand::Rng;
 use gateway_queue_e2e::specs::Schema;
 use gateway_queue_operator::api::{Stored, crd};
@@ -45,7 +47,7 @@ fn every_spec_that_the_schema_accepts_has_children() {
             Stored::Unreadable(unreadable) => panic!("{spec}: {}", unreadable.error),
         };
         for stands_down in [false, true] {
-            let made = children(&queue, &defaults, stands_down);
+            let made = children(&queue, &defaults, stands_down, &BTreeSet::new());
             let made = made.unwrap_or_else(|error| panic!("{spec}: {error}"));
             assert!(made.len() >= 5, "{spec} gives only {} children", made.len());
         }

@@ -11,6 +11,7 @@
 mod conditions;
 mod crd;
 mod duration;
+mod metadata;
 mod names;
 mod network_policy;
 mod pod;
@@ -26,10 +27,11 @@ use serde::{Deserialize, Serialize};
 pub use conditions::{ConditionType, Reason};
 pub use crd::{CRD, crd, crd_yaml};
 pub use duration::parse_duration;
+pub use metadata::InheritedMetadata;
 pub(crate) use names::names;
 pub use network_policy::NetworkPolicySettings;
-pub use pod::{PodSettings, Resources};
-pub use service::{ServiceSettings, ServiceType};
+pub use pod::{EnvVar, PodSettings, RESERVED_VARIABLES, Resources};
+pub use service::{IpFamily, IpFamilyPolicy, ServiceSettings, ServiceType, TrafficPolicy};
 pub use status::{GatewayQueueStatus, SessionStarts};
 pub(crate) use stored::reference;
 pub use stored::{Stored, Unreadable};
@@ -110,9 +112,9 @@ pub const PEER_PORT: i32 = 9091;
         description = "What is wrong, and what to do"
     ),
     validation = Rule::new(
-        "size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
+        "size(self.metadata.name) <= 57 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
     ).message(
-        "metadata.name is also the name of a Service: use at most 63 characters of a-z, 0-9 and '-', starting with a letter and not ending with '-'"
+        "metadata.name is also the name of a Service, and with -queue appended that of other objects: use at most 57 characters of a-z, 0-9 and '-', starting with a letter and not ending with '-'"
     )
 )]
 #[x_kube(
@@ -197,7 +199,18 @@ pub struct GatewayQueueSpec {
     ).message("discordApi must be an http or https URL without credentials, query or fragment, such as https://discord.com/api/v10; its port, if any, must be from 1 to 65535"))]
     pub discord_api: Option<String>,
 
-    /// The Service of the queue. It has the name of this object.
+    /// The ConfigMap with CA certificates, in PEM, that the queue trusts for discordApi in addition
+    /// to the public ones, such as that of a proxy. It is in the namespace of this object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discord_ca_ref: Option<DiscordCaRef>,
+
+    /// Labels and annotations of all objects of the queue, such as those that a policy of the
+    /// cluster requires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited_metadata: Option<InheritedMetadata>,
+
+    /// The Service of the queue. It has the name of this object; that of the other objects is
+    /// followed by -queue.
     #[serde(default)]
     pub service: ServiceSettings,
 
@@ -245,6 +258,21 @@ pub struct TokenSecretRef {
     pub name: String,
     /// The key in the Secret. Defaults to token.
     #[serde(default = "default_token_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// Where the CA certificates for Discord's API are stored.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct DiscordCaRef {
+    /// The name of the ConfigMap.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = schema::SUBDOMAIN)
+    )]
+    pub name: String,
+    /// The key in the ConfigMap. Defaults to ca.crt.
+    #[serde(default = "default_ca_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }
@@ -334,6 +362,10 @@ fn default_interval() -> String {
 
 fn default_margin() -> String {
     "250ms".to_owned()
+}
+
+fn default_ca_key() -> String {
+    "ca.crt".to_owned()
 }
 
 fn default_token_key() -> String {

@@ -25,6 +25,19 @@ pub struct PodSettings {
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: Option<BTreeMap<String, String>>,
 
+    /// Environment variables of the queue's container, such as HTTPS_PROXY. Those that the
+    /// operator sets are rejected: use the field of the spec instead. Everybody who can view this
+    /// object can read them, so they must not contain passwords.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["name".into()]),
+        validation = Rule::new(no_reserved_variable()).message(
+            "pod.env must not set a variable that the operator sets, or DISCORD_TOKEN, UPSTREAM, START_GUARD or ALLOW_UNSAFE_INTERVAL: use the field of the spec, if there is one"
+        )
+    )]
+    pub env: Option<Vec<EnvVar>>,
+
     /// The compute resources of the queue's container. If absent or empty, it requests 10m CPU
     /// and 32Mi of memory, and is limited to 256Mi of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +80,53 @@ pub struct PodSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub termination_grace_period_seconds: Option<i64>,
+}
+
+/// The variables of the queue that [`PodSettings::env`] must not set: those that the operator
+/// sets, and those that would bypass the pacing or reveal the token.
+pub const RESERVED_VARIABLES: [&str; 22] = [
+    "ADMIN_PORT",
+    "ALLOW_UNSAFE_INTERVAL",
+    "DISCORD_API",
+    "DISCORD_CA_FILE",
+    "DISCORD_TOKEN",
+    "DISCORD_TOKEN_FILE",
+    "HOST",
+    "IDENTIFY_INTERVAL",
+    "IDENTIFY_MARGIN",
+    "LEASE_NAME",
+    "LEASE_NAMESPACE",
+    "LOG_FORMAT",
+    "MAX_CONCURRENCY",
+    "PEER_PORT",
+    "POD_IP",
+    "POD_NAME",
+    "PORT",
+    "RUST_LOG",
+    "SESSION_RESERVE",
+    "SHUTDOWN_GRACE",
+    "START_GUARD",
+    "UPSTREAM",
+];
+
+fn no_reserved_variable() -> String {
+    format!("self.all(variable, !(variable.name in {RESERVED_VARIABLES:?}))")
+}
+
+/// An environment variable of the queue's container.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvVar {
+    /// The name: letters, digits, '_', '-' and '.', not starting with a digit.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[-._a-zA-Z][-._a-zA-Z0-9]*$")
+    )]
+    pub name: String,
+    /// The value. If absent, it is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub value: Option<String>,
 }
 
 /// The compute resources of the queue's container.

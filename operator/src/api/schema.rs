@@ -17,8 +17,8 @@ pub(super) const SUBDOMAIN: &str =
 /// The notation of a label value, which may be empty.
 pub(super) const LABEL_VALUE: &str = r"^([a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?)?$";
 
-/// The notation of a label key: a name with an optional DNS subdomain as prefix.
-const LABEL_KEY: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
+/// The notation of a label key and similar names: a name with an optional DNS subdomain as prefix.
+pub(super) const LABEL_KEY: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
 
 /// The same for an annotation key, whose prefix may have upper-case letters.
 const ANNOTATION_KEY: &str = "^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?([.][A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
@@ -50,7 +50,17 @@ pub(super) fn node_labels(_: &mut SchemaGenerator) -> Schema {
 /// Annotations that a spec sets on an object of the operator. All annotations of an object may
 /// have 256 KiB in total, and others add some.
 pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
-    let mut schema = map_of(json!({"type": "string", "maxLength": 4096}), 32);
+    annotations_of(4096, 32)
+}
+
+/// Annotations that a spec sets on all objects: on a Service or pod, next to [`annotations`], and on
+/// the Lease, which is written every few seconds.
+pub(super) fn inherited_annotations(_: &mut SchemaGenerator) -> Schema {
+    annotations_of(1024, 16)
+}
+
+fn annotations_of(max_length: usize, max: usize) -> Schema {
+    let mut schema = map_of(json!({"type": "string", "maxLength": max_length}), max);
     let rules = [
         notation("annotation", ANNOTATION_KEY),
         not_reserved("annotation"),

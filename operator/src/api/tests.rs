@@ -112,7 +112,7 @@ fn reserved_and_invalid_keys_are_rejected_in_all_labels_and_annotations() {
 
 /// Checks specs with each of the keys in each of the fields of a Service and of a pod.
 fn for_each_key(fields: &[&str], keys: &[impl AsRef<str>], check: impl Fn(&Value)) {
-    for part in ["service", "pod"] {
+    for part in ["service", "pod", "inheritedMetadata"] {
         for field in fields {
             for key in keys {
                 check(&json!({ part: {*field: {key.as_ref(): "a"}} }));
@@ -123,7 +123,7 @@ fn for_each_key(fields: &[&str], keys: &[impl AsRef<str>], check: impl Fn(&Value
 
 #[test]
 fn a_name_that_no_service_can_have_is_rejected() {
-    for name in ["a".repeat(64).as_str(), "1bot", "my.bot", "bot-"] {
+    for name in ["a".repeat(58).as_str(), "1bot", "my.bot", "bot-"] {
         let rejections = rejections(name, json!({}));
         assert!(
             rejections
@@ -132,7 +132,7 @@ fn a_name_that_no_service_can_have_is_rejected() {
             "{name} {rejections:?}"
         );
     }
-    assert_eq!(rejections(&"a".repeat(63), json!({})), Vec::<String>::new());
+    assert_eq!(rejections(&"a".repeat(57), json!({})), Vec::<String>::new());
 }
 
 #[test]
@@ -174,17 +174,106 @@ fn a_service_inside_the_cluster_cannot_have_two_ports_9090() {
 }
 
 #[test]
+fn the_class_of_a_load_balancer_cannot_be_changed() {
+    let object = |service: &Value| {
+        json!({
+            "apiVersion": "gatewayqueue.dev/v1alpha1", "kind": "GatewayQueue",
+            "metadata": {"name": "my-bot"}, "spec": {"service": service},
+        })
+    };
+    let balancer = |class: Value| json!({"type": "LoadBalancer", "loadBalancerClass": class});
+    let none = json!({"type": "LoadBalancer"});
+    let inside = json!({"type": "ClusterIP"});
+    let (a, b) = (balancer(json!("a")), balancer(json!("b")));
+    for (from, to, is_accepted) in [
+        (&a, &a, true),
+        (&a, &b, false),
+        (&a, &none, false),
+        (&none, &a, false),
+        (&none, &none, true),
+        (&a, &inside, true),
+        (&inside, &b, true),
+    ] {
+        let (old, new) = (object(from), object(to));
+        let result = Validator::new().validate(&schema(), &new, Some(&old));
+        assert_eq!(result.is_ok(), is_accepted, "{from} to {to}: {result:?}");
+    }
+}
+
+#[test]
+fn fields_of_a_service_that_its_type_does_not_have_are_rejected() {
+    let outside = "require the service.type NodePort or LoadBalancer";
+    let balancer = "require the service.type LoadBalancer";
+    for (service, message) in [
+        (json!({"nodePort": 30_000}), outside),
+        (json!({"externalTrafficPolicy": "Local"}), outside),
+        (json!({"loadBalancerClass": "a"}), balancer),
+        (
+            json!({"type": "NodePort", "loadBalancerClass": "a"}),
+            balancer,
+        ),
+        (
+            json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}),
+            balancer,
+        ),
+        (
+            json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.1"]}),
+            "a range of IP addresses",
+        ),
+        (
+            json!({"ipFamilies": ["IPv4", "IPv4"]}),
+            "the same family twice",
+        ),
+        (
+            json!({"ipFamilies": ["IPv4", "IPv6"]}),
+            "require the service.ipFamilyPolicy",
+        ),
+    ] {
+        expect_rejected(&json!({ "service": service }), message);
+    }
+    for service in [
+        json!({"loadBalancerSourceRanges": []}),
+        json!({"type": "NodePort", "nodePort": 30_000, "externalTrafficPolicy": "Local"}),
+        json!({"ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack"}),
+    ] {
+        expect_accepted(&json!({ "service": service }));
+    }
+}
+
+#[test]
+fn pods_cannot_have_a_reserved_variable() {
+    for name in RESERVED_VARIABLES {
+        let env = json!([{"name": "A", "value": "b"}, {"name": name}]);
+        let message = "must not set a variable that the operator sets";
+        expect_rejected(&json!({"pod": {"env": env}}), message);
+    }
+    let env = json!([{"name": "HTTPS_PROXY", "value": "a"}, {"name": "SHARD_BURST"}]);
+    expect_accepted(&json!({"pod": {"env": env}}));
+}
+
+#[test]
 fn all_annotations_fit_into_an_object() {
     // The limit of Kubernetes for keys and values.
     const MAX_BYTES: u64 = 256 * 1024;
+    let mut maps = Vec::new();
     walk("", &schema()["properties"]["spec"], &mut |path, s| {
         if path.ends_with(".annotations") {
             let values = s["additionalProperties"]["maxLength"].as_u64().unwrap();
             // A key: a prefix, a slash and a name.
             let all = s["maxProperties"].as_u64().unwrap() * (253 + 1 + 63 + values);
-            assert!(all < MAX_BYTES, "{path} may have {all} bytes");
+            maps.push((path.to_owned(), all));
         }
     });
+    let (inherited, own): (Vec<_>, Vec<_>) = maps
+        .into_iter()
+        .partition(|(path, _)| path.contains("inheritedMetadata"));
+    for (path, all) in own {
+        let all = all + inherited[0].1;
+        assert!(
+            all < MAX_BYTES,
+            "{path} and the inherited ones may have {all} bytes"
+        );
+    }
 }
 
 #[test]

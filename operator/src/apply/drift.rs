@@ -8,7 +8,7 @@
 //! A difference that is already in the response to an apply was made by admission. Applying
 //! again would change nothing, so it is accepted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use k8s_openapi::Resource as _;
@@ -19,7 +19,9 @@ use serde_json::{Map, Value};
 
 use crate::MANAGER;
 use crate::api::GatewayQueue;
-use crate::desired::{APPLIED, Child, INSTANCE, Kind, MANAGED_BY, NAME, Owner, TOKEN};
+use crate::desired::{
+    APPLIED, Child, INSTANCE, Kind, MANAGED_BY, NAME, Owner, TOKEN, is_reserved, is_well_known,
+};
 
 /// The state of a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,15 +184,18 @@ fn is_of_another_token(
 }
 
 /// Whether a drifted child was edited, rather than applied from another spec or by an earlier
-/// version of the operator, which did not set the label [`NAME`] on the Lease (which has no
-/// hash).
+/// version of the operator. The Lease has no hash: there the spec may have changed the labels and
+/// annotations that it sets, and an earlier version did not set the label [`NAME`].
 fn was_edited(child: &Child, observed: &ObjectMeta) -> bool {
     let hash = child.manifest["metadata"]["annotations"][APPLIED].as_str();
     let annotations = observed.annotations.as_ref();
     let carried = annotations.and_then(|annotations| annotations.get(APPLIED));
-    let is_by_name = |d: &Deviation| d.value.is_none() && d.field.ends_with(NAME);
+    let is_by_spec = |d: &Deviation| {
+        let is_name = d.value.is_none() && d.field.ends_with(NAME);
+        is_name || key_of_the_spec(&d.field).is_some()
+    };
     match (hash, carried) {
-        (None, _) => !deviations(child, observed).iter().all(is_by_name),
+        (None, _) => !deviations(child, observed).iter().all(is_by_spec),
         (_, carried) => carried.is_none_or(|carried| hash == Some(carried)),
     }
 }
@@ -224,16 +229,54 @@ pub fn deviations(child: &Child, observed: &ObjectMeta) -> BTreeSet<Deviation> {
         found: &mut found,
     };
     walk.manifest(&owned, &child.manifest);
+    found.extend(no_longer_desired(child, observed));
     found
 }
 
+/// Returns the labels and annotations of the spec that were applied and are no longer desired. Only
+/// of a Lease: for the others, the hash shows it.
+pub fn no_longer_desired(child: &Child, observed: &ObjectMeta) -> BTreeSet<Deviation> {
+    let mut found = BTreeSet::new();
+    if child.kind != Kind::Lease {
+        return found;
+    }
+    let desired = &child.manifest["metadata"];
+    let owned: Vec<&Value> = fields_of_the_operator(observed).collect();
+    let metadata = step(&owned, "f:metadata");
+    for (field, observed) in maps(observed) {
+        let owned = step(&metadata, &format!("f:{field}"));
+        let keys = owned.iter().filter_map(|keys| keys.as_object()).flatten();
+        let keys = keys.filter_map(|(key, _)| key.strip_prefix("f:"));
+        for key in keys.filter(|key| desired[field][*key].is_null()) {
+            let value = observed.and_then(|map| map.get(key)).cloned();
+            let field = format!("metadata.{field}.{key}");
+            if value.is_some() && key_of_the_spec(&field).is_some() {
+                found.insert(Deviation { field, value });
+            }
+        }
+    }
+    found
+}
+
+/// The key of a label or annotation that a spec may set.
+fn key_of_the_spec(field: &str) -> Option<&str> {
+    let field = field.strip_prefix("metadata.")?;
+    let (map, key) = field.split_once('.')?;
+    let is_ours = is_reserved(key) || (map == "labels" && is_well_known(key));
+    (matches!(map, "labels" | "annotations") && !is_ours).then_some(key)
+}
+
+fn maps(observed: &ObjectMeta) -> [(&'static str, Option<&BTreeMap<String, String>>); 2] {
+    [
+        ("labels", observed.labels.as_ref()),
+        ("annotations", observed.annotations.as_ref()),
+    ]
+}
+
 fn values(desired: &Value, observed: &ObjectMeta, found: &mut BTreeSet<Deviation>) {
-    for (field, observed) in [
-        ("labels", &observed.labels),
-        ("annotations", &observed.annotations),
-    ] {
+    for (field, observed) in maps(observed) {
         for (key, desired) in desired[field].as_object().into_iter().flatten() {
-            let value = observed.as_ref().and_then(|map| map.get(key));
+            let value = observed.and_then(|map| map.get(key));
             if value.map(String::as_str) != desired.as_str() {
                 found.insert(Deviation {
                     field: format!("metadata.{field}.{key}"),

@@ -108,9 +108,13 @@ impl Requests {
     pub async fn find(&self, kind: Kind, owner: &Owner) -> Result<Option<ObjectMeta>, Error> {
         let api = self.objects(kind, owner);
         let request = || format!("get {}", name(kind, owner));
-        self.timed(Verb::Get, request, api.get_metadata_opt(&owner.name))
-            .await
-            .map(|found| found.map(|object| object.metadata))
+        self.timed(
+            Verb::Get,
+            request,
+            api.get_metadata_opt(&kind.name_for(owner)),
+        )
+        .await
+        .map(|found| found.map(|object| object.metadata))
     }
 
     /// Whether the GatewayQueue of `owner` exists and is not being deleted. The cache may lag
@@ -178,7 +182,11 @@ impl Requests {
         });
         let request = || format!("delete {}", name(kind, owner));
         let deleted = self
-            .timed(Verb::Delete, request, api.delete(&owner.name, &this_one))
+            .timed(
+                Verb::Delete,
+                request,
+                api.delete(&kind.name_for(owner), &this_one),
+            )
             .await;
         match deleted {
             Err(error) if error.has_code(404) => Ok(()),
@@ -198,7 +206,7 @@ impl Requests {
         self.timed(
             Verb::Patch,
             request,
-            api.patch_metadata(&owner.name, parameters, patch),
+            api.patch_metadata(&kind.name_for(owner), parameters, patch),
         )
         .await
         .map(|object| object.metadata)
@@ -264,5 +272,10 @@ impl Requests {
 }
 
 fn name(kind: Kind, owner: &Owner) -> String {
-    format!("{} {}/{}", kind.as_str(), owner.namespace, owner.name)
+    format!(
+        "{} {}/{}",
+        kind.as_str(),
+        owner.namespace,
+        kind.name_for(owner)
+    )
 }

@@ -1,9 +1,12 @@
 //! Reverts a child that another client edited, for example a Service with another port.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
+use super::drift::{Deviation, no_longer_desired};
 use super::requests::{Error, Requests};
 use crate::MANAGER;
 use crate::desired::{Child, Owner};
@@ -31,15 +34,26 @@ impl Requests {
         }
         let apply = Patch::Apply(&manifest);
         let force = PatchParams::apply(MANAGER).force();
-        match self.patch(child.kind, owner, &apply, &force).await {
-            Err(error) if error.is_invalid() => {}
-            result => return result,
-        }
-        let overwrite = overwrite(&manifest);
         let update = PatchParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PatchParams::default()
         };
+        match self.patch(child.kind, owner, &apply, &force).await {
+            Err(error) if error.is_invalid() => {}
+            Ok(applied) => {
+                let left = no_longer_desired(child, &applied);
+                if left.is_empty() {
+                    return Ok(applied);
+                }
+                // They are from the creation of a Lease, which was no apply.
+                let removal = removal(&left, uid);
+                return self
+                    .patch(child.kind, owner, &Patch::Merge(&removal), &update)
+                    .await;
+            }
+            result => return result,
+        }
+        let overwrite = overwrite(&manifest);
         let overwrite = Patch::Merge(&overwrite);
         let written = self.patch(child.kind, owner, &overwrite, &update).await?;
         // The operator now also owns the fields as an updater: they would stay if a later
@@ -60,6 +74,18 @@ fn overwrite(manifest: &Value) -> Value {
         metadata.remove("ownerReferences");
     }
     overwrite
+}
+
+/// A merge patch that removes labels and annotations.
+fn removal(left: &BTreeSet<Deviation>, uid: Option<&str>) -> Value {
+    let mut removal = json!({"metadata": {"uid": uid}});
+    for Deviation { field, .. } in left {
+        let mut steps = field.splitn(3, '.');
+        if let (Some(metadata), Some(map), Some(key)) = (steps.next(), steps.next(), steps.next()) {
+            removal[metadata][map][key] = Value::Null;
+        }
+    }
+    removal
 }
 
 /// The managed fields except those that the operator owns as an updater.
@@ -87,6 +113,18 @@ mod tests {
         let mut expected = manifest.clone();
         expected["metadata"] = json!({"uid": "0042", "labels": {"a": "b"}});
         assert_eq!(overwrite(&manifest), expected);
+    }
+
+    #[test]
+    fn labels_and_annotations_are_removed_by_their_whole_keys() {
+        let left = ["labels.example.com/a.b", "annotations.c"].map(|field| Deviation {
+            field: format!("metadata.{field}"),
+            value: Some("x".to_owned()),
+        });
+        let expected = json!({"metadata": {
+            "uid": "0042", "labels": {"example.com/a.b": null}, "annotations": {"c": null},
+        }});
+        assert_eq!(removal(&left.into(), Some("0042")), expected);
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
 use serde_json::{Value, json};
 
-use super::volumes::{TOKEN_FILE, mounts, volumes};
-use super::{Error, Owner, QueueDefaults, TOKEN, allowed, token_label};
+use super::metadata::Asked;
+use super::volumes::{CA_FILE, TOKEN_FILE, mounts, volumes};
+use super::{Error, Kind, Owner, POD_PORT, QueueDefaults, TOKEN, token_label};
 use crate::api::{
-    ADMIN_PORT, GatewayQueueSpec, ImagePullPolicy, PEER_PORT, PodSettings, Resources,
-    parse_duration,
+    ADMIN_PORT, EnvVar, GatewayQueueSpec, ImagePullPolicy, PEER_PORT, PodSettings,
+    RESERVED_VARIABLES, Resources, parse_duration,
 };
 
 /// The names of the ports: for shards, for probes and metrics, and for requests between the
@@ -35,6 +36,7 @@ pub(super) fn deployment(
     defaults: &QueueDefaults,
 ) -> Result<Value, Error> {
     let pod = spec.pod.clone().unwrap_or_default();
+    let asked = Asked::inherited(spec).with(pod.labels.as_ref(), pod.annotations.as_ref());
     Ok(json!({"spec": {
         "replicas": spec.replicas,
         "strategy": {
@@ -44,21 +46,18 @@ pub(super) fn deployment(
         "selector": own_pods(owner),
         "template": {
             "metadata": {
-                "labels": pod_labels(owner, spec, &pod),
-                "annotations": allowed(pod.annotations.as_ref()),
+                "labels": pod_labels(owner, spec, &asked),
+                "annotations": asked.annotations,
             },
             "spec": pod_spec(owner, spec, pod, defaults)?,
         },
     }}))
 }
 
-/// The labels of the pods, including the hash of their token.
-fn pod_labels(
-    owner: &Owner,
-    spec: &GatewayQueueSpec,
-    pod: &PodSettings,
-) -> BTreeMap<String, String> {
-    let mut labels = owner.labels(pod.labels.as_ref());
+/// The labels of the pods, including their port and the hash of their token.
+fn pod_labels(owner: &Owner, spec: &GatewayQueueSpec, asked: &Asked) -> BTreeMap<String, String> {
+    let mut labels = owner.labels(asked);
+    labels.insert(POD_PORT.to_owned(), spec.port.to_string());
     if spec.token_secret_ref.is_some() {
         labels.insert(TOKEN.to_owned(), token_label(spec));
     }
@@ -72,13 +71,14 @@ fn pod_spec(
     defaults: &QueueDefaults,
 ) -> Result<Value, Error> {
     Ok(json!({
-        "serviceAccountName": owner.name,
+        "serviceAccountName": Kind::ServiceAccount.name_for(owner),
         // One of the volumes contains it.
         "automountServiceAccountToken": false,
         // A Service named `peer` would otherwise set PEER_PORT.
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": termination_grace(&pod),
         "securityContext": pod_security(spec.port),
+        "dnsConfig": dns_config(spec),
         "imagePullSecrets": pull_secrets(spec, defaults),
         "containers": [container(owner, spec, &pod, defaults)?],
         "volumes": volumes(spec),
@@ -88,6 +88,14 @@ fn pod_spec(
         "topologySpreadConstraints": spread(owner, pod.topology_spread_constraints),
         "priorityClassName": pod.priority_class_name,
     }))
+}
+
+/// Without it, Discord's name would be looked up in each domain of the cluster first. But if the spec
+/// names another server or a proxy, that may be a name of the cluster, such as `proxy.infra`.
+fn dns_config(spec: &GatewayQueueSpec) -> Option<Value> {
+    let env = spec.pod.as_ref().and_then(|pod| pod.env.as_deref());
+    let is_plain = spec.discord_api.is_none() && env.is_none_or(<[EnvVar]>::is_empty);
+    is_plain.then(|| json!({"options": [{"name": "ndots", "value": "1"}]}))
 }
 
 /// The pull Secrets of the spec, else those of the operator's default image.
@@ -203,7 +211,7 @@ fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<
         value("IDENTIFY_INTERVAL", span("interval", &spec.interval)?),
         value("IDENTIFY_MARGIN", span("margin", &spec.margin)?),
         value("SESSION_RESERVE", spec.session_reserve),
-        value("LEASE_NAME", &owner.name),
+        value("LEASE_NAME", Kind::Lease.name_for(owner)),
         value("LEASE_NAMESPACE", &owner.namespace),
         field("POD_NAME", "metadata.name"),
         field("POD_IP", "status.podIP"),
@@ -220,9 +228,20 @@ fn env(owner: &Owner, spec: &GatewayQueueSpec, pod: &PodSettings) -> Result<Vec<
     if let Some(api) = &spec.discord_api {
         env.push(value("DISCORD_API", api));
     }
+    if spec.discord_ca_ref.is_some() {
+        env.push(value("DISCORD_CA_FILE", CA_FILE));
+    }
     if let Some(max_concurrency) = spec.max_concurrency {
         env.push(value("MAX_CONCURRENCY", max_concurrency));
     }
+    // The schema rejects the reserved ones, but it may be older than this operator.
+    let asked = pod.env.iter().flatten();
+    let asked = asked.filter(|asked| !RESERVED_VARIABLES.contains(&asked.name.as_str()));
+    env.extend(asked.map(|EnvVar { name, value }| {
+        // The API server does not store an empty one.
+        let value = value.as_ref().filter(|value| !value.is_empty());
+        json!({"name": name, "value": value})
+    }));
     Ok(env)
 }
 

@@ -5,7 +5,8 @@ use gateway_queue_core::lease_state::{HANDOVER, HandoverRecord};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Owner, TOKEN, token_label};
+use super::metadata::Asked;
+use super::{Kind, Owner, TOKEN, token_label};
 use crate::api::GatewayQueueSpec;
 
 /// The metadata of the Lease, which has no other fields when it is applied. It is blank, so pods
@@ -14,7 +15,7 @@ use crate::api::GatewayQueueSpec;
 /// The handover of a leader is about one token: another queue may have granted a moment ago with
 /// another one. So the Lease has the hash of its token, and is replaced if that changes.
 pub(super) fn metadata(owner: &Owner, spec: &GatewayQueueSpec) -> ObjectMeta {
-    let mut metadata = owner.metadata();
+    let mut metadata = owner.metadata(Kind::Lease, &Asked::inherited(spec));
     let labels = metadata.labels.get_or_insert_default();
     labels.insert(TOKEN.to_owned(), token_label(spec));
     metadata
@@ -26,7 +27,10 @@ pub(super) fn metadata(owner: &Owner, spec: &GatewayQueueSpec) -> ObjectMeta {
 pub fn first_lease(owner: &Owner, spec: &GatewayQueueSpec) -> Lease {
     let mut metadata = metadata(owner, spec);
     let never_led = (HANDOVER.to_owned(), HandoverRecord::NeverLed.write());
-    metadata.annotations = Some([never_led].into());
+    metadata
+        .annotations
+        .get_or_insert_default()
+        .extend([never_led]);
     Lease {
         metadata,
         spec: None,

@@ -4,6 +4,7 @@
 mod deployment;
 mod disruption_budget;
 mod lease;
+mod metadata;
 mod network_policy;
 mod role;
 mod role_binding;
@@ -11,7 +12,7 @@ mod service;
 mod service_account;
 mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -30,6 +31,7 @@ use crate::api::{GatewayQueue, GatewayQueueSpec, ImagePullPolicy, TokenSecretRef
 
 use deployment::deployment;
 use disruption_budget::disruption_budget;
+use metadata::Asked;
 use network_policy::network_policy;
 use role::role;
 use role_binding::role_binding;
@@ -37,6 +39,7 @@ use service::service;
 use service_account::service_account;
 
 pub use lease::first_lease;
+pub use metadata::{is_reserved, is_well_known};
 
 /// The label by which the operator finds its objects: the name of the GatewayQueue. It is in
 /// our own domain, because some platforms rewrite the well-known labels.
@@ -61,6 +64,9 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// in use as long as a pod has its label.
 pub const TOKEN: &str = "gatewayqueue.dev/token-ref-hash";
 
+/// The label of a pod with the port on which its queue listens.
+pub const POD_PORT: &str = "gatewayqueue.dev/port";
+
 /// The value of [`TOKEN`] for a queue without one.
 const NO_TOKEN: &str = "none";
 
@@ -68,6 +74,9 @@ const NO_TOKEN: &str = "none";
 /// the desired manifest, the child is applied again. Values are not compared, because the API
 /// server rewrites some (`1000m` to `1`).
 pub const APPLIED: &str = "gatewayqueue.dev/applied-hash";
+
+/// What the names of all children but the Service end with, after that of the GatewayQueue.
+const CHILD_SUFFIX: &str = "-queue";
 
 /// The operator's settings for queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +109,23 @@ names! {
 impl Kind {
     /// The kinds that not every spec asks for. They are deleted when a spec no longer does.
     pub const OPTIONAL: [Self; 3] = [Self::PodDisruptionBudget, Self::NetworkPolicy, Self::Lease];
+
+    /// The name of the child of this kind. Only the Service has the name of the GatewayQueue,
+    /// because clients use it: a bot's own Deployment and ServiceAccount often have it, too.
+    pub fn name_for(self, owner: &Owner) -> String {
+        match self {
+            Self::Service => owner.name.clone(),
+            _ => format!("{}{CHILD_SUFFIX}", owner.name),
+        }
+    }
+
+    /// The name of the GatewayQueue of a child of this kind.
+    pub fn queue_of(self, child: &str) -> &str {
+        match self {
+            Self::Service => child,
+            _ => child.strip_suffix(CHILD_SUFFIX).unwrap_or(child),
+        }
+    }
 
     /// The API resource of this kind.
     pub fn resource(self) -> ApiResource {
@@ -148,10 +174,10 @@ pub enum Error {
     Json(#[from] serde_json::Error),
 }
 
-/// The identity of a GatewayQueue. All children have its name and namespace.
+/// The identity of a GatewayQueue. All children have its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The name of the GatewayQueue and of each child.
+    /// The name of the GatewayQueue: see [`Kind::name_for`] for those of its children.
     pub name: String,
     /// The namespace of all of them.
     pub namespace: String,
@@ -202,31 +228,22 @@ impl Owner {
     }
 
     /// The labels of the pods, which take precedence over those of the spec.
-    fn labels(&self, asked: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
-        let mut labels = allowed(asked).unwrap_or_default();
+    fn labels(&self, asked: &Asked) -> BTreeMap<String, String> {
+        let mut labels = asked.labels.clone();
         labels.extend(self.selector());
         labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
         labels
     }
 
-    /// The metadata of a child.
-    fn metadata(&self) -> ObjectMeta {
-        self.metadata_with(None, None)
-    }
-
     /// The metadata of a child, with labels and annotations of the spec.
-    fn metadata_with(
-        &self,
-        asked_labels: Option<&BTreeMap<String, String>>,
-        asked_annotations: Option<&BTreeMap<String, String>>,
-    ) -> ObjectMeta {
-        let mut labels = self.labels(asked_labels);
+    fn metadata(&self, kind: Kind, asked: &Asked) -> ObjectMeta {
+        let mut labels = self.labels(asked);
         labels.insert(NAME.to_owned(), self.name.clone());
         ObjectMeta {
-            name: Some(self.name.clone()),
+            name: Some(kind.name_for(self)),
             namespace: Some(self.namespace.clone()),
             labels: Some(labels),
-            annotations: allowed(asked_annotations),
+            annotations: Some(asked.annotations.clone()),
             owner_references: Some(vec![OwnerReference {
                 api_version: GatewayQueue::api_version(&()).into_owned(),
                 kind: GatewayQueue::kind(&()).into_owned(),
@@ -242,23 +259,6 @@ impl Owner {
     }
 }
 
-/// The labels or annotations that a spec may set. The schema rejects the others, but it may be
-/// older than this operator.
-fn allowed(asked: Option<&BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
-    let mut allowed = asked.cloned()?;
-    allowed.retain(|key, _| !is_reserved(key));
-    Some(allowed).filter(|allowed| !allowed.is_empty())
-}
-
-/// Whether a key is in our domain or a subdomain of it.
-fn is_reserved(key: &str) -> bool {
-    let Some((domain, _)) = key.split_once('/') else {
-        return false;
-    };
-    let above = domain.strip_suffix(DOMAIN);
-    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
-}
-
 /// The hash of the Deployment among these children.
 pub fn deployment_hash(children: &[Child]) -> Option<&str> {
     let deployment = children.iter().find(|c| c.kind == Kind::Deployment)?;
@@ -267,7 +267,8 @@ pub fn deployment_hash(children: &[Child]) -> Option<&str> {
 
 /// Returns the children of a GatewayQueue, in the order in which to apply them. If another
 /// GatewayQueue has its token, it has no pods and no Lease: its next Lease is blank, so its pods
-/// wait until the leader of the other one must have stopped.
+/// wait until the leader of the other one must have stopped. `pod_ports` are the queue ports of its
+/// existing pods.
 ///
 /// # Errors
 /// See [`Error`]; none of them is temporary.
@@ -275,13 +276,15 @@ pub fn children(
     queue: &GatewayQueue,
     defaults: &QueueDefaults,
     is_token_taken: bool,
+    pod_ports: &BTreeSet<i32>,
 ) -> Result<Vec<Child>, Error> {
     let owner = Owner::of(queue)?;
     let mut spec = queue.spec.clone();
     if is_token_taken {
         spec.replicas = 0;
     }
-    let plain = |kind, fields| child(kind, owner.metadata(), fields);
+    let asked = Asked::inherited(&spec);
+    let plain = |kind, fields| child(kind, owner.metadata(kind, &asked), fields);
     let mut children = vec![
         plain(Kind::ServiceAccount, service_account())?,
         plain(Kind::Role, role(&owner))?,
@@ -292,14 +295,19 @@ pub fn children(
         children.push(without_hash(Kind::Lease, metadata, json!({}))?);
     }
     let settings = &spec.service;
-    let metadata = owner.metadata_with(settings.labels.as_ref(), settings.annotations.as_ref());
+    let asked_of_service = asked
+        .clone()
+        .with(settings.labels.as_ref(), settings.annotations.as_ref());
+    let metadata = owner.metadata(Kind::Service, &asked_of_service);
     children.push(child(Kind::Service, metadata, service(&owner, settings))?);
     // For a single pod it would have no effect.
     if spec.replicas > 1 {
         children.push(plain(Kind::PodDisruptionBudget, disruption_budget(&owner))?);
     }
     if let Some(policy) = spec.network_policy.as_ref().filter(|policy| policy.enabled) {
-        let policy = network_policy(&owner, policy.from.as_deref());
+        let mut ports = pod_ports.clone();
+        ports.insert(spec.port);
+        let policy = network_policy(&owner, policy.from.as_deref(), &ports);
         children.push(plain(Kind::NetworkPolicy, policy)?);
     }
     children.push(plain(

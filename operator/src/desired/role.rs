@@ -5,13 +5,13 @@
 
 use serde_json::{Value, json};
 
-use super::Owner;
+use super::{Kind, Owner};
 
 pub(super) fn role(owner: &Owner) -> Value {
     json!({"rules": [{
         "apiGroups": ["coordination.k8s.io"],
         "resources": ["leases"],
-        "resourceNames": [owner.name],
+        "resourceNames": [Kind::Lease.name_for(owner)],
         "verbs": ["get", "patch", "watch"],
     }]})
 }

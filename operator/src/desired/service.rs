@@ -7,20 +7,33 @@ use super::deployment::{ADMIN, QUEUE_PORT};
 use crate::api::{ADMIN_PORT, ServiceSettings, ServiceType};
 
 pub(super) fn service(owner: &Owner, settings: &ServiceSettings) -> Value {
-    let mut ports = vec![port(QUEUE_PORT, settings.port)];
+    let mut queue = port(QUEUE_PORT, settings.port, &settings.app_protocol);
+    queue["nodePort"] = json!(settings.node_port);
+    let mut ports = vec![queue];
     // A Service of another type would make the status page reachable from outside the cluster.
     if settings.type_ == ServiceType::ClusterIP {
-        ports.push(port(ADMIN, ADMIN_PORT));
+        ports.push(port(ADMIN, ADMIN_PORT, "http"));
     }
     json!({"spec": {
         "type": settings.type_.as_str(),
         "selector": owner.selector(),
         "ports": ports,
+        "externalTrafficPolicy": settings.external_traffic_policy,
+        "loadBalancerClass": settings.load_balancer_class,
+        "loadBalancerSourceRanges": settings.load_balancer_source_ranges,
+        "ipFamilyPolicy": settings.ip_family_policy,
+        "ipFamilies": settings.ip_families,
     }})
 }
 
-fn port(name: &str, port: i32) -> Value {
-    json!({"name": name, "port": port, "protocol": "TCP", "targetPort": name})
+fn port(name: &str, port: i32, app_protocol: &str) -> Value {
+    json!({
+        "name": name,
+        "port": port,
+        "protocol": "TCP",
+        "targetPort": name,
+        "appProtocol": app_protocol,
+    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,17 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{GatewayQueueSpec, TokenSecretRef};
+use crate::api::{DiscordCaRef, GatewayQueueSpec, TokenSecretRef};
 
 /// The file of the bot's token, in the queue's container.
 pub(super) const TOKEN_FILE: &str = "/var/run/secrets/gatewayqueue.dev/token";
 const TOKEN_DIRECTORY: &str = "/var/run/secrets/gatewayqueue.dev";
 const TOKEN: &str = "token";
+
+/// The file of the CA certificates for Discord's API, in the queue's container.
+pub(super) const CA_FILE: &str = "/etc/gateway-queue/discord-ca/ca.crt";
+const CA_DIRECTORY: &str = "/etc/gateway-queue/discord-ca";
+const CA: &str = "discord-ca";
 
 /// The directory in which every Kubernetes client expects its credentials.
 const ACCOUNT_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -16,7 +21,9 @@ const ACCOUNT: &str = "service-account";
 /// The volumes of the pod.
 pub(super) fn volumes(spec: &GatewayQueueSpec) -> Vec<Value> {
     let token = spec.token_secret_ref.as_ref().map(token_volume);
-    [account_volume()].into_iter().chain(token).collect()
+    let ca = spec.discord_ca_ref.as_ref().map(ca_volume);
+    let all = [Some(account_volume()), token, ca];
+    all.into_iter().flatten().collect()
 }
 
 /// The mounts of the container.
@@ -24,8 +31,10 @@ pub(super) fn mounts(spec: &GatewayQueueSpec) -> Vec<Value> {
     let mount = |name: &str, directory: &str| json!({"name": name, "mountPath": directory, "readOnly": true});
     let token = spec.token_secret_ref.as_ref();
     let token = token.map(|_| mount(TOKEN, TOKEN_DIRECTORY));
-    let account = mount(ACCOUNT, ACCOUNT_DIRECTORY);
-    [account].into_iter().chain(token).collect()
+    let ca = spec.discord_ca_ref.as_ref();
+    let ca = ca.map(|_| mount(CA, CA_DIRECTORY));
+    let all = [Some(mount(ACCOUNT, ACCOUNT_DIRECTORY)), token, ca];
+    all.into_iter().flatten().collect()
 }
 
 /// The token of the service account, which the kubelet renews, and the CA certificates of the API
@@ -49,5 +58,14 @@ fn token_volume(token: &TokenSecretRef) -> Value {
         "secretName": token.name,
         "optional": true,
         "items": [{"key": token.key, "path": TOKEN}],
+    }})
+}
+
+/// The CA certificates as a file. It is optional, like the token.
+fn ca_volume(ca: &DiscordCaRef) -> Value {
+    json!({"name": CA, "configMap": {
+        "name": ca.name,
+        "optional": true,
+        "items": [{"key": ca.key, "path": "ca.crt"}],
     }})
 }

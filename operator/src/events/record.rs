@@ -95,7 +95,7 @@ impl EventRecord {
     /// Returns the event of a child that was reverted for the `count`th time in a row; none
     /// after the third.
     pub fn reverted(kind: Kind, owner: &Owner, count: u32) -> Option<Self> {
-        let (kind_name, name) = (kind.as_str(), &owner.name);
+        let (kind_name, name) = (kind.as_str(), kind.name_for(owner));
         let message = match count {
             0..=2 => format!(
                 "Reverted an external change to {kind_name} {name}. Make the change in the \
@@ -126,7 +126,7 @@ impl EventRecord {
              The operator accepts that. Exclude the object from the policy, or remove the fields \
              from the GatewayQueue spec.",
             kind.as_str(),
-            owner.name,
+            kind.name_for(owner),
             fields.join(", ")
         );
         Self::about(kind, owner, Reason::ChildRewritten, message)
@@ -141,7 +141,7 @@ impl EventRecord {
             child: Some(ObjectReference {
                 api_version: Some(resource.api_version),
                 kind: Some(resource.kind),
-                name: Some(owner.name.clone()),
+                name: Some(kind.name_for(owner)),
                 namespace: Some(owner.namespace.clone()),
                 ..ObjectReference::default()
             }),

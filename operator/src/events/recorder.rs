@@ -194,8 +194,10 @@ mod tests {
             let text = |field| related[field].as_str().unwrap_or_default().to_owned();
             (text("apiVersion"), text("kind"), text("name"))
         };
-        let text = |api: &str, kind: &str| (api.to_owned(), kind.to_owned(), owner().name);
-        let (service, deployment) = (text("v1", "Service"), text("apps/v1", "Deployment"));
+        let text =
+            |api: &str, kind: &str, name: &str| (api.to_owned(), kind.to_owned(), name.to_owned());
+        let service = text("v1", "Service", "my-bot");
+        let deployment = text("apps/v1", "Deployment", "my-bot-queue");
         assert_eq!(
             calls.iter().map(related).collect::<Vec<_>>(),
             [service.clone(), deployment, service]

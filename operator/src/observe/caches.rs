@@ -89,7 +89,7 @@ impl Caches {
                 .map(|deployment| deployment.metadata.parsed()),
             kind => {
                 let store = self.metadata.get(&kind)?;
-                let name = ObjectRef::new_with(&owner.name, kind);
+                let name = ObjectRef::new_with(&kind.name_for(owner), kind);
                 let object = store.get(&name.within(&owner.namespace))?;
                 Some(object.metadata.parsed())
             }
@@ -98,13 +98,13 @@ impl Caches {
 
     /// The Deployment of a GatewayQueue.
     pub fn deployment(&self, owner: &Owner) -> Option<Arc<ObservedDeployment>> {
-        let name = ObjectRef::new(&owner.name).within(&owner.namespace);
+        let name = ObjectRef::new(&Kind::Deployment.name_for(owner)).within(&owner.namespace);
         self.deployments.get(&name)
     }
 
     /// The Lease of a GatewayQueue.
     pub fn lease(&self, owner: &Owner) -> Option<Arc<ObservedLease>> {
-        let name = ObjectRef::new(&owner.name).within(&owner.namespace);
+        let name = ObjectRef::new(&Kind::Lease.name_for(owner)).within(&owner.namespace);
         self.leases.get(&name)
     }
 

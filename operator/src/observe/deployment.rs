@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use serde::Deserialize;
 
-use crate::desired::{APPLIED, TOKEN};
+use crate::desired::{APPLIED, INSTANCE, TOKEN};
 use crate::observe::compact_metadata::CompactMetadata;
 use crate::observe::of_kind::of_kind;
 
@@ -17,6 +17,8 @@ pub struct ObservedDeployment {
     pub metadata: CompactMetadata,
     /// The desired number of pods.
     pub replicas: i32,
+    /// The name of its GatewayQueue.
+    pub instance: Option<String>,
     /// The hash of the token of its pods.
     pub token: Option<String>,
     /// Its status.
@@ -59,11 +61,13 @@ impl From<Raw> for ObservedDeployment {
         let replicas = raw.spec.as_ref().and_then(|spec| spec.replicas);
         let template = raw.spec.and_then(|spec| spec.template);
         let labels = template.and_then(|template| template.metadata?.labels);
+        let mut labels = labels.unwrap_or_default();
         Self {
             metadata: raw.metadata,
             // The default of Kubernetes.
             replicas: replicas.unwrap_or(1),
-            token: labels.and_then(|mut labels| labels.remove(TOKEN)),
+            instance: labels.remove(INSTANCE),
+            token: labels.remove(TOKEN),
             status: raw.status.unwrap_or_default(),
         }
     }

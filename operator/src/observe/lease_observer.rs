@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use kube::ResourceExt as _;
 
-use crate::desired::Owner;
+use crate::desired::{Kind, Owner};
 use crate::lock;
 use crate::observe::lease::ObservedLease;
 
@@ -151,7 +151,9 @@ fn key(owner: &Owner) -> Key {
 }
 
 fn key_of(lease: &ObservedLease) -> Key {
-    (lease.namespace().unwrap_or_default(), lease.name_any())
+    let name = lease.name_any();
+    let queue = Kind::Lease.queue_of(&name).to_owned();
+    (lease.namespace().unwrap_or_default(), queue)
 }
 
 /// Whether a Lease differs from `before` only in the fields that each renewal changes.
@@ -180,7 +182,7 @@ mod tests {
     fn annotated(version: u32, spec: &Value, annotations: &Value) -> ObservedLease {
         serde_json::from_value(json!({
             "metadata": {
-                "name": "my-bot", "namespace": "shop", "uid": "0042",
+                "name": "my-bot-queue", "namespace": "shop", "uid": "0042",
                 "resourceVersion": version.to_string(), "annotations": annotations,
                 "managedFields": [{
                     "manager": "gateway-queue", "operation": "Update",

@@ -1,11 +1,13 @@
 //! A pod of a queue, as far as the operator reads it.
 
+use std::num::NonZeroU16;
+
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use serde::Deserialize;
 
-use crate::desired::{INSTANCE, TOKEN};
+use crate::desired::{INSTANCE, POD_PORT, TOKEN};
 use crate::observe::of_kind::of_kind;
 
 /// A pod of a queue.
@@ -23,6 +25,19 @@ impl ObservedPod {
     /// Returns the hash of the token with which it grants.
     pub fn token(&self) -> Option<&str> {
         self.labels().get(TOKEN).map(String::as_str)
+    }
+
+    /// Returns the port on which its queue listens, unless it has exited.
+    pub fn port(&self) -> Option<i32> {
+        let port: NonZeroU16 = self.labels().get(POD_PORT)?.parse().ok()?;
+        self.is_running().then(|| port.get().into())
+    }
+
+    /// Whether its processes may still run.
+    pub fn is_running(&self) -> bool {
+        let status = self.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref());
+        !matches!(phase, Some("Succeeded" | "Failed"))
     }
 
     /// Returns the name of its GatewayQueue.

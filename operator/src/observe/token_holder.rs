@@ -1,13 +1,11 @@
 //! Which other GatewayQueue has the token that a GatewayQueue names.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt as _;
 
 use crate::api::GatewayQueue;
 use crate::desired::{Owner, token_hash};
 use crate::observe::caches::Caches;
 use crate::observe::deployment::ObservedDeployment;
-use crate::observe::pod::ObservedPod;
 use crate::observe::token_claims::TokenClaims;
 
 /// The GatewayQueue that has a token, by its name.
@@ -45,10 +43,10 @@ fn other_user(caches: &Caches, owner: &Owner, hash: &str) -> Option<String> {
     let deployments = caches.all_deployments().into_iter();
     let deployments = deployments
         .filter(|d| is_near(&d.metadata.identity) && uses(d, hash))
-        .map(|d| d.name_any());
+        .filter_map(|d| d.instance.clone());
     let pods = caches.all_pods().into_iter();
     let pods = pods
-        .filter(|pod| is_near(&pod.metadata) && pod.token() == Some(hash) && may_grant(pod))
+        .filter(|pod| is_near(&pod.metadata) && pod.token() == Some(hash) && pod.is_running())
         .filter_map(|pod| pod.instance().map(str::to_owned));
     deployments.chain(pods).find(|name| *name != owner.name)
 }
@@ -57,10 +55,4 @@ fn other_user(caches: &Caches, owner: &Owner, hash: &str) -> Option<String> {
 fn uses(deployment: &ObservedDeployment, hash: &str) -> bool {
     let existing = deployment.status.replicas.unwrap_or(0);
     deployment.token.as_deref() == Some(hash) && (deployment.replicas > 0 || existing > 0)
-}
-
-fn may_grant(pod: &ObservedPod) -> bool {
-    let status = pod.status.as_ref();
-    let phase = status.and_then(|status| status.phase.as_deref());
-    !matches!(phase, Some("Succeeded" | "Failed"))
 }

@@ -11,7 +11,7 @@ use kube::{Api, Resource, ResourceExt as _};
 use tokio_util::task::JoinMap;
 
 use crate::api::Stored;
-use crate::desired::{NAME, POD_SELECTOR};
+use crate::desired::{Kind, NAME, POD_SELECTOR};
 use crate::observe::caches::{Caches, Writers};
 use crate::observe::deployment::ObservedDeployment;
 use crate::observe::lease::{HANDOVER, ObservedLease};
@@ -77,21 +77,24 @@ pub fn watch_children(
         let events = watch_stream(scope, api, &kind, labelled(), writer);
         tasks.spawn(
             name(kind.as_str()),
-            forward(events, own_name, trigger.clone()),
+            forward(events, queue_of(kind), trigger.clone()),
         );
     }
     let api = scope.api::<ObservedDeployment>();
     let deployments = watch_stream(scope, api, &(), labelled(), deployments);
     tasks.spawn(
         name("Deployment"),
-        forward(deployments, own_name, trigger.clone()),
+        forward(deployments, queue_of(Kind::Deployment), trigger.clone()),
     );
 
     let lease_observer = Arc::clone(&caches.lease_observer);
     let api = scope.api::<ObservedLease>();
     let leases = watch_stream(scope, api, &(), labelled(), leases)
         .filter(move |event| std::future::ready(is_change(&lease_observer, event, Instant::now())));
-    tasks.spawn(name("Lease"), forward(leases, own_name, trigger.clone()));
+    tasks.spawn(
+        name("Lease"),
+        forward(leases, queue_of(Kind::Lease), trigger.clone()),
+    );
     tasks.spawn(
         format!("timer of Leases in {}", scope.name()),
         forward_expired(Arc::clone(&caches.lease_observer), trigger.clone()),
@@ -126,8 +129,12 @@ pub fn watch_children(
 
 /// The GatewayQueue of a child, by name rather than by owner: a child that lost its owner
 /// still takes the name.
-fn own_name<K: Resource>(child: &K) -> Vec<String> {
-    child.meta().name.clone().into_iter().collect()
+fn queue_of<K: Resource>(kind: Kind) -> impl Fn(&K) -> Vec<String> {
+    move |child| {
+        let name = child.meta().name.as_deref();
+        let queue = name.map(|name| kind.queue_of(name).to_owned());
+        queue.into_iter().collect()
+    }
 }
 
 /// Records an event of a Lease. Returns false for a renewal in time, which is no reason to

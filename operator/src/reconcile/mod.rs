@@ -70,7 +70,9 @@ impl Context {
         let owner = Owner::of(queue)?;
         let (claims, caches) = (&self.applier.token_claims, &self.applier.caches);
         let holder = token_holder(claims, caches, queue, &owner);
-        let children = desired::children(queue, &self.defaults, holder.is_some());
+        let pods = caches.pods(&owner);
+        let ports = pods.iter().filter_map(|pod| pod.port()).collect();
+        let children = desired::children(queue, &self.defaults, holder.is_some(), &ports);
         let mut applied = self.apply(queue, &children, &owner, now).await?;
         if let (Some(holder), Outcome::Applied) = (holder, &applied.outcome) {
             applied.outcome = Outcome::TokenShared(holder);

@@ -34,9 +34,9 @@ mod orphans;
 mod sharing;
 mod watching;
 
-const BUDGET: &str = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot";
-const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/my-bot";
-const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/my-bot";
+const BUDGET: &str = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/my-bot-queue";
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/my-bot-queue";
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/my-bot-queue";
 const SERVICE: &str = "/api/v1/namespaces/shop/services/my-bot";
 const STATUS: &str = "/apis/gatewayqueue.dev/v1alpha1/namespaces/shop/gatewayqueues/my-bot/status";
 
@@ -188,7 +188,8 @@ impl Operator {
 
     /// An object of another owner has the name of a child.
     fn create_foreign(&self, path: &str) -> Value {
-        let foreign = json!({"metadata": {"name": "my-bot", "namespace": "shop", "uid": "0666"}});
+        let name = path.rsplit('/').next();
+        let foreign = json!({"metadata": {"name": name, "namespace": "shop", "uid": "0666"}});
         let mut api = self.api();
         api.objects.insert(path.to_owned(), foreign.clone());
         foreign
@@ -244,7 +245,7 @@ where
 /// An object of the GatewayQueue.
 fn child() -> Value {
     let owner = json!({"apiVersion": "v1", "kind": "x", "name": "x", "uid": "0001"});
-    json!({"metadata": {"name": "my-bot", "namespace": "shop", "uid": "0042",
+    json!({"metadata": {"name": "my-bot-queue", "namespace": "shop", "uid": "0042",
         "ownerReferences": [owner]}})
 }
 
@@ -264,6 +265,7 @@ async fn a_new_queue_gets_its_children_and_then_its_status() {
     let writes = operator.take_writes();
     let kinds: Vec<&str> = writes
         .iter()
+        .map(|path| path.strip_suffix("-queue").unwrap_or(path))
         .map(|path| path.strip_suffix("/my-bot").unwrap_or(path))
         .map(|path| path.rsplit('/').next().unwrap())
         .collect();
@@ -329,7 +331,7 @@ async fn a_foreign_object_is_left_alone_and_nothing_is_created_next_to_it() {
     assert_eq!(operator.take_writes(), [STATUS]);
     assert_eq!(operator.reason(), "NameTaken");
     let message = operator.ready("message");
-    assert!(message.contains("already exist: Service."), "{message}");
+    assert!(message.contains(": Service my-bot."), "{message}");
     // No watch reports its deletion.
     assert_eq!(action, Action::requeue(NAME_TAKEN_RECHECK));
 }

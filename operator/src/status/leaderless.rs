@@ -4,11 +4,12 @@ use super::Inputs;
 use super::condition_value::ConditionValue;
 use super::text::kubectl;
 use crate::api::Reason;
+use crate::desired::Kind;
 use crate::observe::leader::Leader;
 
 /// Returns the value if the queue has no leader.
 pub(super) fn leaderless(inputs: Inputs<'_>) -> Option<ConditionValue> {
-    let name = &inputs.owner.name;
+    let name = Kind::Lease.name_for(inputs.owner);
     let logs = kubectl("logs --prefix", inputs.owner);
     let message = match &inputs.observed.leader {
         Leader::Pod { .. } => return None,

@@ -17,11 +17,11 @@ pub(super) fn spec_blocked(inputs: Inputs<'_>) -> Option<ConditionValue> {
         Outcome::NameTaken(kinds) => (
             Reason::NameTaken,
             format!(
-                "Objects named {name} that this GatewayQueue does not own already exist: {}. \
-                 Delete them, or create the GatewayQueue under another name.",
+                "Objects that this GatewayQueue does not own already exist with the names of its \
+                 own: {}. Delete them, or create the GatewayQueue under another name.",
                 kinds
                     .iter()
-                    .map(|kind| kind.as_str())
+                    .map(|kind| format!("{} {}", kind.as_str(), kind.name_for(inputs.owner)))
                     .collect::<Vec<_>>()
                     .join(", ")
             ),
@@ -29,9 +29,15 @@ pub(super) fn spec_blocked(inputs: Inputs<'_>) -> Option<ConditionValue> {
         Outcome::Refused { kind, message } => (
             Reason::ChildRefused,
             format!(
-                "The API server rejected {} {name}{}: {}",
+                "The API server rejected {} {}{}{}: {}",
                 kind.as_str(),
+                kind.name_for(inputs.owner),
                 origin(*kind),
+                if inputs.queue.spec.inherited_metadata.is_some() {
+                    ", with spec.inheritedMetadata"
+                } else {
+                    ""
+                },
                 period(message)
             ),
         ),

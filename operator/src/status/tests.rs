@@ -259,7 +259,7 @@ fn what_prevents_an_apply_is_reported_first() {
     let (_, reason, message) = ready(&taken);
     assert_eq!(reason, "NameTaken");
     assert!(
-        message.contains("own already exist: Service, Deployment."),
+        message.contains(": Service my-bot, Deployment my-bot-queue."),
         "{message}"
     );
     assert_eq!(taken.url, None);
@@ -270,7 +270,7 @@ fn what_prevents_an_apply_is_reported_first() {
     assert_eq!(reason, "ChildRefused");
     assert_eq!(
         message,
-        "The API server rejected Deployment my-bot, which is built from spec.pod, spec.image and \
+        "The API server rejected Deployment my-bot-queue, which is built from spec.pod, spec.image and \
          others: bad toleration. my-bot-7d9f still grants."
     );
 

@@ -188,7 +188,7 @@ impl Handler {
             return Ok(respond(StatusCode::OK, &object));
         }
         let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
-        if plural == "my-bot" {
+        if plural.starts_with("my-bot") {
             return Ok(failure(StatusCode::NOT_FOUND, "NotFound"));
         }
         if self.rejects_reads() {

@@ -63,7 +63,7 @@ fn lease(leader: &str) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {
-            "name": "my-bot", "namespace": "shop", "uid": "0002",
+            "name": "my-bot-queue", "namespace": "shop", "uid": "0002",
             "labels": {"gatewayqueue.dev/name": "my-bot"},
         },
         "spec": {"holderIdentity": format!("{leader}_1"), "leaseDurationSeconds": 15},

@@ -61,7 +61,7 @@ async fn a_running_reconcile_is_completed_after_the_first_signal() {
     assert!(operator.until_exit().await.success());
     let writes: Vec<_> = std::iter::from_fn(|| server.writes.try_recv().ok()).collect();
     // The other children, and the status.
-    for part in ["/deployments/my-bot", "/my-bot/status"] {
+    for part in ["/deployments/my-bot-queue", "/my-bot/status"] {
         let is_written = writes.iter().any(|path| path.contains(part));
         assert!(is_written, "{part} is not in {writes:?}");
     }

@@ -213,7 +213,7 @@ To look around:
     $k get gwq --all-namespaces -o wide
     $k -n {namespace} get all
     $k -n {namespace} describe gwq {QUEUE}
-    $k -n {namespace} logs deployment/{QUEUE}
+    $k -n {namespace} logs deployment/{QUEUE}-queue
     $k get --raw {record}
 To tear down:
     {down}"

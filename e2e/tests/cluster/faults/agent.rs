@@ -52,7 +52,7 @@ fn clients_of_agents_do_not_notice_two_rollouts() {
 fn start_agents(namespace: &Namespace, count: usize) -> Vec<Target> {
     let example = include_str!("../../../../examples/agent.yaml");
     let queue_image = namespace.field(
-        "deployment/my-bot",
+        "deployment/my-bot-queue",
         ".spec.template.spec.containers[0].image",
     );
     let upstream = format!("http://my-bot.{}.svc", namespace.name());

@@ -115,7 +115,7 @@ impl<'a> Queue<'a> {
     /// The holder of the Lease, which differs for each process and term. Empty if the Lease
     /// is released.
     pub(crate) fn holder(&self) -> String {
-        let lease = "lease/my-bot";
+        let lease = "lease/my-bot-queue";
         self.namespace.field(lease, ".spec.holderIdentity")
     }
 
@@ -138,12 +138,14 @@ impl<'a> Queue<'a> {
     }
 
     pub(crate) fn lease(&self) -> Value {
-        self.namespace.get("lease/my-bot")
+        self.namespace.get("lease/my-bot-queue")
     }
 
     /// When the Lease was acquired, by the clock of this machine.
     pub(crate) fn acquired(&self) -> SystemTime {
-        let acquired = self.namespace.field("lease/my-bot", ".spec.acquireTime");
+        let acquired = self
+            .namespace
+            .field("lease/my-bot-queue", ".spec.acquireTime");
         let acquired: jiff::Timestamp = acquired.parse().unwrap();
         acquired.into()
     }

@@ -83,6 +83,11 @@ fn renew(namespace: &str, queues: &[String], period: Duration, stop: &AtomicBool
             "renewTime": format!("{:.6}", Timestamp::now()),
         });
         // The API server may be down.
-        let _ = api.patch(LEASE, namespace, queue, &json!({ "spec": spec }));
+        let _ = api.patch(
+            LEASE,
+            namespace,
+            &LEASE.child_of(queue),
+            &json!({ "spec": spec }),
+        );
     }
 }

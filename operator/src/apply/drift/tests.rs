@@ -266,3 +266,35 @@ fn an_owner_that_another_client_took_over_is_drift_even_if_the_list_is_ours() {
     let left = entry(MANAGER, "Update", created);
     assert!(matches!(state_of(vec![left]), ChildState::Drifted { .. }));
 }
+
+#[test]
+fn labels_of_the_spec_are_applied_to_the_lease_and_removed_from_it_without_an_edit() {
+    let mut child = child();
+    child.kind = Kind::Lease;
+    let metadata = child.manifest["metadata"].as_object_mut().unwrap();
+    metadata.remove("annotations");
+    let state = |child: &Child, observed: &ObjectMeta| match state(
+        child,
+        &owner(),
+        Some(observed),
+        &BTreeSet::new(),
+    ) {
+        ChildState::UpToDate => None,
+        ChildState::Drifted { edited, .. } => Some(edited),
+        other => panic!("{other:?}"),
+    };
+    let mut observed = applied();
+    assert_eq!(state(&child, &observed), None);
+    // The spec has another value, another label, or none.
+    for labels in [json!({"team": "two"}), json!({"crew": "bots"}), json!({})] {
+        child.manifest["metadata"]["labels"] = labels;
+        assert_eq!(state(&child, &observed), Some(false));
+    }
+    // Another client has removed it, and it is not desired.
+    observed.labels = None;
+    assert_eq!(state(&child, &observed), None);
+    // A label of the operator is never from the spec.
+    let name = json!({"app.kubernetes.io/name": "gateway-queue"});
+    child.manifest["metadata"]["labels"] = name;
+    assert_eq!(state(&child, &observed), Some(true));
+}

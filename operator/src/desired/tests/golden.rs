@@ -32,7 +32,7 @@ fn stored(name: &str) -> Value {
 
 fn manifests(name: &str) -> String {
     let queue = serde_json::from_value(stored(name)).unwrap();
-    let children = children(&queue, &defaults(), false).unwrap();
+    let children = children(&queue, &defaults(), false, &BTreeSet::new()).unwrap();
     let documents = children
         .iter()
         .map(|child| serde_saphyr::to_string(&child.manifest).unwrap());
@@ -75,7 +75,7 @@ fn retyped<T: serde::Serialize + serde::de::DeserializeOwned>(manifest: &Value) 
 fn each_field_of_a_manifest_is_one_of_its_type() {
     for name in ["smallest", "usual", "everything"] {
         let queue = serde_json::from_value(stored(name)).unwrap();
-        for child in children(&queue, &defaults(), false).unwrap() {
+        for child in children(&queue, &defaults(), false, &BTreeSet::new()).unwrap() {
             let retyped = match child.kind {
                 Kind::ServiceAccount => retyped::<ServiceAccount>,
                 Kind::Role => retyped::<Role>,

@@ -75,7 +75,10 @@ impl ApiServer {
             Method::GET => self.read(path),
             _ if self.terminates => terminating(),
             Method::DELETE => self.delete(path, &object["preconditions"]["uid"]),
-            Method::POST => self.create(format!("{path}/my-bot"), object),
+            Method::POST => {
+                let name = object["metadata"]["name"].as_str().unwrap();
+                self.create(format!("{path}/{name}"), object)
+            }
             _ => self.patch(parts, path, object),
         }
     }
@@ -131,7 +134,7 @@ impl ApiServer {
     /// Stores an object, with the operator as the owner of all of its fields.
     fn store(&mut self, path: String, mut object: Value, operation: &str) -> (u16, Value) {
         object["metadata"]["uid"] = json!("0042");
-        object["metadata"]["name"] = json!("my-bot");
+        object["metadata"]["name"] = json!(path.rsplit('/').next());
         object["spec"] = object.get("spec").cloned().unwrap_or_else(|| json!({}));
         let entries = |field: &str| -> Value {
             let all = object["metadata"][field].as_object().into_iter().flatten();
@@ -215,9 +218,9 @@ impl ApiServer {
 
     /// The child of this kind.
     pub(super) fn object(&self, plural: &str) -> Value {
-        let suffix = format!("/{plural}/my-bot");
+        let within = format!("/{plural}/");
         let mut objects = self.objects.iter();
-        let found = objects.find(|(path, _)| path.ends_with(&suffix));
+        let found = objects.find(|(path, _)| path.contains(&within));
         found.unwrap().1.clone()
     }
 

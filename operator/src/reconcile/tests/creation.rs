@@ -114,7 +114,7 @@ async fn a_lease_says_that_there_was_no_leader_only_after_the_deployment_is_crea
     operator.reconcile().await.unwrap();
     let calls = operator.take_calls();
     let paths: Vec<_> = calls.iter().map(|(_, path)| &**path).collect();
-    let leases = LEASE.strip_suffix("/my-bot").unwrap();
+    let leases = LEASE.strip_suffix("/my-bot-queue").unwrap();
     assert_eq!(paths[4..6], [DEPLOYMENT, leases]);
 }
 

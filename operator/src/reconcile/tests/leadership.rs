@@ -192,7 +192,9 @@ async fn the_lease_of_a_new_queue_says_that_it_never_had_a_leader() {
     operator.settle().await;
     let calls = operator.take_calls();
     let posts = calls.iter().filter(|(method, _)| *method == Method::POST);
-    let posts: Vec<_> = posts.map(|(_, path)| format!("{path}/my-bot")).collect();
+    let posts: Vec<_> = posts
+        .map(|(_, path)| format!("{path}/my-bot-queue"))
+        .collect();
     assert_eq!(posts, [LEASE]);
     assert!(!calls.contains(&(Method::PATCH, LEASE.to_owned())));
     let never_led = json!(HandoverRecord::NeverLed.write());
@@ -268,7 +270,7 @@ async fn a_lease_of_another_token_is_replaced_by_a_blank_one() {
         serde_json::from_value(json!({"name": "discord"})).unwrap();
     operator.reconcile().await.unwrap();
     assert!(!operator.has(LEASE));
-    let gone = json!({"metadata": {"name": "my-bot", "namespace": "shop"}});
+    let gone = json!({"metadata": {"name": "my-bot-queue", "namespace": "shop"}});
     let gone = Event::Delete(serde_json::from_value(gone).unwrap());
     operator.writers.leases.apply_watcher_event(&gone);
     operator.reconcile().await.unwrap();

@@ -97,10 +97,12 @@ async fn a_queue_waits_for_the_pods_of_one_that_gave_up_the_token() {
 async fn a_queue_waits_for_a_deployment_with_pods_and_not_for_one_without() {
     for (wanted, existing, waits) in [(1, 0, true), (0, 1, true), (0, 0, false)] {
         let mut operator = Operator::new(discord());
+        let mut labels = token_label();
+        labels[desired::INSTANCE] = json!("gone");
         let of_another = json!({
-            "metadata": {"name": "gone", "namespace": "shop"},
+            "metadata": {"name": "gone-queue", "namespace": "shop"},
             "spec": {"replicas": wanted, "selector": {}, "template": {
-                "metadata": {"labels": token_label()},
+                "metadata": {"labels": labels},
             }},
             "status": {"replicas": existing},
         });

@@ -136,3 +136,32 @@ async fn a_watch_that_keeps_expiring_is_retried_less_often_and_reported() {
         assert!(is_failing, "{case}");
     }
 }
+
+#[tokio::test]
+async fn a_change_of_any_child_triggers_its_queue() {
+    let owner = Owner::of(&Operator::new(json!({})).queue).unwrap();
+    for kind in Kind::ALL {
+        let child = json!({"metadata": {
+            "name": kind.name_for(&owner), "namespace": "shop", "uid": "0042",
+            "resourceVersion": "2",
+        }});
+        let plural = kind.resource().plural;
+        let scope = scope(mock_client(move |parts, _| {
+            let is_watch = parts.uri.query().is_some_and(|q| q.contains("watch=true"));
+            let is_of_kind = parts.uri.path().ends_with(&format!("/{plural}"));
+            let list = json!({"metadata": {"resourceVersion": "1"}, "items": []});
+            let event = json!({"type": "MODIFIED", "object": child});
+            match (is_watch, is_of_kind) {
+                (false, _) => Some((200, list)),
+                (true, true) => Some((200, event)),
+                (true, false) => None,
+            }
+        }));
+        let mut watches = JoinMap::new();
+        let (_caches, mut triggered) = watch_children(&scope, &Arc::default(), &mut watches);
+        let first = tokio::time::timeout(Duration::from_secs(60), triggered.one.next()).await;
+        let queue = first.expect("a trigger").expect("an open channel");
+        assert_eq!(queue.name, "my-bot", "{kind:?}");
+        assert_eq!(queue.namespace.as_deref(), Some("shop"), "{kind:?}");
+    }
+}

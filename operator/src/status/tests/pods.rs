@@ -29,7 +29,10 @@ fn the_lease_state_is_ignored_without_a_leader() {
     };
     for (leader, text) in [
         (lost, "the leader my-bot-7d9f has not renewed the Lease"),
-        (Leader::None, "no pod has acquired the Lease my-bot yet"),
+        (
+            Leader::None,
+            "no pod has acquired the Lease my-bot-queue yet",
+        ),
     ] {
         let status = Case::granting().leader(leader).status();
         let (ready, reason, message) = ready(&status);
