@@ -1,4 +1,4 @@
-//! Programs of a Debian package, without installing it.
+//! Programs of Debian packages, without installing them: an installed server also starts.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,51 +6,58 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use testnode::host::{Workspace, files, packages, process};
 
-const PACKAGE: &str = "prometheus";
-
-/// Returns promtool and Prometheus as they are installed, or else unpacks Debian's package into the
-/// cache without installing it: installing Prometheus also starts it.
+/// Returns promtool and Prometheus as they are installed, or else those of Debian's package.
 pub(crate) fn prometheus(workspace: &Workspace) -> Result<[PathBuf; 2]> {
-    if let (Some(promtool), Some(prometheus)) = (process::find("promtool"), process::find(PACKAGE))
+    if let (Some(promtool), Some(prometheus)) =
+        (process::find("promtool"), process::find("prometheus"))
     {
         return Ok([promtool, prometheus]);
     }
-    let programs = unpacked(workspace)?.join("usr/bin");
+    let programs = unpacked(workspace, "prometheus")?.join("usr/bin");
     Ok(["promtool", "prometheus"].map(|program| programs.join(program)))
 }
 
-fn unpacked(workspace: &Workspace) -> Result<PathBuf> {
+/// Returns nginx and its module for TCP.
+pub(crate) fn nginx(workspace: &Workspace) -> Result<[PathBuf; 2]> {
+    let program = unpacked(workspace, "nginx")?.join("usr/sbin/nginx");
+    let module = "usr/lib/nginx/modules/ngx_stream_module.so";
+    let module = unpacked(workspace, "libnginx-mod-stream")?.join(module);
+    Ok([program, module])
+}
+
+/// Returns the folder with the files of a package, which is downloaded if it is not cached.
+fn unpacked(workspace: &Workspace, package: &str) -> Result<PathBuf> {
     let Workspace {
         cache, progress, ..
     } = workspace;
-    let folder = cache.join(format!("debian-{PACKAGE}"));
+    let folder = cache.join(format!("debian-{package}"));
     if folder.is_dir() {
         return Ok(folder);
     }
     if process::find("apt-get").is_none() || process::find("dpkg-deb").is_none() {
-        bail!("{PACKAGE} is not in PATH, and there is no apt-get to download it. Install it");
+        bail!("{package} is not installed, and there is no apt-get to download it. Install it");
     }
-    progress.print(format!("unpacking the Debian package {PACKAGE}"));
+    progress.print(format!("unpacking the Debian package {package}"));
     files::create_folder(cache)?;
     let work = tempfile::Builder::new()
         .prefix(".unpacking-")
         .tempdir_in(cache)
         .context("creating a folder in the cache")?;
-    let log = cache.join(format!("apt-{PACKAGE}.log"));
+    let log = cache.join(format!("apt-{package}.log"));
     let apt_get = |arguments: &[&str]| {
         let folder = Some(work.path());
         packages::apt_get(progress, arguments, &log, folder)
     };
-    if apt_get(&["download", PACKAGE]).is_err() {
+    if apt_get(&["download", package]).is_err() {
         // The package lists are missing, or name versions that the mirror no longer has.
         apt_get(&["update"])?;
-        apt_get(&["download", PACKAGE])?;
+        apt_get(&["download", package])?;
     }
     let entries = fs::read_dir(work.path()).context("listing the downloaded files")?;
     let mut paths = entries.flatten().map(|entry| entry.path());
     let archive = paths
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get downloaded no package {PACKAGE}"))?;
+        .with_context(|| format!("apt-get downloaded no package {package}"))?;
     let files = work.path().join("files");
     let mut extract = process::command("dpkg-deb");
     process::output(extract.arg("--extract").arg(&archive).arg(&files))?;

@@ -15,6 +15,7 @@ mod plain;
 mod process;
 #[path = "../local/program.rs"]
 mod program;
+mod proxy;
 #[allow(dead_code)] // The other tests use more of it.
 #[path = "../local/queue.rs"]
 mod queue;

@@ -12,6 +12,7 @@ use super::report::Verdict;
 use super::{Run, cargo};
 use crate::chart;
 use crate::clients;
+use crate::debian;
 use crate::demo::Scenario;
 use crate::target::Target;
 
@@ -250,12 +251,15 @@ fn client_libraries(run: &Run<'_>) -> Result<Verdict> {
         return Ok(Verdict::Skipped("only root can create network namespaces"));
     }
     let folder = clients::install(run.workspace)?;
+    let [nginx, nginx_stream] = debian::nginx(run.workspace)?;
     let rows = run.workspace.target.join("test-logs/clients.rows");
     let _ = fs::remove_file(&rows);
     let variables = [
         threads(6),
         ("CLIENTS", folder.into()),
         ("CLIENTS_ROWS", rows.clone().into()),
+        ("NGINX_PROGRAM", nginx.into()),
+        ("NGINX_STREAM", nginx_stream.into()),
     ];
     let verdict = tests(
         run,
