@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::clients::Target;
-use crate::api::{condition, is_ready};
+use crate::api::{Api, LEASE, POD, QUEUE, condition, is_ready};
 use crate::common::http;
 use crate::kubectl::Namespace;
 use crate::process::Process;
@@ -24,6 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A GatewayQueue in its own namespace. Its name is in the manifest of the shards.
 pub(crate) struct Queue<'a> {
     pub(crate) namespace: &'a Namespace,
+    /// For what is read often: each kubectl takes a tenth of a second of processor time, and so
+    /// delays what other tests measure.
+    pub(crate) api: Api,
 }
 
 /// A pod that is ready.
@@ -47,7 +50,8 @@ impl<'a> Queue<'a> {
     pub(crate) fn start(namespace: &'a Namespace, mut spec: Value) -> Self {
         spec["port"] = PORT.into();
         namespace.apply_queue("my-bot", &spec).unwrap();
-        let queue = Self { namespace };
+        let api = Api::new();
+        let queue = Self { namespace, api };
         queue.ready();
         queue.leader();
         queue
@@ -115,8 +119,8 @@ impl<'a> Queue<'a> {
     /// The holder of the Lease, which differs for each process and term. Empty if the Lease
     /// is released.
     pub(crate) fn holder(&self) -> String {
-        let lease = "lease/my-bot-queue";
-        self.namespace.field(lease, ".spec.holderIdentity")
+        let holder = &self.lease()["spec"]["holderIdentity"];
+        holder.as_str().unwrap_or_default().to_owned()
     }
 
     /// The name of the leader in the status.
@@ -126,7 +130,8 @@ impl<'a> Queue<'a> {
 
     /// The status and the message of a condition.
     pub(crate) fn condition(&self, type_: &str) -> (String, String) {
-        let [status, _, message] = condition(&self.namespace.get("gwq/my-bot"), type_);
+        let queue = self.api.get(QUEUE, self.namespace.name(), "my-bot");
+        let [status, _, message] = condition(&queue.unwrap(), type_);
         (status, message)
     }
 
@@ -138,15 +143,15 @@ impl<'a> Queue<'a> {
     }
 
     pub(crate) fn lease(&self) -> Value {
-        self.namespace.get("lease/my-bot-queue")
+        let name = LEASE.child_of("my-bot");
+        let lease = self.api.get(LEASE, self.namespace.name(), &name);
+        lease.unwrap_or_default()
     }
 
     /// When the Lease was acquired, by the clock of this machine.
     pub(crate) fn acquired(&self) -> SystemTime {
-        let acquired = self
-            .namespace
-            .field("lease/my-bot-queue", ".spec.acquireTime");
-        let acquired: jiff::Timestamp = acquired.parse().unwrap();
+        let acquired = &self.lease()["spec"]["acquireTime"];
+        let acquired: jiff::Timestamp = acquired.as_str().unwrap().parse().unwrap();
         acquired.into()
     }
 
@@ -171,10 +176,11 @@ impl<'a> Queue<'a> {
     }
 
     fn pods(&self) -> Vec<Pod> {
-        let pods = "pods --selector=app.kubernetes.io/name=gateway-queue";
-        let list = self.namespace.get(pods);
-        let pods = list["items"].as_array().unwrap().iter();
-        pods.filter_map(ready).collect()
+        let pods = self.api.list(POD, self.namespace.name()).into_iter();
+        let is_ours =
+            |pod: &Value| pod["metadata"]["labels"]["app.kubernetes.io/name"] == "gateway-queue";
+        let ours = pods.filter(is_ours);
+        ours.filter_map(|pod| ready(&pod)).collect()
     }
 }
 

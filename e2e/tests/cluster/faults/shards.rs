@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::queue::Queue;
 use super::{INTERVAL, NO_SLOT_LOST};
-use crate::kubectl::{Namespace, kubectl, say, shards_image};
+use crate::kubectl::{Namespace, say, shards_image};
 use crate::schedule::{ChangesPods, Phase};
 use crate::wait::{wait_for, wait_until};
 
@@ -33,17 +33,17 @@ fn a_rollout_under_forty_real_shards_is_invisible_to_them_and_to_discord() {
     namespace.apply(&bot).unwrap();
 
     wait_until("the first identifies", PATIENCE, || {
-        record(&namespace).totals.identifies >= 8
+        record(&queue).totals.identifies >= 8
     });
     queue.patch(&json!({"logLevel": "debug"}));
     let identified = wait_for("a new leader", PATIENCE, || {
-        let identified = record(&namespace).totals.identifies;
+        let identified = record(&queue).totals.identifies;
         let leader = queue.leader_now()?;
         (leader != before).then_some(identified)
     });
     drop(pods);
     let record = wait_for("all shards", PATIENCE, || {
-        let record = record(&namespace);
+        let record = record(&queue);
         (record.totals.ready >= 40).then_some(record)
     });
 
@@ -81,9 +81,9 @@ fn with(manifest: &str, variable: &str, from: &str, to: &str) -> String {
         .replace(image, &shards_image())
 }
 
-fn record(namespace: &Namespace) -> Record {
+fn record(queue: &Queue<'_>) -> Record {
     let service = "services/fake-discord:control/proxy/record";
-    let path = format!("/api/v1/namespaces/{}/{service}", namespace.name());
-    let record = kubectl(&format!("get --raw {path}")).unwrap();
-    serde_json::from_str(&record).unwrap()
+    let path = format!("/api/v1/namespaces/{}/{service}", queue.namespace.name());
+    let record = queue.api.read(&path).unwrap();
+    serde_json::from_value(record).unwrap()
 }
