@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use testnode::host::{Workspace, files, packages, process};
 
 /// Returns promtool and Prometheus as they are installed, or else those of Debian's package.
@@ -17,11 +17,17 @@ pub(crate) fn prometheus(workspace: &Workspace) -> Result<[PathBuf; 2]> {
     Ok(["promtool", "prometheus"].map(|program| programs.join(program)))
 }
 
-/// Returns nginx and its module for TCP.
+/// Returns nginx and its module for TCP. An installed nginx need not have a module that fits.
+///
+/// # Errors
+/// If the packages cannot be downloaded, or are not those of Debian.
 pub(crate) fn nginx(workspace: &Workspace) -> Result<[PathBuf; 2]> {
     let program = unpacked(workspace, "nginx")?.join("usr/sbin/nginx");
     let module = "usr/lib/nginx/modules/ngx_stream_module.so";
     let module = unpacked(workspace, "libnginx-mod-stream")?.join(module);
+    for file in [&program, &module] {
+        ensure!(file.is_file(), "no {} in Debian's package", file.display());
+    }
     Ok([program, module])
 }
 
@@ -35,7 +41,7 @@ fn unpacked(workspace: &Workspace, package: &str) -> Result<PathBuf> {
         return Ok(folder);
     }
     if process::find("apt-get").is_none() || process::find("dpkg-deb").is_none() {
-        bail!("{package} is not installed, and there is no apt-get to download it. Install it");
+        bail!("there is no apt-get to download the Debian package {package}");
     }
     progress.print(format!("unpacking the Debian package {package}"));
     files::create_folder(cache)?;

@@ -117,10 +117,10 @@ fn no_reserved_variable() -> String {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvVar {
-    /// The name: letters, digits, '_', '-' and '.', not starting with a digit.
+    /// The name: letters, digits, '_', '-' and '.', not starting with a digit or '.'.
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = "^[-._a-zA-Z][-._a-zA-Z0-9]*$")
+        regex(pattern = "^[-_a-zA-Z][-._a-zA-Z0-9]*$")
     )]
     pub name: String,
     /// The value. If absent, it is empty.

@@ -40,8 +40,8 @@ pub struct ServiceSettings {
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
     /// The application protocol of the queue port, which a service mesh reads. A proxy that
-    /// parses HTTP would answer a client whose connection the queue closes, and clients take any
-    /// answer for a grant. Defaults to tcp.
+    /// parses HTTP would answer a client whose connection the queue closes, and clients that do
+    /// not send `wait` take any answer for a grant. Defaults to tcp.
     #[serde(default = "default_app_protocol")]
     #[schemars(length(min = 1, max = 317), regex(pattern = schema::LABEL_KEY))]
     pub app_protocol: String,
