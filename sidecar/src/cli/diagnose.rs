@@ -128,7 +128,9 @@ fn remedy(stage: Subject) -> &'static str {
     match stage {
         Dns => "check the DNS of this machine or cluster, and DISCORD_API",
         Tcp => "check NetworkPolicies, firewalls and proxies, and DISCORD_API",
-        Tls => "check the clock; if a proxy presents its own certificate, set DISCORD_CA_FILE",
+        Tls => {
+            "check the clock; if a proxy presents its own certificate, set DISCORD_CA_FILE (in a GatewayQueue: spec.discordCaRef)"
+        }
         _ => "check the proxies in between, and discordstatus.com",
     }
 }
