@@ -210,6 +210,7 @@ mod tests {
             assert!(error.ends_with(&expected), "{error}");
         }
     }
+
     #[test]
     fn an_optional_file_is_read_when_it_exists_and_is_kept_while_it_is_unusable() {
         let folder = tempfile::tempdir().unwrap();
